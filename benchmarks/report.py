@@ -1,0 +1,79 @@
+"""The table that a benchmark prints, and the JSON that it leaves for whoever compares runs.
+
+A benchmark begins like this, so that it can be started as a file and as a module; the folder itself must not
+stay on the path, where `array.py` would shadow the standard library's module of that name:
+
+    import sys
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from benchmarks.report import Report, arguments  # noqa: E402
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: `value` in `unit`, and its `ratio` to that of the peer or limit that `against` names."""
+
+    value: float
+    unit: str
+    against: str | None
+    ratio: float | None
+
+
+class Report:
+    """Collects figures, prints them as one table, writes them as `{name: {value, unit, against, ratio}}`."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.figures: dict[str, Figure] = {}
+
+    def add(
+        self, name: str, value: float, unit: str, against: str | None = None, ratio: float | None = None
+    ) -> None:
+        """Take one figure; `against` names the peer or limit of the same run, with its own figure in it.
+
+        Raises ValueError where the name is taken: the JSON has one entry a name.
+        """
+        if name in self.figures:
+            raise ValueError(f"the figure {name!r} was already given; every figure needs a name of its own")
+        self.figures[name] = Figure(float(value), unit, against, None if ratio is None else float(ratio))
+
+    def finish(self, json_path: Path | None = None) -> None:
+        """Print the table, and write the JSON where a path is given."""
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        table = Table(title=f"{self.title} ({machine})", title_justify="left")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        table.add_column("unit")
+        table.add_column("against")
+        table.add_column("ratio", justify="right")
+        for name, figure in self.figures.items():
+            ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
+            table.add_row(name, f"{figure.value:,.4g}", figure.unit, figure.against or "", ratio)
+        Console().print(table)
+        if json_path is not None:
+            figures = {name: asdict(figure) for name, figure in self.figures.items()}
+            json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Give the parser of a benchmark's command line, which always takes `--json FILE`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write {name: {value, unit, against, ratio}}"
+    )
+    return parser

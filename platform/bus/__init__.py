@@ -1,0 +1,64 @@
+"""The log between the tiers: the gateway publishes chunks, workers read them in groups.
+
+Open `interface.py` first: it says what every engine promises. `envelope.py` is what a message holds. The
+engines are `embedded.py` (segment files below the home directory) and `discard.py` (for benchmarks).
+"""
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from ..errors import ConfigInvalid
+from .discard import DiscardBus
+from .embedded import EmbeddedBus
+from .interface import (
+    AssignmentListener,
+    Buffer,
+    Bus,
+    BusMessage,
+    Consumer,
+    Producer,
+    TopicPartition,
+)
+
+__all__ = [
+    "AssignmentListener",
+    "Buffer",
+    "Bus",
+    "BusMessage",
+    "Consumer",
+    "Producer",
+    "TopicPartition",
+    "open_bus",
+]
+
+_MIN_SEGMENT_BYTES = 4096
+
+
+def open_bus(url: str, home: Path) -> Bus:
+    """The bus that `url` names; `ConfigInvalid` where it names none.
+
+    - `embedded:` the log in `home/bus`; `embedded:?segment_bytes=67108864&retention_bytes=1073741824` sets
+      what `EmbeddedBus` says.
+    - `discard:` keeps nothing, and says at once that it is durable: for benchmarks.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or parts.path or parts.scheme not in ("embedded", "discard"):
+        raise ConfigInvalid(f"there is no bus {url!r}; use embedded: or discard:")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "discard":
+        _check_options(url, options, allowed=())
+        return DiscardBus()
+    _check_options(url, options, allowed=("segment_bytes", "retention_bytes"))
+    return EmbeddedBus(home / "bus", **{name: int(value) for name, value in options.items()})
+
+
+def _check_options(url: str, options: dict[str, str], *, allowed: tuple[str, ...]) -> None:
+    for name, value in options.items():
+        if name not in allowed:
+            raise ConfigInvalid(
+                f"the bus {url!r} has no option {name!r}; it takes {', '.join(allowed) or 'none'}"
+            )
+        if not value.isdecimal() or int(value) < _MIN_SEGMENT_BYTES:
+            raise ConfigInvalid(
+                f"{name}={value} of the bus {url!r} is no number of at least {_MIN_SEGMENT_BYTES}"
+            )

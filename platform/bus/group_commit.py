@@ -1,0 +1,189 @@
+"""The embedded bus's producer: what is published while one fdatasync runs goes out with the next.
+
+`EmbeddedProducer.publish` only puts a message into the queue of its partition. Each partition has a
+`GroupCommit` that takes all that is queued, has a thread write and sync it, and resolves the futures on the
+event loop. So the loop never waits for a disk, and several partitions sync side by side.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import msgspec
+
+from ..errors import BusUnavailable
+from .bus_directory import BusDirectory
+from .interface import Buffer, Producer, TopicPartition
+from .record_format import MAX_MESSAGE_BYTES
+from .segment_log import LogWriter
+
+GROUP_BYTES = 16 * 1024 * 1024
+GROUP_MESSAGES = 4096
+"""Bounds on what one fdatasync takes along, so that the first of a long queue is not acked with the last."""
+
+PENDING_BYTES = 256 * 1024 * 1024
+"""Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
+
+
+class _Published(msgspec.Struct, frozen=True, gc=False):
+    key: bytes
+    value: tuple[Buffer, ...]
+    size: int
+    future: asyncio.Future[int]
+    producer: "EmbeddedProducer"
+
+
+class GroupCommit:
+    """The queue of one partition, and its log, opened by the first message and again after a failure.
+
+    All but `_commit` runs on the event loop; `_commit` runs in a thread, one at a time.
+    """
+
+    def __init__(
+        self, executor: Executor, open_log: Callable[[], LogWriter], ring: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._executor = executor
+        self._open_log = open_log
+        self._ring = ring
+        self._log: LogWriter | None = None
+        self._queue: list[_Published] = []
+        self._running = False
+
+    def put(self, message: _Published) -> None:
+        """Queue a message."""
+        self._queue.append(message)
+        if not self._running:
+            self._running = True
+            # Not at once: what else is published in this turn of the loop shares the first fdatasync.
+            self._loop.call_soon(self._start)
+
+    def close(self) -> None:
+        """Let go of the log; blocks shortly. Only with an empty queue."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _start(self) -> None:
+        group, self._queue = _first_group(self._queue)
+        self._loop.run_in_executor(self._executor, self._commit, group).add_done_callback(
+            lambda done: self._finish(group, done)
+        )
+
+    def _commit(self, group: list[_Published]) -> int:
+        if self._log is None:
+            self._log = self._open_log()
+        try:
+            first = self._log.append([(message.key, message.value) for message in group])
+        finally:
+            if not self._log.usable:
+                self.close()
+        self._ring()
+        return first
+
+    def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
+        if self._queue:
+            self._start()
+        else:
+            self._running = False
+        error = done.exception()
+        for place, message in enumerate(group):
+            message.producer.settle(message.size)
+            if message.future.done():
+                continue
+            if error is None:
+                message.future.set_result(done.result() + place)
+            else:
+                kind = type(error) if isinstance(error, BusUnavailable) else BusUnavailable
+                message.future.set_exception(kind(str(error)))
+
+
+def _first_group(queue: list[_Published]) -> tuple[list[_Published], list[_Published]]:
+    size = 0
+    for count, message in enumerate(queue[:GROUP_MESSAGES]):
+        size += message.size
+        if size > GROUP_BYTES and count:
+            return queue[:count], queue[count:]
+    return queue[:GROUP_MESSAGES], queue[GROUP_MESSAGES:]
+
+
+class EmbeddedProducer(Producer):
+    """Publishes into the logs of this process; see `Producer`.
+
+    Holds at most `PENDING_BYTES` of messages (and always takes one): over it, publishing fails with
+    BusUnavailable.
+    """
+
+    max_message_bytes = MAX_MESSAGE_BYTES
+
+    def __init__(self, directory: BusDirectory, commit_of: Callable[[TopicPartition], GroupCommit]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._directory = directory
+        self._doorbell = directory.doorbell
+        self._commit_of = commit_of
+        self._topics: dict[str, list[GroupCommit]] = {}
+        self._topics_changed = self._doorbell.topics_changed
+        self._pending_bytes = 0
+        self._pending_messages = 0
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def publish(self, topic: str, key: bytes, *value: Buffer) -> asyncio.Future[int]:
+        """See `Producer.publish`."""
+        size = len(key)
+        for piece in value:
+            size += len(piece)
+        if size > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {size} bytes is over the bus's {MAX_MESSAGE_BYTES}; split it")
+        future = self._loop.create_future()
+        try:
+            commits = self._commits(topic, size)
+        except BusUnavailable as error:
+            future.set_exception(error)
+            return future
+        self._pending_bytes += size
+        self._pending_messages += 1
+        commits[zlib.crc32(key) % len(commits)].put(_Published(key, value, size, future, self))
+        return future
+
+    @property
+    def pending_bytes(self) -> int:
+        """See `Producer.pending_bytes`."""
+        return self._pending_bytes
+
+    def settle(self, size: int) -> None:
+        """A message of `size` bytes is durable or has failed."""
+        self._pending_bytes -= size
+        self._pending_messages -= 1
+        if self._drained is not None and not self._pending_messages and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def close(self) -> None:
+        """See `Producer.close`."""
+        self._closed = True
+        while self._pending_messages:
+            if self._drained is None or self._drained.done():
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _commits(self, topic: str, size: int) -> list[GroupCommit]:
+        """The partitions of the topic, that can take a message of `size` bytes."""
+        if self._closed:
+            raise BusUnavailable("the producer is closed; publish before that")
+        if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES:
+            raise BusUnavailable(
+                f"{self._pending_bytes} bytes wait for the disk already; publish more slowly"
+            )
+        if self._doorbell.topics_changed != self._topics_changed:
+            self._topics_changed = self._doorbell.topics_changed
+            self._topics.clear()
+        commits = self._topics.get(topic)
+        if commits is None:
+            commits = [self._commit_of(partition) for partition in self._directory.partitions([topic])]
+            if not commits:
+                raise BusUnavailable(
+                    f"there is no topic {topic!r} on the bus; make it first (`ensure_topic`)"
+                )
+            self._topics[topic] = commits
+        return commits

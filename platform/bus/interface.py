@@ -1,0 +1,160 @@
+"""What every bus engine offers: topics, a producer, consumers in groups.
+
+A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
+engines (`embedded.py`, `discard.py`, later Apache Kafka) differ in where the log lies, not in what they
+promise. The promises are written here and checked by `tests/bus/conformance.py`, which every engine passes.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""A piece of a message's value: contiguous bytes."""
+
+DEFAULT_POLL_BYTES = 4 * 1024 * 1024
+
+
+class TopicPartition(NamedTuple):
+    """One log: a partition of a topic, partitions counted from 0."""
+
+    topic: str
+    partition: int
+
+
+class BusMessage(msgspec.Struct, frozen=True, gc=False):
+    """One message as it is read: where it stands, and what was published, byte for byte."""
+
+    topic_partition: TopicPartition
+    offset: int
+    key: bytes
+    value: bytes
+
+
+class AssignmentListener(Protocol):
+    """Told which partitions a consumer is responsible for.
+
+    Engines may call it at any await of the consumer while the consumer is open, never twice at a time, and
+    give no message of a partition before `assigned` has returned for it nor after `revoked` was called. After
+    a poll that failed or was cancelled, `assigned` may come again for the same partitions. It must not poll
+    or close the consumer.
+    """
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        """Take responsibility, and say at which offset to start reading each partition.
+
+        None, or a partition that is missing from the answer, means the group's committed position, or
+        the beginning of the log where the group has none.
+        """
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Finish with the partitions: on return another consumer of the group may take them up.
+
+        The consumer's `commit` still works for them until this returns.
+        """
+
+
+class Producer(ABC):
+    """Publishes messages. Belongs to one event loop and must be used from its thread."""
+
+    max_message_bytes: int
+    """What key and value of one message may have together; larger chunks must be split before."""
+
+    @abstractmethod
+    def publish(self, topic: str, key: bytes, *value: Buffer) -> asyncio.Future[int]:
+        """Hand over one message and return at once; the future resolves with its offset once it is durable.
+
+        The value may come in pieces: it is their concatenation, and need not be joined. The pieces must not
+        change until the future is done. Messages with the same key go to the same partition (as long as the
+        topic's partition count stays), and within a partition messages that succeed stand in the order in
+        which they were published. Cancelling the future does not take the message back.
+
+        The future fails with `BusUnavailable` when the message could not be made durable (it may then still
+        turn up in the log, at most once for each publish); publishing again is allowed at once. `ValueError`
+        is raised for a message over `max_message_bytes`.
+        """
+
+    @property
+    @abstractmethod
+    def pending_bytes(self) -> int:
+        """Bytes of keys and values that were published and are neither durable nor failed yet: exact."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Wait until all that was published is durable or has failed, then take no more."""
+
+
+class Consumer(ABC):
+    """Reads messages for a consumer group. Belongs to one event loop; one `poll` at a time.
+
+    A partition is assigned to at most one consumer of a group at a time, over all processes.
+    """
+
+    @abstractmethod
+    def subscribe(self, topics: Collection[str]) -> None:
+        """Read these topics from now on, instead of those before; may be called again at any time.
+
+        A topic that does not exist yet is taken up once it does. Takes effect, with the calls of the
+        listener, during the polls that follow.
+        """
+
+    @abstractmethod
+    async def poll(self, *, max_bytes: int = DEFAULT_POLL_BYTES, timeout_s: float) -> list[BusMessage]:
+        """Wait up to `timeout_s` for messages and return those that are there, none at the timeout.
+
+        Only durable messages are given, those of a partition in offset order without a gap. They have at most
+        `max_bytes` together, except that one message larger than that comes alone. The bytes are shared out
+        evenly among the partitions that have messages. A cancelled poll loses nothing: what it had read comes
+        with the next one.
+
+        Raises `BusUnavailable` when the bus cannot give messages now, `BusCorrupt` when a durable message is
+        damaged (the position stays in front of it, and `seek` can go past it), `RangeGone` when the position
+        lies outside the log.
+        """
+
+    @abstractmethod
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        """Go on at `offset` with the next poll. `BusUnavailable` where the partition is not assigned here."""
+
+    @abstractmethod
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Keep the group's positions: for each partition the offset of the next message to read.
+
+        Used where the group's next consumer is told no other start, for lag seen from outside, and for
+        retention. `BusUnavailable` where a partition is not assigned here.
+        """
+
+    @abstractmethod
+    async def lag(self) -> dict[TopicPartition, int]:
+        """Messages that are durable and that `poll` has not given yet, for each assigned partition."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give the partitions back (calls `revoked`) and stop; a poll that waits returns empty."""
+
+
+class Bus(ABC):
+    """A bus, opened: see `windvane.bus.open_bus`."""
+
+    @abstractmethod
+    async def ensure_topic(self, topic: str, *, partitions: int) -> None:
+        """Make the topic where there is none, add partitions where it has fewer; never removes anything."""
+
+    @abstractmethod
+    async def topics(self) -> dict[str, int]:
+        """The topics that exist, each with its number of partitions."""
+
+    @abstractmethod
+    def producer(self) -> Producer:
+        """A producer, for the running event loop."""
+
+    @abstractmethod
+    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
+        """A consumer of the group, for the running event loop, subscribed to nothing yet."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close every producer and consumer made here, then let go of files, locks and connections."""

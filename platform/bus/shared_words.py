@@ -1,0 +1,58 @@
+"""A few 64-bit numbers that processes share through a mapped file.
+
+Two things are told this way, both cheap to ask: how far a partition is durable (`<partition>/committed`), and
+that something has happened at all (`@doorbell`).
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+from ..errors import BusCorrupt
+
+WORD_BYTES = 8
+_MAGIC = b"WVWORDS1"
+_FILE_BYTES = 4096
+
+
+class SharedWords:
+    """One page: 8 bytes of magic, then 64-bit words in the machine's byte order, all 0 in a new file.
+
+    Each word is aligned and is loaded and stored by one machine instruction, so that a reader sees the
+    old or the new number, never half of each; two words are not seen together. The page is written by the
+    kernel when it likes: after a power cut it may be older than what was stored last. It is filled and
+    fsynced when it is made, so that a later store needs no free disk.
+
+    `path` is opened, not made: see `create`. The file descriptor `fd` stays open and can carry a lock.
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.fd = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            if (
+                os.pread(self.fd, _FILE_BYTES, 0)[: len(_MAGIC)] != _MAGIC
+                or os.fstat(self.fd).st_size != _FILE_BYTES
+            ):
+                raise BusCorrupt(f"{path} is damaged: it is no page of shared words; restore it from a copy")
+            self._map = mmap.mmap(
+                self.fd, _FILE_BYTES, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+            )
+        except BaseException:
+            os.close(self.fd)
+            raise
+        # A memoryview of format Q moves 8 bytes at once; struct with "<Q" would move them one by one.
+        self.words = memoryview(self._map).cast("Q")
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make the file, whole and durable; the caller sees to it that nobody knows the path yet."""
+        with path.open("xb") as file:
+            file.write(_MAGIC.ljust(_FILE_BYTES, b"\0"))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Unmap; a lock on `fd` ends."""
+        self.words.release()
+        self._map.close()
+        os.close(self.fd)

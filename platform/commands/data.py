@@ -1,0 +1,204 @@
+"""The commands that look at what is kept and take it out: `ls`, `cat` and `export`."""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..config import Settings
+from ..errors import HomeNotFound
+from .options import home_options
+
+if TYPE_CHECKING:
+    from ..store.store import Store
+
+MIB = 1024 * 1024
+NS_PER_S = 1_000_000_000
+
+
+@click.command(short_help="List data streams, data arrays or policies.")
+@click.argument("what", type=click.Choice(["streams", "arrays", "policies"]), default="streams")
+@home_options
+def ls(settings: Settings, what: str) -> None:
+    """List data streams, data arrays or policies.
+
+    A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
+    times in UTC.
+
+    \b
+    Examples:
+      windvane ls
+      windvane ls arrays
+      windvane ls streams | cut -f 1
+    """
+    if what == "policies":
+        print_policies(settings)
+    elif what == "arrays":
+        _print_arrays(settings)
+    else:
+        _print_streams(settings)
+
+
+@click.command(short_help="Write the bytes of a data stream.")
+@click.argument("stream", metavar="STREAM")
+@click.option(
+    "--offset",
+    type=int,
+    metavar="BYTES",
+    help="First byte; negative counts from the end.  [default: the first kept]",
+)
+@click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="How many.  [default: all]")
+@home_options
+def cat(settings: Settings, stream: str, offset: int | None, length: int | None) -> None:
+    """Write the bytes of a data stream to standard output, as many as there are now.
+
+    \b
+    Examples:
+      windvane cat voice > voice.wav
+      windvane cat app.log --offset -4096
+      windvane cat turbine.t01.gearbox --offset 0 --length 12800 | od -t d2
+    """
+    recorded = _open_store(settings).stream(stream)
+    end = recorded.size
+    first = recorded.start if offset is None else offset if offset >= 0 else max(end + offset, recorded.start)
+    stop = end if length is None else min(first + length, end)
+    output = sys.stdout.buffer
+    for position in range(first, stop, MIB):
+        output.write(recorded.read(position, min(MIB, stop - position)))
+    output.flush()
+
+
+@click.command(short_help="Write a data array to a file.")
+@click.argument("array", metavar="ARRAY")
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@home_options
+def export(settings: Settings, array: str, file: Path) -> None:
+    """Write a data array to FILE, in the format of its suffix: .npy, .csv or .parquet.
+
+    .csv and .parquet also have the time of each row (time_ns: nanoseconds since 1970; time: a timestamp).
+    Parquet needs pyarrow.
+
+    \b
+    Examples:
+      windvane export voice:spectrum voice.npy
+      windvane export turbine.t02.gearbox:features features.parquet
+    """
+    from .export_formats import export_array
+    from .progress import byte_progress, plural
+
+    source = _open_store(settings).array(array)
+    first, stop = source.start, len(source)
+    row_bytes = source.dtype.itemsize
+    for extent in source.row_shape:
+        row_bytes *= extent
+    done = 0
+    with byte_progress(f"{array} → {file.name}", total_bytes=(stop - first) * row_bytes) as progress:
+        for rows in export_array(source, file, first=first, stop=stop):
+            done += rows
+            progress.update(done * row_bytes)
+    click.echo(f"wrote {plural(stop - first, 'row')} of {array} to {file}", err=True)
+
+
+def print_policies(settings: Settings) -> None:
+    """What `ls policies` and `policy list` print."""
+    from ..store.catalog import Catalog
+    from ..store.policy import policy_from_mapping
+
+    async def read() -> list[tuple[str, str, str, str, str]]:
+        catalog = await Catalog.open(settings.catalog_url)
+        try:
+            rows: list[tuple[str, str, str, str, str]] = []
+            after: str | None = None
+            while page := await catalog.list("policy", after=after):
+                for document in page:
+                    made = policy_from_mapping(document.body)
+                    steps = " ".join(step.name for step in made.pipeline)
+                    rows.append((made.reference, " ".join(made.tags), made.format, steps, document.title))
+                after = page[-1].reference
+            return rows
+        finally:
+            await catalog.close()
+
+    _require_home(settings)
+    _print_table(
+        ("policy", "tags", "format", "pipeline", "title"),
+        asyncio.run(read()),
+        empty="no policies yet; create one with `windvane policy create`",
+    )
+
+
+def _print_streams(settings: Settings) -> None:
+    store = _open_store(settings)
+    rows = []
+    for reference in store.streams():
+        stream = store.stream(reference)
+        last = "" if stream.last_arrival_ns is None else _time(stream.last_arrival_ns)
+        policy = str(stream.attrs.get("policy") or "")
+        rows.append((reference, stream.size, stream.chunks, stream.events, last, policy))
+    _print_table(
+        ("stream", "bytes", "chunks", "events", "last arrival", "policy"),
+        rows,
+        empty="no data streams yet; send something with `windvane send`",
+    )
+
+
+def _print_arrays(settings: Settings) -> None:
+    store = _open_store(settings)
+    rows = []
+    for reference in store.arrays():
+        array = store.array(reference)
+        kind = "record" if array.dtype.names else array.dtype.name
+        shape = "×".join(str(extent) for extent in array.row_shape) or "1"
+        last = _time(int(array.times_ns[len(array) - 1])) if len(array) > array.start else ""
+        rows.append((reference, len(array), shape, kind, last))
+    _print_table(
+        ("array", "rows", "shape of a row", "dtype", "last row"),
+        rows,
+        empty="no data arrays yet; a policy's pipeline makes them from what is sent",
+    )
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *, empty: str) -> None:
+    lines = list(rows)
+    if not sys.stdout.isatty():
+        for line in lines:
+            click.echo("\t".join(str(cell) for cell in line))
+        return
+    if not lines:
+        click.echo(empty, err=True)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, cell in zip(headings, lines[0], strict=True):
+        table.add_column(heading, justify="right" if isinstance(cell, int) else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else cell) for cell in line))
+    Console().print(table)
+
+
+def _time(time_ns: int) -> str:
+    seconds, nanoseconds = divmod(time_ns, NS_PER_S)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000:03d}Z"
+
+
+def _open_store(settings: Settings) -> "Store":
+    from ..store.store import Store
+
+    _require_home(settings)
+    return Store(settings.store_dir)
+
+
+def _require_home(settings: Settings) -> None:
+    # Looking must not make a home: a mistyped --home would show an empty one.
+    if not settings.home.is_dir():
+        raise HomeNotFound(
+            f"there is no home directory {settings.home}; `windvane up` makes it, --home names another"
+        )

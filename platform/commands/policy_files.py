@@ -1,0 +1,109 @@
+"""From a file, a preset and what was given by hand to a checked policy, and from there into the catalog."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
+from ..processors.operation import check_pipeline
+from ..processors.presets import with_preset
+from ..store.catalog import Catalog
+from ..store.policy import Policy, mapping_from_toml, policy_from_mapping, policy_to_mapping
+
+POLICY = "policy"
+
+Change = Literal["created", "changed", "unchanged"]
+
+
+def read_policies(file: Path) -> list[dict[str, Any]]:
+    """The policies of a file as mappings, not yet checked. Raises `PolicyInvalid`.
+
+    TOML holds [[policy]] tables, or the settings of one policy at its top; JSON (by its suffix) the same.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PolicyInvalid(f"{file} is no text in UTF-8: {error}") from None
+    content: Any
+    if file.suffix.lower() == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PolicyInvalid(f"{file} is no JSON: {error}") from None
+    else:
+        content = mapping_from_toml(text, source=str(file))
+    if isinstance(content, dict) and "policy" in content:
+        surplus = sorted(content.keys() - {"policy"})
+        if surplus:
+            raise PolicyInvalid(f"{file}: `{surplus[0]}` stands outside of [[policy]]; move it below one")
+        content = content["policy"]
+    policies = content if isinstance(content, list) else [content]
+    if not any(policies) or not all(isinstance(each, dict) for each in policies):
+        raise PolicyInvalid(f'{file}: holds no policy; write [[policy]] and below it `reference = "…"`')
+    return policies
+
+
+def complete_policy(mapping: Mapping[str, Any]) -> Policy:
+    """A policy from its mapping, in which `preset` may name what lies below it; checked with its pipeline.
+
+    Raises `PolicyInvalid`.
+    """
+    given = dict(mapping)
+    preset = given.pop("preset", None)
+    policy = policy_from_mapping(given if preset is None else with_preset(str(preset), given))
+    try:
+        check_pipeline(policy)
+    except PolicyInvalid as error:
+        raise PolicyInvalid(f'policy "{policy.reference}": {error}') from error
+    return policy
+
+
+def describe(policy: Policy) -> str:
+    """One line about a policy."""
+    steps = " → ".join(step.name for step in policy.pipeline)
+    tags = ", ".join(policy.tags)
+    return f"{policy.reference}: tags {tags}; format {policy.format}; pipeline {steps or '(none)'}"
+
+
+async def create(catalog: Catalog, policy: Policy) -> None:
+    """Put a policy that must be new. Raises `PolicyInvalid`."""
+    title, body = _document(policy)
+    try:
+        await catalog.put(POLICY, policy.reference, title=title, body=body, if_revision=0)
+    except RevisionConflict:
+        raise PolicyInvalid(
+            f"there is a policy {policy.reference!r} already; see it with `windvane policy show "
+            f"{policy.reference}`, or give --replace"
+        ) from None
+
+
+async def put(catalog: Catalog, policy: Policy) -> Change:
+    """Create or replace; where nothing differs nothing is written."""
+    title, body = _document(policy)
+    try:
+        old = await catalog.get(POLICY, policy.reference)
+    except DocumentNotFound:
+        await catalog.put(POLICY, policy.reference, title=title, body=body)
+        return "created"
+    if (old.title, old.body) == (title, body):
+        return "unchanged"
+    await catalog.put(POLICY, policy.reference, title=title, body=body, state=old.state)
+    return "changed"
+
+
+async def create_missing(catalog: Catalog, policies: Iterable[Policy]) -> list[str]:
+    """Put those policies that the catalog does not have; gives their references."""
+    created = []
+    for policy in policies:
+        try:
+            await create(catalog, policy)
+        except PolicyInvalid:
+            continue
+        created.append(policy.reference)
+    return created
+
+
+def _document(policy: Policy) -> tuple[str, dict[str, Any]]:
+    # Through JSON, as the catalog does it, so that what is read back compares equal.
+    return policy.title, json.loads(json.dumps(policy_to_mapping(policy)))

@@ -1,0 +1,238 @@
+"""The command `send`: a file through the forward port, acked, as a forwarder would send it."""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from ..announcements import forward_address
+from ..config import Settings, parse_address
+from ..errors import InputInvalid
+from ..ingest.client import ClientStatistics, ForwardClient
+from .options import home_options
+from .progress import ByteProgress, byte_progress, megabytes, plural
+from .record_sources import Chunk, Read, csv_chunks, jsonl_chunks, line_chunks, raw_chunks
+
+ACK_TIMEOUT_S = 5.0
+MAX_ACK_TIMEOUT_S = 10.0
+LOOK_S = 0.5
+SAY_AGAIN_S = 30.0
+MAX_TAG_BYTES = 200
+BATCHES_AHEAD = 4
+
+
+@click.command(short_help="Send a file through the forward port.")
+@click.argument("tag", metavar="TAG")
+@click.argument("source", metavar="FILE|-", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--to", metavar="HOST:PORT", help="Forward port.  [default: that of the gateway of this home]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["raw", "lines", "csv", "jsonl"]),
+    default="raw",
+    show_default=True,
+    help="What the file holds.",
+)
+@click.option(
+    "--chunk-bytes",
+    type=click.IntRange(1, 16 * 1024 * 1024),
+    default=65536,
+    show_default=True,
+    metavar="N",
+    help="Size of a piece and of its chunk (raw); size at which a chunk is full (the others).",
+)
+@click.option(
+    "--time-field", metavar="NAME", help="Field with the time of a record (csv, jsonl).  [default: now]"
+)
+@home_options
+def send(
+    settings: Settings,
+    tag: str,
+    source: str,
+    to: str | None,
+    format_: str,
+    chunk_bytes: int,
+    time_field: str | None,
+) -> None:
+    """Send FILE, or standard input, with the tag TAG; ends when everything is acked.
+
+    What is not acked is sent again, also when the gateway comes back later, and is stored once.
+
+    \b
+    raw    bytes, cut into records {"message": piece} of at most N bytes, each a chunk of its own
+    lines  a record {"message": line} for each line
+    csv    a record for each row, its names from the first line; numbers become numbers
+    jsonl  a record for each line, which is a JSON object
+
+    A time in --time-field is in seconds since 1970, or RFC 3339.
+
+    \b
+    Examples:
+      windvane send voice recording.wav --format raw --chunk-bytes 2048
+      windvane send turbine.t01.scada scada.csv --format csv --time-field time
+      journalctl -f -o json | windvane send journal - --format jsonl
+    """
+    _check_tag(tag)
+    if to is not None:
+        parse_address(to)
+    if time_field is not None and format_ not in ("csv", "jsonl"):
+        raise click.UsageError(
+            f"--time-field does not go with --format {format_}: its records have no fields"
+        )
+    file, total_bytes = _open(source)
+    with file:
+        read: Read = file.read if total_bytes is not None else getattr(file, "read1", file.read)
+        if format_ == "csv":
+            batches = csv_chunks(read, chunk_bytes=chunk_bytes, time_field=time_field)
+        elif format_ == "jsonl":
+            batches = jsonl_chunks(read, chunk_bytes=chunk_bytes, time_field=time_field)
+        elif format_ == "lines":
+            batches = line_chunks(read, chunk_bytes=chunk_bytes)
+        else:
+            batches = raw_chunks(read, chunk_bytes=chunk_bytes)
+        sending = _Sending(tag, lambda: to if to is not None else forward_address(settings))
+        name = "standard input" if source == "-" else Path(source).name
+        try:
+            with byte_progress(f"{name} → {tag}", total_bytes=total_bytes) as progress:
+                asyncio.run(sending.run(batches, progress))
+        finally:
+            click.echo(sending.summary(), err=True)
+
+
+class _Sending:
+    """One run of `send`: feeds the client, and says what is wrong while nothing is acked."""
+
+    def __init__(self, tag: str, address: Callable[[], str]) -> None:
+        self._tag = tag
+        self._address = address
+        self._began_s = time.monotonic()
+        self._sent_chunks = 0
+        self._acked_bytes = 0
+        self._statistics: ClientStatistics | None = None
+
+    async def run(self, batches: Iterator[list[Chunk]], progress: ByteProgress) -> None:
+        """Send all batches and wait for the acks; `InputInvalid` is raised when what came before is acked."""
+        client = ForwardClient(
+            self._address, ack_timeout_s=ACK_TIMEOUT_S, max_ack_timeout_s=MAX_ACK_TIMEOUT_S
+        )
+        invalid: InputInvalid | None = None
+        async with client:
+            explaining = asyncio.create_task(self._explain(client, progress))
+            try:
+                try:
+                    await self._feed(client, batches, progress)
+                except InputInvalid as error:
+                    invalid = error
+                await client.drain()
+            finally:
+                self._statistics = client.statistics()
+                explaining.cancel()
+        if invalid is not None:
+            raise invalid
+
+    async def _feed(
+        self, client: ForwardClient, batches: Iterator[list[Chunk]], progress: ByteProgress
+    ) -> None:
+        async for batch in _in_a_thread(batches):
+            for chunk in batch:
+                acked = await client.send(self._tag, chunk.payload, events=chunk.events)
+                self._sent_chunks += 1
+                acked.add_done_callback(partial(self._count, chunk.source_bytes, progress))
+
+    def _count(self, source_bytes: int, progress: ByteProgress, acked: asyncio.Future[None]) -> None:
+        if not acked.cancelled():
+            self._acked_bytes += source_bytes
+            progress.update(self._acked_bytes)
+
+    async def _explain(self, client: ForwardClient, progress: ByteProgress) -> None:
+        said: str | None = None
+        said_at_s = 0.0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            statistics = client.statistics()
+            trouble = None
+            if statistics.problem is not None:
+                trouble = f"{statistics.problem}; does the gateway run? `windvane up` starts it"
+            elif statistics.silent_s > ACK_TIMEOUT_S:
+                trouble = (
+                    f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy takes the tag "
+                    f"{self._tag}: see `windvane policy list`, or create one with `windvane policy create "
+                    f"{self._tag} --tag {self._tag}`; the log of the gateway says more"
+                )
+            kind = trouble and trouble[:20]
+            if trouble is not None and (kind != said or time.monotonic() - said_at_s > SAY_AGAIN_S):
+                progress.say(f"windvane: {trouble}. Still trying; Ctrl-C ends it.")
+                said_at_s = time.monotonic()
+            said = kind
+
+    def summary(self) -> str:
+        """One line about what was sent and acked."""
+        seconds = time.monotonic() - self._began_s
+        done = self._statistics
+        if done is None:
+            return "nothing was sent"
+        acked = f"{plural(done.acked_events, 'event')}, {megabytes(self._acked_bytes)}"
+        rate = f"{seconds:.1f} s, {megabytes(self._acked_bytes / seconds)}/s"
+        if done.acked_chunks == self._sent_chunks:
+            what = f"sent {acked} in {plural(done.acked_chunks, 'chunk')}, all acked"
+        else:
+            missing = plural(self._sent_chunks - done.acked_chunks, "chunk")
+            what = f"acked {acked}; {missing} not acked, so perhaps not stored"
+        again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
+        return f"{what}{again}; {self._tag} at {self._address()}, {rate}"
+
+
+async def _in_a_thread(batches: Iterator[list[Chunk]]) -> AsyncIterator[list[Chunk]]:
+    """Iterate where blocking reads disturb nobody.
+
+    A thread of its own, not one of a pool: a read of a terminal or pipe cannot be interrupted, and nobody
+    waits for this thread at the end.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[list[Chunk] | BaseException | None] = asyncio.Queue(BATCHES_AHEAD)
+
+    def put(item: list[Chunk] | BaseException | None) -> None:
+        if not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(queue.put(item), loop).result()
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    threading.Thread(target=work, name="send-reader", daemon=True).start()
+    while (item := await queue.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def _open(source: str) -> tuple[BinaryIO, int | None]:
+    """The file, and its size where it is known."""
+    if source != "-":
+        file = open(source, "rb")  # noqa: SIM115
+        return file, (Path(source).stat().st_size if Path(source).is_file() else None)
+    try:
+        # Unbuffered: at the end of the process a thread may still wait in a read, which must hold no lock.
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False), None
+    except OSError:
+        return sys.stdin.buffer, None
+
+
+def _check_tag(tag: str) -> None:
+    size = len(tag.encode("utf-8", "surrogateescape"))
+    if not 1 <= size <= MAX_TAG_BYTES or ":" in tag or not tag.isprintable():
+        raise click.BadParameter(
+            f"{tag!r} is no tag: 1 to {MAX_TAG_BYTES} bytes without colons and control characters, for "
+            "example turbine.t01.gearbox",
+            param_hint="TAG",
+        )

@@ -1,0 +1,296 @@
+"""The commands that run: `up`, which starts all tiers, and each tier by itself."""
+
+import asyncio
+import errno
+import fcntl
+import importlib
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from ..announcements import announce, forward_address, tier_file
+from ..config import Settings, ensure_token, is_loopback, make_run_dir, parse_address
+from ..errors import ConfigInvalid, StoreLocked, WindvaneError
+from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
+from .logs import configure_logging
+from .options import tier_options
+
+log = logging.getLogger(__name__)
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+_ready_file = click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Written, as JSON, when all is ready.",
+)
+_stop_fd = click.option("--stop-fd", type=int, hidden=True)
+
+
+@click.command()
+@tier_options
+@_ready_file
+@click.option(
+    "--demo", is_flag=True, help="Add a small simulated wind park that sends through the forward port."
+)
+@click.pass_context
+def up(context: click.Context, settings: Settings, ready_file: Path | None, demo: bool) -> None:
+    """Run everything: gateway, worker and web over one home directory.
+
+    The ready file holds {"forward": "HOST:PORT", "web": "http://HOST:PORT", "token": "…"} and can be read by
+    you alone. Port 0 picks a free port.
+
+    \b
+    Examples:
+      windvane up --demo
+      windvane up --home /srv/windvane --web 127.0.0.1:9000
+      windvane up --forward 127.0.0.1:0 --web 127.0.0.1:0 --ready-file ready.json
+    """
+    require_loopback(settings)
+    configure_logging("up", debug=_debug(context))
+    raise_open_file_limit()
+    make_run_dir(settings)
+    token = ensure_token(settings)
+    # To the children by their environment: these URLs can hold passwords, and anybody can see arguments.
+    os.environ.update({"WINDVANE_BUS": settings.bus, "WINDVANE_CATALOG": settings.catalog or ""})
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)  # a reader must not take an earlier run's word
+    stages = [[_tier_plan(name, settings, context) for name in ("gateway", "process", "web")]]
+    if demo:
+        stages.append([_tier_plan("simulate", settings, context)])
+
+    def ready(report: Mapping[str, str]) -> None:
+        if ready_file is not None:
+            announce(ready_file, {"forward": report["forward"], "web": report["web"], "token": token})
+        click.echo(_welcome(settings, report, demo=demo))
+
+    click.echo("windvane: starting gateway, worker and web …", err=True)
+    with _only_one(settings):
+        context.exit(asyncio.run(_until_signal(Supervisor(stages), ready)))
+
+
+@click.command(short_help="Run the gateway alone.")
+@tier_options
+@_ready_file
+@_stop_fd
+@click.pass_context
+def gateway(context: click.Context, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> None:
+    """Run the gateway: takes in what forwarders send, checks it, and acks what is durable.
+
+    \b
+    Examples:
+      windvane gateway
+      windvane gateway --home /srv/windvane --forward 127.0.0.1:24224
+    """
+    require_loopback(settings)
+    run_tier(context, "gateway", settings, ready_file, stop_fd)
+
+
+@click.command(short_help="Run the worker alone.")
+@tier_options
+@_ready_file
+@_stop_fd
+@click.pass_context
+def process(context: click.Context, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> None:
+    """Run the worker: archives what the gateway took in and runs the policies' pipelines on it.
+
+    \b
+    Examples:
+      windvane process
+      windvane process --home /srv/windvane
+    """
+    run_tier(context, "process", settings, ready_file, stop_fd)
+
+
+@click.command(short_help="Run the web tier alone.")
+@tier_options
+@_ready_file
+@_stop_fd
+@click.pass_context
+def web(context: click.Context, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> None:
+    """Run the web tier: the dashboard, the HTTP API and the live feed.
+
+    \b
+    Examples:
+      windvane web
+      windvane web --home /srv/windvane --web 0.0.0.0:8080
+    """
+    run_tier(context, "web", settings, ready_file, stop_fd)
+
+
+@click.command(short_help="Send what a small wind park would send.")
+@tier_options
+@_ready_file
+@_stop_fd
+@click.pass_context
+def simulate(
+    context: click.Context, settings: Settings, ready_file: Path | None, stop_fd: int | None
+) -> None:
+    """Send what a small wind park would send, in real time, through the forward port.
+
+    Three turbines with vibration sensors and operating data; on one of them a bearing fails again and again.
+    Its policies are created where they do not exist.
+
+    \b
+    Examples:
+      windvane simulate
+      windvane simulate --forward 127.0.0.1:24224
+    """
+    if context.params["forward"] is None:
+        settings = msgspec.structs.replace(settings, forward=forward_address(settings))
+    run_tier(context, "simulate", settings, ready_file, stop_fd)
+
+
+_TIERS = {  # command: (the name in log and HOME/run, module of its `serve`)
+    "gateway": ("gateway", "windvane.ingest.tier"),
+    "process": ("worker", "windvane.processors.tier"),
+    "web": ("web", "windvane.web.tier"),
+    "simulate": ("simulation", "windvane.simulation.tier"),
+}
+
+
+def run_tier(
+    context: click.Context, command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None
+) -> None:
+    """Run one tier in this process until SIGTERM (exit code 0), Ctrl-C (130) or the end of `stop_fd`."""
+    name, module = _TIERS[command]
+    configure_logging(name, debug=_debug(context))
+    raise_open_file_limit()
+    make_run_dir(settings)
+    import uvloop
+
+    serve = importlib.import_module(module).serve
+    announced = tier_file(settings, name)
+
+    def ready(report: dict[str, str]) -> None:
+        announce(announced, report)
+        if ready_file is not None:
+            announce(ready_file, report)
+        log.info("ready%s", "".join(f", {what} {where}" for what, where in report.items()))
+
+    async def serve_until_stopped() -> int:
+        stop = asyncio.Event()
+        received = _stop_at_signals(stop)
+        if stop_fd is not None:
+            loop = asyncio.get_running_loop()
+            stop_at_end_of_file(stop_fd, lambda: loop.call_soon_threadsafe(stop.set))
+        await serve(settings, ready=ready, stop=stop)
+        log.info("ended")
+        return EXIT_INTERRUPTED if signal.SIGINT in received else 0
+
+    try:
+        exit_code = uvloop.run(serve_until_stopped())
+    except WindvaneError:
+        raise
+    except Exception as error:
+        if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
+            log.critical("ended by an error", exc_info=True)
+            context.exit(1)
+        flag = "web" if name == "web" else "forward"
+        raise ConfigInvalid(
+            f"{getattr(settings, flag)} is taken by another program; end it, or choose another with "
+            f"--{flag} (port 0 picks a free one)"
+        ) from error
+    finally:
+        announced.unlink(missing_ok=True)
+    context.exit(exit_code)
+
+
+def require_loopback(settings: Settings) -> None:
+    """Refuse a forward port that other machines could reach. Raises `ConfigInvalid`."""
+    host, _ = parse_address(settings.forward)
+    if not is_loopback(host):
+        raise ConfigInvalid(
+            f"the forward port cannot be opened at {settings.forward}: it asks for no credentials yet, so "
+            "whoever reaches it could send; use 127.0.0.1 or [::1], and let a fluentd or Fluent Bit on this "
+            "machine take in what comes from others"
+        )
+
+
+def raise_open_file_limit() -> None:
+    """Allow this process and its children as many open files as the system lets them have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _until_signal(supervisor: Supervisor, ready: Callable[[Mapping[str, str]], None]) -> int:
+    stop = asyncio.Event()
+    received = _stop_at_signals(stop)
+    await supervisor.run(stop, ready=ready)
+    return EXIT_INTERRUPTED if signal.SIGINT in received else 0
+
+
+def _stop_at_signals(stop: asyncio.Event) -> list[signal.Signals]:
+    """Set `stop` at the first SIGINT, SIGTERM or SIGHUP; the next one ends the process as it would any."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    received: list[signal.Signals] = []
+
+    def take(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        for each in numbers:
+            loop.remove_signal_handler(each)
+
+    for number in numbers:
+        loop.add_signal_handler(number, take, number)
+    return received
+
+
+def _tier_plan(command: str, settings: Settings, context: click.Context) -> ChildPlan:
+    """`windvane COMMAND` with the settings of `up`, and with the ports that were got from port 0."""
+
+    def arguments(reports: Mapping[str, str]) -> Sequence[str]:
+        web = reports.get("web", settings.web).removeprefix("http://")
+        # -P: a file in the current directory must not stand in for a module of the same name.
+        given = ["-P", "-m", "windvane.cli", *(["--debug"] if _debug(context) else []), command]
+        given += ["--home", str(settings.home)]
+        if (config := context.params.get("config")) is not None:
+            given += ["--config", str(config)]
+        given += ["--forward", reports.get("forward", settings.forward), "--web", web]
+        return given
+
+    return ChildPlan(_TIERS[command][0], arguments)
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold HOME/run/up.lock, so that a second `up` over the same home says so instead of fighting."""
+    with open(settings.run_dir / "up.lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StoreLocked(
+                f"another `windvane up` (process {file.read(32).strip()}) runs over {settings.home}; end it "
+                "first, or give this one another --home"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _welcome(settings: Settings, report: Mapping[str, str], *, demo: bool) -> str:
+    host, _ = parse_address(report["web"].removeprefix("http://"))
+    lines = [f"Windvane is up. Open {report['web']}"]
+    if not is_loopback(host):
+        lines.append(f"  token         in {settings.token_file}")
+    lines += [f"  forward port  {report['forward']}", f"  home          {settings.home}"]
+    if demo:
+        lines.append("  demo          a simulated wind park is sending; see the streams turbine.*")
+    else:
+        lines.append("  next          windvane policy create --help")
+    return "\n".join([*lines, "Ctrl-C ends it."])
+
+
+def _debug(context: click.Context) -> bool:
+    return bool((context.find_root().obj or {}).get("debug"))

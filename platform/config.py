@@ -1,0 +1,290 @@
+"""Settings: defaults, then windvane.toml, then WINDVANE_* variables, then flags; the later wins.
+
+Everything that Windvane keeps lies below one home directory; `Settings` knows the places in it. A setting
+that cannot be used raises `ConfigInvalid`, which says where the value came from and what is allowed there.
+"""
+
+import difflib
+import ipaddress
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from .errors import ConfigInvalid
+
+MIB = 1024 * 1024
+CONFIG_NAME = "windvane.toml"
+ENVIRONMENT_PREFIX = "WINDVANE_"
+
+Bytes = Annotated[int, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of one gateway process; everything over them waits or is refused, nothing grows."""
+
+    max_message_bytes: Bytes = 32 * MIB
+    max_decompressed_bytes: Bytes = 64 * MIB
+    connection_window_bytes: Bytes = 8 * MIB
+    pending_bytes: Bytes = 64 * MIB
+    handshake_timeout_s: Seconds = 10.0
+    idle_timeout_s: Seconds = 600.0
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a worker polls the bus and how often it makes its work durable."""
+
+    checkpoint_interval_s: Seconds = 2.0
+    poll_bytes: Bytes = 4 * MIB
+    chunk_id_window: Count = 100_000
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings of one installation.
+
+    Addresses are HOST:PORT, an IPv6 host in brackets; port 0 stands for any free one.
+    """
+
+    home: Path
+    forward: str = "127.0.0.1:24224"
+    web: str = "127.0.0.1:8080"
+    bus: str = "embedded:"
+    catalog: str | None = None
+    gateway: GatewaySettings = GatewaySettings()
+    worker: WorkerSettings = WorkerSettings()
+    dead_letter_bytes: Bytes = 256 * MIB
+
+    @property
+    def store_dir(self) -> Path:
+        """Data streams and data arrays."""
+        return self.home / "store"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and addresses of the running tiers; `make_run_dir` makes it, for this user alone."""
+        return self.home / "run"
+
+    @property
+    def catalog_url(self) -> str:
+        """The SQLAlchemy URL of the catalog, by default SQLite in the home directory."""
+        return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
+
+    @property
+    def token_file(self) -> Path:
+        """The access token of the web tier; `ensure_token` makes it."""
+        return self.home / "token"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The SQLite database of the worker's checkpoints."""
+        return self.home / "checkpoints.sqlite"
+
+    @property
+    def dead_letter_file(self) -> Path:
+        """The SQLite database of refused input."""
+        return self.home / "dead-letters.sqlite"
+
+
+def default_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """$WINDVANE_HOME, else $XDG_DATA_HOME/windvane, else ~/.local/share/windvane."""
+    if home := environment.get("WINDVANE_HOME"):
+        return Path(home).expanduser()
+    if data_home := environment.get("XDG_DATA_HOME"):
+        return Path(data_home).expanduser() / "windvane"
+    return Path.home() / ".local" / "share" / "windvane"
+
+
+def load_settings(
+    *,
+    home: Path | None = None,
+    config: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings of one installation.
+
+    `home` and `flags` are what the command line gave (a flag of None was not given); `config` is a file that
+    must exist, else HOME/windvane.toml is read where there is one. `home` may stand in a file given by
+    `config` alone, since HOME/windvane.toml is found by it. Raises `ConfigInvalid`.
+    """
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        from_file = _read_file(config)
+        if "home" in from_file:
+            listed = Path(str(from_file.pop("home"))).expanduser()
+            if home is None and "WINDVANE_HOME" not in environment:
+                home = config.absolute().parent / listed
+    home = (home or default_home(environment)).expanduser().absolute()
+    if config is None and (home / CONFIG_NAME).is_file():
+        config = home / CONFIG_NAME
+        from_file = _read_file(config)
+        if "home" in from_file:
+            raise ConfigInvalid(
+                f"{config}: `home` cannot be set in the file that is found by it; "
+                "give --home, set WINDVANE_HOME, or name the file with --config"
+            )
+    merged: dict[str, Any] = {"home": str(home)}
+    _check_layer(from_file, str(config))
+    _merge(merged, from_file)
+    for variable, path, value in _from_environment(environment):
+        layer: dict[str, Any] = {path[-1]: value}
+        for name in reversed(path[:-1]):
+            layer = {name: layer}
+        _check_layer(layer, f"the environment variable {variable}")
+        _merge(merged, layer)
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    for name, value in given.items():
+        _check_layer({name: value}, f"--{name.replace('_', '-')}")
+    _merge(merged, given)
+    return _convert(merged)
+
+
+def ensure_token(settings: Settings) -> str:
+    """The web tier's access token, made at the first call; readable by this user alone."""
+    path = settings.token_file
+    settings.home.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    while not path.exists() or not path.read_text().strip():
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+        # A link fails where another process was quicker, so that every process ends up with the same token.
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            if not path.read_text().strip():
+                os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path.read_text().strip()
+
+
+def make_run_dir(settings: Settings) -> Path:
+    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials."""
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    settings.run_dir.chmod(0o700)
+    return settings.run_dir
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split HOST:PORT or [IPv6]:PORT. Raises `ConfigInvalid`.
+
+    >>> parse_address("[::1]:24224")
+    ('::1', 24224)
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or (":" in host and not bracketed):
+        raise ConfigInvalid(
+            f"{text!r} is no address; write HOST:PORT, for example 127.0.0.1:24224 or [::1]:24224"
+        )
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ConfigInvalid(
+            f"{text!r} has no port between 0 and 65535; write HOST:PORT, for example {host}:24224"
+        )
+    return (host[1:-1] if bracketed else host), int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    """The inverse of `parse_address`.
+
+    >>> format_address("::1", 24224)
+    '[::1]:24224'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost counts as open to others."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _convert(mapping: Mapping[str, Any]) -> Settings:
+    # Not strict: the environment gives numbers as text.
+    return msgspec.convert(mapping, Settings, strict=False, dec_hook=_from_text)
+
+
+def _from_text(kind: type, value: Any) -> Any:
+    return Path(value) if kind is Path else value
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigInvalid(f"{path}: no such file; give --config the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(f"{path}: is no TOML: {error}") from None
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for name, value in above.items():
+        if isinstance(value, Mapping):
+            _merge(below.setdefault(name, {}), value)
+        else:
+            below[name] = value
+
+
+def _sections() -> dict[str, type[msgspec.Struct]]:
+    return {"gateway": GatewaySettings, "worker": WorkerSettings}
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    # Only variables that name a setting are looked at: orchestrators set others with the same prefix.
+    for field in msgspec.structs.fields(Settings):
+        section = _sections().get(field.name)
+        if field.name == "home":
+            continue
+        names = [inner.name for inner in msgspec.structs.fields(section)] if section else [None]
+        for inner in names:
+            path = (field.name,) if inner is None else (field.name, inner)
+            variable = ENVIRONMENT_PREFIX + "_".join(path).upper()
+            if value := environment.get(variable):
+                yield variable, path, value
+
+
+def _check_layer(layer: Mapping[str, Any], source: str) -> None:
+    """Check one source by itself, so that the message can name it."""
+    _check_names(layer, Settings, source, prefix="")
+    for name, section in _sections().items():
+        if name in layer:
+            if not isinstance(layer[name], Mapping):
+                raise ConfigInvalid(f"{source}: `{name}` is a table; write [{name}] and its settings below")
+            _check_names(layer[name], section, source, prefix=f"{name}.")
+    try:
+        _convert({"home": "/", **layer})
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        where = where.rstrip("`")
+        value: Any = layer
+        for name in where.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        raise ConfigInvalid(f"{source}: {where} = {value!r}: {what[0].lower()}{what[1:]}") from None
+    for name in ("forward", "web"):
+        if name in layer:
+            try:
+                parse_address(layer[name])
+            except ConfigInvalid as error:
+                raise ConfigInvalid(f"{source}: {name}: {error}") from None
+
+
+def _check_names(layer: Mapping[str, Any], into: type[msgspec.Struct], source: str, *, prefix: str) -> None:
+    known = [field.name for field in msgspec.structs.fields(into)]
+    for name in layer:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean `{prefix}{close[0]}`?" if close else f"; known are {', '.join(known)}"
+            raise ConfigInvalid(f"{source}: there is no setting `{prefix}{name}`{hint}")

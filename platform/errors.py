@@ -1,0 +1,105 @@
+"""The one tree of errors.
+
+Every message names the thing, the cause and the next step, and is fit to be shown to a user as it is.
+Where a built-in exception says the same, the class mixes it in, so that callers may catch either.
+"""
+
+
+class WindvaneError(Exception):
+    """The root: whoever catches this catches all that Windvane raises on purpose."""
+
+
+class ConfigInvalid(WindvaneError, ValueError):
+    """A setting, on the command line, in the environment or in windvane.toml, cannot be used."""
+
+
+class PolicyInvalid(WindvaneError, ValueError):
+    """An ingestion policy breaks its own rules; the one in force stays."""
+
+
+class DocumentNotFound(WindvaneError, LookupError):
+    """The catalog has no such document."""
+
+
+class RevisionConflict(WindvaneError, RuntimeError):
+    """The document was changed by somebody else since it was read."""
+
+
+class StreamNotFound(WindvaneError, LookupError):
+    """The store has no data stream of that reference."""
+
+
+class ArrayNotFound(WindvaneError, LookupError):
+    """The store has no data array of that reference."""
+
+
+class RangeGone(WindvaneError, IndexError):
+    """The bytes or rows asked for were there once, and retention has dropped them."""
+
+
+class StoreLocked(WindvaneError, RuntimeError):
+    """Another writer holds the file: there is one writer at a time."""
+
+
+class StoreFailed(WindvaneError, OSError):
+    """A write or fsync failed; the writer has stopped, since a later fsync would report success for lost pages."""
+
+
+class BusUnavailable(WindvaneError, ConnectionError):
+    """The bus cannot take or give messages now; what was not acked stays with its sender."""
+
+
+class EnvelopeInvalid(WindvaneError, ValueError):
+    """Bytes on the bus that are no chunk in Avro single-object encoding."""
+
+
+class FramingError(WindvaneError, ValueError):
+    """The bytes of a connection are no forward protocol; the connection is closed, not resynchronised."""
+
+
+class ChunkRefused(WindvaneError, ValueError):
+    """A well-framed chunk that may not enter; `code` is the stable name of the reason."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OperationFailed(WindvaneError, RuntimeError):
+    """A step of a pipeline cannot work on what it was given."""
+
+
+class DeadLetterNotFound(WindvaneError, LookupError):
+    """No dead letter of that number: it was never kept, was dropped, or had to leave for newer ones."""
+
+
+class DocumentInvalid(WindvaneError, ValueError):
+    """A document that the catalog cannot keep: its type, state, reference, title or body is not allowed."""
+
+
+class CatalogUnavailable(WindvaneError, ConnectionError):
+    """The catalog's database cannot be reached or used now; what was asked did not happen."""
+
+
+class BusLocked(BusUnavailable):
+    """Another process writes to this partition of the embedded bus: there is one writer at a time."""
+
+
+class BusCorrupt(WindvaneError, OSError):
+    """A message that was durable on the bus is damaged or gone; it is never skipped silently."""
+
+
+class TierFailed(WindvaneError, RuntimeError):
+    """A process of the platform could not be started; those that were are ended again."""
+
+
+class HomeNotFound(WindvaneError, LookupError):
+    """There is no home directory where one is to be looked into."""
+
+
+class ExportFailed(WindvaneError, ValueError):
+    """A data array cannot be written in the format that was asked for."""
+
+
+class InputInvalid(WindvaneError, ValueError):
+    """A file that is to be sent does not hold what its format says; `send` stops there."""

@@ -1,0 +1,113 @@
+"""fluentd events as bytes and as Python objects.
+
+A payload is what PackedForward carries: msgpack events `[time, record]`, one behind the other, with
+nothing around them (forward protocol v1, "PackedForward Mode"). Since v1.5 an event may be
+`[[time, metadata], record]`; Fluent Bit sends that by default.
+"""
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import msgspec
+
+from .errors import ChunkRefused
+
+NS_PER_S = 1_000_000_000
+EVENT_TIME_TYPE = 0  # msgpack ext type of EventTime: seconds and nanoseconds as two big-endian u32
+
+
+class EventTime(int):
+    """Nanoseconds since the epoch that came as EventTime; a plain int in a time's place is seconds."""
+
+
+def _from_ext(code: int, data: bytes) -> Any:
+    if code == EVENT_TIME_TYPE and len(data) == 8:
+        seconds = int.from_bytes(data[:4], "big")
+        return EventTime(seconds * NS_PER_S + int.from_bytes(data[4:], "big"))
+    return msgpack.ExtType(code, data)
+
+
+def time_ns(time: Any) -> int:
+    """The time element of a decoded event in nanoseconds; ChunkRefused where it is none.
+
+    Accepts EventTime, integer and float seconds, msgpack's own timestamp, and `[time, metadata]`.
+    """
+    ns: int | None = None
+    if isinstance(time, EventTime):
+        ns = int(time)
+    elif isinstance(time, int) and not isinstance(time, bool):
+        ns = time * NS_PER_S
+    elif isinstance(time, float) and math.isfinite(time):
+        ns = round(time * NS_PER_S)
+    elif isinstance(time, msgpack.Timestamp):
+        ns = int(time.to_unix_nano())
+    elif isinstance(time, list) and len(time) == 2 and not isinstance(time[0], list):
+        ns = time_ns(time[0])
+    if ns is None or not -(1 << 63) <= ns < 1 << 63:
+        raise ChunkRefused(
+            "bad-time", f"an event's time is {time!r:.80}; send EventTime or seconds since the epoch"
+        )
+    return ns
+
+
+def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
+    """Yields (time in ns, record) per event; msgpack str and bin both come as bytes.
+
+    fluentd sends binary values typed str, so nothing here may assume UTF-8.
+    Raises ChunkRefused at the first event that is none.
+    """
+    unpacker = msgpack.Unpacker(
+        raw=True, strict_map_key=False, ext_hook=_from_ext, max_buffer_size=max(len(payload), 1)
+    )
+    unpacker.feed(payload)
+    index = 0
+    while True:
+        try:
+            event = unpacker.unpack()
+        except msgpack.OutOfData:
+            break
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ChunkRefused(
+                "malformed", f"event {index} of the chunk cannot be decoded: {error}; check the sender"
+            ) from error
+        if not (isinstance(event, list) and len(event) == 2):
+            raise ChunkRefused(
+                "malformed", f"event {index} of the chunk is no [time, record]; check the sender"
+            )
+        yield time_ns(event[0]), event[1]
+        index += 1
+    if unpacker.tell() != len(payload):
+        raise ChunkRefused("malformed", f"the chunk ends inside event {index}; check the sender")
+
+
+class _Pair(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
+    time: msgspec.Raw
+    record: msgspec.Raw
+
+
+_pairs = msgspec.msgpack.Decoder(list[_Pair])
+
+
+def check_pairs(payload: bytes, count: int) -> None:
+    """Raises ChunkRefused where the payload is not `count` arrays of two; looks no deeper.
+
+    One call into C at the speed of a walk, for events that are stored without being decoded. About 200 bytes
+    of memory an event while it runs.
+    """
+    try:
+        _pairs.decode(struct.pack(">BI", 0xDD, count) + payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ChunkRefused("malformed", f"an event is no [time, record] ({error}); check the sender") from error
+
+
+def chunk_key(sender: str, tag: str, chunk_id: bytes) -> bytes:
+    """16 bytes that stand for (sender, tag, chunk id): what makes a retransmission known."""
+    key = hashlib.blake2b(digest_size=16)
+    for part in (sender.encode(), tag.encode(), chunk_id):
+        key.update(len(part).to_bytes(4, "big"))
+        key.update(part)
+    return key.digest()

@@ -1,0 +1,347 @@
+"""From bytes to forward messages: an incremental parser that does no I/O.
+
+The socket writes into `MessageReader.writable()` and says with `received(n)` how much came; `messages()`
+then yields what is complete. Payloads are slices of the receive buffer, never copied or re-encoded. That a
+message is incomplete is the normal case; the parser goes on where it stopped, and how the bytes were
+cut on their way makes no difference.
+
+Messages (fluent/forward-protocol-v1, "Message Modes"; a string may be typed str or bin everywhere):
+
+    [tag, payload str|bin, option?]          PackedForward, CompressedPackedForward
+    [tag, [[time, record], …], option?]      Forward
+    [tag, time, record, option?]             Message
+    nil                                      heartbeat
+
+After a FramingError the connection is of no use: nothing says where the next message would begin.
+"""
+
+from collections.abc import Iterator
+
+import msgpack
+import msgspec
+
+from ..errors import FramingError
+
+MAX_TAG_BYTES = 1024
+MAX_OPTION_BYTES = 64 * 1024
+INITIAL_BUFFER_BYTES = 128 * 1024
+_SLACK_BYTES = 4096  # behind a payload whose end is known: room for its option and the next message's head
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One forward message, or a run of Message mode events of one tag that ask for no ack."""
+
+    tag: bytes
+    payload: bytes | memoryview
+    """PackedForward's payload as it came (compressed, maybe), else the events one behind the other."""
+    events: int | None
+    """Known where the framing made the events itself (Message mode), so that they need no further check."""
+    size_hint: int | None = None
+    chunk: bytes | None = None
+    """What the ack must echo; None where no ack is asked for."""
+    compression: str = "text"
+    signal: int = 0
+    """Fluent Bit's `fluent_signal`: 0 logs, 1 metrics, 2 traces."""
+
+
+class MessageReader:
+    """The receive buffer of one connection and the parser over it.
+
+    Memory: `max_message_bytes` of one incomplete PackedForward message and what one read adds; four times
+    that where the end must be found by walking (the buffer grows by doubling, the walker keeps a copy).
+    Payloads that were yielded keep their buffer alive for as long as the caller keeps them.
+    """
+
+    def __init__(self, *, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._buffer = bytearray(INITIAL_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._head = 0  # first byte of the message that is being parsed
+        self._tail = 0  # behind the last received byte
+        self._need = 0  # no use in parsing before this much has come; 0 where nothing is known
+        self._lent = False  # slices of this buffer were yielded: its bytes must stay as they are
+        self._last_message_bytes = 0
+        # Events are walked by msgpack's C parser, which stops and goes on anywhere: a message that comes
+        # byte by byte costs no more than one that comes at once.
+        self._walker: msgpack.Unpacker | None = None
+        self._walker_base = 0  # buffer position of the walker's offset 0
+        self._walker_fed = 0  # buffer position up to which the walker has the bytes
+        self._walked_ends: list[int] | None = None  # ends of the elements walked so far behind the tag
+
+    @property
+    def pending(self) -> memoryview:
+        """The bytes of the message that is not complete, or not well-formed."""
+        return self._view[self._head : self._tail]
+
+    def writable(self) -> memoryview:
+        """Where the next bytes go; at least one byte long."""
+        pending = self._tail - self._head
+        if not pending and not self._lent:
+            self._move(self._buffer)
+        room = len(self._buffer) - self._tail
+        if self._need > len(self._buffer):
+            self._move(bytearray(self._need - self._head + _SLACK_BYTES))
+        elif room < _SLACK_BYTES and (self._lent or not room):
+            expected = max(INITIAL_BUFFER_BYTES, self._last_message_bytes + _SLACK_BYTES)
+            fits = not self._lent and 2 * pending <= len(self._buffer)
+            self._move(self._buffer if fits else bytearray(max(expected, 2 * pending)))
+        return self._view[self._tail :]
+
+    def _move(self, buffer: bytearray) -> None:
+        """The pending bytes go to the front of `buffer`."""
+        shift, pending = self._head, self._tail - self._head
+        buffer[:pending] = self._view[self._head : self._tail]
+        if buffer is not self._buffer:
+            self._buffer, self._view, self._lent = buffer, memoryview(buffer), False
+        self._head, self._tail = 0, pending
+        self._need = max(0, self._need - shift)
+        self._walker_base -= shift
+        self._walker_fed -= shift
+        if self._walked_ends:
+            self._walked_ends = [end - shift for end in self._walked_ends]
+
+    def received(self, size: int) -> None:
+        """`size` bytes were written into what `writable` gave."""
+        self._tail += size
+
+    def messages(self) -> Iterator[Message]:
+        """What is complete, in order. Raises FramingError where the bytes are no forward protocol."""
+        while self._head < self._tail and self._need <= self._tail:
+            if self._buffer[self._head] == _NIL:
+                self._head += 1
+                continue
+            message = self._next()
+            if message is None:
+                break
+            yield message
+        if self._tail - self._head > self._max_message_bytes:
+            raise self._too_large(self._tail - self._head)
+
+    def _too_large(self, size: int) -> FramingError:
+        return FramingError(
+            f"a message of {size} bytes or more is over the limit of {self._max_message_bytes}; "
+            "send smaller chunks, or raise gateway.max_message_bytes"
+        )
+
+    def _next(self) -> Message | None:
+        """The message at the head; None where it is incomplete."""
+        buffer, tail = self._buffer, self._tail
+        array = _array_header(buffer, self._head, tail)
+        if array is None:
+            return None
+        arity, tag_at = array
+        tag = _string_at(buffer, tag_at, tail)
+        if tag is None:
+            return None
+        tag_start, body = tag
+        if body - tag_start > MAX_TAG_BYTES:
+            raise FramingError(f"a tag of {body - tag_start} bytes is over the limit of {MAX_TAG_BYTES}")
+        if body >= tail:
+            return None
+        kind = buffer[body]
+        if _is_string(kind):
+            mode, least, most = "PackedForward", 2, 3
+        elif _is_array(kind):
+            mode, least, most = "Forward", 2, 3
+        else:
+            mode, least, most = "Message", 3, 4
+        if not least <= arity <= most:
+            raise FramingError(
+                f"a message in {mode} mode has {least} or {most} elements, this one {arity}; check the sender"
+            )
+        if mode == "PackedForward":
+            return self._packed(tag_start, body, has_option=arity == most)
+        return self._walked(
+            tag_start, body, kind, has_option=arity == most, in_message_mode=mode == "Message"
+        )
+
+    def _packed(self, tag_start: int, body: int, *, has_option: bool) -> Message | None:
+        payload = _string_at(self._buffer, body, self._tail)
+        if payload is None:
+            return None
+        start, stop = payload
+        if stop - self._head > self._max_message_bytes:
+            raise self._too_large(stop - self._head)
+        self._need = stop + has_option
+        if self._tail < self._need:
+            return None
+        end = stop
+        if has_option:
+            walker = msgpack.Unpacker()
+            walker.feed(self._view[stop : min(self._tail, stop + MAX_OPTION_BYTES)])
+            if not _skip(walker):
+                if self._tail - stop >= MAX_OPTION_BYTES:
+                    raise FramingError(f"a message's option is over the limit of {MAX_OPTION_BYTES} bytes")
+                return None
+            end = stop + walker.tell()
+        self._lent = True
+        return self._finish(tag_start, body, self._view[start:stop], None, self._view[stop:end], end)
+
+    def _walked(
+        self, tag_start: int, body: int, kind: int, *, has_option: bool, in_message_mode: bool
+    ) -> Message | None:
+        walker = self._walker_behind_tag()
+        ends = self._walked_ends
+        assert ends is not None
+        parts = 2 if in_message_mode else 1
+        while len(ends) < parts + has_option:
+            if not _skip(walker):
+                return None
+            ends.append(self._walker_base + walker.tell())
+        self._walked_ends = None
+        option = self._view[ends[parts - 1] : ends[-1]]
+        if not in_message_mode:
+            header = _array_header(self._buffer, body, self._tail)
+            assert header is not None
+            count, entries = header
+            self._lent = True
+            message = self._finish(tag_start, body, self._view[entries : ends[0]], None, option, ends[-1])
+            return msgspec.structs.replace(message, size_hint=count)
+        event = _PAIR + self._buffer[body : ends[1]]
+        if has_option:
+            return self._finish(tag_start, body, event, 1, option, ends[-1])
+        return self._run_of_events(tag_start, body, event, walker)
+
+    def _walker_behind_tag(self) -> msgpack.Unpacker:
+        walker = self._walker
+        if walker is None or (self._walked_ends is None and self._walker_base + walker.tell() != self._head):
+            self._walker = walker = msgpack.Unpacker(
+                read_size=INITIAL_BUFFER_BYTES, max_buffer_size=_UNBOUNDED_BY_MSGPACK
+            )
+            self._walker_base = self._walker_fed = self._head
+            self._walked_ends = None
+        if self._walker_fed < self._tail:
+            walker.feed(self._view[self._walker_fed : self._tail])
+            self._walker_fed = self._tail
+        if self._walked_ends is None:
+            walker.read_array_header()
+            walker.skip()
+            self._walked_ends = []
+        return walker
+
+    def _run_of_events(self, tag_start: int, body: int, event: bytes, walker: msgpack.Unpacker) -> Message:
+        """Message mode without option comes as long runs of small messages: a run of one tag is one chunk."""
+        buffer, tail, base = self._buffer, self._tail, self._walker_base
+        start_of_message = bytes(buffer[self._head : body])
+        width = len(start_of_message)
+        read_array_header, skip, tell = walker.read_array_header, walker.skip, walker.tell
+        events = [event]
+        end = self._head + width + len(event) - 1
+        try:
+            while (
+                end + width < tail
+                and buffer[end + width] in _TIME_HEADS
+                and buffer.startswith(start_of_message, end)
+            ):
+                read_array_header()
+                skip()
+                skip()
+                skip()
+                event_at, end = end + width, base + tell()
+                events.append(_PAIR + buffer[event_at:end])
+        except (msgpack.OutOfData, ValueError):
+            # Incomplete or broken: a new walker, from this message's first byte on, tells which.
+            self._walker = None
+        tag = bytes(self._view[tag_start:body])
+        self._head = end
+        return Message(tag, event if len(events) == 1 else b"".join(events), len(events))
+
+    def _finish(
+        self,
+        tag_start: int,
+        body: int,
+        payload: bytes | memoryview,
+        events: int | None,
+        option: memoryview,
+        end: int,
+    ) -> Message:
+        self._last_message_bytes = end - self._head
+        tag = bytes(self._view[tag_start:body])
+        self._head, self._need = end, 0
+        if not option:
+            return Message(tag, payload, events)
+        return Message(tag, payload, events, *_parse_option(option))
+
+
+_NIL = 0xC0
+_PAIR = b"\x92"  # the array of two that holds an event
+_TIME_HEADS = frozenset([0xD7, 0xCE])  # EventTime as fixext8, and seconds as uint32
+_UNBOUNDED_BY_MSGPACK = 0x7FFFFFFF  # the reader bounds what it feeds
+
+
+def _is_string(head: int) -> bool:
+    return 0xA0 <= head <= 0xBF or 0xD9 <= head <= 0xDB or 0xC4 <= head <= 0xC6
+
+
+def _is_array(head: int) -> bool:
+    return 0x90 <= head <= 0x9F or head == 0xDC or head == 0xDD
+
+
+def _string_at(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
+    """(start, stop) of the bytes of a str or bin; None where its header is incomplete."""
+    if position >= tail:
+        return None
+    head = buffer[position]
+    if 0xA0 <= head <= 0xBF:
+        return position + 1, position + 1 + (head & 0x1F)
+    if 0xD9 <= head <= 0xDB:
+        width = 1 << (head - 0xD9)
+    elif 0xC4 <= head <= 0xC6:
+        width = 1 << (head - 0xC4)
+    else:
+        raise FramingError(f"byte 0x{head:02x} stands where a tag should begin; is it the forward protocol?")
+    start = position + 1 + width
+    if start > tail:
+        return None
+    return start, start + int.from_bytes(buffer[position + 1 : start], "big")
+
+
+def _array_header(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
+    """(number of elements, position of the first); None where the header is incomplete."""
+    head = buffer[position]
+    if 0x90 <= head <= 0x9F:
+        return head & 0x0F, position + 1
+    if head != 0xDC and head != 0xDD:
+        raise FramingError(f"no forward message begins with byte 0x{head:02x}; is it the forward protocol?")
+    start = position + (3 if head == 0xDC else 5)
+    if start > tail:
+        return None
+    return int.from_bytes(buffer[position + 1 : start], "big"), start
+
+
+def _skip(walker: msgpack.Unpacker) -> bool:
+    """Walks over one value; False where it is incomplete."""
+    try:
+        walker.skip()
+    except msgpack.OutOfData:
+        return False
+    except ValueError as error:
+        reason = str(error) or type(error).__name__
+        raise FramingError(f"the message is not well-formed msgpack ({reason}); check the sender") from error
+    return True
+
+
+def _parse_option(encoded: memoryview) -> tuple[int | None, bytes | None, str, int]:
+    """size, chunk, compressed, fluent_signal."""
+    if len(encoded) > MAX_OPTION_BYTES:
+        raise FramingError(
+            f"a message's option of {len(encoded)} bytes is over the limit of {MAX_OPTION_BYTES}"
+        )
+    try:
+        option = msgpack.unpackb(encoded, raw=True, strict_map_key=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FramingError(f"a message's option cannot be read ({error}); check the sender") from error
+    if option is None:
+        option = {}
+    if not isinstance(option, dict):
+        raise FramingError(
+            f"a message's option is a map, this one is {type(option).__name__}; check the sender"
+        )
+    size, chunk = option.get(b"size"), option.get(b"chunk")
+    compressed, signal = option.get(b"compressed", b"text"), option.get(b"fluent_signal", 0)
+    return (
+        size if isinstance(size, int) else None,
+        chunk if isinstance(chunk, bytes) else None,
+        compressed.decode("ascii", "replace") if isinstance(compressed, bytes) else "text",
+        signal if isinstance(signal, int) else 0,
+    )

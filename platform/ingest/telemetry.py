@@ -1,0 +1,93 @@
+"""What the gateway says about itself: one call is a counter and, where people must know, a log line.
+
+So the two cannot drift apart. A peer that sends garbage costs one log line a minute for each kind of
+trouble, not one a message.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..errors import WindvaneError
+from ..telemetry import RateLimitedLog
+
+
+class GatewayTelemetry(Collector):
+    """Counters of one gateway."""
+
+    def __init__(self, *, pending_bytes: Callable[[], int] = lambda: 0) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.pending_bytes = pending_bytes
+        self.events_total = 0
+        self.bytes_total = 0
+        self.chunks_total = 0
+        self.repeated_total = 0
+        self.connections = 0
+        self.refused_by_code: Counter[str] = Counter()
+        self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
+
+    @property
+    def refused_total(self) -> int:
+        """Chunks, and broken connections' bytes, that did not enter."""
+        return self.refused_by_code.total()
+
+    def chunk_stored(self, *, events: int, size: int) -> None:
+        """A chunk is durable on the bus."""
+        self.chunks_total += 1
+        self.events_total += events
+        self.bytes_total += size
+
+    def chunk_repeated(self) -> None:
+        """A retransmission met its first sending."""
+        self.repeated_total += 1
+
+    def connection_opened(self) -> None:
+        """A forwarder connected."""
+        self.connections += 1
+
+    def connection_closed(self) -> None:
+        """A forwarder left."""
+        self.connections -= 1
+
+    def refused(self, *, code: str, sender: str, tag: str, reason: str) -> None:
+        """A chunk, or the bytes of a broken connection, did not enter."""
+        self.refused_by_code[code] += 1
+        subject = f"tag {tag!r:.220} from {sender}" if tag else sender
+        self._log.warning((code, sender, tag if code == "no-policy" else ""), f"refused {subject}: {reason}")
+
+    def bus_unavailable(self, error: BaseException) -> None:
+        """A publish failed; the sender keeps its chunk and will try again."""
+        self._log.warning(("bus",), f"not acking: {error}")
+
+    def policies_broken(self, error: WindvaneError) -> None:
+        """The catalog cannot be read or holds a policy that cannot be used; those in force stay."""
+        self._log.warning(("policies", str(error)), f"policies not reloaded: {error}")
+
+    def dead_letter_lost(self, error: BaseException) -> None:
+        """Refused input could not be kept; it is not acked."""
+        self._log.warning(
+            ("dead-letters",), f"dead letters cannot be written: {error}; nothing refused is acked"
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks."""
+        for name, text, total in (
+            ("chunks", "Chunks that became durable on the bus", self.chunks_total),
+            ("events", "Events in them", self.events_total),
+            ("bytes", "Payload bytes in them", self.bytes_total),
+            ("repeated_chunks", "Retransmissions, acked again and not stored", self.repeated_total),
+        ):
+            yield CounterMetricFamily(f"windvane_gateway_{name}", text, value=total)
+        refused = CounterMetricFamily("windvane_gateway_refused", "Input that did not enter", labels=["code"])
+        for code, count in self.refused_by_code.items():
+            refused.add_metric([code], count)
+        yield refused
+        yield GaugeMetricFamily("windvane_gateway_connections", "Open connections", value=self.connections)
+        yield GaugeMetricFamily(
+            "windvane_gateway_pending_bytes", "Bytes received and not yet durable", value=self.pending_bytes()
+        )

@@ -1,0 +1,101 @@
+"""A data array as an analyst meets it: an ordinary NumPy array that grows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..store.data_array import DataArray
+from .describe import readable_bytes
+
+
+class Array:
+    """One data array: rows on axis 0, more of them each time it is looked at.
+
+    `array[...]` with any basic index is a read-only view of the files, without a copy, contiguous however
+    long; a view keeps its length while the array grows. np.asarray(array) is the view of all rows there are
+    now.
+    """
+
+    def __init__(self, source: DataArray) -> None:
+        self._source = source
+
+    @property
+    def reference(self) -> str:
+        """`stream:output`."""
+        return self._source.reference
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of each element."""
+        return self._source.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows now, *shape of a row)."""
+        return self._source.shape
+
+    @property
+    def ndim(self) -> int:
+        """Axes, the rows' included."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows ever written, now."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def start(self) -> int:
+        """The first row kept; retention may have dropped those before it."""
+        return self._source.start
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """What describes the rows for good, such as rate_hz, unit, columns."""
+        return self._source.attrs
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names along the last axis; () where they have none."""
+        return tuple(self.attrs.get("columns", ()))
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Event time of each row kept: shape (rows - start,), datetime64[ns], UTC; a view, no copy."""
+        return np.asarray(self._source.times_ns[self.start :]).view("datetime64[ns]")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._source[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self._source[self.start :], dtype=dtype, copy=copy)
+
+    def row_of_table(self) -> tuple[str, ...]:
+        """What the list of arrays says of it."""
+        shape = " × ".join(f"{count:,}" for count in self.shape)
+        return self.reference, shape, _dtype_name(self.dtype), readable_bytes(self.nbytes)
+
+    def __repr__(self) -> str:
+        reference, shape, dtype, size = self.row_of_table()
+        lines = [f"data array {reference}: {shape} {dtype}, {size}"]
+        if self.start:
+            lines.append(f"  rows before {self.start:,} are no longer kept")
+        if len(self) > self.start:
+            first, last = self._source.times_ns[self.start], self._source.times_ns[len(self) - 1]
+            lines.append(f"  {np.datetime64(int(first), 'ns')} to {np.datetime64(int(last), 'ns')} UTC")
+        lines += [f"  {name}: {_short(value)}" for name, value in self.attrs.items()]
+        return "\n".join(lines)
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return dtype.name if dtype.names is None else f"({', '.join(dtype.names)})"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"

@@ -1,0 +1,140 @@
+"""A data stream as an analyst meets it: bytes by offset, or a file to hand to any library that reads one."""
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..store.data_stream import DataStream
+from .describe import readable_bytes
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from .array import Array
+
+
+class Stream:
+    """One data stream: bytes that only grow, addressed by offset from the first ever written.
+
+    `stream[a:b]` gives bytes, `stream.open()` a file; `arrays` are its outputs, by name (`spectrum`) or
+    reference.
+    """
+
+    def __init__(self, source: DataStream, arrays: "Mapping[str, Array]") -> None:
+        self._source = source
+        self.arrays = arrays
+
+    @property
+    def reference(self) -> str:
+        """The name, which is the tag of its events."""
+        return self._source.reference
+
+    @property
+    def size(self) -> int:
+        """The offset after the last byte, now."""
+        return self._source.size
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte kept; retention may have dropped those before it."""
+        return self._source.start
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it came in."""
+        return self._source.chunks
+
+    @property
+    def events(self) -> int:
+        """How many events were in them."""
+        return self._source.events
+
+    @property
+    def first_arrival(self) -> np.datetime64 | None:
+        """When its first chunk came in, UTC."""
+        return _moment(self._source.first_arrival_ns)
+
+    @property
+    def last_arrival(self) -> np.datetime64 | None:
+        """When its last chunk came in, UTC."""
+        return _moment(self._source.last_arrival_ns)
+
+    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+        """Up to `size` bytes from `offset`, by default all to the end; RangeGone below `start`."""
+        return self._source.read(offset, max(0, self.size - offset) if size is None else size)
+
+    def open(self) -> io.BufferedReader:
+        """A binary file over what is there now, from the first byte kept: for wave.open and its kin."""
+        return io.BufferedReader(_StreamFile(self._source))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: slice) -> bytes:
+        start, stop, step = key.indices(self.size)
+        if step != 1:
+            raise ValueError("a stream gives its bytes in order: leave out the step")
+        return self._source.read(start, max(0, stop - start))
+
+    def row_of_table(self) -> tuple[str, ...]:
+        """What the list of streams says of it."""
+        last = self.last_arrival
+        return (
+            self.reference,
+            readable_bytes(self.size - self.start),
+            f"{self.events:,} events",
+            "" if last is None else f"last {np.datetime_as_string(last, unit='s')} UTC",
+        )
+
+    def __repr__(self) -> str:
+        lines = [
+            f"data stream {self.reference}: {readable_bytes(self.size)}, "
+            f"{self.events:,} events in {self.chunks:,} chunks"
+        ]
+        if self.start:
+            lines.append(f"  bytes before {self.start:,} are no longer kept")
+        if self.first_arrival is not None:
+            lines.append(f"  arrived {self.first_arrival} to {self.last_arrival} UTC")
+        if len(self.arrays):
+            lines.append(f"  arrays: {', '.join(reference.partition(':')[2] for reference in self.arrays)}")
+        return "\n".join(lines)
+
+
+class _StreamFile(io.RawIOBase):
+    """The bytes of a stream from `start` to the `size` at the time of opening, as a file that can seek."""
+
+    def __init__(self, source: DataStream) -> None:
+        self._source = source
+        self._start = source.start
+        self._size = source.size - source.start
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"cannot seek to {origin + offset}: a file begins at 0")
+        self._position = origin + offset
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        target = memoryview(buffer).cast("B")
+        wanted = min(len(target), max(0, self._size - self._position))
+        data = self._source.read(self._start + self._position, wanted)
+        target[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _moment(time_ns: int | None) -> np.datetime64 | None:
+    return None if time_ns is None else np.datetime64(time_ns, "ns")

@@ -1,0 +1,98 @@
+"""What a policy's format appends to the data stream, and the same bytes as rows for the decoders.
+
+raw      the record's bytes: of a bare string or binary, or of the map's `field`
+msgpack  the events as they came
+json     one line an event: {"time": "2026-11-22T10:36:56.123456789Z", "record": {…}}
+"""
+
+import base64
+import time
+from typing import Any
+
+import msgpack
+import msgspec
+import numpy as np
+
+from ..errors import OperationFailed
+from ..events import NS_PER_S, iterate_events
+from .block import Block, Events, EventTimes
+
+_json_encoder = msgspec.json.Encoder()
+
+
+def decode_events(payload: bytes) -> Events:
+    """All events of a chunk; str and bin as bytes. Raises ChunkRefused where one is none."""
+    times_ns: list[int] = []
+    records: list[Any] = []
+    for time_ns, record in iterate_events(payload):
+        times_ns.append(time_ns)
+        records.append(record)
+    return Events(times_ns, records)
+
+
+def raw_pieces(events: Events, field: str) -> list[bytes]:
+    """The bytes of each record. Raises OperationFailed where a record has none."""
+    key = field.encode()
+    pieces = []
+    for index, record in enumerate(events.records):
+        value = record.get(key) if isinstance(record, dict) else record
+        if not isinstance(value, bytes):
+            what = (
+                f"no field {field!r} that is a string or binary" if isinstance(record, dict) else "no bytes"
+            )
+            raise OperationFailed(
+                f'record {index} of the chunk has {what}; format = "raw" needs it: '
+                "set `field` in the policy, or another `format`"
+            )
+        pieces.append(value)
+    return pieces
+
+
+def bytes_block(pieces: list[bytes], times_ns: list[int], first: int) -> Block:
+    """The pieces as one block of uint8 rows, (bytes,), of which the first is byte `first` of the stream."""
+    ends = first + np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
+    return Block(
+        rows=np.frombuffer(b"".join(pieces), np.uint8),
+        first=first,
+        times=EventTimes(ends, np.array(times_ns, np.int64)),
+        rate_hz=0.0,
+        columns=(),
+        attrs={},
+    )
+
+
+def json_lines(events: Events) -> bytes:
+    """One line an event."""
+    lines = []
+    for time_ns, record in zip(events.times_ns, events.records, strict=True):
+        lines.append(_json_encoder.encode({"time": rfc3339(time_ns), "record": _plain(record)}))
+    lines.append(b"")
+    return b"\n".join(lines)
+
+
+def rfc3339(time_ns: int) -> str:
+    """UTC with nanoseconds: 2026-11-22T10:36:56.123456789Z."""
+    seconds, ns = divmod(time_ns, NS_PER_S)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ns:09d}Z"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it: UTF-8 as text, other bytes as {"base64": …}, extension types likewise."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {_key(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, msgpack.ExtType):
+        return {"ext": value.code, "base64": base64.b64encode(value.data).decode()}
+    if isinstance(value, msgpack.Timestamp):
+        return rfc3339(value.to_unix_nano())
+    return value
+
+
+def _key(key: Any) -> str:
+    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)

@@ -1,0 +1,93 @@
+"""The worker and the catalog: policies come from it, what the pipelines make is registered in it."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import DocumentNotFound, WindvaneError
+from ..store.catalog import Catalog
+from ..store.policy import Policy, policy_from_mapping
+from ..telemetry import RateLimitedLog
+from .operation import check_pipeline
+
+POLL_S = 0.25
+
+
+class NewOutput(msgspec.Struct, frozen=True):
+    """A data stream or data array that a pipeline has opened."""
+
+    type: str
+    reference: str
+    body: dict[str, Any]
+
+
+class CatalogLink:
+    """Follows the policies, and registers outputs so that `search` and `ls` find them.
+
+    A catalog that is away holds nothing up: the policies in force stay, outputs are registered later.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._revision = -1
+        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self.policies: Mapping[str, Policy] = {}
+        """By reference; another object whenever something has changed."""
+        self.new_outputs: deque[NewOutput] = deque()
+        """What is still to be registered; the pipelines' threads append."""
+
+    async def follow(self) -> None:
+        """Polls until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+                await self._register()
+            except WindvaneError as error:
+                self._log.warning(("catalog",), f"the catalog cannot be used now: {error}")
+            await asyncio.sleep(POLL_S)
+
+    async def refresh_until_read(self) -> None:
+        """`refresh`, again and again while the catalog is away: without it nobody knows a new policy."""
+        while True:
+            try:
+                return await self.refresh()
+            except WindvaneError as error:
+                self._log.warning(("catalog",), f"waiting for the catalog: {error}")
+            await asyncio.sleep(POLL_S)
+
+    async def refresh(self) -> None:
+        """Reads the policies where the catalog has changed."""
+        revision = await self._catalog.revision()
+        if revision == self._revision:
+            return
+        policies: dict[str, Policy] = {}
+        for document in await self._catalog.list("policy", limit=1_000_000):
+            try:
+                policy = policy_from_mapping(document.body)
+                check_pipeline(policy)
+            except WindvaneError as error:
+                self._log.warning(("policy", document.reference), f"policy not taken: {error}")
+                if kept := self.policies.get(document.reference):
+                    policies[kept.reference] = kept
+            else:
+                policies[policy.reference] = policy
+        if policies != self.policies:
+            self.policies = policies
+        self._revision = revision
+
+    async def _register(self) -> None:
+        while self.new_outputs:
+            output = self.new_outputs[0]
+            try:
+                known = (await self._catalog.get(output.type, output.reference)).body
+            except DocumentNotFound:
+                known = None
+            if known != output.body:
+                await self._catalog.put(
+                    output.type, output.reference, title=output.reference, body=output.body
+                )
+            self.new_outputs.popleft()

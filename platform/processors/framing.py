@@ -1,0 +1,101 @@
+"""Cuts samples into frames of equal length, wherever the blocks that bring them begin and end.
+
+Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`, counted from the first
+sample or from the last gap. Frames come out in float64, in batches that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from ..errors import OperationFailed
+from .block import Block, EventTimes
+
+BATCH_VALUES = 32768
+"""Values in one batch of frames: 256 KiB, so that frames, transform and power stay in the L2 cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What is kept between blocks: the samples that later frames need, always fewer than `length`.
+
+    Attributes:
+        samples: shape (fewer than length, channels), as they came.
+        next_sample: global index of the sample that should come next.
+        frames: frames given so far.
+        rate_hz: samples per second.
+    """
+
+    samples: NDArray[Any]
+    next_sample: int
+    frames: int
+    rate_hz: float
+
+
+class Framing:
+    """The frames that one block completes together with what was carried over.
+
+    Changes nothing: `carry` afterwards is for the caller to keep, once it has all it wanted.
+
+    Attributes:
+        count: number of frames, maybe 0.
+        first: global index of the first of them.
+        carry: what the next block needs.
+    """
+
+    def __init__(self, before: Carry | None, block: Block, *, length: int, hop: int) -> None:
+        """OperationFailed where rate or channels change from one sample to the next."""
+        self.length, self.hop = length, hop
+        self.channels = block.rows.shape[1]
+        self.first = before.frames if before is not None else 0
+        if before is None or before.next_sample != block.first:
+            before = Carry(block.rows[:0], block.first, self.first, block.rate_hz)
+        if (before.samples.shape[1], before.rate_hz) != (self.channels, block.rate_hz):
+            raise OperationFailed(
+                f"The samples changed from {before.samples.shape[1]} channels at {before.rate_hz:g} Hz to "
+                f"{self.channels} at {block.rate_hz:g} Hz within one stream: send them under another tag."
+            )
+        self._old = before.samples
+        self._new = block.rows
+        self._times = block.times
+        self._origin = block.first - len(self._old)
+        there = len(self._old) + len(self._new)
+        self.count = (there - length) // hop + 1 if there >= length else 0
+        done = self.count * hop
+        rest = self._new[max(done - len(self._old), 0) :]
+        kept = self._old[done:]
+        samples = np.concatenate((kept, rest)) if len(kept) else rest.copy()
+        self.carry = Carry(samples, block.stop, self.first + self.count, block.rate_hz)
+
+    def batches(self, channel: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Frames of one channel: (index of the batch's first frame in this block, view of shape (frames,
+        length)).
+
+        The view is read-only and good until the next batch is asked for.
+        """
+        in_batch = min(max(BATCH_VALUES // self.length, 1), self.count)
+        if in_batch == 0:
+            return
+        signal = np.empty((in_batch - 1) * self.hop + self.length)
+        strides = (self.hop * signal.itemsize, signal.itemsize)
+        frames = as_strided(signal, (in_batch, self.length), strides, writeable=False)
+        old, new = self._old[:, channel], self._new[:, channel]
+        for batch in range(0, self.count, in_batch):
+            size = min(in_batch, self.count - batch)
+            start = batch * self.hop
+            stop = start + (size - 1) * self.hop + self.length
+            from_old = max(min(len(old), stop) - start, 0)
+            signal[:from_old] = old[start : start + from_old]
+            signal[from_old : stop - start] = new[start + from_old - len(old) : stop - len(old)]
+            yield batch, frames[:size]
+
+    def times(self) -> EventTimes:
+        """Event times of the frames: each has that of its last sample. Needs at least one frame."""
+        last_samples = self._origin + np.arange(self.count) * self.hop + self.length - 1
+        return self._times.of_completed(self.first, last_samples)

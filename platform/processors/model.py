@@ -1,0 +1,185 @@
+"""`model`: an estimator that says of each row how strange it is, and then learns from it."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from ..errors import OperationFailed
+from .block import Block
+from .estimators import MAX_BATCH_ROWS, Learner, Scaler, make_learner
+from .operation import Operation, operation
+
+JOURNAL_ROWS = 512
+"""Rows kept beside a snapshot of the estimator, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A snapshot of the learner, and what it has learned since: learning that again gives the learner of now.
+
+    An estimator of many trees takes milliseconds to pickle; so it is pickled once in 512 rows, not at each
+    checkpoint.
+
+    Attributes:
+        columns: of the rows; None before the first.
+        rows: given so far.
+        learned: rows learned so far, those of the journal included.
+        snapshot: the pickled learner, compressed; None for one that knows nothing.
+        journal: shape (at most 512, columns).
+    """
+
+    columns: tuple[str, ...] | None
+    rows: int
+    learned: int
+    snapshot: bytes | None
+    journal: NDArray[np.float64]
+
+
+@operation("model")
+class Model(Operation):
+    """Scores each row, then learns from it.
+
+    Rows of shape (n, columns), such as features of windows, give float64 scores (n, k): `score` of anomaly
+    detectors (higher is stranger), `drift` (1 where a change was found), `cluster`, `distance` to the nearest
+    centre, `error` of reconstruction, or `prediction` and `residual`. A row has the time of the row that it
+    scores.
+
+    A row with NaN or infinity is scored NaN and not learned; so are scored the rows before the estimator
+    knows
+    anything: the first `warmup` ones, and for scikit-learn the first batch. Seeds are fixed: the same rows
+    give the same scores, to the last bit.
+
+    Keeps the estimator, whose own parameters bound it, a compressed snapshot of it, and at most 512 rows.
+    """
+
+    input = "features"
+    accepts = ("values", "score")
+    output = "score"
+
+    def __init__(
+        self,
+        *,
+        estimator: str = "river.anomaly.HalfSpaceTrees",
+        parameters: dict[str, Any] | None = None,
+        scaler: Scaler | None = None,
+        warmup: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1,
+        batch: Annotated[int, Meta(ge=1, le=MAX_BATCH_ROWS)] = 32,
+        column: str | None = None,
+    ) -> None:
+        """Which estimator, and what it is fed with.
+
+        Args:
+            estimator: a class of River or scikit-learn.
+            parameters: of its constructor.
+            scaler: learns the range ("minmax") or mean and deviation ("standard") of each column as it goes,
+                and brings it to [0, 1] or to unit variance; by default "minmax", which HalfSpaceTrees
+                expects, where several columns are looked at.
+            warmup: rows learned before the first score.
+            batch: rows that an estimator of scikit-learn learns from at once.
+            column: the one that a drift detector watches, or a regressor predicts.
+        """
+        self._arguments = (estimator, dict(parameters or {}), scaler, batch, column)
+        self._warmup = warmup
+        self._outputs = self._new_learner().outputs
+        self._attrs = {
+            "kind": self.output,
+            "columns": list(self._outputs),
+            "estimator": estimator,
+            "parameters": dict(parameters or {}),
+            "scaler": scaler,
+        }
+        self._columns: tuple[str, ...] | None
+        self._given: int
+        self._learned: int
+        self._snapshot: bytes | None
+        self._journal: list[NDArray[np.float64]]
+        self._learner: Learner
+        self.restore(None)
+
+    def process(self, block: Block) -> Block | None:
+        """Takes rows (n, columns); OperationFailed where columns change or the estimator raises."""
+        columns = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
+        if self._columns not in (None, columns):
+            raise OperationFailed(
+                f"The model has learned the columns {', '.join(self._columns or ())}, and now gets "
+                f"{', '.join(columns)}: give what has other columns a tag, or a step, of its own."
+            )
+        learner = self._learner
+        if self._columns is None:
+            learner = self._begun(columns)
+        before = len(self._journal)
+        scores = np.full((len(block.rows), len(self._outputs)), np.nan)
+        rows = np.array(block.rows, dtype=np.float64)
+        try:
+            for index in np.flatnonzero(np.isfinite(rows).all(axis=1)):
+                scores[index] = self._next(learner, rows[index], self._learned + len(self._journal) - before)
+                self._journal.append(rows[index])
+        except Exception as failure:
+            del self._journal[before:]
+            if self._columns is not None:
+                self._learner = self._rebuilt(self._columns)
+            raise OperationFailed(
+                f"{self._arguments[0]} cannot go on with "
+                f"{dict(zip(columns, rows[index].tolist(), strict=True))} ({type(failure).__name__}: "
+                f"{failure}); set other parameters, or another estimator."
+            ) from failure
+        first, self._given = self._given, self._given + len(rows)
+        self._columns, self._learner = columns, learner
+        self._learned += len(self._journal) - before
+        if len(self._journal) > JOURNAL_ROWS:
+            self._snapshot = zlib.compress(pickle.dumps(learner), level=1)
+            self._journal.clear()
+        return Block(
+            rows=scores,
+            first=first,
+            times=block.times.shifted(first - block.first),
+            rate_hz=block.rate_hz,
+            columns=self._outputs,
+            attrs=self._attrs,
+        )
+
+    def state(self) -> ModelState:
+        """The estimator with all it has learned."""
+        journal = np.array(self._journal).reshape(len(self._journal), len(self._columns or ()))
+        return ModelState(self._columns, self._given, self._learned, self._snapshot, journal)
+
+    def restore(self, state: ModelState | None) -> None:
+        """Goes on from `state()`."""
+        if state is None:
+            state = ModelState(None, 0, 0, None, np.empty((0, 0)))
+        self._columns, self._given, self._learned = state.columns, state.rows, state.learned
+        self._snapshot = state.snapshot
+        self._journal = list(state.journal)
+        self._learner = self._new_learner() if state.columns is None else self._rebuilt(state.columns)
+
+    def _new_learner(self) -> Learner:
+        estimator, parameters, scaler, batch, column = self._arguments
+        return make_learner(estimator, parameters, scaler=scaler, batch_rows=batch, column=column)
+
+    def _begun(self, columns: tuple[str, ...]) -> Learner:
+        learner = self._new_learner()
+        learner.begin(columns)
+        return learner
+
+    def _rebuilt(self, columns: tuple[str, ...]) -> Learner:
+        learner: Learner
+        if self._snapshot is None:
+            learner = self._begun(columns)
+        else:
+            learner = pickle.loads(zlib.decompress(self._snapshot))
+        for index, row in enumerate(self._journal, start=self._learned - len(self._journal)):
+            self._next(learner, row, index)
+        return learner
+
+    def _next(self, learner: Learner, row: NDArray[np.float64], learned: int) -> tuple[float, ...]:
+        if learned < self._warmup:
+            learner.learn(row)
+            return (np.nan,) * len(self._outputs)
+        return learner.score(row)

@@ -1,0 +1,210 @@
+"""The frame of all operations: the abstract class, the registry, and how a policy's steps become operations.
+
+An operation is a class with a decorator; the keyword parameters of its `__init__` are what a policy may set:
+
+    @operation("gain")
+    class Gain(Operation):
+        input = "samples"
+        output = "samples"
+
+        def __init__(self, *, factor: Annotated[float, Meta(gt=0)] = 1.0) -> None: ...
+
+Types are checked and converted with msgspec, so that ranges (`msgspec.Meta`) and choices (`Literal`) need no
+code of their own; what depends on several parameters, `__init__` refuses with PolicyInvalid.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+import msgspec
+
+from ..errors import PolicyInvalid
+from ..store.policy import Policy, Step
+from .block import Block
+from .parameter_types import describe
+
+SOURCES = ("bytes", "events")
+"""What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
+
+BUILT_IN = ("wav", "pcm", "fields", "spectrum", "features", "model")
+"""Modules of this package that register operations when they are imported."""
+
+
+class Operation(ABC):
+    """One step of a pipeline, for one data stream.
+
+    Not safe for several threads at once: one block after the other. What it keeps between blocks is bounded,
+    and the class says by what.
+    """
+
+    input: ClassVar[str]
+    """Kind of input by default: "bytes" (Block of uint8), "events" (Events), or what steps give."""
+    accepts: ClassVar[tuple[str, ...]] = ()
+    """Further kinds that it can take, in order of preference."""
+    output: ClassVar[str]
+    """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
+
+    @abstractmethod
+    def process(self, block: Any) -> Block | None:
+        """Takes the next block (Events where the input is "events"); gives the rows it completes, if any.
+
+        How the stream is cut into blocks changes no result, to the last bit. Where it raises
+        (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
+        step, and the next one is taken as following a gap. So whoever put several chunks into one block can
+        try them one by one.
+        """
+
+    def state(self) -> Any:
+        """All that is kept between blocks; can be pickled, and later blocks do not change it."""
+        return None
+
+    def restore(self, state: Any) -> None:  # noqa: B027
+        """Goes on from a `state()` of an operation with the same parameters; None begins anew."""
+
+
+AnyOperation = TypeVar("AnyOperation", bound=type[Operation])
+
+_registry: dict[str, type[Operation]] = {}
+
+
+def operation(name: str) -> Callable[[AnyOperation], AnyOperation]:
+    """Class decorator: policies name the class as `name`. A later one takes an earlier one's place."""
+
+    def register(cls: AnyOperation) -> AnyOperation:
+        _registry[name] = cls
+        return cls
+
+    return register
+
+
+def operations() -> Mapping[str, type[Operation]]:
+    """All operations that policies can name, by name."""
+    for module in BUILT_IN:
+        import_module(f".{module}", __package__)
+    return MappingProxyType(_registry)
+
+
+def make_operation(step: Step) -> Operation:
+    """A new operation as the step asks for it; PolicyInvalid where there can be none."""
+    cls = _class(step)
+    arguments = _arguments(step, cls)
+    try:
+        return cls(**arguments)
+    except PolicyInvalid as refusal:
+        raise PolicyInvalid(f'step "{step.name}": {refusal}') from refusal
+
+
+def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Where each step's input comes from: "bytes", "events", or the name of an earlier step.
+
+    A step's `input` names an earlier step or a kind. Without it the step takes the default kind of its
+    operation, and where nothing gives that, the next of the kinds that the operation also takes. A kind means
+    the nearest earlier step that gives it.
+
+    Raises:
+        PolicyInvalid: an unknown operation, a name used twice or reserved, an input that nothing before
+            gives, or one of a kind that the operation does not take.
+    """
+    earlier: dict[str, str] = {}
+    sources: list[str] = []
+    for step in steps:
+        cls = _class(step)
+        if step.name in SOURCES or step.name in earlier:
+            why = "is reserved" if step.name in SOURCES else "is that of an earlier step too"
+            raise PolicyInvalid(f'step "{step.name}": its name {why}; give it another `name`')
+        sources.append(_source(step, (cls.input, *cls.accepts), earlier))
+        earlier[step.name] = cls.output
+    return tuple(sources)
+
+
+def check_pipeline(policy: Policy) -> None:
+    """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
+    sources = resolve_inputs(policy.pipeline)
+    for step, source in zip(policy.pipeline, sources, strict=True):
+        if source == "bytes" and policy.format != "raw":
+            raise PolicyInvalid(
+                f'step "{step.name}": reads the bytes of records, but the format of the policy is '
+                f'"{policy.format}"; set format = "raw", or begin with an operation that reads events, such '
+                'as "fields"'
+            )
+        make_operation(step)
+
+
+def _class(step: Step) -> type[Operation]:
+    known = operations()
+    if step.operation not in known:
+        raise PolicyInvalid(
+            f'step "{step.name}": the operation "{step.operation}" is not known{meant(step.operation, known)}'
+        )
+    return known[step.operation]
+
+
+def _source(step: Step, takes: tuple[str, ...], earlier: Mapping[str, str]) -> str:
+    if step.input is None:
+        source = next((found for kind in takes if (found := _nearest(kind, earlier))), None)
+        if source is None:
+            raise PolicyInvalid(
+                f'step "{step.name}": needs {" or ".join(takes)}, which no earlier step gives; put one '
+                "before it"
+            )
+        return source
+    source = _nearest(step.input, earlier)
+    if source is None:
+        there = dict.fromkeys([*SOURCES, *earlier, *earlier.values()])
+        raise PolicyInvalid(
+            f'step "{step.name}": the input "{step.input}" is given by no earlier '
+            f"step{meant(step.input, there)}"
+        )
+    kind = earlier.get(source, source)
+    if kind not in takes:
+        raise PolicyInvalid(
+            f'step "{step.name}": the input "{step.input}" is {kind}, but "{step.operation}" takes '
+            f"{' or '.join(takes)}"
+        )
+    return source
+
+
+def _nearest(name: str, earlier: Mapping[str, str]) -> str | None:
+    if name in SOURCES or name in earlier:
+        return name
+    return next((step for step, kind in reversed(list(earlier.items())) if kind == name), None)
+
+
+def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
+    hints = get_type_hints(cls.__init__, include_extras=True)
+    known = {name: p for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    arguments: dict[str, Any] = {}
+    for name, value in step.parameters.items():
+        if name not in known:
+            raise PolicyInvalid(
+                f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
+            )
+        try:
+            arguments[name] = msgspec.convert(value, hints[name])
+        except msgspec.ValidationError as refusal:
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
+                f"{describe(hints[name])}"
+            ) from refusal
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} is missing, which "{step.operation}" needs: '
+                f"{describe(hints[name])}"
+            )
+    return arguments
+
+
+def meant(given: str, allowed: Iterable[str]) -> str:
+    """The end of a message that refuses a name: what may have been meant, and what there is."""
+    names = list(allowed)
+    close = difflib.get_close_matches(given.lower(), names, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ";"
+    return f"{hint} Allowed: {', '.join(names) or 'none'}"

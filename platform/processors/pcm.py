@@ -1,0 +1,144 @@
+"""`pcm`: bytes to samples where the bytes are nothing but samples; and how samples lie in bytes at all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from ..errors import OperationFailed, PolicyInvalid
+from .block import Block
+from .operation import Operation, operation
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFormat:
+    """How a frame of samples, one of each channel, lies in bytes.
+
+    Attributes:
+        code: NumPy's code with its byte order, such as "<i2"; "<i3" and ">i3" are packed 24-bit integers.
+        channels: samples in one frame, interleaved.
+    """
+
+    code: str
+    channels: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return int(self.code[2:]) * self.channels
+
+    def samples(self, data: NDArray[np.uint8]) -> NDArray[Any]:
+        """Rows (n, channels) of whole frames, in native order: a view where they lie so; 24 bits as int32."""
+        if self.code.endswith("i3"):
+            packed = data.reshape(-1, 3) if self.code[0] == "<" else data.reshape(-1, 3)[:, ::-1]
+            wide = np.zeros((len(packed), 4), np.uint8)
+            wide[:, 1:] = packed
+            # The arithmetic shift brings the sign down from the top byte.
+            return (wide.view("<i4") >> 8).astype(np.int32, copy=False).reshape(-1, self.channels)
+        samples = data.view(self.code).reshape(-1, self.channels)
+        return samples.astype(samples.dtype.newbyteorder("="), copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PcmState:
+    """`carry`: bytes of a frame that is not whole yet; `next_byte`: global index; `rows`: given so far."""
+
+    carry: NDArray[np.uint8]
+    next_byte: int
+    rows: int
+
+
+@operation("pcm")
+class Pcm(Operation):
+    """Bytes that are interleaved samples and nothing else, from the first byte of the stream on.
+
+    Bytes give samples of shape (n, channels). They keep their values and dtype (24-bit ones become int32);
+    where a `scale` is given they are multiplied by it and become float64. A sample has the time of the event
+    that brought its last byte. Behind a gap, decoding goes on at the next whole frame, counted from the first
+    byte of the stream.
+
+    Keeps less than one frame.
+    """
+
+    input = "bytes"
+    output = "samples"
+
+    def __init__(
+        self,
+        *,
+        rate_hz: Annotated[float, Meta(gt=0)],
+        dtype: Literal[
+            "int8", "uint8", "int16", "uint16", "int24", "int32", "uint32", "int64", "float32", "float64"
+        ] = "int16",
+        channels: Annotated[int, Meta(ge=1, le=1024)] = 1,
+        byteorder: Literal["little", "big"] = "little",
+        scale: float = 1.0,
+        unit: str = "",
+    ) -> None:
+        """How the samples lie, and what they mean.
+
+        Args:
+            rate_hz: samples per second of each channel.
+            dtype: of one sample.
+            channels: interleaved, one sample of each.
+            byteorder: of samples of several bytes.
+            scale: unit per count.
+            unit: of the samples once scaled, such as "g".
+        """
+        if not math.isfinite(rate_hz):
+            raise PolicyInvalid(f"rate_hz cannot be {rate_hz}: give the samples per second of each channel.")
+        if scale == 0 or not math.isfinite(scale):
+            raise PolicyInvalid(f"scale cannot be {scale}: give the unit per count, such as 0.001.")
+        order = "<" if byteorder == "little" else ">"
+        self._format = SampleFormat(order + ("i3" if dtype == "int24" else np.dtype(dtype).str[1:]), channels)
+        self._rate_hz, self._scale = rate_hz, scale
+        self._attrs = {
+            "kind": self.output,
+            "rate_hz": rate_hz,
+            "channels": channels,
+            "unit": unit,
+            "scale": scale,
+        }
+        self._state: PcmState | None = None
+
+    def process(self, block: Block) -> Block | None:
+        """Takes uint8 of shape (n,)."""
+        before, frame_bytes = self._state, self._format.frame_bytes
+        data: NDArray[np.uint8] = block.rows
+        if data.ndim != 1 or data.dtype != np.uint8:
+            raise OperationFailed(f'pcm reads bytes, not {data.dtype} rows: give it the input "bytes".')
+        start, rows = block.first, before.rows if before is not None else 0
+        if before is not None and before.next_byte == start and len(before.carry):
+            start -= len(before.carry)
+            data = np.concatenate((before.carry, data))
+        # Frames are counted from the first byte of the stream: a no-op unless this follows a gap.
+        data = data[-start % frame_bytes :]
+        start += -start % frame_bytes
+        whole = len(data) // frame_bytes * frame_bytes
+        after = PcmState(data[whole:].copy(), block.stop, rows + whole // frame_bytes)
+        result = None
+        if whole:
+            samples = self._format.samples(data[:whole])
+            ends = np.maximum(rows + (block.times.ends - start) // frame_bytes, rows)
+            result = Block(
+                rows=samples if self._scale == 1.0 else samples * np.float64(self._scale),
+                first=rows,
+                times=block.times.of_counts(rows, ends),
+                rate_hz=self._rate_hz,
+                attrs=self._attrs,
+            )
+        self._state = after
+        return result
+
+    def state(self) -> PcmState | None:
+        """The bytes of the frame that is not whole yet."""
+        return self._state
+
+    def restore(self, state: PcmState | None) -> None:
+        """Goes on from `state()`."""
+        self._state = state

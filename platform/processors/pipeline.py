@@ -1,0 +1,216 @@
+"""A policy's operations at work on one data stream."""
+
+import hashlib
+import pickle
+import threading
+import traceback
+from collections.abc import Callable
+from functools import cached_property
+
+import msgspec
+
+from ..bus.envelope import ChunkMessage
+from ..errors import ChunkRefused, OperationFailed
+from ..events import check_pairs
+from ..store.checkpoint import OutputLength, StreamCheckpoint
+from ..store.data_array import DataArrayWriter
+from ..store.data_stream import DataStreamWriter
+from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
+from ..store.store import Store
+from .archive import bytes_block, decode_events, json_lines, raw_pieces
+from .block import Block, Events
+from .catalog_link import NewOutput
+from .operation import Operation, make_operation, resolve_inputs
+
+_POLICY_STATE = ""  # no step has an empty name
+FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
+
+
+class StreamPipeline:
+    """One data stream: its archive, the operations of its policy, their outputs.
+
+    `process` appends to the outputs at once; `checkpoint` says what is to be committed of it. A step that
+    raises is reported, gives nothing for that chunk, and does not stop the others. Memory: one chunk, and
+    what the operations keep.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        policy: Policy,
+        store: Store,
+        committed: StreamCheckpoint | None,
+        *,
+        report_failure: FailureReport,
+        new_output: Callable[[NewOutput], None],
+    ) -> None:
+        self.reference = reference
+        self.policy = policy
+        self.in_use = threading.Lock()
+        self._store = store
+        self._report_failure = report_failure
+        self._new_output = new_output
+        self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+        self._archive: DataStreamWriter = store.stream_writer(
+            reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
+        )
+        self._writers: dict[str, DataArrayWriter] = {}
+        self._cut_archive()
+        new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
+        sources = resolve_inputs(policy.pipeline)
+        self._steps = [_RunningStep(*pair) for pair in zip(policy.pipeline, sources, strict=True)]
+        states = committed.states if committed else {}
+        for step in self._steps:
+            step.restore(states.get(step.name))
+
+    def _cut_archive(self) -> None:
+        """Back to what was committed: what lies behind it comes again from the bus."""
+        committed = self._committed.get(self.reference)
+        if committed is not None and committed.uid == self._archive.uid:
+            self._archive.cut(committed.length, committed.chunks)
+        else:
+            self._archive.cut(0, 0)
+
+    def process(self, chunk: ChunkMessage) -> None:
+        """Archives the chunk and runs the operations on it.
+
+        StoreFailed and OSError go through: without its store the worker must not go on.
+        """
+        inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
+        try:
+            archived = inputs.archived
+        except (ChunkRefused, OperationFailed) as error:
+            self._fail("archive", chunk, error)
+            return
+        self._archive.append(
+            archived, arrived_ns=chunk.received_ns, chunk_id=chunk.chunk_id, events=chunk.events
+        )
+        results: dict[str, Block | None] = {}
+        for step in self._steps:
+            try:
+                given = inputs.get(step.source) if step.source in _CHUNK_SOURCES else results.get(step.source)
+                if given is None:
+                    continue
+                result = step.operation.process(given)
+                if result is not None and step.keep:
+                    self._append(step.name, result)
+                results[step.name] = result
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                self._fail(step.name, chunk, error)
+
+    def _append(self, name: str, block: Block) -> None:
+        writer = self._writers.get(name)
+        if writer is None or not _fits(writer, block):
+            if writer is not None:
+                writer.close()
+            writer = self._open_writer(name, block)
+        writer.append(block.rows, block.row_times_ns)
+
+    def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
+        reference = f"{self.reference}:{name}"
+        writer = self._store.array_writer(
+            reference,
+            dtype=block.rows.dtype,
+            row_shape=block.rows.shape[1:],
+            attrs={"stream": self.reference, **block.attrs},
+        )
+        committed = self._committed.get(reference)
+        writer.cut(committed.length if committed is not None and committed.uid == writer.uid else 0)
+        self._writers[name] = writer
+        described = {
+            "stream": self.reference,
+            "dtype": block.rows.dtype.str,
+            "row_shape": list(writer.row_shape),
+        }
+        self._new_output(NewOutput("array", reference, described))
+        return writer
+
+    def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
+        self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
+
+    def checkpoint(self) -> StreamCheckpoint:
+        """States and lengths as they are now; once it is committed, a restart begins here."""
+        self._committed[self.reference] = OutputLength(
+            self._archive.uid, self._archive.size, self._archive.chunks
+        )
+        for name, writer in self._writers.items():
+            self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
+        states = {step.name: step.dump() for step in self._steps}
+        states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
+        return StreamCheckpoint(states=states, outputs=dict(self._committed))
+
+    @staticmethod
+    def last_policy(committed: StreamCheckpoint) -> Policy | None:
+        """The policy that the stream was under at its checkpoint; the catalog may have lost it since."""
+        saved = committed.states.get(_POLICY_STATE)
+        return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
+
+    def close(self) -> None:
+        """Gives the writers' locks back."""
+        self._archive.close()
+        for writer in self._writers.values():
+            writer.close()
+
+
+class _RunningStep:
+    """An operation with its name, its source, and what its saved state must match to be taken up."""
+
+    def __init__(self, step: Step, source: str) -> None:
+        self.name = step.name
+        self.keep = step.keep
+        self.source = source
+        self.operation: Operation = make_operation(step)
+        configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
+        self._fingerprint = hashlib.blake2b(configuration, digest_size=16).digest()
+
+    def dump(self) -> bytes:
+        return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
+
+    def restore(self, saved: bytes | None) -> None:
+        """A step whose parameters were changed since begins anew."""
+        if saved is not None and saved.startswith(self._fingerprint):
+            self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
+
+
+_CHUNK_SOURCES = frozenset(["bytes", "events"])
+
+
+class _ChunkInputs:
+    """What the steps can have of a chunk itself, each made once and only where it is asked for."""
+
+    def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
+        self._chunk = chunk
+        self._policy = policy
+        self._stream_size = stream_size
+
+    @cached_property
+    def events(self) -> Events:
+        return decode_events(self._chunk.payload)
+
+    @cached_property
+    def bytes(self) -> Block:
+        pieces = raw_pieces(self.events, self._policy.field)
+        return bytes_block(pieces, self.events.times_ns, self._stream_size)
+
+    @property
+    def archived(self) -> "bytes | memoryview":
+        """What the policy's format appends to the data stream."""
+        match self._policy.format:
+            case "raw":
+                return memoryview(self.bytes.rows)
+            case "msgpack":
+                check_pairs(self._chunk.payload, self._chunk.events)
+                return self._chunk.payload
+            case "json":
+                return json_lines(self.events)
+
+    def get(self, source: str) -> Block | Events | None:
+        if source == "events":
+            return self.events
+        return self.bytes if len(self.bytes.rows) else None
+
+
+def _fits(writer: DataArrayWriter, block: Block) -> bool:
+    return writer.dtype == block.rows.dtype and writer.row_shape == block.rows.shape[1:]

@@ -1,0 +1,150 @@
+"""`spectrum`: the short-time power spectral density of samples, one row for each frame, while they arrive."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import scipy.fft
+from msgspec import Meta
+from numpy.typing import NDArray
+from scipy.signal import get_window
+
+from ..errors import OperationFailed, PolicyInvalid
+from .block import Block
+from .framing import Carry, Framing
+from .operation import Operation, operation
+
+
+@operation("spectrum")
+class Spectrum(Operation):
+    """One-sided periodograms of windowed, overlapping frames, as `scipy.signal.spectrogram(mode="psd")` gives
+    them.
+
+    With X = rfft(w x), w the window and x the frame, the row is |X|², doubled where the bin stands for a
+    negative frequency too (all but 0 and, for even lengths, half the rate), times 1 / (rate Σw²) for
+    "density" (unit²/Hz) and 1 / (Σw)² for "spectrum" (unit²): Heinzel, Rüdiger, Schilling, "Spectrum and
+    spectral density estimation by the discrete Fourier transform", 2002. Computed in float64, stored as
+    `dtype`.
+
+    Samples of shape (n, channels) at a rate give rows of shape (bins,) for one channel, (channels, bins) for
+    more, where bins = length // 2 + 1. Row `i` covers the samples from `i * hop` to `i * hop + length` and
+    has the time of the event that brought the last of them; after a gap, frames are counted anew from the
+    first sample behind it.
+
+    Keeps fewer than `length` samples of each channel.
+    """
+
+    input = "samples"
+    output = "spectrum"
+
+    def __init__(
+        self,
+        *,
+        length: Annotated[int, Meta(ge=2, le=1_048_576)] = 2048,
+        overlap: Annotated[float, Meta(ge=0, le=0.95)] = 0.5,
+        window: str = "hann",
+        scaling: Literal["density", "spectrum"] = "density",
+        detrend: Literal["none", "constant"] = "none",
+        dtype: Literal["float32", "float64"] = "float32",
+    ) -> None:
+        """What one row is computed from, and how.
+
+        Args:
+            length: samples in one frame.
+            overlap: part of a frame that the next one shares; bounded, as rows are at most 1 / (1 - overlap)
+                as many.
+            window: name of a window without parameters, as `scipy.signal.get_window` knows it (periodic).
+            scaling: power per Hz, or power of a line.
+            detrend: "constant" takes away each frame's mean first.
+            dtype: of the rows.
+        """
+        try:
+            self._window: NDArray[np.float64] = np.asarray(get_window(window, length), dtype=np.float64)
+        except ValueError as unknown:
+            raise PolicyInvalid(
+                f"the window {window!r} cannot be used ({unknown}): name one that needs no parameters, such "
+                "as hann, hamming, blackman, blackmanharris, flattop, boxcar."
+            ) from unknown
+        self._length, self._hop = length, length - int(length * overlap)
+        self._overlap, self._window_name = overlap, window
+        self._scaling, self._detrend = scaling, detrend
+        self._dtype = np.dtype(dtype)
+        self._carry: Carry | None = None
+
+    def process(self, block: Block) -> Block | None:
+        """Takes samples (n, channels); OperationFailed where they have no rate, or another one."""
+        if not block.rate_hz > 0:
+            raise OperationFailed(
+                'Samples without a rate have no spectrum: decode them with "pcm" and its rate_hz, or with '
+                '"wav".'
+            )
+        framing = Framing(self._carry, block, length=self._length, hop=self._hop)
+        result = self._rows(framing, block) if framing.count else None
+        self._carry = framing.carry
+        return result
+
+    def state(self) -> Carry | None:
+        """The samples that the next frames share."""
+        return self._carry
+
+    def restore(self, state: Carry | None) -> None:
+        """Goes on from `state()`."""
+        self._carry = state
+
+    def _rows(self, framing: Framing, block: Block) -> Block:
+        bins = self._length // 2 + 1
+        rows = np.empty((framing.count, framing.channels, bins), self._dtype)
+        scale = self._scale(block.rate_hz)
+        scratch: NDArray[np.float64] | None = None
+        with np.errstate(invalid="ignore", over="ignore"):
+            for channel in range(framing.channels):
+                for first, frames in framing.batches(channel):
+                    if scratch is None:
+                        scratch = np.empty(frames.shape)
+                    windowed = scratch[: len(frames)]
+                    if self._detrend == "constant":
+                        np.subtract(frames, frames.mean(axis=1, keepdims=True), out=windowed)
+                        windowed *= self._window
+                    else:
+                        np.multiply(frames, self._window, out=windowed)
+                    # Squares in place, seen as pairs of real numbers: no complex temporaries.
+                    pairs = scipy.fft.rfft(windowed, axis=1, overwrite_x=True).view(np.float64)
+                    np.multiply(pairs, pairs, out=pairs)
+                    power = windowed[:, :bins]
+                    np.add(pairs[:, 0::2], pairs[:, 1::2], out=power)
+                    np.multiply(
+                        power, scale, out=rows[first : first + len(frames), channel], casting="same_kind"
+                    )
+        return Block(
+            rows=rows[:, 0] if framing.channels == 1 else rows,
+            first=framing.first,
+            times=framing.times(),
+            rate_hz=block.rate_hz / self._hop,
+            attrs=self._attrs(block, framing.channels),
+        )
+
+    def _scale(self, rate_hz: float) -> NDArray[np.float64]:
+        window = self._window
+        power = rate_hz * np.sum(window * window) if self._scaling == "density" else np.sum(window) ** 2
+        scale = np.full(self._length // 2 + 1, 2.0 / power)
+        scale[0] /= 2
+        if self._length % 2 == 0:
+            scale[-1] /= 2
+        return scale
+
+    def _attrs(self, block: Block, channels: int) -> dict[str, Any]:
+        unit = block.attrs.get("unit", "")
+        return {
+            "kind": self.output,
+            "rate_hz": block.rate_hz,
+            "window": self._window_name,
+            "length": self._length,
+            "hop": self._hop,
+            "overlap": self._overlap,
+            "scaling": self._scaling,
+            "detrend": self._detrend,
+            "channels": channels,
+            "unit": unit and (f"{unit}²/Hz" if self._scaling == "density" else f"{unit}²"),
+            "frequency_step_hz": block.rate_hz / self._length,
+        }

@@ -1,0 +1,102 @@
+"""What the worker says about itself: one call is a counter and, where people must know, a log line."""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..telemetry import RateLimitedLog
+
+_REMEMBERED_FAILURES = 50
+
+
+class WorkerTelemetry(Collector):
+    """Counters of one worker, and its last 50 failures. Called from the pipelines' threads too."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.events_total = 0
+        self.bytes_total = 0
+        self.chunks_total = 0
+        self.repeated_total = 0
+        self.lag_messages = 0
+        self.streams = 0
+        self.checkpoint_ns = 0
+        self.dead_lettered_by_code: Counter[str] = Counter()
+        self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
+        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+
+    def chunk_stored(self, *, events: int, size: int) -> None:
+        """A chunk went through its pipeline."""
+        self.chunks_total += 1
+        self.events_total += events
+        self.bytes_total += size
+
+    def chunk_repeated(self) -> None:
+        """A chunk that is stored already came again, and was left out."""
+        self.repeated_total += 1
+
+    def checkpoint_made(self) -> None:
+        """All up to now is durable."""
+        self.checkpoint_ns = time.time_ns()
+
+    def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
+        """A step raised; the others went on."""
+        self._failures.append(
+            {"stream": stream, "step": step, "message": f"{error:.500}", "time_ns": time.time_ns()}
+        )
+
+    def dead_lettered(self, *, code: str, tag: str, reason: str) -> None:
+        """A chunk, or its way through one step, went to the dead letters."""
+        self.dead_lettered_by_code[code] += 1
+        self._log.warning((code, tag, reason[:200]), f"dead letter ({code}), stream {tag!r:.220}: {reason}")
+
+    def bus_unavailable(self, error: Exception) -> None:
+        """The bus gives no messages now."""
+        self._log.warning(("bus",), f"waiting for the bus: {error}")
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        return {
+            "events_total": self.events_total,
+            "bytes_total": self.bytes_total,
+            "chunks_total": self.chunks_total,
+            "repeated_total": self.repeated_total,
+            "lag_messages": self.lag_messages,
+            "streams": self.streams,
+            "checkpoint_ns": self.checkpoint_ns,
+            "dead_lettered_by_code": dict(self.dead_lettered_by_code),
+            "failures": list(self._failures),
+            "time_ns": time.time_ns(),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks."""
+        for name, text, total in (
+            ("chunks", "Chunks that went through their pipelines", self.chunks_total),
+            ("events", "Events in them", self.events_total),
+            ("bytes", "Payload bytes in them", self.bytes_total),
+            ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
+        ):
+            yield CounterMetricFamily(f"windvane_worker_{name}", text, value=total)
+        letters = CounterMetricFamily(
+            "windvane_worker_dead_letters", "Dead letters by reason", labels=["code"]
+        )
+        for code, count in self.dead_lettered_by_code.items():
+            letters.add_metric([code], count)
+        yield letters
+        yield GaugeMetricFamily(
+            "windvane_worker_lag_messages", "Messages still on the bus", value=self.lag_messages
+        )
+        yield GaugeMetricFamily("windvane_worker_streams", "Open data streams", value=self.streams)
+        yield GaugeMetricFamily(
+            "windvane_worker_checkpoint_timestamp_seconds",
+            "The last checkpoint",
+            value=self.checkpoint_ns / 1e9,
+        )

@@ -1,0 +1,258 @@
+"""Data streams: the bytes of one source as they came, and when which chunk arrived."""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import google_crc32c
+import numpy as np
+
+from .description import as_json, read_description, write_description
+from .rows import Rows
+from .segmented_file import SegmentedFile
+from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+CHUNK_ID_BYTES = 32
+ARRIVAL = np.dtype(
+    [
+        ("offset", "<u8"),  # of the chunk's first byte in the stream
+        ("size", "<u8"),  # bytes it appended, which may be none
+        ("arrived_ns", "<i8"),  # ns since the epoch, UTC
+        ("events_total", "<u8"),  # events of the stream, this chunk included
+        ("crc32c", "<u4"),  # of the bytes it appended
+        ("chunk_id_size", "<u4"),  # bytes of the chunk's id, 0 where it had none
+        ("chunk_id", f"V{CHUNK_ID_BYTES}"),  # its first 32 bytes, padded with zeros
+    ]
+)
+_ARRIVAL = struct.Struct("<QQqQII32s")
+
+
+class DataStream:
+    """A data stream, for reading, by byte offset, while it grows.
+
+    **Format.** A directory with
+
+    - `bytes/`: a segmented file of the bytes;
+    - `arrivals/`: a segmented file of one record of 72 bytes a chunk, `ARRIVAL`, in order of arrival;
+    - `meta.json`: `attrs` (tag and policy), and the `uid` of `bytes/` in hexadecimal. It is written last when
+      a stream is made: where it is missing there is no stream yet.
+
+    Bytes are appended before their arrival record: a crash between leaves bytes of no chunk at the end, which
+    the next writer cuts off.
+
+    Raises FileNotFoundError where there is no stream. Bound: as `SegmentedFile`, for two of them.
+    """
+
+    def __init__(self, directory: Path, reference: str) -> None:
+        description = read_description(directory)
+        if description is None:
+            raise FileNotFoundError(f"{directory} holds no data stream")
+        self.reference = reference
+        self.directory = directory
+        self.attrs: Mapping[str, Any] = MappingProxyType(description["attrs"])
+        self._bytes = SegmentedFile(directory / "bytes")
+        self._arrivals_file = SegmentedFile(directory / "arrivals")
+        self.uid = self._bytes.uid
+        self._arrivals = Rows(self._arrivals_file, ARRIVAL)
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte kept, now."""
+        return self._bytes.start
+
+    @property
+    def size(self) -> int:
+        """Bytes ever appended, now: the offset past the last byte."""
+        return self._bytes.length
+
+    @property
+    def chunks(self) -> int:
+        """Chunks ever appended."""
+        return len(self._arrivals)
+
+    @property
+    def events(self) -> int:
+        """Events ever appended."""
+        last = self._last_arrival()
+        return 0 if last is None else int(last["events_total"])
+
+    @property
+    def first_arrival_ns(self) -> int | None:
+        """When the first chunk whose record is kept arrived, ns since the epoch, UTC; None where there is
+        none.
+        """
+        # An open slice does not fail where retention drops its beginning meanwhile.
+        kept = self._arrivals[: self._arrivals.start + 1]
+        return int(kept[0]["arrived_ns"]) if len(kept) else None
+
+    @property
+    def last_arrival_ns(self) -> int | None:
+        """When the last chunk arrived, ns since the epoch, UTC; None where there is none."""
+        last = self._last_arrival()
+        return None if last is None else int(last["arrived_ns"])
+
+    @property
+    def arrivals(self) -> Rows:
+        """One record of dtype `ARRIVAL` a chunk, in order of arrival."""
+        return self._arrivals
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another stream has taken this one's place, so that it will not grow any more."""
+        return self._bytes.replaced
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes from `offset`; fewer at the end. Raises RangeGone below `start`."""
+        return self._bytes.read(offset, size)
+
+    def close(self) -> None:
+        """Let go of the files; views that exist stay valid."""
+        self._bytes.close()
+        self._arrivals_file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<DataStream {self.reference} {self.size} bytes>"
+
+    def _last_arrival(self) -> Any:
+        last = self._arrivals[-1:]
+        return last[0] if len(last) else None
+
+
+class DataStreamWriter:
+    """The one writer of a data stream (the format is described at `DataStream`).
+
+    Errors and threads as with `SegmentedWriter`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        reference: str,
+        *,
+        attrs: Mapping[str, Any],
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    ) -> None:
+        """Open the stream, or make it; other attrs than before take the place of the former ones.
+
+        Raises StoreLocked while another writer has it, ValueError for attrs that cannot be stored.
+        """
+        self.reference = reference
+        self.directory = directory
+        plain = as_json(attrs)
+        self.attrs: Mapping[str, Any] = MappingProxyType(plain)
+        self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
+        self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
+        self.uid = self._bytes.uid
+        description = {"attrs": plain, "uid": self.uid.hex()}
+        if read_description(directory) != description:
+            write_description(directory, description)
+        self._events = 0
+        self._cut_to_whole_chunks()
+
+    @property
+    def size(self) -> int:
+        """Bytes ever appended: the offset of the next one."""
+        return self._bytes.length
+
+    @property
+    def chunks(self) -> int:
+        """Chunks ever appended."""
+        return self._arrivals.length // ARRIVAL.itemsize
+
+    @property
+    def events(self) -> int:
+        """Events ever appended."""
+        return self._events
+
+    def append(self, data: Buffer, *, arrived_ns: int, chunk_id: bytes | None, events: int) -> int:
+        """Append what one chunk brought, contiguous bytes, perhaps none; give the offset of its first byte.
+
+        Readers see it on return.
+        """
+        size = len(data) if type(data) is bytes else memoryview(data).nbytes
+        # The checksum's own type check refuses buffers that could change; an array over them it takes.
+        checksum = google_crc32c.value(
+            data if type(data) is bytes else np.frombuffer(memoryview(data), np.uint8)
+        )
+        identifier = chunk_id or b""
+        self._arrivals.check()
+        offset = self._bytes.append(data)
+        self._events += events
+        self._arrivals.append(
+            _ARRIVAL.pack(offset, size, arrived_ns, self._events, checksum, len(identifier), identifier[:32])
+        )
+        return offset
+
+    def cut(self, size: int, chunks: int) -> None:
+        """Make the stream end after `size` bytes and `chunks` chunks, which belong together.
+
+        Raises ValueError where the last of these chunks does not end at `size`, and as `SegmentedWriter.cut`.
+        """
+        if size <= self.size and chunks <= self.chunks:
+            end, events = self._end_of(chunks)
+            if end != size:
+                raise ValueError(
+                    f"{self.reference}: the first {chunks} chunks end at byte {end}, not at {size}"
+                )
+        else:
+            events = self._events  # one of the two below says what is missing
+        self._bytes.cut(size)
+        self._arrivals.cut(chunks * ARRIVAL.itemsize)
+        self._events = events
+
+    def drop_before(self, offset: int) -> None:
+        """Drop bytes before `offset`, as far as they fill whole segments, and their arrival records."""
+        self._bytes.drop_before(offset)
+        with SegmentedFile(self._arrivals.directory) as file:
+            arrivals = Rows(file, ARRIVAL)[:]
+        gone = int(np.searchsorted(arrivals["offset"], self._bytes.start, side="right")) - 1
+        # The last record stays in any case: it has the count of events.
+        self._arrivals.drop_before((self.chunks - len(arrivals) + max(gone, 0)) * ARRIVAL.itemsize)
+
+    def flush(self) -> None:
+        """Make all chunks durable; `Store.sync` does it for a whole store at once."""
+        self._bytes.flush()
+        self._arrivals.flush()
+
+    def close(self) -> None:
+        """Let go of the files and their locks. Does not sync."""
+        self._bytes.close()
+        self._arrivals.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end_of(self, chunks: int) -> tuple[int, int]:
+        """Where the first `chunks` chunks end, in bytes and in events."""
+        if chunks == 0:
+            return 0, 0
+        with SegmentedFile(self._arrivals.directory) as file:
+            record = file.read((chunks - 1) * ARRIVAL.itemsize, ARRIVAL.itemsize)
+        offset, size, _, events, _, _, _ = _ARRIVAL.unpack(record)
+        return offset + size, events
+
+    def _cut_to_whole_chunks(self) -> None:
+        chunks = self.chunks
+        if chunks and self._end_of(chunks)[0] > self.size:
+            first = -(-self._arrivals.start // ARRIVAL.itemsize)
+            counts = range(first + 1, chunks)
+            chunks = first + bisect.bisect_right(counts, self.size, key=lambda count: self._end_of(count)[0])
+        self.cut(self._end_of(chunks)[0], chunks)

@@ -1,0 +1,241 @@
+"""Files as memory: what the standard library's `mmap` cannot do, by mmap(2) itself.
+
+Three things are missing there. `mmap.mmap` cannot place a mapping at an address, so it cannot lay the
+segments of a file side by side; it keeps a file descriptor for each mapping, of which ten thousand streams
+have none to spare; and its buffer is gone for all views when it is closed. Here a mapping is a `Region`, and
+NumPy arrays made from a region keep it alive: it is unmapped when the last of them dies.
+
+Written for Linux: the constants are those of x86-64 and aarch64.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import StoreFailed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAGE_BYTES = mmap.PAGESIZE
+# A reservation is aligned to what a huge page covers, so that the kernel may map large folios of the page
+# cache.
+_ALIGNMENT_BYTES = 2 * 1024 * 1024
+_SMALLEST_RESERVATION_BYTES = 1024 * 1024 * 1024
+_PROT_NONE = 0
+_MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000
+_MADV_DONTFORK = 10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def segment_path(directory: str, segment: int) -> str:
+    """Give the path of the segment that begins at offset `segment` of the file in `directory`."""
+    return f"{directory}/{segment:020d}.seg"
+
+
+def round_up(size: int, unit: int) -> int:
+    """Round `size` up to a multiple of `unit`."""
+    return -(-size // unit) * unit
+
+
+def _mmap(address: int | None, size: int, protection: int, flags: int, descriptor: int) -> int:
+    placed = _libc.mmap(address, size, protection, flags, descriptor, 0)
+    if placed == _MAP_FAILED or placed is None:
+        code = ctypes.get_errno()
+        if code == errno.ENOMEM:
+            raise StoreFailed(
+                f"mapping {size} bytes of the store failed: no room for more mappings; raise the "
+                "kernel's vm.max_map_count, or the address space limit (ulimit -v), or open fewer at once"
+            )
+        raise StoreFailed(f"mapping {size} bytes of the store failed: {os.strerror(code)}")
+    return int(placed)
+
+
+class Region:
+    """A range of addresses that is unmapped when the last array made from it dies, or by `release`.
+
+    Arrays are made through `__array_interface__`, so the region is their `base`, and a region that is mapped
+    read-only gives read-only arrays.
+    """
+
+    def __init__(self, address: int, size: int, *, writeable: bool = False) -> None:
+        self.address = address
+        self.size = size
+        self._writeable = writeable
+        self._finalizer = weakref.finalize(self, _libc.munmap, address, size)
+        # At exit other threads may still be reading; the kernel unmaps then.
+        self._finalizer.atexit = False
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        data = (self.address, not self._writeable)
+        return {"version": 3, "typestr": "|u1", "shape": (self.size,), "data": data}
+
+    def bytes(self) -> NDArray[np.uint8]:
+        """Give the whole region as bytes, shape (size,), without a copy."""
+        return np.asarray(self)
+
+    def release(self) -> None:
+        """Unmap now. Only for a region of which no array is used any more: touching one would end the
+        process.
+        """
+        self._finalizer()
+
+
+def map_whole(descriptor: int, size: int, *, writeable: bool = False) -> Region:
+    """Map the first `size` bytes of a file, shared; the descriptor may be closed afterwards.
+
+    A writeable mapping is not inherited by forked children: it holds the writer's lock (see
+    `SegmentedWriter`), which a child would otherwise keep after its parent has closed or died. Raises
+    StoreFailed where the process has no room for another mapping.
+    """
+    protection = mmap.PROT_READ | mmap.PROT_WRITE if writeable else mmap.PROT_READ
+    address = _mmap(None, size, protection, mmap.MAP_SHARED, descriptor)
+    if writeable:
+        _libc.madvise(address, round_up(size, PAGE_BYTES), _MADV_DONTFORK)
+    return Region(address, size, writeable=writeable)
+
+
+def _reserve(size: int) -> Region:
+    """Set a range of addresses aside; it holds no memory, and touching it before a file is mapped there
+    faults.
+    """
+    padded = size + _ALIGNMENT_BYTES
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    address = _mmap(None, padded, _PROT_NONE, flags, -1)
+    aligned = round_up(address, _ALIGNMENT_BYTES)
+    if aligned > address:
+        _libc.munmap(address, aligned - address)
+    if address + padded > aligned + size:
+        _libc.munmap(aligned + size, address + padded - aligned - size)
+    return Region(aligned, size)
+
+
+@dataclass(slots=True)
+class _Space:
+    """One reservation: which logical offset its first byte stands for, and how far each segment is mapped."""
+
+    region: Region
+    bytes: NDArray[np.uint8]
+    origin: int
+    epoch: int
+    mapped_ends: dict[int, int] = field(default_factory=dict)
+    # Offsets in [low, high) are known to be mapped: what most views ask, answered without a look at each
+    # segment.
+    low: int = 0
+    high: int = 0
+
+
+class ContiguousMapping:
+    """The segments of a segmented file side by side in memory, so that any range of it is one array.
+
+    A range of addresses is reserved (twice what is needed, at least 1 GiB: addresses, no memory), and
+    segments are mapped into it, read-only, when a view first needs them. As the file grows it is mapped in
+    place; when it outgrows the reservation, or when retention has moved its beginning, a new reservation is
+    made. Views keep the reservation that they were made from alive, and with it the segments mapped there,
+    even ones that have been unlinked since. Nothing is mapped past the committed length, and no segment past
+    the page that holds its end of file, so no view can fault on a page that the file does not have.
+
+    Bound: one mapping (of the kernel's vm.max_map_count) a segment that was looked at; memory is the page
+    cache's. Safe to use from several threads.
+    """
+
+    def __init__(self, directory: str, segment_bytes: int) -> None:
+        if segment_bytes % PAGE_BYTES:
+            raise StoreFailed(
+                f"segments of {segment_bytes} bytes cannot be mapped on this machine, whose pages have "
+                f"{PAGE_BYTES} bytes; copy the data into a store made here"
+            )
+        self._segment_bytes = segment_bytes
+        self._directory = directory
+        self._space: _Space | None = None
+        self._lock = threading.Lock()
+
+    def view(self, start: int, stop: int, *, origin: int, length: int, epoch: int) -> NDArray[np.uint8]:
+        """Give the bytes [start, stop), offsets of the file, read-only and without a copy; shape (stop -
+        start,).
+
+        `origin` is the first byte that the file keeps, `length` its committed length, `epoch` the count of
+        times that it was begun anew. Raises FileNotFoundError where a segment is missing, IndexError where
+        one is shorter than asked.
+        """
+        if start == stop:
+            return np.empty(0, np.uint8)
+        with self._lock:
+            space = self._space
+            if (
+                space is None
+                or space.origin != origin
+                or space.epoch != epoch
+                or stop - origin > space.region.size
+            ):
+                space = self._space = self._make_space(origin, epoch, max(length, stop) - origin)
+            if not (space.low <= start and stop <= space.high):
+                self._map(space, start, stop, max(length, stop))
+            return space.bytes[start - origin : stop - origin]
+
+    def close(self) -> None:
+        """Let go of the reservation; views that exist stay valid."""
+        with self._lock:
+            self._space = None
+
+    def _make_space(self, origin: int, epoch: int, needed_bytes: int) -> _Space:
+        needed_bytes = round_up(needed_bytes, self._segment_bytes)
+        roomy_bytes = max(2 * needed_bytes, round_up(_SMALLEST_RESERVATION_BYTES, self._segment_bytes))
+        try:
+            region = _reserve(roomy_bytes)
+        except StoreFailed:
+            region = _reserve(needed_bytes)
+        return _Space(region, region.bytes(), origin, epoch)
+
+    def _map(self, space: _Space, start: int, stop: int, length: int) -> None:
+        first = start - start % self._segment_bytes
+        for segment in range(first, stop, self._segment_bytes):
+            needed_end = min(stop, segment + self._segment_bytes)
+            if space.mapped_ends.get(segment, 0) < needed_end:
+                space.mapped_ends[segment] = self._map_segment(space, segment, needed_end, length)
+        last_end = space.mapped_ends[segment]
+        if first <= space.high and last_end >= space.low:
+            space.low, space.high = min(first, space.low), max(last_end, space.high)
+        else:
+            space.low, space.high = first, last_end
+
+    def _map_segment(self, space: _Space, segment: int, needed_end: int, length: int) -> int:
+        """Map one segment from its beginning as far as may be, in one mapping, over an earlier, shorter one.
+
+        The kernel exchanges the two in one step, and both show the same pages: views into it notice nothing.
+        """
+        descriptor = os.open(segment_path(self._directory, segment), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            held = min(os.fstat(descriptor).st_size, self._segment_bytes, length - segment)
+            size = round_up(held, PAGE_BYTES)
+            if segment + size < needed_end:
+                raise IndexError(f"segment {segment} ends at {segment + held}, before {needed_end}")
+            address = space.region.address + segment - space.origin
+            _mmap(address, size, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, descriptor)
+        finally:
+            os.close(descriptor)
+        return segment + size

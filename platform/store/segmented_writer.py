@@ -1,0 +1,315 @@
+"""The one writer of a segmented file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from ..errors import RangeGone, StoreFailed, StoreLocked
+from .head import Head
+from .mapping import PAGE_BYTES, segment_path
+from .open_segments import open_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
+# The kernel takes no more buffers than this in one call (UIO_MAXIOV).
+_MOST_BUFFERS = 1024
+_CLOSED = "the writer is closed"
+
+
+class SegmentedWriter:
+    """The one writer of a segmented file (the format is described at `SegmentedFile`).
+
+    The lock is flock(2) on `head`. It belongs to the open file, which the mapping of the head keeps open
+    after its descriptor is closed: so an idle writer costs one mapping and no descriptor, and the death of
+    the process frees the lock. Segments are opened when they are written to; all writers of a process share a
+    bounded number of open ones (`OpenSegments`).
+
+    Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
+    makes the whole store durable at once, `flush` this file.
+
+    After a failed write or sync the writer refuses everything, since the kernel reports lost pages only once:
+    close it, mend the cause, open a new one, and cut back to a length that is known to be durable.
+
+    One thread at a time may call a writer; different writers may be used by different threads at once.
+    """
+
+    def __init__(self, directory: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
+        """Open the file in `directory`, or make it; `segment_bytes` matters to a new one only.
+
+        Raises StoreLocked while another writer has it, in this process or in another; StoreFailed where it
+        cannot be made.
+        """
+        if segment_bytes <= 0 or segment_bytes % PAGE_BYTES:
+            raise ValueError(
+                f"segment_bytes must be a positive multiple of {PAGE_BYTES}, not {segment_bytes}"
+            )
+        self.directory = directory
+        self._path = str(directory)
+        self._failure: str | None = None
+        self._unsynced_directories: set[Path] = set()
+        try:
+            self._head = self._lock_head(segment_bytes)
+            self.uid = self._head.uid
+            self.segment_bytes = self._head.segment_bytes
+            self._start = self._head.start
+            self._remove_dropped()
+            self._length = self._unsynced_from = self._head.length = self._held_length()
+        except StoreFailed:
+            raise
+        except OSError as error:
+            raise StoreFailed(f"{directory} cannot be opened for writing: {error}") from error
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte kept."""
+        return self._start
+
+    @property
+    def length(self) -> int:
+        """Length in bytes, counted from the first byte ever written: where the next append begins."""
+        return self._length
+
+    def append(self, *buffers: Buffer) -> int:
+        """Append the buffers (contiguous bytes) one after another; give the offset of the first byte.
+
+        Readers see all of it on return, and nothing of it where StoreFailed is raised.
+        """
+        if self._failure is not None:
+            self.check()
+        offset = self._length
+        total = 0
+        for buffer in buffers:
+            total += len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
+        if len(buffers) > _MOST_BUFFERS:
+            buffers = (b"".join(buffers),)
+        if total <= self.segment_bytes - offset % self.segment_bytes:
+            if total:
+                self._write(offset, buffers, total)
+        else:
+            self._write_across_segments(offset, buffers)
+        self._length = self._head.length = offset + total
+        return offset
+
+    def cut(self, length: int) -> None:
+        """Make the file end at `length`; readers see that at once, and the next append begins there.
+
+        `length` lies between `start` and the present length, or is 0: then the file begins anew even where
+        its beginning has been dropped. Raises RangeGone for other lengths below `start`, and StoreFailed,
+        without stopping the writer, for one past the end: bytes that the caller knows of are not there.
+        """
+        self.check()
+        if length > self._length:
+            raise StoreFailed(
+                f"{self.directory} has {self._length} bytes, fewer than {length} to cut back to: committed "
+                "data is missing; put the directory back from a backup, or move it away to begin anew"
+            )
+        if length < 0:
+            raise ValueError(f"cannot cut {self.directory} back to {length} bytes")
+        if 0 < length < self._start:
+            raise RangeGone(
+                f"{self.directory} cannot be cut back to {length} bytes: all before {self._start} was dropped"
+            )
+        self._length = self._head.length = length
+        self._unsynced_from = min(self._unsynced_from, length)
+        if length < self._start:
+            # The epoch moves before the start: who sees the new start must not use a mapping of the old
+            # segments.
+            self._head.epoch += 1
+            self._start = self._head.start = 0
+
+    def drop_before(self, offset: int) -> None:
+        """Drop the whole segments that end at or before `offset`, and free their space; `start` moves up.
+
+        Views that readers hold stay valid. Reading what was dropped raises RangeGone from now on.
+        """
+        self.check()
+        offset = min(offset, self._length)
+        start = offset - offset % self.segment_bytes
+        if start <= self._start:
+            return
+        self._start = self._head.start = start
+        self._unsynced_from = max(self._unsynced_from, start)
+        # On the disk first: a start below the segments that are left would make the next writer see none.
+        self._sync(f"{self._path}/head")
+        try:
+            self._remove_dropped()
+        except OSError as error:
+            self._fail("dropping its beginning", error)
+        self._sync(self._path)
+
+    def flush(self) -> None:
+        """Make what was appended or cut durable: fdatasync of segments and head, fsync of new directories."""
+        self.check()
+        first = self._unsynced_from - self._unsynced_from % self.segment_bytes
+        for segment in range(first, self._length, self.segment_bytes):
+            self._sync(segment_path(self._path, segment))
+        self._sync(f"{self._path}/head")
+        for directory in self._unsynced_directories:
+            self._sync(directory)
+        self._unsynced_directories.clear()
+        self._unsynced_from = self._length
+
+    def check(self) -> None:
+        """Raise StoreFailed where the writer has stopped after a failure, ValueError where it is closed."""
+        if self._failure == _CLOSED:
+            raise ValueError(f"{self.directory}: {_CLOSED}")
+        if self._failure is not None:
+            raise StoreFailed(self._failure)
+
+    def close(self) -> None:
+        """Let go of the file and its lock. Does not sync."""
+        if self._failure != _CLOSED:
+            self._failure = _CLOSED
+            open_segments.close(id(self))
+            self._head.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Without a head the constructor has failed, and there is nothing to let go of.
+        if hasattr(self, "_head"):
+            self.close()
+
+    def _lock_head(self, segment_bytes: int) -> Head:
+        path = self.directory / "head"
+        while True:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                self._make_directory()
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Between opening and locking, the directory may have been renamed and made anew by another.
+                if not _is_at(descriptor, path):
+                    continue
+                try:
+                    return Head(descriptor, path, writeable=True)
+                except FileNotFoundError:
+                    Head.write_new(descriptor, segment_bytes)
+                    return Head(descriptor, path, writeable=True)
+            except BlockingIOError:
+                raise StoreLocked(
+                    f"{self.directory} is being written by another process, or by another writer of this: "
+                    "there is one at a time: stop it first"
+                ) from None
+            finally:
+                os.close(descriptor)
+
+    def _make_directory(self) -> None:
+        level = self.directory
+        while not level.exists():
+            level = level.parent
+            self._unsynced_directories.add(level)
+        self._unsynced_directories.add(self.directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def _remove_dropped(self) -> None:
+        if self._start == 0:
+            return
+        for entry in os.scandir(self.directory):
+            name, dot, suffix = entry.name.partition(".")
+            if dot and suffix == "seg" and name.isdigit() and int(name) < self._start:
+                os.unlink(entry.path)
+
+    def _held_length(self) -> int:
+        """The committed length, or less where a power failure took segments or their ends."""
+        length = self._head.length
+        for segment in range(self._start, length, self.segment_bytes):
+            try:
+                held = os.stat(segment_path(self._path, segment)).st_size
+            except FileNotFoundError:
+                held = 0
+            if held < min(self.segment_bytes, length - segment):
+                return segment + held
+        return max(length, self._start)
+
+    def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
+        """Write `total` > 0 bytes that fit into the segment of `offset`."""
+        position = offset % self.segment_bytes
+        segment = offset - position
+        taken = open_segments.take(id(self))
+        if taken is not None and taken[0] != segment:
+            os.close(taken[1])
+            taken = None
+        descriptor = self._open_segment(segment) if taken is None else taken[1]
+        try:
+            written = os.pwritev(descriptor, buffers, position)
+            if written < total:
+                rest = memoryview(b"".join(buffers))
+                while written < total:
+                    written += os.pwrite(descriptor, rest[written:], position + written)
+        except OSError as error:
+            os.close(descriptor)
+            self._fail(f"writing {total} bytes at {offset}", error)
+        open_segments.put(id(self), segment, descriptor)
+
+    def _write_across_segments(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        for buffer in buffers:
+            whole = memoryview(buffer)
+            rest = whole.cast("B") if whole.nbytes else whole[:0]  # an empty one cannot be cast
+            while rest.nbytes:
+                piece = rest[: self.segment_bytes - offset % self.segment_bytes]
+                self._write(offset, (piece,), piece.nbytes)
+                offset += piece.nbytes
+                rest = rest[piece.nbytes :]
+
+    def _open_segment(self, segment: int) -> int:
+        path = segment_path(self._path, segment)
+        try:
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if segment < self._length:
+                    raise
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._fail(f"opening {path}", error)
+        if segment == 0:
+            # As with the file itself: ten thousand new streams must not wait for ten thousand syncs.
+            self._unsynced_directories.add(self.directory)
+        else:
+            try:
+                self._sync(self._path)
+            except StoreFailed:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    def _sync(self, path: Path | str) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if path == self._path or isinstance(path, Path):
+                    os.fsync(descriptor)
+                else:
+                    os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._fail(f"syncing {path}", error)
+
+    def _fail(self, doing: str, error: OSError) -> NoReturn:
+        self._failure = (
+            f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped; mend the "
+            "cause (a full or broken disk?) and start the worker again: it goes on from its last checkpoint"
+        )
+        raise StoreFailed(self._failure) from error
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

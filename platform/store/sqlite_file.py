@@ -1,0 +1,143 @@
+"""One SQLite database file, shared by threads and processes: how all that is ours is opened and written.
+
+Write-ahead log, so that readers never wait for the writer; `synchronous=FULL`, so that a transaction that
+has returned also survives a loss of power (one fdatasync each); transactions begin IMMEDIATE, so that a
+transaction never has to be given up half-way because another process wrote in between.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import StoreFailed
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a transaction waits for that of another process before it gives up with StoreFailed."""
+
+WAL_LIMIT_BYTES = 16 * 1024 * 1024
+"""What a write-ahead log is cut back to after a large transaction."""
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold the advisory lock of `directory`.
+
+    SQLite does not wait, whatever its timeout, where two processes turn a new file to write-ahead logging
+    at once; this does. The lock is the kernel's: it goes with a killed process.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path, purpose: str) -> Iterator[None]:
+    """Turn what SQLite or the system says into a StoreFailed with file, purpose, cause and next step."""
+    try:
+        yield
+    except StoreFailed:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        cause = str(error)
+        if "locked" in cause:
+            advice = (
+                f"another process has been writing to it for more than {BUSY_TIMEOUT_S:g} s: end that one"
+            )
+        elif "full" in cause:
+            advice = "make room on its file system and start again"
+        elif "malformed" in cause or "not a database" in cause:
+            advice = "the file is damaged: put it back from a copy, or move it aside to begin without it"
+        elif "closed" in cause:
+            advice = "it was closed before"
+        else:
+            advice = "see that the file and its folder can be written and that the disk is sound"
+        raise StoreFailed(f"{path}: cannot {purpose}: {cause}; {advice}") from error
+
+
+def make_wal_database(path: Path) -> None:
+    """Make `path` a database with a write-ahead log, for a library that opens it itself.
+
+    The mode is a property of the file and stays. Parent folders are made. Raises StoreFailed.
+    """
+    with _explained(path, "open it"), _alone_in(path.parent):
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+
+
+class SqliteFile:
+    """A database file with a schema of ours; every method may be called from any thread.
+
+    One connection serves all threads of the process, one after the other, so a call may wait for as long as
+    another thread's transaction runs: on an event loop, call from a worker thread.
+
+    The file's `user_version` is the version of the schema. A file of another version is refused
+    (StoreFailed), not guessed at. Whatever a transaction changed is there whole or not at all, however the
+    process ends.
+    """
+
+    def __init__(self, path: Path, *, version: int, schema: str) -> None:
+        """Open or make the database; parent folders too. `schema` holds CREATE statements. StoreFailed."""
+        self.path = path
+        self._lock = threading.Lock()
+        with _explained(path, "open it"), _alone_in(path.parent):
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(version, schema)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self, version: int, schema: str) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        found = execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT"
+            )
+        elif found != version:
+            raise StoreFailed(
+                f"{self.path}: has format {found}, this Windvane knows format {version}; "
+                "use the Windvane that wrote it, or move the file aside to begin without it"
+            )
+
+    @contextmanager
+    def transaction(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        """Write: committed and durable when the block ends, undone whole when it raises. StoreFailed."""
+        with self._lock, _explained(self.path, purpose):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # Some failures (a full disk) have rolled back already.
+                with suppress(sqlite3.Error):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        """Read what is committed; fetch within the block. StoreFailed."""
+        with self._lock, _explained(self.path, purpose):
+            yield self._connection
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is allowed."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,220 @@
+"""The store: finds and makes the data streams and data arrays below one directory."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import urllib.parse
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import ArrayNotFound, StoreFailed, StreamNotFound
+from .data_array import DataArray, DataArrayWriter
+from .data_stream import DataStream, DataStreamWriter
+from .segmented_writer import DEFAULT_SEGMENT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syncfs.argtypes = (ctypes.c_int,)
+
+# File systems take names of 255 bytes; this leaves room for the `~1` of an array that was set aside.
+_LONGEST_NAME_BYTES = 240
+_HASHED = "%-"
+_HASHED_REFERENCE = "reference"
+
+
+class Store:
+    """Data streams and data arrays by reference, below one directory.
+
+    A stream's reference is any text without `:`; an array's is `stream:output`. Directories:
+
+    - `<stream>/stream/`: the data stream, see `DataStream`;
+    - `<stream>/arrays/<output>/`: a data array, see `DataArray`; an array that was set aside, because its
+      pipeline has changed, is `<output>~1`, `<output>~2`, …
+
+    Names are the references themselves, in any script; `%`, `/`, control characters and a leading dot are
+    written as `%` and two hexadecimal digits. A stream whose name would be too long for the file system is
+    named `%-` and the SHA-256 of its reference, which stands in the file `reference` inside.
+
+    Several processes may read and write a store at once; a single stream or array has one writer at a time.
+    """
+
+    def __init__(self, root: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
+        """Open the store at `root`, made if absent; `segment_bytes` is for the streams and arrays made
+        through it.
+
+        Raises StoreFailed where the directory cannot be made or opened.
+        """
+        self.root = root
+        self._segment_bytes = segment_bytes
+        self._failure: str | None = None
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            # Kept open: syncfs reports the errors since the descriptor that it is given was opened.
+            self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreFailed(
+                f"the store {root} cannot be opened: {error.strerror}; check its path"
+            ) from error
+
+    def streams(self) -> list[str]:
+        """Give the references of all data streams, sorted."""
+        return sorted(
+            reference for reference, directory in self._directories() if _is_made(directory / "stream")
+        )
+
+    def arrays(self, stream: str | None = None) -> list[str]:
+        """Give the references of all data arrays, or of those of one stream, sorted."""
+        directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
+        return sorted(
+            f"{reference}:{_unquote(name)}"
+            for reference, directory in directories
+            for name in _listing(directory / "arrays")
+            if _is_made(directory / "arrays" / name)
+        )
+
+    def stream(self, reference: str) -> DataStream:
+        """Open a data stream for reading. Raises StreamNotFound."""
+        try:
+            return DataStream(self._stream_directory(reference) / "stream", reference)
+        except (FileNotFoundError, ValueError):
+            raise StreamNotFound(
+                f"there is no data stream {reference!r} in {self.root}; "
+                "`windvane ls streams` shows what there is"
+            ) from None
+
+    def array(self, reference: str) -> DataArray:
+        """Open a data array for reading. Raises ArrayNotFound."""
+        try:
+            return DataArray(self._array_directory(reference), reference)
+        except (FileNotFoundError, ValueError):
+            raise ArrayNotFound(
+                f"there is no data array {reference!r} in {self.root}; references are `stream:output`, and "
+                "`windvane ls arrays` shows what there is"
+            ) from None
+
+    def stream_writer(self, reference: str, *, attrs: Mapping[str, Any]) -> DataStreamWriter:
+        """Open a data stream for appending, or make it; see `DataStreamWriter`."""
+        self._require_working()
+        directory = self._stream_directory(reference)
+        self._keep_hashed_reference(directory, reference)
+        return DataStreamWriter(
+            directory / "stream", reference, attrs=attrs, segment_bytes=self._segment_bytes
+        )
+
+    def array_writer(
+        self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
+    ) -> DataArrayWriter:
+        """Open a data array for appending, or make it; one that differs is set aside (`DataArrayWriter`)."""
+        self._require_working()
+        directory = self._array_directory(reference)
+        self._keep_hashed_reference(directory.parent.parent, reference.partition(":")[0])
+        return DataArrayWriter(
+            directory,
+            reference,
+            dtype=dtype,
+            row_shape=row_shape,
+            attrs=attrs,
+            segment_bytes=self._segment_bytes,
+        )
+
+    def sync(self) -> None:
+        """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.
+
+        Raises StoreFailed where the kernel could not write something since the store was opened, and from
+        then on: what is on the disk is not known any more, so open the store anew and cut back to a known
+        length.
+        """
+        self._require_working()
+        if _libc.syncfs(self._descriptor):
+            reason = os.strerror(ctypes.get_errno())
+            self._failure = (
+                f"syncing {self.root} failed ({reason}), so this store has stopped; mend the cause "
+                "(a full or broken disk?) and start the worker again: it goes on from its last checkpoint"
+            )
+            raise StoreFailed(self._failure)
+
+    def close(self) -> None:
+        """Let go of the directory; streams and arrays that were opened stay open."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self.close()
+
+    def _require_working(self) -> None:
+        if self._failure is not None:
+            raise StoreFailed(self._failure)
+
+    def _directories(self) -> list[tuple[str, Path]]:
+        directories = []
+        for name in _listing(self.root):
+            directory = self.root / name
+            reference = _unquote(name)
+            if name.startswith(_HASHED):
+                try:
+                    reference = (directory / _HASHED_REFERENCE).read_text(encoding="utf-8")
+                except FileNotFoundError:
+                    continue
+            directories.append((reference, directory))
+        return directories
+
+    def _stream_directory(self, reference: str) -> Path:
+        if not reference or ":" in reference:
+            raise ValueError(
+                f"{reference!r} cannot name a data stream: it must not be empty, nor contain ':'"
+            )
+        name = _quote(reference)
+        if len(name.encode()) > _LONGEST_NAME_BYTES:
+            name = _HASHED + hashlib.sha256(reference.encode()).hexdigest()
+        return self.root / name
+
+    def _array_directory(self, reference: str) -> Path:
+        stream, colon, output = reference.partition(":")
+        name = _quote(output)
+        if not colon or not output or len(name.encode()) > _LONGEST_NAME_BYTES:
+            raise ValueError(
+                f"{reference!r} cannot name a data array: it must be `stream:output`, with an output of 1 to "
+                f"{_LONGEST_NAME_BYTES} bytes"
+            )
+        return self._stream_directory(stream) / "arrays" / name
+
+    def _keep_hashed_reference(self, directory: Path, reference: str) -> None:
+        if directory.name.startswith(_HASHED) and not (directory / _HASHED_REFERENCE).exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = directory / f"{_HASHED_REFERENCE}.new"
+            draft.write_text(reference, encoding="utf-8")
+            os.replace(draft, directory / _HASHED_REFERENCE)
+
+
+def _quote(name: str) -> str:
+    return re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def _unquote(name: str) -> str:
+    return urllib.parse.unquote(name)
+
+
+def _is_made(directory: Path) -> bool:
+    return (directory / "meta.json").exists()
+
+
+def _listing(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,209 @@
+"""What `windvane up` does: starts the tiers as processes, waits until they are ready, and keeps them running.
+
+A child is told where to announce itself (--ready-file) and is given the read end of a pipe (--stop-fd) that
+nobody writes to: it ends when the supervisor's side closes, which the kernel does even where the supervisor
+was killed. `stop_at_end_of_file` is the child's half of that.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .announcements import read_announcement
+from .errors import TierFailed
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 5.0
+START_BOUND_S = 120.0
+STOP_BOUND_S = 15.0  # for each child
+ORPHAN_BOUND_S = 30.0  # for a child whose supervisor is gone
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """One process to run: `python ARGUMENTS`, made from what all children so far have announced."""
+
+    name: str
+    arguments: Callable[[Mapping[str, str]], Sequence[str]]
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    plan: ChildPlan
+    ready_file: Path
+    process: asyncio.subprocess.Process | None = None
+    ready_at_s: float | None = None
+    backoff_s: float = field(default=FIRST_BACKOFF_S)
+
+
+class Supervisor:
+    """Runs children in stages: a stage starts when all of the one before it are ready.
+
+    Ends them stage by stage from the last one back, inside a stage in the order given, each within
+    `stop_bound_s`. A child that dies after it was ready is started again, after 0.2 s, then twice as long
+    each time, up to 5 s; one that was ready for longer than it would have to wait counts as mended.
+    """
+
+    def __init__(self, stages: Sequence[Sequence[ChildPlan]], *, stop_bound_s: float = STOP_BOUND_S) -> None:
+        self._stages = stages
+        self._stop_bound_s = stop_bound_s
+        self._reports: dict[str, str] = {}
+        self._children: list[list[_Child]] = []
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[Mapping[str, str]], None]) -> None:
+        """Run until `stop` is set; `ready` is called once, with all that the children announced together.
+
+        Raises `TierFailed` where a child ends, or is not ready in two minutes, at its first start.
+        """
+        kept_read_end, kept_write_end = os.pipe()
+        try:
+            with tempfile.TemporaryDirectory(prefix="windvane-") as directory:
+                await self._run(stop, ready, Path(directory), kept_read_end)
+        finally:
+            os.close(kept_write_end)
+            os.close(kept_read_end)
+
+    async def _run(
+        self,
+        stop: asyncio.Event,
+        ready: Callable[[Mapping[str, str]], None],
+        directory: Path,
+        stop_fd: int,
+    ) -> None:
+        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(self._start_stages(directory, stop_fd))
+        keeping: list[asyncio.Task[None]] = []
+        try:
+            await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                await starting
+                ready(dict(self._reports))
+                children = [child for stage in self._children for child in stage]
+                keeping = [asyncio.create_task(self._keep(child, stop_fd)) for child in children]
+                await asyncio.wait({stopping, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in keeping:
+                    if task.done():
+                        task.result()
+        finally:
+            for task in (stopping, starting, *keeping):
+                task.cancel()
+            await asyncio.gather(stopping, starting, *keeping, return_exceptions=True)
+            await self._stop_all()
+
+    async def _start_stages(self, directory: Path, stop_fd: int) -> None:
+        for plans in self._stages:
+            children = [_Child(plan, directory / f"{plan.name}.json") for plan in plans]
+            self._children.append(children)
+            for child in children:
+                await self._start(child, stop_fd)
+            for child in children:
+                if (trouble := await self._until_ready(child)) is not None:
+                    raise TierFailed(
+                        f"{child.plan.name} could not start ({trouble}); its own message is above"
+                    )
+
+    async def _start(self, child: _Child, stop_fd: int) -> None:
+        child.ready_file.unlink(missing_ok=True)
+        child.ready_at_s = None
+        child.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *child.plan.arguments(self._reports),
+            "--ready-file",
+            str(child.ready_file),
+            "--stop-fd",
+            str(stop_fd),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(stop_fd,),
+            # Ctrl-C in a terminal goes to the whole process group; who ends when is for us to say.
+            process_group=0,
+        )
+
+    async def _until_ready(self, child: _Child) -> str | None:
+        """Wait until the child has announced itself; what went wrong where it does not."""
+        assert child.process is not None
+        ended = asyncio.create_task(child.process.wait())
+        give_up_at_s = time.monotonic() + START_BOUND_S
+        try:
+            while (report := read_announcement(child.ready_file)) is None:
+                await asyncio.wait({ended}, timeout=POLL_S)
+                if ended.done():
+                    return _how_it_ended(ended.result())
+                if time.monotonic() > give_up_at_s:
+                    return f"not ready after {START_BOUND_S:.0f} s"
+        finally:
+            ended.cancel()
+        self._reports.update(report)
+        child.ready_at_s = time.monotonic()
+        return None
+
+    async def _keep(self, child: _Child, stop_fd: int) -> None:
+        while True:
+            assert child.process is not None
+            ended = _how_it_ended(await child.process.wait())
+            if child.ready_at_s is not None and time.monotonic() - child.ready_at_s > child.backoff_s:
+                child.backoff_s = FIRST_BACKOFF_S
+            log.warning("%s ended (%s); it starts again in %.1f s", child.plan.name, ended, child.backoff_s)
+            await asyncio.sleep(child.backoff_s)
+            child.backoff_s = min(2 * child.backoff_s, MAX_BACKOFF_S)
+            await self._start(child, stop_fd)
+            if (trouble := await self._until_ready(child)) is None:
+                log.warning("%s runs again (process %d)", child.plan.name, child.process.pid)
+            elif child.process.returncode is None:
+                log.warning("%s is given up: %s", child.plan.name, trouble)
+                child.process.kill()
+
+    async def _stop_all(self) -> None:
+        for stage in reversed(self._children):
+            for child in stage:
+                process = child.process
+                if process is None or process.returncode is not None:
+                    continue
+                with suppress(ProcessLookupError):
+                    process.terminate()
+                try:
+                    async with asyncio.timeout(self._stop_bound_s):
+                        await process.wait()
+                except TimeoutError:
+                    log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                    await process.wait()
+
+
+def stop_at_end_of_file(descriptor: int, stop: Callable[[], object]) -> None:
+    """Call `stop` (from another thread) when the supervisor is gone, and end the process itself soon after.
+
+    The hard end after 30 s is for a process that hangs: with its supervisor gone, nobody else would end it.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(descriptor, 1):
+                pass
+        with suppress(RuntimeError):  # the event loop is closed already
+            stop()
+        time.sleep(ORPHAN_BOUND_S)
+        os._exit(os.EX_SOFTWARE)
+
+    threading.Thread(target=watch, name="stop-at-end-of-file", daemon=True).start()
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"killed by signal {-returncode}"

@@ -1,0 +1,67 @@
+"""What the tiers have in common in speaking of themselves: a log that cannot be flooded, a status socket.
+
+Each tier counts in plain integers, on the hot path too, and turns them into Prometheus metrics only
+when it is asked.
+"""
+
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+
+_REPEAT_S = 60.0
+_MAX_REMEMBERED = 4096
+
+
+class RateLimitedLog:
+    """One line a minute for each key; the next line says how many were left out. Remembers 4,096 keys."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._said: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+
+    def warning(self, key: tuple[str, ...], message: str) -> None:
+        """Logs `message`, or counts it where `key` had its line within the last minute."""
+        now = time.monotonic()
+        said_at, left_out = self._said.get(key, (-_REPEAT_S, 0))
+        if now - said_at < _REPEAT_S:
+            self._said[key] = (said_at, left_out + 1)
+            return
+        suffix = f" ({left_out} more like it left out)" if left_out else ""
+        self._logger.warning("%s%s", message, suffix)
+        self._said[key] = (now, 0)
+        self._said.move_to_end(key)
+        if len(self._said) > _MAX_REMEMBERED:
+            self._said.popitem(last=False)
+
+
+def add_status_routes(
+    app: web.Application, *, status: Callable[[], dict[str, Any]], registry: CollectorRegistry
+) -> None:
+    """GET /status (JSON) and GET /metrics (Prometheus text), the same in every tier."""
+
+    async def get_status(_request: web.Request) -> web.Response:
+        return web.json_response(status(), dumps=json.dumps)
+
+    async def get_metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+    app.router.add_get("/status", get_status)
+    app.router.add_get("/metrics", get_metrics)
+
+
+async def serve_on_socket(app: web.Application, path: Path) -> web.AppRunner:
+    """Serves `app` on a Unix socket that only this user can open; `cleanup()` of what comes back ends it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, str(path)).start()
+    path.chmod(0o600)
+    return runner

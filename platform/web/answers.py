@@ -1,0 +1,131 @@
+"""The JSON answers of the API as types: handlers build them, openapi.py makes their schemas from them."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..store.catalog import Document
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """An error (RFC 9457). Some kinds carry further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Health(msgspec.Struct):
+    """The web tier answers."""
+
+    status: str
+    version: str
+
+
+class WebStatus(msgspec.Struct):
+    """What this web tier has done since it started. `time_ns`: now, in ns since the epoch, UTC."""
+
+    requests_total: int
+    live_connections: int
+    live_subscriptions: int
+    rows_sent_total: int
+    rows_skipped_total: int
+    time_ns: int
+
+
+class Status(msgspec.Struct):
+    """What each tier says of itself; null where it is away."""
+
+    gateway: dict[str, Any] | None
+    worker: dict[str, Any] | None
+    web: WebStatus
+
+
+class StreamInfo(msgspec.Struct):
+    """A data stream: `start` is the first byte kept, `size` the offset after the last; times are RFC 3339."""
+
+    reference: str
+    start: int
+    size: int
+    chunks: int
+    events: int
+    first_arrival: str | None
+    last_arrival: str | None
+    tag: str
+    policy: str | None
+    arrays: list[str]
+
+
+class ArrayInfo(msgspec.Struct):
+    """A data array: `dtype` as in .npy files, `start` the first row kept.
+
+    `uid` tells two arrays apart that had the same reference, one after the other.
+    """
+
+    reference: str
+    stream: str
+    uid: str
+    dtype: str | list[Any]
+    shape: list[int]
+    start: int
+    attrs: dict[str, Any]
+
+
+class DocumentInfo(msgspec.Struct):
+    """A document of the catalog. Times are RFC 3339."""
+
+    type: str
+    reference: str
+    state: str
+    title: str
+    body: dict[str, Any]
+    revision: int
+    created: str
+    modified: str
+
+
+class DeadLetterInfo(msgspec.Struct):
+    """Input that was refused. `size` in bytes; `times` says how often the very same came."""
+
+    id: int
+    code: str
+    reason: str
+    tag: str
+    sender: str
+    policy: str | None
+    size: int
+    time: str
+    last_time: str
+    times: int
+
+
+class DeadLetterDetail(DeadLetterInfo):
+    """The same, with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64."""
+
+    detail: str
+    excerpt: bytes
+
+
+def rfc3339(time_ns: int) -> str:
+    """`time_ns` (ns since the epoch, UTC) as text with all nine digits of the nanoseconds.
+
+    >>> rfc3339(1)
+    '1970-01-01T00:00:00.000000001Z'
+    """
+    return f"{np.datetime64(time_ns, 'ns')}Z"
+
+
+def document_info(document: Document) -> DocumentInfo:
+    """What the API says of a document of the catalog."""
+    return DocumentInfo(
+        type=document.type,
+        reference=document.reference,
+        state=document.state,
+        title=document.title,
+        body=document.body,
+        revision=document.revision,
+        created=rfc3339(document.created_ns),
+        modified=rfc3339(document.modified_ns),
+    )

@@ -1,0 +1,133 @@
+"""The application: every route of the web tier, and what stands before all of them."""
+
+import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from aiohttp import web
+
+from ..store.catalog import Catalog
+from ..store.dead_letters import DeadLetters
+from ..store.policy import Policy
+from ..store.store import Store
+from .answers import Health, Status
+from .arrays import ArrayRoutes
+from .auth import AccessRule, access_middleware
+from .documents import DeadLetterRoutes, SearchRoutes
+from .live import LiveFeed, LiveLimits
+from .openapi import describe_api
+from .pages import json_response
+from .policies import PolicyRoutes
+from .problems import mark_answering, problem_middleware
+from .static import UiRoutes, set_security_headers
+from .streams import StreamRoutes
+from .telemetry import WebTelemetry, counting_middleware, merged_metrics
+from .tiers import TIERS, TierClient
+
+API = "/api/v1"
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Of bodies that are read whole, such as policies; what is ingested is handed on, and bounded there."""
+
+
+def create_app(
+    store: Store,
+    catalog: Catalog,
+    *,
+    check_policy: Callable[[Policy], None],
+    dead_letters: DeadLetters,
+    tiers: TierClient,
+    token: str | None,
+    ui: Path,
+    open_on_loopback: bool = False,
+    live_limits: LiveLimits | None = None,
+) -> web.Application:
+    """The web tier over one store and one catalog.
+
+    `check_policy` raises PolicyInvalid for a pipeline that cannot run. `ui` is the folder of the built
+    interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
+    every request needs `token`.
+    """
+    telemetry = WebTelemetry()
+    rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
+    app = web.Application(
+        middlewares=[counting_middleware(telemetry), problem_middleware, access_middleware(rule)],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.append(mark_answering)
+    app.on_response_prepare.append(set_security_headers)
+    live = LiveFeed(store, telemetry, live_limits or LiveLimits())
+    app.cleanup_ctx.append(live.running)
+    app.cleanup_ctx.append(tiers.closing)
+    app.on_shutdown.append(live.close)
+
+    own = _OwnRoutes(telemetry, tiers)
+    streams = StreamRoutes(store, telemetry)
+    arrays = ArrayRoutes(store, telemetry)
+    policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
+    letters = DeadLetterRoutes(dead_letters)
+    # A reference may hold anything but "/" as it is; aiohttp's own pattern would refuse braces too.
+    ref = "{ref:[^/]+}"
+    app.add_routes(
+        [
+            web.get(f"{API}/health", own.health),
+            web.get(f"{API}/status", own.status),
+            web.get(f"{API}/policies", policies.list),
+            web.post(f"{API}/policies", policies.create),
+            web.get(f"{API}/policies/{ref}", policies.get),
+            web.put(f"{API}/policies/{ref}", policies.replace),
+            web.delete(f"{API}/policies/{ref}", policies.delete),
+            web.get(f"{API}/streams", streams.list),
+            web.get(f"{API}/streams/{ref}", streams.get),
+            web.get(f"{API}/streams/{ref}/data", streams.data),
+            web.get(f"{API}/arrays", arrays.list),
+            web.get(f"{API}/arrays/{ref}", arrays.get),
+            web.get(f"{API}/arrays/{ref}/data", arrays.data),
+            web.get(f"{API}/arrays/{ref}/times", arrays.times),
+            web.get(f"{API}/search", SearchRoutes(catalog).search),
+            web.get(f"{API}/dead-letters", letters.list),
+            web.get(f"{API}/dead-letters/{{id}}", letters.get),
+            web.get(f"{API}/dead-letters/{{id}}/payload", letters.payload),
+            web.get(f"{API}/live", live.serve, allow_head=False),
+            web.get("/metrics", own.metrics),
+            web.get("/openapi.json", own.openapi),
+            web.post("/ingest/{policy}", own.ingest),
+            web.post("/erp5/portal_ingestion_policies/{policy}/ingest", own.ingest),
+            # What is not there below these is a problem, not a page.
+            web.get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", UiRoutes(ui).get),
+        ]
+    )
+    return app
+
+
+class _OwnRoutes:
+    """What the web tier says of itself and of the tiers beside it, and what it hands on to them."""
+
+    def __init__(self, telemetry: WebTelemetry, tiers: TierClient) -> None:
+        self._telemetry = telemetry
+        self._tiers = tiers
+        self._version = version("windvane")
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """The web tier answers."""
+        return json_response(Health(status="ok", version=self._version))
+
+    async def status(self, _request: web.Request) -> web.Response:
+        """What each tier says of itself."""
+        gateway, worker = await asyncio.gather(*(self._tiers.status(tier) for tier in TIERS))
+        return json_response(Status(gateway=gateway, worker=worker, web=self._telemetry.status()))
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """The metrics of all tiers of this home for one scrape."""
+        pages = await asyncio.gather(*(self._tiers.metrics(tier) for tier in TIERS))
+        others = {tier: page for tier, page in zip(TIERS, pages, strict=True) if page is not None}
+        body = merged_metrics(self._telemetry, others)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """The description of the API."""
+        return json_response(describe_api(self._version))
+
+    async def ingest(self, request: web.Request) -> web.StreamResponse:
+        """Handed on to the gateway, which judges it."""
+        return await self._tiers.hand_on(request, "gateway")

@@ -1,0 +1,181 @@
+"""Who may ask: the token of this home, and what a browser on the same machine may do without it.
+
+The judgement is pure (`judge`): headers in, verdict out. Two things guard the open door on loopback: the
+Host header must be a loopback name, or a page of somebody else's could reach us by a name that it re-binds
+to 127.0.0.1; and what changes something, or opens a WebSocket, must come from our own pages (Origin equals
+Host), since browsers send such requests for any page, with cookies and Basic credentials attached.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from .problems import RequestRefused
+
+COOKIE_AGE_S = 90 * 24 * 3600
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_PASSED_ON_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
+_LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+
+
+class Verdict(Enum):
+    """What `judge` finds."""
+
+    ALLOWED = "allowed"
+    CREDENTIALS_MISSING = "credentials missing"
+    CREDENTIALS_WRONG = "credentials wrong"
+    FOREIGN_ORIGIN = "foreign origin"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """What is asked of a request.
+
+    `token` None: there is none, nobody can prove anything. `open_on_loopback`: requests without credentials
+    pass when they come in by a loopback name; only for servers bound to loopback alone.
+    """
+
+    token: str | None
+    open_on_loopback: bool
+
+    def cookie_name(self, host: str) -> str:
+        """The cookie's name; the port is in it because a browser's cookies do not know ports."""
+        port = urlsplit(f"//{host}").port if re.search(r":\d{1,5}$", host) else None
+        return f"windvane-{port or 'web'}"
+
+    def cookie_value(self) -> str:
+        """What the cookie holds: made from the token, which itself stays out of the browser's store."""
+        return hmac.digest((self.token or "").encode(), b"windvane browser cookie", "sha256").hex()
+
+
+def judge(
+    rule: AccessRule,
+    *,
+    method: str,
+    headers: Mapping[str, str],
+    cookies: Mapping[str, str] | None = None,
+    query_token: str | None = None,
+) -> Verdict:
+    """Whether a request may pass.
+
+    `headers` finds names in any case. Wrong credentials never pass, not even where none are needed, so that
+    nobody believes to be known who is not. A cookie that does not match counts as none: it may be another
+    server's on the same host name.
+    """
+    host = headers.get("Host", "")
+    if not _origin_is_own(method, headers, host):
+        return Verdict.FOREIGN_ORIGIN
+    offered = [token for token in (query_token, _token_of(headers.get("Authorization"))) if token is not None]
+    if offered:
+        right = all(_matches(rule.token, token) for token in offered)
+        return Verdict.ALLOWED if right else Verdict.CREDENTIALS_WRONG
+    cookie = (cookies or {}).get(rule.cookie_name(host))
+    if rule.token is not None and cookie is not None and _matches(rule.cookie_value(), cookie):
+        return Verdict.ALLOWED
+    passed_on = any(name in headers for name in _PASSED_ON_HEADERS)
+    if rule.open_on_loopback and not passed_on and _LOOPBACK_HOST.fullmatch(host):
+        return Verdict.ALLOWED
+    return Verdict.CREDENTIALS_MISSING
+
+
+def _origin_is_own(method: str, headers: Mapping[str, str], host: str) -> bool:
+    websocket = headers.get("Upgrade", "").lower() == "websocket"
+    origin = headers.get("Origin")
+    if origin is None or (method in _SAFE_METHODS and not websocket):
+        return True
+    scheme, _, authority = origin.partition("://")
+    default_port = {"http": ":80", "https": ":443"}.get(scheme.lower())
+    if default_port is None:
+        return False
+    return authority.lower().removesuffix(default_port) == host.lower().removesuffix(default_port)
+
+
+def _token_of(authorization: str | None) -> str | None:
+    """The token in an Authorization header; an unknown scheme gives "", which never matches."""
+    if authorization is None:
+        return None
+    scheme, _, value = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(value.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+        return pair.partition(":")[2]
+    return ""
+
+
+def _matches(expected: str | None, given: str) -> bool:
+    if not expected:
+        return False
+    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+
+
+def access_middleware(rule: AccessRule) -> Middleware:
+    """Lets through what `judge` allows; answers the rest with 401 or 403.
+
+    `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and where a page was
+    asked for it is a redirect to the same address without the token, so that it stays out of the history.
+    """
+
+    @web.middleware
+    async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
+        query_token = request.query.get("token")
+        verdict = judge(
+            rule,
+            method=request.method,
+            headers=request.headers,
+            cookies=request.cookies,
+            query_token=query_token,
+        )
+        if verdict is not Verdict.ALLOWED:
+            raise _refusal(verdict, request)
+        if query_token is None:
+            return await handler(request)
+        if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+            answer: web.StreamResponse = web.Response(
+                status=HTTPStatus.SEE_OTHER,
+                headers={"Location": str(request.rel_url.without_query_params("token"))},
+            )
+        else:
+            answer = await handler(request)
+        if not answer.prepared:
+            answer.set_cookie(
+                rule.cookie_name(request.headers.get("Host", "")),
+                rule.cookie_value(),
+                max_age=COOKIE_AGE_S,
+                httponly=True,
+                samesite="Strict",
+                secure=request.secure,
+            )
+        return answer
+
+    return access
+
+
+def _refusal(verdict: Verdict, request: web.Request) -> RequestRefused:
+    if verdict is Verdict.FOREIGN_ORIGIN:
+        return RequestRefused(
+            HTTPStatus.FORBIDDEN,
+            f"A page of {request.headers.get('Origin')} may not do this; only pages of this server may.",
+        )
+    cause = "The token is not the one of this server."
+    if verdict is Verdict.CREDENTIALS_MISSING:
+        cause = f"Requests to {request.headers.get('Host') or 'this address'} need the token of this server."
+    return RequestRefused(
+        HTTPStatus.UNAUTHORIZED,
+        f"{cause} It is in the file named token in the server's home directory; give it as "
+        "'Authorization: Bearer …', as the password of HTTP Basic, or once as ?token=….",
+        headers={"WWW-Authenticate": 'Basic realm="windvane", charset="UTF-8", Bearer realm="windvane"'},
+    )

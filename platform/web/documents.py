@@ -1,0 +1,100 @@
+"""Search over the catalog's documents, and the dead letters: what was refused, and why."""
+
+import asyncio
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from ..store.catalog import DOCUMENT_TYPES, Catalog
+from ..store.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
+from .answers import DeadLetterDetail, DeadLetterInfo, document_info, rfc3339
+from .pages import json_response, next_page, one_of, page_limit, whole_number
+from .problems import RequestRefused
+
+EXCERPT_BYTES = 1024
+"""A dead letter's JSON shows this much of its payload."""
+
+LARGEST_NUMBER = 2**63 - 1
+
+
+class SearchRoutes:
+    """`GET search?q=&type=&state=`: current at once, since it asks the catalog itself."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def search(self, request: web.Request) -> web.Response:
+        """Documents whose reference or title contains `q`, in any case."""
+        limit = page_limit(request)
+        kind = one_of(request, "type", "", *DOCUMENT_TYPES) or None
+        found = await self._catalog.list(
+            kind,
+            state=request.query.get("state") or None,
+            text=request.query.get("q") or None,
+            limit=limit + 1,
+            after=request.query.get("after") or None,
+        )
+        page, headers = found[:limit], {}
+        if len(found) > limit:
+            last = page[-1]
+            headers = next_page(request, after=last.reference if kind else f"{last.type}/{last.reference}")
+        return json_response([document_info(document) for document in page], headers=headers)
+
+
+class DeadLetterRoutes:
+    """`GET dead-letters`, `GET dead-letters/{id}`, `GET dead-letters/{id}/payload`."""
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+
+    async def list(self, request: web.Request) -> web.Response:
+        """The letters, the newest first; `before` is the id after which the page goes on."""
+        limit, before = page_limit(request), whole_number(request, "before")
+        if before is not None:
+            before = min(max(before, 0), LARGEST_NUMBER)
+        found = await asyncio.to_thread(self._dead_letters.list, limit=limit + 1, before=before)
+        headers = next_page(request, before=str(found[limit - 1].id)) if len(found) > limit else {}
+        return json_response([_info(letter) for letter in found[:limit]], headers=headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One letter, with the first EXCERPT_BYTES of its payload."""
+        letter = await self._letter(request)
+        detail = DeadLetterDetail(
+            **msgspec.structs.asdict(_info(letter)),
+            detail=letter.detail,
+            excerpt=letter.payload[:EXCERPT_BYTES],
+        )
+        return json_response(detail)
+
+    async def payload(self, request: web.Request) -> web.Response:
+        """The bytes that were refused, as far as they are kept (at most 32 MiB)."""
+        letter = await self._letter(request)
+        return web.Response(
+            body=letter.payload,
+            content_type="application/octet-stream",
+            headers={"Content-Disposition": f'attachment; filename="dead-letter-{letter.id}.bin"'},
+        )
+
+    async def _letter(self, request: web.Request) -> KeptDeadLetter:
+        number = request.match_info["id"]
+        if not (number.isascii() and number.isdigit()) or int(number[:20]) > LARGEST_NUMBER:
+            raise RequestRefused(
+                HTTPStatus.NOT_FOUND, f"{number[:40]!r} is no dead letter's number; the list shows them."
+            )
+        return await asyncio.to_thread(self._dead_letters.get, int(number))
+
+
+def _info(letter: DeadLetterSummary) -> DeadLetterInfo:
+    return DeadLetterInfo(
+        id=letter.id,
+        code=letter.code,
+        reason=letter.reason,
+        tag=letter.tag,
+        sender=letter.sender,
+        policy=letter.policy,
+        size=letter.size,
+        time=rfc3339(letter.time_ns),
+        last_time=rfc3339(letter.last_time_ns),
+        times=letter.times,
+    )

@@ -1,0 +1,92 @@
+"""Lists in pages: `?limit=&after=`, and a Link header that leads to the next page (RFC 8288)."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from .problems import RequestRefused
+
+DEFAULT_PAGE = 1_000
+LARGEST_PAGE = 10_000
+
+
+def encode_nothing_known(value: object) -> Any:
+    """What msgspec does not know: NumPy scalars as Python's, complex numbers as [real, imaginary]."""
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=encode_nothing_known, decimal_format="number")
+
+
+def json_bytes(value: object) -> bytes:
+    """`value` as JSON; not-a-number and infinities become null, for which JSON has no other word."""
+    return _encoder.encode(value)
+
+
+def json_response(
+    value: object, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON answer that caches ask about each time."""
+    return web.Response(
+        body=json_bytes(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-cache", **(headers or {})},
+    )
+
+
+def whole_number(request: web.Request, name: str) -> int | None:
+    """The query parameter `name` as an integer, None where it is absent or empty; 400 where it is none."""
+    text = request.query.get(name, "")
+    if not text:
+        return None
+    try:
+        if len(text) > 20:
+            raise ValueError(text)
+        return int(text)
+    except ValueError:
+        raise RequestRefused(
+            HTTPStatus.BAD_REQUEST, f"{name}={text[:40]} is no whole number; write it as in {name}=100."
+        ) from None
+
+
+def one_of(request: web.Request, name: str, *allowed: str) -> str:
+    """The query parameter `name`, which must be one of `allowed`; the first is the default. Otherwise 400."""
+    value = request.query.get(name) or allowed[0]
+    if value not in allowed:
+        raise RequestRefused(
+            HTTPStatus.BAD_REQUEST, f"{name}={value[:40]} is not known; it may be {', '.join(allowed)}."
+        )
+    return value
+
+
+def page_limit(request: web.Request) -> int:
+    """How many entries a page may have: `?limit=`, at least 1; at most LARGEST_PAGE are given."""
+    limit = whole_number(request, "limit")
+    if limit is None:
+        return DEFAULT_PAGE
+    if limit < 1:
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"limit={limit} gives nothing; it must be at least 1.")
+    return min(limit, LARGEST_PAGE)
+
+
+def page_of(request: web.Request, references: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The page of sorted `references` that the request asks for, and the headers of its answer."""
+    limit, after = page_limit(request), request.query.get("after")
+    begin = bisect_right(references, after) if after else 0
+    page = list(references[begin : begin + limit])
+    more = begin + limit < len(references)
+    return page, next_page(request, after=page[-1]) if more else {}
+
+
+def next_page(request: web.Request, **cursor: str) -> dict[str, str]:
+    """The Link header for the page that begins after `cursor`."""
+    return {"Link": f'<{request.rel_url.update_query(cursor)}>; rel="next"'}

@@ -1,0 +1,84 @@
+"""The browser's files: what the UI's build left in ui/dist."""
+
+import asyncio
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import web
+
+from .problems import RequestRefused
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self'",
+        # Lit and uPlot set styles on elements; a style cannot run anything.
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "worker-src 'self'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+_NOT_BUILT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Windvane: the browser interface is not built</title>
+<h1>The browser interface is not built</h1>
+<p>The server runs, and its API answers below <a href="/api/v1/status">/api/v1</a>; what there is stands in
+<a href="/openapi.json">/openapi.json</a>.</p>
+<p>To build the interface: <code>make ui</code> in the source tree, then load this page again.</p>
+</html>
+"""
+
+_BUILT_ONCE = "public, max-age=31536000, immutable"
+
+
+class UiRoutes:
+    """Everything but the API: a file of the build, or index.html, which finds its way by the address."""
+
+    def __init__(self, dist: Path) -> None:
+        self._dist = dist.resolve()
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """A file; index.html for an address without a file's ending; 404 for one with it."""
+        path = request.match_info["path"]
+        found = await asyncio.to_thread(self._find, path)
+        if found is None:
+            raise RequestRefused(
+                HTTPStatus.NOT_FOUND,
+                f"There is nothing at {request.path}. /openapi.json lists what there is.",
+            )
+        if found == self._dist:
+            return web.Response(
+                text=_NOT_BUILT, content_type="text/html", status=HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        # The build puts a hash of the content into the names below assets/.
+        cached = _BUILT_ONCE if found.is_relative_to(self._dist / "assets") else "no-cache"
+        return web.FileResponse(found, headers={"Cache-Control": cached})
+
+    def _find(self, path: str) -> Path | None:
+        """The file to send; the build's folder itself where there is no build; None for nothing."""
+        if not (self._dist / "index.html").is_file():
+            return self._dist if "." not in path.rpartition("/")[2] else None
+        try:
+            file = (self._dist / path).resolve()
+            if file.is_relative_to(self._dist) and file.is_file():
+                return file
+        except (ValueError, OSError):  # a NUL, a name too long
+            return None
+        return None if "." in path.rpartition("/")[2] else self._dist / "index.html"
+
+
+async def set_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """To be a signal on_response_prepare: what every answer says to browsers."""
+    headers = response.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    headers.setdefault("X-Frame-Options", "DENY")

@@ -1,0 +1,157 @@
+"""Data streams over HTTP: what they are, and their bytes by range (RFC 9110, section 14)."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http import HTTPStatus
+
+from aiohttp import web
+
+from ..errors import StreamNotFound
+from ..store.data_stream import DataStream
+from ..store.store import Store
+from .answers import StreamInfo, rfc3339
+from .bodies import Piece, send_pieces
+from .pages import json_response, page_of
+from .problems import RequestRefused
+from .ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
+from .telemetry import WebTelemetry
+
+PIECE_BYTES = 256 * 1024
+"""Bytes are read and sent in pieces of this size."""
+
+_BYTES = "application/octet-stream"
+
+
+class StreamRoutes:
+    """`GET streams`, `GET streams/{ref}`, `GET streams/{ref}/data`."""
+
+    def __init__(self, store: Store, telemetry: WebTelemetry) -> None:
+        self._store = store
+        self._telemetry = telemetry
+
+    async def list(self, request: web.Request) -> web.Response:
+        """The streams, in the order of their references."""
+        references, headers = page_of(request, await asyncio.to_thread(self._store.streams))
+        return json_response(await asyncio.to_thread(self._describe_all, references), headers=headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One stream."""
+        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"]))
+
+    async def data(self, request: web.Request) -> web.StreamResponse:
+        """The bytes: all, one range, or several as multipart/byteranges; without what arrives meanwhile."""
+        stream = await asyncio.to_thread(self._store.stream, request.match_info["ref"])
+        length, start = stream.size, stream.start
+        etag = growing_etag(stream.uid, length)
+        headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+        if etag_listed(request.headers.get("If-None-Match"), etag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        wanted = None
+        if request.method == "GET" and may_continue(request.headers.get("If-Range"), etag):
+            try:
+                wanted = parse_range(request.headers.get("Range"), start=start, length=length)
+            except NotSatisfiable as error:
+                raise RequestRefused(
+                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                    f"{stream.reference}: {error}.",
+                    headers={**headers, "Content-Range": f"bytes */{length}"},
+                    members={"start": start, "size": length},
+                ) from None
+        if wanted is None:
+            return await self._whole(request, stream, ByteRange(start, length), headers)
+        if len(wanted) > 1:
+            return await self._several(request, stream, wanted, headers, length)
+        headers |= {"Content-Type": _BYTES, "Content-Range": wanted[0].content_range(length)}
+        return await send_pieces(
+            request,
+            _pieces(stream, wanted[0]),
+            telemetry=self._telemetry,
+            size_bytes=wanted[0].size,
+            status=HTTPStatus.PARTIAL_CONTENT,
+            headers=headers,
+        )
+
+    async def _whole(
+        self, request: web.Request, stream: DataStream, kept: ByteRange, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        if kept.start > 0 and request.method != "HEAD":
+            raise RequestRefused(
+                HTTPStatus.GONE,
+                f"{stream.reference} is no longer whole: retention dropped all before byte {kept.start}. "
+                f"Ask for what is left with 'Range: bytes={kept.start}-'.",
+                headers=headers,
+                members={"start": kept.start, "size": kept.stop},
+            )
+        return await send_pieces(
+            request,
+            _pieces(stream, kept),
+            telemetry=self._telemetry,
+            size_bytes=kept.stop,
+            headers={**headers, "Content-Type": _BYTES},
+        )
+
+    async def _several(
+        self,
+        request: web.Request,
+        stream: DataStream,
+        wanted: Sequence[ByteRange],
+        headers: dict[str, str],
+        length: int,
+    ) -> web.StreamResponse:
+        boundary = secrets.token_hex(16)
+        parts: list[tuple[bytes, ByteRange]] = []
+        for part in wanted:
+            lines = (
+                f"\r\n--{boundary}",
+                f"Content-Type: {_BYTES}",
+                f"Content-Range: {part.content_range(length)}",
+            )
+            parts.append(("\r\n".join((*lines, "", "")).encode(), part))
+        tail = f"\r\n--{boundary}--\r\n".encode()
+
+        def pieces() -> Iterator[Piece]:
+            for head, part in parts:
+                yield partial(bytes, head)
+                yield from _pieces(stream, part)
+            yield partial(bytes, tail)
+
+        return await send_pieces(
+            request,
+            pieces(),
+            telemetry=self._telemetry,
+            size_bytes=sum(len(head) + part.size for head, part in parts) + len(tail),
+            status=HTTPStatus.PARTIAL_CONTENT,
+            headers={**headers, "Content-Type": f"multipart/byteranges; boundary={boundary}"},
+        )
+
+    def _describe_all(self, references: Sequence[str]) -> Sequence[StreamInfo]:
+        found = []
+        for reference in references:
+            try:
+                found.append(self._describe(reference))
+            except StreamNotFound:  # dropped since the list was made
+                continue
+        return found
+
+    def _describe(self, reference: str) -> StreamInfo:
+        stream = self._store.stream(reference)
+        first_ns, last_ns = stream.first_arrival_ns, stream.last_arrival_ns
+        return StreamInfo(
+            reference=reference,
+            start=stream.start,
+            size=stream.size,
+            chunks=stream.chunks,
+            events=stream.events,
+            first_arrival=None if first_ns is None else rfc3339(first_ns),
+            last_arrival=None if last_ns is None else rfc3339(last_ns),
+            tag=stream.attrs.get("tag", reference),
+            policy=stream.attrs.get("policy"),
+            arrays=self._store.arrays(reference),
+        )
+
+
+def _pieces(stream: DataStream, part: ByteRange) -> Iterator[Piece]:
+    for offset in range(part.start, part.stop, PIECE_BYTES):
+        yield partial(stream.read, offset, min(PIECE_BYTES, part.stop - offset))

@@ -1,0 +1,157 @@
+"""What the web tier counts, and how the metrics of all tiers become one page for Prometheus."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from .answers import WebStatus
+
+logger = logging.getLogger(__name__)
+
+
+class WebTelemetry:
+    """The web tier's counters, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "windvane_web_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "windvane_web_request_seconds",
+            "Time until the answer was complete.",
+            buckets=(0.002, 0.01, 0.05, 0.2, 1, 5, 30),
+            registry=self.registry,
+        )
+        self._sent_bytes = Counter(
+            "windvane_web_sent_bytes", "Bytes of streams and arrays sent.", registry=self.registry
+        )
+        self._connections = Gauge("windvane_web_live_connections", "Open WebSockets.", registry=self.registry)
+        self._subscriptions = Gauge(
+            "windvane_web_live_subscriptions", "Arrays that somebody watches.", registry=self.registry
+        )
+        self._rows_sent = Counter(
+            "windvane_web_live_rows_sent", "Rows sent to subscribers.", registry=self.registry
+        )
+        self._rows_skipped = Counter(
+            "windvane_web_live_rows_skipped",
+            "Rows left out for subscribers that are slow or want fewer.",
+            registry=self.registry,
+        )
+        self._requests_total = 0
+        self._rows_sent_total = 0
+        self._rows_skipped_total = 0
+        self._live_connections = 0
+        self._live_subscriptions = 0
+
+    def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+        self._requests_total += 1
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.observe(seconds)
+
+    def sent(self, *, size: int) -> None:
+        """Bytes of a stream or an array went out."""
+        self._sent_bytes.inc(size)
+
+    def connected(self, change: int) -> None:
+        """A live connection was opened (+1) or closed (-1)."""
+        self._live_connections += change
+        self._connections.inc(change)
+
+    def subscribed(self, change: int) -> None:
+        """Somebody subscribed to an array (+1) or left it (-1)."""
+        self._live_subscriptions += change
+        self._subscriptions.inc(change)
+
+    def rows(self, *, sent: int, skipped: int) -> None:
+        """Rows went out on a live connection."""
+        self._rows_sent_total += sent
+        self._rows_skipped_total += skipped
+        self._rows_sent.inc(sent)
+        self._rows_skipped.inc(skipped)
+
+    def status(self) -> WebStatus:
+        """For `GET /api/v1/status`."""
+        return WebStatus(
+            requests_total=self._requests_total,
+            live_connections=self._live_connections,
+            live_subscriptions=self._live_subscriptions,
+            rows_sent_total=self._rows_sent_total,
+            rows_skipped_total=self._rows_skipped_total,
+            time_ns=time.time_ns(),
+        )
+
+
+def counting_middleware(telemetry: WebTelemetry) -> Middleware:
+    """Counts every answer by its route, not by its path: the number of series stays bounded."""
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began_s = time.perf_counter()
+        status = 500
+        try:
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            resource = request.match_info.route.resource
+            telemetry.answered(
+                method=request.method if request.method in _METHODS else "other",
+                route=resource.canonical if resource is not None else "none",
+                status=status,
+                seconds=time.perf_counter() - began_s,
+            )
+
+    return count
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class _Merged(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+def merged_metrics(own: WebTelemetry, others: Mapping[str, str]) -> bytes:
+    """One page in Prometheus' text format: the web tier's metrics and the pages of `others` by tier.
+
+    Every sample gets the label `tier`; families of one name are one family. A page that cannot be read is
+    left out and logged, since it must not spoil the others.
+    """
+    families: dict[str, Metric] = {}
+    _add(families, own.registry.collect(), tier="web")
+    for tier, page in others.items():
+        try:
+            _add(families, list(text_string_to_metric_families(page)), tier=tier)
+        except ValueError:
+            logger.warning("the metrics page of the %s cannot be read and is left out", tier)
+    return generate_latest(_Merged(families.values()))
+
+
+def _add(families: dict[str, Metric], found: Iterable[Metric], *, tier: str) -> None:
+    for family in found:
+        target = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+        if target.type != family.type:
+            continue
+        for sample in family.samples:
+            labels = {**sample.labels, "tier": tier}
+            target.samples.append(sample._replace(labels=labels))

@@ -1,0 +1,62 @@
+"""The web tier as a process: opens the home's store and catalog, binds, serves until told to stop.
+
+This is the one place where the web meets the operations: it checks the pipelines of policies that come in.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
+from ..errors import ConfigInvalid
+from ..processors.operation import check_pipeline
+from ..store.catalog import Catalog
+from ..store.dead_letters import DeadLetters
+from ..store.store import Store
+from .app import create_app
+from .tiers import TierClient
+
+SHUTDOWN_S = 5.0
+"""Answers that are being sent when the tier is told to stop get this long."""
+
+
+async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
+    """Serves `settings.web` until `stop` is set.
+
+    Calls `ready({"web": "http://host:port"})` once bound. Bound to loopback, requests by a loopback name
+    need no token; bound elsewhere all need it. Raises ConfigInvalid where the address cannot be bound.
+    """
+    host, port = parse_address(settings.web)
+    async with AsyncExitStack() as cleanup:
+        make_run_dir(settings)
+        catalog = await Catalog.open(settings.catalog_url)
+        cleanup.push_async_callback(catalog.close)
+        dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
+        cleanup.callback(dead_letters.close)
+        app = create_app(
+            Store(settings.store_dir),
+            catalog,
+            check_policy=check_pipeline,
+            dead_letters=dead_letters,
+            tiers=TierClient(settings.run_dir),
+            token=ensure_token(settings),
+            ui=Path(__file__).parent / "ui" / "dist",
+            open_on_loopback=is_loopback(host),
+        )
+        # No access log: addresses may hold the token, and the metrics count requests.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        await runner.setup()
+        cleanup.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ConfigInvalid(
+                f"web: {settings.web} cannot be bound: {error.strerror or error}; "
+                "choose another address with --web HOST:PORT, port 0 takes any free one"
+            ) from error
+        bound = runner.addresses[0]
+        ready({"web": f"http://{format_address(bound[0], bound[1])}"})
+        await stop.wait()

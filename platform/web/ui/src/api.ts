@@ -1,0 +1,206 @@
+// The HTTP API, typed: what the dashboard reads of it.
+
+export interface StreamSummary {
+  reference: string;
+  start: number;
+  size: number;
+  chunks: number;
+  events: number;
+  first_arrival: string | null;
+  last_arrival: string | null;
+  tag: string;
+  policy: string | null;
+  arrays: string[];
+}
+
+export interface ArraySummary {
+  reference: string;
+  dtype: string | unknown[];
+  shape: number[];
+  start: number;
+  attrs: Record<string, unknown>;
+  stream: string;
+}
+
+export interface PipelineStep {
+  operation: string;
+  name?: string;
+  input?: string | null;
+  keep?: boolean;
+  [parameter: string]: unknown;
+}
+
+export interface Policy {
+  reference: string;
+  title?: string;
+  tags: string[];
+  format: string;
+  field?: string;
+  limits?: Record<string, number>;
+  partitions?: number;
+  pipeline: PipelineStep[];
+}
+
+export interface GatewayStatus {
+  events_total: number;
+  bytes_total: number;
+  chunks_total: number;
+  refused_total: number;
+  connections: number;
+  pending_bytes: number;
+  time_ns: number;
+}
+
+export interface StepFailure {
+  stream: string;
+  step: string;
+  message: string;
+  time_ns: number;
+}
+
+export interface WorkerStatus {
+  events_total: number;
+  bytes_total: number;
+  chunks_total: number;
+  lag_messages: number;
+  streams: number;
+  failures: StepFailure[];
+  time_ns: number;
+}
+
+export interface Status {
+  gateway: GatewayStatus | null;
+  worker: WorkerStatus | null;
+}
+
+export interface DeadLetterSummary {
+  id: number;
+  code: string;
+  reason: string;
+  tag: string;
+  sender: string;
+  policy: string | null;
+  size: number;
+  time_ns: number;
+  last_time_ns: number;
+  times: number;
+}
+
+/** An answer that is no success (RFC 9457). `status` is 0 where there was no answer. */
+export class ApiError extends Error {
+  readonly status: number;
+  readonly title: string;
+
+  constructor(status: number, title: string, detail: string) {
+    super(detail || title);
+    this.name = "ApiError";
+    this.status = status;
+    this.title = title;
+  }
+}
+
+/** Streams or policies that the dashboard takes in; a longer list is cut, and says so. */
+export const MAX_LISTED = 5000;
+const PAGE_ENTRIES = 1000;
+
+export class Api {
+  /** Called at each answer 401. */
+  onUnauthorized: () => void = () => {};
+  /** The server's clock minus this machine's, by the last answer's Date header (to a second). */
+  clock_offset_ms = 0;
+
+  readonly #base: string;
+  readonly #fetch: typeof fetch;
+
+  /** `page`: the address of the page, which the API lies beside. */
+  constructor(page: string, fetcher: typeof fetch = (input, init) => fetch(input, init)) {
+    this.#base = new URL("api/v1/", page).href.replace(/[?#].*$/, "");
+    this.#fetch = fetcher;
+  }
+
+  /** Milliseconds since the epoch by the server's clock: what arrival times are compared with. */
+  now_ms(): number {
+    return Date.now() + this.clock_offset_ms;
+  }
+
+  status(): Promise<Status> {
+    return this.#get("status");
+  }
+
+  streams(): Promise<StreamSummary[]> {
+    return this.#list("streams");
+  }
+
+  stream(reference: string): Promise<StreamSummary> {
+    return this.#get(`streams/${encodeURIComponent(reference)}`);
+  }
+
+  array(reference: string): Promise<ArraySummary> {
+    return this.#get(`arrays/${encodeURIComponent(reference)}`);
+  }
+
+  policies(): Promise<Policy[]> {
+    return this.#list("policies");
+  }
+
+  deadLetters(limit: number): Promise<DeadLetterSummary[]> {
+    return this.#get(`dead-letters?limit=${limit}`);
+  }
+
+  /** The address of a stream's bytes. */
+  streamDataUrl(reference: string): string {
+    return `${this.#base}streams/${encodeURIComponent(reference)}/data`;
+  }
+
+  /** The address of an array as a .npy file. */
+  arrayFileUrl(reference: string): string {
+    return `${this.#base}arrays/${encodeURIComponent(reference)}/data?format=npy`;
+  }
+
+  async #get<Answer>(path: string): Promise<Answer> {
+    return (await (await this.#ask(this.#base + path)).json()) as Answer;
+  }
+
+  /** All pages of a list, up to MAX_LISTED entries. */
+  async #list<Entry>(path: string): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    let address: string | null = `${this.#base}${path}?limit=${PAGE_ENTRIES}`;
+    while (address !== null && entries.length < MAX_LISTED) {
+      const response: Response = await this.#ask(address);
+      entries.push(...((await response.json()) as Entry[]));
+      const next = nextPage(response.headers.get("Link"));
+      address = next === null ? null : new URL(next, address).href;
+    }
+    return entries.slice(0, MAX_LISTED);
+  }
+
+  async #ask(address: string): Promise<Response> {
+    let response: Response;
+    try {
+      response = await this.#fetch(address, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+    } catch {
+      throw new ApiError(0, "No answer", "The server cannot be reached.");
+    }
+    const served_ms = Date.parse(response.headers.get("Date") ?? "");
+    // The header names the second that has begun, so half a second is the fairest reading of it.
+    if (!Number.isNaN(served_ms)) this.clock_offset_ms = steadyOffset(served_ms + 500 - Date.now());
+    if (response.ok) return response;
+    if (response.status === 401) this.onUnauthorized();
+    const problem = (await response.json().catch(() => ({}))) as { title?: string; detail?: string };
+    throw new ApiError(response.status, problem.title ?? `Status ${response.status}`, problem.detail ?? "");
+  }
+}
+
+/** Clocks that agree within two seconds are taken as equal: the header is no finer than that. */
+function steadyOffset(offset_ms: number): number {
+  return Math.abs(offset_ms) < 2000 ? 0 : offset_ms;
+}
+
+/** The address of `rel="next"` in a Link header (RFC 8288); null where there is none. */
+export function nextPage(header: string | null): string | null {
+  for (const part of header?.split(/,(?=\s*<)/) ?? []) {
+    const match = /^\s*<([^>]*)>\s*;.*\brel="?next"?/.exec(part);
+    if (match) return match[1]!;
+  }
+  return null;
+}

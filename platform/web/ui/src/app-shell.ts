@@ -1,0 +1,284 @@
+import { LitElement, type TemplateResult, css, html, nothing } from "lit";
+import { customElement, state } from "lit/decorators.js";
+import type { Policy, StreamSummary } from "./api";
+import "./connection-badge";
+import "./empty-state";
+import { parseTime } from "./format";
+import "./policy-page";
+import { Poller } from "./poller";
+import "./refused-page";
+import { type Route, formatRoute, parseRoute } from "./router";
+import { api, live } from "./services";
+import "./status-strip";
+import "./stream-list";
+import "./stream-page";
+import { StreamRates } from "./stream-rates";
+import { base } from "./styles";
+import { takeTokenFromAddress } from "./token-prompt";
+import "./token-prompt";
+
+const STREAMS_INTERVAL_MS = 2000;
+/** A stream that arrived so recently is a good one to begin with. */
+const RECENT_MS = 10_000;
+const NARROW = matchMedia("(max-width: 760px)");
+
+/** The page: header, status, and below them what the address names. */
+@customElement("wv-app")
+export class AppShell extends LitElement {
+  static override styles = [
+    base,
+    css`
+      :host {
+        display: grid;
+        grid-template-rows: auto auto minmax(0, 1fr);
+        height: 100vh;
+        height: 100dvh;
+      }
+      .top {
+        display: flex;
+        align-items: center;
+        gap: 8px 28px;
+        height: 56px;
+        padding: 0 16px;
+        border-bottom: 1px solid var(--line);
+        background: var(--surface);
+      }
+      .brand {
+        display: inline-flex;
+        align-items: center;
+        gap: 10px;
+        font-size: 17px;
+        font-weight: 700;
+        letter-spacing: -0.015em;
+      }
+      .brand svg {
+        width: 26px;
+        height: 26px;
+        color: var(--accent);
+      }
+      .tabs {
+        display: flex;
+        align-self: stretch;
+        gap: 4px;
+      }
+      .tabs a {
+        display: grid;
+        place-items: center;
+        padding: 0 12px;
+        border-bottom: 2px solid transparent;
+        border-top: 2px solid transparent;
+        color: var(--muted);
+        font-weight: 550;
+      }
+      .tabs a:hover {
+        color: var(--text);
+      }
+      .tabs a[aria-current="page"] {
+        border-bottom-color: var(--accent);
+        color: var(--text);
+      }
+      .tabs a:focus-visible {
+        outline-offset: -4px;
+      }
+      wv-connection {
+        margin-left: auto;
+      }
+      .content {
+        position: relative;
+        min-height: 0;
+        overflow-y: auto;
+        scrollbar-width: thin;
+        scrollbar-color: var(--line-strong) transparent;
+      }
+      .split {
+        display: grid;
+        grid-template-columns: clamp(250px, 21vw, 340px) minmax(0, 1fr);
+        min-height: 0;
+      }
+      .split > aside {
+        display: flex;
+        min-height: 0;
+        border-right: 1px solid var(--line);
+        background: color-mix(in srgb, var(--surface) 55%, var(--bg));
+      }
+      wv-stream-list {
+        flex: 1;
+        min-width: 0;
+      }
+      .choose {
+        padding: 20vh 24px;
+        color: var(--muted);
+        text-align: center;
+      }
+      .trouble {
+        position: sticky;
+        z-index: 4;
+        top: 0;
+        padding: 8px 16px;
+        background: var(--warn-soft);
+        color: var(--warn);
+      }
+      @media (max-width: 760px) {
+        .top {
+          gap: 4px;
+          height: 52px;
+          padding: 0 10px;
+        }
+        .brand span {
+          position: absolute;
+          width: 1px;
+          height: 1px;
+          overflow: hidden;
+          clip-path: inset(50%);
+        }
+        .tabs a {
+          padding: 0 10px;
+        }
+        .split {
+          grid-template-columns: minmax(0, 1fr);
+        }
+        .split > aside {
+          border-right: 0;
+        }
+        .split.one > aside,
+        .split.list > .content {
+          display: none;
+        }
+      }
+    `,
+  ];
+
+  @state() private route: Route = parseRoute(location.hash);
+  @state() private unauthorized = false;
+  @state() private policies: readonly Policy[] = [];
+  readonly #rates = new StreamRates();
+  #gave_token = takeTokenFromAddress();
+  readonly #poller: Poller<StreamSummary[]> = new Poller<StreamSummary[]>(this, {
+    interval_ms: STREAMS_INTERVAL_MS,
+    read: () => api.streams(),
+    onValue: (streams) => this.#onStreams(streams),
+  });
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    api.onUnauthorized = () => (this.unauthorized = true);
+    addEventListener("hashchange", this.#onHash);
+    addEventListener("online", this.#onOnline);
+    document.addEventListener("visibilitychange", this.#onOnline);
+    live.start();
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    removeEventListener("hashchange", this.#onHash);
+    removeEventListener("online", this.#onOnline);
+    document.removeEventListener("visibilitychange", this.#onOnline);
+    live.stop();
+  }
+
+  #onHash = (): void => {
+    this.route = parseRoute(location.hash);
+    this.#chooseFirst();
+  };
+
+  #onOnline = (): void => {
+    if (!document.hidden) live.retryNow();
+  };
+
+  #onStreams(streams: readonly StreamSummary[]): void {
+    this.unauthorized = false;
+    this.#gave_token = false;
+    this.#rates.update(streams, performance.now());
+    if (streams.length === 0) void api.policies().then((policies) => (this.policies = policies), () => {});
+    this.#chooseFirst();
+  }
+
+  /** Where there is room beside the list it opens a stream by itself: one that is alive, if there is one. */
+  #chooseFirst(): void {
+    const streams = this.#poller.value;
+    if (this.route.page !== "streams" || NARROW.matches || !streams?.length) return;
+    const now_ms = api.now_ms();
+    const fresh = (stream: StreamSummary): boolean => now_ms - (parseTime(stream.last_arrival) ?? 0) < RECENT_MS;
+    const first = streams.find((stream) => fresh(stream) && stream.arrays?.length) ?? streams.find(fresh) ?? streams[0]!;
+    location.replace(formatRoute({ page: "stream", reference: first.reference }));
+  }
+
+  protected override updated(): void {
+    document.title = "reference" in this.route ? `${this.route.reference} · Windvane` : "Windvane";
+  }
+
+  protected override render() {
+    if (this.unauthorized) return html`<wv-token-prompt ?rejected=${this.#gave_token}></wv-token-prompt>`;
+    const { page } = this.route;
+    const onStreams = page === "streams" || page === "stream";
+    return html`
+      <header class="top">
+        <a class="brand" href="#/streams" aria-label="Windvane, home">${MARK}<span>Windvane</span></a>
+        <nav class="tabs" aria-label="Pages">
+          ${this.#tab("#/streams", "Streams", onStreams)}
+          ${this.#tab("#/policies", "Policies", page === "policies" || page === "policy")}
+          ${this.#tab("#/refused", "Refused", page === "refused")}
+        </nav>
+        <wv-connection></wv-connection>
+      </header>
+      <wv-status-strip></wv-status-strip>
+      ${onStreams ? this.#streams() : html`<div class="content">${this.#trouble()}${this.#page()}</div>`}
+    `;
+  }
+
+  #tab(address: string, text: string, current: boolean): TemplateResult {
+    return html`<a href=${address} aria-current=${current ? "page" : "false"}>${text}</a>`;
+  }
+
+  #page() {
+    const { route } = this;
+    if (route.page === "refused") return html`<wv-refused-page></wv-refused-page>`;
+    return html`<wv-policy-page .reference=${"reference" in route ? route.reference : ""}></wv-policy-page>`;
+  }
+
+  #streams() {
+    const streams = this.#poller.value;
+    const { route } = this;
+    if (streams?.length === 0 && route.page === "streams") {
+      return html`<div class="content">
+        ${this.#trouble()}<wv-empty-state .policies=${this.policies}></wv-empty-state>
+      </div>`;
+    }
+    const reference = route.page === "stream" ? route.reference : "";
+    return html`<div class="split ${reference ? "one" : "list"}">
+      <aside aria-label="Data streams">
+        <wv-stream-list
+          .streams=${streams ?? []}
+          .rates=${this.#rates}
+          .chosen=${reference}
+          .now_ms=${api.now_ms()}
+        ></wv-stream-list>
+      </aside>
+      <main class="content">
+        ${this.#trouble()}
+        ${reference
+          ? html`<wv-stream-page .reference=${reference}></wv-stream-page>`
+          : html`<p class="choose">${streams === null ? "Loading\u2026" : "Choose a stream."}</p>`}
+      </main>
+    </div>`;
+  }
+
+  #trouble() {
+    const { error } = this.#poller;
+    return error ? html`<p class="trouble" role="alert">${error.message} What is shown is the last that was known.</p>` : nothing;
+  }
+}
+
+const MARK = html`<svg viewBox="0 0 32 32" aria-hidden="true">
+  <g fill="none" stroke="currentColor" stroke-width="3" stroke-linecap="round" stroke-linejoin="round">
+    <path d="M3 11.5h16.5a4.5 4.5 0 1 0-4.3-5.8" />
+    <path d="M3 18h22a4.2 4.2 0 1 1-4 5.4" />
+    <path d="M3 24.5h9.5" />
+  </g>
+</svg>`;
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "wv-app": AppShell;
+  }
+}

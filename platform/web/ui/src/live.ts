@@ -1,0 +1,307 @@
+// The live feed: one WebSocket for all subscriptions. It reconnects by itself and takes each subscription up at the row
+// after the last one it has, so that its listener sees every row once and in order.
+
+import { type Frame, frameTimes_s, parseFrame, rowNumber, withoutFirst } from "./frame";
+
+export type Attributes = Readonly<Record<string, unknown>>;
+
+/** How the rows of an array look. */
+export interface Layout {
+  readonly dtype: unknown;
+  readonly row_shape: readonly number[];
+  readonly attrs: Attributes;
+}
+
+export interface LiveListener {
+  /** The feed begins. `fresh`: rows had before belong to another array of this name and are to be forgotten. */
+  began(layout: Layout, fresh: boolean): void;
+  /** Rows in order, none twice. A jump of `first_row` says that rows in between were left out. */
+  rows(frame: Frame): void;
+  /** The array does not exist yet; the feed begins when it does. */
+  waiting(): void;
+  failed(title: string, detail: string): void;
+}
+
+export interface SubscribeOptions {
+  /** Rows that the listener keeps: so many come first, and after a long absence older ones are not asked for. */
+  history_rows: number;
+  /** The row to begin with, instead of `history_rows` back. */
+  from?: number | null;
+}
+
+export interface Subscription {
+  /** The row after the last one that came; null before the first. */
+  readonly next_row: number | null;
+  close(): void;
+}
+
+/** `waiting`: disconnected, a new attempt is due at `retry_at_ms`. */
+export type LiveState = "idle" | "connecting" | "open" | "waiting";
+
+/** What of a WebSocket is used. */
+export interface Socket {
+  binaryType: string;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: never) => void) | null;
+  send(text: string): void;
+  close(): void;
+}
+
+export interface LiveEnvironment {
+  openSocket(url: string): Socket;
+  /** Milliseconds of a clock that never goes back. */
+  now(): number;
+  /** Runs `task` later; what it returns undoes that. */
+  later(task: () => void, delay_ms: number): () => void;
+  /** Uniform in 0…1. */
+  random(): number;
+}
+
+const BROWSER: LiveEnvironment = {
+  openSocket: (url) => new WebSocket(url) as unknown as Socket,
+  now: () => performance.now(),
+  later: (task, delay_ms) => {
+    const timer = setTimeout(task, delay_ms);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+};
+
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 15_000;
+/** A connection that held for so long was a good one: the next retry is a first one again. */
+const STEADY_MS = 10_000;
+
+interface Feed {
+  id: number;
+  readonly array: string;
+  readonly history_rows: number;
+  readonly listener: LiveListener;
+  next_row: number | null;
+  last_time_s: number;
+  /** The layout as text, to see whether it changed. */
+  layout: string | null;
+  /** Subscribed at a row it had, and no frame has come since. */
+  resuming: boolean;
+}
+
+export class LiveClient {
+  state: LiveState = "idle";
+  retry_at_ms = 0;
+
+  readonly #url: string;
+  readonly #environment: LiveEnvironment;
+  readonly #feeds = new Map<number, Feed>();
+  readonly #watchers = new Set<() => void>();
+  #socket: Socket | null = null;
+  #last_id = 0;
+  #attempt = 0;
+  #opened_ms = 0;
+  #cancelRetry: (() => void) | null = null;
+
+  constructor(url: string, environment: LiveEnvironment = BROWSER) {
+    this.#url = url;
+    this.#environment = environment;
+  }
+
+  /** Opens the connection and keeps it open until `stop`. */
+  start(): void {
+    if (this.state === "idle") this.#connect();
+  }
+
+  stop(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
+    this.#dropSocket();
+    this.#enter("idle");
+  }
+
+  /** Tries at once where a retry is due later: the network is back, or somebody looks again. */
+  retryNow(): void {
+    if (this.state !== "waiting") return;
+    this.#cancelRetry?.();
+    this.#connect();
+  }
+
+  /** Calls `watcher` at each change of `state`; what it returns ends that. */
+  watch(watcher: () => void): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  subscribe(array: string, options: SubscribeOptions, listener: LiveListener): Subscription {
+    const feed: Feed = {
+      id: 0,
+      array,
+      history_rows: options.history_rows,
+      listener,
+      next_row: options.from ?? null,
+      last_time_s: -Infinity,
+      layout: null,
+      resuming: false,
+    };
+    this.#register(feed);
+    return {
+      get next_row() {
+        return feed.next_row;
+      },
+      close: () => {
+        if (this.#feeds.delete(feed.id)) this.#send({ op: "unsubscribe", id: feed.id });
+      },
+    };
+  }
+
+  #enter(state: LiveState): void {
+    if (this.state === state) return;
+    this.state = state;
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  #connect(): void {
+    this.#cancelRetry = null;
+    const socket = this.#environment.openSocket(this.#url);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    socket.onopen = () => {
+      this.#opened_ms = this.#environment.now();
+      this.#enter("open");
+      for (const feed of this.#feeds.values()) this.#request(feed);
+    };
+    socket.onmessage = ({ data }) => {
+      this.#attempt = 0;
+      if (typeof data === "string") this.#onText(data);
+      else this.#onBytes(data as ArrayBuffer);
+    };
+    socket.onclose = () => this.#onClose();
+    this.#enter("connecting");
+  }
+
+  #dropSocket(): void {
+    const socket = this.#socket;
+    if (!socket) return;
+    this.#socket = null;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  #onClose(): void {
+    this.#socket = null;
+    if (this.state === "open" && this.#environment.now() - this.#opened_ms >= STEADY_MS) this.#attempt = 0;
+    const longest_ms = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempt);
+    this.#attempt += 1;
+    // Spread over half the time, so that a restarted server does not meet all browsers at once.
+    const delay_ms = longest_ms * (0.5 + this.#environment.random() / 2);
+    this.retry_at_ms = this.#environment.now() + delay_ms;
+    this.#cancelRetry = this.#environment.later(() => this.#connect(), delay_ms);
+    this.#enter("waiting");
+  }
+
+  #send(message: object): void {
+    if (this.state === "open") this.#socket?.send(JSON.stringify(message));
+  }
+
+  /** Gives the feed a number of its own: frames that are still on the way for an earlier one find nobody. */
+  #register(feed: Feed): void {
+    this.#feeds.delete(feed.id);
+    feed.id = ++this.#last_id;
+    this.#feeds.set(feed.id, feed);
+    this.#request(feed);
+  }
+
+  #request(feed: Feed): void {
+    feed.resuming = feed.next_row !== null;
+    const from = feed.next_row ?? (feed.history_rows > 0 ? -feed.history_rows : null);
+    this.#send({ op: "subscribe", id: feed.id, array: feed.array, from });
+  }
+
+  /** Subscribes anew from the end of the array. */
+  #restart(feed: Feed): void {
+    this.#send({ op: "unsubscribe", id: feed.id });
+    feed.next_row = null;
+    this.#register(feed);
+  }
+
+  #onText(text: string): void {
+    const message = JSON.parse(text) as Record<string, unknown>;
+    const feed = this.#feeds.get(message["id"] as number);
+    if (!feed) return;
+    if (message["op"] === "subscribed") {
+      const layout: Layout = {
+        dtype: message["dtype"],
+        row_shape: (message["row_shape"] as number[] | undefined) ?? [],
+        attrs: (message["attrs"] as Attributes | undefined) ?? {},
+      };
+      const description = JSON.stringify([layout.dtype, layout.row_shape, layout.attrs]);
+      const fresh = feed.layout !== null && feed.layout !== description;
+      if (fresh) this.#forget(feed);
+      feed.layout = description;
+      feed.next_row ??= message["next"] as number;
+      feed.listener.began(layout, fresh);
+    } else if (message["op"] === "waiting") {
+      feed.listener.waiting();
+    } else if (message["op"] === "error") {
+      if (feed.resuming) {
+        // The row it asked for may be gone for good; the newest ones are not.
+        this.#restart(feed);
+      } else {
+        feed.listener.failed(String(message["title"] ?? "The feed failed"), String(message["detail"] ?? ""));
+      }
+    }
+  }
+
+  #forget(feed: Feed): void {
+    feed.next_row = null;
+    feed.last_time_s = -Infinity;
+  }
+
+  #onBytes(buffer: ArrayBuffer): void {
+    let frame: Frame;
+    try {
+      frame = parseFrame(buffer);
+    } catch (error) {
+      // After bytes that make no sense nothing later can be trusted: begin again at the row each feed has.
+      console.warn(error);
+      this.#dropSocket();
+      this.#onClose();
+      return;
+    }
+    const feed = this.#feeds.get(frame.id);
+    if (!feed || frame.count === 0) return;
+    const resumed = feed.resuming;
+    feed.resuming = false;
+    if (resumed && feed.history_rows > 0 && frame.length - frame.first_row > 2 * feed.history_rows) {
+      this.#restart(feed);
+      return;
+    }
+    const times_s = frameTimes_s(frame);
+    if (feed.next_row !== null && frame.first_row < feed.next_row) {
+      if (times_s[0]! > feed.last_time_s && feed.last_time_s !== -Infinity) {
+        // A row number again, with a later time: the array was made anew while nobody looked.
+        this.#forget(feed);
+        feed.listener.began(this.#layoutOf(feed), true);
+      } else {
+        const had = Math.min(frame.count, Math.ceil((feed.next_row - frame.first_row) / frame.step));
+        if (had === frame.count) return;
+        frame = withoutFirst(frame, had);
+      }
+    }
+    feed.next_row = rowNumber(frame, frame.count - 1) + 1;
+    feed.last_time_s = times_s[times_s.length - 1]!;
+    feed.listener.rows(frame);
+  }
+
+  #layoutOf(feed: Feed): Layout {
+    const [dtype, row_shape, attrs] = JSON.parse(feed.layout ?? "[null,[],{}]") as [unknown, number[], Attributes];
+    return { dtype, row_shape, attrs };
+  }
+}
+
+/** The address of the live feed beside the page. */
+export function liveUrl(page: string): string {
+  const url = new URL("api/v1/live", page);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.search = "";
+  url.hash = "";
+  return url.href;
+}

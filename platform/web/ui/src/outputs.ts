@@ -1,0 +1,35 @@
+// Which picture an array gets, by what its attributes say.
+
+import type { ArraySummary } from "./api";
+import { MAX_COLUMNS } from "./trend-feed";
+
+export type OutputKind = "spectrum" | "trend" | "samples" | "other";
+
+/** A new array with another layout sets the old one aside as `stream:output~1`. */
+export function isSetAside(reference: string): boolean {
+  return /~\d+$/.test(reference);
+}
+
+export function outputKind(array: ArraySummary): OutputKind {
+  if (typeof array.dtype !== "string") return "other";
+  const row_shape = array.shape.slice(1);
+  if (typeof array.attrs["frequency_step_hz"] === "number") return row_shape.length > 2 ? "other" : "spectrum";
+  if (Array.isArray(array.attrs["columns"])) return "trend";
+  const width = row_shape.reduce((product, length) => product * length, 1);
+  return row_shape.length <= 1 && width <= MAX_COLUMNS ? "samples" : "other";
+}
+
+const ORDER: readonly OutputKind[] = ["spectrum", "trend", "samples", "other"];
+
+/** As they are shown: spectra, then scores, then other trends, samples last. */
+export function sortOutputs(arrays: readonly ArraySummary[]): ArraySummary[] {
+  const rank = (array: ArraySummary): number =>
+    2 * ORDER.indexOf(outputKind(array)) + (isScore(array) ? 0 : 1);
+  return [...arrays].sort((one, other) => rank(one) - rank(other) || one.reference.localeCompare(other.reference));
+}
+
+/** The output of a model: few columns, one of them called score. */
+function isScore(array: ArraySummary): boolean {
+  const columns = array.attrs["columns"];
+  return Array.isArray(columns) && columns.some((column) => /score/i.test(String(column)));
+}

@@ -1,0 +1,63 @@
+// Rows of a few numbers, newest last, as one contiguous array a column: what uPlot draws without a copy.
+
+/** Rows kept of each column. */
+export const MAX_ROWS = 8192;
+/** What all columns of one window may take; many columns mean fewer rows. */
+export const MAX_BYTES = 16 * 1024 * 1024;
+const MIN_ROWS = 256;
+
+/** Rows that a window of `columns` columns keeps. */
+export function windowRows(columns: number): number {
+  return Math.max(MIN_ROWS, Math.min(MAX_ROWS, Math.floor(MAX_BYTES / (16 * (columns + 2)))));
+}
+
+/**
+ * A sliding window over rows. Each column has room for twice the window: when it is full, the newer half moves to the
+ * front, so that a row costs a constant amount on average. Bounded by MAX_ROWS rows and MAX_BYTES.
+ */
+export class SlidingColumns {
+  readonly columns: number;
+  readonly capacity: number;
+  /** Rows ever added. */
+  total = 0;
+  readonly #data: Float64Array[];
+  #start = 0;
+  #end = 0;
+
+  constructor(columns: number, capacity = windowRows(columns)) {
+    this.columns = columns;
+    this.capacity = capacity;
+    this.#data = Array.from({ length: columns }, () => new Float64Array(2 * capacity));
+  }
+
+  get count(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Adds a row; `value(column)` gives its numbers. */
+  add(value: (column: number) => number): void {
+    if (this.#end === 2 * this.capacity) {
+      for (const column of this.#data) column.copyWithin(0, this.#start, this.#end);
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    for (let column = 0; column < this.columns; column++) this.#data[column]![this.#end] = value(column);
+    this.#end += 1;
+    this.total += 1;
+    if (this.count > this.capacity) this.#start += 1;
+  }
+
+  /** A view on the column's kept rows. */
+  column(column: number): Float64Array {
+    return this.#data[column]!.subarray(this.#start, this.#end);
+  }
+
+  /** The newest value of the column; NaN where there is none. */
+  last(column: number): number {
+    return this.count > 0 ? this.#data[column]![this.#end - 1]! : NaN;
+  }
+
+  clear(): void {
+    this.#start = this.#end = 0;
+  }
+}

@@ -1,0 +1,43 @@
+// The theme's colours for what is drawn on a canvas, which CSS does not reach.
+
+export interface Theme {
+  readonly surface: string;
+  readonly raised: string;
+  readonly text: string;
+  readonly muted: string;
+  readonly grid: string;
+  readonly line: string;
+  readonly accent: string;
+  readonly font: string;
+  readonly series: readonly string[];
+}
+
+const SERIES_COUNT = 8;
+
+export function readTheme(): Theme {
+  const style = getComputedStyle(document.documentElement);
+  const read = (name: string): string => style.getPropertyValue(name).trim();
+  return {
+    surface: read("--surface"),
+    raised: read("--raised"),
+    text: read("--text"),
+    muted: read("--muted"),
+    grid: read("--grid"),
+    line: read("--line"),
+    accent: read("--accent"),
+    font: `11px ${read("--sans")}`,
+    series: Array.from({ length: SERIES_COUNT }, (_, index) => read(`--series-${index + 1}`)),
+  };
+}
+
+/** Calls `changed` when the reader's light or dark preference changes; what it returns ends that. */
+export function watchTheme(changed: () => void): () => void {
+  const query = matchMedia("(prefers-color-scheme: dark)");
+  query.addEventListener("change", changed);
+  return () => query.removeEventListener("change", changed);
+}
+
+/** `color` (#rrggbb) with an opacity in 0…1. */
+export function translucent(color: string, opacity: number): string {
+  return `${color}${Math.round(opacity * 255).toString(16).padStart(2, "0")}`;
+}

@@ -1,0 +1,247 @@
+"""Whatever forwarders send is framed alike, however it is cut on its way; what is broken is said to be."""
+
+import struct
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from windvane.errors import FramingError
+from windvane.ingest.framing import MAX_OPTION_BYTES, Message, MessageReader
+
+LIMIT = 1 << 20
+
+
+def read(data: bytes, cuts: list[int] | None = None, limit: int = LIMIT) -> list[Message]:
+    """Feeds `data` in pieces whose sizes are `cuts`, over and over; payloads are copied before the next read."""
+    reader = MessageReader(max_message_bytes=limit)
+    messages: list[Message] = []
+    position = turn = 0
+    while position < len(data):
+        room = reader.writable()
+        assert len(room) > 0
+        size = min(len(room), len(data) - position, cuts[turn % len(cuts)] if cuts else len(data))
+        turn += 1
+        room[:size] = data[position : position + size]
+        position += size
+        reader.received(size)
+        messages.extend(reader.messages())
+    assert not len(reader.pending), "bytes are left over"
+    return messages
+
+
+def flat(messages: list[Message]) -> list[tuple[Any, ...]]:
+    """Messages as values. How Message mode events are grouped into runs depends on the reads, so they go singly."""
+    values: list[tuple[Any, ...]] = []
+    for m in messages:
+        payload = bytes(m.payload)
+        if m.events is not None and m.chunk is None:
+            unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
+            unpacker.feed(payload)
+            values += [(m.tag, "event", repr(event)) for event in unpacker]
+        else:
+            values.append((m.tag, payload, m.events, m.size_hint, m.chunk, m.compression, m.signal))
+    return values
+
+
+EVENT_TIME = b"\xd7\x00" + struct.pack(">II", 1_700_000_000, 5)
+EVENT_TIME_EXT8 = b"\xc7\x08\x00" + struct.pack(">II", 1_700_000_000, 5)
+INTEGER_TIME = b"\xce" + struct.pack(">I", 1_700_000_000)
+RECORD = b"\x81\xa1k\x01"
+EVENTS = b"\x92" + EVENT_TIME + RECORD + b"\x92" + INTEGER_TIME + RECORD
+METADATA_EVENT = b"\x92\x92" + EVENT_TIME + b"\x80" + RECORD
+OPTION = b"\x82\xa5chunk\xa3abc\xa4size\x02"
+
+
+# Each case: what it is, its bytes, and the message that they are.
+WELL_FORMED = [
+    # fixarray of 2; tag fixstr; payload as every type of str and bin
+    ("packed fixstr", b"\x92\xa1t\xa0", Message(b"t", b"", None)),
+    ("packed str8", b"\x92\xa1t\xd9" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed str16", b"\x92\xa1t\xda\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed str32", b"\x92\xa1t\xdb\0\0\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed bin8", b"\x92\xa1t\xc4" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed bin16", b"\x92\xa1t\xc5\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed bin32", b"\x92\xa1t\xc6\0\0\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    # outer array16 and array32; tag as str8, str16, bin8
+    ("array16", b"\xdc\0\x02\xd9\x01t\xa0", Message(b"t", b"", None)),
+    ("array32", b"\xdd\0\0\0\x02\xda\0\x01t\xa0", Message(b"t", b"", None)),
+    ("tag bin8", b"\x92\xc4\x01t\xa0", Message(b"t", b"", None)),
+    # a tag and a payload that are no UTF-8 are no trouble
+    ("not UTF-8", b"\x92\xa2\xff\xfe\xa1\xff", Message(b"\xff\xfe", b"\xff", None)),
+    # options: the chunk id typed str and bin, with a newline as fluentd has it, map32 as Fluent Bit has it
+    ("chunk and size", b"\x93\xa1t\xa0" + OPTION, Message(b"t", b"", None, 2, b"abc")),
+    ("chunk bin", b"\x93\xa1t\xa0\x81\xa5chunk\xc4\x03a\xffc", Message(b"t", b"", None, None, b"a\xffc")),
+    ("map32", b"\x93\xa1t\xa0\xdf\0\0\0\x01\xa5chunk\xa4abc\n", Message(b"t", b"", None, None, b"abc\n")),
+    ("gzip", b"\x93\xa1t\xa0\x81\xaacompressed\xa4gzip", Message(b"t", b"", None, compression="gzip")),
+    ("metrics", b"\x93\xa1t\xa0\x81\xadfluent_signal\x01", Message(b"t", b"", None, signal=1)),
+    ("empty option", b"\x93\xa1t\xa0\x80", Message(b"t", b"", None)),
+    ("nil option", b"\x93\xa1t\xa0\xc0", Message(b"t", b"", None)),
+    ("size as text is no hint", b"\x93\xa1t\xa0\x81\xa4size\xa12", Message(b"t", b"", None)),
+    ("integer key in option", b"\x93\xa1t\xa0\x81\x05\x06", Message(b"t", b"", None)),
+    # Forward mode: the entries' array as fixarray, array16, array32; entries of protocol 1.5
+    ("forward", b"\x92\xa1t\x92" + EVENTS, Message(b"t", EVENTS, None, 2)),
+    ("forward array16", b"\x92\xa1t\xdc\0\x02" + EVENTS, Message(b"t", EVENTS, None, 2)),
+    ("forward array32", b"\x92\xa1t\xdd\0\0\0\x02" + EVENTS, Message(b"t", EVENTS, None, 2)),
+    ("forward empty", b"\x92\xa1t\x90", Message(b"t", b"", None, 0)),
+    ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, Message(b"t", EVENTS, None, 2, b"abc")),
+    ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, Message(b"t", METADATA_EVENT, None, 1)),
+    # Message mode: every form of time; with an option and without
+    ("message", b"\x93\xa1t" + EVENT_TIME + RECORD, Message(b"t", b"\x92" + EVENT_TIME + RECORD, 1)),
+    (
+        "message ext8",
+        b"\x93\xa1t" + EVENT_TIME_EXT8 + RECORD,
+        Message(b"t", b"\x92" + EVENT_TIME_EXT8 + RECORD, 1),
+    ),
+    (
+        "message integer",
+        b"\x93\xa1t" + INTEGER_TIME + RECORD,
+        Message(b"t", b"\x92" + INTEGER_TIME + RECORD, 1),
+    ),
+    ("message zero", b"\x93\xa1t\x00" + RECORD, Message(b"t", b"\x92\x00" + RECORD, 1)),
+    (
+        "message with chunk",
+        b"\x94\xa1t" + EVENT_TIME + RECORD + OPTION,
+        Message(b"t", b"\x92" + EVENT_TIME + RECORD, 1, 2, b"abc"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"), [case[1:] for case in WELL_FORMED], ids=[c[0] for c in WELL_FORMED]
+)
+@pytest.mark.parametrize("cuts", [None, [1], [3, 1]])
+def test_a_message_is_read_whole_or_byte_by_byte(
+    data: bytes, expected: Message, cuts: list[int] | None
+) -> None:
+    [message] = read(data, cuts)
+    assert msgspec_values(message) == msgspec_values(expected)
+
+
+def msgspec_values(m: Message) -> tuple[Any, ...]:
+    return m.tag, bytes(m.payload), m.events, m.size_hint, m.chunk, m.compression, m.signal
+
+
+BROKEN = [
+    ("a map", b"\x81\xa1a\x01", "0x81"),
+    ("HTTP", b"GET / HTTP/1.1\r\n", "0x47"),
+    ("TLS client hello", b"\x16\x03\x01\x02\x00", "0x16"),
+    ("array of 5", b"\x95\xa1t\x00\x80\x80\x80", "Message mode"),
+    ("array of 1", b"\x91\xa1t\xa0", "PackedForward"),
+    ("packed of 4", b"\x94\xa1t\xa0\x80\x80", "PackedForward"),
+    ("message of 2", b"\x92\xa1t\x00", "Message mode"),
+    ("array32 of 2^32-1", b"\xdd\xff\xff\xff\xff\xa1t\xa0", "PackedForward"),
+    ("tag is a number", b"\x92\x01\xa0", "0x01"),
+    ("long tag", b"\x92\xda\x05\x00" + b"t" * 1280 + b"\xa0", "1280 bytes"),
+    ("4 GiB bin", b"\x92\xa1t\xc6\xff\xff\xff\xff", "limit"),
+    ("reserved byte in an entry", b"\x92\xa1t\x91\x92\x00\xc1", "not well-formed"),
+    ("100,000 deep", b"\x92\xa1t\x91\x92\x00" + b"\x91" * 100_000, "not well-formed"),
+    ("option is a number", b"\x93\xa1t\xa0\x07", "option is a map"),
+    ("option is too large", b"\x93\xa1t\xa0\xc5\xff\xff" + b"x" * MAX_OPTION_BYTES, "option"),
+    ("option with an array as key", b"\x93\xa1t\xa0\x81\x90\x01", "option"),
+]
+
+
+@pytest.mark.parametrize(("data", "said"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+@pytest.mark.parametrize("cuts", [None, [7]])
+def test_broken_bytes_are_told_by_name(data: bytes, said: str, cuts: list[int] | None) -> None:
+    with pytest.raises(FramingError, match=said):
+        read(data, cuts)
+
+
+def test_messages_before_the_broken_one_are_read() -> None:
+    reader = MessageReader(max_message_bytes=LIMIT)
+    data = b"\x92\xa1t\xa1x" + b"\x93\xa1t\x00\x80" + b"\xff"
+    reader.writable()[: len(data)] = data
+    reader.received(len(data))
+    messages = reader.messages()
+    assert bytes(next(messages).payload) == b"x"
+    assert next(messages).events == 1
+    with pytest.raises(FramingError, match="0xff"):
+        next(messages)
+    assert bytes(reader.pending) == b"\xff"
+
+
+def test_an_endless_message_ends_at_the_limit() -> None:
+    reader = MessageReader(max_message_bytes=LIMIT)
+    with pytest.raises(FramingError, match="limit"):  # noqa: PT012 -- the loop is what is tested
+        received = feed(reader, b"\x92\xa1t\xdd\xff\xff\xff\xff")
+        while received <= 2 * LIMIT:
+            received += feed(reader, (b"\x92\x00\xc4\xff" + b"x" * 255) * 100)
+    assert received <= LIMIT + (1 << 18)
+
+
+def feed(reader: MessageReader, data: bytes) -> int:
+    room = reader.writable()
+    size = min(len(room), len(data))
+    room[:size] = data[:size]
+    reader.received(size)
+    assert not list(reader.messages())
+    return size
+
+
+times = st.sampled_from(
+    [EVENT_TIME, EVENT_TIME_EXT8, INTEGER_TIME, b"\x00", b"\xcb" + struct.pack(">d", 1.5)]
+)
+values = st.recursive(
+    st.none()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.binary(max_size=300)
+    | st.text(max_size=40)
+    | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8) | st.integers(0, 9), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+records = values.map(msgpack.packb)
+events = st.tuples(times, records).map(lambda pair: b"\x92" + pair[0] + pair[1])
+tags = st.binary(min_size=1, max_size=40).map(lambda tag: b"\xd9" + bytes([len(tag)]) + tag)
+options = st.dictionaries(st.sampled_from(["chunk", "size", "x"]), st.text(max_size=30), max_size=3).map(
+    msgpack.packb
+)
+
+
+@st.composite
+def forward_messages(draw: st.DrawFn) -> bytes:
+    """One message in any mode, or a heartbeat."""
+    tag = draw(tags)
+    option = draw(st.just(b"") | options)
+    mode = draw(st.sampled_from(["packed", "forward", "message", "run", "nil"]))
+    if mode == "nil":
+        return b"\xc0"
+    head = bytes([0x92 + bool(option)])
+    if mode == "packed":
+        payload = b"".join(draw(st.lists(events, max_size=5)))
+        return head + tag + msgpack.packb(payload, use_bin_type=draw(st.booleans())) + option
+    if mode == "forward":
+        entries = draw(st.lists(events, max_size=5))
+        return head + tag + b"\xdc" + struct.pack(">H", len(entries)) + b"".join(entries) + option
+    if mode == "run":
+        return b"".join(b"\x93" + tag + event[1:] for event in draw(st.lists(events, min_size=2, max_size=6)))
+    return bytes([0x93 + bool(option)]) + tag + draw(events)[1:] + option
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(forward_messages(), max_size=8).map(b"".join),
+    st.lists(st.integers(1, 400), min_size=1, max_size=5),
+)
+def test_however_the_bytes_are_cut_the_messages_are_the_same(data: bytes, cuts: list[int]) -> None:
+    whole = read(data)
+    assert flat(read(data, cuts)) == flat(whole)
+    assert flat(read(data, [1])) == flat(whole)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 700_000), st.integers(1, 300_000), st.booleans())
+def test_large_payloads_pass_whatever_their_size_and_the_reads(
+    size: int, cut: int, with_option: bool
+) -> None:
+    payload = bytes(range(256)) * (size // 256 + 1)
+    tail = b"\x81\xa5chunk\xa1c" if with_option else b""
+    one = bytes([0x92 + with_option]) + b"\xa1t\xc6" + struct.pack(">I", len(payload)) + payload + tail
+    messages = read(one * 3, [cut])
+    assert [bytes(m.payload) for m in messages] == [payload] * 3

@@ -1,0 +1,99 @@
+"""A payload's events are counted only where every one of them is well-formed."""
+
+import gzip
+import zlib
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from windvane.errors import ChunkRefused
+from windvane.ingest.payload import count_events, decompress
+
+events = st.builds(
+    lambda time, record: msgpack.packb([time, record]),
+    st.integers(0, 2**32),
+    st.dictionaries(st.text(max_size=5), st.binary(max_size=60), max_size=4),
+)
+
+
+@given(st.lists(events, max_size=20), st.none() | st.integers(-5, 30))
+def test_the_count_is_right_whatever_the_hint_says(chunk: list[bytes], hint: int | None) -> None:
+    assert count_events(b"".join(chunk), hint) == len(chunk)
+    assert count_events(memoryview(b"".join(chunk)), len(chunk)) == len(chunk)
+
+
+@given(st.lists(events, min_size=1, max_size=20), st.data(), st.booleans())
+def test_a_cut_payload_is_refused(chunk: list[bytes], data: st.DataObject, hinted: bool) -> None:
+    whole = b"".join(chunk)
+    ends = set()
+    for event in chunk:
+        ends.add(max(ends, default=0) + len(event))
+    cut = data.draw(st.integers(1, len(whole) - 1).filter(lambda at: at not in ends))
+    with pytest.raises(ChunkRefused, match=r"ends inside event|not well-formed"):
+        count_events(whole[:cut], len(chunk) if hinted else None)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (b"\x92\x00\xc1", "event 1 .* not well-formed"),
+        (b"\x92\x00" + b"\x91" * 100_000, "event 1"),
+        (b"\x92\x00\xdd\xff\xff\xff\xff", "ends inside event 1"),
+        (b"\x92\x00\xc6\xff\xff\xff\xff", "ends inside event 1"),
+    ],
+)
+@pytest.mark.parametrize("hint", [None, 2])
+def test_the_broken_event_is_named(broken: bytes, said: str, hint: int | None) -> None:
+    good = msgpack.packb([1, {"message": "x" * 80}])
+    with pytest.raises(ChunkRefused, match=said) as refusal:
+        count_events(good + broken, hint)
+    assert refusal.value.code == "malformed"
+
+
+@pytest.mark.parametrize("first", [b"\x93\0\0\0", b"\x81\0\0", b"\x07", b"\xdc\0\3\0\0\0", b"\xc1"])
+def test_what_does_not_begin_with_an_event_is_refused(first: bytes) -> None:
+    with pytest.raises(ChunkRefused, match="begin with an event"):
+        count_events(first)
+
+
+def test_arrays_of_two_may_have_any_header() -> None:
+    assert count_events(b"\xdc\0\2\0\x80" + b"\xdd\0\0\0\2\0\x80" + b"\x92\0\x80") == 3
+    assert count_events(b"\xdd\0\0\0\2\0\x80", 1) == 1
+
+
+def test_gzip_members_one_behind_the_other_are_one_payload() -> None:
+    pieces = [b"abc" * 1000, b"", b"d", bytes(5_000_000)]
+    packed = b"".join(map(gzip.compress, pieces))
+    assert decompress(packed, "gzip", max_bytes=6_000_000) == b"".join(pieces)
+
+
+@given(st.lists(st.binary(max_size=5000), max_size=300))
+def test_any_members_come_out_as_they_went_in(pieces: list[bytes]) -> None:
+    packed = b"".join(gzip.compress(piece, 1) for piece in pieces)
+    assert decompress(packed, "gzip", max_bytes=2_000_000) == b"".join(pieces)
+
+
+def test_a_bomb_is_refused_by_what_comes_out_of_it() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    with pytest.raises(ChunkRefused, match="more than 1000000 bytes"):
+        decompress(bomb, "gzip", max_bytes=1_000_000)
+    many_small = gzip.compress(bytes(400_000)) * 3
+    with pytest.raises(ChunkRefused, match="more than 1000000 bytes"):
+        decompress(many_small, "gzip", max_bytes=1_000_000)
+    assert len(decompress(gzip.compress(bytes(1_000_000)), "gzip", max_bytes=1_000_000)) == 1_000_000
+
+
+@pytest.mark.parametrize("size", [1, 10, 17, 30])
+def test_a_cut_member_is_refused(size: int) -> None:
+    packed = gzip.compress(b"some events, not many of them")
+    with pytest.raises(ChunkRefused, match="cut off"):
+        decompress(packed + packed[:size], "gzip", max_bytes=1000)
+
+
+def test_what_is_no_gzip_is_refused() -> None:
+    for packed in (b"\x92\x00\x80", zlib.compress(b"x"), gzip.compress(b"x")[:-1] + b"?"):
+        with pytest.raises(ChunkRefused, match="gzip"):
+            decompress(packed, "gzip", max_bytes=1000)
+    with pytest.raises(ChunkRefused, match="'lzma' is not known"):
+        decompress(b"", "lzma", max_bytes=1000)

@@ -1,0 +1,64 @@
+"""The operations once more, as anyone would write them down: slow, obvious, and whole streams at a time."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def row_times_ns(row_stops: Sequence[int], event_stops: Sequence[int], times_ns: Sequence[int]) -> list[int]:
+    """The time of each row is that of the first event that brings the stream to where the row is whole."""
+    return [
+        next(time for stop, time in zip(event_stops, times_ns, strict=True) if stop >= row_stop)
+        for row_stop in row_stops
+    ]
+
+
+def power_spectral_density(frame: Sequence[float], window: Sequence[float], rate_hz: float) -> list[float]:
+    """The discrete Fourier transform by its definition, squared, one-sided, per Hz."""
+    count = len(frame)
+    power = []
+    for k in range(count // 2 + 1):
+        line = sum(
+            w * x * cmath.exp(-2j * math.pi * k * n / count) for n, (w, x) in enumerate(zip(window, frame))
+        )
+        both_sides = 1 if k == 0 or 2 * k == count else 2
+        power.append(both_sides * abs(line) ** 2 / (rate_hz * sum(w * w for w in window)))
+    return power
+
+
+def features(window: Sequence[float], rate_hz: float, bands: Sequence[tuple[float, float]]) -> list[float]:
+    """RMS, peak, excess kurtosis, and for each band the sum over its lines of power density times line
+    spacing."""
+    count = len(window)
+    mean = math.fsum(window) / count
+    second = math.fsum((x - mean) ** 2 for x in window) / count
+    fourth = math.fsum((x - mean) ** 4 for x in window) / count
+    density = power_spectral_density(window, [1.0] * count, rate_hz)
+    spacing = rate_hz / count
+    energies = [
+        math.fsum(
+            value * spacing
+            for k, value in enumerate(density)
+            if low <= k * spacing < high or k * spacing == high == rate_hz / 2
+        )
+        for low, high in bands
+    ]
+    return [
+        math.sqrt(math.fsum(x * x for x in window) / count),
+        max(abs(x) for x in window),
+        fourth / second**2 - 3 if len(set(window)) > 1 else 0.0,
+        *energies,
+    ]
+
+
+def int24(data: bytes) -> NDArray[np.int32]:
+    """Packed little-endian 24-bit integers."""
+    return np.array(
+        [int.from_bytes(data[i : i + 3], "little", signed=True) for i in range(0, len(data), 3)],
+        dtype=np.int32,
+    )

@@ -1,0 +1,129 @@
+"""Streams to test operations with: cut into events, the events put into blocks, and what comes out put
+together."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from windvane.processors.block import Block, Events, EventTimes
+from windvane.processors.operation import Operation, make_operation
+from windvane.store.policy import Step
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+SECOND_NS = 1_000_000_000
+
+
+def audio(name: str) -> Path:
+    """A recording; where the data is absent, the test is skipped and says so."""
+    path = DATA / "audio" / name
+    if not path.exists():
+        pytest.skip(f"needs {name} of the test data, which is not beside this checkout")
+    return path
+
+
+def op(name: str, **parameters: Any) -> Operation:
+    return make_operation(Step(operation=name, parameters=parameters))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut of `length` rows: where each event ends, with its time, and after which events a block ends."""
+
+    event_stops: list[int]
+    times_ns: list[int]
+    block_ends: list[int]
+
+    def blocks(self, rows: NDArray[Any], *, rate_hz: float = 0.0, **more: Any) -> Iterator[Block]:
+        """Blocks with at least one row; an event may be empty."""
+        begin = 0
+        for end in self.block_ends:
+            first = self.event_stops[begin - 1] if begin else 0
+            stop = self.event_stops[end - 1]
+            times = EventTimes(np.array(self.event_stops[begin:end]), np.array(self.times_ns[begin:end]))
+            if stop > first:
+                yield Block(rows[first:stop], first, times, rate_hz, **more)
+                begin = end
+
+    def regrouped(self, block_ends: Iterable[int]) -> Cut:
+        """The same events in other blocks."""
+        inner = {end for end in block_ends if 0 < end < len(self.event_stops)}
+        return Cut(self.event_stops, self.times_ns, [*sorted(inner), len(self.event_stops)])
+
+
+def whole(length: int) -> Cut:
+    """One event, one block."""
+    return Cut([length], [SECOND_NS], [1])
+
+
+@st.composite
+def cuts(draw: st.DrawFn, length: int, *, max_events: int = 12) -> Cut:
+    """Any cut of `length` rows, with any times, not even in order."""
+    stops = sorted(draw(st.lists(st.integers(0, length), max_size=max_events))) + [length]
+    times = draw(st.lists(st.integers(0, 2**62), min_size=len(stops), max_size=len(stops)))
+    ends = draw(st.sets(st.integers(1, len(stops)))) | {len(stops)}
+    return Cut(stops, times, sorted(ends))
+
+
+@dataclass(frozen=True)
+class Output:
+    """All that an operation gave for a stream."""
+
+    rows: NDArray[Any]
+    times_ns: NDArray[np.int64]
+    blocks: list[Block]
+
+    def same_rows(self, other: Output) -> bool:
+        """Whether the rows are equal to the last bit, with one dtype and shape."""
+        return (
+            self.rows.dtype == other.rows.dtype
+            and self.rows.shape == other.rows.shape
+            and (self.rows.tobytes() == other.rows.tobytes())
+        )
+
+
+def run(operation: Operation, blocks: Iterable[Block | Events]) -> Output:
+    """What the operation gives for the blocks; also checks what holds for every block that it gives."""
+    given = [block for block in map(operation.process, blocks) if block is not None]
+    return _together(given)
+
+
+def run_with_restarts(make: Callable[[], Operation], blocks: Sequence[Block | Events]) -> Output:
+    """The same, where after each block the operation dies, and its pickled state is taken up by a new one."""
+    given, state = [], pickle.dumps(None)
+    for block in blocks:
+        operation = make()
+        operation.restore(pickle.loads(state))
+        result = operation.process(block)
+        state = pickle.dumps(operation.state())
+        # What comes after the checkpoint is lost with the process, and must leave no trace in the state.
+        operation.process(block)
+        if result is not None:
+            given.append(result)
+    return _together(given)
+
+
+def _together(given: list[Block]) -> Output:
+    row = 0
+    for block in given:
+        assert block.first == row
+        assert len(block.rows) > 0
+        assert block.times.ends[-1] == block.stop
+        assert np.all(np.diff(block.times.ends, prepend=block.first) > 0)
+        assert (block.attrs, block.columns, block.rate_hz) == (
+            given[0].attrs,
+            given[0].columns,
+            given[0].rate_hz,
+        )
+        row = block.stop
+    if not given:
+        return Output(np.empty(0), np.empty(0, np.int64), [])
+    rows = np.concatenate([block.rows for block in given])
+    return Output(rows, np.concatenate([block.row_times_ns for block in given]), given)

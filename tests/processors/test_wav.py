@@ -1,0 +1,261 @@
+"""`wav` against scipy.io.wavfile and the standard library's wave, for any cut of the bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from typing import Any
+
+import naive
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from streams import Cut, Output, audio, cuts, op, run, run_with_restarts, whole
+from windvane.errors import OperationFailed
+
+GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+
+
+def chunk(name: bytes, body: bytes, *, padding: bytes = b"\0") -> bytes:
+    return name + struct.pack("<I", len(body)) + body + (padding if len(body) % 2 else b"")
+
+
+def form(code: int, bits: int, *, channels: int = 1, rate_hz: int = 8000, extensible: bool = False) -> bytes:
+    frame = (bits + 7) // 8 * channels
+    layout = struct.pack("<HIIHH", channels, rate_hz, rate_hz * frame, frame, bits)
+    if extensible:
+        extension = struct.pack("<HHIH", 22, bits, 0, code) + GUID_TAIL
+        return chunk(b"fmt ", struct.pack("<H", 0xFFFE) + layout + extension)
+    return chunk(b"fmt ", struct.pack("<H", code) + layout)
+
+
+def riff(*chunks: bytes) -> bytes:
+    body = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def endless(data: bytes, *, size: int = 0xFFFFFFFF) -> bytes:
+    """What a program writes into a pipe, where it cannot go back to fill in the sizes."""
+    return (
+        b"RIFF" + struct.pack("<I", size) + b"WAVE" + form(1, 16) + b"data" + struct.pack("<I", size) + data
+    )
+
+
+INT16 = form(1, 16)
+
+
+def decode(data: bytes, cut: Cut | None = None) -> Output:
+    return run(op("wav"), (cut or whole(len(data))).blocks(np.frombuffer(data, np.uint8)))
+
+
+def samples_of(output: Output) -> list[int]:
+    return [int(value) for value in output.rows.ravel()]
+
+
+@pytest.mark.parametrize("name", ["Front_Center.wav", "Noise.wav"])
+def test_a_recording_sent_in_pieces_is_what_scipy_reads(name: str) -> None:
+    path = audio(name)
+    rate_hz, expected = scipy.io.wavfile.read(path)
+    data = path.read_bytes()
+    stops = [*range(2048, len(data), 2048), len(data)]
+    output = decode(data, Cut(stops, list(range(len(stops))), [5, 6, 40, len(stops)]))
+    assert output.rows.dtype == expected.dtype
+    assert np.array_equal(output.rows[:, 0], expected)
+    assert output.blocks[0].rate_hz == rate_hz
+    assert output.blocks[0].attrs == {
+        "kind": "samples",
+        "rate_hz": float(rate_hz),
+        "channels": 1,
+        "unit": "",
+        "bits": 16,
+    }
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_every_sample_format_that_scipy_writes(dtype: str, channels: int) -> None:
+    samples = (np.random.default_rng(1).standard_normal((101, channels)) * 50 + 100).astype(dtype)
+    file = io.BytesIO()
+    scipy.io.wavfile.write(file, 11_025, samples)
+    output = decode(file.getvalue())
+    assert output.rows.dtype == samples.dtype
+    assert np.array_equal(output.rows, samples)
+    assert output.blocks[0].rate_hz == 11_025.0
+
+
+def test_24_bits_become_int32_with_their_values() -> None:
+    packed = np.random.default_rng(2).bytes(3 * 2 * 50) + bytes.fromhex("ffff7f 000080 ffffff 010000")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(2)
+        writer.setsampwidth(3)
+        writer.setframerate(8000)
+        writer.writeframes(packed)
+    output = decode(file.getvalue())
+    assert output.rows.dtype == np.int32
+    assert np.array_equal(output.rows.ravel(), naive.int24(packed))
+
+
+def test_the_extensible_format_is_read_like_the_plain_one() -> None:
+    data = np.arange(-5, 5, dtype="<i2").tobytes()
+    assert samples_of(decode(riff(form(1, 16, extensible=True), chunk(b"data", data)))) == list(range(-5, 5))
+    floats = np.arange(5, dtype="<f4").tobytes()
+    assert samples_of(decode(riff(form(3, 32, extensible=True), chunk(b"data", floats)))) == list(range(5))
+
+
+def test_what_is_neither_format_nor_data_is_passed_over() -> None:
+    data = np.arange(7, dtype="<i2").tobytes()
+    file = riff(
+        chunk(b"JUNK", b"x" * 33),
+        INT16,
+        chunk(b"LIST", b"a" * 7),
+        chunk(b"data", data),
+        chunk(b"id3 ", b"b" * 9),
+    )
+    assert samples_of(decode(file + file)) == list(range(7)) * 2
+
+
+def test_a_frame_that_the_file_cuts_short_is_no_sample() -> None:
+    file = riff(form(1, 16, channels=2), chunk(b"data", bytes(range(7))))
+    assert samples_of(decode(file + file)) == [0x0100, 0x0302] * 2
+
+
+def test_padding_is_passed_over_where_it_is_there() -> None:
+    padded, bare = (riff(form(1, 8), chunk(b"data", b"abc", padding=padding)) for padding in (b"\0", b""))
+    assert samples_of(decode(padded + bare + padded)) == list(b"abcabcabc")
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_file_written_into_a_pipe_has_no_end(size: int) -> None:
+    data = np.arange(1000, dtype="<i2").tobytes()
+    assert samples_of(decode(endless(data, size=size))) == list(range(1000))
+
+
+def stream_of_files(data: st.DataObject) -> bytes:
+    files = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        samples = data.draw(st.binary(max_size=60))
+        around = [chunk(b"JUNK", b"RIFF" * data.draw(st.integers(0, 3))) for _ in range(2)]
+        files.append(riff(around[0], form(1, 24, channels=2), chunk(b"data", samples or bytes(6)), around[1]))
+    return b"".join(files)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_cut_changes_a_sample_or_its_time(data: st.DataObject) -> None:
+    stream = stream_of_files(data)
+    cut = data.draw(cuts(len(stream), max_events=20))
+    expected = decode(stream)
+    blocks = list(cut.blocks(np.frombuffer(stream, np.uint8)))
+    output = run(op("wav"), blocks)
+    assert output.same_rows(expected)
+    assert run_with_restarts(lambda: op("wav"), blocks).same_rows(expected)
+
+    regrouped = decode(stream, cut.regrouped(data.draw(st.sets(st.integers(1, 20)))))
+    assert regrouped.times_ns.tolist() == output.times_ns.tolist()
+
+
+def test_cut_into_single_bytes_each_sample_has_the_time_of_its_last_byte() -> None:
+    stream = riff(INT16, chunk(b"data", np.arange(3, dtype="<i2").tobytes()), chunk(b"LIST", b"abcd"))
+    stream += riff(INT16, chunk(b"data", np.arange(2, dtype="<i2").tobytes()))
+    count = len(stream)
+    output = decode(stream, Cut(list(range(1, count + 1)), list(range(count)), [20, 47, 49, count]))
+    last_bytes = [45, 47, 49, 62 + 45, 62 + 47]
+    assert samples_of(output) == [0, 1, 2, 0, 1]
+    assert output.times_ns.tolist() == last_bytes
+
+
+BROKEN: list[tuple[bytes, str]] = [
+    (b"fLaC" + bytes(40), 'not the start of a WAVE file.*use "pcm"'),
+    (b"RIFF\0\0\0\0AVI LIST", "not the start of a WAVE file"),
+    (b"RIFX\0\0\0\0WAVE", "not the start of a WAVE file"),
+    (riff(chunk(b"data", b"ab")), "samples before its format chunk"),
+    (riff(chunk(b"fmt ", b"\1\0\1\0")), "format chunk has 4 bytes instead of 16"),
+    (riff(form(0x55, 16), chunk(b"data", b"ab")), "format 0x0055.*write PCM of 8, 16, 24 or 32"),
+    (riff(form(3, 16), chunk(b"data", b"ab")), "format 0x0003, 1 channels, 16 bits"),
+    (riff(form(1, 16, channels=0), chunk(b"data", b"ab")), "0 channels"),
+    (riff(form(1, 16, rate_hz=0), chunk(b"data", b"ab")), "0 Hz"),
+    (riff(chunk(b"JUNK", bytes(70_000)), INT16), "no samples within its first 65536 bytes"),
+    (riff(*[chunk(b"JUNK", bytes(1000))] * 80), "no samples within its first 65536 bytes"),
+    (riff(INT16, chunk(b"data", b"ab")) + b"garbage that is no chunk", "b'garbage that' are not the start"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), BROKEN, ids=[message[:30] for _, message in BROKEN])
+def test_what_is_no_wave_file_is_refused_and_the_next_file_is_decoded(data: bytes, message: str) -> None:
+    good = riff(INT16, chunk(b"data", b"\1\0\2\0"))
+    stream = np.frombuffer(good + data + good, np.uint8)
+    first, broken, last = Cut([len(good), len(good + data), len(stream)], [1, 2, 3], [1, 2, 3]).blocks(stream)
+    wav = op("wav")
+    before = wav.process(first)
+    state = wav.state()
+    with pytest.raises(OperationFailed, match=message):
+        wav.process(broken)
+    assert wav.state() == state
+    after = wav.process(last)
+    assert before is not None
+    assert after is not None
+    assert (before.first, after.first) == (0, 2)
+    assert before.rows.tolist() == after.rows.tolist() == [[1], [2]]
+
+
+def test_what_follows_a_refused_block_is_refused_until_a_file_begins() -> None:
+    good = riff(INT16, chunk(b"data", b"\1\0\2\0"))
+    stream = np.frombuffer(b"x" * 20 + b"y" * 20 + b"z" * 20 + good, np.uint8)
+    blocks = list(Cut([20, 40, len(stream)], [1, 2, 3], [1, 2, 3]).blocks(stream))
+    wav = op("wav")
+    with pytest.raises(OperationFailed, match="not the start of a WAVE file"):
+        wav.process(blocks[0])
+    with pytest.raises(OperationFailed, match="no WAVE file begins in them"):
+        wav.process(blocks[1])
+    result = wav.process(blocks[2])
+    assert result is not None
+    assert result.rows.tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    "other", [form(1, 16, rate_hz=16_000), form(1, 16, channels=2), form(1, 32), form(3, 32), form(1, 8)]
+)
+def test_a_file_unlike_the_first_is_refused(other: bytes) -> None:
+    first = riff(INT16, chunk(b"data", b"\1\0\2\0"))
+    stream = np.frombuffer(first + riff(other, chunk(b"data", bytes(8))), np.uint8)
+    wav = op("wav")
+    blocks = list(Cut([len(first), len(stream)], [1, 2], [1, 2]).blocks(stream))
+    wav.process(blocks[0])
+    with pytest.raises(
+        OperationFailed, match=r"those before it in this stream had 1 channels of 16 bits .*another tag"
+    ):
+        wav.process(blocks[1])
+
+
+@given(stream=st.binary(max_size=120), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_are_samples_or_refused_whatever_the_cut(stream: bytes, data: st.DataObject) -> None:
+    stream = (
+        riff(INT16, chunk(b"data", b"\1\0\2\0"))[: data.draw(st.sampled_from([0, 4, 12, 44, 48]))] + stream
+    )
+    if not stream:
+        return
+
+    def refused(cut: Cut) -> bool:
+        wav = op("wav")
+        for block in cut.blocks(np.frombuffer(stream, np.uint8)):
+            try:
+                wav.process(block)
+            except OperationFailed:
+                return True
+        return False
+
+    assert refused(whole(len(stream))) == refused(data.draw(cuts(len(stream))))
+
+
+def test_memory_is_bounded_by_a_header(rows: NDArray[Any] = np.zeros(65_000, np.uint8)) -> None:
+    junk = np.frombuffer(riff(chunk(b"JUNK", rows.tobytes()))[:-100], np.uint8)
+    wav = op("wav")
+    for block in Cut([100, len(junk)], [1, 2], [1, 2]).blocks(junk):
+        wav.process(block)
+    assert len(wav.state().pending) == len(junk) < 65_536

@@ -1,0 +1,114 @@
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from windvane.config import (
+    ensure_token,
+    format_address,
+    is_loopback,
+    load_settings,
+    make_run_dir,
+    parse_address,
+)
+from windvane.errors import ConfigInvalid
+
+
+def load(home: Path, toml: str = "", environment: Mapping[str, str] | None = None, **flags: Any) -> Any:
+    home.mkdir(exist_ok=True)
+    if toml:
+        (home / "windvane.toml").write_text(toml)
+    return load_settings(home=home, environment=environment or {}, flags=flags)
+
+
+def test_the_later_source_wins(tmp_path: Path) -> None:
+    toml = 'forward = "127.0.0.1:1"\nweb = "127.0.0.1:2"\nbus = "discard:"\n[worker]\npoll_bytes = 5\n'
+    environment = {
+        "WINDVANE_WEB": "127.0.0.1:3",
+        "WINDVANE_BUS": "embedded:",
+        "WINDVANE_WORKER_POLL_BYTES": "6",
+    }
+    settings = load(tmp_path, toml, environment, bus="kafka://broker:9092", web=None)
+    assert settings.forward == "127.0.0.1:1"
+    assert settings.web == "127.0.0.1:3"
+    assert settings.bus == "kafka://broker:9092"
+    assert settings.worker.poll_bytes == 6
+    assert settings.worker.checkpoint_interval_s == 2.0
+
+
+def test_home_comes_from_the_flag_then_the_environment_then_the_user_s_data_directory(tmp_path: Path) -> None:
+    environment = {"WINDVANE_HOME": str(tmp_path / "e"), "XDG_DATA_HOME": str(tmp_path / "x")}
+    assert load_settings(home=tmp_path / "f", environment=environment).home == tmp_path / "f"
+    assert load_settings(environment=environment).home == tmp_path / "e"
+    del environment["WINDVANE_HOME"]
+    assert load_settings(environment=environment).home == tmp_path / "x" / "windvane"
+    assert load_settings(environment={}).home == Path.home() / ".local" / "share" / "windvane"
+
+
+def test_a_config_file_elsewhere_can_name_the_home_relative_to_itself(tmp_path: Path) -> None:
+    config = tmp_path / "site.toml"
+    config.write_text('home = "data"\ndead_letter_bytes = 7\n')
+    settings = load_settings(config=config, environment={})
+    assert settings.home == tmp_path / "data"
+    assert settings.dead_letter_bytes == 7
+    assert load_settings(config=config, home=tmp_path / "f", environment={}).home == tmp_path / "f"
+
+
+@pytest.mark.parametrize(
+    ("toml", "environment", "flags", "words"),
+    [
+        ('gatway = 1', {}, {}, ["windvane.toml", "`gatway`", "did you mean `gateway`"]),
+        ("[gateway]\npending = 1", {}, {}, ["`gateway.pending`", "did you mean `gateway.pending_bytes`"]),
+        ("[worker]\npoll_bytes = 0", {}, {}, ["worker.poll_bytes = 0", ">= 1"]),
+        ('worker = 3', {}, {}, ["write [worker]"]),
+        ('home = "/x"', {}, {}, ["cannot be set in the file that is found by it"]),
+        ("forward = ", {}, {}, ["windvane.toml", "is no TOML"]),
+        ("", {"WINDVANE_WORKER_POLL_BYTES": "many"}, {}, ["variable WINDVANE_WORKER", "poll_bytes = 'many'"]),
+        ("", {}, {"forward": "24224"}, ["--forward", "write HOST:PORT"]),
+        ("", {}, {"web": "localhost:http"}, ["--web", "no port between 0 and 65535"]),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_refused_with_its_source_and_what_is_allowed(
+    tmp_path: Path, toml: str, environment: dict[str, str], flags: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        load(tmp_path, toml, environment, **flags)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_variables_with_the_prefix_that_name_no_setting_are_left_alone(tmp_path: Path) -> None:
+    settings = load(tmp_path, "", {"WINDVANE_PORT": "tcp://10.0.0.1:80", "WINDVANE_SERVICE_HOST": "10.0.0.1"})
+    assert settings.forward == "127.0.0.1:24224"
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 0), ("::1", 24224), ("gateway.example", 65535)])
+def test_addresses_survive_a_round_trip(address: tuple[str, int]) -> None:
+    assert parse_address(format_address(*address)) == address
+
+
+@pytest.mark.parametrize("text", ["::1:24224", ":24224", "host:", "host:65536", "host:-1", "host:²"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        parse_address(text)
+
+
+def test_loopback_is_what_only_this_machine_can_reach() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.7", "gateway.example", ""))
+
+
+def test_the_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    settings = load(tmp_path / "new")
+    token = ensure_token(settings)
+    assert len(token) >= 32
+    assert ensure_token(settings) == token
+    assert stat.S_IMODE(settings.token_file.stat().st_mode) == 0o600
+    assert [path.name for path in settings.home.iterdir()] == ["token"]
+
+
+def test_only_its_owner_may_enter_the_run_directory(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    settings.run_dir.mkdir(mode=0o755)
+    assert stat.S_IMODE(make_run_dir(settings).stat().st_mode) == 0o700
