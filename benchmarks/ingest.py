@@ -59,7 +59,9 @@ def into_nothing(report: Report, folder: Path, chunk: "Chunk", seconds: float) -
                 rates.append(send(gateway, chunk, seconds / 3, connections, acked=acked))
             limit = statistics.median(limits)
             add_rates(report, f"discard, {connections} conn, {name}", chunk, rates, limit, "walking")
-        report.add("discard, peak memory", gateway.peak_bytes() / 1e6, "MB", "200 MB", gateway.peak_bytes() / 200e6)
+        report.add(
+            "discard, peak memory", gateway.peak_bytes() / 1e6, "MB", "200 MB", gateway.peak_bytes() / 200e6
+        )
 
 
 def onto_disk(report: Report, folder: Path, chunk: "Chunk", seconds: float) -> None:
@@ -72,8 +74,17 @@ def onto_disk(report: Report, folder: Path, chunk: "Chunk", seconds: float) -> N
                 limits.append(disk_limit(folder, seconds / 3))
                 rates.append(send(gateway, chunk, seconds / 3, connections, acked=True))
             limit = statistics.median(limits) / len(chunk.payload) * chunk.events
-            add_rates(report, f"fdatasync, {connections} conn, 1 in flight", chunk, rates, limit, "bare fdatasync loop")
-        report.add("fdatasync, peak memory", gateway.peak_bytes() / 1e6, "MB", "200 MB", gateway.peak_bytes() / 200e6)
+            add_rates(
+                report,
+                f"fdatasync, {connections} conn, 1 in flight",
+                chunk,
+                rates,
+                limit,
+                "bare fdatasync loop",
+            )
+        report.add(
+            "fdatasync, peak memory", gateway.peak_bytes() / 1e6, "MB", "200 MB", gateway.peak_bytes() / 200e6
+        )
 
 
 def running_gateway(home: Path, bus: str) -> Running:
@@ -84,14 +95,20 @@ def running_gateway(home: Path, bus: str) -> Running:
     return Running("gateway", home.absolute(), "--bus", bus)
 
 
-def add_rates(report: Report, name: str, chunk: "Chunk", rates: list["Rate"], limit: float, peer: str) -> None:
+def add_rates(
+    report: Report, name: str, chunk: "Chunk", rates: list["Rate"], limit: float, peer: str
+) -> None:
     """Three figures: events/s against the limit, MB/s against the limit, CPU seconds per million events."""
     events_per_s = statistics.median(rate.events_per_s for rate in rates)
     per_event = len(chunk.payload) / chunk.events
     ratio = events_per_s / limit
     report.add(f"{name}: events", events_per_s, "events/s", f"{peer} {limit:,.3g} events/s", ratio)
     report.add(
-        f"{name}: bytes", events_per_s * per_event / 1e6, "MB/s", f"{peer} {limit * per_event / 1e6:,.0f} MB/s", ratio
+        f"{name}: bytes",
+        events_per_s * per_event / 1e6,
+        "MB/s",
+        f"{peer} {limit * per_event / 1e6:,.0f} MB/s",
+        ratio,
     )
     cpu = statistics.median(rate.cpu_s_per_million for rate in rates)
     report.add(f"{name}: gateway CPU", cpu, "s per million events")
@@ -147,7 +164,9 @@ def send(gateway: Running, chunk: Chunk, seconds: float, connections: int, *, ac
     cpu_before = gateway.cpu_s()
     started = time.perf_counter()
     sent = [0] * connections
-    work: Callable[[int], None] = lambda i: _send_on_one(gateway.forward, chunk, seconds, sent, i, acked=acked)  # noqa: E731
+    work: Callable[[int], None] = lambda i: _send_on_one(
+        gateway.forward, chunk, seconds, sent, i, acked=acked
+    )  # noqa: E731
     threads = [threading.Thread(target=work, args=(i,)) for i in range(connections)]
     for thread in threads:
         thread.start()

@@ -101,7 +101,9 @@ def check_pairs(payload: bytes, count: int) -> None:
     try:
         _pairs.decode(struct.pack(">BI", 0xDD, count) + payload)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ChunkRefused("malformed", f"an event is no [time, record] ({error}); check the sender") from error
+        raise ChunkRefused(
+            "malformed", f"an event is no [time, record] ({error}); check the sender"
+        ) from error
 
 
 def chunk_key(sender: str, tag: str, chunk_id: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Where a consumer group of the embedded bus stands, and which process reads for it.
 
-    @groups/<group>/lock             held by the group's one consumer
-    @groups/<group>/positions.json   {topic: {partition: offset of the next message}}, replaced atomically
+@groups/<group>/lock             held by the group's one consumer
+@groups/<group>/positions.json   {topic: {partition: offset of the next message}}, replaced atomically
 """
 
 import fcntl

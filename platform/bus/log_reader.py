@@ -20,7 +20,7 @@ class LogReader:
         """Stand in front of message `offset`; None is the first one kept."""
         self.topic_partition = topic_partition
         self._directory = directory
-        # Retention may move the beginning until the first message has been read.
+        # Retention may move the beginning until the first segment is open.
         self._at_beginning = offset is None
         self.next_offset = (segment_bases(directory) or [0])[0] if offset is None else offset
         self._committed = SharedWords(directory / COMMITTED, writable=False)
@@ -75,8 +75,8 @@ class LogReader:
             return 0, False
         if self.next_offset > end_offset:
             raise RangeGone(
-                f"message {self.next_offset} of {self._name} was never written, the log ends at {end_offset}. "
-                "It is another bus than the reader's: put the right one in place, or seek"
+                f"message {self.next_offset} of {self._name} was never written, it ends at {end_offset}. "
+                "Is it another bus? Put the right one in place, or seek"
             )
         if self._fd < 0:
             self._locate()
@@ -106,10 +106,8 @@ class LogReader:
         except RecordDamagedError as error:
             if not messages:
                 raise self._corrupt(str(error)) from error
-        if at:
-            self._at_beginning = False
-            self.next_offset = offset
-            self._position += at
+        self.next_offset = offset
+        self._position += at
         return at
 
     def _whole(self, data: bytes, available: int) -> int:
@@ -128,19 +126,15 @@ class LogReader:
             bases = segment_bases(self._directory)
             if self._at_beginning and bases:
                 self.next_offset = max(self.next_offset, bases[0])
-            older = [base for base in bases if base <= self.next_offset]
-            if not older:
-                raise RangeGone(
-                    f"message {self.next_offset} of {self._name} is not kept any more, the log begins at "
-                    f"{bases[0] if bases else self._words[END_WORD]}; seek there to go on without what is gone"
-                )
+            self._check_kept(bases)
+            base = max(base for base in bases if base <= self.next_offset)
             try:
-                self._open(older[-1])
+                self._open(base)
                 break
             except FileNotFoundError:  # retention was quicker
                 continue
         try:
-            self._position = self._find(older[-1])
+            self._position = self._find(base)
         except BaseException:
             self._close_segment()
             raise
@@ -170,8 +164,16 @@ class LogReader:
         try:
             self._open(self.next_offset)
         except FileNotFoundError as error:
+            self._check_kept(segment_bases(self._directory))
             raise self._corrupt("the file ends, and the next one is missing") from error
         self._position = 0
+
+    def _check_kept(self, bases: list[int]) -> None:
+        if not bases or self.next_offset < bases[0]:
+            raise RangeGone(
+                f"message {self.next_offset} of {self._name} is not kept any more, the log begins at "
+                f"{bases[0] if bases else self._words[END_WORD]}; seek there to go on without it"
+            )
 
     def _open(self, base: int) -> None:
         path = segment_path(self._directory, base)

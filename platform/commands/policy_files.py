@@ -1,10 +1,12 @@
 """From a file, a preset and what was given by hand to a checked policy, and from there into the catalog."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
 
+from ..config import Settings
 from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
 from ..processors.operation import check_pipeline
 from ..processors.presets import with_preset
@@ -92,15 +94,22 @@ async def put(catalog: Catalog, policy: Policy) -> Change:
     return "changed"
 
 
-async def create_missing(catalog: Catalog, policies: Iterable[Policy]) -> list[str]:
-    """Put those policies that the catalog does not have; gives their references."""
+async def create_demo_policies(settings: Settings) -> list[str]:
+    """Create the simulation's policies where they do not exist; gives the references of those."""
+    with as_file(files("windvane.simulation") / "policies.toml") as file:
+        mappings = read_policies(file)
     created = []
-    for policy in policies:
-        try:
-            await create(catalog, policy)
-        except PolicyInvalid:
-            continue
-        created.append(policy.reference)
+    catalog = await Catalog.open(settings.catalog_url)
+    try:
+        for mapping in mappings:
+            try:
+                await catalog.get(POLICY, mapping["reference"])
+            except DocumentNotFound:
+                # Checked only where it is new: the check loads all operations, which takes seconds.
+                await create(catalog, complete_policy(mapping))
+                created.append(mapping["reference"])
+    finally:
+        await catalog.close()
     return created
 
 

@@ -53,6 +53,8 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def megabytes(size: float) -> str:
-    """`0.14 MB`; a megabyte is 1,000,000 bytes."""
-    return f"{size / 1e6:,.2f} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"
+def amount(size_bytes: float) -> str:
+    """`12 bytes`, `3.4 kB`, `137.1 MB`; a kilobyte is 1,000 bytes."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} bytes"
+    return f"{size_bytes / 1e3:,.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:,.1f} MB"

@@ -181,12 +181,13 @@ class _Lines:
 def _chunks(events: Iterable[bytes], lines: _Lines, chunk_bytes: int) -> Iterator[list[Chunk]]:
     batch: list[Chunk] = []
     packed: list[bytes] = []
-    size = covered = 0
+    size = covered = through = 0
     try:
         for event in events:  # b"" for a line that holds none
             if event:
                 packed.append(event)
                 size += len(event)
+            through = lines.given_bytes
             if packed and (size >= chunk_bytes or not lines.at_hand):
                 batch.append(Chunk(b"".join(packed), len(packed), lines.given_bytes - covered))
                 packed, size, covered = [], 0, lines.given_bytes
@@ -196,7 +197,7 @@ def _chunks(events: Iterable[bytes], lines: _Lines, chunk_bytes: int) -> Iterato
     except InputInvalid:
         # What stands before the offending line is sent: whoever mends the file can go on from there.
         if packed:
-            batch.append(Chunk(b"".join(packed), len(packed), lines.given_bytes - covered))
+            batch.append(Chunk(b"".join(packed), len(packed), through - covered))
         yield batch
         raise
     if packed:

@@ -16,11 +16,11 @@ from ..config import Settings, parse_address
 from ..errors import InputInvalid
 from ..ingest.client import ClientStatistics, ForwardClient
 from .options import home_options
-from .progress import ByteProgress, byte_progress, megabytes, plural
+from .progress import ByteProgress, amount, byte_progress, plural
 from .record_sources import Chunk, Read, csv_chunks, jsonl_chunks, line_chunks, raw_chunks
 
-ACK_TIMEOUT_S = 5.0
-MAX_ACK_TIMEOUT_S = 10.0
+ACK_TIMEOUT_S = 3.0
+MAX_ACK_TIMEOUT_S = 6.0
 LOOK_S = 0.5
 SAY_AGAIN_S = 30.0
 MAX_TAG_BYTES = 200
@@ -177,8 +177,8 @@ class _Sending:
         done = self._statistics
         if done is None:
             return "nothing was sent"
-        acked = f"{plural(done.acked_events, 'event')}, {megabytes(self._acked_bytes)}"
-        rate = f"{seconds:.1f} s, {megabytes(self._acked_bytes / seconds)}/s"
+        acked = f"{plural(done.acked_events, 'event')}, {amount(self._acked_bytes)}"
+        rate = f"{seconds:.1f} s, {amount(self._acked_bytes / seconds)}/s"
         if done.acked_chunks == self._sent_chunks:
             what = f"sent {acked} in {plural(done.acked_chunks, 'chunk')}, all acked"
         else:

@@ -144,8 +144,15 @@ def simulate(
       windvane simulate
       windvane simulate --forward 127.0.0.1:24224
     """
+    import uvloop
+
+    from .policy_files import create_demo_policies
+
     if context.params["forward"] is None:
         settings = msgspec.structs.replace(settings, forward=forward_address(settings))
+    configure_logging("simulation", debug=_debug(context))
+    if created := uvloop.run(create_demo_policies(settings)):
+        log.info("created the policies %s", ", ".join(created))
     run_tier(context, "simulate", settings, ready_file, stop_fd)
 
 

@@ -252,6 +252,8 @@ class ForwardClient:
                 self._connections += 1
                 try:
                     await self._converse(reader, writer)
+                except* _SilentReceiver as group:
+                    log.debug("%s: %s", address, group.exceptions[0])
                 except* (OSError, EOFError) as group:
                     self._problem = f"connection to {address} lost: {group.exceptions[0]}"
                     log.debug("%s", self._problem)
@@ -331,11 +333,15 @@ class ForwardClient:
             if max(self._waiting_since_s, connected_at_s) < before_s:
                 timeout_s = self._ack_timeout_s
                 self._ack_timeout_s = min(2 * timeout_s, self._max_ack_timeout_s)
-                raise NoReceiverError(f"no ack within {timeout_s:.3g} s")
+                raise _SilentReceiver(f"no ack within {timeout_s:.3g} s; connecting anew")
             for chunk in late:
                 chunk.sent_at_s = None
                 self._to_send.append(chunk)
             self._something_to_send.set()
+
+
+class _SilentReceiver(Exception):
+    """Acks stay away: no fault of the connection, but a new one may help where the old is half dead."""
 
 
 class NoReceiverError(WindvaneError, ConnectionError):

@@ -4,6 +4,7 @@ import asyncio
 import struct
 from typing import cast
 
+from ..config import format_address
 from ..errors import ChunkRefused, FramingError
 from .framing import Message, MessageReader
 from .gateway import NO_POLICY, Gateway, IncomingChunk
@@ -177,8 +178,8 @@ class ForwardServer:
         self._server = await asyncio.get_running_loop().create_server(
             lambda: ForwardConnection(self._gateway, self._connections), host, port, backlog=1024
         )
-        bound = self._server.sockets[0].getsockname()
-        return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+        bound_host, bound_port, *_ = self._server.sockets[0].getsockname()
+        return format_address(bound_host, bound_port)
 
     async def close(self, *, timeout_s: float) -> None:
         """Takes no new connection, acks what was taken in, and closes; waits `timeout_s` at most.

@@ -20,7 +20,9 @@ def count_events(payload: bytes | bytearray | memoryview, size_hint: int | None 
     all of them are is the business of whoever decodes them.
     """
     if len(payload) and not _begins_with_pair(payload):
-        raise ChunkRefused("malformed", "the payload does not begin with an event [time, record]; check the sender")
+        raise ChunkRefused(
+            "malformed", "the payload does not begin with an event [time, record]; check the sender"
+        )
     count, walker = 0, None
     if size_hint and 0 < size_hint <= len(payload):
         walker = _walk_as_one_array(payload, size_hint)
@@ -41,7 +43,9 @@ def count_events(payload: bytes | bytearray | memoryview, size_hint: int | None 
         pass
     except ValueError as error:
         reason = str(error) or type(error).__name__
-        raise ChunkRefused("malformed", f"event {count} is not well-formed ({reason}); check the sender") from error
+        raise ChunkRefused(
+            "malformed", f"event {count} is not well-formed ({reason}); check the sender"
+        ) from error
     if start - walked_before != len(payload):
         raise ChunkRefused(
             "malformed", f"the payload of {len(payload)} bytes ends inside event {count}; check the sender"

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, suppress
 from aiohttp import web
 
 from ..bus import open_bus
-from ..config import Settings
+from ..config import Settings, parse_address
+from ..errors import ConfigInvalid
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..telemetry import add_status_routes, serve_on_socket
@@ -54,8 +55,13 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(http.cleanup)
 
         forward = ForwardServer(gateway)
-        host, _, port = settings.forward.rpartition(":")
-        bound = await forward.listen(host.strip("[]"), int(port))
+        try:
+            bound = await forward.listen(*parse_address(settings.forward))
+        except OSError as error:
+            raise ConfigInvalid(
+                f"forward: {settings.forward} cannot be bound: {error.strerror or error}; "
+                "choose another address with --forward HOST:PORT, port 0 takes any free one"
+            ) from error
         ready({"forward": bound})
         await _until(stop, following)
         await forward.close(timeout_s=DRAIN_S)

@@ -37,10 +37,6 @@ class EventTimes:
         times: NDArray[np.int64] = self.times_ns[np.searchsorted(self.ends, rows, side="right")]
         return times
 
-    def shifted(self, rows: int) -> EventTimes:
-        """The same times for rows that are counted from elsewhere: each index is `rows` higher."""
-        return self if rows == 0 else EventTimes(self.ends + rows, self.times_ns)
-
     def of_completed(self, first: int, last_sources: NDArray[np.int64]) -> EventTimes:
         """Times of derived rows `first`, `first + 1`, …, each complete with the source row `last_sources[i]`.
 
@@ -49,7 +45,7 @@ class EventTimes:
             last_sources: int64 of shape (n,), n >= 1, increasing: global indices of source rows.
         """
         events = np.searchsorted(self.ends, last_sources, side="right")
-        last_of_event = np.append(np.flatnonzero(np.diff(events)), len(events) - 1)
+        last_of_event = np.append(np.flatnonzero(events[1:] != events[:-1]), len(events) - 1)
         return EventTimes(first + last_of_event + 1, self.times_ns[events[last_of_event]])
 
     def of_counts(self, first: int, ends: NDArray[np.int64]) -> EventTimes:

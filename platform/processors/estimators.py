@@ -70,25 +70,26 @@ class Learner(ABC):
         self.learn(row)
         return scores
 
-    def named(self, row: NDArray[np.float64]) -> dict[str, float]:
-        """The row as River takes it."""
-        return dict(zip(self.columns, row.tolist(), strict=True))
-
-    def split(self, row: NDArray[np.float64]) -> tuple[dict[str, float], float]:
+    def split(self, row: NDArray[np.float64]) -> tuple[dict[int, float], float]:
         """The row as River takes it: the other columns, and the value of `column`."""
         assert self.column is not None
-        others = self.named(row)
-        return others, others.pop(self.column)
+        others = named(row)
+        return others, others.pop(self.columns.index(self.column))
+
+
+def named(row: NDArray[np.float64]) -> dict[int, float]:
+    """The row as River takes it, by number: sets of names have another order in every process."""
+    return dict(enumerate(row.tolist()))
 
 
 class _RiverAnomaly(Learner):
     """An anomaly detector: the higher the score, the stranger the row."""
 
     def learn(self, row: NDArray[np.float64]) -> None:
-        self.estimator.learn_one(self.named(row))
+        self.estimator.learn_one(named(row))
 
     def judge(self, row: NDArray[np.float64]) -> tuple[float, ...]:
-        return (float(self.estimator.score_one(self.named(row))),)
+        return (float(self.estimator.score_one(named(row))),)
 
 
 class _RiverClusterer(_RiverAnomaly):
@@ -97,7 +98,7 @@ class _RiverClusterer(_RiverAnomaly):
     outputs = ("cluster",)
 
     def judge(self, row: NDArray[np.float64]) -> tuple[float, ...]:
-        return (float(self.estimator.predict_one(self.named(row))),)
+        return (float(self.estimator.predict_one(named(row))),)
 
 
 class _RiverRegressor(Learner):
@@ -291,7 +292,11 @@ def _estimator_class(path: str) -> type[Any]:
 
 def _construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
     known = inspect.signature(cls).parameters
-    for name in parameters:
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            raise PolicyInvalid(
+                f'parameters: {name} of "{path}" is a table; leave it out, `scaler` sets ranges'
+            )
         if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
             raise PolicyInvalid(f'parameters: "{path}" takes no "{name}"{meant(name, known)}')
     seeds = {name: 0 for name in ("seed", "random_state") if name in known}
@@ -307,16 +312,15 @@ def _construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
 
 def _river_learner(path: str, estimator: Any, scaler: Scaler | None, column: str | None) -> Learner:
     from river import base, compose, preprocessing
-    from river.anomaly.base import AnomalyDetector, SupervisedAnomalyDetector
 
-    if isinstance(estimator, (base.DriftDetector, SupervisedAnomalyDetector)):
+    if isinstance(estimator, (base.DriftDetector, base.SupervisedAnomalyDetector)):
         if scaler not in (None, "none"):
             raise PolicyInvalid(f'scaler: "{path}" watches one column as it is; leave the scaler out')
         return (_RiverDrift if isinstance(estimator, base.DriftDetector) else _RiverWatchingAnomaly)(
             estimator, column
         )
     kind: type[Learner]
-    if isinstance(estimator, AnomalyDetector):
+    if isinstance(estimator, base.AnomalyDetector):
         kind = _RiverAnomaly
     elif isinstance(estimator, base.Clusterer) and path.rpartition(".")[2] in _RIVER_CLUSTERERS:
         kind = _RiverClusterer

@@ -144,7 +144,7 @@ def _rows(framing: Framing, lines: list[slice]) -> NDArray[np.float64]:
     rows = np.empty((framing.count, framing.channels * width))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for channel in range(framing.channels):
-            for first, windows in framing.batches(channel):
+            for first, windows, _ in framing.batches(channel):
                 out = rows[first : first + len(windows), channel * width : (channel + 1) * width]
                 out[:, 0] = np.sqrt(np.mean(windows * windows, axis=1))
                 low, high = windows.min(axis=1), windows.max(axis=1)

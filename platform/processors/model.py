@@ -17,22 +17,23 @@ from .estimators import MAX_BATCH_ROWS, Learner, Scaler, make_learner
 from .operation import Operation, operation
 
 JOURNAL_ROWS = 512
-"""Rows kept beside a snapshot of the estimator, at most."""
+"""Rows learned from one snapshot of the estimator to the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """A snapshot of the learner, and what it has learned since: learning that again gives the learner of now.
 
-    An estimator of many trees takes milliseconds to pickle; so it is pickled once in 512 rows, not at each
-    checkpoint.
+    An estimator of many trees takes milliseconds to pickle: so that is done once in 512 rows, not at each
+    checkpoint. Then the unpickled one goes on, as it does behind a restart: pickling may lay out arrays and
+    sets otherwise, and so change the last bit of what is computed from them.
 
     Attributes:
         columns: of the rows; None before the first.
         rows: given so far.
         learned: rows learned so far, those of the journal included.
         snapshot: the pickled learner, compressed; None for one that knows nothing.
-        journal: shape (at most 512, columns).
+        journal: shape (fewer than 512, columns).
     """
 
     columns: tuple[str, ...] | None
@@ -99,7 +100,7 @@ class Model(Operation):
         self._given: int
         self._learned: int
         self._snapshot: bytes | None
-        self._journal: list[NDArray[np.float64]]
+        self._journal: NDArray[np.float64]
         self._learner: Learner
         self.restore(None)
 
@@ -111,35 +112,26 @@ class Model(Operation):
                 f"The model has learned the columns {', '.join(self._columns or ())}, and now gets "
                 f"{', '.join(columns)}: give what has other columns a tag, or a step, of its own."
             )
-        learner = self._learner
+        before = self.state()
         if self._columns is None:
-            learner = self._begun(columns)
-        before = len(self._journal)
-        scores = np.full((len(block.rows), len(self._outputs)), np.nan)
+            self._begin(columns)
         rows = np.array(block.rows, dtype=np.float64)
+        scores = np.full((len(rows), len(self._outputs)), np.nan)
         try:
             for index in np.flatnonzero(np.isfinite(rows).all(axis=1)):
-                scores[index] = self._next(learner, rows[index], self._learned + len(self._journal) - before)
-                self._journal.append(rows[index])
+                scores[index] = self._next(rows[index])
         except Exception as failure:
-            del self._journal[before:]
-            if self._columns is not None:
-                self._learner = self._rebuilt(self._columns)
+            self.restore(before)
+            row = ", ".join(f"{c}={v:g}" for c, v in zip(columns, rows[index].tolist(), strict=True))
             raise OperationFailed(
-                f"{self._arguments[0]} cannot go on with "
-                f"{dict(zip(columns, rows[index].tolist(), strict=True))} ({type(failure).__name__}: "
-                f"{failure}); set other parameters, or another estimator."
+                f"{self._arguments[0]} cannot go on with the row {row} "
+                f"({type(failure).__name__}: {failure}); set other parameters, or another estimator."
             ) from failure
         first, self._given = self._given, self._given + len(rows)
-        self._columns, self._learner = columns, learner
-        self._learned += len(self._journal) - before
-        if len(self._journal) > JOURNAL_ROWS:
-            self._snapshot = zlib.compress(pickle.dumps(learner), level=1)
-            self._journal.clear()
         return Block(
             rows=scores,
             first=first,
-            times=block.times.shifted(first - block.first),
+            times=block.times.of_counts(first, block.times.ends - block.first + first),
             rate_hz=block.rate_hz,
             columns=self._outputs,
             attrs=self._attrs,
@@ -147,39 +139,44 @@ class Model(Operation):
 
     def state(self) -> ModelState:
         """The estimator with all it has learned."""
-        journal = np.array(self._journal).reshape(len(self._journal), len(self._columns or ()))
+        # A view will do: rows of a journal are written once, and the next snapshot begins another journal.
+        journal = self._journal[: self._learned % JOURNAL_ROWS]
         return ModelState(self._columns, self._given, self._learned, self._snapshot, journal)
 
     def restore(self, state: ModelState | None) -> None:
         """Goes on from `state()`."""
         if state is None:
             state = ModelState(None, 0, 0, None, np.empty((0, 0)))
-        self._columns, self._given, self._learned = state.columns, state.rows, state.learned
-        self._snapshot = state.snapshot
-        self._journal = list(state.journal)
-        self._learner = self._new_learner() if state.columns is None else self._rebuilt(state.columns)
+        self._columns, self._given, self._snapshot = None, state.rows, state.snapshot
+        self._learned = state.learned - len(state.journal)
+        self._journal = np.empty((0, 0))
+        self._learner = self._new_learner()
+        if state.columns is not None:
+            self._begin(state.columns)
+        if state.snapshot is not None:
+            self._learner = pickle.loads(zlib.decompress(state.snapshot))
+        for row in state.journal:
+            self._next(row)
+
+    def _begin(self, columns: tuple[str, ...]) -> None:
+        self._learner.begin(columns)
+        self._columns = columns
+        self._journal = np.empty((JOURNAL_ROWS, len(columns)))
 
     def _new_learner(self) -> Learner:
         estimator, parameters, scaler, batch, column = self._arguments
         return make_learner(estimator, parameters, scaler=scaler, batch_rows=batch, column=column)
 
-    def _begun(self, columns: tuple[str, ...]) -> Learner:
-        learner = self._new_learner()
-        learner.begin(columns)
-        return learner
-
-    def _rebuilt(self, columns: tuple[str, ...]) -> Learner:
-        learner: Learner
-        if self._snapshot is None:
-            learner = self._begun(columns)
+    def _next(self, row: NDArray[np.float64]) -> tuple[float, ...]:
+        if self._learned < self._warmup:
+            self._learner.learn(row)
+            scores: tuple[float, ...] = (np.nan,) * len(self._outputs)
         else:
-            learner = pickle.loads(zlib.decompress(self._snapshot))
-        for index, row in enumerate(self._journal, start=self._learned - len(self._journal)):
-            self._next(learner, row, index)
-        return learner
-
-    def _next(self, learner: Learner, row: NDArray[np.float64], learned: int) -> tuple[float, ...]:
-        if learned < self._warmup:
-            learner.learn(row)
-            return (np.nan,) * len(self._outputs)
-        return learner.score(row)
+            scores = self._learner.score(row)
+        self._journal[self._learned % JOURNAL_ROWS] = row
+        self._learned += 1
+        if self._learned % JOURNAL_ROWS == 0:
+            pickled = pickle.dumps(self._learner)
+            self._snapshot, self._learner = zlib.compress(pickled, level=1), pickle.loads(pickled)
+            self._journal = np.empty_like(self._journal)
+        return scores

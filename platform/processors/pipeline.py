@@ -141,6 +141,11 @@ class StreamPipeline:
         states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
         return StreamCheckpoint(states=states, outputs=dict(self._committed))
 
+    @property
+    def open_outputs(self) -> int:
+        """The data stream and the data arrays that are open."""
+        return 1 + len(self._writers)
+
     @staticmethod
     def last_policy(committed: StreamCheckpoint) -> Policy | None:
         """The policy that the stream was under at its checkpoint; the catalog may have lost it since."""

@@ -70,6 +70,7 @@ class Spectrum(Operation):
         self._overlap, self._window_name = overlap, window
         self._scaling, self._detrend = scaling, detrend
         self._dtype = np.dtype(dtype)
+        self._scale_rate_hz, self._scale = 0.0, np.empty(0)
         self._carry: Carry | None = None
 
     def process(self, block: Block) -> Block | None:
@@ -95,27 +96,21 @@ class Spectrum(Operation):
     def _rows(self, framing: Framing, block: Block) -> Block:
         bins = self._length // 2 + 1
         rows = np.empty((framing.count, framing.channels, bins), self._dtype)
-        scale = self._scale(block.rate_hz)
-        scratch: NDArray[np.float64] | None = None
+        if self._scale_rate_hz != block.rate_hz:
+            self._scale_rate_hz, self._scale = block.rate_hz, self._new_scale(block.rate_hz)
         with np.errstate(invalid="ignore", over="ignore"):
             for channel in range(framing.channels):
-                for first, frames in framing.batches(channel):
-                    if scratch is None:
-                        scratch = np.empty(frames.shape)
-                    windowed = scratch[: len(frames)]
+                for first, frames, room in framing.batches(channel):
+                    signal = frames
                     if self._detrend == "constant":
-                        np.subtract(frames, frames.mean(axis=1, keepdims=True), out=windowed)
-                        windowed *= self._window
-                    else:
-                        np.multiply(frames, self._window, out=windowed)
+                        signal = np.subtract(frames, frames.mean(axis=1, keepdims=True), out=room)
+                    np.multiply(signal, self._window, out=room)
                     # Squares in place, seen as pairs of real numbers: no complex temporaries.
-                    pairs = scipy.fft.rfft(windowed, axis=1, overwrite_x=True).view(np.float64)
+                    pairs = scipy.fft.rfft(room, axis=1, overwrite_x=True).view(np.float64)
                     np.multiply(pairs, pairs, out=pairs)
-                    power = windowed[:, :bins]
-                    np.add(pairs[:, 0::2], pairs[:, 1::2], out=power)
-                    np.multiply(
-                        power, scale, out=rows[first : first + len(frames), channel], casting="same_kind"
-                    )
+                    power = np.add(pairs[:, 0::2], pairs[:, 1::2], out=room[:, :bins])
+                    out = rows[first : first + len(frames), channel]
+                    np.multiply(power, self._scale, out=out, casting="same_kind")
         return Block(
             rows=rows[:, 0] if framing.channels == 1 else rows,
             first=framing.first,
@@ -124,7 +119,7 @@ class Spectrum(Operation):
             attrs=self._attrs(block, framing.channels),
         )
 
-    def _scale(self, rate_hz: float) -> NDArray[np.float64]:
+    def _new_scale(self, rate_hz: float) -> NDArray[np.float64]:
         window = self._window
         power = rate_hz * np.sum(window * window) if self._scaling == "density" else np.sum(window) ** 2
         scale = np.full(self._length // 2 + 1, 2.0 / power)

@@ -49,7 +49,7 @@ class WorkerTelemetry(Collector):
     def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
         """A step raised; the others went on."""
         self._failures.append(
-            {"stream": stream, "step": step, "message": f"{error:.500}", "time_ns": time.time_ns()}
+            {"stream": stream, "step": step, "message": str(error)[:500], "time_ns": time.time_ns()}
         )
 
     def dead_lettered(self, *, code: str, tag: str, reason: str) -> None:

@@ -29,7 +29,7 @@ from .pipeline import StreamPipeline
 from .telemetry import WorkerTelemetry
 
 GROUP = "windvane-worker"
-MAX_OPEN_STREAMS = 10_000
+MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
 _POLL_S = 0.25
 _THREADS = 2
 
@@ -70,8 +70,8 @@ class Worker:
 
     Partitions are worked on side by side in threads, one chunk of each at a time, so that messages of a
     partition keep their order and the event loop stays free. Memory: two polls of `poll_bytes`, what the
-    operations of 10,000 streams keep (those that were idle longest are closed), and `chunk_id_window` keys
-    a partition.
+    operations of the streams with 25,000 outputs together keep (those that were idle longest are closed),
+    and `chunk_id_window` keys a partition.
     """
 
     def __init__(
@@ -309,9 +309,11 @@ class Worker:
 
     def _close_idle_streams(self) -> None:
         """Right after a commit: what has not changed since is durable and can be opened again."""
-        idle = (tag for tag in list(self._streams) if tag not in self._changed)
-        for tag in idle:
-            if len(self._streams) <= MAX_OPEN_STREAMS:
+        outputs = sum(pipeline.open_outputs for pipeline in self._streams.values())
+        for tag in [tag for tag in self._streams if tag not in self._changed]:
+            if outputs <= MAX_OPEN_OUTPUTS:
                 break
-            self._streams.pop(tag).close()
+            pipeline = self._streams.pop(tag)
+            outputs -= pipeline.open_outputs
+            pipeline.close()
         self._telemetry.streams = len(self._streams)

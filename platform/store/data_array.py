@@ -146,7 +146,6 @@ class DataArrayWriter:
                 f"not {times_ns.dtype} {times_ns.shape}"
             )
         first = self.length
-        self._rows.check()
         self._times.append(np.ascontiguousarray(times_ns).data)
         # As bytes, since NumPy gives no buffer of dates.
         self._rows.append(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)

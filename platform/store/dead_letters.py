@@ -85,16 +85,16 @@ class DeadLetterStatistics:
 
 _VERSION = 1
 
-# The payload is the last column: SQLite keeps the head of a row apart from a long tail, so that listing and
-# evicting never read payloads. The totals are kept by the same transactions that change the letters; a sum
-# over the table would cost each refusal a walk through all that went before.
+# What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
+# by the same transactions that change the letters; a sum over the table would cost each refusal a walk
+# through all that went before.
 _SCHEMA = """
 CREATE TABLE letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
     code TEXT NOT NULL, reason TEXT NOT NULL, tag TEXT NOT NULL, sender TEXT NOT NULL, policy TEXT,
-    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL,
-    detail TEXT NOT NULL, payload BLOB NOT NULL
+    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL
 );
+CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0, 0)
 """
@@ -183,13 +183,14 @@ class DeadLetters:
         moments = (letter.time_ns, letter.time_ns)
         cursor = database.execute(
             "INSERT INTO letters (fingerprint, cost_bytes, code, reason, tag, sender, policy, size,"
-            " time_ns, last_time_ns, times, detail, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
-            (fingerprint, cost_bytes, *texts, policy, len(letter.payload), *moments, detail, payload),
+            " time_ns, last_time_ns, times) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+            (fingerprint, cost_bytes, *texts, policy, len(letter.payload), *moments),
         )
+        assert cursor.lastrowid is not None
+        database.execute("INSERT INTO contents VALUES (?, ?, ?)", (cursor.lastrowid, detail, payload))
         database.execute(
             "UPDATE totals SET letters = letters + 1, cost_bytes = cost_bytes + ?", (cost_bytes,)
         )
-        assert cursor.lastrowid is not None
         return cursor.lastrowid
 
     def _evict(self, database: sqlite3.Connection) -> None:
@@ -203,6 +204,7 @@ class DeadLetters:
         oldest.close()
         if evicted:
             database.execute("DELETE FROM letters WHERE id <= ?", (last,))
+            database.execute("DELETE FROM contents WHERE id <= ?", (last,))
             database.execute(
                 "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?, evicted = evicted + ?",
                 (evicted, freed, evicted),
@@ -212,7 +214,8 @@ class DeadLetters:
         """One letter, whole. Raises DeadLetterNotFound."""
         with self._file.reading(f"read dead letter {id}") as database:
             row = database.execute(
-                f"SELECT {_SUMMARY}, detail, payload FROM letters WHERE id = ?", (id,)
+                f"SELECT {_SUMMARY}, detail, payload FROM letters JOIN contents USING (id) WHERE id = ?",
+                (id,),
             ).fetchone()
         if row is None:
             raise self._not_found(id)
@@ -224,6 +227,7 @@ class DeadLetters:
             row = database.execute("DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)).fetchone()
             if row is None:
                 raise self._not_found(id)
+            database.execute("DELETE FROM contents WHERE id = ?", (id,))
             database.execute("UPDATE totals SET letters = letters - 1, cost_bytes = cost_bytes - ?", row)
 
     def _not_found(self, id: int) -> DeadLetterNotFound:

@@ -48,6 +48,7 @@ _libc.mmap.argtypes = (
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_NOTHING: NDArray[np.uint8] = np.frombuffer(b"", np.uint8)  # read-only, as all views
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -183,7 +184,7 @@ class ContiguousMapping:
         one is shorter than asked.
         """
         if start == stop:
-            return np.empty(0, np.uint8)
+            return _NOTHING
         with self._lock:
             space = self._space
             if (

@@ -14,14 +14,16 @@ _TURNS = 8
 class OpenSegments:
     """The segments that writers write to, by writer.
 
-    A writer takes its segment out, writes, and puts it back: so no other thread can close it meanwhile. Taking
-    and putting are single operations of a C dictionary, safe between threads without a lock of their own.
+    A writer takes its segment out, writes, and puts it back: so no other thread can close it meanwhile.
+    Taking and putting are single operations of a C dictionary, safe between threads without a lock of their
+    own.
 
-    Bound: half of the descriptors that the process may open (RLIMIT_NOFILE), at most 16,384. Streams are mostly
-    written in turn, and where there are more of them than may be open, keeping the latest would keep each one
-    just until before its next turn. So of eight times that one too many is open, seven times it is the one just
-    written that is closed, and once the one that was longest not written to (bimodal insertion: Qureshi et al.,
-    "Adaptive Insertion Policies for High Performance Caching", ISCA 2007). A miss costs about 5 µs.
+    Bound: half of the descriptors that the process may open (RLIMIT_NOFILE), at most 16,384. Streams are
+    mostly written in turn, and where there are more of them than may be open, keeping the latest would keep
+    each one just until before its next turn. So of eight times that one too many is open, seven times it is
+    the one just written that is closed, and once the one that was longest not written to (bimodal insertion:
+    Qureshi et al., "Adaptive Insertion Policies for High Performance Caching", ISCA 2007). A miss costs about
+    5 µs.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,10 @@ class OpenSegments:
         if len(self._open) > self._limit:
             self._shrink()
 
+    def make_room(self) -> None:
+        """Close half of them, since the process has no descriptor left for another."""
+        self._close_down_to(len(self._open) // 2)
+
     def close(self, writer_id: int) -> None:
         """Close what a writer has open, if anything."""
         taken = self._open.pop(writer_id, None)
@@ -53,7 +59,10 @@ class OpenSegments:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         unlimited = soft == resource.RLIM_INFINITY
         self._limit = _MOST_OPEN_SEGMENTS if unlimited else min(_MOST_OPEN_SEGMENTS, max(soft // 2, 1))
-        while len(self._open) > self._limit:
+        self._close_down_to(self._limit)
+
+    def _close_down_to(self, count: int) -> None:
+        while len(self._open) > count:
             self._turn += 1
             try:
                 _, (_, descriptor) = self._open.popitem(last=self._turn % _TURNS != 0)

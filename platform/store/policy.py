@@ -32,7 +32,7 @@ MAX_TAG_PATTERNS = 1000
 MAX_NESTING = 16
 """How deep tables and lists of a parameter may lie in one another."""
 MATCH_CACHE_TAGS = 32_768
-"""How many tags a PolicyTable remembers the policy of: about 10 MB at most."""
+"""How many tags a PolicyTable remembers the policy of: about 20 MB at most."""
 
 _REFERENCE = r"^[A-Za-z0-9._-]{1,200}\Z"
 _NAME = r"^[A-Za-z0-9_-]{1,100}\Z"
@@ -103,7 +103,7 @@ def policy_from_mapping(data: Mapping[str, Any]) -> Policy:
     try:
         return _policy(data)
     except PolicyInvalid as error:
-        name = f'policy "{reference}"' if isinstance(reference, str) and reference else "policy"
+        name = f'policy "{reference[:200]}"' if isinstance(reference, str) and reference else "policy"
         raise PolicyInvalid(f"{name}: {error}") from error.__cause__
 
 
@@ -192,7 +192,9 @@ def _meant(given: str, allowed: Sequence[str]) -> str:
     return (f'; did you mean "{close[0]}"?' if close else ";") + f" Allowed: {', '.join(allowed)}"
 
 
-def _check_tags(tags: Iterable[str]) -> None:
+def _check_tags(tags: Sequence[str]) -> None:
+    if len(tags) > MAX_TAG_PATTERNS:
+        raise PolicyInvalid(f"tags: has {len(tags)} patterns, at most {MAX_TAG_PATTERNS} are allowed")
     for i, tag in enumerate(tags):
         try:
             TagPattern(tag)

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import RangeGone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import EllipsisType
 
     from numpy.typing import DTypeLike, NDArray
@@ -74,15 +75,45 @@ class Rows:
         return 1 + len(self.row_shape)
 
     def __len__(self) -> int:
-        return self._bounds()[1]
+        length = self._file.length // self._row_bytes
+        if self._beside is not None:
+            file, size = self._beside
+            length = min(length, file.length // size)
+        return length
 
     def __getitem__(self, key: Any) -> Any:
-        start, length = self._bounds()
+        while True:
+            start, length = self._bounds()
+            try:
+                return self._select(key, start, length)
+            except RangeGone:
+                if self._bounds()[0] == start:
+                    raise
+                # Dropped just now: an open slice begins later then, and others are told of rows, not bytes.
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[:])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype=dtype, copy=copy)
+
+    def _bounds(self) -> tuple[int, int]:
+        """The first whole row kept, and the count of rows, as the files have them now."""
+        start = -(-self._file.start // self._row_bytes)
+        if self._beside is not None:
+            file, size = self._beside
+            start = max(start, -(-file.start // size))
+        length = len(self)
+        return min(start, length), length  # read one after another, while a writer may begin anew
+
+    def _select(self, key: Any, start: int, length: int) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if isinstance(first, tuple):  # (): everything
+            first = Ellipsis
         if isinstance(first, slice):
             rows = self._slice(first, start, length)
             return rows[(slice(None), *rest)] if rest else rows
-        if first is None or first is Ellipsis or first == ():
+        if first is None or first is Ellipsis:
             return self._view(start, length)[key]
         try:
             number = operator.index(first)
@@ -93,19 +124,7 @@ class Rows:
         if not 0 <= number < length:
             raise IndexError(f"there is no row {operator.index(first)}: there are {length}")
         self._require_kept(number, start)
-        row = self._view(number, number + 1)[0]
-        return row[tuple(rest)] if rest else row
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self[:], dtype=dtype, copy=copy)
-
-    def _bounds(self) -> tuple[int, int]:
-        """The first whole row kept, and the count of rows, as the files have them now."""
-        start, length = -(-self._file.start // self._row_bytes), self._file.length // self._row_bytes
-        if self._beside is not None:
-            file, size = self._beside
-            start, length = max(start, -(-file.start // size)), min(length, file.length // size)
-        return start, length
+        return self._view(number, number + 1)[(0, *rest)]
 
     def _slice(self, key: slice, start: int, length: int) -> NDArray[Any]:
         if start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -12,7 +13,7 @@ from .mapping import PAGE_BYTES, segment_path
 from .open_segments import open_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -60,7 +61,9 @@ class SegmentedWriter:
             self.segment_bytes = self._head.segment_bytes
             self._start = self._head.start
             self._remove_dropped()
-            self._length = self._unsynced_from = self._head.length = self._held_length()
+            self._length = self._head.length = self._held_length()
+            # Whether the writer before this one has synced is not known.
+            self._unsynced_from = self._start
         except StoreFailed:
             raise
         except OSError as error:
@@ -142,7 +145,7 @@ class SegmentedWriter:
             self._remove_dropped()
         except OSError as error:
             self._fail("dropping its beginning", error)
-        self._sync(self._path)
+        self._sync_directory(self._path)
 
     def flush(self) -> None:
         """Make what was appended or cut durable: fdatasync of segments and head, fsync of new directories."""
@@ -152,7 +155,7 @@ class SegmentedWriter:
             self._sync(segment_path(self._path, segment))
         self._sync(f"{self._path}/head")
         for directory in self._unsynced_directories:
-            self._sync(directory)
+            self._sync_directory(directory)
         self._unsynced_directories.clear()
         self._unsynced_from = self._length
 
@@ -269,11 +272,11 @@ class SegmentedWriter:
         path = segment_path(self._path, segment)
         try:
             try:
-                return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                return _open(path, os.O_WRONLY)
             except FileNotFoundError:
                 if segment < self._length:
                     raise
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = _open(path, os.O_WRONLY | os.O_CREAT)
         except OSError as error:
             self._fail(f"opening {path}", error)
         if segment == 0:
@@ -281,20 +284,21 @@ class SegmentedWriter:
             self._unsynced_directories.add(self.directory)
         else:
             try:
-                self._sync(self._path)
+                self._sync_directory(self._path)
             except StoreFailed:
                 os.close(descriptor)
                 raise
         return descriptor
 
-    def _sync(self, path: Path | str) -> None:
+    def _sync_directory(self, path: Path | str) -> None:
+        # Not fdatasync, which may leave names that were added to a directory to a later journal commit.
+        self._sync(path, os.fsync)
+
+    def _sync(self, path: Path | str, sync: Callable[[int], None] = os.fdatasync) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if path == self._path or isinstance(path, Path):
-                    os.fsync(descriptor)
-                else:
-                    os.fdatasync(descriptor)
+                sync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -306,6 +310,16 @@ class SegmentedWriter:
             "cause (a full or broken disk?) and start the worker again: it goes on from its last checkpoint"
         )
         raise StoreFailed(self._failure) from error
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    open_segments.make_room()
+    return os.open(path, flags | os.O_CLOEXEC, 0o666)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

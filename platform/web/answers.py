@@ -87,7 +87,7 @@ class DocumentInfo(msgspec.Struct):
 
 
 class DeadLetterInfo(msgspec.Struct):
-    """Input that was refused. `size` in bytes; `times` says how often the very same came."""
+    """Input that was refused. `size` in bytes; `times` says how often it came, first and last at these ns."""
 
     id: int
     code: str
@@ -96,8 +96,8 @@ class DeadLetterInfo(msgspec.Struct):
     sender: str
     policy: str | None
     size: int
-    time: str
-    last_time: str
+    time_ns: int
+    last_time_ns: int
     times: int
 
 

@@ -50,8 +50,13 @@ def create_app(
     """
     telemetry = WebTelemetry()
     rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
+    interface = UiRoutes(ui)
     app = web.Application(
-        middlewares=[counting_middleware(telemetry), problem_middleware, access_middleware(rule)],
+        middlewares=[
+            counting_middleware(telemetry),
+            problem_middleware,
+            access_middleware(rule, interface.get_as_stranger),
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(mark_answering)
@@ -94,7 +99,7 @@ def create_app(
             web.post("/ingest/{policy}", own.ingest),
             web.post("/erp5/portal_ingestion_policies/{policy}/ingest", own.ingest),
             # What is not there below these is a problem, not a page.
-            web.get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", UiRoutes(ui).get),
+            web.get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", interface.get),
         ]
     )
     return app

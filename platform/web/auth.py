@@ -10,7 +10,7 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -122,11 +122,15 @@ def _matches(expected: str | None, given: str) -> bool:
     return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
 
 
-def access_middleware(rule: AccessRule) -> Middleware:
+def access_middleware(
+    rule: AccessRule, for_strangers: Callable[[web.Request, Verdict], Awaitable[web.StreamResponse | None]]
+) -> Middleware:
     """Lets through what `judge` allows; answers the rest with 401 or 403.
 
-    `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and where a page was
-    asked for it is a redirect to the same address without the token, so that it stays out of the history.
+    `for_strangers` may answer GET requests that lack right credentials, with what holds nothing of the home.
+
+    `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and where a page was asked
+    for it is a redirect to the same address without the token, so that it stays out of the history.
     """
 
     @web.middleware
@@ -140,11 +144,16 @@ def access_middleware(rule: AccessRule) -> Middleware:
             query_token=query_token,
         )
         if verdict is not Verdict.ALLOWED:
-            raise _refusal(verdict, request)
+            answer = None
+            if verdict is not Verdict.FOREIGN_ORIGIN and request.method in ("GET", "HEAD"):
+                answer = await for_strangers(request, verdict)
+            if answer is None:
+                raise _refusal(verdict, request)
+            return answer
         if query_token is None:
             return await handler(request)
-        if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
-            answer: web.StreamResponse = web.Response(
+        if request.method == "GET" and wants_page(request):
+            answer = web.Response(
                 status=HTTPStatus.SEE_OTHER,
                 headers={"Location": str(request.rel_url.without_query_params("token"))},
             )
@@ -164,6 +173,21 @@ def access_middleware(rule: AccessRule) -> Middleware:
     return access
 
 
+def wants_page(request: web.Request) -> bool:
+    """Whether a browser asks for something to show, rather than a script or a program for data."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def challenge(request: web.Request) -> str:
+    """The value of WWW-Authenticate in a 401.
+
+    Basic makes browsers ask with a window of their own, where the interface has a better one, so that it is
+    offered only to what is no browser.
+    """
+    browser = "Sec-Fetch-Mode" in request.headers or wants_page(request)
+    return 'Bearer realm="windvane"' if browser else 'Basic realm="windvane", charset="UTF-8", Bearer'
+
+
 def _refusal(verdict: Verdict, request: web.Request) -> RequestRefused:
     if verdict is Verdict.FOREIGN_ORIGIN:
         return RequestRefused(
@@ -177,5 +201,5 @@ def _refusal(verdict: Verdict, request: web.Request) -> RequestRefused:
         HTTPStatus.UNAUTHORIZED,
         f"{cause} It is in the file named token in the server's home directory; give it as "
         "'Authorization: Bearer …', as the password of HTTP Basic, or once as ?token=….",
-        headers={"WWW-Authenticate": 'Basic realm="windvane", charset="UTF-8", Bearer realm="windvane"'},
+        headers={"WWW-Authenticate": challenge(request)},
     )

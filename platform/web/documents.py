@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ..store.catalog import DOCUMENT_TYPES, Catalog
 from ..store.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
-from .answers import DeadLetterDetail, DeadLetterInfo, document_info, rfc3339
+from .answers import DeadLetterDetail, DeadLetterInfo, document_info
 from .pages import json_response, next_page, one_of, page_limit, whole_number
 from .problems import RequestRefused
 
@@ -94,7 +94,7 @@ def _info(letter: DeadLetterSummary) -> DeadLetterInfo:
         sender=letter.sender,
         policy=letter.policy,
         size=letter.size,
-        time=rfc3339(letter.time_ns),
-        last_time=rfc3339(letter.last_time_ns),
+        time_ns=letter.time_ns,
+        last_time_ns=letter.last_time_ns,
         times=letter.times,
     )

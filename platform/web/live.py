@@ -147,14 +147,18 @@ class LiveFeed:
         return websocket
 
     async def watch(self, subscription: _Subscription) -> _Watched:
-        """Adds a subscription; its array is looked for before this returns."""
+        """Adds a subscription; its array is looked for before this returns. Cancelled, it adds nothing."""
         reference = subscription.asked.array
         watched = self._watched.setdefault(reference, _Watched(reference))
         watched.subscriptions.add(subscription)
         self.telemetry.subscribed(+1)
         self._anybody.set()
-        if watched.array is None:
-            await self._look(watched)
+        try:
+            if watched.array is None:
+                await self._look(watched)
+        except BaseException:
+            self.unwatch(watched, subscription)
+            raise
         return watched
 
     def unwatch(self, watched: _Watched, subscription: _Subscription) -> None:
@@ -172,13 +176,16 @@ class LiveFeed:
         while True:
             await self._anybody.wait()
             await asyncio.sleep(self.limits.poll_interval_s)
-            if loop.time() >= look_at_s:
-                for watched in list(self._watched.values()):
-                    if watched.array is None or watched.array.replaced:
-                        await self._look(watched)
-                look_at_s = loop.time() + self.limits.look_again_s
-            for watched in self._watched.values():
-                self._wake(watched)
+            try:
+                if loop.time() >= look_at_s:
+                    look_at_s = loop.time() + self.limits.look_again_s
+                    for watched in list(self._watched.values()):
+                        if watched.array is None or watched.array.replaced:
+                            await self._look(watched)
+                for watched in self._watched.values():
+                    self._wake(watched)
+            except Exception as error:  # one array's trouble must not end the feed of all
+                self._log.warning(("poll",), f"the live feed's poller goes on after {error!r}")
 
     def _wake(self, watched: _Watched) -> None:
         if watched.array is None:
@@ -225,11 +232,12 @@ class LiveConnection:
         except ConnectionError:
             pass
         finally:
+            # Nothing is awaited before the counts are right: this task may be cancelled a second time.
             sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
             for subscription, watched in self._subscriptions.values():
                 self._feed.unwatch(watched, subscription)
             self._subscriptions.clear()
+            await asyncio.wait([sender])
 
     async def close(self) -> None:
         """Says goodbye; a client that does not take it in time is cut off by the server's shutdown."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from .auth import Verdict, challenge, wants_page
 from .problems import RequestRefused
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -60,6 +61,27 @@ class UiRoutes:
         # The build puts a hash of the content into the names below assets/.
         cached = _BUILT_ONCE if found.is_relative_to(self._dist / "assets") else "no-cache"
         return web.FileResponse(found, headers={"Cache-Control": cached})
+
+    async def get_as_stranger(self, request: web.Request, verdict: Verdict) -> web.StreamResponse | None:
+        """For those who are not known: the interface's page, with status 401, and the files that it needs.
+
+        They hold nothing of the home, and the page asks for the token. None for everything else.
+        """
+        path = request.match_info.get("path")
+        found = None if path is None else await asyncio.to_thread(self._find, path)
+        if found is None or found == self._dist:
+            return None
+        if found.suffix != ".html":
+            return await self.get(request) if verdict is Verdict.CREDENTIALS_MISSING else None
+        if not wants_page(request):
+            return None
+        return web.Response(
+            body=await asyncio.to_thread(found.read_bytes),
+            status=HTTPStatus.UNAUTHORIZED,
+            content_type="text/html",
+            charset="utf-8",
+            headers={"WWW-Authenticate": challenge(request), "Cache-Control": "no-store"},
+        )
 
     def _find(self, path: str) -> Path | None:
         """The file to send; the build's folder itself where there is no build; None for nothing."""

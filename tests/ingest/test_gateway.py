@@ -163,7 +163,11 @@ async def test_heartbeats_and_empty_chunks_store_nothing(site: Site) -> None:
 async def test_the_ack_echoes_any_bytes_typed_str(site: Site) -> None:
     await site.policy("t")
     async with site.connected() as (reader, writer):
-        for chunk_id, head in [(b"a\xff\n", b"\xa3"), (b"x" * 40, b"\xd9\x28"), (b"y" * 300, b"\xda\x01\x2c")]:
+        for chunk_id, head in [
+            (b"a\xff\n", b"\xa3"),
+            (b"x" * 40, b"\xd9\x28"),
+            (b"y" * 300, b"\xda\x01\x2c"),
+        ]:
             writer.write(b"\x93\xa1t" + msgpack.packb(EVENT) + b"\x81\xa5chunk" + msgpack.packb(chunk_id))
             expected = b"\x81\xa3ack" + head + chunk_id
             assert await asyncio.wait_for(reader.readexactly(len(expected)), 10) == expected

@@ -23,17 +23,15 @@ def power_spectral_density(frame: Sequence[float], window: Sequence[float], rate
     count = len(frame)
     power = []
     for k in range(count // 2 + 1):
-        line = sum(
-            w * x * cmath.exp(-2j * math.pi * k * n / count) for n, (w, x) in enumerate(zip(window, frame))
-        )
+        pairs = enumerate(zip(window, frame, strict=True))
+        line = sum(w * x * cmath.exp(-2j * math.pi * k * n / count) for n, (w, x) in pairs)
         both_sides = 1 if k == 0 or 2 * k == count else 2
         power.append(both_sides * abs(line) ** 2 / (rate_hz * sum(w * w for w in window)))
     return power
 
 
 def features(window: Sequence[float], rate_hz: float, bands: Sequence[tuple[float, float]]) -> list[float]:
-    """RMS, peak, excess kurtosis, and for each band the sum over its lines of power density times line
-    spacing."""
+    """RMS, peak, excess kurtosis; for each band the sum of power density times spacing over its lines."""
     count = len(window)
     mean = math.fsum(window) / count
     second = math.fsum((x - mean) ** 2 for x in window) / count

@@ -1,5 +1,4 @@
-"""Streams to test operations with: cut into events, the events put into blocks, and what comes out put
-together."""
+"""Streams to test operations with: cut into events, these put into blocks, and the results together."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ def whole(length: int) -> Cut:
 @st.composite
 def cuts(draw: st.DrawFn, length: int, *, max_events: int = 12) -> Cut:
     """Any cut of `length` rows, with any times, not even in order."""
-    stops = sorted(draw(st.lists(st.integers(0, length), max_size=max_events))) + [length]
+    stops = [*sorted(draw(st.lists(st.integers(0, length), max_size=max_events))), length]
     times = draw(st.lists(st.integers(0, 2**62), min_size=len(stops), max_size=len(stops)))
     ends = draw(st.sets(st.integers(1, len(stops)))) | {len(stops)}
     return Cut(stops, times, sorted(ends))
@@ -97,14 +96,16 @@ def run(operation: Operation, blocks: Iterable[Block | Events]) -> Output:
 
 def run_with_restarts(make: Callable[[], Operation], blocks: Sequence[Block | Events]) -> Output:
     """The same, where after each block the operation dies, and its pickled state is taken up by a new one."""
-    given, state = [], pickle.dumps(None)
-    for block in blocks:
+    given, pickled = [], pickle.dumps(None)
+    for index, block in enumerate(blocks):
         operation = make()
-        operation.restore(pickle.loads(state))
+        operation.restore(pickle.loads(pickled))
         result = operation.process(block)
-        state = pickle.dumps(operation.state())
-        # What comes after the checkpoint is lost with the process, and must leave no trace in the state.
-        operation.process(block)
+        state = operation.state()
+        # What is done behind a checkpoint is lost with the process, and must leave no trace in the state.
+        for lost in blocks[index + 1 : index + 2]:
+            operation.process(lost)
+        pickled = pickle.dumps(state)
         if result is not None:
             given.append(result)
     return _together(given)

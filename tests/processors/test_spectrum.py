@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import naive
 import numpy as np
 import pytest
 import scipy.io.wavfile
@@ -13,9 +12,10 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from streams import Cut, audio, cuts, op, run, run_with_restarts, whole
-
 from windvane.errors import OperationFailed, PolicyInvalid
+
+from tests.processors import naive
+from tests.processors.streams import Cut, audio, cuts, op, run, run_with_restarts, whole
 
 RATE_HZ = 25_600.0
 
@@ -42,8 +42,8 @@ def test_rows_of_a_recording_are_those_of_scipy(name: str) -> None:
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, oracle, rtol=1e-5, atol=1e-44)
 
-    # ShortTimeFFT scales the window before it transforms; a line that is 1e9 times weaker than its neighbours is
-    # rounding there. So the error is taken relative to the strongest line of the row.
+    # ShortTimeFFT scales the window before it transforms, and so rounds lines otherwise that are 1e9 times
+    # weaker than others. So the error is taken relative to the strongest line of the row.
     window = scipy.signal.get_window("hann", 2048)
     transform = scipy.signal.ShortTimeFFT(window, 1024, rate_hz, scale_to="psd", phase_shift=None)
     frames = (len(samples) - 1024) // 1024
@@ -61,8 +61,13 @@ def test_every_parameter_means_what_it_means_to_scipy(
 ) -> None:
     samples = noise(3 * length + 5)
     spectrum = op(
-        "spectrum", length=length, overlap=overlap, scaling=scaling, detrend=detrend, window="hamming", "
-        "dtype="float64"
+        "spectrum",
+        length=length,
+        overlap=overlap,
+        scaling=scaling,
+        detrend=detrend,
+        window="hamming",
+        dtype="float64",
     )
     output = run(spectrum, whole(len(samples)).blocks(samples, rate_hz=RATE_HZ))
     oracle = scipy_rows(
@@ -83,7 +88,8 @@ def test_every_parameter_means_what_it_means_to_scipy(
 @pytest.mark.parametrize("length", [16, 17])
 def test_a_row_is_the_definition(length: int) -> None:
     samples = noise(length)
-    output = run(op("spectrum", length=length, dtype="float64"), whole(length).blocks(samples, rate_hz=RATE_HZ))
+    spectrum = op("spectrum", length=length, dtype="float64")
+    output = run(spectrum, whole(length).blocks(samples, rate_hz=RATE_HZ))
     window = [0.5 - 0.5 * np.cos(2 * np.pi * n / length) for n in range(length)]
     expected = naive.power_spectral_density(samples[:, 0].tolist(), window, RATE_HZ)
     np.testing.assert_allclose(output.rows[0], expected, rtol=1e-12, atol=1e-12 * max(expected))
@@ -181,21 +187,24 @@ def test_no_frame_is_joined_over_a_gap() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate_hz": 48_000.0}, "1 channels at 25600 Hz to 1 at 48000 Hz"),
-        ({"rows": noise(20, channels=2)}, "1 channels at 25600 Hz to 2 at 25600 Hz"),
+        ({"rate_hz": 48_000.0}, "1 channels at 25600 Hz to 1 at 48000 Hz within one stream"),
+        ({"rows": noise(20, channels=2)}, "1 channels at 25600 Hz to 2 at 25600 Hz within one stream"),
         ({"rate_hz": 0.0}, "Samples without a rate"),
     ],
 )
-def test_samples_unlike_those_before_are_refused_and_leave_no_trace(change: dict[str, Any], message: str) -> None:
+def test_samples_unlike_those_before_are_refused_and_leave_no_trace(
+    change: dict[str, Any], message: str
+) -> None:
     samples = noise(60)
     first, second, third = Cut([20, 40, 60], [1, 2, 3], [1, 2, 3]).blocks(samples, rate_hz=RATE_HZ)
     spectrum = op("spectrum", length=16)
-    results = [spectrum.process(first)]
+    given = [spectrum.process(first)]
     with pytest.raises(OperationFailed, match=message):
         spectrum.process(dataclasses.replace(second, **change))
-    results += [spectrum.process(second), spectrum.process(third)]
+    given += [spectrum.process(second), spectrum.process(third)]
+    rows = np.concatenate([block.rows for block in given if block is not None])
     expected = run(op("spectrum", length=16), whole(60).blocks(samples, rate_hz=RATE_HZ))
-    assert np.concatenate([block.rows for block in results if block is not None]).tobytes() == expected.rows.tobytes()
+    assert rows.tobytes() == expected.rows.tobytes()
 
 
 def test_a_window_that_scipy_does_not_know_is_refused() -> None:

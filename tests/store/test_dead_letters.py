@@ -119,6 +119,18 @@ def test_the_oldest_leave_when_it_is_full_and_are_counted(path: Path) -> None:
         letters.get(numbers[1])
 
 
+def test_the_file_stays_about_as_large_as_the_bound(path: Path) -> None:
+    bound_bytes = 1_000_000
+    letters = DeadLetters(path, max_bytes=bound_bytes)
+    for i in range(40):
+        number = letters.add(replace(LETTER, payload=b"%04d" % i * 25_000))
+        if i % 3 == 0:
+            letters.drop(number)
+    assert letters.statistics().evicted > 0
+    letters.close()
+    assert path.stat().st_size < 2 * bound_bytes
+
+
 def test_one_large_letter_makes_several_small_ones_leave(path: Path) -> None:
     letters = DeadLetters(path, max_bytes=4 * cost_bytes(1000))
     for i in range(4):

@@ -213,6 +213,8 @@ def with_step(**step: Any) -> dict[str, Any]:
         ({"tags": "voice"}, """tags: is text ('voice'), must be a list, such as ["voice"]"""),
         ({"tags": ["a", 5]}, "tags[1]: is an integer (5), must be text"),
         ({"tags": ["a", "b{c"]}, 'tags[1]: tag pattern "b{c" opens a brace that it does not close'),
+        ({"tags": ["a"] * 1001}, "tags: has 1001 patterns, at most 1000 are allowed"),
+        ({"pipeline": [{"operation": "wav"}] * 101}, "pipeline: has 101 steps, at most 100 are allowed"),
         ({"field": ""}, "field: is '', must be text of length >= 1"),
         ({"title": "two\nlines"}, "title: is 'two\\nlines', must be text without control characters"),
         ({"partitions": 0}, "partitions: is 0, must be an integer >= 1"),

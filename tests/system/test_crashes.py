@@ -117,11 +117,11 @@ def results(home: Path) -> dict[str, bytes]:
     context = connect(home)
     for reference in context.streams:
         stream = context.streams[reference]
-        found[reference] = bytes(stream.read(0, stream.size))
+        found[reference] = stream[:]
     for reference in context.arrays:
         array = context.arrays[reference]
         described = f"{array.dtype} {array.shape}"
-        found[f"{reference} {described}"] = np.asarray(array).tobytes() + np.asarray(array.times_ns).tobytes()
+        found[f"{reference} {described}"] = np.asarray(array).tobytes() + array.times.tobytes()
     return found
 
 

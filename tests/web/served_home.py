@@ -90,3 +90,10 @@ def following(answer: ClientResponse) -> str:
     """Where the Link header of a page leads; "" on the last page."""
     link = answer.links.get("next")
     return str(URL(link["url"]).relative()) if link is not None else ""
+
+
+def build_interface(home: Home) -> None:
+    """What a build of the interface leaves behind, in small."""
+    (home.ui / "assets").mkdir(parents=True)
+    (home.ui / "index.html").write_text("<!doctype html><title>Windvane</title>")
+    (home.ui / "assets" / "main-abc123.js").write_text("export {}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.web.arrays import PIECE_BYTES, npy_header, pieces, selected_rows
@@ -16,6 +16,7 @@ bounds = st.none() | st.integers(-40, 40)
 steps = st.none() | st.integers(-9, 9).filter(bool)
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, 30), start=bounds, stop=bounds, step=steps, rows_per_piece=st.integers(1, 7))
 def test_a_slice_cut_into_pieces_is_the_slice(
     length: int, start: int | None, stop: int | None, step: int | None, rows_per_piece: int

@@ -5,7 +5,7 @@ from aiohttp import WSServerHandshakeError
 from multidict import CIMultiDict
 from windvane.web.auth import AccessRule, Verdict, judge
 
-from tests.web.served_home import TOKEN, Client, Home, StartClient, problem
+from tests.web.served_home import TOKEN, Client, Home, StartClient, build_interface, problem
 
 OPEN = AccessRule(token=TOKEN, open_on_loopback=True)
 CLOSED = AccessRule(token=TOKEN, open_on_loopback=False)
@@ -171,3 +171,27 @@ async def test_a_cookie_that_is_not_ours_counts_as_none(start: StartClient) -> N
     opened = await start()
     answer = await opened.get("/api/v1/health", cookies={f"windvane-{opened.port}": "0" * 64})
     assert answer.status == 200
+
+
+async def test_a_stranger_gets_the_interface_s_page_to_sign_in_but_nothing_of_the_home(
+    start: StartClient, home: Home
+) -> None:
+    build_interface(home)
+    home.stream("voice", b"abc")
+    client = await start(open_on_loopback=False)
+    browser = {"Accept": "text/html,*/*", "Sec-Fetch-Mode": "navigate"}
+    for path in ("/", "/?token=wrong"):
+        page = await client.get(path, headers=browser)
+        assert (page.status, page.content_type) == (401, "text/html")
+        assert page.cookies == {}
+    assert (await client.get("/assets/main-abc123.js")).status == 200
+    for path in ("/api/v1/streams", "/metrics", "/openapi.json", "/api/v1/streams/voice/data"):
+        await problem(await client.get(path, headers=browser), 401)
+
+
+async def test_a_browser_is_not_made_to_ask_with_a_window_of_its_own(start: StartClient) -> None:
+    client = await start(open_on_loopback=False)
+    script = await client.get("/api/v1/health", headers={"Sec-Fetch-Mode": "cors"})
+    program = await client.get("/api/v1/health")
+    assert script.headers["WWW-Authenticate"].startswith("Bearer")
+    assert program.headers["WWW-Authenticate"].startswith("Basic")

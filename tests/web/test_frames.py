@@ -3,7 +3,7 @@ import struct
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.web.frames import Pace, Subscribe, Unsubscribe, decode_message, encode_frame
 
@@ -43,6 +43,7 @@ def test_what_is_no_message_is_refused(text: str) -> None:
         decode_message(text)
 
 
+@settings(deadline=None)
 @given(
     growth=st.lists(st.integers(0, 30), min_size=1, max_size=40),
     begin=st.integers(0, 50),
@@ -75,7 +76,7 @@ def test_rows_come_in_order_once_and_none_is_left_out_while_the_arrears_are_smal
 
 def test_one_that_comes_back_gets_all_that_it_missed_however_much() -> None:
     pace = Pace(lag_rows=10_000, frame_rows=100, max_lag_rows=200, max_rows_per_s=None)
-    rows = []
+    rows: list[int] = []
     for _ in range(100):
         rows += pace.choose(next_row=len(rows), length=10_000, now_s=0.0)
     assert rows == list(range(10_000))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.web.ranges import (
     MAX_RANGES,
@@ -74,6 +74,7 @@ def test_a_flood_of_ranges_is_refused() -> None:
         parse_range("bytes=" + "0-0," * MAX_RANGES + "0-0", start=0, length=10)
 
 
+@settings(deadline=None)
 @given(
     specs=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8),
     kept_from=st.integers(0, 40),

@@ -5,6 +5,9 @@ import uPlot from "uplot";
 import uplotCss from "uplot/dist/uPlot.min.css?inline";
 import type { Theme } from "./theme";
 
+/** Of one pixel exactly: without a graphics card anything wider costs several times as much to draw. */
+export const LINE_PX = 1;
+
 export const chartStyles = css`
   ${unsafeCSS(uplotCss)}
   :host {
@@ -12,6 +15,7 @@ export const chartStyles = css`
     position: relative;
     min-width: 0;
     overflow: hidden;
+    contain: layout paint;
   }
   .uplot {
     position: absolute;
@@ -46,12 +50,4 @@ export function followSize(host: HTMLElement, resized: (width: number, height: n
   });
   observer.observe(host);
   return () => observer.disconnect();
-}
-
-/** The smallest of 1, 2, 5 times a power of ten that is not below `value`. */
-export function niceCeiling(value: number): number {
-  if (!(value > 0) || !Number.isFinite(value)) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  for (const step of [1, 2, 5, 10]) if (step * power >= value * (1 - 1e-12)) return step * power;
-  return 10 * power;
 }

@@ -33,6 +33,14 @@ export class CopyBlock extends LitElement {
         font: 12.5px/1.55 var(--mono);
         white-space: pre;
       }
+      .lines {
+        position: relative;
+      }
+      .lines .button {
+        position: absolute;
+        top: 8px;
+        right: 8px;
+      }
       .button {
         flex: none;
         width: 74px;
@@ -47,7 +55,7 @@ export class CopyBlock extends LitElement {
   @state() private notice = "";
 
   protected override render() {
-    return html`<div>
+    return html`<div class=${this.text.includes("\n") ? "lines" : ""}>
       <pre tabindex="0" aria-label=${this.label}><code>${this.text}</code></pre>
       <button class="button" @click=${this.#copy} aria-label="Copy ${this.label}">${this.notice || "Copy"}</button>
       <span class="visually-hidden" role="status">${this.notice}</span>

@@ -51,6 +51,11 @@ export function formatValue(value: number | null | undefined): string {
   return text.replaceAll("-", MINUS);
 }
 
+/** A value beside an axis: as short as it can be. */
+export function formatTick(value: number): string {
+  return formatValue(value).replace(/\.?0+e/, "e");
+}
+
 /** A level in decibels, one decimal place. */
 export function formatDecibel(value: number): string {
   return Number.isFinite(value) ? `${value.toFixed(1).replace("-", MINUS)}${NARROW_SPACE}dB` : NONE;

@@ -1,7 +1,7 @@
 // The live feed: one WebSocket for all subscriptions. It reconnects by itself and takes each subscription up at the row
 // after the last one it has, so that its listener sees every row once and in order.
 
-import { type Frame, frameTimes_s, parseFrame, rowNumber, withoutFirst } from "./frame";
+import { type Frame, parseFrame, rowNumber, withoutFirst } from "./frame";
 
 export type Attributes = Readonly<Record<string, unknown>>;
 
@@ -79,9 +79,10 @@ interface Feed {
   readonly history_rows: number;
   readonly listener: LiveListener;
   next_row: number | null;
-  last_time_s: number;
-  /** The layout as text, to see whether it changed. */
-  layout: string | null;
+  /** Which array the rows are of: another one may take the name. Null before the first. */
+  uid: string | null;
+  /** What was had is of an array that is gone, and the listener has not been told. */
+  stale: boolean;
   /** Subscribed at a row it had, and no frame has come since. */
   resuming: boolean;
 }
@@ -137,8 +138,8 @@ export class LiveClient {
       history_rows: options.history_rows,
       listener,
       next_row: options.from ?? null,
-      last_time_s: -Infinity,
-      layout: null,
+      uid: null,
+      stale: false,
       resuming: false,
     };
     this.#register(feed);
@@ -232,11 +233,20 @@ export class LiveClient {
         row_shape: (message["row_shape"] as number[] | undefined) ?? [],
         attrs: (message["attrs"] as Attributes | undefined) ?? {},
       };
-      const description = JSON.stringify([layout.dtype, layout.row_shape, layout.attrs]);
-      const fresh = feed.layout !== null && feed.layout !== description;
-      if (fresh) this.#forget(feed);
-      feed.layout = description;
+      const uid = String(message["uid"] ?? "");
+      if (feed.uid !== null && feed.uid !== uid) {
+        feed.stale = true;
+        feed.next_row = null;
+      }
+      feed.uid = uid;
+      if (feed.stale && feed.resuming) {
+        // The row it asked for was counted in the array that is gone.
+        this.#restart(feed);
+        return;
+      }
       feed.next_row ??= message["next"] as number;
+      const fresh = feed.stale;
+      feed.stale = false;
       feed.listener.began(layout, fresh);
     } else if (message["op"] === "waiting") {
       feed.listener.waiting();
@@ -248,11 +258,6 @@ export class LiveClient {
         feed.listener.failed(String(message["title"] ?? "The feed failed"), String(message["detail"] ?? ""));
       }
     }
-  }
-
-  #forget(feed: Feed): void {
-    feed.next_row = null;
-    feed.last_time_s = -Infinity;
   }
 
   #onBytes(buffer: ArrayBuffer): void {
@@ -274,26 +279,13 @@ export class LiveClient {
       this.#restart(feed);
       return;
     }
-    const times_s = frameTimes_s(frame);
     if (feed.next_row !== null && frame.first_row < feed.next_row) {
-      if (times_s[0]! > feed.last_time_s && feed.last_time_s !== -Infinity) {
-        // A row number again, with a later time: the array was made anew while nobody looked.
-        this.#forget(feed);
-        feed.listener.began(this.#layoutOf(feed), true);
-      } else {
-        const had = Math.min(frame.count, Math.ceil((feed.next_row - frame.first_row) / frame.step));
-        if (had === frame.count) return;
-        frame = withoutFirst(frame, had);
-      }
+      const had = Math.min(frame.count, Math.ceil((feed.next_row - frame.first_row) / frame.step));
+      if (had === frame.count) return;
+      frame = withoutFirst(frame, had);
     }
     feed.next_row = rowNumber(frame, frame.count - 1) + 1;
-    feed.last_time_s = times_s[times_s.length - 1]!;
     feed.listener.rows(frame);
-  }
-
-  #layoutOf(feed: Feed): Layout {
-    const [dtype, row_shape, attrs] = JSON.parse(feed.layout ?? "[null,[],{}]") as [unknown, number[], Attributes];
-    return { dtype, row_shape, attrs };
   }
 }
 

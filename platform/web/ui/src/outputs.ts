@@ -28,8 +28,6 @@ export function sortOutputs(arrays: readonly ArraySummary[]): ArraySummary[] {
   return [...arrays].sort((one, other) => rank(one) - rank(other) || one.reference.localeCompare(other.reference));
 }
 
-/** The output of a model: few columns, one of them called score. */
 function isScore(array: ArraySummary): boolean {
-  const columns = array.attrs["columns"];
-  return Array.isArray(columns) && columns.some((column) => /score/i.test(String(column)));
+  return array.attrs["kind"] === "score";
 }

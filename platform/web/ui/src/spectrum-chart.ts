@@ -1,11 +1,12 @@
 import { LitElement, type PropertyValues, css, html } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
 import uPlot from "uplot";
-import { axisStyle, chartStyles, followSize, niceCeiling } from "./chart";
+import { LINE_PX, axisStyle, chartStyles, followSize } from "./chart";
 import { cancelDraw, requestDraw } from "./draw-loop";
-import { formatValue, frequencyUnit } from "./format";
+import { formatTick, frequencyUnit } from "./format";
 import { toDecibel } from "./level-history";
 import type { LevelRange } from "./level-range";
+import { niceCeiling } from "./scales";
 import type { SpectrumFeed } from "./spectrum-feed";
 import { readTheme, translucent, watchTheme } from "./theme";
 
@@ -19,6 +20,8 @@ export interface FrequencyRange {
 /** Width of the level axis, and of the waterfall's time axis below it: both plots share their left edge. */
 export const PLOT_LEFT_PX = 62;
 export const PLOT_RIGHT_PX = 24;
+/** Points drawn at most; where more bins are shown, the strongest of each few stands for them. */
+const MAX_POINTS = 4096;
 /** Properties that uPlot takes only when a chart is made. */
 const BUILT_FOR = ["feed", "scale", "average", "peak", "label"] as const;
 
@@ -48,8 +51,11 @@ export class SpectrumChart extends LitElement {
   @query("div") private plot!: HTMLElement;
 
   #chart: uPlot | null = null;
-  #frequencies = new Float64Array(0);
-  #traces: [Float64Array, Float64Array, Float64Array] = [this.#frequencies, this.#frequencies, this.#frequencies];
+  readonly #frequencies = new Float64Array(MAX_POINTS);
+  readonly #traces = [new Float64Array(MAX_POINTS), new Float64Array(MAX_POINTS), new Float64Array(MAX_POINTS)] as const;
+  /** Which bins the points stand for: `pool` bins each, from `first` on. */
+  #points = { first: 0, last: 0, pool: 1, count: 0 };
+  #bins = 0;
   #step_hz = 0;
   #linear_high = 0;
   #ends: (() => void)[] = [];
@@ -84,25 +90,44 @@ export class SpectrumChart extends LitElement {
   draw = (): void => {
     const history = this.feed?.history;
     if (!history) return;
-    if (history.bins !== this.#frequencies.length || this.feed!.frequency_step_hz !== this.#step_hz) this.#build();
+    if (history.bins !== this.#bins || this.feed!.frequency_step_hz !== this.#step_hz) this.#build();
     if (!this.#chart) return;
     const [now, average, peak] = this.#traces;
     const empty = history.count === 0;
-    const levels_db = empty ? null : history.levels(0);
     const decibel = this.scale === "decibel";
-    for (let bin = 0; bin < history.bins; bin++) {
-      const level_db = levels_db ? levels_db[bin]! : NaN;
-      now[bin] = decibel ? level_db : 10 ** (level_db / 10);
-      if (this.average) {
-        const power = this.feed!.average[bin]!;
-        average[bin] = decibel ? toDecibel(power) : power;
-      }
-      if (this.peak) peak[bin] = decibel ? this.feed!.peak_db[bin]! : 10 ** (this.feed!.peak_db[bin]! / 10);
-    }
-    if (this.scale === "linear") this.#followLinear(this.peak ? peak : now);
+    const linear = (level_db: number): number => 10 ** (level_db / 10);
+    if (!empty) this.#pool(history.levels(0), now, decibel ? identity : linear);
+    if (this.average) this.#pool(this.feed!.average, average, decibel ? toDecibel : identity);
+    if (this.peak) this.#pool(this.feed!.peak_db, peak, decibel ? identity : linear);
+    if (this.scale === "linear" && !empty) this.#followLinear(this.peak ? peak : now);
     this.#chart.setData(this.#data(empty), false);
     this.#chart.redraw(true, false);
   };
+
+  /** The strongest value of each point's bins, through `shown`. */
+  #pool(values: Float32Array, points: Float64Array, shown: (value: number) => number): void {
+    const { first, last, pool, count } = this.#points;
+    for (let point = 0; point < count; point++) {
+      const from = first + point * pool;
+      const to = Math.min(from + pool - 1, last);
+      let highest = values[from]!;
+      for (let bin = from + 1; bin <= to; bin++) if (values[bin]! > highest) highest = values[bin]!;
+      points[point] = shown(highest);
+    }
+  }
+
+  /** Spreads the points over the bins that are shown. */
+  #layPoints(): void {
+    const [low_hz, high_hz] = this.#xRange() as [number, number];
+    const first = Math.max(0, Math.floor(low_hz / this.#step_hz) - 1);
+    const last = Math.min(this.#bins - 1, Math.ceil(high_hz / this.#step_hz) + 1);
+    const pool = Math.ceil((last - first + 1) / MAX_POINTS);
+    const count = Math.ceil((last - first + 1) / pool);
+    this.#points = { first, last, pool, count };
+    for (let point = 0; point < count; point++) {
+      this.#frequencies[point] = (first + point * pool + (pool - 1) / 2) * this.#step_hz;
+    }
+  }
 
   /** Puts the cursor at a frequency, without a `hover` event. */
   pointAt(frequency_hz: number | null): void {
@@ -113,15 +138,19 @@ export class SpectrumChart extends LitElement {
   }
 
   #data(empty: boolean): uPlot.AlignedData {
-    if (empty) return [this.#frequencies, [], [], []];
+    const part = (values: Float64Array): Float64Array => values.subarray(0, this.#points.count);
+    if (empty) return [part(this.#frequencies), [], [], []];
     const [now, average, peak] = this.#traces;
-    return [this.#frequencies, now, this.average ? average : [], this.peak ? peak : []];
+    return [part(this.#frequencies), part(now), this.average ? part(average) : [], this.peak ? part(peak) : []];
   }
 
   /** The upper end in linear units: grows at once, shrinks when most of it is empty. */
   #followLinear(values: Float64Array): void {
     let highest = 0;
-    for (const value of values) if (value > highest && value < Infinity) highest = value;
+    for (let point = 0; point < this.#points.count; point++) {
+      const value = values[point]!;
+      if (value > highest && value < Infinity) highest = value;
+    }
     if (highest > this.#linear_high || highest < this.#linear_high * 0.25) this.#linear_high = niceCeiling(highest * 1.05);
   }
 
@@ -137,6 +166,7 @@ export class SpectrumChart extends LitElement {
   }
 
   #showZoom(): void {
+    this.#layPoints();
     const [min, max] = this.#xRange() as [number, number];
     this.#chart?.setScale("x", { min, max });
   }
@@ -144,12 +174,9 @@ export class SpectrumChart extends LitElement {
   #build(): void {
     const { feed } = this;
     if (!feed?.history || this.clientWidth === 0) return;
-    const { bins } = feed.history;
-    if (bins !== this.#frequencies.length || this.#step_hz !== feed.frequency_step_hz) {
-      this.#step_hz = feed.frequency_step_hz;
-      this.#frequencies = Float64Array.from({ length: bins }, (_, bin) => bin * feed.frequency_step_hz);
-      this.#traces = [new Float64Array(bins), new Float64Array(bins), new Float64Array(bins)];
-    }
+    this.#bins = feed.history.bins;
+    this.#step_hz = feed.frequency_step_hz;
+    this.#layPoints();
     this.#linear_high = 0;
     this.#chart?.destroy();
     this.#chart = new uPlot(this.#options(), this.#data(true), this.plot);
@@ -189,21 +216,21 @@ export class SpectrumChart extends LitElement {
           ...axis,
           size: PLOT_LEFT_PX,
           space: 34,
-          values: (_, splits) => splits.map((level) => (level === null ? "" : formatValue(level))),
+          values: (_, splits) => splits.map((level) => (level === null ? "" : formatTick(level))),
         },
       ],
       series: [
         {},
         {
           stroke: accent,
-          width: 1.25,
+          width: LINE_PX,
           fill: translucent(accent, 0.14),
           // Down to the floor: levels in dB lie below zero.
           fillTo: (chart) => chart.scales["y"]!.min ?? 0,
           points: { show: false },
         },
-        { stroke: third, width: 1.5, points: { show: false }, show: this.average },
-        { stroke: second, width: 1, points: { show: false }, show: this.peak },
+        { stroke: third, width: LINE_PX, points: { show: false }, show: this.average },
+        { stroke: second, width: LINE_PX, points: { show: false }, show: this.peak },
       ],
       hooks: {
         setSelect: [
@@ -228,6 +255,10 @@ export class SpectrumChart extends LitElement {
       },
     };
   }
+}
+
+function identity(value: number): number {
+  return value;
 }
 
 declare global {

@@ -159,8 +159,9 @@ export class SpectrumFeed {
   }
 }
 
-/** The unit of the rows' powers: that of the signal squared, per hertz for a density. */
+/** The unit of the rows' powers; a signal without one is counted in ones. */
 export function powerUnit(attrs: Attributes): string {
-  const unit = typeof attrs["unit"] === "string" && attrs["unit"] ? `${attrs["unit"]}²` : "1";
-  return attrs["scaling"] === "spectrum" ? unit : `${unit}/Hz`;
+  const { unit } = attrs;
+  if (typeof unit === "string" && unit) return unit;
+  return attrs["scaling"] === "spectrum" ? "1" : "1/Hz";
 }

@@ -245,8 +245,11 @@ export class SpectrumPanel extends LitElement {
       const bin = Math.min(history.bins - 1, Math.max(0, Math.round(this.#hover_hz / feed!.frequency_step_hz)));
       text = `now · ${formatFrequency(bin * feed!.frequency_step_hz)} · ${formatDecibel(levels_db[bin]!)}`;
     } else {
-      let highest = 1;
-      for (let bin = 2; bin < levels_db.length; bin++) if (levels_db[bin]! > levels_db[highest]!) highest = bin;
+      // Of what is shown, and not the constant part in bin 0.
+      const first = Math.max(1, Math.ceil((this.zoom?.low_hz ?? 0) / feed!.frequency_step_hz));
+      const last = Math.min(history.bins - 1, Math.floor((this.zoom?.high_hz ?? Infinity) / feed!.frequency_step_hz));
+      let highest = Math.min(first, last);
+      for (let bin = first + 1; bin <= last; bin++) if (levels_db[bin]! > levels_db[highest]!) highest = bin;
       text = `Peak ${formatFrequency(highest * feed!.frequency_step_hz)} · ${formatDecibel(levels_db[highest]!)}`;
     }
     if (this.readout.textContent !== text) this.readout.textContent = text;
@@ -385,7 +388,7 @@ export class SpectrumPanel extends LitElement {
       ${Array.from(
         { length: feed.channels },
         (_, channel) =>
-          html`<option value=${channel} ?selected=${channel === feed.channel}>Channel ${channel + 1}</option>`,
+          html`<option value=${channel} ?selected=${channel === feed.channel}>Ch ${channel + 1}</option>`,
       )}
     </select>`;
   }

@@ -1,6 +1,7 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import type { Status, StepFailure } from "./api";
+import { failingSteps } from "./failures";
 import { formatAgo, formatCount, formatQuantity } from "./format";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
@@ -177,7 +178,8 @@ export class StatusStrip extends LitElement {
     const status = this.#poller.value;
     const gateway = status?.gateway ?? null;
     const worker = status?.worker ?? null;
-    const failures = worker?.failures ?? [];
+    const failures = failingSteps(worker?.failures ?? [], api.now_ms());
+    const failing = failures.filter(({ recent }) => recent).length;
     const latest = gateway ? this.#meter.latest : null;
     const away = (tier: string) => html`<span class="away">${status ? `${tier} away` : "\u2013"}</span>`;
     return html`
@@ -208,11 +210,11 @@ export class StatusStrip extends LitElement {
               : away("gateway")}
           </dd>
         </div>
-        <div class="cell ${failures.length ? "bad" : ""}">
+        <div class="cell ${failing ? "bad" : ""}">
           <dt>Failing steps</dt>
           <dd data-testid="failing">
             ${failures.length
-              ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>${failures.length}</button>`
+              ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>${failing}</button>`
               : worker
                 ? "0"
                 : away("worker")}
@@ -224,7 +226,11 @@ export class StatusStrip extends LitElement {
   }
 
   #failures(failures: readonly StepFailure[]) {
-    return html`<ul class="failures" aria-label="Failing steps">
+    return html`<ul
+      class="failures"
+      aria-label="Failing steps"
+      @keydown=${(event: KeyboardEvent) => event.key === "Escape" && (this.open = false)}
+    >
       ${failures.map(
         ({ stream, step, message, time_ns }) => html`<li>
           <a class="link" href=${formatRoute({ page: "stream", reference: stream })} @click=${() => (this.open = false)}

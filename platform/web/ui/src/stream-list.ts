@@ -79,7 +79,7 @@ export class StreamList extends LitElement {
       }
       a {
         display: grid;
-        grid-template-columns: 14px minmax(0, 1fr) auto;
+        grid-template-columns: 14px minmax(40px, 1fr) auto;
         gap: 1px 6px;
         align-items: baseline;
         padding: 7px 8px 8px;
@@ -106,6 +106,7 @@ export class StreamList extends LitElement {
         border-color: var(--warn);
       }
       .name {
+        grid-column: 2 / 4;
         overflow: hidden;
         font-weight: 600;
         text-overflow: ellipsis;
@@ -130,7 +131,6 @@ export class StreamList extends LitElement {
         white-space: nowrap;
       }
       .right {
-        min-width: 72px;
         font-size: 12px;
         text-align: right;
         white-space: nowrap;
@@ -150,6 +150,8 @@ export class StreamList extends LitElement {
   /** The server's time, ms since the epoch. */
   @property({ type: Number }) now_ms = 0;
   @state() private filter = "";
+  /** The chosen stream that was scrolled to. */
+  #seen = "";
   @query("input") private input!: HTMLInputElement;
 
   override connectedCallback(): void {
@@ -201,29 +203,36 @@ export class StreamList extends LitElement {
     `;
   }
 
+  protected override updated(): void {
+    if (this.chosen === this.#seen) return;
+    const link = this.renderRoot.querySelector('a[aria-current="page"]');
+    if (!link) return;
+    this.#seen = this.chosen;
+    link.scrollIntoView({ block: "nearest" });
+  }
+
   #entry(stream: StreamSummary) {
     const { prefix, leaf } = splitReference(stream.reference);
     const arrived_ms = parseTime(stream.last_arrival);
     const elapsed_ms = arrived_ms === null ? null : this.now_ms - arrived_ms;
     const pulse = elapsed_ms === null || elapsed_ms > QUIET_MS ? "" : elapsed_ms < LIVE_MS ? "live" : "quiet";
     const rate = this.rates?.of(stream.reference);
+    const events = rate?.events_per_s ? `, ${formatQuantity(rate.events_per_s, "events/s")}` : "";
     return html`<li>
       <a
         href=${formatRoute({ page: "stream", reference: stream.reference })}
         data-testid="stream"
         data-ref=${stream.reference}
-        title=${stream.reference}
+        title="${stream.reference}${events}"
         aria-current=${stream.reference === this.chosen ? "page" : "false"}
       >
         <span class="dot ${pulse}"></span>
         <span class="name"><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span>
-        <span class="right number">${rate?.bytes_per_s ? formatQuantity(rate.bytes_per_s, "B/s") : ""}</span>
-        <span class="second">
-          ${stream.policy ?? "no policy"}${rate?.events_per_s
-            ? html` · <span class="number">${formatQuantity(rate.events_per_s, "ev/s")}</span>`
-            : nothing}
+        <span class="second">${stream.policy ?? "no policy"}</span>
+        <span class="right number">
+          ${rate?.bytes_per_s ? html`${formatQuantity(rate.bytes_per_s, "B/s")} <span class="muted">·</span>` : nothing}
+          <span class="muted">${formatAgo(elapsed_ms)}</span>
         </span>
-        <span class="right muted number">${formatAgo(elapsed_ms)}</span>
       </a>
     </li>`;
   }
@@ -231,7 +240,7 @@ export class StreamList extends LitElement {
   #onDocumentKey = (event: KeyboardEvent): void => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
     const target = event.composedPath()[0];
-    if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement) return;
+    if (target instanceof HTMLInputElement && !["radio", "checkbox"].includes(target.type)) return;
     event.preventDefault();
     this.input.focus();
     this.input.select();

@@ -79,6 +79,21 @@ export class StreamPage extends LitElement {
       .outputs.lone {
         --trend-height: clamp(220px, 52vh, 560px);
       }
+      @container (max-width: 820px) {
+        .head {
+          gap: 6px 10px;
+        }
+        h1 {
+          flex: 1;
+        }
+        .facts {
+          order: 1;
+          width: 100%;
+        }
+        .spring {
+          display: none;
+        }
+      }
       @container (min-width: 1010px) {
         .outputs.both {
           grid-template-columns: minmax(0, 1.65fr) minmax(0, 1fr);
@@ -123,19 +138,6 @@ export class StreamPage extends LitElement {
         h1 {
           font-size: 17px;
         }
-        .head {
-          gap: 6px 10px;
-        }
-        h1 {
-          flex: 1;
-        }
-        .facts {
-          order: 1;
-          width: 100%;
-        }
-        .spring {
-          display: none;
-        }
       }
     `,
   ];
@@ -158,13 +160,11 @@ export class StreamPage extends LitElement {
     this.#poller.reset();
   }
 
-  /** An array's description is read once; its rows come by the live feed. */
+  /** The arrays' descriptions are read where their list changes; their rows come by the live feed. */
   async #readArrays(stream: StreamSummary): Promise<void> {
-    const known = new Map(this.arrays.map((array) => [array.reference, array]));
+    const known = new Set(this.arrays.map((array) => array.reference));
     if (stream.arrays.length === known.size && stream.arrays.every((reference) => known.has(reference))) return;
-    const answers = await Promise.allSettled(
-      stream.arrays.map((reference) => known.get(reference) ?? api.array(reference)),
-    );
+    const answers = await Promise.allSettled(stream.arrays.map((reference) => api.array(reference)));
     if (stream.reference !== this.reference) return;
     this.arrays = sortOutputs(answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : [])));
   }

@@ -171,7 +171,7 @@ export const panel = css`
     display: flex;
     flex-wrap: wrap;
     align-items: center;
-    gap: 8px 10px;
+    gap: 8px;
     padding: 10px 12px 8px 14px;
   }
   .panel h2 {

@@ -1,14 +1,16 @@
 import { LitElement, type PropertyValues, css, html } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
 import uPlot from "uplot";
-import { axisStyle, chartStyles, followSize } from "./chart";
+import { LINE_PX, axisStyle, chartStyles, followSize } from "./chart";
 import { cancelDraw, requestDraw } from "./draw-loop";
-import { formatValue } from "./format";
+import { formatTick } from "./format";
 import type { RowClock } from "./row-clock";
+import { laneRange, yRange } from "./scales";
 import { type Theme, readTheme, watchTheme } from "./theme";
 import type { TrendFeed } from "./trend-feed";
 
 const AXIS_PX = 58;
+const SHORTEST_S = 10;
 /** Charts of one page move their cursors together. */
 const CURSOR_GROUP = "trends";
 const DASHES: readonly (readonly number[])[] = [[], [6, 3], [2, 2]];
@@ -23,8 +25,8 @@ export function columnStyle(theme: Theme, index: number): { stroke: string; dash
 }
 
 /**
- * The columns of a feed as lines over time. `own`: each line fills the height by a scale of its own, so that shapes can
- * be compared where sizes cannot. Event `point` with the row pointed at, or null.
+ * The columns of a feed as lines over time. `lanes`: each line has a lane and a scale of its own, so that shapes can be
+ * compared where sizes cannot. Event `point` with the row pointed at, or null.
  */
 @customElement("wv-trend-chart")
 export class TrendChart extends LitElement {
@@ -39,7 +41,7 @@ export class TrendChart extends LitElement {
 
   @property({ attribute: false }) feed: TrendFeed | null = null;
   @property({ attribute: false }) shown: readonly boolean[] = [];
-  @property({ type: Boolean }) own = false;
+  @property({ type: Boolean }) lanes = false;
   /** Seconds of the newest data that are shown; 0 for all there is. */
   @property({ type: Number }) window_s = 0;
   @property() label = "Trend";
@@ -72,7 +74,7 @@ export class TrendChart extends LitElement {
   }
 
   protected override updated(changed: PropertyValues<this>): void {
-    if (changed.has("feed") || changed.has("own") || changed.has("shown") || changed.has("label")) this.#build();
+    if (changed.has("feed") || changed.has("lanes") || changed.has("shown") || changed.has("label")) this.#build();
     requestDraw(this.draw);
   }
 
@@ -112,7 +114,10 @@ export class TrendChart extends LitElement {
 
   #xRange(low: number | null, high: number | null): uPlot.Range.MinMax {
     if (low === null || high === null) return [0, 1];
-    if (this.window_s > 0 && this.#clock === "event") return [high - this.window_s, high];
+    if (this.window_s > 0 && this.#clock === "event") {
+      // Data younger than the window fill the width.
+      return [Math.max(high - this.window_s, Math.min(low, high - SHORTEST_S)), high];
+    }
     return high > low ? [low, high] : [low - 0.5, high + 0.5];
   }
 
@@ -140,12 +145,17 @@ export class TrendChart extends LitElement {
       x: { time: this.#clock === "event", range: (_, low, high) => this.#xRange(low, high) },
       y: { range },
     };
-    if (this.own) for (let index = 0; index < names.length; index++) scales[`y${index}`] = { range };
+    const shown = names.flatMap((_, index) => (this.#isShown(index) ? [index] : []));
+    if (this.lanes) {
+      shown.forEach((index, lane) => {
+        scales[`y${index}`] = { range: (_, low, high) => laneRange(yRange(low, high), lane, shown.length) };
+      });
+    }
     const unit = { event: "", signal: " s", row: "" }[this.#clock];
     return {
       width: this.clientWidth,
       height: this.clientHeight,
-      padding: [10, 14, 0, this.own ? 14 : 0],
+      padding: [this.lanes ? 4 : 10, 14, 0, this.lanes ? 14 : 0],
       legend: { show: false },
       cursor: {
         y: false,
@@ -167,8 +177,8 @@ export class TrendChart extends LitElement {
           ...axis,
           size: AXIS_PX,
           space: 34,
-          show: !this.own,
-          values: (_, splits) => splits.map((value) => formatValue(value)),
+          show: !this.lanes,
+          values: (_, splits) => splits.map((value) => formatTick(value)),
         },
       ],
       series: [
@@ -177,8 +187,8 @@ export class TrendChart extends LitElement {
           const { stroke, dash } = columnStyle(theme, index);
           return {
             stroke,
-            width: 1.25,
-            scale: this.own ? `y${index}` : "y",
+            width: LINE_PX,
+            scale: this.lanes && this.#isShown(index) ? `y${index}` : "y",
             show: this.#isShown(index),
             points: { show: false },
             ...(dash.length ? { dash } : {}),
@@ -186,6 +196,7 @@ export class TrendChart extends LitElement {
         }),
       ],
       hooks: {
+        drawAxes: this.lanes ? [(chart) => drawLanes(chart, shown.length, theme)] : [],
         setCursor: [
           (chart) => {
             const { left, idx } = chart.cursor;
@@ -198,16 +209,13 @@ export class TrendChart extends LitElement {
   }
 }
 
-/** Around the values, with room above and below; never without height. */
-export function yRange(low: number | null, high: number | null): [number, number] {
-  if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
-  if (low === high) {
-    const room = Math.abs(low) * 0.1 || 1;
-    return [low - room, high + room];
+/** A line between each lane and the next. */
+function drawLanes(chart: uPlot, lanes: number, theme: Theme): void {
+  const { left, top, width, height } = chart.bbox;
+  chart.ctx.fillStyle = theme.grid;
+  for (let lane = 1; lane < lanes; lane++) {
+    chart.ctx.fillRect(left, Math.round(top + (height * lane) / lanes), width, Math.max(1, Math.round(uPlot.pxRatio)));
   }
-  const room = (high - low) * 0.08;
-  // A quantity that is never negative keeps its foot on zero where it comes near.
-  return [low >= 0 && low < (high - low) * 0.5 ? 0 : low - room, high + room];
 }
 
 /** 24-hour times; uPlot's own are in the American form. */

@@ -21,14 +21,17 @@ export class TrendFeed {
   state: FeedState = "connecting";
   detail = "";
   names: readonly string[] = [];
+  /** What made the rows: `values`, `features`, `score`; empty where the array does not say. */
+  kind = "";
   rows: SlidingColumns | null = null;
+  /** Values in a row of the array; more than `names` where it has more than MAX_COLUMNS. */
+  width = 0;
 
   readonly #live: LiveClient;
   readonly #reference: string;
   readonly #onChange: () => void;
   readonly #onRows: () => void;
   #dtype: Dtype | null = null;
-  #width = 0;
   #row_period_s: number | null = null;
   /** Samples: evenly spaced by definition, their events are only their parcels. */
   #even = false;
@@ -79,6 +82,11 @@ export class TrendFeed {
     return this.rows?.last(FIRST_VALUE + index) ?? NaN;
   }
 
+  /** Whether any of the kept values is a number. */
+  get known(): boolean {
+    return this.names.some((_, index) => Number.isFinite(this.last(index)) || this.values(index).some(Number.isFinite));
+  }
+
   #enter(state: FeedState, detail = ""): void {
     this.state = state;
     this.detail = detail;
@@ -96,11 +104,12 @@ export class TrendFeed {
     const names = columnNames(layout.attrs, width).slice(0, MAX_COLUMNS);
     this.#even = !Array.isArray(layout.attrs["columns"]);
     this.#row_period_s = rowPeriod_s(layout.attrs);
-    if (fresh || !this.rows || width !== this.#width || names.join() !== this.names.join()) {
+    if (fresh || !this.rows || width !== this.width || names.join() !== this.names.join()) {
       this.rows = new SlidingColumns(FIRST_VALUE + names.length, windowRows(names.length));
     }
     this.names = names;
-    this.#width = width;
+    this.kind = String(layout.attrs["kind"] ?? "");
+    this.width = width;
     this.#enter("live");
   }
 
@@ -111,7 +120,7 @@ export class TrendFeed {
     const times_s = frameTimes_s(frame);
     const period = this.#row_period_s ?? 1;
     for (let row = 0; row < frame.count; row++) {
-      const offset = row * this.#width - FIRST_VALUE;
+      const offset = row * this.width - FIRST_VALUE;
       rows.add((column) =>
         column === TIME
           ? times_s[row]!

@@ -12,7 +12,8 @@ import { TrendFeed } from "./trend-feed";
 
 /** Lines drawn before somebody chooses others. */
 const FIRST_SHOWN = 8;
-/** Values whose sizes differ more than this get a scale each. */
+const LANE_PX = 38;
+/** Columns whose sizes differ more than this get a lane each. */
 const FAR_APART = 25;
 const LEGEND_INTERVAL_MS = 200;
 const WINDOWS: readonly (readonly [string, number])[] = [
@@ -41,7 +42,7 @@ export class TrendPanel extends LitElement {
       }
       .chart {
         position: relative;
-        height: var(--trend-height, clamp(170px, 25vh, 260px));
+        height: max(var(--lanes, 0px), var(--trend-height, clamp(170px, 25vh, 260px)));
       }
       .message {
         position: absolute;
@@ -52,7 +53,7 @@ export class TrendPanel extends LitElement {
         text-align: center;
       }
       ul {
-        max-height: var(--trend-height, clamp(170px, 25vh, 260px));
+        max-height: max(var(--lanes, 0px), var(--trend-height, clamp(170px, 25vh, 260px)));
         overflow-y: auto;
         padding: 4px 8px 4px 4px;
         scrollbar-width: thin;
@@ -98,6 +99,15 @@ export class TrendPanel extends LitElement {
       .body.single {
         grid-template-columns: minmax(0, 1fr);
       }
+      /* Each name beside its lane. */
+      @container (min-width: 561px) {
+        .aligned ul {
+          display: grid;
+          grid-auto-rows: minmax(26px, 1fr);
+          align-items: center;
+          padding: 4px 8px 28px 4px;
+        }
+      }
       header .value {
         font-size: 15px;
       }
@@ -116,7 +126,7 @@ export class TrendPanel extends LitElement {
 
   /** Of the array. */
   @property() reference = "";
-  @state() private own = false;
+  @state() private lanes = false;
   @state() private window_s = 600;
   @state() private shown: boolean[] = [];
   @state() private feed: TrendFeed | null = null;
@@ -145,7 +155,7 @@ export class TrendPanel extends LitElement {
     if (!changed.has("reference")) return;
     this.feed?.stop();
     this.#scaled = false;
-    this.own = false;
+    this.lanes = false;
     this.feed = new TrendFeed(
       live,
       this.reference,
@@ -165,7 +175,7 @@ export class TrendPanel extends LitElement {
     if (!this.hasUpdated || !this.feed) return;
     if (!this.#scaled && (this.feed.rows?.count ?? 0) > 0) {
       this.#scaled = true;
-      this.own = this.#farApart();
+      this.lanes = this.#farApart();
     }
     (this.renderRoot.querySelector("wv-trend-chart") as TrendChart).draw();
     const now_ms = performance.now();
@@ -186,19 +196,24 @@ export class TrendPanel extends LitElement {
     const feed = this.feed;
     const name = outputName(this.reference);
     const names = feed?.names ?? [];
+    const lanes = this.lanes ? this.shown.filter(Boolean).length : 0;
+    const shape = names.length === 1 ? "single" : lanes === names.length ? "aligned" : "";
     return html`<section class="panel" aria-label="Trend ${this.reference}" data-testid="trend-panel" data-ref=${this.reference}>
       <header>
         <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
         ${names.length === 1 ? html`<span class="value" title=${names[0]!}>${formatValue(this.#value(0))}</span>` : nothing}
+        ${feed && feed.width > names.length
+          ? html`<span class="about">the first ${names.length} of ${feed.width} columns</span>`
+          : nothing}
         <span class="spring"></span>
         <button
           class="button"
-          aria-pressed=${this.own}
+          aria-pressed=${this.lanes}
           ?hidden=${names.length < 2}
-          title="A scale for each line, to compare shapes"
-          @click=${() => (this.own = !this.own)}
+          title="A lane and a scale for each line, to compare shapes"
+          @click=${() => (this.lanes = !this.lanes)}
         >
-          Own scales
+          Lanes
         </button>
         <fieldset class="segments" aria-label="Time shown" ?hidden=${feed?.clock !== "event"}>
           ${WINDOWS.map(
@@ -214,13 +229,13 @@ export class TrendPanel extends LitElement {
           )}
         </fieldset>
       </header>
-      <div class="body ${names.length === 1 ? "single" : ""}">
+      <div class="body ${shape}" style="--lanes: ${lanes * LANE_PX + 32}px">
         <div class="chart">
           <wv-trend-chart
             .feed=${feed}
             .shown=${this.shown}
             .window_s=${this.window_s}
-            ?own=${this.own}
+            ?lanes=${this.lanes}
             label="Trend of ${this.reference}: ${names.join(", ")}"
             @point=${(event: CustomEvent<number | null>) => (this.row = event.detail)}
           ></wv-trend-chart>
@@ -258,14 +273,13 @@ export class TrendPanel extends LitElement {
 
   #message() {
     const feed = this.feed;
-    if (!feed || (feed.state === "live" && feed.rows?.count)) return nothing;
-    const text =
-      feed.state === "failed"
-        ? feed.detail
-        : feed.state === "connecting"
-          ? "Connecting\u2026"
-          : "Waiting for the first rows\u2026";
-    return html`<p class="message" role="status">${text}</p>`;
+    if (!feed) return nothing;
+    let text = "";
+    if (feed.state === "failed") text = feed.detail;
+    else if (feed.state === "connecting") text = "Connecting\u2026";
+    else if (!feed.rows?.count) text = "Waiting for the first rows\u2026";
+    else if (!feed.known) text = feed.kind === "score" ? "Learning: no score yet" : "No values yet";
+    return text ? html`<p class="message" role="status">${text}</p>` : nothing;
   }
 }
 

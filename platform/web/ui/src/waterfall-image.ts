@@ -66,10 +66,10 @@ export class WaterfallImage {
     this.update();
   }
 
-  /** Paints the rows that the history gained; returns how many. */
-  update(): number {
+  /** Paints the rows that the history gained. */
+  update(): void {
     const history = this.#history;
-    if (!history) return 0;
+    if (!history) return;
     const gained = Math.min(history.total - this.#painted_total, history.count);
     const height = this.#canvas.height;
     for (let age = gained - 1; age >= 0; age--) {
@@ -78,7 +78,6 @@ export class WaterfallImage {
       this.#context.putImageData(this.#line, 0, this.#head);
     }
     this.#painted_total = history.total;
-    return gained;
   }
 
   /** Draws the newest `rows` rows at (`left`, 0), each `row_height` high, the newest at the top. */

@@ -35,6 +35,7 @@ export class Waterfall extends LitElement {
       position: relative;
       min-width: 0;
       overflow: hidden;
+      contain: layout paint;
     }
     canvas {
       position: absolute;
@@ -59,7 +60,6 @@ export class Waterfall extends LitElement {
   readonly #image = new WaterfallImage();
   #theme: Theme = readTheme();
   #stale = true;
-  #drawn_rows = 0;
   /** In CSS pixels of the canvas; null where nothing is pointed at. */
   #pointer: { x: number; y: number } | null = null;
   /** Frequency pointed at in the chart above. */
@@ -155,11 +155,10 @@ export class Waterfall extends LitElement {
       const step_hz = this.feed!.frequency_step_hz;
       this.#image.set(history, this.#plot_px, low_hz / step_hz, high_hz / step_hz, this.range);
       this.#stale = false;
-      this.#drawn_rows = Math.max(this.#drawn_rows, history.count);
     } else {
-      this.#drawn_rows += this.#image.update();
+      this.#image.update();
     }
-    this.canvas.dataset["rows"] = String(this.#drawn_rows);
+    this.canvas.dataset["rows"] = String(history.total);
     const left = Math.round(PLOT_LEFT_PX * this.#ratio);
     context.fillStyle = this.#theme.raised;
     context.fillRect(left, 0, this.#plot_px, this.canvas.height);

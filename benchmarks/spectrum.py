@@ -1,0 +1,126 @@
+"""How fast `spectrum` is, beside the transform alone and beside what one would call in SciPy.
+
+One signal, int16 as sensors send it, goes through `process()` in blocks at default settings. In turn with it, round
+after round:
+
+- `scipy.fft.rfft` of as many frames of the same length, in float64 and batches of the same size, over and over the
+  same memory: no windowing, no squares, no results to keep;
+- `scipy.signal.welch` of the same signal, as one calls it, which takes away each frame's mean first;
+- the same with `detrend=False`, which does the arithmetic of `spectrum` and then averages.
+
+All run in one thread and are measured in CPU time of that thread, so that other work on the machine weighs less;
+ratios are medians over the rounds. From the root of the repository: `python benchmarks/spectrum.py --json FILE`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+from numpy.typing import NDArray
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from windvane.processors.block import Block, EventTimes  # noqa: E402
+from windvane.processors.framing import BATCH_VALUES  # noqa: E402
+from windvane.processors.operation import make_operation  # noqa: E402
+from windvane.store.policy import Step  # noqa: E402
+
+from benchmarks.report import Report, arguments  # noqa: E402
+
+LENGTH, HOP = 2048, 1024
+CHANNEL_RATE_HZ = 25_600.0
+BLOCK_SECONDS = {"blocks of 1 s": 1, "blocks of 10 s": 10}
+WELCH, WELCH_PLAIN = "scipy.signal.welch", "scipy.signal.welch, detrend=False"
+PEERS = ("scipy.fft.rfft", WELCH, WELCH_PLAIN)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=int, default=120, help="of signal at 25.6 kHz (default: 120)")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements of each (default: 9)")
+    options = parser.parse_args()
+
+    samples = (
+        np.random.default_rng(0).normal(0, 3000, options.seconds * int(CHANNEL_RATE_HZ)).astype(np.int16)
+    )
+    ways: dict[str, Callable[[], None]] = {
+        name: _through_process(samples, seconds) for name, seconds in BLOCK_SECONDS.items()
+    }
+    ways["scipy.fft.rfft"] = _bare_transform((len(samples) - LENGTH) // HOP + 1)
+    ways[WELCH] = _welch(samples, detrend="constant")
+    ways[WELCH_PLAIN] = _welch(samples, detrend=False)
+    took = _measure(ways, options.rounds)
+
+    report = Report("spectrum")
+    for peer in PEERS:
+        report.add(peer, len(samples) / median(took[peer]) / 1e6, "M samples/s")
+    for name in BLOCK_SECONDS:
+        speed = len(samples) / median(took[name])
+        for peer in PEERS:
+            ratio = median(theirs / ours for ours, theirs in zip(took[name], took[peer], strict=True))
+            report.add(f"{name}, to {peer}", speed / 1e6, "M samples/s", peer, ratio)
+        report.add(f"{name}, channels", speed / CHANNEL_RATE_HZ, "channels of 25.6 kHz a core")
+    report.finish(options.json)
+
+
+def _through_process(samples: NDArray[np.int16], block_seconds: int) -> Callable[[], None]:
+    size = block_seconds * int(CHANNEL_RATE_HZ)
+    blocks = [
+        Block(
+            samples[first : first + size, np.newaxis],
+            first,
+            EventTimes(np.array([min(first + size, len(samples))]), np.array([first])),
+            CHANNEL_RATE_HZ,
+        )
+        for first in range(0, len(samples), size)
+    ]
+
+    def run() -> None:
+        operation = make_operation(Step(operation="spectrum"))
+        for block in blocks:
+            operation.process(block)
+
+    return run
+
+
+def _bare_transform(frames: int) -> Callable[[], None]:
+    batch = BATCH_VALUES // LENGTH
+    memory = np.random.default_rng(0).standard_normal((batch, LENGTH))
+
+    def run() -> None:
+        for _ in range(frames // batch):
+            scipy.fft.rfft(memory, axis=1)
+        if frames % batch:
+            scipy.fft.rfft(memory[: frames % batch], axis=1)
+
+    return run
+
+
+def _welch(samples: NDArray[np.int16], *, detrend: str | bool) -> Callable[[], None]:
+    def run() -> None:
+        scipy.signal.welch(samples, CHANNEL_RATE_HZ, "hann", LENGTH, LENGTH - HOP, detrend=detrend)
+
+    return run
+
+
+def _measure(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, Sequence[float]]:
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begin = time.thread_time()
+            way()
+            took[name].append(time.thread_time() - begin)
+    return dict(took)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+import { describe, expect, it } from "vitest";
+import { Api, ApiError, nextPage } from "../src/api";
+
+/** A server that answers by path; keeps what was asked. */
+function server(answers: Record<string, () => Response>): { fetcher: typeof fetch; asked: string[] } {
+  const asked: string[] = [];
+  const fetcher = (input: RequestInfo | URL): Promise<Response> => {
+    const { pathname, search } = new URL(String(input));
+    asked.push(pathname + search);
+    const answer = answers[pathname + search];
+    return answer ? Promise.resolve(answer()) : Promise.reject(new TypeError("Failed to fetch"));
+  };
+  return { fetcher: fetcher as typeof fetch, asked };
+}
+
+const json = (body: unknown, init: ResponseInit = {}): Response => new Response(JSON.stringify(body), init);
+
+describe("the API client", () => {
+  it("asks beside the page, whatever its path, query and hash", async () => {
+    const { fetcher, asked } = server({ "/park/api/v1/status": () => json({ gateway: null, worker: null }) });
+    await new Api("http://host/park/?token=x#/streams", fetcher).status();
+    expect(asked).toEqual(["/park/api/v1/status"]);
+  });
+
+  it("quotes references", async () => {
+    const { fetcher, asked } = server({ "/api/v1/arrays/a%2Fb%3Aspectrum": () => json({}) });
+    await new Api("http://host/", fetcher).array("a/b:spectrum");
+    expect(asked).toEqual(["/api/v1/arrays/a%2Fb%3Aspectrum"]);
+  });
+
+  it("reads a list to its last page", async () => {
+    const { fetcher } = server({
+      "/api/v1/streams?limit=1000": () =>
+        json([{ reference: "a" }], { headers: { Link: '</api/v1/streams?limit=1000&after=a>; rel="next"' } }),
+      "/api/v1/streams?limit=1000&after=a": () => json([{ reference: "b" }]),
+    });
+    const streams = await new Api("http://host/", fetcher).streams();
+    expect(streams.map(({ reference }) => reference)).toEqual(["a", "b"]);
+  });
+
+  it("says when it is not allowed in", async () => {
+    const { fetcher } = server({ "/api/v1/status": () => json({ title: "Unauthorized" }, { status: 401 }) });
+    const api = new Api("http://host/", fetcher);
+    let told = 0;
+    api.onUnauthorized = () => (told += 1);
+    await expect(api.status()).rejects.toThrow("Unauthorized");
+    expect(told).toBe(1);
+  });
+
+  it("gives the problem's detail, and something of its own where the answer is no problem document", async () => {
+    const { fetcher } = server({
+      "/api/v1/streams/a": () => json({ title: "Not Found", detail: "no stream called a" }, { status: 404 }),
+      "/api/v1/streams/b": () => new Response("<html>", { status: 502 }),
+    });
+    const api = new Api("http://host/", fetcher);
+    await expect(api.stream("a")).rejects.toMatchObject({ status: 404, message: "no stream called a" });
+    await expect(api.stream("b")).rejects.toMatchObject({ status: 502, message: "Status 502" });
+    await expect(api.stream("c")).rejects.toBeInstanceOf(ApiError);
+  });
+
+  it("takes the server's clock where the machine's is wrong", async () => {
+    const ahead_ms = 3_600_000;
+    const { fetcher } = server({
+      "/api/v1/status": () => json({}, { headers: { Date: new Date(Date.now() + ahead_ms).toUTCString() } }),
+    });
+    const api = new Api("http://host/", fetcher);
+    await api.status();
+    expect(Math.abs(api.now_ms() - Date.now() - ahead_ms)).toBeLessThan(2000);
+  });
+});
+
+describe("the next page of a list", () => {
+  it.each([
+    ['</a?after=x>; rel="next"', "/a?after=x"],
+    ['</a>; rel="first", </b,c>; rel=next', "/b,c"],
+    ['</a>; rel="prev"', null],
+    [null, null],
+  ])("in %j is %j", (header, address) => {
+    expect(nextPage(header)).toBe(address);
+  });
+});

@@ -1,0 +1,64 @@
+import { describe, expect, it } from "vitest";
+import type { ArraySummary } from "../src/api";
+import { createPolicyCommand, pythonExample, shellWord } from "../src/commands";
+import { isSetAside, outputKind, sortOutputs } from "../src/outputs";
+import { formatRoute, parseRoute } from "../src/router";
+
+const array = (reference: string, shape: number[], attrs: object, dtype: unknown = "<f4"): ArraySummary =>
+  ({ reference, shape, attrs, dtype, start: 0, stream: "a" }) as ArraySummary;
+
+describe("the address", () => {
+  it.each([
+    { page: "streams" },
+    { page: "stream", reference: "turbine.t07/blade 1#ü%" },
+    { page: "policies" },
+    { page: "policy", reference: "voice" },
+    { page: "refused" },
+  ] as const)("of %j leads back to it", (route) => {
+    expect(parseRoute(formatRoute(route))).toEqual(route);
+  });
+
+  it.each(["", "#", "#/", "#/nowhere", "#/stream/"])("%j shows the streams", (hash) => {
+    expect(parseRoute(hash)).toEqual({ page: "streams" });
+  });
+
+  it("may be typed by hand", () => {
+    expect(parseRoute("#/stream/turbine.t07:100%")).toEqual({ page: "stream", reference: "turbine.t07:100%" });
+  });
+});
+
+describe("an array's picture", () => {
+  it("follows from its attributes", () => {
+    expect(outputKind(array("a:s", [9, 1025], { frequency_step_hz: 5 }))).toBe("spectrum");
+    expect(outputKind(array("a:s", [9, 3, 1025], { frequency_step_hz: 5 }))).toBe("spectrum");
+    expect(outputKind(array("a:f", [9, 4], { columns: ["a", "b", "c", "d"] }))).toBe("trend");
+    expect(outputKind(array("a:p", [9], { rate_hz: 48000 }))).toBe("samples");
+    expect(outputKind(array("a:x", [9, 500, 500], {}))).toBe("other");
+    expect(outputKind(array("a:r", [9], {}, [["offset", "<u8"]]))).toBe("other");
+  });
+
+  it("comes in the order spectrum, score, trend, samples", () => {
+    const sorted = sortOutputs([
+      array("a:pcm", [9], {}),
+      array("a:features", [9, 1], { columns: ["rms"] }),
+      array("a:model", [9, 1], { columns: ["score"], kind: "score" }),
+      array("a:spectrum", [9, 5], { frequency_step_hz: 5 }),
+    ]);
+    expect(sorted.map(({ reference }) => reference)).toEqual(["a:spectrum", "a:model", "a:features", "a:pcm"]);
+  });
+
+  it("is of the present array, not of one that was set aside", () => {
+    expect([isSetAside("a:spectrum~1"), isSetAside("a:spectrum")]).toEqual([true, false]);
+  });
+});
+
+describe("commands to paste", () => {
+  it("survive any reference", () => {
+    expect(shellWord("turbine.t07")).toBe("turbine.t07");
+    expect(shellWord("it's; rm")).toBe(`'it'\\''s; rm'`);
+    expect(createPolicyCommand("t", "turbine.**", "vibration")).toBe(
+      "windvane policy create t --tag 'turbine.**' --preset vibration",
+    );
+    expect(pythonExample('a"b', undefined)).toContain('context.streams["a\\"b"]');
+  });
+});

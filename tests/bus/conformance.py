@@ -1,0 +1,500 @@
+"""What every bus engine must do. An engine's test module subclasses `BusConformance` and gives `make_bus`."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pytest
+from windvane.bus import Buffer, Bus, BusMessage, Consumer, TopicPartition
+from windvane.errors import BusUnavailable
+
+MakeBus = Callable[[], Bus]
+_numbers = itertools.count()
+
+
+class Assignments:
+    """A listener that remembers what it was told, and answers with the starts it was given."""
+
+    def __init__(self, starts: Mapping[TopicPartition, int | None] | None = None) -> None:
+        self.starts = starts or {}
+        self.now: set[TopicPartition] = set()
+        self.consumer: Consumer | None = None
+        self.commit_when_revoked: dict[TopicPartition, int] = {}
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        assert not self.now & set(partitions)
+        self.now |= set(partitions)
+        return self.starts
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        if self.consumer is not None:
+            await self.consumer.commit(self.commit_when_revoked)
+        assert self.now >= set(partitions)
+        self.now -= set(partitions)
+
+
+async def receive(consumer: Consumer, count: int, *, max_bytes: int = 1 << 22) -> list[BusMessage]:
+    """Poll until `count` messages have come."""
+    messages: list[BusMessage] = []
+    async with asyncio.timeout(30):
+        while len(messages) < count:
+            messages += await consumer.poll(max_bytes=max_bytes, timeout_s=1)
+    assert len(messages) == count
+    return messages
+
+
+async def poll_until(consumer: Consumer, condition: Callable[[], bool]) -> list[BusMessage]:
+    """Poll until `condition` holds; what came on the way."""
+    messages: list[BusMessage] = []
+    async with asyncio.timeout(30):
+        while not condition():
+            messages += await consumer.poll(timeout_s=0.01)
+    return messages
+
+
+def by_partition(messages: Iterable[BusMessage]) -> dict[TopicPartition, list[BusMessage]]:
+    parted: dict[TopicPartition, list[BusMessage]] = defaultdict(list)
+    for message in messages:
+        parted[message.topic_partition].append(message)
+    return parted
+
+
+class BusConformance:
+    """The fixture `make_bus` is a function that opens one more bus on the same messages, and closes all."""
+
+    @pytest.fixture
+    def topic(self) -> str:
+        return f"topic-{next(_numbers)}"
+
+    @pytest.fixture
+    def group(self) -> str:
+        return f"group-{next(_numbers)}"
+
+    async def test_a_message_comes_back_byte_for_byte(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        value = bytes(range(256))
+        offset = await bus.producer().publish(topic, b"key \x00\xff", value)
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        (message,) = await receive(consumer, 1)
+        assert message == BusMessage(TopicPartition(topic, 0), offset, b"key \x00\xff", value)
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            (),
+            (b"",),
+            (b"a", b"", bytearray(b"bc"), memoryview(b"xdefx")[1:4]),
+            (b"h" * 60, memoryview(bytearray(range(256)) * 256)),
+            (b"x" * 16_383,),
+            (b"x" * 16_384, b"y"),
+            (b"", b"x" * 400_000, b"", memoryview(b"y" * 400_000), bytearray(b"z" * 100_000)),
+            tuple(bytes([number % 256]) * 100 for number in range(3000)),
+        ],
+        ids=lambda pieces: f"{len(pieces)} pieces of {sum(map(len, pieces))} bytes",
+    )
+    async def test_a_value_given_in_pieces_is_their_concatenation(
+        self, make_bus: MakeBus, topic: str, group: str, pieces: tuple[Buffer, ...]
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        published = [producer.publish(topic, b"k", *pieces), producer.publish(topic, b"k", b"the next")]
+        await asyncio.gather(*published)
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        first, second = await receive(consumer, 2)
+        assert first.value == b"".join(pieces)
+        assert second.value == b"the next"
+
+    async def test_a_key_stays_in_its_partition_and_order_is_that_of_publishing(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=3)
+        producer = bus.producer()
+        futures = {}
+        for number in range(300):
+            futures[number] = producer.publish(topic, b"key %d" % (number % 10), b"%d" % number)
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        await asyncio.gather(*futures.values())
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        messages = await receive(consumer, 300)
+        partitions = {message.key: message.topic_partition for message in messages}
+        assert len(set(partitions.values())) > 1
+        for partition, parted in by_partition(messages).items():
+            numbers = [int(message.value) for message in parted]
+            assert numbers == sorted(numbers)
+            assert [message.offset for message in parted] == list(range(len(parted)))
+            assert all(partitions[message.key] == partition for message in parted)
+        assert all(futures[int(message.value)].result() == message.offset for message in messages)
+
+    async def test_pending_bytes_are_exact(self, make_bus: MakeBus, topic: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=2)
+        producer = bus.producer()
+        assert producer.pending_bytes == 0
+        first = producer.publish(topic, b"key", b"12345", bytearray(b"678"))
+        second = producer.publish(topic, b"other key", b"")
+        third = producer.publish(topic, b"", b"x" * 100_000)
+        assert producer.pending_bytes == 11 + 9 + 100_000
+        second.cancel()
+        assert producer.pending_bytes == 11 + 9 + 100_000
+        await asyncio.gather(first, third)
+        await producer.close()
+        assert producer.pending_bytes == 0
+
+    async def test_a_cancelled_future_does_not_take_the_message_back(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        producer.publish(topic, b"k", b"cancelled").cancel()
+        await producer.publish(topic, b"k", b"after it")
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        assert [message.value for message in await receive(consumer, 2)] == [b"cancelled", b"after it"]
+
+    async def test_closing_a_producer_waits_for_what_was_published(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=2)
+        producer = bus.producer()
+        futures = [producer.publish(topic, b"%d" % number, b"x" * 1000) for number in range(200)]
+        await asyncio.gather(producer.close(), producer.close())
+        assert all(future.done() for future in futures)
+        with pytest.raises(BusUnavailable):
+            await producer.publish(topic, b"k", b"too late")
+        await bus.close()
+        consumer = make_bus().consumer(group, Assignments())
+        consumer.subscribe([topic])
+        await receive(consumer, 200)
+
+    async def test_a_topic_that_does_not_exist_takes_no_messages(self, make_bus: MakeBus, topic: str) -> None:
+        bus = make_bus()
+        producer = bus.producer()
+        with pytest.raises(BusUnavailable, match=topic):
+            await producer.publish(topic, b"k", b"v")
+        assert producer.pending_bytes == 0
+        await bus.ensure_topic(topic, partitions=1)
+        await producer.publish(topic, b"k", b"v")
+
+    async def test_a_message_over_the_limit_is_the_callers_mistake(
+        self, make_bus: MakeBus, topic: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        half = bytes(producer.max_message_bytes // 2)
+        with pytest.raises(ValueError, match="split"):
+            producer.publish(topic, b"key", half, half)
+
+    async def test_topics_grow_and_never_shrink(self, make_bus: MakeBus, topic: str) -> None:
+        bus, other = make_bus(), make_bus()
+        assert topic not in await bus.topics()
+        await bus.ensure_topic(topic, partitions=2)
+        await asyncio.gather(
+            bus.ensure_topic(topic, partitions=4),
+            other.ensure_topic(topic, partitions=4),
+            bus.ensure_topic(topic, partitions=1),
+        )
+        assert (await other.topics())[topic] == 4
+
+    async def test_groups_have_their_own_positions(self, make_bus: MakeBus, topic: str, group: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        for number in range(5):
+            await producer.publish(topic, b"k", b"%d" % number)
+        partition = TopicPartition(topic, 0)
+        first = bus.consumer(group, Assignments())
+        first.subscribe([topic])
+        await receive(first, 5)
+        await first.commit({partition: 3})
+        await first.close()
+
+        second = make_bus().consumer(group, Assignments())
+        second.subscribe([topic])
+        assert [message.offset for message in await receive(second, 2)] == [3, 4]
+        third = make_bus().consumer(f"{group}-other", Assignments())
+        third.subscribe([topic])
+        assert [message.offset for message in await receive(third, 5)] == [0, 1, 2, 3, 4]
+
+    async def test_the_listener_says_where_to_start(self, make_bus: MakeBus, topic: str, group: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        for number in range(5):
+            await producer.publish(topic, b"k", b"%d" % number)
+        partition = TopicPartition(topic, 0)
+        for start in (0, 2, 4):
+            listener = Assignments({partition: start})
+            consumer = bus.consumer(group, listener)
+            consumer.subscribe([topic])
+            messages = await receive(consumer, 5 - start)
+            assert messages[0].offset == start
+            assert listener.now == {partition}
+            await consumer.commit({partition: 5})
+            await consumer.close()
+
+    async def test_seek_goes_back_and_on(self, make_bus: MakeBus, topic: str, group: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        await asyncio.gather(*(producer.publish(topic, b"k", b"%d" % number) for number in range(10)))
+        partition = TopicPartition(topic, 0)
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        with pytest.raises(BusUnavailable):
+            consumer.seek(partition, 0)
+        await receive(consumer, 10)
+        consumer.seek(partition, 7)
+        assert [message.offset for message in await receive(consumer, 3)] == [7, 8, 9]
+        consumer.seek(partition, 1)
+        consumer.seek(partition, 9)
+        assert [message.offset for message in await receive(consumer, 1)] == [9]
+
+    async def test_seek_holds_after_a_cancelled_poll(self, make_bus: MakeBus, topic: str, group: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        await asyncio.gather(*(producer.publish(topic, b"k", bytes(1000)) for number in range(10)))
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        await receive(consumer, 10)
+        for turns in range(20):
+            consumer.seek(TopicPartition(topic, 0), 2)
+            poll = asyncio.ensure_future(consumer.poll(timeout_s=1))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            poll.cancel()
+            await asyncio.wait([poll])
+            consumer.seek(TopicPartition(topic, 0), 5)
+            assert [message.offset for message in await receive(consumer, 5)] == [5, 6, 7, 8, 9]
+
+    async def test_a_poll_gives_at_most_max_bytes_or_one_message(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=3)
+        producer = bus.producer()
+        sizes = [1000, 50, 3000, 20_000, 0, 999, 70_000, 10] * 6
+        await asyncio.gather(
+            *(producer.publish(topic, b"%d" % number, bytes(size)) for number, size in enumerate(sizes))
+        )
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        seen = 0
+        async with asyncio.timeout(30):
+            while seen < len(sizes):
+                messages = await consumer.poll(max_bytes=10_000, timeout_s=1)
+                size = sum(len(message.key) + len(message.value) for message in messages)
+                assert size <= 10_000 or len(messages) == 1
+                seen += len(messages)
+        assert seen == len(sizes)
+
+    @pytest.mark.parametrize("max_bytes", [1, 100_000])
+    async def test_a_full_partition_does_not_starve_the_others(
+        self, make_bus: MakeBus, topic: str, group: str, max_bytes: int
+    ) -> None:
+        bus = make_bus()
+        full, other = f"{topic}-full", f"{topic}-other"
+        await bus.ensure_topic(full, partitions=1)
+        await bus.ensure_topic(other, partitions=1)
+        producer = bus.producer()
+        await asyncio.gather(
+            *(producer.publish(full, b"k", bytes(10_000)) for _ in range(200)),
+            *(producer.publish(other, b"k", bytes(10_000)) for _ in range(5)),
+        )
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([full, other])
+        messages = await receive(consumer, 205, max_bytes=max_bytes)
+        last = {message.topic_partition.topic: place for place, message in enumerate(messages)}
+        assert last[other] < last[full]
+
+    async def test_subscribing_again_gives_back_and_takes_up(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        topics = [f"{topic}-{name}" for name in "abc"]
+        producer = bus.producer()
+        for name in topics:
+            await bus.ensure_topic(name, partitions=2)
+            await producer.publish(name, b"k", name.encode())
+        listener = Assignments()
+        consumer = bus.consumer(group, listener)
+        consumer.subscribe(topics[:2])
+        assert {message.value.decode() for message in await receive(consumer, 2)} == set(topics[:2])
+        assert listener.now == {TopicPartition(name, place) for name in topics[:2] for place in range(2)}
+
+        consumer.subscribe(topics[1:])
+        (message,) = await receive(consumer, 1)
+        assert message.value.decode() == topics[2]
+        assert listener.now == {TopicPartition(name, place) for name in topics[1:] for place in range(2)}
+        await producer.publish(topics[0], b"k", b"not subscribed")
+        await producer.publish(topics[1], b"k", b"subscribed")
+        assert [message.value for message in await receive(consumer, 1)] == [b"subscribed"]
+
+    async def test_topics_and_partitions_made_later_are_taken_up(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus, other = make_bus(), make_bus()
+        listener = Assignments()
+        consumer = bus.consumer(group, listener)
+        consumer.subscribe([topic])
+        assert await consumer.poll(timeout_s=0.01) == []
+        producer = other.producer()
+        for partitions in (1, 3):
+            await other.ensure_topic(topic, partitions=partitions)
+            await poll_until(consumer, lambda count=partitions: len(listener.now) == count)  # type: ignore[misc]
+            futures = [producer.publish(topic, b"%d" % number, b"v") for number in range(20)]
+            await asyncio.gather(*futures)
+            parted = by_partition(await receive(consumer, 20))
+            assert len(parted) == partitions
+
+    async def test_two_consumers_of_a_group_never_share_a_partition(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=2)
+        both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+        producer = bus.producer()
+        first_listener, second_listener = Assignments(), Assignments()
+        first = make_bus().consumer(group, first_listener)
+        second = make_bus().consumer(group, second_listener)
+        first.subscribe([topic])
+        second.subscribe([topic])
+        async with asyncio.timeout(30):
+            while first_listener.now | second_listener.now != both:
+                await asyncio.gather(first.poll(timeout_s=0.01), second.poll(timeout_s=0.01))
+                assert not first_listener.now & second_listener.now
+            for number in range(5):
+                await producer.publish(topic, b"%d" % number, b"%d" % number)
+                await asyncio.gather(first.poll(timeout_s=0.01), second.poll(timeout_s=0.01))
+                assert not first_listener.now & second_listener.now
+        await first.close()
+        assert first_listener.now == set()
+        await poll_until(second, lambda: second_listener.now == both)
+
+    async def test_what_is_committed_while_being_revoked_holds_for_the_next_owner(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        for number in range(4):
+            await producer.publish(topic, b"k", b"%d" % number)
+        listener = Assignments()
+        consumer = bus.consumer(group, listener)
+        listener.consumer = consumer
+        listener.commit_when_revoked = {TopicPartition(topic, 0): 3}
+        consumer.subscribe([topic])
+        await receive(consumer, 4)
+        await consumer.close()
+        assert listener.now == set()
+        successor = make_bus().consumer(group, Assignments())
+        successor.subscribe([topic])
+        assert [message.offset for message in await receive(successor, 1)] == [3]
+
+    async def test_a_cancelled_poll_loses_nothing(self, make_bus: MakeBus, topic: str, group: str) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=2)
+        producer = bus.producer()
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        messages: list[BusMessage] = []
+        async with asyncio.timeout(60):
+            for turn in itertools.count():
+                if turn < 40:
+                    for number in range(5):
+                        producer.publish(topic, b"%d" % number, b"x" * 1000)
+                elif len(messages) >= 200:
+                    break
+                poll = asyncio.ensure_future(consumer.poll(max_bytes=4000, timeout_s=1))
+                for _ in range(turn % 7):
+                    await asyncio.sleep(0)
+                if turn % 3:
+                    poll.cancel()
+                try:
+                    messages += await poll
+                except asyncio.CancelledError:
+                    continue
+        for parted in by_partition(messages).values():
+            assert [message.offset for message in parted] == list(range(len(parted)))
+        assert len(messages) == 200
+
+    async def test_lag_counts_what_poll_has_not_given(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        producer = bus.producer()
+        await asyncio.gather(*(producer.publish(topic, b"k", bytes(1000)) for _ in range(10)))
+        consumer = bus.consumer(group, Assignments())
+        assert await consumer.lag() == {}
+        consumer.subscribe([topic])
+        seen = len(await receive(consumer, 2, max_bytes=2500))
+        partition = TopicPartition(topic, 0)
+        assert await consumer.lag() == {partition: 10 - seen}
+        await receive(consumer, 10 - seen)
+        assert await consumer.lag() == {partition: 0}
+
+    async def test_a_waiting_poll_gets_what_is_published(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus, other = make_bus(), make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        listener = Assignments()
+        consumer = bus.consumer(group, listener)
+        consumer.subscribe([topic])
+        await poll_until(consumer, lambda: bool(listener.now))
+        producer = other.producer()
+        for number in range(20):
+            waiting = asyncio.ensure_future(consumer.poll(timeout_s=30))
+            await asyncio.sleep(0)
+            await producer.publish(topic, b"k", b"%d" % number)
+            assert [message.value for message in await waiting] == [b"%d" % number]
+
+    async def test_a_waiting_poll_takes_up_a_new_subscription(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        await bus.producer().publish(topic, b"k", b"v")
+        consumer = bus.consumer(group, Assignments())
+        waiting = asyncio.ensure_future(consumer.poll(timeout_s=30))
+        await asyncio.sleep(0)
+        consumer.subscribe([topic])
+        assert [message.value for message in await waiting] == [b"v"]
+
+    async def test_closing_a_consumer_ends_its_waiting_poll(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        consumer = bus.consumer(group, Assignments())
+        consumer.subscribe([topic])
+        waiting = asyncio.ensure_future(consumer.poll(timeout_s=3600))
+        await asyncio.sleep(0)
+        await consumer.close()
+        assert await waiting == []
+        with pytest.raises(BusUnavailable):
+            await consumer.poll(timeout_s=0)
+
+    async def test_only_the_owner_of_a_partition_commits_it(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        consumer = bus.consumer(group, Assignments())
+        with pytest.raises(BusUnavailable, match=topic):
+            await consumer.commit({TopicPartition(topic, 0): 1})
+        await consumer.commit({})

@@ -1,0 +1,108 @@
+"""What every command has: help with examples, errors in one line, exit codes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from windvane.cli import main
+
+from .conftest import Run
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+@pytest.mark.parametrize("path", list(commands(main)), ids=" ".join)
+def test_every_command_s_help_shows_examples_of_itself(path: tuple[str, ...], run: Run) -> None:
+    shown = run(*path, "--help").output
+    examples = shown.partition("Examples:")[2].partition("Options:")[0]
+    assert re.search(rf"windvane {' '.join(path)}\b", examples)
+
+
+def test_help_comes_without_loading_what_is_heavy() -> None:
+    heavy = ["numpy", "scipy", "sqlalchemy", "aiohttp"]
+    program = f"import sys, windvane.cli; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cat", "nothing"], "windvane: there is no data stream"),
+        (["export", "nothing:x", "x.npy"], "windvane: there is no data array"),
+        (["policy", "show", "nothing"], "windvane: there is no policy 'nothing'; create one with"),
+        (["policy", "delete", "nothing"], "windvane: there is no policy 'nothing'; create one with"),
+        (["policy", "create", "a b"], "windvane: policy \"a b\": reference"),
+        (["send", "t", os.devnull, "--to", "nowhere"], "windvane: 'nowhere' is no address; write HOST:PORT"),
+        (["up", "--forward", "0.0.0.0:0"], "windvane: the forward port cannot be opened at 0.0.0.0:0"),
+        (["gateway", "--forward", "[::]:24224"], "windvane: the forward port cannot be opened at [::]:24224"),
+        (["web", "--web", "8080"], "windvane: --web: web: '8080' is no address"),
+        (["ls", "--home", "/nowhere"], "windvane: there is no home directory /nowhere"),
+        (["process", "--home", "/dev/null/x"], "windvane: /dev/null/x"),
+    ],
+)  # fmt: skip
+def test_a_user_s_mistake_is_one_line_and_exit_code_1(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments, exit_code=1)
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["send", "a:b", os.devnull], "'a:b' is no tag"),
+        (["send", "", os.devnull], "'' is no tag"),
+        (["send", "x" * 201, os.devnull], "is no tag: 1 to 200 bytes"),
+        (["send", "t", os.devnull, "--time-field", "time"], "--time-field does not go with --format raw"),
+        (["send", "t", "/nowhere/file"], "/nowhere/file"),
+        (["send", "t", os.devnull, "--chunk-bytes", "0"], "--chunk-bytes"),
+        (["policy", "create", "p", "--preset", "video"], "'audio', 'vibration', 'sensors', 'logs'"),
+        (["ls", "walls"], "'streams', 'arrays', 'policies'"),
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_are_refused_with_what_can(
+    run: Run, arguments: list[str], message: str
+) -> None:
+    assert message in run(*arguments, exit_code=2).stderr
+
+
+def test_debug_shows_the_traceback(run: Run) -> None:
+    assert run("--debug", "cat", "nothing", exit_code=1).exception.__class__.__name__ == "StreamNotFound"
+
+
+def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
+    from windvane.store.store import Store
+
+    with Store(home / "store") as store:
+        store.stream_writer("big", attrs={}).append(bytes(4_000_000), arrived_ns=1, chunk_id=None, events=1)
+    command = [sys.executable, "-m", "windvane.cli", "cat", "big", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        assert cat.stderr is not None
+        assert len(cat.stdout.read(10)) == 10
+        cat.stdout.close()
+        assert cat.stderr.read() == b""
+    assert cat.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_port_that_is_taken_is_said_with_the_flag_that_chooses_another(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "windvane.cli", "gateway", "--home", str(home), "--forward", address]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"windvane: {address} is taken by another program" in ended.stderr
+    assert "--forward" in ended.stderr

@@ -1,0 +1,162 @@
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from windvane.store.store import Store
+
+from .conftest import Run
+
+
+def put_stream(home: Path, reference: str, *chunks: bytes) -> None:
+    with Store(home / "store") as store:
+        writer = store.stream_writer(reference, attrs={"tag": reference, "policy": "p"})
+        for number, chunk in enumerate(chunks, start=1):
+            writer.append(chunk, arrived_ns=number * 10**9, chunk_id=None, events=number)
+
+
+def put_array(
+    home: Path, reference: str, rows: NDArray[Any], times_ns: NDArray[np.int64], **attrs: Any
+) -> None:
+    with Store(home / "store") as store:
+        writer = store.array_writer(reference, dtype=rows.dtype, row_shape=rows.shape[1:], attrs=attrs)
+        writer.append(rows, times_ns)
+
+
+def test_streams_are_listed_one_a_line_for_programs(run: Run, home: Path) -> None:
+    put_stream(home, "b", b"12", b"345")
+    put_stream(home, "ä", b"")
+    assert (
+        run("ls").stdout
+        == "b\t5\t2\t3\t1970-01-01T00:00:02.000Z\tp\nä\t0\t1\t1\t1970-01-01T00:00:01.000Z\tp\n"
+    )
+    assert run("ls", "streams").stdout == run("ls").stdout
+
+
+def test_arrays_are_listed_with_shape_and_last_time(run: Run, home: Path) -> None:
+    put_array(home, "s:spectrum", np.zeros((2, 3, 4), "<f4"), np.array([1, 1_500_000_000]))
+    put_array(home, "s:score", np.zeros(0), np.zeros(0, np.int64))
+    assert (
+        run("ls", "arrays").stdout
+        == "s:score\t0\t1\tfloat64\t\ns:spectrum\t2\t3×4\tfloat32\t1970-01-01T00:00:01.500Z\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], b"0123456789"),
+        (["--offset", "4"], b"456789"),
+        (["--offset", "4", "--length", "3"], b"456"),
+        (["--offset", "-3"], b"789"),
+        (["--offset", "-30"], b"0123456789"),
+        (["--length", "0"], b""),
+        (["--offset", "10"], b""),
+        (["--offset", "8", "--length", "99"], b"89"),
+    ],
+)
+def test_cat_gives_the_bytes_that_are_asked_for(
+    run: Run, home: Path, options: list[str], expected: bytes
+) -> None:
+    put_stream(home, "digits", b"01234", b"56789")
+    assert run("cat", "digits", *options).stdout_bytes == expected
+
+
+def test_cat_gives_a_long_stream_whole(run: Run, home: Path) -> None:
+    data = np.random.default_rng(1).bytes(3_000_001)
+    put_stream(home, "long", data)
+    assert run("cat", "long").stdout_bytes == data
+
+
+ROWS = 50_000  # more than one piece
+TIMES_NS = np.arange(ROWS, dtype=np.int64) * 1_000_000 + 1_700_000_000_000_000_001
+
+
+def test_npy_is_the_array(run: Run, home: Path, tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).standard_normal((ROWS, 3, 2)).astype("<f4")
+    put_array(home, "s:x", rows, TIMES_NS)
+    assert "wrote 50,000 rows of s:x" in run("export", "s:x", str(tmp_path / "x.npy")).stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows, strict=True)
+
+
+def test_npy_holds_records_too(run: Run, home: Path, tmp_path: Path) -> None:
+    rows = np.zeros(3, dtype=[("a", "<i4"), ("b", "S3")])
+    rows["a"], rows["b"] = [1, 2, 3], [b"x", b"y", b"z"]
+    put_array(home, "s:x", rows, TIMES_NS[:3])
+    run("export", "s:x", str(tmp_path / "x.NPY"))
+    np.testing.assert_array_equal(np.load(tmp_path / "x.NPY"), rows, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i2"])
+def test_csv_has_times_names_and_every_number_exactly(
+    run: Run, home: Path, tmp_path: Path, dtype: str
+) -> None:
+    rows = (np.random.default_rng(1).standard_normal((ROWS, 2)) * 1000).astype(dtype)
+    put_array(home, "s:x", rows, TIMES_NS, columns=["rms", 'a,"b"'])
+    run("export", "s:x", str(tmp_path / "x.csv"))
+    heading, *lines = csv.reader(io.StringIO((tmp_path / "x.csv").read_text(), newline=""))
+    assert heading == ["time_ns", "rms", 'a,"b"']
+    assert [int(line[0]) for line in lines] == TIMES_NS.tolist()
+    np.testing.assert_array_equal(np.array([line[1:] for line in lines]).astype(dtype), rows)
+
+
+def test_csv_names_what_has_no_name_by_its_place(run: Run, home: Path, tmp_path: Path) -> None:
+    put_array(home, "s:matrix", np.zeros((1, 2, 2), "<i1"), TIMES_NS[:1])
+    put_array(home, "s:number", np.zeros(1, "<i1"), TIMES_NS[:1])
+    for name, heading in (("matrix", "time_ns,0.0,0.1,1.0,1.1"), ("number", "time_ns,value")):
+        run("export", f"s:{name}", str(tmp_path / "x.csv"))
+        assert (tmp_path / "x.csv").read_text().splitlines()[0] == heading
+
+
+def test_parquet_has_a_column_for_each_name(run: Run, home: Path, tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).standard_normal((ROWS, 2))
+    put_array(home, "s:x", rows, TIMES_NS, columns=["rms", "peak"], unit="g")
+    run("export", "s:x", str(tmp_path / "x.parquet"))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table.column_names == ["time", "rms", "peak"]
+    assert table["time"].cast("int64").to_pylist() == TIMES_NS.tolist()
+    np.testing.assert_array_equal(table["peak"].to_numpy(), rows[:, 1])
+    described = json.loads(table.schema.metadata[b"windvane"])
+    assert (described["reference"], described["attrs"]["unit"]) == ("s:x", "g")
+
+
+def test_parquet_holds_nameless_rows_as_lists(run: Run, home: Path, tmp_path: Path) -> None:
+    rows = np.arange(3 * 2 * 2, dtype="<f4").reshape(3, 2, 2)
+    put_array(home, "s:x", rows, TIMES_NS[:3])
+    run("export", "s:x", str(tmp_path / "x.parquet"))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table["values"].to_pylist() == rows.reshape(3, 4).tolist()
+    assert json.loads(table.schema.metadata[b"windvane"])["row_shape"] == [2, 2]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv", "parquet"])
+def test_an_array_without_rows_is_a_file_without_rows(
+    run: Run, home: Path, tmp_path: Path, suffix: str
+) -> None:
+    put_array(home, "s:x", np.zeros((0, 2)), TIMES_NS[:0], columns=["a", "b"])
+    run("export", "s:x", str(tmp_path / f"x.{suffix}"))
+    if suffix == "npy":
+        assert np.load(tmp_path / "x.npy").shape == (0, 2)
+    elif suffix == "csv":
+        assert (tmp_path / "x.csv").read_text() == "time_ns,a,b\n"
+    else:
+        assert pq.read_table(tmp_path / "x.parquet").num_rows == 0
+
+
+def test_an_export_that_fails_leaves_no_file_and_the_old_one_as_it_was(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    put_array(home, "s:x", np.zeros((1, 2), dtype=[("a", "<i4")]), TIMES_NS[:1])
+    (tmp_path / "x.csv").write_text("old")
+    assert "only .npy can hold" in run("export", "s:x", str(tmp_path / "x.csv"), exit_code=1).stderr
+    assert (
+        "none of the suffixes .npy, .csv, .parquet"
+        in run("export", "s:x", str(tmp_path / "x"), exit_code=1).stderr
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["x.csv"]
+    assert (tmp_path / "x.csv").read_text() == "old"

@@ -1,0 +1,153 @@
+"""`windvane up` and what is used beside it, as processes over a home of their own."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import COMMAND, Running, environment, wait_until, windvane
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with Running("up", tmp_path_factory.mktemp("up") / "home") as running:
+        yield running
+
+
+def healthy(site: Running) -> bool:
+    with urllib.request.urlopen(f"{site.ready['web']}/api/v1/health", timeout=30) as answer:
+        return bool(json.loads(answer.read())["status"] == "ok")
+
+
+def children(pid: int) -> dict[str, int]:
+    """Process ids of the tiers below `up`, by their command."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        found[arguments[arguments.index(b"windvane.cli") + 1].decode()] = int(child)
+    return found
+
+
+def test_the_ready_file_says_where_everything_is_to_nobody_else(site: Running) -> None:
+    assert sorted(site.ready) == ["forward", "token", "web"]
+    assert site.ready["token"] == (site.home / "token").read_text().strip()
+    assert stat.S_IMODE((site.home / "up-ready.json").stat().st_mode) == 0o600
+    assert healthy(site)
+    log = site.log.read_text()
+    assert f"Open {site.ready['web']}" in log
+    assert site.ready["token"] not in log
+
+
+def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: Running) -> None:
+    refused = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
+    assert refused.returncode == 1
+    assert f"another `windvane up` (process {site.pid}) runs over {site.home}" in refused.stderr.decode()
+    assert healthy(site)
+
+
+def test_send_says_what_may_be_wrong_and_ends_well_once_that_is_mended(site: Running) -> None:
+    command = [*COMMAND, "send", "late", "-", "--format", "jsonl"]
+    with subprocess.Popen(
+        command,
+        env=environment(site.home),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as sending:
+        assert sending.stdin is not None
+        assert sending.stderr is not None
+        sending.stdin.write('{"n": 1}\n')
+        sending.stdin.close()
+        said = sending.stderr.readline()
+        assert said.startswith("windvane: connected, but no ack for")
+        assert "windvane policy create late --tag late" in said
+        assert windvane(site.home, "policy", "create", "late").returncode == 0
+        *_, summary = sending.stderr.readlines()
+    assert sending.returncode == 0
+    assert re.match(
+        r"sent 1 event, 9 bytes in 1 chunk, all acked; \d+ chunks? sent again; late at 127", summary
+    )
+    assert stored(site, "late").startswith(b"{")
+
+
+def stored(site: Running, stream: str) -> bytes:
+    wait_until(lambda: windvane(site.home, "cat", stream).stdout, f"{stream} is stored")
+    return windvane(site.home, "cat", stream).stdout
+
+
+def test_what_is_invalid_stops_send_behind_what_was_valid(site: Running, tmp_path: Path) -> None:
+    assert windvane(site.home, "policy", "create", "table").returncode == 0
+    file = tmp_path / "table.csv"
+    file.write_text("a,b\n1,2\n3\n")
+    ended = windvane(site.home, "send", "table", str(file), "--format", "csv")
+    assert ended.returncode == 1
+    summary, error = ended.stderr.decode().splitlines()
+    assert summary.startswith("sent 1 event, 8 bytes in 1 chunk, all acked; table at")
+    assert error == "windvane: line 3 has 1 cells, line 1 names 2 columns"
+    assert stored(site, "table").count(b"\n") == 1
+
+
+def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(1000))
+    command = [*COMMAND, "send", "nobody", str(file)]
+    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
+        assert sending.stderr is not None
+        assert "no policy takes the tag nobody" in sending.stderr.readline()
+        sending.send_signal(signal.SIGINT)
+        said = sending.stderr.read()
+    assert sending.returncode == 130
+    assert "1 chunk not acked" in said
+    assert "Traceback" not in said
+
+
+def test_a_tier_that_is_killed_comes_back_at_the_same_place(site: Running) -> None:
+    before = children(site.pid)
+    assert sorted(before) == ["gateway", "process", "web"]
+    for name in ("gateway", "web"):
+        os.kill(before[name], signal.SIGKILL)
+    wait_until(lambda: site.log.read_text().count(" runs again ") == 2, "both run again")
+    after = children(site.pid)
+    assert after["process"] == before["process"]
+    assert healthy(site)
+    report = json.loads((site.home / "run" / "gateway.json").read_text())
+    assert report == {"forward": site.ready["forward"]}
+    log = site.log.read_text()
+    assert "gateway ended (killed by SIGKILL); it starts again in 0.2 s" in log
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_ends_cleanly_gateway_first_then_worker_then_web(
+    tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    site = Running("up", tmp_path / "home")
+    site.start()
+    os.kill(site.pid, number)
+    assert site.stop() == exit_code
+    ended = [line.split()[2] for line in site.log.read_text().splitlines() if line.endswith(": ended")]
+    assert ended == ["gateway:", "worker:", "web:"]
+    assert list((site.home / "run").glob("*.json")) == []
+
+
+def test_nothing_is_left_when_it_is_killed(tmp_path: Path) -> None:
+    site = Running("up", tmp_path / "home")
+    site.start()
+    tiers = children(site.pid)
+    site.kill()
+    wait_until(lambda: not any(running(pid) for pid in tiers.values()), "the tiers have ended")
+    site.start()  # over the same home and at the same ports
+    assert site.stop() == 0
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

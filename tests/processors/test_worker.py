@@ -1,0 +1,258 @@
+"""The worker over a real bus and a real store: what it makes, what it survives, what it takes up again."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from windvane.bus import open_bus
+from windvane.bus.envelope import ChunkMessage, encode_chunk
+from windvane.bus.interface import Bus, Producer
+from windvane.config import WorkerSettings
+from windvane.processors.catalog_link import CatalogLink
+from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.worker import Worker
+from windvane.store.catalog import Catalog
+from windvane.store.checkpoint import CheckpointStore
+from windvane.store.dead_letters import DeadLetters
+from windvane.store.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.store import Store
+
+PCM = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 1000.0}
+SPECTRUM = {"operation": "spectrum", "length": 64, "dtype": "float64"}
+
+
+class Home:
+    """A home directory, with what a test puts in and looks at."""
+
+    def __init__(self, path: Path, bus: Bus, producer: Producer, catalog: Catalog) -> None:
+        self.path = path
+        self.bus = bus
+        self.producer = producer
+        self.catalog = catalog
+        self.store = Store(path / "store")
+        self.letters = DeadLetters(path / "dead-letters.sqlite")
+        self.telemetry = WorkerTelemetry()
+
+    async def policy(self, reference: str, **settings: Any) -> None:
+        policy = policy_from_mapping({"reference": reference, **settings})
+        await self.catalog.put("policy", reference, body=policy_to_mapping(policy))
+        await self.bus.ensure_topic(reference, partitions=policy.partitions)
+
+    async def publish(
+        self,
+        topic: str,
+        *records: Any,
+        tag: str = "t",
+        chunk_id: bytes | None = None,
+        payload: bytes | None = None,
+    ) -> None:
+        time = msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 0))
+        if payload is None:
+            payload = b"".join(msgpack.packb([time, record]) for record in records)
+        chunk = ChunkMessage(
+            tag=tag, sender="s", chunk_id=chunk_id, received_ns=1, events=len(records), payload=payload
+        )
+        await self.producer.publish(topic, tag.encode(), *encode_chunk(chunk))
+
+    @asynccontextmanager
+    async def working(self, *, checkpoint_interval_s: float = 1e9) -> AsyncIterator[None]:
+        """A worker, until all that is on the bus is worked on."""
+        checkpoints = CheckpointStore(self.path / "checkpoints.sqlite")
+        bus = open_bus("embedded:", self.path)
+        self.telemetry = WorkerTelemetry()
+        link = CatalogLink(self.catalog)
+        worker = Worker(
+            bus=bus,
+            store=self.store,
+            checkpoints=checkpoints,
+            dead_letters=self.letters,
+            settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s),
+            catalog=link,
+            telemetry=self.telemetry,
+        )
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(worker.run(stop))
+        following = asyncio.ensure_future(link.follow())
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+            following.cancel()
+            await asyncio.wait([following])
+            checkpoints.close()
+            await bus.close()
+
+    async def until_stored(self, chunks: int) -> None:
+        """Waits until the worker has stored (or left out, or dead-lettered) that many chunks since it began."""
+        async with asyncio.timeout(30):
+            while True:
+                t = self.telemetry
+                if t.chunks_total + t.repeated_total + t.dead_lettered_by_code["bad-envelope"] >= chunks:
+                    return
+                await asyncio.sleep(0.01)
+
+    def stream(self, reference: str = "t") -> bytes:
+        stream = self.store.stream(reference)
+        return stream.read(0, stream.size)
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    bus = open_bus("embedded:", tmp_path)
+    catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
+    yield Home(tmp_path, bus, bus.producer(), catalog)
+    await catalog.close()
+    await bus.close()
+
+
+async def test_each_format_archives_in_its_own_way(home: Home) -> None:
+    for format_ in ("raw", "msgpack", "json"):
+        await home.policy(format_, format=format_)
+        await home.publish(format_, {"message": "hello"}, {"message": "you"}, tag=format_)
+    async with home.working():
+        await home.until_stored(3)
+    assert home.stream("raw") == b"helloyou"
+    assert [event[1] for event in msgpack.Unpacker(_file(home.stream("msgpack")))] == [
+        {"message": "hello"},
+        {"message": "you"},
+    ]
+    assert home.stream("json").count(b'"record":{"message":') == 2
+    assert home.store.stream("raw").events == 2
+
+
+def _file(content: bytes) -> Any:
+    import io
+
+    return io.BytesIO(content)
+
+
+async def test_a_repeated_chunk_is_stored_once_also_after_a_restart(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw")
+    await home.publish("p", "a", chunk_id=b"1")
+    await home.publish("p", "a", chunk_id=b"1")
+    async with home.working():
+        await home.until_stored(2)
+    await home.publish("p", "a", chunk_id=b"1")
+    await home.publish("p", "b", chunk_id=b"2")
+    async with home.working():
+        await home.until_stored(2)
+        assert home.telemetry.repeated_total == 1
+    assert home.stream() == b"ab"
+
+
+async def test_what_was_appended_after_the_checkpoint_is_made_again(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    samples = np.arange(1000, dtype="<i2")
+    await home.publish("p", samples[:400].tobytes())
+    async with home.working():
+        await home.until_stored(1)
+    writer = home.store.stream_writer("t", attrs=home.store.stream("t").attrs)
+    writer.append(b"what a crashed worker left behind", arrived_ns=1, chunk_id=None, events=1)
+    writer.close()
+    await home.publish("p", samples[400:].tobytes())
+    async with home.working():
+        await home.until_stored(1)
+    assert home.stream() == samples.tobytes()
+    assert home.store.stream("t").chunks == 2
+    assert len(home.store.array("t:spectrum")) == (1000 - 64) // 32 + 1
+    assert np.array_equal(home.store.array("t:samples")[:, 0], samples)
+
+
+async def test_a_step_that_fails_stops_neither_the_others_nor_the_stream(home: Home) -> None:
+    steps = [{"operation": "wav", "name": "broken"}, PCM, SPECTRUM]
+    await home.policy("p", tags=["t"], format="raw", pipeline=steps)
+    samples = np.arange(500, dtype="<i2")
+    await home.publish("p", samples.tobytes())
+    await home.publish("p", samples.tobytes())
+    async with home.working():
+        await home.until_stored(2)
+        assert {f["step"] for f in home.telemetry.status()["failures"]} == {"broken"}
+    assert home.stream() == samples.tobytes() * 2
+    assert len(home.store.array("t:samples")) == 1000
+    letters = home.letters.list()
+    assert {letter.code for letter in letters} == {"step-failed"}
+    assert "RIFF" in letters[0].reason
+    assert "Traceback" in home.letters.get(letters[0].id).detail
+
+
+async def test_a_chunk_that_its_format_cannot_take_goes_to_the_dead_letters_whole(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw")
+    await home.publish("p", {"no": "message"})
+    await home.publish("p", "fine")
+    async with home.working():
+        await home.until_stored(2)
+    assert home.stream() == b"fine"
+    [letter] = home.letters.list()
+    assert (letter.code, letter.tag, letter.policy) == ("not-archived", "t", "p")
+    assert "field 'message'" in letter.reason
+
+
+async def test_bytes_on_the_bus_that_are_no_chunk_are_kept_and_passed_over(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw", partitions=1)
+    await home.producer.publish("p", b"t", b"from another program")
+    await home.publish("p", "fine")
+    async with home.working():
+        await home.until_stored(2)
+    assert home.stream() == b"fine"
+    [letter] = home.letters.list()
+    assert letter.code == "bad-envelope"
+    assert home.letters.get(letter.id).payload == b"from another program"
+
+
+async def test_a_changed_step_begins_anew_beside_what_the_old_one_made(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    samples = np.arange(1000, dtype="<i2").tobytes()
+    await home.publish("p", samples)
+    async with home.working():
+        await home.until_stored(1)
+        await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, {**SPECTRUM, "length": 128}])
+        await asyncio.sleep(0.6)  # two polls of the catalog
+        await home.publish("p", samples)
+        await home.until_stored(2)
+    assert home.stream() == samples * 2
+    assert len(home.store.array("t:samples")) == 2000
+    assert home.store.array("t:spectrum").row_shape == (65,)
+    assert home.store.array("t:spectrum~1").row_shape == (33,)
+    assert len(home.store.array("t:spectrum~1")) == (1000 - 64) // 32 + 1
+
+
+async def test_a_stream_outlives_its_policy(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw")
+    await home.publish("p", "a")
+    async with home.working():
+        await home.until_stored(1)
+    await home.catalog.delete("policy", "p")
+    await home.publish("p", "b")
+    async with home.working():
+        await home.until_stored(1)
+    assert home.stream() == b"ab"
+
+
+async def test_streams_and_arrays_are_found_in_the_catalog(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", b"\0\0")
+    async with home.working():
+        await home.until_stored(1)
+        async with asyncio.timeout(10):
+            while len(await home.catalog.list(text="t")) < 2:
+                await asyncio.sleep(0.01)
+    assert {d.reference for d in await home.catalog.list("array")} == {"t:samples"}
+
+
+async def test_checkpoints_while_chunks_come_lose_and_double_nothing(home: Home) -> None:
+    await home.policy("p", tags=["*"], format="raw", pipeline=[PCM], partitions=4)
+    pieces = [bytes([n % 251]) * 7 for n in range(600)]
+    for restart in range(3):
+        async with home.working(checkpoint_interval_s=0.01):
+            for n in range(restart * 200, restart * 200 + 200):
+                await home.publish("p", pieces[n], tag=f"t{n % 5}", chunk_id=str(n).encode())
+            await home.until_stored(200)
+    for stream in range(5):
+        assert home.stream(f"t{stream}") == b"".join(pieces[stream::5])

@@ -1,0 +1,137 @@
+"""The description of the API is held against the application's routes, and against what they answer."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp.web import Application
+from windvane.store.dead_letters import DeadLetter
+from windvane.web.openapi import describe_api
+
+from tests.web.served_home import TOKEN, Client, Home
+
+DESCRIPTION = describe_api("1.0")
+
+
+def mismatches(value: Any, schema: dict[str, Any], path: str = "$") -> list[str]:
+    """Where `value` is not what `schema` says: as much of JSON Schema as the description uses."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/components/schemas/")
+        return mismatches(value, DESCRIPTION["components"]["schemas"][name], path)
+    if "anyOf" in schema:
+        found = [mismatches(value, choice, path) for choice in schema["anyOf"]]
+        return [] if [] in found else [f"{path}: {value!r} fits none of {schema['anyOf']}"]
+    if "enum" in schema and value not in schema["enum"]:
+        return [f"{path}: {value!r} is none of {schema['enum']}"]
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+    }
+    kind = schema.get("type")
+    if kind is not None:
+        # To Python a truth value is an integer, to JSON it is not.
+        fits = isinstance(value, kinds[kind]) and isinstance(value, bool) == (kind == "boolean")
+        if not fits:
+            return [f"{path}: {value!r} is no {kind}"]
+    wrong = []
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        wrong += [f"{path}: {name} is missing" for name in schema.get("required", []) if name not in value]
+        if properties and path == "$" and schema.get("title") not in ("Policy", "Problem"):
+            wrong += [f"{path}: {name} is not described" for name in value if name not in properties]
+        for name, inner in properties.items():
+            if name in value:
+                wrong += mismatches(value[name], inner, f"{path}.{name}")
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for number, item in enumerate(value):
+            wrong += mismatches(item, schema["items"], f"{path}[{number}]")
+    return wrong
+
+
+def test_every_route_is_described_and_every_description_has_its_route(client: Client) -> None:
+    app: Application = client.app
+    routes = {
+        (route.method.lower(), route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    described = {(method, path) for path, operations in DESCRIPTION["paths"].items() for method in operations}
+    assert routes - {("get", "/{path}")} == described
+
+
+def test_every_parameter_of_a_path_is_described() -> None:
+    for path, operations in DESCRIPTION["paths"].items():
+        for operation in operations.values():
+            named = {entry["name"] for entry in operation.get("parameters", []) if entry["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+
+
+def test_every_reference_within_the_description_leads_somewhere() -> None:
+    references = re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(DESCRIPTION))
+    assert set(references) <= set(DESCRIPTION["components"]["schemas"])
+    assert len(references) > 10
+
+
+@pytest.fixture
+async def filled(home: Home, client: Client) -> Client:
+    """An application that has something to answer on every route."""
+    home.stream("voice", b"abc", attrs={"tag": "voice", "policy": "voice"})
+    home.stream("quiet", attrs={"tag": "quiet"})
+    home.array("voice:spectrum", np.zeros((3, 2)), attrs={"rate_hz": 1.5})
+    home.array("voice:records", np.zeros(2, dtype=[("n", "<i4"), ("v", "<f8")]))
+    body = {"reference": "voice", "pipeline": [{"operation": "wav"}]}
+    await home.catalog.put("policy", "voice", title="Voices", body=body)
+    letter = DeadLetter("malformed", "no event", "x", "127.0.0.1", None, b"\xc1", 5)
+    home.dead_letters.add(letter)
+    return client
+
+
+ANSWERED = [
+    (path.replace("{id}", "1"), template)
+    for template in DESCRIPTION["paths"]
+    for path in [
+        template.replace("policies/{ref}", "policies/voice")
+        .replace("streams/{ref}", "streams/voice")
+        .replace("arrays/{ref}", "arrays/voice:records")
+    ]
+    if "get" in DESCRIPTION["paths"][template] and not template.endswith("/live")
+]
+
+
+@pytest.mark.parametrize(("path", "template"), ANSWERED)
+async def test_answers_are_as_described(filled: Client, path: str, template: str) -> None:
+    answer = await filled.get(path)
+    assert answer.status == 200
+    contents = DESCRIPTION["paths"][template]["get"]["responses"]["200"]["content"]
+    assert answer.content_type in contents
+    if answer.content_type == "application/json":
+        assert mismatches(await answer.json(), contents["application/json"]["schema"]) == []
+
+
+@pytest.mark.parametrize(("path", "template"), [entry for entry in ANSWERED if "/api/" in entry[0]])
+async def test_problems_are_as_described(filled: Client, path: str, template: str) -> None:
+    answer = await filled.get(path, headers={"Authorization": "Bearer wrong"})
+    contents = DESCRIPTION["paths"][template]["get"]["responses"]["default"]["content"]
+    schema = contents[answer.content_type]["schema"]
+    assert mismatches(await answer.json(content_type=None), schema) == []
+
+
+async def test_the_application_gives_its_own_description(client: Client) -> None:
+    found = await (await client.get("/openapi.json")).json()
+    assert found["openapi"].startswith("3.1")
+    assert found["paths"].keys() == DESCRIPTION["paths"].keys()
+    assert TOKEN not in str(found)
+
+
+def test_the_check_itself_finds_what_is_wrong() -> None:
+    schema = {"$ref": "#/components/schemas/Health"}
+    assert mismatches({"status": "ok", "version": "1"}, schema) == []
+    assert mismatches({"status": "ok"}, schema) == ["$: version is missing"]
+    assert mismatches({"status": 3, "version": "1"}, schema) == ["$.status: 3 is no string"]
+    assert mismatches({"status": "ok", "version": "1", "x": 1}, schema) == ["$: x is not described"]
