@@ -1,7 +1,6 @@
 """The commands that run: `up`, which starts all tiers, and each tier by itself."""
 
 import asyncio
-import errno
 import fcntl
 import importlib
 import logging
@@ -197,15 +196,9 @@ def run_tier(
         exit_code = uvloop.run(serve_until_stopped())
     except WindvaneError:
         raise
-    except Exception as error:
-        if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
-            log.critical("ended by an error", exc_info=True)
-            context.exit(1)
-        flag = "web" if name == "web" else "forward"
-        raise ConfigInvalid(
-            f"{getattr(settings, flag)} is taken by another program; end it, or choose another with "
-            f"--{flag} (port 0 picks a free one)"
-        ) from error
+    except Exception:
+        log.critical("ended by an error", exc_info=True)
+        context.exit(1)
     finally:
         announced.unlink(missing_ok=True)
     context.exit(exit_code)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
-import scipy.fft
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -171,7 +170,7 @@ def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:
             f"The band from {low:g} to {high:g} Hz reaches over half the rate of {rate_hz:g} Hz: set bands "
             "that end there."
         )
-    frequencies = scipy.fft.rfftfreq(length, 1 / rate_hz)
+    frequencies = np.fft.rfftfreq(length, 1 / rate_hz)
     start, stop = np.searchsorted(frequencies, [low, high])
     if high == rate_hz / 2:
         stop = len(frequencies)
@@ -196,7 +195,7 @@ def _excess_kurtosis(windows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _band_energies(windows: NDArray[np.float64], lines: list[slice]) -> NDArray[np.float64]:
     length = windows.shape[1]
-    pairs = scipy.fft.rfft(windows, axis=1).view(np.float64)
+    pairs = np.fft.rfft(windows, axis=1).view(np.float64)
     np.multiply(pairs, pairs, out=pairs)
     power = pairs[:, 0::2] + pairs[:, 1::2]
     # PSD times line spacing is 2 |X|² / (rate N) * rate / N: the rate cancels out.

@@ -18,13 +18,13 @@ from ..errors import OperationFailed
 from .block import Block, EventTimes
 
 BATCH_VALUES = 65_536
-"""Values in one batch of frames: 512 KiB, which stay in the cache, and are many enough for what a call costs."""
+"""Values in one batch of frames: few enough to stay in the cache (512 KiB), many enough to pay for a call."""
 
 
-class _Scratch(threading.local):
+class Scratch(threading.local):
     """Memory to work in, kept from call to call: fresh memory costs a page fault every 4 KiB.
 
-    One for each thread, as large as its longest batch: twice BATCH_VALUES, or twice one longer frame.
+    One for each thread, as large as its largest batch: some MiB for frames of 2**20 samples, else one.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class _Scratch(threading.local):
         return self._memory[:size]
 
 
-_scratch = _Scratch()
+_scratch = Scratch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ class Framing:
     def batches(self, channel: int) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """The frames of one channel, batch by batch.
 
-        Gives the index of the batch's first frame in this block, a view of the frames, shape (frames, length),
-        where neighbours share samples and nobody may write, and room of the same shape to work in. Both are good
-        until the next batch, of whichever framing in this thread.
+        Gives the index of the batch's first frame in the block; a view of the frames, shape (frames, length),
+        where neighbours share samples and nobody may write; and room of the same shape to work in. Both are
+        good until the next batch, of whichever framing in this thread.
         """
         in_batch = min(max(BATCH_VALUES // self.length, 1), self.count)
         if in_batch == 0:

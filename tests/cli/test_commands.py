@@ -98,11 +98,13 @@ def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
     assert cat.returncode == 128 + signal.SIGPIPE
 
 
-def test_a_port_that_is_taken_is_said_with_the_flag_that_chooses_another(home: Path) -> None:
+@pytest.mark.parametrize(("tier", "flag"), [("gateway", "--forward"), ("web", "--web")])
+def test_a_port_that_is_taken_is_said_with_the_flag_that_chooses_another(
+    home: Path, tier: str, flag: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        command = [sys.executable, "-m", "windvane.cli", "gateway", "--home", str(home), "--forward", address]
+        command = [sys.executable, "-m", "windvane.cli", tier, "--home", str(home), flag, address]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"windvane: {address} is taken by another program" in ended.stderr
-    assert "--forward" in ended.stderr
+    assert re.match(rf"windvane: .*{re.escape(address)} cannot be bound: .* {flag}", ended.stderr)

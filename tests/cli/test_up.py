@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from windvane.store.store import Store
 
 from tests.processes import COMMAND, Running, environment, wait_until, windvane
 
@@ -144,6 +145,20 @@ def test_nothing_is_left_when_it_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: not any(running(pid) for pid in tiers.values()), "the tiers have ended")
     site.start()  # over the same home and at the same ports
     assert site.stop() == 0
+
+
+def test_the_demo_s_sensors_send_through_the_forward_port_and_their_spectra_appear(tmp_path: Path) -> None:
+    with Running("up", tmp_path / "home", "--demo") as site:
+        assert sorted(children(site.pid)) == ["gateway", "process", "simulate", "web"]
+        with Store(site.home / "store") as store:
+            for reference in ("turbine.t02.gearbox:spectrum", "turbine.t01.blade1:spectrum"):
+                wait_until(lambda name=reference: name in store.arrays(), f"{reference} appears")  # type: ignore[misc]
+                with store.array(reference) as spectrum:
+                    wait_until(lambda array=spectrum: len(array) > 0, "rows appear")  # type: ignore[misc]
+                    assert spectrum.row_shape == (1025,)
+                    assert spectrum.attrs["unit"] == "g²/Hz"
+        policies = windvane(site.home, "ls", "policies").stdout.decode().splitlines()
+        assert [line.split("\t")[0] for line in policies] == ["demo-blades", "demo-drive-train", "demo-scada"]
 
 
 def running(pid: int) -> bool:

@@ -177,7 +177,10 @@ export class Api {
   async #ask(address: string): Promise<Response> {
     let response: Response;
     try {
-      response = await this.#fetch(address, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+      response = await this.#fetch(address, {
+        headers: { Accept: "application/json" },
+        credentials: "same-origin",
+      });
     } catch {
       throw new ApiError(0, "No answer", "The server cannot be reached.");
     }

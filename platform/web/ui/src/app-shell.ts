@@ -111,10 +111,15 @@ export class AppShell extends LitElement {
         text-align: center;
       }
       .trouble {
-        position: sticky;
+        position: fixed;
         z-index: 4;
-        top: 0;
-        padding: 8px 16px;
+        bottom: 20px;
+        left: 50%;
+        max-width: calc(100vw - 24px);
+        transform: translateX(-50%);
+        padding: 10px 16px;
+        border: 1px solid var(--warn);
+        border-radius: 10px;
         background: var(--warn-soft);
         color: var(--warn);
       }
@@ -189,7 +194,11 @@ export class AppShell extends LitElement {
     this.unauthorized = false;
     this.#gave_token = false;
     this.#rates.update(streams, performance.now());
-    if (streams.length === 0) void api.policies().then((policies) => (this.policies = policies), () => {});
+    if (streams.length === 0)
+      void api.policies().then(
+        (policies) => (this.policies = policies),
+        () => {},
+      );
     this.#chooseFirst();
   }
 
@@ -198,8 +207,10 @@ export class AppShell extends LitElement {
     const streams = this.#poller.value;
     if (this.route.page !== "streams" || NARROW.matches || !streams?.length) return;
     const now_ms = api.now_ms();
-    const fresh = (stream: StreamSummary): boolean => now_ms - (parseTime(stream.last_arrival) ?? 0) < RECENT_MS;
-    const first = streams.find((stream) => fresh(stream) && stream.arrays?.length) ?? streams.find(fresh) ?? streams[0]!;
+    const fresh = (stream: StreamSummary): boolean =>
+      now_ms - (parseTime(stream.last_arrival) ?? 0) < RECENT_MS;
+    const first =
+      streams.find((stream) => fresh(stream) && stream.arrays?.length) ?? streams.find(fresh) ?? streams[0]!;
     location.replace(formatRoute({ page: "stream", reference: first.reference }));
   }
 
@@ -256,16 +267,20 @@ export class AppShell extends LitElement {
       </aside>
       <main class="content">
         ${this.#trouble()}
-        ${reference
-          ? html`<wv-stream-page .reference=${reference}></wv-stream-page>`
-          : html`<p class="choose">${streams === null ? "Loading\u2026" : "Choose a stream."}</p>`}
+        ${
+          reference
+            ? html`<wv-stream-page .reference=${reference}></wv-stream-page>`
+            : html`<p class="choose">${streams === null ? "Loading\u2026" : "Choose a stream."}</p>`
+        }
       </main>
     </div>`;
   }
 
   #trouble() {
     const { error } = this.#poller;
-    return error ? html`<p class="trouble" role="alert">${error.message} What is shown is the last that was known.</p>` : nothing;
+    return error
+      ? html`<p class="trouble" role="alert">${error.message} What is shown is the last that was known.</p>`
+      : nothing;
   }
 }
 

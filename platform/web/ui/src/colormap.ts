@@ -1,5 +1,5 @@
-// Viridis (Stéfan van der Walt, Nathaniel Smith; matplotlib, CC0), a colour scale whose lightness rises evenly and
-// that people with colour blindness can read. Ten published points, joined linearly.
+// Viridis (Stéfan van der Walt, Nathaniel Smith; matplotlib, CC0), a colour scale whose lightness rises
+// evenly and that people with colour blindness can read. Ten published points, joined linearly.
 
 const VIRIDIS: readonly (readonly [number, number, number])[] = [
   [0x44, 0x01, 0x54],
@@ -22,7 +22,8 @@ export function viridis(position: number): [number, number, number] {
   const share = place - below;
   const from = VIRIDIS[below]!;
   const to = VIRIDIS[below + 1]!;
-  const mix = (channel: 0 | 1 | 2): number => Math.round(from[channel] + (to[channel] - from[channel]) * share);
+  const mix = (channel: 0 | 1 | 2): number =>
+    Math.round(from[channel] + (to[channel] - from[channel]) * share);
   return [mix(0), mix(1), mix(2)];
 }
 
@@ -38,5 +39,6 @@ export function colorTable(size = 256): Uint32Array {
 
 /** The scale as a CSS gradient. */
 export function colorGradient(direction = "to right"): string {
-  return `linear-gradient(${direction}, ${VIRIDIS.map(([red, green, blue]) => `rgb(${red} ${green} ${blue})`).join(", ")})`;
+  const colors = VIRIDIS.map(([red, green, blue]) => `rgb(${red} ${green} ${blue})`);
+  return `linear-gradient(${direction}, ${colors.join(", ")})`;
 }

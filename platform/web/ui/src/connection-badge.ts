@@ -64,7 +64,7 @@ export class ConnectionBadge extends LitElement {
     return html`<button
       data-testid="connection"
       data-state=${state}
-      title=${state === "waiting" ? "The live connection is down. Press to try again now." : "Live connection"}
+      title=${state === "waiting" ? "The live connection is down. Press to try again." : "Live connection"}
       ?disabled=${state !== "waiting"}
       @click=${() => live.retryNow()}
     >

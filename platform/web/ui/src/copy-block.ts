@@ -57,7 +57,9 @@ export class CopyBlock extends LitElement {
   protected override render() {
     return html`<div class=${this.text.includes("\n") ? "lines" : ""}>
       <pre tabindex="0" aria-label=${this.label}><code>${this.text}</code></pre>
-      <button class="button" @click=${this.#copy} aria-label="Copy ${this.label}">${this.notice || "Copy"}</button>
+      <button class="button" @click=${this.#copy} aria-label="Copy ${this.label}">
+        ${this.notice || "Copy"}
+      </button>
       <span class="visually-hidden" role="status">${this.notice}</span>
     </div>`;
   }

@@ -1,5 +1,6 @@
-// Draws what has changed, together, in animation frames: frames of the live feed come when they like, the screen is
-// painted at most MAX_DRAWS_PER_S times, and on a slow machine less often, so that the page always answers.
+// Draws what has changed, together, in animation frames: frames of the live feed come when they like, the
+// screen is painted at most MAX_DRAWS_PER_S times, and on a slow machine less often, so that the page always
+// answers.
 
 export const MAX_DRAWS_PER_S = 30;
 /** Drawing takes at most this share of the time. */

@@ -1,14 +1,7 @@
 // NumPy's dtype strings (`<f4`, `<i2`, …) and how their bytes become numbers.
 
 export type Numbers =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Uint8Array
-  | Int16Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array;
+  Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
 
 export interface Dtype {
   readonly text: string;

@@ -116,21 +116,30 @@ export class EmptyState extends LitElement {
     const policy = this.policies[0];
     const pattern = policy?.tags[0] ?? "voice";
     const tag = exampleTag(pattern);
+    const configuration = this.forwarder === "fluentd" ? fluentdConfiguration : fluentBitConfiguration;
     const host = location.hostname || "localhost";
     return html`<main data-testid="empty">
       <h1>No data yet</h1>
-      <p class="lead">Windvane takes in what a policy allows. Two commands bring the first spectrum to this page.</p>
+      <p class="lead">
+        Windvane takes in what a policy allows. Two commands bring the first spectrum to this page.
+      </p>
       <ol>
         <li data-step="1" class=${policy ? "done" : ""}>
           <h2>Allow a tag</h2>
-          ${policy
-            ? html`<p>
-                The policy
-                <a class="link" href=${formatRoute({ page: "policy", reference: policy.reference })}>${policy.reference}</a>
-                allows <code>${policy.tags.join(", ")}</code>.
-              </p>`
-            : html`<p>A policy says which tags may come in and what is made of them. Everything else is refused.</p>
-                <wv-copy text=${createPolicyCommand("voice", "voice", "audio")}></wv-copy>`}
+          ${
+            policy
+              ? html`<p>
+                  The policy
+                  <a class="link" href=${formatRoute({ page: "policy", reference: policy.reference })}
+                    >${policy.reference}</a
+                  >
+                  allows <code>${policy.tags.join(", ")}</code>.
+                </p>`
+              : html`<p>
+                    A policy says which tags may come in and what is made of them. Everything else is refused.
+                  </p>
+                  <wv-copy text=${createPolicyCommand("voice", "voice", "audio")}></wv-copy>`
+          }
         </li>
         <li data-step="2">
           <h2>Send a recording</h2>
@@ -142,10 +151,7 @@ export class EmptyState extends LitElement {
           <fieldset class="segments" aria-label="Forwarder">
             ${this.#choice("fluent-bit", "Fluent Bit")}${this.#choice("fluentd", "fluentd")}
           </fieldset>
-          <wv-copy
-            label="configuration"
-            text=${this.forwarder === "fluentd" ? fluentdConfiguration(host, pattern) : fluentBitConfiguration(host, pattern)}
-          ></wv-copy>
+          <wv-copy label="configuration" text=${configuration(host, pattern)}></wv-copy>
         </li>
       </ol>
       <p class="listening" role="status">Listening. This page fills as soon as the first chunk arrives.</p>

@@ -110,7 +110,9 @@ export function formatClock(epoch_s: number, decimals = 0): string {
   const whole = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
   if (decimals === 0) return whole;
   const fraction = rounded_s - Math.floor(rounded_s);
-  return `${whole}.${Math.round(fraction * scale).toString().padStart(decimals, "0")}`;
+  return `${whole}.${Math.round(fraction * scale)
+    .toString()
+    .padStart(decimals, "0")}`;
 }
 
 /** The local date and time of `epoch_s`. */

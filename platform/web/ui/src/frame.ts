@@ -39,14 +39,17 @@ export class FrameInvalid extends Error {
 
 /** Throws FrameInvalid where the bytes are not exactly one frame. */
 export function parseFrame(buffer: ArrayBuffer): Frame {
-  if (buffer.byteLength < HEADER_BYTES) throw new FrameInvalid(`${buffer.byteLength} bytes are less than a header`);
+  if (buffer.byteLength < HEADER_BYTES)
+    throw new FrameInvalid(`${buffer.byteLength} bytes are less than a header`);
   const view = new DataView(buffer);
   const count = view.getUint32(4, true);
   const step = view.getUint32(16, true);
   const row_bytes = view.getUint32(20, true);
   const expected_bytes = HEADER_BYTES + count * (TIME_BYTES + row_bytes);
   if (buffer.byteLength !== expected_bytes) {
-    throw new FrameInvalid(`${count} rows of ${row_bytes} bytes make ${expected_bytes}, not ${buffer.byteLength}`);
+    throw new FrameInvalid(
+      `${count} rows of ${row_bytes} bytes make ${expected_bytes}, not ${buffer.byteLength}`,
+    );
   }
   if (step === 0) throw new FrameInvalid("the step is 0");
   return {

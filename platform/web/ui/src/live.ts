@@ -1,5 +1,5 @@
-// The live feed: one WebSocket for all subscriptions. It reconnects by itself and takes each subscription up at the row
-// after the last one it has, so that its listener sees every row once and in order.
+// The live feed: one WebSocket for all subscriptions. It reconnects by itself and takes each subscription up
+// at the row after the last one it has, so that its listener sees every row once and in order.
 
 import { type Frame, parseFrame, rowNumber, withoutFirst } from "./frame";
 
@@ -13,7 +13,9 @@ export interface Layout {
 }
 
 export interface LiveListener {
-  /** The feed begins. `fresh`: rows had before belong to another array of this name and are to be forgotten. */
+  /**
+   * The feed begins. `fresh`: rows had before belong to another array of this name and are to be forgotten.
+   */
   began(layout: Layout, fresh: boolean): void;
   /** Rows in order, none twice. A jump of `first_row` says that rows in between were left out. */
   rows(frame: Frame): void;
@@ -23,7 +25,9 @@ export interface LiveListener {
 }
 
 export interface SubscribeOptions {
-  /** Rows that the listener keeps: so many come first, and after a long absence older ones are not asked for. */
+  /**
+   * Rows that the listener keeps: so many come first, and after a long absence older ones are not asked for.
+   */
   history_rows: number;
   /** The row to begin with, instead of `history_rows` back. */
   from?: number | null;

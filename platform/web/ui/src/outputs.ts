@@ -13,7 +13,8 @@ export function isSetAside(reference: string): boolean {
 export function outputKind(array: ArraySummary): OutputKind {
   if (typeof array.dtype !== "string") return "other";
   const row_shape = array.shape.slice(1);
-  if (typeof array.attrs["frequency_step_hz"] === "number") return row_shape.length > 2 ? "other" : "spectrum";
+  if (typeof array.attrs["frequency_step_hz"] === "number")
+    return row_shape.length > 2 ? "other" : "spectrum";
   if (Array.isArray(array.attrs["columns"])) return "trend";
   const width = row_shape.reduce((product, length) => product * length, 1);
   return row_shape.length <= 1 && width <= MAX_COLUMNS ? "samples" : "other";
@@ -25,7 +26,9 @@ const ORDER: readonly OutputKind[] = ["spectrum", "trend", "samples", "other"];
 export function sortOutputs(arrays: readonly ArraySummary[]): ArraySummary[] {
   const rank = (array: ArraySummary): number =>
     2 * ORDER.indexOf(outputKind(array)) + (isScore(array) ? 0 : 1);
-  return [...arrays].sort((one, other) => rank(one) - rank(other) || one.reference.localeCompare(other.reference));
+  return [...arrays].sort(
+    (one, other) => rank(one) - rank(other) || one.reference.localeCompare(other.reference),
+  );
 }
 
 function isScore(array: ArraySummary): boolean {

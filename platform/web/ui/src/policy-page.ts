@@ -149,28 +149,40 @@ export class PolicyPage extends LitElement {
 
   protected override render() {
     const policies = this.#poller.value;
-    const chosen = policies?.find(({ reference }) => reference === (this.reference || policies[0]?.reference));
+    const chosen = policies?.find(
+      ({ reference }) => reference === (this.reference || policies[0]?.reference),
+    );
     return html`
       <h1>Ingestion policies</h1>
       <p class="lead">
-        A policy says which tags may come in, how much at once and in which form, and which steps run on what arrives. What
-        no policy allows is refused and kept for a look.
+        A policy says which tags may come in, how much at once and in which form, and which steps run on what
+        arrives. What no policy allows is refused and kept for a look.
       </p>
-      ${policies === null
-        ? html`<p class="panel note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
-        : policies.length === 0
-          ? html`<p class="panel note">There is no policy yet, so nothing may come in.</p>`
-          : html`<div class="both">
-              <nav class="panel list" aria-label="Policies">
-                ${repeat(policies, (policy) => policy.reference, (policy) => this.#entry(policy, policy === chosen))}
-              </nav>
-              ${chosen
-                ? this.#detail(chosen)
-                : html`<p class="panel note">There is no policy called ${this.reference}.</p>`}
-            </div>`}
+      ${
+        policies === null
+          ? html`<p class="panel note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
+          : policies.length === 0
+            ? html`<p class="panel note">There is no policy yet, so nothing may come in.</p>`
+            : html`<div class="both">
+                <nav class="panel list" aria-label="Policies">
+                  ${repeat(
+                    policies,
+                    (policy) => policy.reference,
+                    (policy) => this.#entry(policy, policy === chosen),
+                  )}
+                </nav>
+                ${
+                  chosen
+                    ? this.#detail(chosen)
+                    : html`<p class="panel note">There is no policy called ${this.reference}.</p>`
+                }
+              </div>`
+      }
       <section class="panel create">
         <h2>New policy</h2>
-        <p class="muted">Policies are made on the command line, from a preset or from a file; the gateway follows at once.</p>
+        <p class="muted">
+          Policies are made on the command line, from a preset or from a file; the gateway follows at once.
+        </p>
         <wv-copy text=${createPolicyCommand("turbines", "turbine.**", "vibration")}></wv-copy>
         <wv-copy text="windvane apply policies.toml"></wv-copy>
       </section>
@@ -191,7 +203,11 @@ export class PolicyPage extends LitElement {
 
   #detail(policy: Policy) {
     const limits = policy.limits ?? {};
-    return html`<section class="panel detail" aria-label="Policy ${policy.reference}" data-testid="policy-detail">
+    return html`<section
+      class="panel detail"
+      aria-label="Policy ${policy.reference}"
+      data-testid="policy-detail"
+    >
       <h2>${policy.reference}</h2>
       ${policy.title ? html`<p class="muted">${policy.title}</p>` : nothing}
       <dl>
@@ -200,27 +216,39 @@ export class PolicyPage extends LitElement {
         <dt>Archive</dt>
         <dd>
           ${policy.format} <span class="muted">${FORMATS[policy.format] ?? ""}</span>
-          ${policy.format === "raw" && policy.field ? html`<span class="muted">(field ${policy.field})</span>` : nothing}
+          ${
+            policy.format === "raw" && policy.field
+              ? html`<span class="muted">(field ${policy.field})</span>`
+              : nothing
+          }
         </dd>
-        ${limits["chunk_bytes"] === undefined
-          ? nothing
-          : html`<dt>Largest chunk</dt>
-              <dd>
-                ${formatQuantity(limits["chunk_bytes"], "B")}${limits["events_per_chunk"] === undefined
-                  ? nothing
-                  : html`, ${formatCount(limits["events_per_chunk"])} events`}
-              </dd>`}
-        ${policy.partitions === undefined
-          ? nothing
-          : html`<dt>Partitions</dt>
-              <dd>${policy.partitions}</dd>`}
+        ${
+          limits["chunk_bytes"] === undefined
+            ? nothing
+            : html`<dt>Largest chunk</dt>
+                <dd>
+                  ${formatQuantity(limits["chunk_bytes"], "B")}${
+                    limits["events_per_chunk"] === undefined
+                      ? nothing
+                      : html`, ${formatCount(limits["events_per_chunk"])} events`
+                  }
+                </dd>`
+        }
+        ${
+          policy.partitions === undefined
+            ? nothing
+            : html`<dt>Partitions</dt>
+                <dd>${policy.partitions}</dd>`
+        }
       </dl>
       <h3>Pipeline</h3>
-      ${policy.pipeline.length
-        ? html`<ol class="steps">
-            ${policy.pipeline.map((step, index) => this.#step(step, index))}
-          </ol>`
-        : html`<p class="muted">No steps: what arrives is archived, nothing more.</p>`}
+      ${
+        policy.pipeline.length
+          ? html`<ol class="steps">
+              ${policy.pipeline.map((step, index) => this.#step(step, index))}
+            </ol>`
+          : html`<p class="muted">No steps: what arrives is archived, nothing more.</p>`
+      }
       <h3>As text, to keep or to change</h3>
       <wv-copy text="windvane policy show ${shellWord(policy.reference)}"></wv-copy>
     </section>`;
@@ -236,14 +264,16 @@ export class PolicyPage extends LitElement {
         ${input ? html`<span class="muted">from ${input}</span>` : nothing}
         ${keep === false ? html`<span class="muted">· not kept</span>` : nothing}
       </span>
-      ${Object.keys(parameters).length
-        ? html`<span class="parameters">
-            ${Object.entries(parameters).map(
-              ([key, value]) =>
-                html`<span><span class="muted">${key}</span> <code>${JSON.stringify(value)}</code></span>`,
-            )}
-          </span>`
-        : nothing}
+      ${
+        Object.keys(parameters).length
+          ? html`<span class="parameters">
+              ${Object.entries(parameters).map(
+                ([key, value]) =>
+                  html`<span><span class="muted">${key}</span> <code>${JSON.stringify(value)}</code></span>`,
+              )}
+            </span>`
+          : nothing
+      }
     </li>`;
   }
 }

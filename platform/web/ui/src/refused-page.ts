@@ -87,15 +87,17 @@ export class RefusedPage extends LitElement {
     return html`
       <h1>Refused</h1>
       <p class="lead">
-        What no policy allows, is not well-formed or makes a step fail is kept here with the reason, the newest first. The
-        oldest leave when the space for it is used up.
+        What no policy allows, is not well-formed or makes a step fail is kept here with the reason, the
+        newest first. The oldest leave when the space for it is used up.
       </p>
       <section class="panel" data-testid="refused-list">
-        ${letters === null
-          ? html`<p class="note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
-          : letters.length === 0
-            ? html`<p class="note">Nothing was refused.</p>`
-            : this.#table(letters)}
+        ${
+          letters === null
+            ? html`<p class="note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
+            : letters.length === 0
+              ? html`<p class="note">Nothing was refused.</p>`
+              : this.#table(letters)
+        }
       </section>
     `;
   }
@@ -114,21 +116,28 @@ export class RefusedPage extends LitElement {
       </thead>
       <tbody>
         ${letters.map(
-          (letter) => html`<tr>
-            <td class="nowrap">${formatAgo(api.now_ms() - (letter.last_time_ns ?? letter.time_ns) / 1e6)}</td>
-            <td class="tag">
-              ${letter.tag || "\u2013"}
-              ${letter.policy
-                ? html`<br /><a class="link" href=${formatRoute({ page: "policy", reference: letter.policy })}
-                      >${letter.policy}</a
-                    >`
-                : nothing}
-            </td>
-            <td class="reason">${letter.reason} <span class="chip">${letter.code}</span></td>
-            <td class="nowrap muted">${letter.sender}</td>
-            <td class="nowrap">${formatQuantity(letter.size, "B")}</td>
-            <td class="nowrap">${formatCount(letter.times)}</td>
-          </tr>`,
+          (letter) =>
+            html`<tr>
+              <td class="nowrap">
+                ${formatAgo(api.now_ms() - (letter.last_time_ns ?? letter.time_ns) / 1e6)}
+              </td>
+              <td class="tag">
+                ${letter.tag || "\u2013"}
+                ${
+                  letter.policy
+                    ? html`<br /><a
+                          class="link"
+                          href=${formatRoute({ page: "policy", reference: letter.policy })}
+                          >${letter.policy}</a
+                        >`
+                    : nothing
+                }
+              </td>
+              <td class="reason">${letter.reason} <span class="chip">${letter.code}</span></td>
+              <td class="nowrap muted">${letter.sender}</td>
+              <td class="nowrap">${formatQuantity(letter.size, "B")}</td>
+              <td class="nowrap">${formatCount(letter.times)}</td>
+            </tr>`,
         )}
       </tbody>
     </table>`;

@@ -1,5 +1,6 @@
-// Which time tells rows apart. Normally that of the events. A recording that is sent in one go gives all of its rows
-// nearly the same event time: then the time within the signal, or the row number, is the readable axis.
+// Which time tells rows apart. Normally that of the events. A recording that is sent in one go gives all of
+// its rows nearly the same event time: then the time within the signal, or the row number, is the readable
+// axis.
 
 import type { Attributes } from "./live";
 

@@ -12,8 +12,9 @@ export function windowRows(columns: number): number {
 }
 
 /**
- * A sliding window over rows. Each column has room for twice the window: when it is full, the newer half moves to the
- * front, so that a row costs a constant amount on average. Bounded by MAX_ROWS rows and MAX_BYTES.
+ * A sliding window over rows. Each column has room for twice the window: when it is full, the newer half
+ * moves to the front, so that a row costs a constant amount on average. Bounded by MAX_ROWS rows and
+ * MAX_BYTES.
  */
 export class SlidingColumns {
   readonly columns: number;

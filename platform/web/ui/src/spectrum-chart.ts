@@ -26,8 +26,8 @@ const MAX_POINTS = 4096;
 const BUILT_FOR = ["feed", "scale", "average", "peak", "label"] as const;
 
 /**
- * The newest spectrum of a feed, its average and its peaks. Dragging zooms; events: `zoom` with a FrequencyRange or
- * null, `hover` with a frequency in Hz or null.
+ * The newest spectrum of a feed, its average and its peaks. Dragging zooms; events: `zoom` with a
+ * FrequencyRange or null, `hover` with a frequency in Hz or null.
  */
 @customElement("wv-spectrum-chart")
 export class SpectrumChart extends LitElement {
@@ -52,7 +52,11 @@ export class SpectrumChart extends LitElement {
 
   #chart: uPlot | null = null;
   readonly #frequencies = new Float64Array(MAX_POINTS);
-  readonly #traces = [new Float64Array(MAX_POINTS), new Float64Array(MAX_POINTS), new Float64Array(MAX_POINTS)] as const;
+  readonly #traces = [
+    new Float64Array(MAX_POINTS),
+    new Float64Array(MAX_POINTS),
+    new Float64Array(MAX_POINTS),
+  ] as const;
   /** Which bins the points stand for: `pool` bins each, from `first` on. */
   #points = { first: 0, last: 0, pool: 1, count: 0 };
   #bins = 0;
@@ -63,7 +67,9 @@ export class SpectrumChart extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     this.#ends = [
-      followSize(this, (width, height) => (this.#chart ? this.#chart.setSize({ width, height }) : this.#build())),
+      followSize(this, (width, height) =>
+        this.#chart ? this.#chart.setSize({ width, height }) : this.#build(),
+      ),
       watchTheme(() => this.#build()),
     ];
   }
@@ -141,7 +147,12 @@ export class SpectrumChart extends LitElement {
     const part = (values: Float64Array): Float64Array => values.subarray(0, this.#points.count);
     if (empty) return [part(this.#frequencies), [], [], []];
     const [now, average, peak] = this.#traces;
-    return [part(this.#frequencies), part(now), this.average ? part(average) : [], this.peak ? part(peak) : []];
+    return [
+      part(this.#frequencies),
+      part(now),
+      this.average ? part(average) : [],
+      this.peak ? part(peak) : [],
+    ];
   }
 
   /** The upper end in linear units: grows at once, shrinks when most of it is empty. */
@@ -151,7 +162,8 @@ export class SpectrumChart extends LitElement {
       const value = values[point]!;
       if (value > highest && value < Infinity) highest = value;
     }
-    if (highest > this.#linear_high || highest < this.#linear_high * 0.25) this.#linear_high = niceCeiling(highest * 1.05);
+    if (highest > this.#linear_high || highest < this.#linear_high * 0.25)
+      this.#linear_high = niceCeiling(highest * 1.05);
   }
 
   #yRange(): uPlot.Range.MinMax {
@@ -209,7 +221,9 @@ export class SpectrumChart extends LitElement {
           space: 64,
           values: (_, splits) => {
             const { unit, divisor: each } = divisor();
-            return splits.map((hertz) => (hertz === 0 ? "0" : `${Number((hertz / each).toPrecision(6))} ${unit}`));
+            return splits.map((hertz) =>
+              hertz === 0 ? "0" : `${Number((hertz / each).toPrecision(6))} ${unit}`,
+            );
           },
         },
         {
@@ -245,12 +259,16 @@ export class SpectrumChart extends LitElement {
         setCursor: [
           (chart) => {
             const left = chart.cursor.left ?? -10;
-            this.dispatchEvent(new CustomEvent("hover", { detail: left < 0 ? null : chart.posToVal(left, "x") }));
+            this.dispatchEvent(
+              new CustomEvent("hover", { detail: left < 0 ? null : chart.posToVal(left, "x") }),
+            );
           },
         ],
         ready: [
           (chart) =>
-            chart.over.addEventListener("dblclick", () => this.dispatchEvent(new CustomEvent("zoom", { detail: null }))),
+            chart.over.addEventListener("dblclick", () =>
+              this.dispatchEvent(new CustomEvent("zoom", { detail: null })),
+            ),
         ],
       },
     };

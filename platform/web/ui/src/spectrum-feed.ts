@@ -1,13 +1,17 @@
 // The live rows of a spectrum array, one channel of them, ready to draw.
 
 import { type Dtype, parseDtype } from "./dtype";
+import type { FeedState } from "./feed-message";
 import { type Frame, frameTimes_s, frameValues, rowNumber } from "./frame";
 import { MAX_ROWS, LevelHistory } from "./level-history";
 import { AutoLevelRange } from "./level-range";
 import type { Attributes, Layout, LiveClient, Subscription } from "./live";
 import { rowPeriod_s } from "./row-clock";
 
-export type FeedState = "connecting" | "waiting" | "live" | "failed";
+export interface SpectrumPoint {
+  readonly frequency_hz: number;
+  readonly level_db: number;
+}
 
 /** Weight of a new row in the running average of powers. */
 const AVERAGE_SHARE = 0.05;
@@ -61,6 +65,27 @@ export class SpectrumFeed {
 
   get highest_hz(): number {
     return Math.max(1, this.bins - 1) * this.frequency_step_hz;
+  }
+
+  /** The newest level at a frequency; null before the first row. */
+  level(frequency_hz: number): SpectrumPoint | null {
+    return this.#point(Math.round(frequency_hz / this.frequency_step_hz));
+  }
+
+  /** The strongest newest level between two frequencies, bin 0 aside: the constant part is no tone. */
+  strongest(low_hz: number, high_hz: number): SpectrumPoint | null {
+    if (!this.history?.count) return null;
+    const levels_db = this.history.levels(0);
+    const last = Math.min(this.bins - 1, Math.floor(high_hz / this.frequency_step_hz));
+    let highest = Math.min(last, Math.max(1, Math.ceil(low_hz / this.frequency_step_hz)));
+    for (let bin = highest + 1; bin <= last; bin++) if (levels_db[bin]! > levels_db[highest]!) highest = bin;
+    return this.#point(highest);
+  }
+
+  #point(bin: number): SpectrumPoint | null {
+    if (!this.history?.count) return null;
+    const nearest = Math.min(this.bins - 1, Math.max(0, bin));
+    return { frequency_hz: nearest * this.frequency_step_hz, level_db: this.history.levels(0)[nearest]! };
   }
 
   start(): void {

@@ -1,25 +1,23 @@
 import { LitElement, type PropertyValues, css, html, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
-import { colorGradient } from "./colormap";
+import "./color-scale";
 import { cancelDraw, requestDraw } from "./draw-loop";
+import { feedMessage } from "./feed-message";
 import { formatDecibel, formatDuration, formatFrequency, outputName } from "./format";
 import type { LevelRange } from "./level-range";
 import { live } from "./services";
-import {
-  type FrequencyRange,
-  type LevelScale,
-  PLOT_LEFT_PX,
-  type SpectrumChart,
-} from "./spectrum-chart";
+import { type FrequencyRange, type LevelScale, PLOT_LEFT_PX, type SpectrumChart } from "./spectrum-chart";
 import "./spectrum-chart";
-import { SpectrumFeed } from "./spectrum-feed";
+import { SpectrumFeed, type SpectrumPoint } from "./spectrum-feed";
 import { base, controls, panel } from "./styles";
 import type { Waterfall, WaterfallPoint } from "./waterfall";
 import "./waterfall";
 
 const RANGE_INTERVAL_MS = 500;
+const WATERFALL_LABEL =
+  "Waterfall, frequency to the right, time downwards, level as colour, arrow keys move the cursor: ";
 
-/** A spectrum array, live: the newest spectrum, the waterfall below it on the same frequency axis, their controls. */
+/** A spectrum array, live: the newest spectrum, the waterfall below on the same frequency axis, controls. */
 @customElement("wv-spectrum-panel")
 export class SpectrumPanel extends LitElement {
   static override styles = [
@@ -61,40 +59,9 @@ export class SpectrumPanel extends LitElement {
         padding: 8px 14px 10px calc(var(--left) + 4px);
         min-height: 46px;
       }
-      .bar {
-        display: flex;
-        align-items: center;
-        gap: 6px;
-        margin: 0;
-        padding: 0;
-        border: 0;
+      wv-color-scale {
         flex: 1 1 250px;
         max-width: 400px;
-      }
-      .scale {
-        position: relative;
-        flex: 1;
-        min-width: 60px;
-        height: 12px;
-        border-radius: 3px;
-      }
-      .scale span {
-        position: absolute;
-        top: 1px;
-        transform: translateX(-50%);
-        color: #fff;
-        font: 600 9.5px/10px var(--sans);
-        text-shadow: 0 0 3px #000, 0 0 2px #000;
-      }
-      .bar input.field {
-        width: 58px;
-        height: 26px;
-        padding: 0 2px 0 6px;
-        font-variant-numeric: tabular-nums;
-      }
-      .bar .button {
-        height: 26px;
-        padding: 0 8px;
       }
       output {
         flex: 1 1 230px;
@@ -233,38 +200,36 @@ export class SpectrumPanel extends LitElement {
 
   /** Written past Lit: it changes with every drawn frame. */
   #showReadout(): void {
-    const feed = this.feed;
-    const history = feed?.history;
-    if (!history || history.count === 0) return;
-    const levels_db = history.levels(0);
-    let text: string;
-    if (this.#point) {
-      const { time, frequency_hz, level_db } = this.#point;
-      text = `${time} · ${formatFrequency(frequency_hz)} · ${formatDecibel(level_db)}`;
-    } else if (this.#hover_hz !== null) {
-      const bin = Math.min(history.bins - 1, Math.max(0, Math.round(this.#hover_hz / feed!.frequency_step_hz)));
-      text = `now · ${formatFrequency(bin * feed!.frequency_step_hz)} · ${formatDecibel(levels_db[bin]!)}`;
-    } else {
-      // Of what is shown, and not the constant part in bin 0.
-      const first = Math.max(1, Math.ceil((this.zoom?.low_hz ?? 0) / feed!.frequency_step_hz));
-      const last = Math.min(history.bins - 1, Math.floor((this.zoom?.high_hz ?? Infinity) / feed!.frequency_step_hz));
-      let highest = Math.min(first, last);
-      for (let bin = first + 1; bin <= last; bin++) if (levels_db[bin]! > levels_db[highest]!) highest = bin;
-      text = `Peak ${formatFrequency(highest * feed!.frequency_step_hz)} · ${formatDecibel(levels_db[highest]!)}`;
-    }
+    const feed = this.feed!;
+    const { low_hz, high_hz } = this.zoom ?? { low_hz: 0, high_hz: feed.highest_hz };
+    const shown: [string, SpectrumPoint | null] = this.#point
+      ? [`${this.#point.time} ·`, this.#point]
+      : this.#hover_hz !== null
+        ? ["now ·", feed.level(this.#hover_hz)]
+        : ["Peak", feed.strongest(low_hz, high_hz)];
+    const [what, point] = shown;
+    if (!point) return;
+    const text = `${what} ${formatFrequency(point.frequency_hz)} · ${formatDecibel(point.level_db)}`;
     if (this.readout.textContent !== text) this.readout.textContent = text;
   }
 
   protected override render() {
     const feed = this.feed;
     const name = outputName(this.reference);
-    const middle_db = (this.range.low_db + this.range.high_db) / 2;
-    return html`<section class="panel" aria-label="Spectrum ${this.reference}" style="--left: ${PLOT_LEFT_PX}px">
+    return html`<section
+      class="panel"
+      aria-label="Spectrum ${this.reference}"
+      style="--left: ${PLOT_LEFT_PX}px"
+    >
       <header>
         <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
         <span class="about">${this.#about()}</span>
         <span class="spring"></span>
-        <button class="button" style=${this.zoom ? "" : "visibility: hidden"} @click=${() => (this.zoom = null)}>
+        <button
+          class="button"
+          style=${this.zoom ? "" : "visibility: hidden"}
+          @click=${() => (this.zoom = null)}
+        >
           Whole range
         </button>
         ${feed && feed.channels > 1 ? this.#channelField(feed) : nothing}
@@ -306,39 +271,23 @@ export class SpectrumPanel extends LitElement {
           .feed=${feed}
           .range=${this.range}
           .zoom=${this.zoom}
-          label="Waterfall of ${this.reference}: frequency to the right, time downwards, level as colour. Arrow keys move the cursor."
+          label=${WATERFALL_LABEL + this.reference}
           @point=${this.#onPoint}
         ></wv-waterfall>
-        ${feed?.history
-          ? html`<span class="unit">${this.scale === "decibel" ? "dB re " : ""}${feed.power_unit}</span>`
-          : nothing}
-        ${this.#message()}
+        ${
+          feed?.history
+            ? html`<span class="unit">${this.scale === "decibel" ? "dB re " : ""}${feed.power_unit}</span>`
+            : nothing
+        }
+        ${feed ? feedMessage(feed, feed.history?.count ?? 0) : nothing}
       </div>
       <footer>
-        <fieldset class="bar" aria-label="Colour scale">
-          <input
-            class="field"
-            type="number"
-            step="5"
-            aria-label="Lowest level, dB"
-            .value=${String(this.range.low_db)}
-            @change=${(event: Event) => this.#setRange({ low_db: (event.target as HTMLInputElement).valueAsNumber })}
-          />
-          <span class="scale" style="background: ${colorGradient()}" aria-hidden="true">
-            <span style="left: 50%">${formatDecibel(middle_db).replace(".0", "")}</span>
-          </span>
-          <input
-            class="field"
-            type="number"
-            step="5"
-            aria-label="Highest level, dB"
-            .value=${String(this.range.high_db)}
-            @change=${(event: Event) => this.#setRange({ high_db: (event.target as HTMLInputElement).valueAsNumber })}
-          />
-          <button class="button" aria-pressed=${this.auto} @click=${this.#toggleAuto} title="Follow the signal's levels">
-            Auto
-          </button>
-        </fieldset>
+        <wv-color-scale
+          .range=${this.range}
+          ?auto=${this.auto}
+          @range=${(event: CustomEvent<LevelRange>) => this.#setRange(event.detail)}
+          @auto=${this.#toggleAuto}
+        ></wv-color-scale>
         <output data-testid="readout"></output>
       </footer>
     </section>`;
@@ -348,20 +297,11 @@ export class SpectrumPanel extends LitElement {
     const feed = this.feed;
     if (!feed?.history) return "";
     const parts = [`${feed.bins} bins of ${formatFrequency(feed.frequency_step_hz)}`];
-    if (this.rate_hz) parts.push(this.rate_hz >= 1 ? `${this.rate_hz} rows/s` : `a row every ${formatDuration(1 / this.rate_hz)}`);
+    if (this.rate_hz)
+      parts.push(
+        this.rate_hz >= 1 ? `${this.rate_hz} rows/s` : `a row every ${formatDuration(1 / this.rate_hz)}`,
+      );
     return parts.join(" · ");
-  }
-
-  #message() {
-    const feed = this.feed;
-    if (!feed || (feed.state === "live" && feed.history?.count)) return nothing;
-    const text =
-      feed.state === "failed"
-        ? feed.detail
-        : feed.state === "connecting"
-          ? "Connecting\u2026"
-          : "Waiting for the first rows\u2026";
-    return html`<p class="message" role="status">${text}</p>`;
   }
 
   #segment(scale: LevelScale, text: string) {
@@ -409,13 +349,9 @@ export class SpectrumPanel extends LitElement {
     if (this.auto && this.feed) this.range = this.feed.range.range;
   };
 
-  #setRange(part: Partial<LevelRange>): void {
-    const range = { ...this.range, ...part };
-    if (Number.isFinite(range.low_db) && Number.isFinite(range.high_db) && range.high_db > range.low_db) {
-      this.range = range;
-      this.auto = false;
-    }
-    this.requestUpdate();
+  #setRange(range: LevelRange): void {
+    this.range = range;
+    this.auto = false;
   }
 
   #onZoom = (event: CustomEvent<FrequencyRange | null>): void => {

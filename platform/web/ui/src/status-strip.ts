@@ -180,6 +180,7 @@ export class StatusStrip extends LitElement {
     const worker = status?.worker ?? null;
     const failures = failingSteps(worker?.failures ?? [], api.now_ms());
     const failing = failures.filter(({ recent }) => recent).length;
+    const lag = worker?.lag_messages ?? 0;
     const latest = gateway ? this.#meter.latest : null;
     const away = (tier: string) => html`<span class="away">${status ? `${tier} away` : "\u2013"}</span>`;
     return html`
@@ -193,31 +194,39 @@ export class StatusStrip extends LitElement {
         </div>
         <div class="cell">
           <dt>Throughput</dt>
-          <dd data-testid="bytes-per-s">${gateway ? formatQuantity(latest?.bytes_per_s ?? 0, "B/s") : away("gateway")}</dd>
+          <dd data-testid="bytes-per-s">
+            ${gateway ? formatQuantity(latest?.bytes_per_s ?? 0, "B/s") : away("gateway")}
+          </dd>
           ${this.#curve((sample) => sample.bytes_per_s)}
         </div>
-        <div class="cell ${(worker?.lag_messages ?? 0) > LONG_LAG_CHUNKS ? "warn" : ""}">
+        <div class="cell ${lag > LONG_LAG_CHUNKS ? "warn" : ""}">
           <dt>Lag</dt>
           <dd data-testid="lag" title="Chunks that are received and not yet worked on">
-            ${worker ? `${formatCount(worker.lag_messages)}\u202f${worker.lag_messages === 1 ? "chunk" : "chunks"}` : away("worker")}
+            ${worker ? `${formatCount(lag)}\u202f${lag === 1 ? "chunk" : "chunks"}` : away("worker")}
           </dd>
         </div>
         <div class="cell ${gateway?.refused_total ? "warn" : ""}">
           <dt>Refused</dt>
           <dd data-testid="refused" title="Messages that no policy allows or that are not well-formed">
-            ${gateway
-              ? html`<a href=${formatRoute({ page: "refused" })}>${formatCount(gateway.refused_total)}</a>`
-              : away("gateway")}
+            ${
+              gateway
+                ? html`<a href=${formatRoute({ page: "refused" })}>${formatCount(gateway.refused_total)}</a>`
+                : away("gateway")
+            }
           </dd>
         </div>
         <div class="cell ${failing ? "bad" : ""}">
           <dt>Failing steps</dt>
           <dd data-testid="failing">
-            ${failures.length
-              ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>${failing}</button>`
-              : worker
-                ? "0"
-                : away("worker")}
+            ${
+              failures.length
+                ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>
+                    ${failing}
+                  </button>`
+                : worker
+                  ? "0"
+                  : away("worker")
+            }
           </dd>
         </div>
       </dl>
@@ -232,13 +241,17 @@ export class StatusStrip extends LitElement {
       @keydown=${(event: KeyboardEvent) => event.key === "Escape" && (this.open = false)}
     >
       ${failures.map(
-        ({ stream, step, message, time_ns }) => html`<li>
-          <a class="link" href=${formatRoute({ page: "stream", reference: stream })} @click=${() => (this.open = false)}
-            >${stream}</a
-          >
-          · ${step} <span class="muted">${formatAgo(api.now_ms() - time_ns / 1e6)}</span>
-          <code>${message}</code>
-        </li>`,
+        ({ stream, step, message, time_ns }) =>
+          html`<li>
+            <a
+              class="link"
+              href=${formatRoute({ page: "stream", reference: stream })}
+              @click=${() => (this.open = false)}
+              >${stream}</a
+            >
+            · ${step} <span class="muted">${formatAgo(api.now_ms() - time_ns / 1e6)}</span>
+            <code>${message}</code>
+          </li>`,
       )}
     </ul>`;
   }

@@ -194,10 +194,18 @@ export class StreamList extends LitElement {
         </span>
       </p>
       <ul @keydown=${this.#onKey}>
-        ${repeat(shown, (stream) => stream.reference, (stream) => this.#entry(stream))}
-        ${found.length > shown.length
-          ? html`<li class="nothing">${formatCount(found.length - shown.length)} more. Filter to find them.</li>`
-          : nothing}
+        ${repeat(
+          shown,
+          (stream) => stream.reference,
+          (stream) => this.#entry(stream),
+        )}
+        ${
+          found.length > shown.length
+            ? html`<li class="nothing">
+                ${formatCount(found.length - shown.length)} more. Filter to find them.
+              </li>`
+            : nothing
+        }
         ${found.length === 0 && words.length ? html`<li class="nothing">No stream matches.</li>` : nothing}
       </ul>
     `;
@@ -227,10 +235,16 @@ export class StreamList extends LitElement {
         aria-current=${stream.reference === this.chosen ? "page" : "false"}
       >
         <span class="dot ${pulse}"></span>
-        <span class="name"><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span>
+        <span class="name"
+          ><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span
+        >
         <span class="second">${stream.policy ?? "no policy"}</span>
         <span class="right number">
-          ${rate?.bytes_per_s ? html`${formatQuantity(rate.bytes_per_s, "B/s")} <span class="muted">·</span>` : nothing}
+          ${
+            rate?.bytes_per_s
+              ? html`${formatQuantity(rate.bytes_per_s, "B/s")} <span class="muted">·</span>`
+              : nothing
+          }
           <span class="muted">${formatAgo(elapsed_ms)}</span>
         </span>
       </a>

@@ -163,10 +163,13 @@ export class StreamPage extends LitElement {
   /** The arrays' descriptions are read where their list changes; their rows come by the live feed. */
   async #readArrays(stream: StreamSummary): Promise<void> {
     const known = new Set(this.arrays.map((array) => array.reference));
-    if (stream.arrays.length === known.size && stream.arrays.every((reference) => known.has(reference))) return;
+    if (stream.arrays.length === known.size && stream.arrays.every((reference) => known.has(reference)))
+      return;
     const answers = await Promise.allSettled(stream.arrays.map((reference) => api.array(reference)));
     if (stream.reference !== this.reference) return;
-    this.arrays = sortOutputs(answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : [])));
+    this.arrays = sortOutputs(
+      answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : [])),
+    );
   }
 
   protected override render() {
@@ -175,7 +178,9 @@ export class StreamPage extends LitElement {
     const { prefix, leaf } = splitReference(this.reference);
     return html`
       <div class="head">
-        <a class="button back" href=${formatRoute({ page: "streams" })} aria-label="Back to the streams">‹ Streams</a>
+        <a class="button back" href=${formatRoute({ page: "streams" })} aria-label="Back to the streams"
+          >‹ Streams</a
+        >
         <h1 data-testid="stream-title"><span class="prefix">${prefix}</span>${leaf}</h1>
         ${stream ? this.#facts(stream) : nothing}
         <span class="spring"></span>
@@ -190,20 +195,23 @@ export class StreamPage extends LitElement {
         </button>
       </div>
       ${stream && this.taking ? this.#takeOut(stream) : nothing}
-      ${!stream && error ? this.#failure(error) : nothing}
-      ${stream ? this.#outputs(stream) : nothing}
+      ${!stream && error ? this.#failure(error) : nothing} ${stream ? this.#outputs(stream) : nothing}
     `;
   }
 
   #facts(stream: StreamSummary) {
     const first_ms = parseTime(stream.first_arrival);
     return html`<div class="facts">
-      ${stream.policy
-        ? html`<span
-            >policy
-            <a class="link" href=${formatRoute({ page: "policy", reference: stream.policy })}>${stream.policy}</a></span
-          >`
-        : nothing}
+      ${
+        stream.policy
+          ? html`<span
+              >policy
+              <a class="link" href=${formatRoute({ page: "policy", reference: stream.policy })}
+                >${stream.policy}</a
+              ></span
+            >`
+          : nothing
+      }
       <span><b data-testid="stream-size">${formatQuantity(stream.size, "B")}</b></span>
       <span><b>${formatCount(stream.events)}</b> ${stream.events === 1 ? "event" : "events"}</span>
       <span>in <b>${formatCount(stream.chunks)}</b> ${stream.chunks === 1 ? "chunk" : "chunks"}</span>
@@ -228,32 +236,40 @@ export class StreamPage extends LitElement {
     if (stream.arrays.length === 0) {
       return html`<p class="panel note">
         This stream is archived and has no outputs.
-        ${stream.policy
-          ? html`A pipeline in the policy
-              <a class="link" href=${formatRoute({ page: "policy", reference: stream.policy })}>${stream.policy}</a> makes
-              spectra, features and scores of what arrives.`
-          : nothing}
+        ${
+          stream.policy
+            ? html`A pipeline in the policy
+                <a class="link" href=${formatRoute({ page: "policy", reference: stream.policy })}
+                  >${stream.policy}</a
+                >
+                makes spectra, features and scores of what arrives.`
+            : nothing
+        }
       </p>`;
     }
     return html`<div class="outputs ${shape}">
-      ${spectra.length
-        ? html`<div class="column">
-            ${repeat(
-              spectra,
-              (array) => array.reference,
-              (array) => html`<wv-spectrum-panel .reference=${array.reference}></wv-spectrum-panel>`,
-            )}
-          </div>`
-        : nothing}
-      ${others.length
-        ? html`<div class="column trends">
-            ${repeat(
-              others,
-              (array) => array.reference,
-              (array) => this.#other(array),
-            )}
-          </div>`
-        : nothing}
+      ${
+        spectra.length
+          ? html`<div class="column">
+              ${repeat(
+                spectra,
+                (array) => array.reference,
+                (array) => html`<wv-spectrum-panel .reference=${array.reference}></wv-spectrum-panel>`,
+              )}
+            </div>`
+          : nothing
+      }
+      ${
+        others.length
+          ? html`<div class="column trends">
+              ${repeat(
+                others,
+                (array) => array.reference,
+                (array) => this.#other(array),
+              )}
+            </div>`
+          : nothing
+      }
     </div>`;
   }
 
@@ -268,14 +284,16 @@ export class StreamPage extends LitElement {
         <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
         <span class="about">${this.#describe(array)}</span>
         <span class="spring"></span>
-        ${kind === "samples"
-          ? html`<button
-              class="button"
-              @click=${() => (this.opened = new Set([...this.opened, array.reference]))}
-            >
-              Show signal
-            </button>`
-          : nothing}
+        ${
+          kind === "samples"
+            ? html`<button
+                class="button"
+                @click=${() => (this.opened = new Set([...this.opened, array.reference]))}
+              >
+                Show signal
+              </button>`
+            : nothing
+        }
       </header>
     </section>`;
   }
@@ -294,9 +312,11 @@ export class StreamPage extends LitElement {
       <div>
         <h2>Command line</h2>
         <wv-copy text="windvane cat ${shellWord(stream.reference)} > ${file}"></wv-copy>
-        ${shown
-          ? html`<wv-copy text="windvane export ${shellWord(shown)} ${outputName(shown)}.npy"></wv-copy>`
-          : nothing}
+        ${
+          shown
+            ? html`<wv-copy text="windvane export ${shellWord(shown)} ${outputName(shown)}.npy"></wv-copy>`
+            : nothing
+        }
         <p class="files">
           <a class="link" href=${api.streamDataUrl(stream.reference)} download=${file}>${stream.reference}</a>
           ${arrays.map(

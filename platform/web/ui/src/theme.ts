@@ -39,5 +39,7 @@ export function watchTheme(changed: () => void): () => void {
 
 /** `color` (#rrggbb) with an opacity in 0…1. */
 export function translucent(color: string, opacity: number): string {
-  return `${color}${Math.round(opacity * 255).toString(16).padStart(2, "0")}`;
+  return `${color}${Math.round(opacity * 255)
+    .toString(16)
+    .padStart(2, "0")}`;
 }

@@ -28,11 +28,16 @@ export class ThroughputMeter {
   }
 
   add(status: Pick<GatewayStatus, "events_total" | "bytes_total" | "time_ns">): void {
-    const now: Totals = { time_s: status.time_ns / 1e9, events: status.events_total, bytes: status.bytes_total };
+    const now: Totals = {
+      time_s: status.time_ns / 1e9,
+      events: status.events_total,
+      bytes: status.bytes_total,
+    };
     const last = this.#totals.at(-1);
     if (last && now.time_s === last.time_s) return;
     // A gateway that was started again counts from zero, and its clock may have been set back.
-    if (last && (now.events < last.events || now.bytes < last.bytes || now.time_s < last.time_s)) this.#totals = [];
+    if (last && (now.events < last.events || now.bytes < last.bytes || now.time_s < last.time_s))
+      this.#totals = [];
     this.#totals.push(now);
     while (this.#totals.length > 2 && now.time_s - this.#totals[1]!.time_s >= SPAN_S) this.#totals.shift();
     const first = this.#totals[0]!;

@@ -7,8 +7,8 @@ export interface TimeTick {
 }
 
 const STEPS_S = [
-  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,
-  14400, 21600, 43200, 86400,
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
+  3600, 7200, 14400, 21600, 43200, 86400,
 ];
 
 /** The step of round times for `marks` marks over `span_s`. */
@@ -18,10 +18,15 @@ export function tickStep_s(span_s: number, marks: number): number {
 }
 
 /**
- * The rows at which a multiple of `step_s` is passed; `time_s(age)` gives the time of a row, newest first, and
- * marks are at least `apart` rows from one another.
+ * The rows at which a multiple of `step_s` is passed; `time_s(age)` gives the time of a row, newest first,
+ * and marks are at least `apart` rows from one another.
  */
-export function timeTicks(rows: number, time_s: (age: number) => number, step_s: number, apart: number): TimeTick[] {
+export function timeTicks(
+  rows: number,
+  time_s: (age: number) => number,
+  step_s: number,
+  apart: number,
+): TimeTick[] {
   const ticks: TimeTick[] = [];
   for (let age = 0; age + 1 < rows; age++) {
     // A hair above the multiple, so that 0.1 * 3 counts as 0.3.

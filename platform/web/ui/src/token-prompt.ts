@@ -4,8 +4,8 @@ import { base, controls } from "./styles";
 import "./copy-block";
 
 /**
- * Asks for the access token and hands it to the server once, as `?token=` of a navigation; the server answers with a
- * cookie that scripts cannot read.
+ * Asks for the access token and hands it to the server once, as `?token=` of a navigation; the server answers
+ * with a cookie that scripts cannot read.
  */
 @customElement("wv-token-prompt")
 export class TokenPrompt extends LitElement {

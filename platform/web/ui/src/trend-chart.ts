@@ -25,8 +25,8 @@ export function columnStyle(theme: Theme, index: number): { stroke: string; dash
 }
 
 /**
- * The columns of a feed as lines over time. `lanes`: each line has a lane and a scale of its own, so that shapes can be
- * compared where sizes cannot. Event `point` with the row pointed at, or null.
+ * The columns of a feed as lines over time. `lanes`: each line has a lane and a scale of its own, so that
+ * shapes can be compared where sizes cannot. Event `point` with the row pointed at, or null.
  */
 @customElement("wv-trend-chart")
 export class TrendChart extends LitElement {
@@ -56,7 +56,9 @@ export class TrendChart extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     this.#ends = [
-      followSize(this, (width, height) => (this.#chart ? this.#chart.setSize({ width, height }) : this.#build())),
+      followSize(this, (width, height) =>
+        this.#chart ? this.#chart.setSize({ width, height }) : this.#build(),
+      ),
       watchTheme(() => this.#build()),
     ];
   }
@@ -74,7 +76,8 @@ export class TrendChart extends LitElement {
   }
 
   protected override updated(changed: PropertyValues<this>): void {
-    if (changed.has("feed") || changed.has("lanes") || changed.has("shown") || changed.has("label")) this.#build();
+    if (changed.has("feed") || changed.has("lanes") || changed.has("shown") || changed.has("label"))
+      this.#build();
     requestDraw(this.draw);
   }
 
@@ -140,7 +143,8 @@ export class TrendChart extends LitElement {
     const theme = readTheme();
     const axis = axisStyle(theme);
     const names = this.feed!.names;
-    const range = (_: uPlot, low: number | null, high: number | null): uPlot.Range.MinMax => yRange(low, high);
+    const range = (_: uPlot, low: number | null, high: number | null): uPlot.Range.MinMax =>
+      yRange(low, high);
     const scales: uPlot.Scales = {
       x: { time: this.#clock === "event", range: (_, low, high) => this.#xRange(low, high) },
       y: { range },
@@ -201,7 +205,9 @@ export class TrendChart extends LitElement {
           (chart) => {
             const { left, idx } = chart.cursor;
             const row = left === undefined || left < 0 || idx === null || idx === undefined ? null : idx;
-            this.dispatchEvent(new CustomEvent("point", { detail: row === null ? null : row + this.#visibleRows()[0] }));
+            this.dispatchEvent(
+              new CustomEvent("point", { detail: row === null ? null : row + this.#visibleRows()[0] }),
+            );
           },
         ],
       },
@@ -214,7 +220,12 @@ function drawLanes(chart: uPlot, lanes: number, theme: Theme): void {
   const { left, top, width, height } = chart.bbox;
   chart.ctx.fillStyle = theme.grid;
   for (let lane = 1; lane < lanes; lane++) {
-    chart.ctx.fillRect(left, Math.round(top + (height * lane) / lanes), width, Math.max(1, Math.round(uPlot.pxRatio)));
+    chart.ctx.fillRect(
+      left,
+      Math.round(top + (height * lane) / lanes),
+      width,
+      Math.max(1, Math.round(uPlot.pxRatio)),
+    );
   }
 }
 

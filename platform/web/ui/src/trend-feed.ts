@@ -1,11 +1,11 @@
 // The live rows of an array of named columns (features, scores, values), ready to draw.
 
 import { type Dtype, parseDtype } from "./dtype";
+import type { FeedState } from "./feed-message";
 import { type Frame, frameTimes_s, frameValues, rowNumber } from "./frame";
 import { type Attributes, type Layout, type LiveClient, type Subscription } from "./live";
 import { type RowClock, chooseClock, rowPeriod_s } from "./row-clock";
 import { SlidingColumns, windowRows } from "./sliding-columns";
-import type { FeedState } from "./spectrum-feed";
 
 /** Columns taken of each row; a row has this many at most, the others are left out. */
 export const MAX_COLUMNS = 64;
@@ -84,7 +84,9 @@ export class TrendFeed {
 
   /** Whether any of the kept values is a number. */
   get known(): boolean {
-    return this.names.some((_, index) => Number.isFinite(this.last(index)) || this.values(index).some(Number.isFinite));
+    return this.names.some(
+      (_, index) => Number.isFinite(this.last(index)) || this.values(index).some(Number.isFinite),
+    );
   }
 
   #enter(state: FeedState, detail = ""): void {

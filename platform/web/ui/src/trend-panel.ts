@@ -1,6 +1,7 @@
 import { LitElement, type PropertyValues, css, html, nothing } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { cancelDraw, requestDraw } from "./draw-loop";
+import { feedMessage } from "./feed-message";
 import { formatValue, outputName } from "./format";
 import { live } from "./services";
 import { base, controls, panel } from "./styles";
@@ -22,7 +23,9 @@ const WINDOWS: readonly (readonly [string, number])[] = [
   ["all", 0],
 ];
 
-/** An array of named columns, live: lines over time, and a legend with the newest values that switches them. */
+/**
+ * An array of named columns, live: lines over time, and a legend with the newest values that switches them.
+ */
 @customElement("wv-trend-panel")
 export class TrendPanel extends LitElement {
   static override styles = [
@@ -186,9 +189,9 @@ export class TrendPanel extends LitElement {
 
   /** Whether the columns' sizes are too different for one scale. */
   #farApart(): boolean {
-    const sizes = this.feed!.names
-      .map((_, index) => this.feed!.values(index).reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0))
-      .filter((size) => size > 0);
+    const sizes = this.feed!.names.map((_, index) =>
+      this.feed!.values(index).reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0),
+    ).filter((size) => size > 0);
     return sizes.length > 1 && Math.max(...sizes) / Math.min(...sizes) > FAR_APART;
   }
 
@@ -198,13 +201,24 @@ export class TrendPanel extends LitElement {
     const names = feed?.names ?? [];
     const lanes = this.lanes ? this.shown.filter(Boolean).length : 0;
     const shape = names.length === 1 ? "single" : lanes === names.length ? "aligned" : "";
-    return html`<section class="panel" aria-label="Trend ${this.reference}" data-testid="trend-panel" data-ref=${this.reference}>
+    return html`<section
+      class="panel"
+      aria-label="Trend ${this.reference}"
+      data-testid="trend-panel"
+      data-ref=${this.reference}
+    >
       <header>
         <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
-        ${names.length === 1 ? html`<span class="value" title=${names[0]!}>${formatValue(this.#value(0))}</span>` : nothing}
-        ${feed && feed.width > names.length
-          ? html`<span class="about">the first ${names.length} of ${feed.width} columns</span>`
-          : nothing}
+        ${
+          names.length === 1
+            ? html`<span class="value" title=${names[0]!}>${formatValue(this.#value(0))}</span>`
+            : nothing
+        }
+        ${
+          feed && feed.width > names.length
+            ? html`<span class="about">the first ${names.length} of ${feed.width} columns</span>`
+            : nothing
+        }
         <span class="spring"></span>
         <button
           class="button"
@@ -241,11 +255,13 @@ export class TrendPanel extends LitElement {
           ></wv-trend-chart>
           ${this.#message()}
         </div>
-        ${names.length === 1
-          ? nothing
-          : html`<ul aria-label="Columns">
-              ${names.map((column, index) => this.#legend(column, index))}
-            </ul>`}
+        ${
+          names.length === 1
+            ? nothing
+            : html`<ul aria-label="Columns">
+                ${names.map((column, index) => this.#legend(column, index))}
+              </ul>`
+        }
       </div>
     </section>`;
   }
@@ -264,7 +280,10 @@ export class TrendPanel extends LitElement {
         title=${column}
         @click=${() => (this.shown = this.shown.map((each, at) => (at === index ? !each : each)))}
       >
-        <span class="swatch" style="border-color: ${stroke}; border-top-style: ${dash.length ? "dashed" : "solid"}"></span>
+        <span
+          class="swatch"
+          style="border-color: ${stroke}; border-top-style: ${dash.length ? "dashed" : "solid"}"
+        ></span>
         <span class="name">${column}</span>
         <span class="value">${formatValue(this.#value(index))}</span>
       </button>
@@ -274,12 +293,8 @@ export class TrendPanel extends LitElement {
   #message() {
     const feed = this.feed;
     if (!feed) return nothing;
-    let text = "";
-    if (feed.state === "failed") text = feed.detail;
-    else if (feed.state === "connecting") text = "Connecting\u2026";
-    else if (!feed.rows?.count) text = "Waiting for the first rows\u2026";
-    else if (!feed.known) text = feed.kind === "score" ? "Learning: no score yet" : "No values yet";
-    return text ? html`<p class="message" role="status">${text}</p>` : nothing;
+    const missing = feed.known ? "" : feed.kind === "score" ? "Learning: no score yet" : "No values yet";
+    return feedMessage(feed, feed.rows?.count ?? 0, missing);
   }
 }
 

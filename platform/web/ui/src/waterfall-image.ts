@@ -1,4 +1,5 @@
-// The picture behind the waterfall: each row of levels as a line of pixels, in a ring, so that a new row paints one line.
+// The picture behind the waterfall: each row of levels as a line of pixels, in a ring, so that a new row
+// paints one line.
 
 import { colorTable } from "./colormap";
 import type { LevelHistory } from "./level-history";
@@ -7,7 +8,10 @@ import type { LevelRange } from "./level-range";
 const COLORS = colorTable(256);
 const BACKGROUND = 0;
 
-/** The bins that fall on each of `width` pixels when bins `low`…`high` (fractions allowed) fill them: edges, one more. */
+/**
+ * The bins that fall on each of `width` pixels when bins `low`…`high` (fractions allowed) fill them: edges,
+ * one more.
+ */
 export function pixelEdges(width: number, low: number, high: number, bins: number): Int32Array {
   const edges = new Int32Array(width + 1);
   for (let pixel = 0; pixel <= width; pixel++) {
@@ -18,10 +22,15 @@ export function pixelEdges(width: number, low: number, high: number, bins: numbe
 }
 
 /**
- * Fills `line` with the colours of a row. Where several bins share a pixel the strongest shows: a narrow line in the
- * spectrum must not vanish on a narrow screen.
+ * Fills `line` with the colours of a row. Where several bins share a pixel the strongest shows: a narrow line
+ * in the spectrum must not vanish on a narrow screen.
  */
-export function paintLine(line: Uint32Array, levels_db: Float32Array, edges: Int32Array, range: LevelRange): void {
+export function paintLine(
+  line: Uint32Array,
+  levels_db: Float32Array,
+  edges: Int32Array,
+  range: LevelRange,
+): void {
   const scale = (COLORS.length - 1) / (range.high_db - range.low_db);
   const last = levels_db.length - 1;
   for (let pixel = 0; pixel < line.length; pixel++) {
@@ -30,7 +39,8 @@ export function paintLine(line: Uint32Array, levels_db: Float32Array, edges: Int
     let highest = levels_db[from]!;
     for (let bin = from + 1; bin < to; bin++) if (levels_db[bin]! > highest) highest = levels_db[bin]!;
     const place = (highest - range.low_db) * scale;
-    line[pixel] = COLORS[place <= 0 ? 0 : place >= COLORS.length - 1 ? COLORS.length - 1 : Math.round(place)]!;
+    line[pixel] =
+      COLORS[place <= 0 ? 0 : place >= COLORS.length - 1 ? COLORS.length - 1 : Math.round(place)]!;
   }
 }
 

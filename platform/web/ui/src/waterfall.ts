@@ -24,8 +24,8 @@ const LABELS_APART_PX = 46;
 const MOST_ROW_PX = 4;
 
 /**
- * The spectra of a feed one below the other, the newest at the top. Event `point` with a WaterfallPoint or null. Arrow
- * keys move the cursor.
+ * The spectra of a feed one below the other, the newest at the top. Event `point` with a WaterfallPoint or
+ * null. Arrow keys move the cursor.
  */
 @customElement("wv-waterfall")
 export class Waterfall extends LitElement {
@@ -215,7 +215,12 @@ export class Waterfall extends LitElement {
     context.fillStyle = "rgb(255 255 255 / 70%)";
     context.fillRect(Math.round(x), 0, Math.max(1, Math.round(ratio)), this.canvas.height);
     if (this.#pointer) {
-      context.fillRect(left, Math.round(this.#pointer.y * ratio), this.#plot_px, Math.max(1, Math.round(ratio)));
+      context.fillRect(
+        left,
+        Math.round(this.#pointer.y * ratio),
+        this.#plot_px,
+        Math.max(1, Math.round(ratio)),
+      );
     }
   }
 
@@ -237,7 +242,10 @@ export class Waterfall extends LitElement {
     const { low_hz, high_hz } = this.#shown;
     const share = (pointer.x - PLOT_LEFT_PX) / Math.max(1, this.clientWidth - PLOT_LEFT_PX - PLOT_RIGHT_PX);
     const step_hz = this.feed!.frequency_step_hz;
-    const bin = Math.min(history.bins - 1, Math.max(0, Math.round((low_hz + share * (high_hz - low_hz)) / step_hz)));
+    const bin = Math.min(
+      history.bins - 1,
+      Math.max(0, Math.round((low_hz + share * (high_hz - low_hz)) / step_hz)),
+    );
     const clock = this.#clock(Math.min(history.count, Math.ceil(this.canvas.height / this.#row_px)));
     const detail: WaterfallPoint = {
       frequency_hz: bin * step_hz,

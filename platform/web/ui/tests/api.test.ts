@@ -47,7 +47,7 @@ describe("the API client", () => {
     expect(told).toBe(1);
   });
 
-  it("gives the problem's detail, and something of its own where the answer is no problem document", async () => {
+  it("gives the detail of a problem document, and words of its own where there is none", async () => {
     const { fetcher } = server({
       "/api/v1/streams/a": () => json({ title: "Not Found", detail: "no stream called a" }, { status: 404 }),
       "/api/v1/streams/b": () => new Response("<html>", { status: 502 }),

@@ -34,7 +34,11 @@ describe("a dtype", () => {
 
   it("knows the small, the infinite and the undefined of half precision", () => {
     const halves = [0x0001, 0x7c00, 0xfc00, 0x7e00];
-    const numbers = decoded("<f2", (view) => halves.forEach((bits, at) => view.setUint16(2 * at, bits, true)), 4);
+    const numbers = decoded(
+      "<f2",
+      (view) => halves.forEach((bits, at) => view.setUint16(2 * at, bits, true)),
+      4,
+    );
     expect(numbers).toEqual([2 ** -24, Infinity, -Infinity, NaN]);
   });
 

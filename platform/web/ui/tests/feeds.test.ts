@@ -16,7 +16,15 @@ beforeEach(() => {
 });
 
 function grant(row_shape: number[], attrs: object, dtype = "<f4"): void {
-  world.socket.say({ op: "subscribed", id: world.socket.asked.id, array: "a:b", dtype, row_shape, attrs, next: 0 });
+  world.socket.say({
+    op: "subscribed",
+    id: world.socket.asked.id,
+    array: "a:b",
+    dtype,
+    row_shape,
+    attrs,
+    next: 0,
+  });
 }
 
 function send(first_row: number, rows: number[][]): void {
@@ -27,9 +35,20 @@ function send(first_row: number, rows: number[][]): void {
 }
 
 describe("a spectrum feed", () => {
-  const attrs = { frequency_step_hz: 12.5, rate_hz: 25600, hop: 1024, unit: "g\u00b2/Hz", scaling: "density" };
+  const attrs = {
+    frequency_step_hz: 12.5,
+    rate_hz: 25600,
+    hop: 1024,
+    unit: "g\u00b2/Hz",
+    scaling: "density",
+  };
   const start = (): SpectrumFeed => {
-    const feed = new SpectrumFeed(client, "a:b", () => {}, () => {});
+    const feed = new SpectrumFeed(
+      client,
+      "a:b",
+      () => {},
+      () => {},
+    );
     feed.start();
     return feed;
   };
@@ -60,6 +79,17 @@ describe("a spectrum feed", () => {
     expect([feed.history!.count, newest(feed)]).toEqual([1, [10, 10, 10]]);
   });
 
+  it("finds the strongest level of what is shown, the constant part aside", () => {
+    const feed = start();
+    grant([5], attrs);
+    expect(feed.strongest(0, 50)).toBeNull();
+    send(0, [[1000, 1, 10, 1, 100]]);
+    expect(feed.strongest(0, 50)).toEqual({ frequency_hz: 50, level_db: 20 });
+    expect(feed.strongest(10, 40)).toEqual({ frequency_hz: 25, level_db: 10 });
+    expect(feed.level(26)).toEqual({ frequency_hz: 25, level_db: 10 });
+    expect(feed.level(1e9)!.frequency_hz).toBe(50);
+  });
+
   it("holds still while it is paused and loses nothing by it", () => {
     const feed = start();
     grant([2], attrs);
@@ -85,7 +115,12 @@ describe("a spectrum feed", () => {
 
 describe("a trend feed", () => {
   it("keeps each column by its name", () => {
-    const feed = new TrendFeed(client, "a:b", () => {}, () => {});
+    const feed = new TrendFeed(
+      client,
+      "a:b",
+      () => {},
+      () => {},
+    );
     feed.start();
     grant([2], { columns: ["rms", "peak"] });
     send(0, [
@@ -101,7 +136,12 @@ describe("a trend feed", () => {
   });
 
   it("keeps what it has when the connection comes back", () => {
-    const feed = new TrendFeed(client, "a:b", () => {}, () => {});
+    const feed = new TrendFeed(
+      client,
+      "a:b",
+      () => {},
+      () => {},
+    );
     feed.start();
     grant([1], { columns: ["score"] });
     send(0, [[1], [2]]);
@@ -113,7 +153,12 @@ describe("a trend feed", () => {
   });
 
   it("places samples by their number: their events are only their parcels", () => {
-    const feed = new TrendFeed(client, "a:b", () => {}, () => {});
+    const feed = new TrendFeed(
+      client,
+      "a:b",
+      () => {},
+      () => {},
+    );
     feed.start();
     grant([], { rate_hz: 8 });
     send(50, [[1], [2]]);

@@ -35,7 +35,11 @@ describe("quantities", () => {
   });
 
   it("that are not known are a dash", () => {
-    expect([formatQuantity(null), formatQuantity(NaN), formatCount(undefined)]).toEqual(["\u2013", "\u2013", "\u2013"]);
+    expect([formatQuantity(null), formatQuantity(NaN), formatCount(undefined)]).toEqual([
+      "\u2013",
+      "\u2013",
+      "\u2013",
+    ]);
   });
 });
 
@@ -54,7 +58,12 @@ describe("values", () => {
   });
 
   it("beside an axis are short", () => {
-    expect([1e-7, 2.5e-6, 1e6, 40].map((value) => plain(formatTick(value)))).toEqual(["1e-7", "2.5e-6", "1e6", "40"]);
+    expect([1e-7, 2.5e-6, 1e6, 40].map((value) => plain(formatTick(value)))).toEqual([
+      "1e-7",
+      "2.5e-6",
+      "1e6",
+      "40",
+    ]);
   });
 
   it("in decibels have one decimal", () => {

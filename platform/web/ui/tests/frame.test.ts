@@ -15,7 +15,14 @@ const THREE_ROWS = frameBytes({
 describe("a frame", () => {
   it("gives the header's fields, past 32 bits too", () => {
     const frame = parseFrame(THREE_ROWS);
-    expect(frame).toMatchObject({ id: 7, count: 3, first_row: 2 ** 40, step: 4, row_bytes: 8, length: 2 ** 40 + 100 });
+    expect(frame).toMatchObject({
+      id: 7,
+      count: 3,
+      first_row: 2 ** 40,
+      step: 4,
+      row_bytes: 8,
+      length: 2 ** 40 + 100,
+    });
     expect(rowNumber(frame, 2)).toBe(2 ** 40 + 8);
   });
 

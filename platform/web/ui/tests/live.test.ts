@@ -50,7 +50,14 @@ function connect(history_rows = 100): void {
 
 /** The server grants the newest subscription, on the array with this `uid`. */
 function grant(next: number, uid = "first"): void {
-  world.socket.say({ op: "subscribed", id: world.socket.asked.id, array: "voice:spectrum", uid, ...SPECTRUM, next });
+  world.socket.say({
+    op: "subscribed",
+    id: world.socket.asked.id,
+    array: "voice:spectrum",
+    uid,
+    ...SPECTRUM,
+    next,
+  });
 }
 
 /** The server sends `count` rows from `first` on, `step` apart; the time of row n is n seconds. */

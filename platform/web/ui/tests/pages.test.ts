@@ -23,7 +23,10 @@ describe("the address", () => {
   });
 
   it("may be typed by hand", () => {
-    expect(parseRoute("#/stream/turbine.t07:100%")).toEqual({ page: "stream", reference: "turbine.t07:100%" });
+    expect(parseRoute("#/stream/turbine.t07:100%")).toEqual({
+      page: "stream",
+      reference: "turbine.t07:100%",
+    });
   });
 });
 
@@ -44,7 +47,12 @@ describe("an array's picture", () => {
       array("a:model", [9, 1], { columns: ["score"], kind: "score" }),
       array("a:spectrum", [9, 5], { frequency_step_hz: 5 }),
     ]);
-    expect(sorted.map(({ reference }) => reference)).toEqual(["a:spectrum", "a:model", "a:features", "a:pcm"]);
+    expect(sorted.map(({ reference }) => reference)).toEqual([
+      "a:spectrum",
+      "a:model",
+      "a:features",
+      "a:pcm",
+    ]);
   });
 
   it("is of the present array, not of one that was set aside", () => {

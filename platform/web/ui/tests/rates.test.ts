@@ -29,7 +29,9 @@ describe("the rates of streams", () => {
     const rates = new StreamRates();
     rates.update([stream("a", 10, 1000)], 0);
     rates.update([stream("a", 5, 500), stream("b", 7, 7)], 1000);
-    expect([rates.of("a"), rates.of("b"), rates.of("c")].map(({ events_per_s }) => events_per_s)).toEqual([0, 0, 0]);
+    expect([rates.of("a"), rates.of("b"), rates.of("c")].map(({ events_per_s }) => events_per_s)).toEqual([
+      0, 0, 0,
+    ]);
   });
 });
 
@@ -85,7 +87,10 @@ describe("failing steps", () => {
   });
 
   it("are counted once each, with their newest failure, newest first", () => {
-    const steps = failingSteps([failure("a", "model", 1), failure("b", "model", 2), failure("a", "model", 3)], 10);
+    const steps = failingSteps(
+      [failure("a", "model", 1), failure("b", "model", 2), failure("a", "model", 3)],
+      10,
+    );
     expect(steps.map(({ stream, message }) => [stream, message])).toEqual([
       ["a", "at 3"],
       ["b", "at 2"],

@@ -53,7 +53,9 @@ describe("marks on the time axis", () => {
   });
 
   it("have the decimals that they need", () => {
-    expect([tickDecimals(5), tickDecimals(0.5), tickDecimals(0.02), tickDecimals(0.001)]).toEqual([0, 1, 2, 3]);
+    expect([tickDecimals(5), tickDecimals(0.5), tickDecimals(0.02), tickDecimals(0.001)]).toEqual([
+      0, 1, 2, 3,
+    ]);
   });
 });
 
