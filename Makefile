@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UI := platform/web/ui
 RUN_ARGS ?=
 
-.PHONY: run install install-test ui test lint typecheck unit ui-test bench browser clean
+.PHONY: run install install-test ui test lint typecheck unit ui-test bench browser picture clean
 
 run: install ui
 	$(BIN)/windvane up --demo $(RUN_ARGS)
@@ -43,7 +43,7 @@ typecheck: install-test
 	rm -rf build/typecheck
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
-	MYPYPATH=build/typecheck $(BIN)/mypy tests benchmarks
+	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks
 
 ui-test: ui
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) test
@@ -51,8 +51,16 @@ ui-test: ui
 browser:
 	deploy/browser.sh
 
-unit: install-test ui browser
-	$(BIN)/python -m pytest
+# Forward clients of others that the tests send with.
+tests/clients/node_modules: tests/clients/package-lock.json | $(VENV)/.installed
+	deploy/node.sh $(BIN)/python npm --prefix tests/clients ci --no-fund --no-audit
+
+unit: install-test ui browser tests/clients/node_modules
+	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
+
+# The picture in the README is what the browser test sees.
+picture: install-test ui browser
+	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
 bench: install-test
 	for b in array spectrum ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done

@@ -19,9 +19,8 @@ import socket  # noqa: E402
 import statistics  # noqa: E402
 import struct  # noqa: E402
 import tempfile  # noqa: E402
-import threading  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 
 import msgpack  # noqa: E402
@@ -141,13 +140,17 @@ class Chunk:
         count = CHUNK_BYTES // len(packed)
         return cls(packed * count, count)
 
-    def message(self, chunk_id: bytes | None) -> bytes:
-        """The forward message; with `chunk_id` it asks for an ack."""
-        option: dict[str, object] = {"size": self.events}
-        if chunk_id is not None:
-            option["chunk"] = chunk_id.decode()
-        body = struct.pack(">BI", 0xDB, len(self.payload)) + self.payload
-        return b"\x93" + msgpack.packb(TAG) + body + msgpack.packb(option)
+    def head(self) -> bytes:
+        """The forward message up to its option."""
+        return (
+            b"\x93" + bytes(msgpack.packb(TAG)) + struct.pack(">BI", 0xDB, len(self.payload)) + self.payload
+        )
+
+    def option(self, chunk_id: str | None) -> bytes:
+        """The rest of it; with `chunk_id` it asks for an ack."""
+        option = {"size": self.events} if chunk_id is None else {"size": self.events, "chunk": chunk_id}
+        packed: bytes = msgpack.packb(option)
+        return packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,41 +166,41 @@ def send(gateway: Running, chunk: Chunk, seconds: float, connections: int, *, ac
     before = gateway.status()["events_total"]
     cpu_before = gateway.cpu_s()
     started = time.perf_counter()
-    sent = [0] * connections
-    work: Callable[[int], None] = lambda i: _send_on_one(
-        gateway.forward, chunk, seconds, sent, i, acked=acked
-    )  # noqa: E731
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    total = sum(sent) * chunk.events
+    with ThreadPoolExecutor(connections) as threads:
+        sent = sum(
+            threads.map(
+                lambda _: _send_on_one(gateway.forward, chunk, seconds, acked=acked), range(connections)
+            )
+        )
+    total = sent * chunk.events
     wait_until(lambda: gateway.status()["events_total"] >= before + total, "the gateway has taken all events")
     elapsed = time.perf_counter() - started
     return Rate(total / elapsed, (gateway.cpu_s() - cpu_before) / total * 1e6)
 
 
-def _send_on_one(
-    address: tuple[str, int], chunk: Chunk, seconds: float, sent: list[int], i: int, *, acked: bool
-) -> None:
+def _send_on_one(address: tuple[str, int], chunk: Chunk, seconds: float, *, acked: bool) -> int:
+    """How many chunks it sent; with `acked` each is acked before the next."""
+    sent = 0
     with socket.create_connection(address) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         deadline = time.perf_counter() + seconds
-        plain = chunk.message(None)
+        head = chunk.head()
+        plain = head + chunk.option(None)
         while time.perf_counter() < deadline:
             if not acked:
                 connection.sendall(plain)
             else:
-                chunk_id = os.urandom(12).hex().encode()
-                connection.sendall(chunk.message(chunk_id))
+                chunk_id = os.urandom(12).hex()
+                connection.sendall(head)
+                connection.sendall(chunk.option(chunk_id))
                 ack = b""
-                while not ack.endswith(chunk_id):
+                while not ack.endswith(chunk_id.encode()):
                     piece = connection.recv(4096)
                     if not piece:
                         raise ConnectionError("the gateway closed the connection")
                     ack += piece
-            sent[i] += 1
+            sent += 1
+    return sent
 
 
 def walking_limit(chunk: Chunk) -> float:

@@ -1,15 +1,16 @@
 """How fast `spectrum` is, beside the transform alone and beside what one would call in SciPy.
 
-One signal, int16 as sensors send it, goes through `process()` in blocks at default settings (frames of 2,048, half
-overlap). In turn with it, round after round:
+One signal, int16 as sensors send it, goes through `process()` in blocks at default settings (frames of 2,048,
+half overlap). In turn with it, round after round:
 
-- rfft: `scipy.fft.rfft` of as many frames of the same length, in float64 and batches of the same size, over and
-  over the same memory: no windowing, no squares, no results to keep;
+- rfft: `scipy.fft.rfft` of as many frames of the same length, in float64 and batches of the same size, over
+  and over the same memory: no windowing, no squares, no results to keep;
 - welch: `scipy.signal.welch(samples, rate)` with its own defaults: frames of 256, half overlap;
 - welch of the same frames: with the window, length, overlap and detrending of `spectrum`.
 
-All run in one thread and are measured in CPU time of that thread, so that other work on the machine weighs less;
-ratios are medians over the rounds. From the root of the repository: `python benchmarks/spectrum.py --json FILE`.
+All run in one thread and are measured in CPU time of that thread, so that other work on the machine weighs
+less; ratios are medians over the rounds. From the root of the repository:
+`python benchmarks/spectrum.py --json FILE`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -49,14 +51,15 @@ def main() -> None:
     samples = (
         np.random.default_rng(0).normal(0, 3000, options.seconds * int(CHANNEL_RATE_HZ)).astype(np.int16)
     )
-    same_frames = {"nperseg": LENGTH, "noverlap": LENGTH - HOP, "detrend": False}
-    peers = {
+    same_frames: dict[str, Any] = {"nperseg": LENGTH, "noverlap": LENGTH - HOP, "detrend": False}
+    peers: dict[str, Callable[[], object]] = {
         "rfft": _bare_transform((len(samples) - LENGTH) // HOP + 1),
         "welch": partial(scipy.signal.welch, samples, CHANNEL_RATE_HZ),
         "welch of the same frames": partial(scipy.signal.welch, samples, CHANNEL_RATE_HZ, **same_frames),
     }
     ours = {name: _through_process(samples, seconds) for name, seconds in BLOCK_SECONDS.items()}
-    took = _measure({**peers, **ours}, options.rounds)
+    ways: dict[str, Callable[[], object]] = {**peers, **ours}
+    took = _measure(ways, options.rounds)
 
     report = Report("spectrum, one thread")
     for peer in peers:
@@ -66,7 +69,7 @@ def main() -> None:
         for peer in peers:
             ratio = median(theirs / mine for mine, theirs in zip(took[name], took[peer], strict=True))
             report.add(f"{name}, to {peer}", speed / 1e6, "M samples/s", peer, ratio)
-        report.add(f"{name}, channels", speed / CHANNEL_RATE_HZ, "of 25.6 kHz")
+        report.add(f"{name}, one thread", speed / CHANNEL_RATE_HZ, "channels of 25.6 kHz")
     report.finish(options.json)
 
 
@@ -82,8 +85,10 @@ def _through_process(samples: NDArray[np.int16], block_seconds: int) -> Callable
         for first in range(0, len(samples), size)
     ]
 
+    operation = make_operation(Step(operation="spectrum"))
+
     def run() -> None:
-        operation = make_operation(Step(operation="spectrum"))
+        operation.restore(None)
         for block in blocks:
             operation.process(block)
 

@@ -42,7 +42,7 @@ class StoreLocked(WindvaneError, RuntimeError):
 
 
 class StoreFailed(WindvaneError, OSError):
-    """A write or fsync failed; the writer has stopped, since a later fsync would report success for lost pages."""
+    """A write or fsync failed; the writer has stopped: a later fsync would report success for lost pages."""
 
 
 class BusUnavailable(WindvaneError, ConnectionError):

@@ -87,7 +87,7 @@ async def supervised(
 
 async def lines(diary: Path, count: int) -> list[str]:
     """The first lines of the diary, when there are as many."""
-    while len(found := diary.read_text().splitlines()) < count:  # noqa: ASYNC110
+    while len(found := diary.read_text().splitlines()) < count:
         await asyncio.sleep(0.01)
     return found[:count]
 

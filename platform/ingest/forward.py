@@ -29,7 +29,8 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._in_flight_bytes = 0
         self._in_flight_chunks = 0
         self._paused = False
-        self._draining: asyncio.Future[None] | None = None
+        self._ending = False
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A forwarder connected."""
@@ -44,7 +45,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._transport = None
         self._connections.discard(self)
         self._gateway.telemetry.connection_closed()
-        self._settle_drain()
+        self._lost.set_result(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -67,21 +68,18 @@ class ForwardConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The forwarder sends no more, and may still wait for acks."""
-        if not self._in_flight_chunks:
-            return False
-        self._draining = asyncio.get_running_loop().create_future()
-        self._draining.add_done_callback(lambda _: self._transport and self._transport.close())
+        self._close_when_decided()
         return True
 
     async def drain(self) -> None:
         """Reads no more, waits until all that was taken in is decided and acked, and closes."""
-        if self._transport is None:
-            return
         self._pause()
-        if self._in_flight_chunks:
-            self._draining = self._draining or asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._draining])
-        if self._transport is not None:
+        self._close_when_decided()
+        await self._lost
+
+    def _close_when_decided(self) -> None:
+        self._ending = True
+        if self._transport is not None and not self._in_flight_chunks:
             self._transport.close()
 
     def _submit(self, message: Message) -> None:
@@ -111,9 +109,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
             acked = error is None or (isinstance(error, ChunkRefused) and error.code != NO_POLICY)
             if acked and chunk_id is not None and self._transport is not None:
                 self._transport.write(encode_ack(chunk_id))
-            if self._paused and self._in_flight_bytes < self._gateway.settings.connection_window_bytes // 2:
+            if self._ending:
+                self._close_when_decided()
+            elif self._paused and self._in_flight_bytes < self._gateway.settings.connection_window_bytes // 2:
                 self._resume()
-            self._settle_drain()
 
         self._gateway.submit(chunk).add_done_callback(decided)
 
@@ -126,7 +125,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._gateway.when_room(self._resume)
 
     def _resume(self) -> None:
-        if not self._paused or self._draining is not None or self._transport is None:
+        if not self._paused or self._ending or self._transport is None:
             return
         if self._gateway.over_budget:
             self._gateway.when_room(self._resume)
@@ -134,23 +133,11 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def _settle_drain(self) -> None:
-        if self._draining is None or self._draining.done():
-            return
-        if self._transport is None or not self._in_flight_chunks:
-            self._draining.set_result(None)
-
     def _give_up(self, error: FramingError) -> None:
         """Nothing says where the next message begins: keep what came, and close this connection alone."""
         self._gateway.keep_broken_bytes(self._reader.pending, sender=self._sender, reason=str(error))
-        if self._transport is not None:
-            self._transport.pause_reading()
-            self._paused = True
-            if self._in_flight_chunks:
-                self._draining = asyncio.get_running_loop().create_future()
-                self._draining.add_done_callback(lambda _: self._transport and self._transport.close())
-            else:
-                self._transport.close()
+        self._pause()
+        self._close_when_decided()
 
 
 def encode_ack(chunk: bytes) -> bytes:

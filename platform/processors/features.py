@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from ..errors import OperationFailed, PolicyInvalid
 from .block import Block
-from .framing import Carry, Framing
+from .framing import Carry, Framing, Scratch
 from .operation import Operation, operation
 
 MAX_WINDOW = 1_048_576
 """Samples in a window, at most; what is kept between blocks is bounded by it."""
+
+_transforms = Scratch()
 
 
 @operation("features")
@@ -143,14 +145,14 @@ def _rows(framing: Framing, lines: list[slice]) -> NDArray[np.float64]:
     rows = np.empty((framing.count, framing.channels * width))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for channel in range(framing.channels):
-            for first, windows, _ in framing.batches(channel):
+            for first, windows, room in framing.batches(channel):
                 out = rows[first : first + len(windows), channel * width : (channel + 1) * width]
-                out[:, 0] = np.sqrt(np.mean(windows * windows, axis=1))
                 low, high = windows.min(axis=1), windows.max(axis=1)
-                out[:, 1] = np.maximum(-low, high)
-                out[:, 2] = np.where(low == high, 0.0, _excess_kurtosis(windows))
+                np.sqrt(np.multiply(windows, windows, out=room).mean(axis=1), out=out[:, 0])
+                np.maximum(-low, high, out=out[:, 1])
+                out[:, 2] = np.where(low == high, 0.0, _excess_kurtosis(windows, low, high, room))
                 if lines:
-                    out[:, 3:] = _band_energies(windows, lines)
+                    _band_energies(windows, lines, out[:, 3:])
     return rows
 
 
@@ -182,20 +184,28 @@ def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:
     return slice(int(start), int(stop))
 
 
-def _excess_kurtosis(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = windows - windows.mean(axis=1, keepdims=True)
+def _excess_kurtosis(
+    windows: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    room: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    mean = windows.mean(axis=1)
+    np.subtract(windows, mean[:, np.newaxis], out=room)
     # Scaled to a largest deviation of 1, so that the fourth power stays within the range of float64.
-    squares /= np.maximum(squares.max(axis=1), -squares.min(axis=1))[:, np.newaxis]
-    np.multiply(squares, squares, out=squares)
-    variance = squares.mean(axis=1)
-    np.multiply(squares, squares, out=squares)
-    kurtosis: NDArray[np.float64] = squares.mean(axis=1) / (variance * variance) - 3.0
+    room /= np.maximum(high - mean, mean - low)[:, np.newaxis]
+    np.multiply(room, room, out=room)
+    variance = room.mean(axis=1)
+    np.multiply(room, room, out=room)
+    kurtosis: NDArray[np.float64] = room.mean(axis=1) / (variance * variance) - 3.0
     return kurtosis
 
 
-def _band_energies(windows: NDArray[np.float64], lines: list[slice]) -> NDArray[np.float64]:
-    length = windows.shape[1]
-    pairs = np.fft.rfft(windows, axis=1).view(np.float64)
+def _band_energies(windows: NDArray[np.float64], lines: list[slice], out: NDArray[np.float64]) -> None:
+    count, length = windows.shape
+    bins = length // 2 + 1
+    pairs = _transforms.of(count * bins * 2).reshape(count, bins * 2)
+    np.fft.rfft(windows, axis=1, out=pairs.view(np.complex128))
     np.multiply(pairs, pairs, out=pairs)
     power = pairs[:, 0::2] + pairs[:, 1::2]
     # PSD times line spacing is 2 |X|² / (rate N) * rate / N: the rate cancels out.
@@ -203,4 +213,5 @@ def _band_energies(windows: NDArray[np.float64], lines: list[slice]) -> NDArray[
     power[:, 0] /= 2
     if length % 2 == 0:
         power[:, -1] /= 2
-    return np.stack([power[:, band].sum(axis=1) for band in lines], axis=1)
+    for index, band in enumerate(lines):
+        np.sum(power[:, band], axis=1, out=out[:, index])

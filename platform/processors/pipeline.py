@@ -195,16 +195,16 @@ class _ChunkInputs:
         return decode_events(self._chunk.payload)
 
     @cached_property
-    def bytes(self) -> Block:
+    def record_bytes(self) -> Block:
         pieces = raw_pieces(self.events, self._policy.field)
         return bytes_block(pieces, self.events.times_ns, self._stream_size)
 
     @property
-    def archived(self) -> "bytes | memoryview":
+    def archived(self) -> bytes | memoryview:
         """What the policy's format appends to the data stream."""
         match self._policy.format:
             case "raw":
-                return memoryview(self.bytes.rows)
+                return self.record_bytes.rows.data
             case "msgpack":
                 check_pairs(self._chunk.payload, self._chunk.events)
                 return self._chunk.payload
@@ -214,7 +214,7 @@ class _ChunkInputs:
     def get(self, source: str) -> Block | Events | None:
         if source == "events":
             return self.events
-        return self.bytes if len(self.bytes.rows) else None
+        return self.record_bytes if len(self.record_bytes.rows) else None
 
 
 def _fits(writer: DataArrayWriter, block: Block) -> bool:

@@ -106,12 +106,13 @@ class Spectrum(Operation):
                     if self._detrend == "constant":
                         signal = np.subtract(frames, frames.mean(axis=1, keepdims=True), out=room)
                     np.multiply(signal, self._window, out=room)
-                    # NumPy's transform takes row by row, into memory that is warm; SciPy's is the same otherwise.
+                    # That of NumPy writes into memory that is warm; SciPy's gives the same bits.
                     pairs = _transforms.of(len(room) * bins * 2).reshape(len(room), bins * 2)
                     np.fft.rfft(room, axis=1, out=pairs.view(np.complex128))
                     # Squares in place, seen as pairs of real numbers: no complex temporaries.
                     np.multiply(pairs, pairs, out=pairs)
-                    power = np.add(pairs[:, 0::2], pairs[:, 1::2], out=room[:, :bins])
+                    power = room.reshape(-1)[: len(room) * bins].reshape(len(room), bins)
+                    np.add(pairs[:, 0::2], pairs[:, 1::2], out=power)
                     out = rows[first : first + len(frames), channel]
                     np.multiply(power, self._scale, out=out, casting="same_kind")
         return Block(

@@ -301,9 +301,9 @@ class Worker:
     def _commit_in_thread(self, snapshot: _Snapshot) -> None:
         self._store.sync()
         self._checkpoints.commit(
-            positions={tuple(key): at for key, at in snapshot.positions.items()},
+            positions={(key.topic, key.partition): at for key, at in snapshot.positions.items()},
             streams=snapshot.streams,
-            chunk_keys={tuple(key): keys for key, keys in snapshot.chunk_keys.items()},
+            chunk_keys={(key.topic, key.partition): keys for key, keys in snapshot.chunk_keys.items()},
             window=self._settings.chunk_id_window,
         )
 

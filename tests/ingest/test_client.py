@@ -84,7 +84,7 @@ async def test_a_receiver_that_comes_later_and_elsewhere_is_found() -> None:
     places = [old_address]
     async with ForwardClient(lambda: places[-1], first_backoff_s=0.001) as client:
         await send_numbers(client, 3)
-        while (problem := client.statistics().problem) is None:  # noqa: ASYNC110
+        while (problem := client.statistics().problem) is None:
             await asyncio.sleep(0)
         assert problem == f"{old_address} refuses the connection"
         async with receiving() as receiver:

@@ -14,7 +14,7 @@ LIMIT = 1 << 20
 
 
 def read(data: bytes, cuts: list[int] | None = None, limit: int = LIMIT) -> list[Message]:
-    """Feeds `data` in pieces whose sizes are `cuts`, over and over; payloads are copied before the next read."""
+    """Feeds `data` in pieces whose sizes are `cuts`, over and over."""
     reader = MessageReader(max_message_bytes=limit)
     messages: list[Message] = []
     position = turn = 0
@@ -32,7 +32,7 @@ def read(data: bytes, cuts: list[int] | None = None, limit: int = LIMIT) -> list
 
 
 def flat(messages: list[Message]) -> list[tuple[Any, ...]]:
-    """Messages as values. How Message mode events are grouped into runs depends on the reads, so they go singly."""
+    """Messages as values; Message mode events singly: the reads say which form a run."""
     values: list[tuple[Any, ...]] = []
     for m in messages:
         payload = bytes(m.payload)
@@ -197,11 +197,11 @@ values = st.recursive(
     max_leaves=8,
 )
 records = values.map(msgpack.packb)
-events = st.tuples(times, records).map(lambda pair: b"\x92" + pair[0] + pair[1])
+events: st.SearchStrategy[bytes] = st.tuples(times, records).map(lambda pair: b"\x92" + pair[0] + pair[1])
 tags = st.binary(min_size=1, max_size=40).map(lambda tag: b"\xd9" + bytes([len(tag)]) + tag)
-options = st.dictionaries(st.sampled_from(["chunk", "size", "x"]), st.text(max_size=30), max_size=3).map(
-    msgpack.packb
-)
+options: st.SearchStrategy[bytes] = st.dictionaries(
+    st.sampled_from(["chunk", "size", "x"]), st.text(max_size=30), max_size=3
+).map(msgpack.packb)
 
 
 @st.composite
@@ -215,7 +215,7 @@ def forward_messages(draw: st.DrawFn) -> bytes:
     head = bytes([0x92 + bool(option)])
     if mode == "packed":
         payload = b"".join(draw(st.lists(events, max_size=5)))
-        return head + tag + msgpack.packb(payload, use_bin_type=draw(st.booleans())) + option
+        return head + tag + bytes(msgpack.packb(payload, use_bin_type=draw(st.booleans()))) + option
     if mode == "forward":
         entries = draw(st.lists(events, max_size=5))
         return head + tag + b"\xdc" + struct.pack(">H", len(entries)) + b"".join(entries) + option

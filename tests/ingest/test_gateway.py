@@ -115,12 +115,19 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Site]:
     site = Site(settings)
-    ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-    serving = asyncio.ensure_future(tier.serve(settings, ready=ready.set_result, stop=site.stop))
-    await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
+    addresses: dict[str, str] = {}
+    ready = asyncio.Event()
+
+    def became_ready(report: dict[str, str]) -> None:
+        addresses.update(report)
+        ready.set()
+
+    serving = asyncio.ensure_future(tier.serve(settings, ready=became_ready, stop=site.stop))
+    serving.add_done_callback(lambda _: ready.set())
+    await ready.wait()
     if serving.done():
         serving.result()
-    host, _, port = ready.result()["forward"].rpartition(":")
+    host, _, port = addresses["forward"].rpartition(":")
     site.forward = (host, int(port))
     try:
         yield site
@@ -130,7 +137,7 @@ async def running(settings: Settings) -> AsyncIterator[Site]:
 
 
 def packed(tag: str, payload: bytes, **option: Any) -> bytes:
-    return msgpack.packb([tag, payload, *([option] if option else [])])
+    return bytes(msgpack.packb([tag, payload, *([option] if option else [])]))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_the_count_is_right_whatever_the_hint_says(chunk: list[bytes], hint: int
 @given(st.lists(events, min_size=1, max_size=20), st.data(), st.booleans())
 def test_a_cut_payload_is_refused(chunk: list[bytes], data: st.DataObject, hinted: bool) -> None:
     whole = b"".join(chunk)
-    ends = set()
+    ends: set[int] = set()
     for event in chunk:
         ends.add(max(ends, default=0) + len(event))
     cut = data.draw(st.integers(1, len(whole) - 1).filter(lambda at: at not in ends))

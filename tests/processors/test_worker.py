@@ -90,7 +90,7 @@ class Home:
             await bus.close()
 
     async def until_stored(self, chunks: int) -> None:
-        """Waits until the worker has stored (or left out, or dead-lettered) that many chunks since it began."""
+        """Waits until the worker is done with that many chunks since it began."""
         async with asyncio.timeout(30):
             while True:
                 t = self.telemetry

@@ -171,6 +171,8 @@ export class StreamList extends LitElement {
       return words.every((word) => text.includes(word));
     });
     const shown = found.slice(0, MAX_SHOWN);
+    const chosen = found.find(({ reference }) => reference === this.chosen);
+    if (chosen && !shown.includes(chosen)) shown.unshift(chosen);
     const many = this.streams.length >= MAX_LISTED ? "+" : "";
     return html`
       <div class="filter">

@@ -6,7 +6,8 @@ export interface TimeTick {
   readonly time_s: number;
 }
 
-const STEPS_S = [
+/** Steps of time axes that read well. */
+export const STEPS_S: readonly number[] = [
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
   3600, 7200, 14400, 21600, 43200, 86400,
 ];

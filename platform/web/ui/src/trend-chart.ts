@@ -7,6 +7,7 @@ import { formatTick } from "./format";
 import type { RowClock } from "./row-clock";
 import { laneRange, yRange } from "./scales";
 import { type Theme, readTheme, watchTheme } from "./theme";
+import { STEPS_S } from "./time-ticks";
 import type { TrendFeed } from "./trend-feed";
 
 const AXIS_PX = 58;
@@ -174,7 +175,7 @@ export class TrendChart extends LitElement {
           size: 28,
           space: 64,
           ...(this.#clock === "event"
-            ? { values: TIME_LABELS }
+            ? { values: TIME_LABELS, incrs: [...STEPS_S] }
             : { values: (_, splits) => splits.map((place) => `${Number(place.toPrecision(6))}${unit}`) }),
         },
         {

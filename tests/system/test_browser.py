@@ -1,0 +1,125 @@
+"""What people see: the dashboard of the demo, in a real browser."""
+
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.processes import Running, windvane
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",  # CI runs as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOON_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """`windvane up --demo`: what `make run` starts."""
+    with Running("up", tmp_path_factory.mktemp("demo") / "home", "--demo") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    assert executable is not None, "`make test` brings Chromium, or says how to"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page; whatever goes wrong in it fails the test."""
+    opened = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=1)
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def rows_drawn(page: Page) -> int:
+    return int(page.get_by_test_id("waterfall").get_attribute("data-rows") or 0)
+
+
+def test_the_demo_shows_live_spectra(demo: Running, page: Page) -> None:
+    page.goto(demo.ready["web"])
+    stream = page.locator('[data-testid=stream][data-ref$="gearbox"]').first
+    stream.click(timeout=SOON_MS)
+    expect(page.get_by_test_id("spectrum")).to_be_visible(timeout=SOON_MS)
+    page.wait_for_function(ROWS_MORE_THAN, arg=120, timeout=2 * SOON_MS)
+    before = rows_drawn(page)
+    page.wait_for_function(ROWS_MORE_THAN, arg=before + 5, timeout=SOON_MS)
+    expect(page.get_by_test_id("events-per-s")).not_to_have_text("0", timeout=SOON_MS)
+    picture = Path(os.environ.get("WINDVANE_PICTURE", ROOT / "build" / "dashboard.png"))
+    picture.parent.mkdir(exist_ok=True)
+    page.screenshot(path=picture)
+
+
+# The elements stand in open shadow roots, where document.querySelector does not look.
+ROWS_MORE_THAN = """
+(least) => {
+  const find = (root) => {
+    for (const element of root.querySelectorAll("*")) {
+      if (element.dataset?.testid === "waterfall") return element;
+      const inside = element.shadowRoot && find(element.shadowRoot);
+      if (inside) return inside;
+    }
+    return null;
+  };
+  return Number(find(document)?.dataset.rows ?? 0) > least;
+}
+"""
+
+
+def test_the_dashboard_comes_back_after_the_server_was_away(demo: Running, page: Page) -> None:
+    page.goto(demo.ready["web"])
+    page.locator('[data-testid=stream][data-ref$="gearbox"]').first.click(timeout=SOON_MS)
+    page.wait_for_function(ROWS_MORE_THAN, arg=20, timeout=2 * SOON_MS)
+    page.context.set_offline(True)
+    before = rows_drawn(page)
+    page.context.set_offline(False)
+    page.wait_for_function(ROWS_MORE_THAN, arg=before + 5, timeout=2 * SOON_MS)
+
+
+def test_a_policy_that_is_made_is_seen(demo: Running, page: Page) -> None:
+    created = windvane(demo.home, "policy", "create", "logs", "--tag", "app.**", "--preset", "logs")
+    assert created.returncode == 0, created.stderr.decode()
+    page.goto(f"{demo.ready['web']}/#/policies")
+    expect(page.locator('[data-testid=policy][data-ref="logs"]')).to_be_visible(timeout=SOON_MS)
+
+
+def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:
+    page.goto(site.ready["web"])
+    expect(page.get_by_test_id("empty")).to_contain_text("windvane policy create", timeout=SOON_MS)
+
+
+def test_the_page_fits_a_phone(demo: Running, browser: Browser) -> None:
+    phone = browser.new_page(viewport={"width": 390, "height": 844})
+    phone.goto(demo.ready["web"])
+    phone.locator("[data-testid=stream]").first.wait_for(timeout=SOON_MS)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.close()
+
+
+def test_scripts_come_from_the_server_alone(demo: Running) -> None:
+    with urllib.request.urlopen(demo.ready["web"]) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    assert "script-src" not in policy or "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
+    assert "default-src 'self'" in policy
