@@ -2,14 +2,15 @@
 
 import asyncio
 import fcntl
-import importlib
 import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -155,25 +156,42 @@ def simulate(
     run_tier(context, "simulate", settings, ready_file, stop_fd)
 
 
-_TIERS = {  # command: (the name in log and HOME/run, module of its `serve`)
-    "gateway": ("gateway", "windvane.ingest.tier"),
-    "process": ("worker", "windvane.processors.tier"),
-    "web": ("web", "windvane.web.tier"),
-    "simulate": ("simulation", "windvane.simulation.tier"),
-}
+_NAMES = {"gateway": "gateway", "process": "worker", "web": "web", "simulate": "simulation"}
+"""Of the commands' tiers, in the log and in HOME/run."""
+
+
+def _serve_of(command: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    """The tier's `serve`; each is imported where it runs alone, since together they are slow to import."""
+    if command == "gateway":
+        from ..ingest.tier import serve as serve_gateway
+
+        return serve_gateway
+    if command == "process":
+        from ..processors.tier import serve as serve_worker
+
+        return serve_worker
+    if command == "web":
+        from ..processors.operation import check_pipeline
+        from ..web.tier import serve as serve_web
+
+        # The web knows no operations: whether a pipeline can run is handed in.
+        return partial(serve_web, check_policy=check_pipeline)
+    from ..simulation.tier import serve as serve_simulation
+
+    return serve_simulation
 
 
 def run_tier(
     context: click.Context, command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None
 ) -> None:
     """Run one tier in this process until SIGTERM (exit code 0), Ctrl-C (130) or the end of `stop_fd`."""
-    name, module = _TIERS[command]
+    name = _NAMES[command]
     configure_logging(name, debug=_debug(context))
     raise_open_file_limit()
     make_run_dir(settings)
     import uvloop
 
-    serve = importlib.import_module(module).serve
+    serve = _serve_of(command)
     announced = tier_file(settings, name)
 
     def ready(report: dict[str, str]) -> None:
@@ -258,7 +276,7 @@ def _tier_plan(command: str, settings: Settings, context: click.Context) -> Chil
         given += ["--forward", reports.get("forward", settings.forward), "--web", web]
         return given
 
-    return ChildPlan(_TIERS[command][0], arguments)
+    return ChildPlan(_NAMES[command], arguments)
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""Estimators of River and scikit-learn behind one small interface: rows of numbers in, scores out, learning
-as they come.
+"""Estimators of River and scikit-learn behind one small interface: rows in, scores out, learning on the way.
 
 River is imported when a policy names one of its estimators, and so is scikit-learn: either takes a second.
 """
@@ -156,8 +155,7 @@ class _RiverDrift(_Watching):
 
 
 class _SklearnLearner(Learner):
-    """An estimator with `partial_fit`, which learns from batches of one size, and knows nothing before the
-    first.
+    """An estimator with `partial_fit`: learns from batches of one size, knows nothing before the first.
 
     A row is scored by itself, with what whole batches have taught: so it does not matter which rows come
     together. Keeps fewer rows than a batch.
@@ -287,7 +285,20 @@ def _estimator_class(path: str) -> type[Any]:
     if not isinstance(cls, type) or cls.__module__.split(".")[0] != path.split(".")[0]:
         classes = [name for name in getattr(module, "__all__", []) if isinstance(getattr(module, name), type)]
         raise PolicyInvalid(f'estimator: "{module_name}" has no class "{name}"{meant(name, classes)}')
+    if not issubclass(cls, _bases(path)):
+        raise PolicyInvalid(f'estimator: "{path}" gives no score here; {SUPPORTED}')
     return cls
+
+
+def _bases(path: str) -> tuple[type[Any], ...]:
+    """What estimators descend from: nothing else of the two libraries is ever constructed for a policy."""
+    if path.startswith("river."):
+        from river.base import DriftDetector, Estimator
+
+        return (Estimator, DriftDetector)
+    from sklearn.base import BaseEstimator
+
+    return (BaseEstimator,)
 
 
 def _construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:

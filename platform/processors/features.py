@@ -23,8 +23,7 @@ _transforms = Scratch()
 
 @operation("features")
 class Features(Operation):
-    """RMS, peak, kurtosis and band energies of windows that lie side by side; each row from its own window
-    alone.
+    """RMS, peak, kurtosis and band energies of windows side by side; each row from its own window alone.
 
     For each channel, of a window x of N samples in float64:
 

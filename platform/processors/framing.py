@@ -24,7 +24,7 @@ BATCH_VALUES = 65_536
 class Scratch(threading.local):
     """Memory to work in, kept from call to call: fresh memory costs a page fault every 4 KiB.
 
-    One for each thread, as large as its largest batch: some MiB for frames of 2**20 samples, else one.
+    One for each thread, as large as its largest batch: 1 MiB, or 16 MiB with frames of 2**20 samples.
     """
 
     def __init__(self) -> None:

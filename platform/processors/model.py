@@ -52,10 +52,9 @@ class Model(Operation):
     centre, `error` of reconstruction, or `prediction` and `residual`. A row has the time of the row that it
     scores.
 
-    A row with NaN or infinity is scored NaN and not learned; so are scored the rows before the estimator
-    knows
-    anything: the first `warmup` ones, and for scikit-learn the first batch. Seeds are fixed: the same rows
-    give the same scores, to the last bit.
+    A row with NaN or infinity is scored NaN and not learned. Rows before the estimator knows anything are
+    scored NaN too: the first `warmup` ones, and for scikit-learn the first batch. Seeds are fixed: the same
+    rows give the same scores, to the last bit.
 
     Keeps the estimator, whose own parameters bound it, a compressed snapshot of it, and at most 512 rows.
     """
@@ -88,7 +87,15 @@ class Model(Operation):
         """
         self._arguments = (estimator, dict(parameters or {}), scaler, batch, column)
         self._warmup = warmup
-        self._outputs = self._new_learner().outputs
+        self._columns: tuple[str, ...] | None
+        self._given: int
+        self._learned: int
+        self._snapshot: bytes | None
+        self._journal: NDArray[np.float64]
+        self._journal_rows: int
+        self._learner: Learner
+        self.restore(None)
+        self._outputs = self._learner.outputs
         self._attrs = {
             "kind": self.output,
             "columns": list(self._outputs),
@@ -96,13 +103,6 @@ class Model(Operation):
             "parameters": dict(parameters or {}),
             "scaler": scaler,
         }
-        self._columns: tuple[str, ...] | None
-        self._given: int
-        self._learned: int
-        self._snapshot: bytes | None
-        self._journal: NDArray[np.float64]
-        self._learner: Learner
-        self.restore(None)
 
     def process(self, block: Block) -> Block | None:
         """Takes rows (n, columns); OperationFailed where columns change or the estimator raises."""
@@ -140,7 +140,7 @@ class Model(Operation):
     def state(self) -> ModelState:
         """The estimator with all it has learned."""
         # A view will do: rows of a journal are written once, and the next snapshot begins another journal.
-        journal = self._journal[: self._learned % JOURNAL_ROWS]
+        journal = self._journal[: self._journal_rows]
         return ModelState(self._columns, self._given, self._learned, self._snapshot, journal)
 
     def restore(self, state: ModelState | None) -> None:
@@ -149,7 +149,7 @@ class Model(Operation):
             state = ModelState(None, 0, 0, None, np.empty((0, 0)))
         self._columns, self._given, self._snapshot = None, state.rows, state.snapshot
         self._learned = state.learned - len(state.journal)
-        self._journal = np.empty((0, 0))
+        self._journal, self._journal_rows = np.empty((0, 0)), 0
         self._learner = self._new_learner()
         if state.columns is not None:
             self._begin(state.columns)
@@ -173,10 +173,11 @@ class Model(Operation):
             scores: tuple[float, ...] = (np.nan,) * len(self._outputs)
         else:
             scores = self._learner.score(row)
-        self._journal[self._learned % JOURNAL_ROWS] = row
+        self._journal[self._journal_rows] = row
+        self._journal_rows += 1
         self._learned += 1
-        if self._learned % JOURNAL_ROWS == 0:
+        if self._journal_rows == JOURNAL_ROWS:
             pickled = pickle.dumps(self._learner)
             self._snapshot, self._learner = zlib.compress(pickled, level=1), pickle.loads(pickled)
-            self._journal = np.empty_like(self._journal)
+            self._journal, self._journal_rows = np.empty_like(self._journal), 0
         return scores

@@ -204,7 +204,7 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
 
 def meant(given: str, allowed: Iterable[str]) -> str:
     """The end of a message that refuses a name: what may have been meant, and what there is."""
-    names = list(allowed)
+    names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(given.lower(), names, n=1)
-    hint = f'; did you mean "{close[0]}"?' if close else ";"
-    return f"{hint} Allowed: {', '.join(names) or 'none'}"
+    hint = f'; did you mean "{names[close[0]]}"?' if close else ";"
+    return f"{hint} Allowed: {', '.join(names.values()) or 'none'}"

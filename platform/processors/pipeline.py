@@ -58,10 +58,13 @@ class StreamPipeline:
         self._cut_archive()
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
         sources = resolve_inputs(policy.pipeline)
-        self._steps = [_RunningStep(*pair) for pair in zip(policy.pipeline, sources, strict=True)]
+        self._steps: list[_RunningStep] = []
+        for step, source in zip(policy.pipeline, sources, strict=True):
+            before = next((s for s in self._steps if s.name == source), None)
+            self._steps.append(_RunningStep(step, source, before))
         states = committed.states if committed else {}
-        for step in self._steps:
-            step.restore(states.get(step.name))
+        for running in self._steps:
+            running.restore(states.get(running.name))
 
     def _cut_archive(self) -> None:
         """Back to what was committed: what lies behind it comes again from the bus."""
@@ -162,19 +165,21 @@ class StreamPipeline:
 class _RunningStep:
     """An operation with its name, its source, and what its saved state must match to be taken up."""
 
-    def __init__(self, step: Step, source: str) -> None:
+    def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
         self.name = step.name
         self.keep = step.keep
         self.source = source
         self.operation: Operation = make_operation(step)
+        # With that of the step before it: what a step has learned is of no use on rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
-        self._fingerprint = hashlib.blake2b(configuration, digest_size=16).digest()
+        above: bytes = before._fingerprint if before else b""
+        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
 
     def dump(self) -> bytes:
         return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
 
     def restore(self, saved: bytes | None) -> None:
-        """A step whose parameters were changed since begins anew."""
+        """A step begins anew where its parameters, or those of a step before it, were changed since."""
         if saved is not None and saved.startswith(self._fingerprint):
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
 

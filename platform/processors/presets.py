@@ -64,8 +64,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def with_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping of a policy: the preset's, with all that `given` says put over it; both are left as they
-    are.
+    """The mapping of a policy: the preset's, with what `given` says put over it; neither is changed.
 
     A step of `given` that has the name of one of the preset's changes the keys that it has; with another
     operation it takes its place. Steps of other names come last.
@@ -85,7 +84,8 @@ def _merged_steps(preset: list[dict[str, Any]], given: list[Any]) -> list[Any]:
     steps: list[Any] = copy.deepcopy(preset)
     places = {_name(step): index for index, step in enumerate(steps)}
     for step in copy.deepcopy(given):
-        place = places.get(_name(step)) if isinstance(step, dict) else None
+        name = _name(step) if isinstance(step, dict) else None
+        place = places.get(name) if isinstance(name, str) else None
         if place is None:
             steps.append(step)
         elif step.get("operation", steps[place]["operation"]) == steps[place]["operation"]:

@@ -71,18 +71,21 @@ def parse_header(data: bytes) -> WavHeader | None:
             rest = 0 if endless else max(8 + riff_bytes - position - size - size % 2, 0)
             return WavHeader(layout, position, None if endless else size, rest)
         if position + size > MAX_HEADER_BYTES:
-            break
+            raise _no_samples()
         if chunk == b"fmt ":
             if len(data) < position + size:
                 return None
             layout = _layout(data[position : position + size])
         position += size + size % 2
-    if len(data) >= MAX_HEADER_BYTES or position > MAX_HEADER_BYTES:
-        raise OperationFailed(
-            f"The WAVE file has no samples within its first {MAX_HEADER_BYTES} bytes: strip what stands "
-            "before them."
-        )
+    if len(data) >= MAX_HEADER_BYTES:
+        raise _no_samples()
     return None
+
+
+def _no_samples() -> OperationFailed:
+    return OperationFailed(
+        f"The WAVE file has no samples within its first {MAX_HEADER_BYTES} bytes: strip what stands before."
+    )
 
 
 def _layout(chunk: bytes) -> Layout:

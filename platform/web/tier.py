@@ -1,7 +1,4 @@
-"""The web tier as a process: opens the home's store and catalog, binds, serves until told to stop.
-
-This is the one place where the web meets the operations: it checks the pipelines of policies that come in.
-"""
+"""The web tier as a process: opens the home's store and catalog, binds, serves until told to stop."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +9,9 @@ from aiohttp import web
 
 from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
 from ..errors import ConfigInvalid
-from ..processors.operation import check_pipeline
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
+from ..store.policy import Policy
 from ..store.store import Store
 from .app import create_app
 from .tiers import TierClient
@@ -23,8 +20,14 @@ SHUTDOWN_S = 5.0
 """Answers that are being sent when the tier is told to stop get this long."""
 
 
-async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
-    """Serves `settings.web` until `stop` is set.
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[dict[str, str]], None],
+    stop: asyncio.Event,
+    check_policy: Callable[[Policy], None],
+) -> None:
+    """Serves `settings.web` until `stop` is set; `check_policy` as `create_app` takes it.
 
     Calls `ready({"web": "http://host:port"})` once bound. Bound to loopback, requests by a loopback name
     need no token; bound elsewhere all need it. Raises ConfigInvalid where the address cannot be bound.
@@ -39,7 +42,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         app = create_app(
             Store(settings.store_dir),
             catalog,
-            check_policy=check_pipeline,
+            check_policy=check_policy,
             dead_letters=dead_letters,
             tiers=TierClient(settings.run_dir),
             token=ensure_token(settings),

@@ -297,6 +297,33 @@ def test_a_block_that_the_estimator_cannot_learn_leaves_no_trace(
     assert b"".join(block.rows.tobytes() for block in given if block is not None) == expected.tobytes()
 
 
+class Travelled(anomaly.HalfSpaceTrees):
+    """Scores how often it was pickled and unpickled."""
+
+    journeys = 0
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, journeys=state.get("journeys", 0) + 1)
+
+    def score_one(self, x: dict[Any, Any]) -> int:
+        return self.journeys
+
+
+def test_what_goes_on_behind_a_snapshot_was_pickled_as_it_is_behind_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model, "JOURNAL_ROWS", 10)
+    Travelled.__module__ = "river.anomaly"
+    monkeypatch.setattr(anomaly, "Travelled", Travelled, raising=False)
+    parameters = {"estimator": "river.anomaly.Travelled", "parameters": TREES}
+    rows = table(35)
+    blocks = list(Cut([7, 18, 35], [1, 2, 3], [1, 2, 3]).blocks(rows, columns=COLUMNS))
+    expected = [np.nan] + [0] * 9 + [1] * 10 + [2] * 10 + [3] * 5
+    np.testing.assert_array_equal(scores(op("model", **parameters), rows)[:, 0], expected)
+    restarted = run_with_restarts(lambda: op("model", **parameters), blocks)
+    np.testing.assert_array_equal(restarted.rows[:, 0], expected)
+
+
 def test_the_state_is_small_between_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "JOURNAL_ROWS", 50)
     learner = op("model")
@@ -350,6 +377,7 @@ def test_a_column_that_the_rows_have_not_is_refused(parameters: dict[str, Any], 
         ({"estimator": "sklearn.cluster.np"}, 'no class "np"'),
         ({"estimator": "river.naive_bayes.GaussianNB"}, "gives no score here; from river: anomaly and drift"),
         ({"estimator": "river.cluster.TextClust"}, "gives no score here"),
+        ({"estimator": "river.datasets.Phishing"}, "gives no score here"),
         (
             {"estimator": "sklearn.cluster.KMeans"},
             "gives no score here; .* from sklearn, where they have partial_fit",

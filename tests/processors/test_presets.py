@@ -64,7 +64,7 @@ def test_a_step_with_another_operation_takes_the_place_of_the_presets() -> None:
 
 
 def test_what_is_no_pipeline_is_left_for_the_policy_to_refuse() -> None:
-    for pipeline in ("spectrum", [3]):
+    for pipeline in ("spectrum", [3], [{"name": ["samples"]}]):
         with pytest.raises(PolicyInvalid, match="pipeline"):
             policy_from_mapping(with_preset("audio", {"reference": "r", "pipeline": pipeline}))
 

@@ -134,12 +134,19 @@ def test_a_file_written_into_a_pipe_has_no_end(size: int) -> None:
     assert samples_of(decode(endless(data, size=size))) == list(range(1000))
 
 
+def test_a_file_whose_size_is_a_lie_ends_where_the_next_begins() -> None:
+    file = riff(INT16, chunk(b"data", b"\1\0\2\0"))
+    lying = b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + file[8:]
+    assert samples_of(decode(lying + file)) == [1, 2, 1, 2]
+
+
 def stream_of_files(data: st.DataObject) -> bytes:
     files = []
     for _ in range(data.draw(st.integers(1, 4))):
         samples = data.draw(st.binary(max_size=60))
         around = [chunk(b"JUNK", b"RIFF" * data.draw(st.integers(0, 3))) for _ in range(2)]
-        files.append(riff(around[0], form(1, 24, channels=2), chunk(b"data", samples or bytes(6)), around[1]))
+        file = riff(around[0], form(1, 24, channels=2), chunk(b"data", samples or bytes(6)), around[1])
+        files.append(b"RIFF\xff\xff\xff\xff" + file[8:] if data.draw(st.booleans()) else file)
     return b"".join(files)
 
 
@@ -180,6 +187,7 @@ BROKEN: list[tuple[bytes, str]] = [
     (riff(form(1, 16, rate_hz=0), chunk(b"data", b"ab")), "0 Hz"),
     (riff(chunk(b"JUNK", bytes(70_000)), INT16), "no samples within its first 65536 bytes"),
     (riff(*[chunk(b"JUNK", bytes(1000))] * 80), "no samples within its first 65536 bytes"),
+    (riff(b"fmt " + struct.pack("<I", 70_000)), "no samples within its first 65536 bytes"),
     (riff(INT16, chunk(b"data", b"ab")) + b"garbage that is no chunk", "b'garbage that' are not the start"),
 ]
 

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from windvane.config import Settings
 from windvane.errors import ConfigInvalid
+from windvane.processors.operation import check_pipeline
 from windvane.store.store import Store
 from windvane.web.tier import serve
 
@@ -18,7 +19,9 @@ async def served(settings: Settings) -> AsyncIterator[str]:
     """The web tier over `settings`, as its process runs it; gives its address."""
     stop = asyncio.Event()
     ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(settings, ready=ready.set_result, stop=stop))
+    serving = asyncio.create_task(
+        serve(settings, ready=ready.set_result, stop=stop, check_policy=check_pipeline)
+    )
     serving.add_done_callback(lambda _: None if ready.done() else ready.cancel())
     await asyncio.wait([ready])
     if ready.cancelled():
