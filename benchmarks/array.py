@@ -14,19 +14,19 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import os  # noqa: E402
-import statistics  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from typing import Any  # noqa: E402
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from windvane.store.segmented_writer import DEFAULT_SEGMENT_BYTES  # noqa: E402
-from windvane.store.store import Store  # noqa: E402
+import numpy as np
+from numpy.typing import NDArray
+from windvane.store.segmented_writer import DEFAULT_SEGMENT_BYTES
+from windvane.store.store import Store
 
-from benchmarks.report import Report, arguments  # noqa: E402
+from benchmarks.report import Report, arguments
 
 BINS = 1025  # a spectrum of 2,048 samples: rows of 4,100 bytes, which cross the ends of segments
 ROWS_PER_APPEND = 1000

@@ -14,19 +14,19 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import os  # noqa: E402
-import socket  # noqa: E402
-import statistics  # noqa: E402
-import struct  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
+import os
+import socket
+import statistics
+import struct
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-import msgpack  # noqa: E402
+import msgpack
 
-from benchmarks.report import Report, arguments  # noqa: E402
-from tests.processes import Running, wait_until, windvane  # noqa: E402
+from benchmarks.report import Report, arguments
+from tests.processes import Running, wait_until, windvane
 
 TAG = "bench"
 CHUNK_BYTES = 1 << 20

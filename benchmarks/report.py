@@ -8,7 +8,7 @@ stay on the path, where `array.py` would shadow the standard library's module of
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-    from benchmarks.report import Report, arguments  # noqa: E402
+    from benchmarks.report import Report, arguments
 """
 
 from __future__ import annotations

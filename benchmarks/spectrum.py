@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from windvane.processors.block import Block, EventTimes  # noqa: E402
-from windvane.processors.framing import BATCH_VALUES  # noqa: E402
-from windvane.processors.operation import make_operation  # noqa: E402
-from windvane.store.policy import Step  # noqa: E402
+from windvane.processors.block import Block, EventTimes
+from windvane.processors.framing import BATCH_VALUES
+from windvane.processors.operation import make_operation
+from windvane.store.policy import Step
 
-from benchmarks.report import Report, arguments  # noqa: E402
+from benchmarks.report import Report, arguments
 
 LENGTH, HOP = 2048, 1024
 CHANNEL_RATE_HZ = 25_600.0
