@@ -8,7 +8,7 @@ RUN_ARGS ?=
 .PHONY: run install install-test ui test lint typecheck unit ui-test bench browser picture clean
 
 run: install ui
-	$(BIN)/windvane up --demo $(RUN_ARGS)
+	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test

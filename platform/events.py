@@ -41,7 +41,7 @@ def time_ns(time: Any) -> int:
         ns = int(time)
     elif isinstance(time, int) and not isinstance(time, bool):
         ns = time * NS_PER_S
-    elif isinstance(time, float) and math.isfinite(time):
+    elif isinstance(time, float) and math.isfinite(time * NS_PER_S):
         ns = round(time * NS_PER_S)
     elif isinstance(time, msgpack.Timestamp):
         ns = int(time.to_unix_nano())

@@ -11,6 +11,7 @@ from ..errors import ConfigInvalid
 from .discard import DiscardBus
 from .embedded import EmbeddedBus
 from .interface import (
+    WORKER_GROUP,
     AssignmentListener,
     Buffer,
     Bus,
@@ -21,6 +22,7 @@ from .interface import (
 )
 
 __all__ = [
+    "WORKER_GROUP",
     "AssignmentListener",
     "Buffer",
     "Bus",

@@ -108,6 +108,9 @@ class DiscardBus(Bus):
         """See `Bus.topics`."""
         return {topic: len(offsets) for topic, offsets in sorted(self._next_offsets.items())}
 
+    async def prepare(self, *, groups: Collection[str]) -> None:
+        """There is nothing to recover, and nothing to keep."""
+
     def producer(self) -> Producer:
         """See `Bus.producer`."""
         return DiscardProducer(self._next_offsets)

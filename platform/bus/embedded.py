@@ -7,7 +7,7 @@ bytes).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..errors import BusUnavailable, WindvaneError
 from .bus_directory import BusDirectory
 from .embedded_consumer import EmbeddedConsumer
 from .group_commit import EmbeddedProducer, GroupCommit
-from .group_positions import first_needed
+from .group_positions import first_needed, make_group
 from .interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .segment_log import DEFAULT_RETENTION_BYTES, DEFAULT_SEGMENT_BYTES, LogWriter
 
@@ -31,8 +31,9 @@ class EmbeddedBus(Bus):
     """The bus in `path`; see `Bus`. Belongs to one event loop.
 
     Disk: each partition keeps the last `retention_bytes` and one segment, plus what a known consumer group
-    has not read; a group is known from its first assignment until its folder `@groups/<group>` is removed.
-    While no group is known, older segments leave unread. Where groups lag for good the disk fills, and
+    has not read: what it has not committed counts as not read, in every topic. A group is known from
+    `prepare` or its first assignment until its folder `@groups/<group>` is removed. While no group is known,
+    older segments leave unread. Where groups lag for good the disk fills, and
     publishing fails with BusUnavailable until they catch up.
     """
 
@@ -59,6 +60,14 @@ class EmbeddedBus(Bus):
     async def topics(self) -> dict[str, int]:
         """See `Bus.topics`."""
         return await self._in_thread(self._directory.topics)
+
+    async def prepare(self, *, groups: Collection[str]) -> None:
+        """See `Bus.prepare`."""
+        for group in groups:
+            await self._in_thread(make_group, self._directory.group_path(group))
+        for topic, partitions in (await self.topics()).items():
+            for partition in range(partitions):
+                await self._in_thread(self._commit_of(TopicPartition(topic, partition)).open)
 
     def producer(self) -> Producer:
         """See `Bus.producer`."""

@@ -51,6 +51,12 @@ class GroupCommit:
         self._queue: list[_Published] = []
         self._running = False
 
+    def open(self) -> None:
+        """Open the log now, which recovers it; blocks. Only before the first `put`."""
+        if self._log is None:
+            self._log = self._open_log()
+            self._ring()
+
     def put(self, message: _Published) -> None:
         """Queue a message."""
         self._queue.append(message)

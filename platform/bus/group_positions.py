@@ -22,8 +22,8 @@ _Form: TypeAlias = dict[str, dict[str, int]]
 class GroupPositions:
     """One group's positions. All of it blocks, shortly; for one thread at a time.
 
-    A group is known from its first `put` until its folder is removed; retention keeps for it what it has not
-    read.
+    A group is known from when it was made until its folder is removed; retention keeps for it what it has
+    not read, of every topic.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,12 +66,20 @@ class GroupPositions:
         os.close(self._lock_fd)
 
 
+def make_group(directory: Path) -> None:
+    """Make the group known, before any consumer of it has run."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+
 def first_needed(groups: Path, topic_partition: TopicPartition) -> int | None:
-    """The lowest position that any known group has in the partition; None where no group knows it."""
+    """The lowest position that any known group has in the partition; None where there is no group.
+
+    A group that has committed nothing there may still want all of it, so its position is 0.
+    """
     if not groups.is_dir():
         return None
-    positions = [_load(group).get(topic_partition) for group in groups.iterdir() if group.is_dir()]
-    return min((position for position in positions if position is not None), default=None)
+    positions = [_load(group).get(topic_partition, 0) for group in groups.iterdir() if group.is_dir()]
+    return min(positions, default=None)
 
 
 def _load(directory: Path) -> dict[TopicPartition, int]:

@@ -15,6 +15,9 @@ import msgspec
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of a message's value: contiguous bytes."""
 
+WORKER_GROUP = "windvane-worker"
+"""The consumer group of the workers."""
+
 DEFAULT_POLL_BYTES = 4 * 1024 * 1024
 
 
@@ -146,6 +149,15 @@ class Bus(ABC):
     @abstractmethod
     async def topics(self) -> dict[str, int]:
         """The topics that exist, each with its number of partitions."""
+
+    @abstractmethod
+    async def prepare(self, *, groups: Collection[str]) -> None:
+        """Once, by a process that is going to publish and before it does.
+
+        What a writer that crashed left behind is recovered, so that it can be read before the next message
+        comes; and retention keeps what `groups` have not read, though none of their consumers has run yet.
+        Engines that see to both by themselves do nothing.
+        """
 
     @abstractmethod
     def producer(self) -> Producer:

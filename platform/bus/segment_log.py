@@ -235,8 +235,8 @@ class LogWriter:
         if not bases:
             if end_offset:
                 raise BusCorrupt(
-                    f"{self._directory} has no segments, and {end_offset} messages were durable; restore its "
-                    "files from a copy, or remove the whole folder to begin anew"
+                    f"{self._directory} has no segments, and {end_offset} messages were durable; restore "
+                    "its files from a copy; a new log would begin at 0, below where its readers stand"
                 )
             self._begin_segment()
             return

@@ -4,6 +4,10 @@ import logging
 import sys
 import time
 
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ..telemetry import RateLimitedLog
+
 
 class LineFormatter(logging.Formatter):
     """`2026-11-22T10:48:00.123Z WARNING gateway: message`; control characters are escaped.
@@ -23,9 +27,33 @@ class LineFormatter(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class NoHttpFilter(logging.Filter):
+    """Keeps what is no HTTP out of the log: aiohttp would print all of it, credentials and payloads too.
+
+    A forwarder that was pointed at the web port costs one line a minute.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = RateLimitedLog(logging.getLogger("windvane.http"))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets through all but errors of parsing a request."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
+        self._log.warning(
+            ("no-http", type(error).__name__),
+            f"{peer} sent what is no HTTP ({type(error).__name__}); is it a forwarder? They go to the forward port",
+        )
+        return False
+
+
 def configure_logging(process: str, *, debug: bool) -> None:
     """Log to standard error as `process`: our own records from INFO up, or from DEBUG, others' warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(process))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("windvane").setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.getLogger("aiohttp.server").addFilter(NoHttpFilter())

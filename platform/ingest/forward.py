@@ -7,7 +7,7 @@ from typing import cast
 from ..config import format_address
 from ..errors import ChunkRefused, FramingError
 from .framing import Message, MessageReader
-from .gateway import NO_POLICY, Gateway, IncomingChunk
+from .gateway import NO_POLICY, Gateway, IncomingChunk, charge
 
 _ACK = b"\x81\xa3ack"
 
@@ -29,7 +29,9 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._in_flight_bytes = 0
         self._in_flight_chunks = 0
         self._paused = False
-        self._ending = False
+        self._taking = True  # what was received may still be submitted
+        self._ending = False  # close once all that was submitted is decided
+        self._acks_stuck = False
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,17 +56,36 @@ class ForwardConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
         self._reader.received(nbytes)
+        self._take_messages()
+
+    def pause_writing(self) -> None:
+        """The forwarder does not read its acks: take no more from it until it does."""
+        self._acks_stuck = True
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._acks_stuck = False
+        self._resume()
+
+    @property
+    def _full(self) -> bool:
+        return (
+            self._acks_stuck
+            or self._in_flight_bytes >= self._gateway.settings.connection_window_bytes
+            or self._gateway.over_budget
+        )
+
+    def _take_messages(self) -> None:
+        """Up to the bounds: what has been received and does not fit stays in the reader."""
         try:
             for message in self._reader.messages():
                 self._submit(message)
+                if self._full:
+                    self._pause()
+                    return
         except FramingError as error:
             self._give_up(error)
-            return
-        if (
-            self._in_flight_bytes >= self._gateway.settings.connection_window_bytes
-            or self._gateway.over_budget
-        ):
-            self._pause()
 
     def eof_received(self) -> bool:
         """The forwarder sends no more, and may still wait for acks."""
@@ -73,13 +94,18 @@ class ForwardConnection(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Reads no more, waits until all that was taken in is decided and acked, and closes."""
+        self._stop_taking()
+        await self._lost
+
+    def _stop_taking(self) -> None:
+        self._taking = False
         self._pause()
         self._close_when_decided()
-        await self._lost
 
     def _close_when_decided(self) -> None:
         self._ending = True
-        if self._transport is not None and not self._in_flight_chunks:
+        more_to_take = self._taking and self._paused
+        if self._transport is not None and not self._in_flight_chunks and not more_to_take:
             self._transport.close()
 
     def _submit(self, message: Message) -> None:
@@ -97,7 +123,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             compression=message.compression,
             signal=message.signal,
         )
-        size = len(message.payload)
+        size = charge(message.payload)
         self._in_flight_bytes += size
         self._in_flight_chunks += 1
         chunk_id = message.chunk
@@ -109,10 +135,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
             acked = error is None or (isinstance(error, ChunkRefused) and error.code != NO_POLICY)
             if acked and chunk_id is not None and self._transport is not None:
                 self._transport.write(encode_ack(chunk_id))
+            if self._paused and self._in_flight_bytes < self._gateway.settings.connection_window_bytes // 2:
+                self._resume()
             if self._ending:
                 self._close_when_decided()
-            elif self._paused and self._in_flight_bytes < self._gateway.settings.connection_window_bytes // 2:
-                self._resume()
 
         self._gateway.submit(chunk).add_done_callback(decided)
 
@@ -125,19 +151,22 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._gateway.when_room(self._resume)
 
     def _resume(self) -> None:
-        if not self._paused or self._ending or self._transport is None:
+        if not self._paused or not self._taking or self._transport is None:
             return
         if self._gateway.over_budget:
             self._gateway.when_room(self._resume)
-        elif self._in_flight_bytes < self._gateway.settings.connection_window_bytes:
+        elif not self._full:
             self._paused = False
-            self._transport.resume_reading()
+            self._take_messages()
+            if not self._paused:
+                self._transport.resume_reading()
+                if self._ending:
+                    self._close_when_decided()
 
     def _give_up(self, error: FramingError) -> None:
         """Nothing says where the next message begins: keep what came, and close this connection alone."""
         self._gateway.keep_broken_bytes(self._reader.pending, sender=self._sender, reason=str(error))
-        self._pause()
-        self._close_when_decided()
+        self._stop_taking()
 
 
 def encode_ack(chunk: bytes) -> bytes:

@@ -79,8 +79,10 @@ class MessageReader:
         if not pending and not self._lent:
             self._move(self._buffer)
         room = len(self._buffer) - self._tail
-        if self._need > len(self._buffer):
-            self._move(bytearray(self._need - self._head + _SLACK_BYTES))
+        if self._need > len(self._buffer) and (self._lent or not room):
+            # Not all that a header announces at once: memory follows what came, of this message or the last.
+            shown = max(INITIAL_BUFFER_BYTES, self._last_message_bytes, 4 * pending)
+            self._move(bytearray(min(self._need - self._head, shown) + _SLACK_BYTES))
         elif room < _SLACK_BYTES and (self._lent or not room):
             expected = max(INITIAL_BUFFER_BYTES, self._last_message_bytes + _SLACK_BYTES)
             fits = not self._lent and 2 * pending <= len(self._buffer)

@@ -26,7 +26,14 @@ from .telemetry import GatewayTelemetry
 NO_POLICY = "no-policy"
 _REMEMBERED_CHUNKS = 100_000
 _MAX_TAG_BYTES = 200
+CHUNK_OVERHEAD_BYTES = 2048
+"""What a pending chunk is taken to cost beside its payload, so that tiny ones are bounded too."""
 _SIGNALS = {1: "metrics", 2: "traces", 3: "profiles"}
+
+
+def charge(payload: bytes | memoryview) -> int:
+    """What a pending chunk counts for, against the window and the budget."""
+    return len(payload) + CHUNK_OVERHEAD_BYTES
 
 
 class IncomingChunk(msgspec.Struct, frozen=True):
@@ -95,9 +102,7 @@ class Gateway:
         Cancelling the future does not take the chunk back.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        size = len(chunk.payload)
-        self._pending_bytes += size
-        future.add_done_callback(lambda _: self._leave(size))
+        self._hold(charge(chunk.payload), future)
         try:
             _check_tag(chunk.tag)
             policy = self._route(chunk)
@@ -107,6 +112,8 @@ class Gateway:
                 self._accept(chunk, policy, future)
         except ChunkRefused as refusal:
             self._refuse(chunk, refusal, future)
+        except Exception as error:
+            self._fail(error, future)
         return future
 
     def keep_broken_bytes(self, pending: memoryview, *, sender: str, reason: str) -> None:
@@ -123,6 +130,10 @@ class Gateway:
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._writing_dead_letters.shutdown)
+
+    def _hold(self, size: int, future: asyncio.Future[None]) -> None:
+        self._pending_bytes += size
+        future.add_done_callback(lambda _: self._leave(size))
 
     def _leave(self, size: int) -> None:
         self._pending_bytes -= size
@@ -159,6 +170,13 @@ class Gateway:
             self._accept(chunk, policy, future)
         except ChunkRefused as refusal:
             self._refuse(chunk, refusal, future)
+        except Exception as error:
+            self._fail(error, future)
+
+    def _fail(self, error: Exception, future: asyncio.Future[None]) -> None:
+        """Whatever went wrong, it is still the sender's, and the budget has its bytes back."""
+        self.telemetry.bus_unavailable(error)
+        future.set_exception(BusUnavailable(f"the chunk could not be published: {error}"))
 
     def _accept(self, chunk: IncomingChunk, policy: Policy, future: asyncio.Future[None]) -> None:
         if chunk.policy is not None and not self._policies.takes(policy, chunk.tag):
@@ -167,7 +185,7 @@ class Gateway:
                 f"policy {policy.reference!r} does not take the tag {chunk.tag!r}; "
                 f"its tags: {', '.join(policy.tags)}",
             )
-        key = None if chunk.chunk_id is None else chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
+        key = chunk_key(chunk.sender, chunk.tag, chunk.chunk_id) if chunk.chunk_id else None
         if key is not None and (first := self._recent.get(key)) is not None:
             self.telemetry.chunk_repeated()
             first.add_done_callback(lambda done: _pass_on(done, future))
@@ -176,6 +194,8 @@ class Gateway:
         if not events:
             future.set_result(None)
             return
+        if payload is not chunk.payload:
+            self._hold(len(payload), future)  # unpacked: both are kept until it is durable
         message = ChunkMessage(
             tag=chunk.tag,
             sender=chunk.sender,
@@ -244,7 +264,7 @@ class Gateway:
     def _refuse(self, chunk: IncomingChunk, refusal: ChunkRefused, future: asyncio.Future[None]) -> None:
         """Keeps the bytes, then ends `future` with the refusal."""
         self.telemetry.refused(code=refusal.code, sender=chunk.sender, tag=chunk.tag, reason=str(refusal))
-        size = len(chunk.payload)
+        size = charge(chunk.payload)
         if self._dead_letter_pending_bytes + size > self.settings.pending_bytes:
             full = BusUnavailable(
                 "too much refused input waits to be kept; it is not acked, the sender keeps it"

@@ -51,7 +51,8 @@ class _HttpDoor:
                 return _problem(413, f"the body is over the limit of {limit} bytes; send smaller chunks")
         payload: bytes | memoryview = memoryview(body)
         try:
-            if request.content_type == _FORM:
+            # curl and others call any body a form unless told otherwise; an event says what it is.
+            if request.content_type == _FORM and not body.startswith(b"\x92"):
                 payload = _form_field(bytes(body))
             elif _is_base64(body):
                 payload = _decode_base64(bytes(body))
@@ -76,7 +77,9 @@ def _form_field(body: bytes) -> bytes:
         # Latin-1 is bytes as text: percent-decoding must not assume UTF-8.
         form = parse_qs(body.decode("latin-1"), strict_parsing=True, encoding="latin-1", max_num_fields=16)
     except ValueError as error:
-        raise ChunkRefused("malformed", f"the form cannot be read ({error}); check the sender") from error
+        raise ChunkRefused(
+            "malformed", "the form cannot be read; send events as Content-Type: application/octet-stream"
+        ) from error
     values = [value.encode("latin-1") for value in form.get("data_chunk", [])]
     if len(values) != 1:
         raise ChunkRefused("malformed", "the form has no field `data_chunk`, or several; check the sender")

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
-from ..bus import open_bus
+from ..bus import WORKER_GROUP, open_bus
 from ..config import Settings, parse_address
 from ..errors import ConfigInvalid
 from ..store.catalog import Catalog
@@ -33,6 +33,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(catalog.close)
         bus = open_bus(settings.bus, settings.home)
         cleanup.push_async_callback(bus.close)
+        await bus.prepare(groups=[WORKER_GROUP])
         policies = PolicyBook(catalog, bus, telemetry)
         await policies.refresh()
         following = asyncio.get_running_loop().create_task(policies.follow())

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ..errors import OperationFailed
-from ..events import NS_PER_S, iterate_events
+from ..events import NS_PER_S, EventTime, iterate_events
 from .block import Block, Events, EventTimes
 
 _json_encoder = msgspec.json.Encoder()
@@ -73,7 +73,13 @@ def json_lines(events: Events) -> bytes:
 def rfc3339(time_ns: int) -> str:
     """UTC with nanoseconds: 2026-11-22T10:36:56.123456789Z."""
     seconds, ns = divmod(time_ns, NS_PER_S)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ns:09d}Z"
+    try:
+        moment = time.gmtime(seconds)
+    except (OverflowError, ValueError, OSError) as error:  # a timestamp of msgpack has 64 bits of seconds
+        raise OperationFailed(
+            f"a record holds a time that no calendar has: {seconds} s since 1970"
+        ) from error
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{ns:09d}Z"
 
 
 def _plain(value: Any) -> Any:
@@ -91,6 +97,8 @@ def _plain(value: Any) -> Any:
         return {"ext": value.code, "base64": base64.b64encode(value.data).decode()}
     if isinstance(value, msgpack.Timestamp):
         return rfc3339(value.to_unix_nano())
+    if isinstance(value, EventTime):
+        return rfc3339(value)
     return value
 
 

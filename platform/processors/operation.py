@@ -97,8 +97,8 @@ def make_operation(step: Step) -> Operation:
     arguments = _arguments(step, cls)
     try:
         return cls(**arguments)
-    except PolicyInvalid as refusal:
-        raise PolicyInvalid(f'step "{step.name}": {refusal}') from refusal
+    except Exception as refusal:  # what an estimator makes of its parameters can be any class of error
+        raise PolicyInvalid(f'step "{step.name}": {refusal or repr(refusal)}') from refusal
 
 
 def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:

@@ -1,16 +1,17 @@
 """A policy's operations at work on one data stream."""
 
 import hashlib
+import logging
 import pickle
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import msgspec
 
 from ..bus.envelope import ChunkMessage
-from ..errors import ChunkRefused, OperationFailed
+from ..errors import ChunkRefused
 from ..events import check_pairs
 from ..store.checkpoint import OutputLength, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
@@ -22,6 +23,8 @@ from .block import Block, Events
 from .catalog_link import NewOutput
 from .operation import Operation, make_operation, resolve_inputs
 
+_logger = logging.getLogger("windvane.worker")
+EVENTS_A_PASS = 4096
 _POLICY_STATE = ""  # no step has an empty name
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -82,26 +85,58 @@ class StreamPipeline:
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         try:
             archived = inputs.archived
-        except (ChunkRefused, OperationFailed) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
             self._fail("archive", chunk, error)
             return
         self._archive.append(
             archived, arrived_ns=chunk.received_ns, chunk_id=chunk.chunk_id, events=chunk.events
         )
-        results: dict[str, Block | None] = {}
+        for given in self._passes(chunk, inputs):
+            self._run_steps(chunk, given)
+
+    def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
+        """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
+        wanted = {step.source for step in self._steps}
+        given: dict[str, Block | Events] = {}
+        if "bytes" in wanted and len(inputs.record_bytes.rows):
+            given["bytes"] = inputs.record_bytes
+        if "events" not in wanted:
+            yield given
+            return
+        try:
+            events = inputs.events
+        except ChunkRefused as error:
+            # It is archived as it came: what is wrong with it concerns the steps that want events alone.
+            self._fail("events", chunk, error)
+            yield given
+            return
+        for start in range(0, len(events.records), EVENTS_A_PASS):
+            part = slice(start, start + EVENTS_A_PASS)
+            yield {**given, "events": Events(events.times_ns[part], events.records[part])}
+            given = {}
+
+    def _run_steps(self, chunk: ChunkMessage, given: dict[str, Block | Events]) -> None:
+        results: dict[str, Block | Events | None] = dict(given)
         for step in self._steps:
+            taken = results.get(step.source)
+            if taken is None:
+                continue
             try:
-                given = inputs.get(step.source) if step.source in _CHUNK_SOURCES else results.get(step.source)
-                if given is None:
-                    continue
-                result = step.operation.process(given)
-                if result is not None and step.keep:
-                    self._append(step.name, result)
-                results[step.name] = result
-            except (OSError, MemoryError):
+                results[step.name] = result = step.operation.process(taken)
+            except MemoryError:
                 raise
             except Exception as error:
                 self._fail(step.name, chunk, error)
+                continue
+            if result is not None and step.keep:
+                try:
+                    self._append(step.name, result)
+                except (OSError, MemoryError):
+                    raise
+                except Exception as error:
+                    self._fail(step.name, chunk, error)
 
     def _append(self, name: str, block: Block) -> None:
         writer = self._writers.get(name)
@@ -180,11 +215,12 @@ class _RunningStep:
 
     def restore(self, saved: bytes | None) -> None:
         """A step begins anew where its parameters, or those of a step before it, were changed since."""
-        if saved is not None and saved.startswith(self._fingerprint):
+        if saved is None or not saved.startswith(self._fingerprint):
+            return
+        try:
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
-
-
-_CHUNK_SOURCES = frozenset(["bytes", "events"])
+        except Exception as error:  # an estimator's library was updated, say: any class of error can come
+            _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
 
 
 class _ChunkInputs:
@@ -215,11 +251,6 @@ class _ChunkInputs:
                 return self._chunk.payload
             case "json":
                 return json_lines(self.events)
-
-    def get(self, source: str) -> Block | Events | None:
-        if source == "events":
-            return self.events
-        return self.record_bytes if len(self.record_bytes.rows) else None
 
 
 def _fits(writer: DataArrayWriter, block: Block) -> bool:

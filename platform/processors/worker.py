@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..bus.envelope import ChunkMessage, decode_chunk
-from ..bus.interface import Bus, BusMessage, Consumer, TopicPartition
+from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
 from ..config import WorkerSettings
 from ..errors import BusUnavailable, EnvelopeInvalid
 from ..events import chunk_key
@@ -28,7 +28,6 @@ from .catalog_link import CatalogLink
 from .pipeline import StreamPipeline
 from .telemetry import WorkerTelemetry
 
-GROUP = "windvane-worker"
 MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
 _POLL_S = 0.25
 _THREADS = 2
@@ -44,7 +43,7 @@ class _Partition:
 
     def saw_before(self, chunk: ChunkMessage, *, window: int) -> bool:
         """Whether the chunk is a retransmission of a recent one; remembers it where it is not."""
-        if chunk.chunk_id is None:
+        if not chunk.chunk_id:  # an empty one would be the same for all chunks
             return False
         key = chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
         if key in self.recent:
@@ -93,7 +92,7 @@ class Worker:
         self._catalog = catalog
         self._policies_in_use: Mapping[str, Policy] = {}
         self._telemetry = telemetry
-        self._consumer: Consumer = bus.consumer(GROUP, self)
+        self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._streams: OrderedDict[str, StreamPipeline] = OrderedDict()
         self._changed: set[str] = set()
@@ -102,6 +101,7 @@ class Worker:
         self._between_chunks = asyncio.Lock()  # a snapshot must not see a chunk half worked on
         self._committing: asyncio.Task[None] | None = None
         self._next_checkpoint = 0.0
+        self._failed = False  # a chunk may be half worked on: nothing may be committed any more
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Takes partitions up where their last checkpoint left them."""
@@ -113,7 +113,8 @@ class Worker:
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Makes a checkpoint and lets go: the next owner begins exactly there."""
-        await self.checkpoint()
+        if not self._failed:
+            await self.checkpoint()
         for partition in partitions:
             self._partitions.pop(partition, None)
 
@@ -132,6 +133,9 @@ class Worker:
                 if batch:
                     await self._work(batch)
                 await self._checkpoint_if_due()
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             polling.cancel()
             await asyncio.wait([polling])
@@ -194,12 +198,16 @@ class Worker:
             if pipeline is not None:
                 self._changed.add(chunk.tag)
                 self._streams.move_to_end(chunk.tag)
+                # Before another partition's thread can close it for a policy of its own.
+                pipeline.in_use.acquire()
         if pipeline is None:
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; make it again"
             self._keep(chunk, "no-policy", reason, policy=topic)
             return
-        with pipeline.in_use:
+        try:
             pipeline.process(chunk)
+        finally:
+            pipeline.in_use.release()
         self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
 
     def _pipeline(self, topic: str, tag: str) -> StreamPipeline | None:
@@ -282,12 +290,13 @@ class Worker:
 
     def _take_snapshot(self) -> _Snapshot:
         changed, self._changed = self._changed, set()
+        partitions = dict(self._partitions)  # a copy in one step: `assigned` adds to it on the event loop
         snapshot = _Snapshot(
-            positions={key: p.position for key, p in self._partitions.items() if p.position is not None},
+            positions={key: p.position for key, p in partitions.items() if p.position is not None},
             streams={tag: self._streams[tag].checkpoint() for tag in changed},
-            chunk_keys={key: p.new_keys for key, p in self._partitions.items() if p.new_keys},
+            chunk_keys={key: p.new_keys for key, p in partitions.items() if p.new_keys},
         )
-        for partition in self._partitions.values():
+        for partition in partitions.values():
             partition.new_keys = []
         return snapshot
 

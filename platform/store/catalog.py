@@ -10,11 +10,11 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -145,6 +145,22 @@ async def _engine(url: str) -> AsyncEngine:
     return engine
 
 
+_Result = TypeVar("_Result")
+
+
+async def _to_its_end(writing: Coroutine[Any, Any, _Result]) -> _Result:
+    """Awaits a transaction; cancelled, it waits for its end before it lets the cancellation through.
+
+    A transaction that is broken off half-way leaves SQLite locked until its connection is collected.
+    """
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 class Catalog:
     """The documents, for one event loop; any number of processes may each have the database open.
 
@@ -251,6 +267,11 @@ class Catalog:
         RevisionConflict, and nothing has changed. Raises DocumentInvalid for what the catalog cannot keep.
         """
         _check(type, reference, title, state)
+        return await _to_its_end(self._put(type, reference, title, body, state, if_revision))
+
+    async def _put(
+        self, type: str, reference: str, title: str, body: dict[str, Any], state: str, if_revision: int | None
+    ) -> Document:
         now_ns = time.time_ns()
         async with self._writing() as connection:
             revision = await self._next_revision(connection)
@@ -274,6 +295,9 @@ class Catalog:
 
     async def delete(self, type: str, reference: str, *, if_revision: int | None = None) -> None:
         """Remove a document. Raises DocumentNotFound, and RevisionConflict as `put` does."""
+        await _to_its_end(self._delete(type, reference, if_revision))
+
+    async def _delete(self, type: str, reference: str, if_revision: int | None) -> None:
         async with self._writing() as connection:
             await self._next_revision(connection)
             if await self._made_ns(connection, type, reference, if_revision) is None:

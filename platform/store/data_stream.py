@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -250,9 +249,20 @@ class DataStreamWriter:
         return offset + size, events
 
     def _cut_to_whole_chunks(self) -> None:
+        # After a power failure the last records can be zeros, or torn: those before them must stay. So a
+        # record counts only where it goes on where the one before it ended.
+        first = -(-self._arrivals.start // ARRIVAL.itemsize)
         chunks = self.chunks
-        if chunks and self._end_of(chunks)[0] > self.size:
-            first = -(-self._arrivals.start // ARRIVAL.itemsize)
-            counts = range(first + 1, chunks)
-            chunks = first + bisect.bisect_right(counts, self.size, key=lambda count: self._end_of(count)[0])
+        while chunks > first + 1 and not self._goes_on(chunks):
+            chunks -= 1
+        if chunks == 1 and not self._goes_on(1):
+            chunks = 0
         self.cut(self._end_of(chunks)[0], chunks)
+
+    def _goes_on(self, chunks: int) -> bool:
+        end, events = self._end_of(chunks)
+        end_before, events_before = self._end_of(chunks - 1)
+        with SegmentedFile(self._arrivals.directory) as file:
+            record = file.read((chunks - 1) * ARRIVAL.itemsize, ARRIVAL.itemsize)
+        offset = _ARRIVAL.unpack(record)[0]
+        return any(record) and offset == end_before and end <= self.size and events >= events_before

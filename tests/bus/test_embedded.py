@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -364,3 +364,50 @@ class TestOpening:
         (tmp_path / "bus").touch()
         with pytest.raises(BusUnavailable, match="bus"):
             open_bus("embedded:", tmp_path)
+
+
+class FromTheBeginning:
+    """Whatever is assigned is read from its first message."""
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
+        return dict.fromkeys(partitions, 0)
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        pass
+
+
+async def _read_all(bus: Bus, group: str, topic: str) -> list[bytes]:
+    consumer = bus.consumer(group, FromTheBeginning())
+    consumer.subscribe([topic])
+    found: list[bytes] = []
+    while messages := await consumer.poll(timeout_s=0.3):
+        found += [message.value for message in messages]
+    await consumer.close()
+    return found
+
+
+async def test_a_group_that_never_ran_loses_nothing_to_retention(tmp_path: Path) -> None:
+    bus = open_bus(SMALL, tmp_path)
+    await bus.prepare(groups=["workers"])
+    await bus.ensure_topic("t", partitions=1)
+    producer = bus.producer()
+    for number in range(100):
+        await producer.publish("t", b"k", b"%03d" % number + b"x" * 500)
+    assert [value[:3] for value in await _read_all(bus, "workers", "t")] == [b"%03d" % n for n in range(100)]
+    await bus.close()
+
+
+async def test_prepare_makes_readable_what_was_durable_when_the_machine_went_down(tmp_path: Path) -> None:
+    bus = open_bus("embedded:", tmp_path)
+    await bus.ensure_topic("t", partitions=1)
+    for number in range(10):
+        await bus.producer().publish("t", b"k", b"%d" % number)
+    await bus.close()
+    # The page that says how far the log is durable is written back whenever the kernel likes.
+    with (tmp_path / "bus" / "t" / "0" / "committed").open("r+b") as committed:
+        committed.seek(8)
+        committed.write((4).to_bytes(8, "little"))
+    bus = open_bus("embedded:", tmp_path)
+    await bus.prepare(groups=[])
+    assert await _read_all(bus, "g", "t") == [b"%d" % number for number in range(10)]
+    await bus.close()

@@ -245,3 +245,12 @@ def test_large_payloads_pass_whatever_their_size_and_the_reads(
     one = bytes([0x92 + with_option]) + b"\xa1t\xc6" + struct.pack(">I", len(payload)) + payload + tail
     messages = read(one * 3, [cut])
     assert [bytes(m.payload) for m in messages] == [payload] * 3
+
+
+def test_a_header_alone_reserves_no_memory_for_what_it_announces() -> None:
+    reader = MessageReader(max_message_bytes=32 << 20)
+    head = b"\x92\xa1t\xc6" + struct.pack(">I", 31 << 20)
+    reader.writable()[: len(head)] = head
+    reader.received(len(head))
+    assert not list(reader.messages())
+    assert len(reader.writable()) < 1 << 20

@@ -8,7 +8,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 import aiohttp
@@ -281,6 +281,53 @@ async def test_a_flood_of_garbage_costs_one_log_line(site: Site, caplog: pytest.
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             await asyncio.wait_for(reader.read(), 10)
     assert len([r for r in caplog.records if r.name == "windvane.gateway" and "0x47" in r.getMessage()]) == 1
+
+
+async def test_a_peer_that_reads_no_acks_is_read_no_further(site: Site) -> None:
+    await site.policy("t")
+    async with site.connected() as (_, writer):
+        transport = cast(asyncio.Transport, writer.transport)
+        transport.pause_reading()
+        sent = 0
+        for n in range(3000):  # 180 MB of acks, if it took them all
+            message = packed("t", EVENT, chunk=f"{n:08}" * 7500)
+            writer.write(message)
+            try:
+                await asyncio.wait_for(writer.drain(), 1)
+            except TimeoutError:
+                break
+            sent += len(message)
+        assert sent < 60_000_000
+        transport.abort()
+    assert await site.send(packed("t", EVENT, chunk="neighbour")) == ["neighbour"]
+
+
+async def test_tiny_chunks_count_for_what_they_cost(tmp_path: Path) -> None:
+    bounded = GatewaySettings(connection_window_bytes=100 * 2048, pending_bytes=1000 * 2048)
+    async with running(Settings(home=tmp_path, forward="127.0.0.1:0", gateway=bounded)) as site:
+        await site.policy("t")
+        message = b"\x92\xa1t\xa3\0\0\0"  # no event: refused, and kept in the dead letters
+        async with site.connected() as (_, writer), site.http() as http:
+            writer.write(message * 1500)
+            most = 0
+            while True:
+                async with http.get("/status") as answer:
+                    status = await answer.json()
+                most = max(most, status["pending_bytes"])
+                if status["refused_total"] == 1500:
+                    break
+        assert 0 < most <= 101 * (2048 + 3)
+
+
+async def test_an_end_of_file_loses_nothing_that_was_sent_before_it(tmp_path: Path) -> None:
+    narrow = GatewaySettings(connection_window_bytes=4096)
+    async with running(Settings(home=tmp_path, forward="127.0.0.1:0", gateway=narrow)) as site:
+        await site.policy("t")
+        async with site.connected() as (reader, writer):
+            writer.write(b"".join(packed("t", EVENT) for _ in range(500)))
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert len(await site.chunks("t")) == 500
 
 
 async def test_stopping_acks_what_was_taken_in(site: Site) -> None:

@@ -18,7 +18,7 @@ from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
-from windvane.store.checkpoint import CheckpointStore
+from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
 from windvane.store.dead_letters import DeadLetters
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
@@ -192,6 +192,81 @@ async def test_a_chunk_that_its_format_cannot_take_goes_to_the_dead_letters_whol
     [letter] = home.letters.list()
     assert (letter.code, letter.tag, letter.policy) == ("not-archived", "t", "p")
     assert "field 'message'" in letter.reason
+
+
+POISON = [
+    ("float time beyond all calendars", "json", msgpack.packb([1e300, {"message": "x"}])),
+    ("float time beyond all calendars", "raw", msgpack.packb([1e300, {"message": "x"}])),
+    ("600 arrays deep", "json", b"\x92\x01\x81\xa7message" + b"\x91" * 600 + b"\x01"),
+    ("64 bits of seconds in a record", "json", msgpack.packb([1, {"message": msgpack.Timestamp(2**60, 0)}])),
+]
+
+
+@pytest.mark.parametrize(("what", "format_", "payload"), POISON, ids=[f"{p[0]}, {p[1]}" for p in POISON])
+async def test_no_chunk_stops_the_worker(home: Home, what: str, format_: str, payload: bytes) -> None:
+    await home.policy("p", tags=["*"], format=format_)
+    await home.publish("p", {"message": "before"})
+    await home.publish("p", payload=payload)
+    await home.publish("p", {"message": "after"}, tag="neighbour")
+    async with home.working():
+        await home.until_stored(3)
+    assert b"after" in home.stream("neighbour")
+    assert [letter.code for letter in home.letters.list()] == ["not-archived"]
+
+
+async def test_a_time_in_a_record_is_written_as_one(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="json")
+    await home.publish("p", {"at": msgpack.ExtType(0, struct.pack(">II", 0, 5))})
+    async with home.working():
+        await home.until_stored(1)
+    assert b'"at":"1970-01-01T00:00:00.000000005Z"' in home.stream()
+
+
+async def test_many_events_of_a_chunk_come_to_the_steps_in_slices_of_the_same_rows(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="json", pipeline=[{"operation": "fields"}])
+    await home.publish("p", *({"n": n} for n in range(10_000)))
+    async with home.working():
+        await home.until_stored(1)
+    assert home.store.array("t:fields")[:, 0].tolist() == list(range(10_000))
+
+
+async def test_chunks_with_an_empty_id_are_chunks_of_their_own(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw")
+    for piece in ("a", "b"):
+        await home.publish("p", piece, chunk_id=b"")
+    async with home.working():
+        await home.until_stored(2)
+    assert home.stream() == b"ab"
+
+
+async def test_one_tag_of_two_policies_is_one_stream(home: Home) -> None:
+    for reference, format_ in (("a", "raw"), ("b", "json")):
+        await home.policy(reference, tags=["t"], format=format_, partitions=1)
+    for n in range(200):
+        await home.publish("a", f"<{n}>")
+        await home.publish("b", {"n": n})
+    async with home.working():
+        await home.until_stored(400)
+    assert home.stream().count(b"<") == home.stream().count(b'{"n":') == 200
+
+
+async def test_a_state_that_cannot_be_read_makes_its_step_begin_anew(home: Home) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", b"\0\0")
+    async with home.working():
+        await home.until_stored(1)
+    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    saved = checkpoints.stream("t")
+    assert saved is not None
+    broken = {name: state[:16] + b"no pickle" if name else state for name, state in saved.states.items()}
+    changed = StreamCheckpoint(states=broken, outputs=saved.outputs)
+    checkpoints.commit(positions={}, streams={"t": changed}, chunk_keys={}, window=10)
+    checkpoints.close()
+    await home.publish("p", b"\1\0")
+    async with home.working():
+        await home.until_stored(1)
+    assert home.stream() == b"\0\0\1\0"
+    assert home.store.array("t:samples")[:, 0].tolist() == [0, 1]
 
 
 async def test_bytes_on_the_bus_that_are_no_chunk_are_kept_and_passed_over(home: Home) -> None:

@@ -395,3 +395,16 @@ async def test_a_catalog_in_memory_will_do_for_a_test() -> None:
     await catalog.put("policy", "wind", body={})
     assert await references(catalog) == ["wind"]
     await catalog.close()
+
+
+async def test_a_put_that_is_cancelled_holds_nobody_up(tmp_path: Path) -> None:
+    catalog = await Catalog.open(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    for turns in range(60):
+        putting = asyncio.ensure_future(catalog.put("stream", f"s{turns}", body={}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        putting.cancel()
+        await asyncio.wait([putting])
+        async with asyncio.timeout(10):
+            await catalog.put("stream", "after", body={})
+    await catalog.close()

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from windvane.errors import RangeGone, StoreFailed, StoreLocked
 from windvane.store.data_stream import ARRIVAL, DataStream, DataStreamWriter
 from windvane.store.segmented_writer import SegmentedWriter
+from windvane.store.store import Store
 
 PAGE = mmap.PAGESIZE
 ATTRS = {"tag": "s", "policy": "p"}
@@ -188,3 +189,24 @@ def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
 def test_arrival_records_have_no_gaps() -> None:
     assert ARRIVAL.itemsize == 72
     assert sum(ARRIVAL[name].itemsize for name in ARRIVAL.names or ()) == 72
+
+
+def test_zeros_that_a_power_failure_left_in_the_arrivals_take_nothing_committed_with_them(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    writer = store.stream_writer("t", attrs={})
+    for _ in range(10):
+        writer.append(b"0123456789", arrived_ns=1, chunk_id=None, events=1)
+    writer.append(b"not committed", arrived_ns=1, chunk_id=None, events=1)
+    directory = writer.directory
+    writer.close()
+    [arrivals] = (directory / "arrivals").glob("*.seg")
+    with arrivals.open("r+b") as file:
+        file.seek(10 * ARRIVAL.itemsize)
+        file.write(bytes(ARRIVAL.itemsize))
+    writer = store.stream_writer("t", attrs={})
+    writer.cut(100, 10)
+    assert (writer.size, writer.chunks) == (100, 10)
+    writer.close()
+    assert store.stream("t").read(0, 1000) == b"0123456789" * 10

@@ -4,6 +4,7 @@ import type { Policy, StreamSummary } from "./api";
 import "./connection-badge";
 import "./empty-state";
 import { parseTime } from "./format";
+import { firstToShow } from "./outputs";
 import "./policy-page";
 import { Poller } from "./poller";
 import "./refused-page";
@@ -202,15 +203,15 @@ export class AppShell extends LitElement {
     this.#chooseFirst();
   }
 
-  /** Where there is room beside the list it opens a stream by itself: one that is alive, if there is one. */
+  /** Where there is room beside the list it opens a stream by itself: one that is alive, if there is one, and has much to show. */
   #chooseFirst(): void {
     const streams = this.#poller.value;
     if (this.route.page !== "streams" || NARROW.matches || !streams?.length) return;
     const now_ms = api.now_ms();
-    const fresh = (stream: StreamSummary): boolean =>
-      now_ms - (parseTime(stream.last_arrival) ?? 0) < RECENT_MS;
-    const first =
-      streams.find((stream) => fresh(stream) && stream.arrays?.length) ?? streams.find(fresh) ?? streams[0]!;
+    const first = firstToShow(
+      streams,
+      (stream) => now_ms - (parseTime(stream.last_arrival) ?? 0) < RECENT_MS,
+    );
     location.replace(formatRoute({ page: "stream", reference: first.reference }));
   }
 

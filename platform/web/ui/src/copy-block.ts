@@ -29,12 +29,19 @@ export class CopyBlock extends LitElement {
         min-width: 0;
         margin: 0;
         padding: 4px 0;
-        overflow-x: auto;
         font: 12.5px/1.55 var(--mono);
-        white-space: pre;
+        overflow-wrap: anywhere;
+        white-space: pre-wrap;
       }
       .lines {
         position: relative;
+      }
+      /* Keeps the text clear of the button. */
+      .lines pre::before {
+        content: "";
+        float: right;
+        width: 82px;
+        height: 32px;
       }
       .lines .button {
         position: absolute;

@@ -115,6 +115,16 @@ export function formatClock(epoch_s: number, decimals = 0): string {
     .padStart(decimals, "0")}`;
 }
 
+/** The local zone at `epoch_s`, as its offset: UTC, UTC+2, UTC\u22123:30. */
+export function formatZone(epoch_s: number): string {
+  const offset_min = -new Date(epoch_s * 1000).getTimezoneOffset();
+  if (!offset_min) return "UTC";
+  const size_min = Math.abs(offset_min);
+  const rest_min = size_min % 60;
+  const hours = `${Math.floor(size_min / 60)}${rest_min ? `:${two(rest_min)}` : ""}`;
+  return `UTC${offset_min < 0 ? MINUS : "+"}${hours}`;
+}
+
 /** The local date and time of `epoch_s`. */
 export function formatDate(epoch_s: number): string {
   const date = new Date(epoch_s * 1000);

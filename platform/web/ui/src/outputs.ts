@@ -1,6 +1,6 @@
 // Which picture an array gets, by what its attributes say.
 
-import type { ArraySummary } from "./api";
+import type { ArraySummary, StreamSummary } from "./api";
 import { MAX_COLUMNS } from "./trend-feed";
 
 export type OutputKind = "spectrum" | "trend" | "samples" | "other";
@@ -33,4 +33,17 @@ export function sortOutputs(arrays: readonly ArraySummary[]): ArraySummary[] {
 
 function isScore(array: ArraySummary): boolean {
   return array.attrs["kind"] === "score";
+}
+
+/** The stream to begin with: among those that are `fresh`, or else among all, the first of those with the most outputs. */
+export function firstToShow(
+  streams: readonly StreamSummary[],
+  fresh: (stream: StreamSummary) => boolean,
+): StreamSummary {
+  const alive = streams.filter(fresh);
+  const outputs = (stream: StreamSummary): number =>
+    (stream.arrays ?? []).filter((reference) => !isSetAside(reference)).length;
+  return (alive.length ? alive : streams).reduce((best, stream) =>
+    outputs(stream) > outputs(best) ? stream : best,
+  );
 }

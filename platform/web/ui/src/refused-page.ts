@@ -74,6 +74,53 @@ export class RefusedPage extends LitElement {
         color: var(--muted);
         text-align: center;
       }
+      /* A phone: each row is a card, the tag first. */
+      @media (max-width: 600px) {
+        table,
+        tbody {
+          display: block;
+        }
+        thead {
+          position: absolute;
+          width: 1px;
+          height: 1px;
+          overflow: hidden;
+          clip-path: inset(50%);
+        }
+        tr {
+          display: flex;
+          flex-wrap: wrap;
+          gap: 4px 14px;
+          padding: 12px 14px;
+        }
+        tbody tr + tr {
+          border-top: 1px solid var(--line);
+        }
+        td,
+        tr + tr td,
+        thead + tbody td {
+          min-width: 0;
+          padding: 0;
+          border-top: 0;
+          overflow-wrap: anywhere;
+        }
+        .tag {
+          order: -2;
+          flex-basis: 100%;
+        }
+        .reason {
+          order: -1;
+          flex-basis: 100%;
+          margin-bottom: 2px;
+        }
+        td:nth-child(4)::before {
+          content: "from ";
+        }
+        td:nth-child(6)::before {
+          content: "times ";
+          color: var(--muted);
+        }
+      }
     `,
   ];
 

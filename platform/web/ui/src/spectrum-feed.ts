@@ -15,6 +15,8 @@ export interface SpectrumPoint {
 
 /** Weight of a new row in the running average of powers. */
 const AVERAGE_SHARE = 0.05;
+/** The first bin that the constant part does not reach. */
+const FIRST_TONE_BIN = 2;
 
 /** Memory: one LevelHistory (bounded there) and two rows. */
 export class SpectrumFeed {
@@ -72,12 +74,15 @@ export class SpectrumFeed {
     return this.#point(Math.round(frequency_hz / this.frequency_step_hz));
   }
 
-  /** The strongest newest level between two frequencies, bin 0 aside: the constant part is no tone. */
+  /**
+   * The strongest newest level between two frequencies. The constant part is no tone, and a window spreads it
+   * over the bin beside it: both are left out where there are others.
+   */
   strongest(low_hz: number, high_hz: number): SpectrumPoint | null {
     if (!this.history?.count) return null;
     const levels_db = this.history.levels(0);
     const last = Math.min(this.bins - 1, Math.floor(high_hz / this.frequency_step_hz));
-    let highest = Math.min(last, Math.max(1, Math.ceil(low_hz / this.frequency_step_hz)));
+    let highest = Math.min(last, Math.max(FIRST_TONE_BIN, Math.ceil(low_hz / this.frequency_step_hz)));
     for (let bin = highest + 1; bin <= last; bin++) if (levels_db[bin]! > levels_db[highest]!) highest = bin;
     return this.#point(highest);
   }

@@ -13,6 +13,10 @@ const INTERVAL_MS = 1000;
 /** Chunks that wait to be worked on before the number draws attention. */
 const LONG_LAG_CHUNKS = 500;
 
+const REFUSED_TITLE =
+  "Refused since the gateway started: messages that no policy allows or that are not well-formed, each resend " +
+  "counted. The page Refused has one line for each kept message.";
+
 /** How the whole installation does: throughput, lag, what was refused, which steps fail. */
 @customElement("wv-status-strip")
 export class StatusStrip extends LitElement {
@@ -153,6 +157,10 @@ export class StatusStrip extends LitElement {
         .cell:nth-child(3) {
           border-left: 0;
         }
+        dt {
+          overflow: hidden;
+          text-overflow: ellipsis;
+        }
         dd {
           min-width: 70px;
           font-size: 15px;
@@ -206,8 +214,8 @@ export class StatusStrip extends LitElement {
           </dd>
         </div>
         <div class="cell ${gateway?.refused_total ? "warn" : ""}">
-          <dt>Refused</dt>
-          <dd data-testid="refused" title="Messages that no policy allows or that are not well-formed">
+          <dt>Refused since start</dt>
+          <dd data-testid="refused" title=${REFUSED_TITLE}>
             ${
               gateway
                 ? html`<a href=${formatRoute({ page: "refused" })}>${formatCount(gateway.refused_total)}</a>`

@@ -4,7 +4,15 @@ import { repeat } from "lit/directives/repeat.js";
 import { ApiError, type ArraySummary, type StreamSummary } from "./api";
 import { pythonExample, shellWord } from "./commands";
 import "./copy-block";
-import { formatCount, formatDate, formatQuantity, outputName, parseTime, splitReference } from "./format";
+import {
+  formatCount,
+  formatDate,
+  formatQuantity,
+  formatZone,
+  outputName,
+  parseTime,
+  splitReference,
+} from "./format";
 import { isSetAside, outputKind, sortOutputs } from "./outputs";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
@@ -215,7 +223,7 @@ export class StreamPage extends LitElement {
       <span><b data-testid="stream-size">${formatQuantity(stream.size, "B")}</b></span>
       <span><b>${formatCount(stream.events)}</b> ${stream.events === 1 ? "event" : "events"}</span>
       <span>in <b>${formatCount(stream.chunks)}</b> ${stream.chunks === 1 ? "chunk" : "chunks"}</span>
-      ${first_ms === null ? nothing : html`<span>since ${formatDate(first_ms / 1000)}</span>`}
+      ${first_ms === null ? nothing : html`<span>since ${formatDate(first_ms / 1000)} ${formatZone(first_ms / 1000)}</span>`}
     </div>`;
   }
 

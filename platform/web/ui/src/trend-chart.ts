@@ -3,7 +3,7 @@ import { customElement, property, query } from "lit/decorators.js";
 import uPlot from "uplot";
 import { LINE_PX, axisStyle, chartStyles, followSize } from "./chart";
 import { cancelDraw, requestDraw } from "./draw-loop";
-import { formatTick } from "./format";
+import { formatTick, formatZone } from "./format";
 import type { RowClock } from "./row-clock";
 import { laneRange, yRange } from "./scales";
 import { type Theme, readTheme, watchTheme } from "./theme";
@@ -201,7 +201,12 @@ export class TrendChart extends LitElement {
         }),
       ],
       hooks: {
-        drawAxes: this.lanes ? [(chart) => drawLanes(chart, shown.length, theme)] : [],
+        drawAxes: [
+          (chart) => {
+            if (this.lanes) drawLanes(chart, shown.length, theme);
+            else if (this.#clock === "event") drawZone(chart, theme);
+          },
+        ],
         setCursor: [
           (chart) => {
             const { left, idx } = chart.cursor;
@@ -228,6 +233,21 @@ function drawLanes(chart: uPlot, lanes: number, theme: Theme): void {
       Math.max(1, Math.round(uPlot.pxRatio)),
     );
   }
+}
+
+/** The zone of the times, once: below the values, beside the times. */
+function drawZone(chart: uPlot, theme: Theme): void {
+  const newest_s = chart.scales["x"]?.max;
+  if (newest_s === null || newest_s === undefined) return;
+  const { ctx, bbox } = chart;
+  const ratio = uPlot.pxRatio;
+  ctx.save();
+  ctx.font = theme.font.replace("11px", `${11 * ratio}px`);
+  ctx.fillStyle = theme.muted;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "alphabetic";
+  ctx.fillText(formatZone(newest_s), 4 * ratio, bbox.top + bbox.height + 17 * ratio);
+  ctx.restore();
 }
 
 /** 24-hour times; uPlot's own are in the American form. */

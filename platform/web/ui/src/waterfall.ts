@@ -2,7 +2,7 @@ import { LitElement, type PropertyValues, css, html } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
 import { followSize } from "./chart";
 import { cancelDraw, requestDraw } from "./draw-loop";
-import { formatClock } from "./format";
+import { formatClock, formatZone } from "./format";
 import type { LevelRange } from "./level-range";
 import { type RowClock, chooseClock } from "./row-clock";
 import { type FrequencyRange, PLOT_LEFT_PX, PLOT_RIGHT_PX } from "./spectrum-chart";
@@ -194,9 +194,12 @@ export class Waterfall extends LitElement {
     context.fillStyle = this.#theme.muted;
     context.textAlign = "right";
     context.textBaseline = "middle";
+    const zone_y = this.canvas.height - 8 * ratio;
+    const lowest_y = clock === "event" ? zone_y - 14 * ratio : this.canvas.height - 6 * ratio;
+    if (clock === "event") context.fillText(formatZone(time_s(0)), left - 8 * ratio, zone_y);
     for (const tick of timeTicks(rows, time_s, step_s, (LABELS_APART_PX / 2) * (ratio / this.#row_px))) {
       const y = (tick.age + 0.5) * this.#row_px;
-      if (y < 6 * ratio || y > this.canvas.height - 6 * ratio) continue;
+      if (y < 6 * ratio || y > lowest_y) continue;
       context.fillRect(left - 4 * ratio, Math.round(y), 4 * ratio, Math.max(1, Math.round(ratio)));
       context.fillText(rowTimeText(clock, tick.time_s, decimals), left - 8 * ratio, y);
     }

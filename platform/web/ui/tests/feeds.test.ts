@@ -79,13 +79,14 @@ describe("a spectrum feed", () => {
     expect([feed.history!.count, newest(feed)]).toEqual([1, [10, 10, 10]]);
   });
 
-  it("finds the strongest level of what is shown, the constant part aside", () => {
+  it("finds the strongest level of what is shown, the constant part and the bin beside it aside", () => {
     const feed = start();
     grant([5], attrs);
     expect(feed.strongest(0, 50)).toBeNull();
-    send(0, [[1000, 1, 10, 1, 100]]);
+    send(0, [[1000, 500, 10, 1, 100]]);
     expect(feed.strongest(0, 50)).toEqual({ frequency_hz: 50, level_db: 20 });
     expect(feed.strongest(10, 40)).toEqual({ frequency_hz: 25, level_db: 10 });
+    expect(feed.strongest(0, 13)!.frequency_hz).toBe(12.5);
     expect(feed.level(26)).toEqual({ frequency_hz: 25, level_db: 10 });
     expect(feed.level(1e9)!.frequency_hz).toBe(50);
   });

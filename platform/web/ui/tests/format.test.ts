@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   formatAgo,
   formatClock,
@@ -9,6 +9,7 @@ import {
   formatQuantity,
   formatTick,
   formatValue,
+  formatZone,
   frequencyUnit,
   outputName,
   parseTime,
@@ -107,6 +108,17 @@ describe("times", () => {
     expect(formatClock(epoch_s)).toBe("09:05:07");
     expect(formatClock(epoch_s + 0.25, 3)).toBe("09:05:07.250");
     expect(formatClock(epoch_s + 0.9996, 3)).toBe("09:05:07.999");
+  });
+
+  it.each([
+    [0, "UTC"],
+    [-120, "UTC+2"],
+    [-330, "UTC+5:30"],
+    [210, "UTC-3:30"],
+  ])("%d min behind UTC are in the zone %s", (offset_min, text) => {
+    const offset = vi.spyOn(Date.prototype, "getTimezoneOffset").mockReturnValue(offset_min);
+    expect(plain(formatZone(0))).toBe(text);
+    offset.mockRestore();
   });
 
   it.each([

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { ArraySummary } from "../src/api";
+import type { ArraySummary, StreamSummary } from "../src/api";
 import { createPolicyCommand, pythonExample, shellWord } from "../src/commands";
-import { isSetAside, outputKind, sortOutputs } from "../src/outputs";
+import { firstToShow, isSetAside, outputKind, sortOutputs } from "../src/outputs";
 import { formatRoute, parseRoute } from "../src/router";
 
 const array = (reference: string, shape: number[], attrs: object, dtype: unknown = "<f4"): ArraySummary =>
@@ -68,5 +68,22 @@ describe("commands to paste", () => {
       "windvane policy create t --tag 'turbine.**' --preset vibration",
     );
     expect(pythonExample('a"b', undefined)).toContain('context.streams["a\\"b"]');
+  });
+});
+
+describe("the stream to begin with", () => {
+  const stream = (reference: string, ...outputs: string[]): StreamSummary =>
+    ({ reference, arrays: outputs.map((output) => `${reference}:${output}`) }) as StreamSummary;
+  const blade = stream("blade1", "spectrum", "spectrum~1", "spectrum~2");
+  const gearbox = stream("gearbox", "features", "spectrum");
+  const generator = stream("generator", "features", "spectrum");
+
+  it("has the most outputs, those set aside not counted", () => {
+    expect(firstToShow([blade, gearbox, generator], () => true)).toBe(gearbox);
+  });
+
+  it("is alive where one is", () => {
+    expect(firstToShow([blade, gearbox], (each) => each === blade)).toBe(blade);
+    expect(firstToShow([blade, gearbox], () => false)).toBe(gearbox);
   });
 });
