@@ -10,15 +10,27 @@ from contextlib import suppress
 from pathlib import Path
 
 from .config import Settings
+from .errors import ConfigInvalid
 
 
 def announce(path: Path, report: Mapping[str, str]) -> None:
-    """Write `report` so that a reader sees all of it or nothing; only this user can read it."""
+    """Write `report` so that a reader sees all of it or nothing; only this user can read it.
+
+    Raises `ConfigInvalid` where `path` cannot be written.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(report) + "\n")
-    os.replace(draft, path)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(report) + "\n")
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise ConfigInvalid(
+            f"{path} cannot be written: {error.strerror or error}; it must be a file in a folder that you "
+            "may write, with room left"
+        ) from error
 
 
 def read_announcement(path: Path) -> dict[str, str] | None:

@@ -1,5 +1,6 @@
 """The command line: `windvane …`, also `python -m windvane.cli …`."""
 
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,18 @@ import click
 
 from .commands import data, policy, send, tiers
 from .errors import WindvaneError
+
+_MAY_NOT = "give a path, or --home a folder, that you may use"
+_NEXT_STEPS = {
+    errno.ENOENT: "check the path, or make its folder first",
+    errno.ENOTDIR: "check the path: a part of it is a file, not a folder",
+    errno.EISDIR: "give the path of a file, not of a folder",
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: _MAY_NOT,
+    errno.ENOSPC: "make room on that disk, or use another",
+    errno.EDQUOT: "make room within your quota, or use another disk",
+}
 
 
 class FriendlyGroup(click.Group):
@@ -35,8 +48,10 @@ class FriendlyGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(128 + signal.SIGPIPE)
         except OSError as error:
-            where = f"{os.fspath(error.filename)!s}: " if error.filename is not None else ""
-            self._fail(context, f"{where}{error.strerror or error}", error)
+            named = isinstance(error.filename, str | bytes | os.PathLike)
+            where = f"{os.fsdecode(error.filename)}: " if named else ""
+            next_step = _NEXT_STEPS.get(error.errno or 0, "`windvane --debug …` shows where it happened")
+            self._fail(context, f"{where}{error.strerror or error}; {next_step}", error)
 
     def _fail(self, context: click.Context, message: str, error: Exception) -> None:
         if context.params.get("debug"):

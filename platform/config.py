@@ -20,6 +20,8 @@ from .errors import ConfigInvalid
 MIB = 1024 * 1024
 CONFIG_NAME = "windvane.toml"
 ENVIRONMENT_PREFIX = "WINDVANE_"
+DEFAULT_FORWARD = "127.0.0.1:24224"
+DEFAULT_WEB = "127.0.0.1:8080"
 
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
@@ -52,8 +54,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     home: Path
-    forward: str = "127.0.0.1:24224"
-    web: str = "127.0.0.1:8080"
+    forward: str = DEFAULT_FORWARD
+    web: str = DEFAULT_WEB
     bus: str = "embedded:"
     catalog: str | None = None
     gateway: GatewaySettings = GatewaySettings()
@@ -148,7 +150,7 @@ def load_settings(
 def ensure_token(settings: Settings) -> str:
     """The web tier's access token, made at the first call; readable by this user alone."""
     path = settings.token_file
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_home(settings)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     while not path.exists() or not path.read_text().strip():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -165,28 +167,59 @@ def ensure_token(settings: Settings) -> str:
     return path.read_text().strip()
 
 
+def make_home(settings: Settings) -> Path:
+    """Make the home directory where there is none, for this user alone: its databases hold what was sent.
+
+    One that exists keeps its permissions, since somebody chose them. Raises `ConfigInvalid`.
+    """
+    home = settings.home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"
+        ) from error
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ConfigInvalid(f"{home} cannot be written; give --home a folder that you may write")
+    return home
+
+
 def make_run_dir(settings: Settings) -> Path:
-    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials."""
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
-    settings.run_dir.chmod(0o700)
+    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials.
+
+    Raises `ConfigInvalid`.
+    """
+    make_home(settings)
+    try:
+        settings.run_dir.mkdir(exist_ok=True)
+        settings.run_dir.chmod(0o700)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{settings.run_dir} cannot be made: {error.strerror or error}; "
+            "give --home a folder that you may write"
+        ) from error
     return settings.run_dir
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Split HOST:PORT or [IPv6]:PORT. Raises `ConfigInvalid`.
+def parse_address(text: str, *, example: str = DEFAULT_FORWARD) -> tuple[str, int]:
+    """Split HOST:PORT or [IPv6]:PORT. Raises `ConfigInvalid`, whose message shows an address like `example`.
 
     >>> parse_address("[::1]:24224")
     ('::1', 24224)
     """
+    example_host, _, example_port = example.rpartition(":")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or (":" in host and not bracketed):
+        if _is_port(text):
+            example_port = text
         raise ConfigInvalid(
-            f"{text!r} is no address; write HOST:PORT, for example 127.0.0.1:24224 or [::1]:24224"
+            f"{text!r} is no address; write HOST:PORT, for example {example_host}:{example_port} "
+            f"or [::1]:{example_port}"
         )
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    if not _is_port(port):
         raise ConfigInvalid(
-            f"{text!r} has no port between 0 and 65535; write HOST:PORT, for example {host}:24224"
+            f"{text!r} has no port between 0 and 65535; write HOST:PORT, for example {host}:{example_port}"
         )
     return (host[1:-1] if bracketed else host), int(port)
 
@@ -208,6 +241,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= 65535
 
 
 def _convert(mapping: Mapping[str, Any]) -> Settings:
@@ -273,10 +310,10 @@ def _check_layer(layer: Mapping[str, Any], source: str) -> None:
         for name in where.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         raise ConfigInvalid(f"{source}: {where} = {value!r}: {what[0].lower()}{what[1:]}") from None
-    for name in ("forward", "web"):
+    for name, example in (("forward", DEFAULT_FORWARD), ("web", DEFAULT_WEB)):
         if name in layer:
             try:
-                parse_address(layer[name])
+                parse_address(layer[name], example=example)
             except ConfigInvalid as error:
                 raise ConfigInvalid(f"{source}: {name}: {error}") from None
 

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +54,20 @@ class Supervisor:
     Ends them stage by stage from the last one back, inside a stage in the order given, each within
     `stop_bound_s`. A child that dies after it was ready is started again, after 0.2 s, then twice as long
     each time, up to 5 s; one that was ready for longer than it would have to wait counts as mended.
+
+    The children's ready files are `up-NAME.json` in `ready_dir`, which must exist; a run after one that was
+    killed takes over those that it left.
     """
 
-    def __init__(self, stages: Sequence[Sequence[ChildPlan]], *, stop_bound_s: float = STOP_BOUND_S) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Sequence[ChildPlan]],
+        *,
+        ready_dir: Path,
+        stop_bound_s: float = STOP_BOUND_S,
+    ) -> None:
         self._stages = stages
+        self._ready_dir = ready_dir
         self._stop_bound_s = stop_bound_s
         self._reports: dict[str, str] = {}
         self._children: list[list[_Child]] = []
@@ -70,9 +79,10 @@ class Supervisor:
         """
         kept_read_end, kept_write_end = os.pipe()
         try:
-            with tempfile.TemporaryDirectory(prefix="windvane-") as directory:
-                await self._run(stop, ready, Path(directory), kept_read_end)
+            await self._run(stop, ready, kept_read_end)
         finally:
+            for child in (child for stage in self._children for child in stage):
+                child.ready_file.unlink(missing_ok=True)
             os.close(kept_write_end)
             os.close(kept_read_end)
 
@@ -80,11 +90,10 @@ class Supervisor:
         self,
         stop: asyncio.Event,
         ready: Callable[[Mapping[str, str]], None],
-        directory: Path,
         stop_fd: int,
     ) -> None:
         stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(self._start_stages(directory, stop_fd))
+        starting = asyncio.create_task(self._start_stages(stop_fd))
         keeping: list[asyncio.Task[None]] = []
         try:
             await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
@@ -103,9 +112,9 @@ class Supervisor:
             await asyncio.gather(stopping, starting, *keeping, return_exceptions=True)
             await self._stop_all()
 
-    async def _start_stages(self, directory: Path, stop_fd: int) -> None:
+    async def _start_stages(self, stop_fd: int) -> None:
         for plans in self._stages:
-            children = [_Child(plan, directory / f"{plan.name}.json") for plan in plans]
+            children = [_Child(plan, self._ready_dir / f"up-{plan.name}.json") for plan in plans]
             self._children.append(children)
             for child in children:
                 await self._start(child, stop_fd)

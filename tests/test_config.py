@@ -9,6 +9,7 @@ from windvane.config import (
     format_address,
     is_loopback,
     load_settings,
+    make_home,
     make_run_dir,
     parse_address,
 )
@@ -112,3 +113,24 @@ def test_only_its_owner_may_enter_the_run_directory(tmp_path: Path) -> None:
     settings = load(tmp_path)
     settings.run_dir.mkdir(mode=0o755)
     assert stat.S_IMODE(make_run_dir(settings).stat().st_mode) == 0o700
+
+
+def test_a_home_that_is_made_is_this_user_s_alone_and_one_that_exists_stays_as_it_is(tmp_path: Path) -> None:
+    made = make_home(load_settings(home=tmp_path / "new", environment={}))
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    made.chmod(0o750)
+    make_home(load_settings(home=made, environment={}))
+    assert stat.S_IMODE(made.stat().st_mode) == 0o750
+
+
+def test_a_home_that_cannot_be_made_is_said_with_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigInvalid, match="cannot be made: Not a directory; give --home a folder that you"):
+        make_run_dir(load_settings(home=tmp_path / "file" / "home", environment={}))
+
+
+def test_an_address_without_a_host_is_answered_with_one_of_its_own_kind() -> None:
+    with pytest.raises(ConfigInvalid, match=r"'8081' is no address; .* 127\.0\.0\.1:8081 or \[::1\]:8081"):
+        load_settings(environment={}, flags={"web": "8081"})
+    with pytest.raises(ConfigInvalid, match=r"for example 127\.0\.0\.1:8080 or"):
+        load_settings(environment={}, flags={"web": "here"})

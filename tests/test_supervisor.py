@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from windvane.announcements import announce, read_announcement
-from windvane.errors import TierFailed
+from windvane.errors import ConfigInvalid, TierFailed
 from windvane.supervisor import ChildPlan, Supervisor
 
 TIMEOUT_S = 60.0  # only ends a test that hangs
@@ -66,12 +66,12 @@ def pid_of(name: str, diary: Path) -> int:
 
 @asynccontextmanager
 async def supervised(
-    stages: Sequence[Sequence[ChildPlan]], *, stop_bound_s: float = 30.0
+    stages: Sequence[Sequence[ChildPlan]], ready_dir: Path, *, stop_bound_s: float = 30.0
 ) -> AsyncIterator[Mapping[str, str]]:
     """Runs until the block is left; gives what the children announced."""
     stop = asyncio.Event()
     announced: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
-    supervisor = Supervisor(stages, stop_bound_s=stop_bound_s)
+    supervisor = Supervisor(stages, ready_dir=ready_dir, stop_bound_s=stop_bound_s)
     async with asyncio.timeout(TIMEOUT_S):
         running = asyncio.create_task(supervisor.run(stop, ready=announced.set_result))
         both: set[asyncio.Future[Any]] = {running, announced}
@@ -100,16 +100,18 @@ async def test_a_stage_begins_when_the_one_before_is_ready_and_knows_what_it_ann
         "second",
         lambda reports: ["-c", CHILD, "second", str(diary), "--announce", f"heard={reports['port']}"],
     )
-    async with supervised([[child("first", diary, "--announce", "port=7")], [second]]) as announced:
+    async with supervised([[child("first", diary, "--announce", "port=7")], [second]], tmp_path) as announced:
         assert announced == {"port": "7", "heard": "7"}
+        assert sorted(path.name for path in tmp_path.glob("*.json")) == ["up-first.json", "up-second.json"]
         assert diary.read_text().splitlines() == ["first began port=7", "second began heard=7"]
+    assert list(tmp_path.glob("*.json")) == []
 
 
 async def test_children_end_from_the_last_stage_back_and_in_their_order_inside_a_stage(
     tmp_path: Path,
 ) -> None:
     diary = diary_of(tmp_path)
-    async with supervised([[child(name, diary) for name in "abc"], [child("source", diary)]]):
+    async with supervised([[child(name, diary) for name in "abc"], [child("source", diary)]], tmp_path):
         diary.write_text("")
     assert diary.read_text().splitlines() == ["source ended", "a ended", "b ended", "c ended"]
 
@@ -122,7 +124,7 @@ async def test_a_child_that_dies_is_started_again_with_what_was_announced_first(
     def arguments(reports: Mapping[str, str]) -> list[str]:
         return ["-c", CHILD, "tier", str(diary), "--announce", f"port={reports.get('port', '4711')}x"]
 
-    async with supervised([[ChildPlan("tier", arguments), child("other", diary)]]):
+    async with supervised([[ChildPlan("tier", arguments), child("other", diary)]], tmp_path):
         other = pid_of("other", diary)
         os.kill(pid_of("tier", diary), signal.SIGKILL)
         begun = [line for line in await lines(diary, 3) if line.startswith("tier")]
@@ -135,7 +137,9 @@ async def test_a_child_that_does_not_end_in_time_is_killed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     diary = diary_of(tmp_path)
-    async with supervised([[child("deaf", diary, "--stubborn"), child("good", diary)]], stop_bound_s=0.2):
+    async with supervised(
+        [[child("deaf", diary, "--stubborn"), child("good", diary)]], tmp_path, stop_bound_s=0.2
+    ):
         pass
     assert diary.read_text().splitlines()[-1] == "good ended"
     assert "deaf did not end within" in caplog.text
@@ -145,7 +149,7 @@ async def test_a_child_that_cannot_start_ends_the_others_and_is_named(tmp_path: 
     diary = diary_of(tmp_path)
     broken = ChildPlan("broken", lambda reports: ["-c", "raise SystemExit(3)"])
     with pytest.raises(TierFailed, match=r"broken could not start \(exit code 3\)"):
-        async with supervised([[child("good", diary)], [broken]]):
+        async with supervised([[child("good", diary)], [broken]], tmp_path):
             pass
     assert diary.read_text().splitlines() == ["good began", "good ended"]
 
@@ -154,7 +158,7 @@ async def test_stopping_before_all_are_ready_ends_those_that_run(tmp_path: Path)
     diary = diary_of(tmp_path)
     never_ready = ChildPlan("slow", lambda reports: ["-c", "import time; time.sleep(60)"])
     stop = asyncio.Event()
-    supervisor = Supervisor([[child("good", diary)], [never_ready]])
+    supervisor = Supervisor([[child("good", diary)], [never_ready]], ready_dir=tmp_path)
     async with asyncio.timeout(TIMEOUT_S):
         running = asyncio.create_task(supervisor.run(stop, ready=lambda report: pytest.fail("never ready")))
         await lines(diary, 1)
@@ -169,7 +173,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_supervisor import child
 from windvane.supervisor import Supervisor
-supervisor = Supervisor([[child("left", Path(sys.argv[2]))]])
+supervisor = Supervisor([[child("left", Path(sys.argv[2]))]], ready_dir=Path(sys.argv[2]).parent)
 asyncio.run(supervisor.run(asyncio.Event(), ready=lambda report: print("ready", flush=True)))
 """
 
@@ -196,3 +200,10 @@ def test_an_announcement_is_whole_and_its_owner_s_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["gateway.json"]
     path.write_text('{"forward": ')
     assert read_announcement(path) is None
+
+
+def test_an_announcement_that_cannot_be_written_is_said_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as failed:
+        announce(tmp_path / "none" / "ready.json", {})
+    assert str(failed.value).startswith(f"{tmp_path}/none/ready.json cannot be written: No such file")
+    assert ".tmp" not in str(failed.value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import Settings
-from ..errors import HomeNotFound
+from ..errors import ConfigInvalid, HomeNotFound
 from .options import home_options
 
 if TYPE_CHECKING:
@@ -62,8 +62,15 @@ def cat(settings: Settings, stream: str, offset: int | None, length: int | None)
       windvane cat app.log --offset -4096
       windvane cat turbine.t01.gearbox --offset 0 --length 12800 | od -t d2
     """
+    from .progress import plural
+
     recorded = _open_store(settings).stream(stream)
     end = recorded.size
+    if offset is not None and offset > end:
+        raise ConfigInvalid(
+            f"--offset {offset}: {stream} has {plural(end, 'byte')}; give at most {end}, or a negative "
+            "offset, which counts from the end"
+        )
     first = recorded.start if offset is None else offset if offset >= 0 else max(end + offset, recorded.start)
     stop = end if length is None else min(first + length, end)
     output = sys.stdout.buffer
@@ -123,7 +130,7 @@ def print_policies(settings: Settings) -> None:
         finally:
             await catalog.close()
 
-    _require_home(settings)
+    require_home(settings, what="policies")
     _print_table(
         ("policy", "tags", "format", "pipeline", "title"),
         asyncio.run(read()),
@@ -192,13 +199,20 @@ def _time(time_ns: int) -> str:
 def _open_store(settings: Settings) -> "Store":
     from ..store.store import Store
 
-    _require_home(settings)
+    require_home(settings)
     return Store(settings.store_dir)
 
 
-def _require_home(settings: Settings) -> None:
-    # Looking must not make a home: a mistyped --home would show an empty one.
+def require_home(settings: Settings, *, what: str = "data") -> None:
+    """Looking must not make a home: a mistyped --home would show an empty one. Raises `HomeNotFound`."""
+    if what == "policies" and settings.catalog is not None:
+        return  # they are not kept in the home
     if not settings.home.is_dir():
         raise HomeNotFound(
             f"there is no home directory {settings.home}; `windvane up` makes it, --home names another"
+        )
+    if not any((settings.home / name).exists() for name in ("store", "catalog.sqlite")):
+        raise HomeNotFound(
+            f"{settings.home} is no Windvane home: it has neither store/ nor catalog.sqlite; --home names "
+            "another, `windvane up` or `windvane policy create` makes one of it"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ExportFailed
+from ..errors import ExportFailed, WindvaneError
 
 if TYPE_CHECKING:
     from ..store.data_array import DataArray
@@ -36,8 +36,15 @@ def export_array(source: "DataArray", file: Path, *, first: int, stop: int) -> I
         with part.open("wb") as output:
             yield from write(source, output, range(first, stop))
         part.replace(file)
+    except WindvaneError:
+        raise
+    except OSError as error:
+        raise ExportFailed(
+            f"{file} cannot be written: {error.strerror or error}; name a file in a folder that exists, that "
+            "you may write and that has room"
+        ) from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             part.unlink()
 
 

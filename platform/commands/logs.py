@@ -1,12 +1,11 @@
 """The log of a process: standard error, one line for each record, whatever the record holds."""
 
 import logging
+import math
 import sys
 import time
 
-from aiohttp.http_exceptions import HttpProcessingError
-
-from ..telemetry import RateLimitedLog
+REPEAT_S = 60.0
 
 
 class LineFormatter(logging.Formatter):
@@ -35,18 +34,24 @@ class NoHttpFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._log = RateLimitedLog(logging.getLogger("windvane.http"))
+        self._said_at_s = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets through all but errors of parsing a request."""
+        # Here, since every command comes by, and few of them serve HTTP: only who logs so has aiohttp loaded.
+        from aiohttp.http_exceptions import HttpProcessingError
+
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError):
             return True
-        peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
-        self._log.warning(
-            ("no-http", type(error).__name__),
-            f"{peer} sent what is no HTTP ({type(error).__name__}); is it a forwarder? They go to the forward port",
-        )
+        if record.created - self._said_at_s >= REPEAT_S:
+            self._said_at_s = record.created
+            peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
+            logging.getLogger("windvane.http").warning(
+                "%s sent what is no HTTP (%s); is it a forwarder? The forward port is another",
+                peer,
+                type(error).__name__,
+            )
         return False
 
 

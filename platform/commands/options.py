@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..config import load_settings
+from ..config import DEFAULT_FORWARD, DEFAULT_WEB, load_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,12 +21,12 @@ _CONFIG = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Settings file.  [default: HOME/windvane.toml, where there is one]",
 )
-_ADDRESSES = (
-    click.option("--forward", metavar="HOST:PORT", help="Forward port.  [default: 127.0.0.1:24224]"),
-    click.option("--web", metavar="HOST:PORT", help="Web port.  [default: 127.0.0.1:8080]"),
-    click.option("--bus", metavar="URL", help="The log between the tiers.  [default: embedded:]"),
-    click.option("--catalog", metavar="URL", help="SQLAlchemy URL.  [default: SQLite in the home directory]"),
-)
+_FLAGS = {
+    "forward": ("HOST:PORT", f"Forward port.  [default: {DEFAULT_FORWARD}]"),
+    "web": ("HOST:PORT", f"Web port.  [default: {DEFAULT_WEB}]"),
+    "bus": ("URL", "The log between the tiers.  [default: embedded:]"),
+    "catalog": ("URL", "SQLAlchemy URL.  [default: SQLite in the home directory]"),
+}
 
 
 def home_options(command: Command) -> Command:
@@ -34,12 +34,20 @@ def home_options(command: Command) -> Command:
     return _with_settings(command, flags=())
 
 
-def tier_options(command: Command) -> Command:
-    """Give the command every setting that a tier takes, and call it with `settings`."""
-    wrapped = _with_settings(command, flags=("forward", "web", "bus", "catalog"))
-    for option in reversed(_ADDRESSES):
-        wrapped = option(wrapped)
-    return wrapped
+def tier_options(*meant: str) -> Callable[[Command], Command]:
+    """Give the command the settings of the tiers, and call it with `settings`.
+
+    The help shows those that are `meant` for it; the others are taken too, since `up` gives every child the
+    same command line.
+    """
+
+    def decorate(command: Command) -> Command:
+        wrapped = _with_settings(command, flags=tuple(_FLAGS))
+        for name, (metavar, text) in reversed(_FLAGS.items()):
+            wrapped = click.option(f"--{name}", metavar=metavar, help=text, hidden=name not in meant)(wrapped)
+        return wrapped
+
+    return decorate
 
 
 def _with_settings(command: Command, *, flags: tuple[str, ...]) -> Command:

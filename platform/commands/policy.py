@@ -5,14 +5,16 @@ They write to the catalog; a running gateway takes up what changed within a seco
 
 import asyncio
 import json
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import Settings
+from ..config import Settings, make_home
 from ..errors import DocumentNotFound, PolicyInvalid
+from .data import print_policies, require_home
 from .options import home_options
 
 if TYPE_CHECKING:
@@ -76,6 +78,16 @@ def create(
     Tag patterns are fluentd's: `*` is one part, `**` any number of parts, `{a,b}` alternatives. What is given
     here wins over the file, and the file over the preset.
 
+    Where several policies take a tag, it goes to the one with the most specific pattern: a tag spelt out
+    before `*`, `*` before `**`; then the longer text outside of wildcards, then the smaller REF.
+
+    \b
+    Presets:
+      audio      raw; a WAVE file in pieces; its samples, spectrum, features, anomaly score
+      vibration  raw; int16 samples, one channel at 25.6 kHz; spectrum, features, anomaly score
+      sensors    json; records with numbers; a row of them for each record, anomaly score
+      logs       json; records of any kind; nothing, they are kept
+
     \b
     Examples:
       windvane policy create voice --tag voice --preset audio
@@ -106,13 +118,17 @@ def create(
     mapping = {**mapping, **{name: value for name, value in given.items() if value is not None}}
     made = policy_files.complete_policy(mapping)
 
-    async def put(catalog: "Catalog") -> "Change":
+    async def put(catalog: "Catalog") -> tuple["Change", list[str]]:
+        change: Change = "created"
         if replace:
-            return await policy_files.put(catalog, made)
-        await policy_files.create(catalog, made)
-        return "created"
+            change = await policy_files.put(catalog, made)
+        else:
+            await policy_files.create(catalog, made)
+        return change, await policy_files.overlaps(catalog, [made])
 
-    click.echo(f"{_with_catalog(settings, put)} policy {policy_files.describe(made)}")
+    change, overlaps = _with_catalog(settings, put)
+    click.echo(f"{change} policy {policy_files.describe(made)}")
+    _print_overlaps(overlaps)
     click.echo(f"try it: {_send_line(made, home=context.params['home'], preset=mapping.get('preset'))}")
 
 
@@ -125,8 +141,6 @@ def list_policies(settings: Settings) -> None:
     Examples:
       windvane policy list
     """
-    from .data import print_policies
-
     print_policies(settings)
 
 
@@ -141,6 +155,8 @@ def show(settings: Settings, reference: str) -> None:
       windvane policy show voice
       windvane policy show voice > voice.json
     """
+
+    require_home(settings, what="policies")
 
     async def get(catalog: "Catalog") -> dict[str, Any]:
         try:
@@ -161,6 +177,8 @@ def delete(settings: Settings, reference: str) -> None:
     Examples:
       windvane policy delete voice
     """
+
+    require_home(settings, what="policies")
 
     async def remove(catalog: "Catalog") -> None:
         try:
@@ -208,11 +226,19 @@ def apply(settings: Settings, files: tuple[Path, ...]) -> None:
                 )
             made[each.reference], origin[each.reference] = each, file
 
-    async def put_all(catalog: "Catalog") -> list["Change"]:
-        return [await policy_files.put(catalog, each) for each in made.values()]
+    async def put_all(catalog: "Catalog") -> tuple[list["Change"], list[str]]:
+        changes = [await policy_files.put(catalog, each) for each in made.values()]
+        return changes, await policy_files.overlaps(catalog, made.values())
 
-    for change, each in zip(_with_catalog(settings, put_all), made.values(), strict=True):
+    changes, overlaps = _with_catalog(settings, put_all)
+    for change, each in zip(changes, made.values(), strict=True):
         click.echo(f"{change:9}  {policy_files.describe(each)}")
+    _print_overlaps(overlaps)
+
+
+def _print_overlaps(overlaps: list[str]) -> None:
+    for line in overlaps:
+        click.echo(f"note: {line}", err=True)
 
 
 def _with_catalog(settings: Settings, use: Callable[["Catalog"], Awaitable[Result]]) -> Result:
@@ -225,7 +251,7 @@ def _with_catalog(settings: Settings, use: Callable[["Catalog"], Awaitable[Resul
         finally:
             await catalog.close()
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_home(settings)
     return asyncio.run(run())
 
 
@@ -243,6 +269,6 @@ def _send_line(made: "Policy", *, home: Path | None, preset: str | None) -> str:
         rest = "FILE --format lines"
     else:
         rest = "FILE.csv --format csv"
-    where = f" --home {home}" if home is not None else ""
-    line = f"windvane send {spelt_out or 'TAG'} {rest}{where}"
+    where = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    line = f"windvane send {shlex.quote(spelt_out) if spelt_out else 'TAG'} {rest}{where}"
     return line if spelt_out else f"{line}   (TAG: one that {' or '.join(made.tags)} matches)"

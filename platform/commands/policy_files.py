@@ -1,7 +1,8 @@
 """From a file, a preset and what was given by hand to a checked policy, and from there into the catalog."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,14 @@ from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
 from ..processors.operation import check_pipeline
 from ..processors.presets import with_preset
 from ..store.catalog import Catalog
-from ..store.policy import Policy, mapping_from_toml, policy_from_mapping, policy_to_mapping
+from ..store.policy import (
+    Policy,
+    PolicyTable,
+    mapping_from_toml,
+    policy_from_mapping,
+    policy_to_mapping,
+)
+from ..store.tag_pattern import TagPattern
 
 POLICY = "policy"
 
@@ -92,6 +100,41 @@ async def put(catalog: Catalog, policy: Policy) -> Change:
         return "unchanged"
     await catalog.put(POLICY, policy.reference, title=title, body=body, state=old.state)
     return "changed"
+
+
+async def overlaps(catalog: Catalog, made: Iterable[Policy]) -> list[str]:
+    """A line for each tag pattern of `made` that stands in another policy too: which gets the tags.
+
+    Said of patterns that are the same text, and of tags spelt out; patterns that overlap otherwise are not
+    looked for.
+    """
+    policies: dict[str, Policy] = {}
+    after: str | None = None
+    while page := await catalog.list(POLICY, after=after):
+        for document in page:
+            with suppress(PolicyInvalid):  # no gateway takes it either
+                each = policy_from_mapping(document.body)
+                policies[each.reference] = each
+        after = page[-1].reference
+    table = PolicyTable(policies.values())
+    lines: dict[str, None] = {}
+    for own in made:
+        for tag in own.tags:
+            same = sorted(each.reference for each in policies.values() if tag in each.tags)
+            literals = TagPattern(tag).literals
+            if literals is None and len(same) > 1:
+                others = ", ".join(same[1:])
+                lines[f"{tag} goes to {same[0]} first, not to {others}: same pattern, smaller name"] = None
+            for literal in literals or ():
+                winner = table.match(literal)
+                losers = ({*same, own.reference} - {winner.reference}) if winner is not None else set()
+                if winner is not None and losers:
+                    why = (
+                        "same pattern, smaller name" if tag in winner.tags else "its pattern is more specific"
+                    )
+                    others = ", ".join(sorted(losers))
+                    lines[f"{literal} goes to {winner.reference} first, not to {others}: {why}"] = None
+    return list(lines)
 
 
 async def create_demo_policies(settings: Settings) -> list[str]:

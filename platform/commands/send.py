@@ -1,10 +1,12 @@
 """The command `send`: a file through the forward port, acked, as a forwarder would send it."""
 
 import asyncio
+import re
+import shlex
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +27,9 @@ LOOK_S = 0.5
 SAY_AGAIN_S = 30.0
 MAX_TAG_BYTES = 200
 BATCHES_AHEAD = 4
+
+# As msgpack, the first byte of "HTTP/1.1 400 Bad Request" is a small integer.
+_ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 
 
 @click.command(short_help="Send a file through the forward port.")
@@ -51,7 +56,9 @@ BATCHES_AHEAD = 4
     "--time-field", metavar="NAME", help="Field with the time of a record (csv, jsonl).  [default: now]"
 )
 @home_options
+@click.pass_context
 def send(
+    context: click.Context,
     settings: Settings,
     tag: str,
     source: str,
@@ -96,21 +103,42 @@ def send(
             batches = line_chunks(read, chunk_bytes=chunk_bytes)
         else:
             batches = raw_chunks(read, chunk_bytes=chunk_bytes)
-        sending = _Sending(tag, lambda: to if to is not None else forward_address(settings))
+        audio = format_ == "raw" and Path(source).suffix.lower() in (".wav", ".wave")
+        sending = _Sending(
+            tag,
+            lambda: to if to is not None else forward_address(settings),
+            forward_here=partial(forward_address, settings),
+            create_line=_create_line(
+                tag,
+                options=["--preset", "audio"] if audio else ["--format", "raw"] if format_ == "raw" else [],
+                home=context.params["home"],
+            ),
+        )
         name = "standard input" if source == "-" else Path(source).name
         try:
             with byte_progress(f"{name} → {tag}", total_bytes=total_bytes) as progress:
                 asyncio.run(sending.run(batches, progress))
-        finally:
+        except InputInvalid as error:
+            raise InputInvalid(
+                f"{'standard input' if source == '-' else source}: {error}; {sending.before_the_break()}"
+            ) from error
+        except BaseException:
             click.echo(sending.summary(), err=True)
+            raise
+        click.echo(sending.summary(), err=True)
 
 
 class _Sending:
     """One run of `send`: feeds the client, and says what is wrong while nothing is acked."""
 
-    def __init__(self, tag: str, address: Callable[[], str]) -> None:
+    def __init__(
+        self, tag: str, address: Callable[[], str], *, forward_here: Callable[[], str], create_line: str
+    ) -> None:
         self._tag = tag
         self._address = address
+        self._forward_here = forward_here
+        self._create_line = create_line
+        self._whole = False
         self._began_s = time.monotonic()
         self._sent_chunks = 0
         self._acked_bytes = 0
@@ -135,6 +163,7 @@ class _Sending:
                 explaining.cancel()
         if invalid is not None:
             raise invalid
+        self._whole = True
 
     async def _feed(
         self, client: ForwardClient, batches: Iterator[list[Chunk]], progress: ByteProgress
@@ -157,19 +186,33 @@ class _Sending:
             await asyncio.sleep(LOOK_S)
             statistics = client.statistics()
             trouble = None
-            if statistics.problem is not None:
+            if statistics.problem is not None and _ANSWER_OF_A_WEB_SERVER in statistics.problem:
+                trouble = (
+                    f"{self._address()} answers like a web server; the forward port is {self._forward_here()}"
+                )
+            elif statistics.problem is not None:
                 trouble = f"{statistics.problem}; does the gateway run? `windvane up` starts it"
             elif statistics.silent_s > ACK_TIMEOUT_S:
                 trouble = (
                     f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy takes the tag "
-                    f"{self._tag}: see `windvane policy list`, or create one with `windvane policy create "
-                    f"{self._tag} --tag {self._tag}`; the log of the gateway says more"
+                    f"{self._tag}: see `windvane policy list`, or create one with `{self._create_line}`; "
+                    "the log of the gateway says more"
                 )
             kind = trouble and trouble[:20]
             if trouble is not None and (kind != said or time.monotonic() - said_at_s > SAY_AGAIN_S):
                 progress.say(f"windvane: {trouble}. Still trying; Ctrl-C ends it.")
                 said_at_s = time.monotonic()
             said = kind
+
+    def before_the_break(self) -> str:
+        """What became of a file that is invalid from some line on."""
+        stored = self._statistics.acked_events if self._statistics is not None else 0
+        if stored == 0:
+            return "nothing was sent"
+        return (
+            f"{plural(stored, 'event')} before it {'is' if stored == 1 else 'are'} stored, "
+            "the rest was not sent"
+        )
 
     def summary(self) -> str:
         """One line about what was sent and acked."""
@@ -179,7 +222,9 @@ class _Sending:
             return "nothing was sent"
         acked = f"{plural(done.acked_events, 'event')}, {amount(self._acked_bytes)}"
         rate = f"{seconds:.1f} s, {amount(self._acked_bytes / seconds)}/s"
-        if done.acked_chunks == self._sent_chunks:
+        if done.acked_chunks == self._sent_chunks and not self._whole:
+            what = f"acked {acked} in {plural(done.acked_chunks, 'chunk')}; the rest was not sent"
+        elif done.acked_chunks == self._sent_chunks:
             what = f"sent {acked} in {plural(done.acked_chunks, 'chunk')}, all acked"
         else:
             missing = plural(self._sent_chunks - done.acked_chunks, "chunk")
@@ -226,6 +271,14 @@ def _open(source: str) -> tuple[BinaryIO, int | None]:
         return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False), None
     except OSError:
         return sys.stdin.buffer, None
+
+
+def _create_line(tag: str, *, options: Sequence[str], home: Path | None) -> str:
+    """The command that makes a policy which takes `tag`, fit to be pasted into a shell."""
+    reference = re.sub(r"[^A-Za-z0-9._-]+", "-", tag).strip(".-") or "mine"
+    pattern = re.sub(r"([*{}\\])", r"\\\1", tag)
+    words = ["windvane", "policy", "create", reference, "--tag", pattern, *options]
+    return shlex.join([*words, "--home", str(home)] if home is not None else words)
 
 
 def _check_tag(tag: str) -> None:

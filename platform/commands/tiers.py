@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from ..announcements import announce, forward_address, tier_file
-from ..config import Settings, ensure_token, is_loopback, make_run_dir, parse_address
+from ..config import Settings, ensure_token, is_loopback, make_home, make_run_dir, parse_address
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
 from .logs import configure_logging
@@ -36,7 +36,7 @@ _stop_fd = click.option("--stop-fd", type=int, hidden=True)
 
 
 @click.command()
-@tier_options
+@tier_options("forward", "web", "bus", "catalog")
 @_ready_file
 @click.option(
     "--demo", is_flag=True, help="Add a small simulated wind park that sends through the forward port."
@@ -55,14 +55,13 @@ def up(context: click.Context, settings: Settings, ready_file: Path | None, demo
       windvane up --forward 127.0.0.1:0 --web 127.0.0.1:0 --ready-file ready.json
     """
     require_loopback(settings)
+    _require_folder_of(ready_file)
     configure_logging("up", debug=_debug(context))
     raise_open_file_limit()
     make_run_dir(settings)
     token = ensure_token(settings)
     # To the children by their environment: these URLs can hold passwords, and anybody can see arguments.
     os.environ.update({"WINDVANE_BUS": settings.bus, "WINDVANE_CATALOG": settings.catalog or ""})
-    if ready_file is not None:
-        ready_file.unlink(missing_ok=True)  # a reader must not take an earlier run's word
     stages = [[_tier_plan(name, settings, context) for name in ("gateway", "process", "web")]]
     if demo:
         stages.append([_tier_plan("simulate", settings, context)])
@@ -72,13 +71,16 @@ def up(context: click.Context, settings: Settings, ready_file: Path | None, demo
             announce(ready_file, {"forward": report["forward"], "web": report["web"], "token": token})
         click.echo(_welcome(settings, report, demo=demo))
 
-    click.echo("windvane: starting gateway, worker and web …", err=True)
-    with _only_one(settings):
-        context.exit(asyncio.run(_until_signal(Supervisor(stages), ready)))
+    with _only_one(settings, "up", called="another `windvane up`"):
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)  # a reader must not take an earlier run's word
+        click.echo("windvane: starting gateway, worker and web …", err=True)
+        supervisor = Supervisor(stages, ready_dir=settings.run_dir)
+        context.exit(asyncio.run(_until_signal(supervisor, ready)))
 
 
 @click.command(short_help="Run the gateway alone.")
-@tier_options
+@tier_options("forward", "bus", "catalog")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -95,7 +97,7 @@ def gateway(context: click.Context, settings: Settings, ready_file: Path | None,
 
 
 @click.command(short_help="Run the worker alone.")
-@tier_options
+@tier_options("bus", "catalog")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -111,7 +113,7 @@ def process(context: click.Context, settings: Settings, ready_file: Path | None,
 
 
 @click.command(short_help="Run the web tier alone.")
-@tier_options
+@tier_options("web", "catalog")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -127,7 +129,7 @@ def web(context: click.Context, settings: Settings, ready_file: Path | None, sto
 
 
 @click.command(short_help="Send what a small wind park would send.")
-@tier_options
+@tier_options("forward", "catalog")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -151,6 +153,7 @@ def simulate(
     if context.params["forward"] is None:
         settings = msgspec.structs.replace(settings, forward=forward_address(settings))
     configure_logging("simulation", debug=_debug(context))
+    make_home(settings)
     if created := uvloop.run(create_demo_policies(settings)):
         log.info("created the policies %s", ", ".join(created))
     run_tier(context, "simulate", settings, ready_file, stop_fd)
@@ -158,6 +161,8 @@ def simulate(
 
 _NAMES = {"gateway": "gateway", "process": "worker", "web": "web", "simulate": "simulation"}
 """Of the commands' tiers, in the log and in HOME/run."""
+
+_CALLED = {"gateway": "a gateway", "worker": "a worker", "web": "a web tier", "simulation": "a simulation"}
 
 
 def _serve_of(command: str) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -184,11 +189,22 @@ def _serve_of(command: str) -> Callable[..., Coroutine[Any, Any, None]]:
 def run_tier(
     context: click.Context, command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None
 ) -> None:
-    """Run one tier in this process until SIGTERM (exit code 0), Ctrl-C (130) or the end of `stop_fd`."""
+    """Run one tier in this process until SIGTERM (exit code 0), Ctrl-C (130) or the end of `stop_fd`.
+
+    Raises `StoreLocked` where one like it runs over the home: before its sockets and its announcement, which
+    only the holder of the lock may take away, are touched.
+    """
     name = _NAMES[command]
+    _require_folder_of(ready_file)
     configure_logging(name, debug=_debug(context))
-    raise_open_file_limit()
     make_run_dir(settings)
+    with _only_one(settings, name, called=_CALLED[name]):
+        context.exit(_serve_tier(command, settings, ready_file, stop_fd))
+
+
+def _serve_tier(command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> int:
+    name = _NAMES[command]
+    raise_open_file_limit()
     import uvloop
 
     serve = _serve_of(command)
@@ -211,15 +227,14 @@ def run_tier(
         return EXIT_INTERRUPTED if signal.SIGINT in received else 0
 
     try:
-        exit_code = uvloop.run(serve_until_stopped())
+        return uvloop.run(serve_until_stopped())
     except WindvaneError:
         raise
     except Exception:
         log.critical("ended by an error", exc_info=True)
-        context.exit(1)
+        return 1
     finally:
         announced.unlink(missing_ok=True)
-    context.exit(exit_code)
 
 
 def require_loopback(settings: Settings) -> None:
@@ -279,16 +294,30 @@ def _tier_plan(command: str, settings: Settings, context: click.Context) -> Chil
     return ChildPlan(_NAMES[command], arguments)
 
 
+def _require_folder_of(ready_file: Path | None) -> None:
+    """Refuse at once what could not be written at the end. Raises `ConfigInvalid`."""
+    if ready_file is None:
+        return
+    folder = ready_file.absolute().parent
+    if not folder.is_dir():
+        raise ConfigInvalid(f"--ready-file {ready_file}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigInvalid(f"--ready-file {ready_file}: you may not write in {folder}; name another folder")
+
+
 @contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
-    """Hold HOME/run/up.lock, so that a second `up` over the same home says so instead of fighting."""
-    with open(settings.run_dir / "up.lock", "a+", encoding="utf-8") as file:
+def _only_one(settings: Settings, name: str, *, called: str) -> Iterator[None]:
+    """Hold HOME/run/NAME.lock, so that a second one over the same home says so instead of fighting.
+
+    The kernel lets go of it with the process, however that ends.
+    """
+    with open(settings.run_dir / f"{name}.lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise StoreLocked(
-                f"another `windvane up` (process {file.read(32).strip()}) runs over {settings.home}; end it "
+                f"{called} (process {file.read(32).strip()}) runs over {settings.home} already; end it "
                 "first, or give this one another --home"
             ) from None
         file.truncate(0)

@@ -127,6 +127,11 @@ def connect(home: str | os.PathLike[str] | None = None) -> Context:
 
     Reads files only: no tier has to run, no network is used. Raises ConfigInvalid where `home` is none.
     """
+    if isinstance(home, str) and "://" in home:
+        raise ConfigInvalid(
+            f"connect() takes a folder, not the address {home}: the one that 'windvane up --home' was given. "
+            "Over the network use the HTTP API."
+        )
     path = (Path(home) if home is not None else default_home()).expanduser().absolute()
     if not (path / "store").is_dir():
         raise ConfigInvalid(

@@ -73,6 +73,10 @@ class Stream:
         return self.size
 
     def __getitem__(self, key: slice) -> bytes:
+        if not isinstance(key, slice):
+            raise TypeError(
+                f"a stream is cut by slices, not by {key!r}: stream[a:b] gives bytes, stream[0:1] the first"
+            )
         start, stop, step = key.indices(self.size)
         if step != 1:
             raise ValueError("a stream gives its bytes in order: leave out the step")

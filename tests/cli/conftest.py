@@ -13,7 +13,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
-    path.mkdir()
+    (path / "store").mkdir(parents=True)
     return path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from windvane.cli import main
+from windvane.commands.send import _create_line
 
 from .conftest import Run
 
@@ -49,6 +50,7 @@ def test_help_comes_without_loading_what_is_heavy() -> None:
         (["up", "--forward", "0.0.0.0:0"], "windvane: the forward port cannot be opened at 0.0.0.0:0"),
         (["gateway", "--forward", "[::]:24224"], "windvane: the forward port cannot be opened at [::]:24224"),
         (["web", "--web", "8080"], "windvane: --web: web: '8080' is no address"),
+        (["up", "--ready-file", "/no/r.json"], "windvane: --ready-file /no/r.json: there is no folder /no"),
         (["ls", "--home", "/nowhere"], "windvane: there is no home directory /nowhere"),
         (["process", "--home", "/dev/null/x"], "windvane: /dev/null/x"),
     ],
@@ -77,6 +79,50 @@ def test_arguments_that_cannot_be_are_refused_with_what_can(
     run: Run, arguments: list[str], message: str
 ) -> None:
     assert message in run(*arguments, exit_code=2).stderr
+
+
+def test_the_help_of_a_tier_has_only_what_means_something_to_it(run: Run) -> None:
+    def shown(tier: str) -> set[str]:
+        return set(
+            re.findall(
+                r"--(?:forward|web|bus|catalog)\b", run(tier, "--help").stdout.partition("Options:")[2]
+            )
+        )
+
+    assert shown("up") == {"--forward", "--web", "--bus", "--catalog"}
+    assert shown("gateway") == {"--forward", "--bus", "--catalog"}
+    assert shown("process") == {"--bus", "--catalog"}
+    assert shown("web") == {"--web", "--catalog"}
+
+
+def test_up_makes_nothing_where_the_ready_file_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    run("up", "--home", str(tmp_path / "new"), "--ready-file", str(tmp_path / "none" / "r.json"), exit_code=1)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "arrays"], ["ls", "policies"], ["policy", "show", "p"]])
+def test_looking_makes_no_home_of_a_directory_that_is_none(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    refused = run(*arguments, "--home", str(other), exit_code=1).stderr
+    assert refused.startswith(f"windvane: {other} is no Windvane home")
+    assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "options", "line"),
+    [
+        ("late", [], "windvane policy create late --tag late"),
+        ("my tag", ["--format", "raw"], "windvane policy create my-tag --tag 'my tag' --format raw"),
+        ("a*b", [], r"windvane policy create a-b --tag 'a\*b'"),
+        ("Ü", [], "windvane policy create mine --tag 'Ü'"),
+    ],
+)
+def test_the_line_that_mends_an_unknown_tag_can_be_pasted(tag: str, options: list[str], line: str) -> None:
+    assert _create_line(tag, options=options, home=None) == line
+    assert _create_line(tag, options=options, home=Path("/a b")) == f"{line} --home '/a b'"
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:

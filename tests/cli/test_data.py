@@ -67,6 +67,13 @@ def test_cat_gives_the_bytes_that_are_asked_for(
     assert run("cat", "digits", *options).stdout_bytes == expected
 
 
+def test_cat_behind_the_end_says_where_that_is(run: Run, home: Path) -> None:
+    put_stream(home, "digits", b"0123456789")
+    refused = run("cat", "digits", "--offset", "11", exit_code=1)
+    assert refused.stderr.startswith("windvane: --offset 11: digits has 10 bytes; give at most 10")
+    assert refused.stdout == ""
+
+
 def test_cat_gives_a_long_stream_whole(run: Run, home: Path) -> None:
     data = np.random.default_rng(1).bytes(3_000_001)
     put_stream(home, "long", data)
@@ -158,5 +165,9 @@ def test_an_export_that_fails_leaves_no_file_and_the_old_one_as_it_was(
         "none of the suffixes .npy, .csv, .parquet"
         in run("export", "s:x", str(tmp_path / "x"), exit_code=1).stderr
     )
+    nowhere = tmp_path / "none" / "x.npy"
+    put_array(home, "s:y", np.zeros(1), TIMES_NS[:1])
+    said = run("export", "s:y", str(nowhere), exit_code=1).stderr
+    assert said.startswith(f"windvane: {nowhere} cannot be written: No such file or directory; name a file")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["x.csv"]
     assert (tmp_path / "x.csv").read_text() == "old"

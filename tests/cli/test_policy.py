@@ -116,3 +116,17 @@ def test_a_file_for_create_holds_one_policy_and_that_one(run: Run, tmp_path: Pat
     )
     file.write_text('[[policy]]\nreference = "p"\n[[policy]]\nreference = "q"\n')
     assert f"windvane apply {file}" in run("policy", "create", "p", "--file", str(file), exit_code=1).stderr
+
+
+def test_a_pattern_that_another_policy_has_too_is_said_with_who_gets_its_tags(
+    run: Run, tmp_path: Path
+) -> None:
+    assert run("policy", "create", "demo", "--tag", "turbine.*.gearbox", "--tag", "mast").stderr == ""
+    mine = run("policy", "create", "mine", "--tag", "turbine.*.gearbox", "--tag", "turbine.t01.*")
+    first = "note: turbine.*.gearbox goes to demo first, not to mine: same pattern, smaller name\n"
+    assert mine.stderr == first
+    alpha = run("policy", "create", "alpha", "--tag", "{mast,met}")
+    assert alpha.stderr == "note: mast goes to demo first, not to alpha: its pattern is more specific\n"
+    file = tmp_path / "p.json"
+    file.write_text(run("policy", "show", "mine").stdout)
+    assert run("apply", str(file)).stderr == first

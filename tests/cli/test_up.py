@@ -49,7 +49,9 @@ def test_the_ready_file_says_where_everything_is_to_nobody_else(site: Running) -
 def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: Running) -> None:
     refused = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
     assert refused.returncode == 1
-    assert f"another `windvane up` (process {site.pid}) runs over {site.home}" in refused.stderr.decode()
+    assert (
+        f"another `windvane up` (process {site.pid}) runs over {site.home} already" in refused.stderr.decode()
+    )
     assert healthy(site)
 
 
@@ -89,10 +91,47 @@ def test_what_is_invalid_stops_send_behind_what_was_valid(site: Running, tmp_pat
     file.write_text("a,b\n1,2\n3\n")
     ended = windvane(site.home, "send", "table", str(file), "--format", "csv")
     assert ended.returncode == 1
-    summary, error = ended.stderr.decode().splitlines()
-    assert summary.startswith("sent 1 event, 8 bytes in 1 chunk, all acked; table at")
-    assert error == "windvane: line 3 has 1 cells, line 1 names 2 columns"
+    assert ended.stderr.decode() == (
+        f"windvane: {file}: line 3 has 1 cells, line 1 names 2 columns; "
+        "1 event before it is stored, the rest was not sent\n"
+    )
     assert stored(site, "table").count(b"\n") == 1
+
+
+def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    web = site.ready["web"].removeprefix("http://")
+    command = [*COMMAND, "send", "nobody", str(file), "--to", web]
+    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
+        assert sending.stderr is not None
+        said = sending.stderr.readline()
+        sending.kill()
+    assert said.startswith(
+        f"windvane: {web} answers like a web server; the forward port is {site.ready['forward']}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("tier", "called", "options"),
+    [
+        ("gateway", "a gateway", ["--forward", "127.0.0.1:0"]),
+        ("process", "a worker", []),
+        ("web", "a web tier", ["--web", "127.0.0.1:0"]),
+    ],
+)
+def test_a_second_tier_over_the_same_home_is_refused_and_touches_nothing_of_the_first(
+    site: Running, tier: str, called: str, options: list[str]
+) -> None:
+    run_dir = site.home / "run"
+    before = {path.name: path.stat().st_ino for path in run_dir.iterdir()}
+    refused = windvane(site.home, tier, *options)
+    assert refused.returncode == 1
+    assert refused.stderr.decode().startswith(
+        f"windvane: {called} (process {children(site.pid)[tier]}) runs over {site.home} already; end it first"
+    )
+    assert {path.name: path.stat().st_ino for path in run_dir.iterdir()} == before
+    assert {"gateway.json", "gateway.sock", "worker.json", "worker.sock", "web.json"} <= before.keys()
 
 
 def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tmp_path: Path) -> None:

@@ -232,3 +232,13 @@ def test_a_long_list_is_cut_short(filled: Filled, context: Context) -> None:
     assert lines[0] == "41 streams"
     assert len(lines) == 32
     assert lines[-1].startswith("… and 11 more")
+
+
+def test_a_stream_says_that_it_is_cut_by_slices(context: Context) -> None:
+    with pytest.raises(TypeError, match=r"cut by slices, not by 0: stream\[a:b\]"):
+        context.streams["voice"][0]  # type: ignore[index]
+
+
+def test_an_address_is_no_home() -> None:
+    with pytest.raises(ConfigInvalid, match="takes a folder, not the address http://localhost:8080"):
+        connect("http://localhost:8080")
