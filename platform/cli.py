@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .commands import data, policy, send, tiers
+from .commands import data, dead_letter, policy, send, tiers
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -87,6 +87,7 @@ for _command in (
     data.ls,
     data.cat,
     data.export,
+    dead_letter.dead_letter,
     tiers.gateway,
     tiers.process,
     tiers.web,

@@ -37,6 +37,16 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pending_bytes: Bytes = 64 * MIB
     handshake_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 600.0
+    # One message may take `message_timeout_s`, and a second more for every `message_bytes_per_s` of it.
+    message_timeout_s: Seconds = 60.0
+    message_bytes_per_s: Bytes = 8192
+    # Paths are relative to the home.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    forward_socket: Path | None = None
+    forward_socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = "600"
+    udp_heartbeat: bool = True
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +96,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def checkpoint_file(self) -> Path:
         """The SQLite database of the worker's checkpoints."""
         return self.home / "checkpoints.sqlite"
+
+    @property
+    def forward_security_file(self) -> Path:
+        """The secrets of the forward port's handshake; see `windvane.ingest.security`."""
+        return self.home / "forward-security.toml"
+
+    @property
+    def forward_socket(self) -> Path:
+        """The forward protocol for this machine, by default for this user alone."""
+        return self.home / (self.gateway.forward_socket or Path("run") / "forward.sock")
 
     @property
     def dead_letter_file(self) -> Path:

@@ -103,3 +103,15 @@ class ExportFailed(WindvaneError, ValueError):
 
 class InputInvalid(WindvaneError, ValueError):
     """A file that is to be sent does not hold what its format says; `send` stops there."""
+
+
+class HandshakeFailed(WindvaneError, ConnectionError):
+    """The two ends of a forward connection do not know each other: another key, user or protocol."""
+
+
+class RateExceeded(BusUnavailable):
+    """More than a policy's rate was sent; nothing was taken in, the sender is to come again after a while."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -54,6 +54,15 @@ def time_ns(time: Any) -> int:
     return ns
 
 
+def decode_time(time: bytes) -> int:
+    """The time element of an event, as the bytes that came, in nanoseconds; ChunkRefused where it is none."""
+    try:
+        decoded = msgpack.unpackb(time, raw=True, strict_map_key=False, ext_hook=_from_ext)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ChunkRefused("bad-time", f"an event's time cannot be decoded: {error}") from error
+    return time_ns(decoded)
+
+
 def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     """Yields (time in ns, record) per event; msgpack str and bin both come as bytes.
 
@@ -108,8 +117,26 @@ def check_pairs(payload: bytes, count: int) -> None:
 
 def chunk_key(sender: str, tag: str, chunk_id: bytes) -> bytes:
     """16 bytes that stand for (sender, tag, chunk id): what makes a retransmission known."""
-    key = hashlib.blake2b(digest_size=16)
-    for part in (sender.encode(), tag.encode(), chunk_id):
+    return _key(sender, tag, chunk_id, kind=b"")
+
+
+def content_key(sender: str, tag: str, payload: bytes | memoryview) -> bytes:
+    """16 bytes that stand for (sender, tag, payload): what makes a repetition known that has another id."""
+    return _key(sender, tag, payload, kind=b"content")
+
+
+def _key(sender: str, tag: str, last: bytes | memoryview, *, kind: bytes) -> bytes:
+    key = hashlib.blake2b(digest_size=16, person=kind)
+    for part in (sender.encode(), tag.encode(), last):
         key.update(len(part).to_bytes(4, "big"))
         key.update(part)
     return key.digest()
+
+
+STORED_ANEW = b"stored-anew:"
+"""Before the id of a chunk that was published, could not be archived, and is sent again by hand."""
+
+
+def is_stored_anew(chunk_id: bytes | None) -> bool:
+    """Whether a chunk's content is no sign of a repetition, though it was seen before: only its id is."""
+    return chunk_id is not None and chunk_id.startswith(STORED_ANEW)

@@ -60,7 +60,9 @@ async def serve_on_socket(app: web.Application, path: Path) -> web.AppRunner:
     """Serves `app` on a Unix socket that only this user can open; `cleanup()` of what comes back ends it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    runner = web.AppRunner(app, access_log=None)
+    # A body stays as compressed as it came: who reads it bounds what it may become.
+    # The rest of one that was refused before its end is waited for no longer than this when the tier stops.
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, lingering_time=2.0)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     path.chmod(0o600)

@@ -15,6 +15,7 @@ from .interface import (
     Bus,
     BusMessage,
     Consumer,
+    Durability,
     Producer,
     TopicPartition,
 )
@@ -30,7 +31,9 @@ class DiscardProducer(Producer):
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    def publish(self, topic: str, key: bytes, *value: Buffer) -> asyncio.Future[int]:
+    def publish(
+        self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
+    ) -> asyncio.Future[int]:
         """See `Producer.publish`."""
         future = self._loop.create_future()
         offsets = self._next_offsets.get(topic)

@@ -2,19 +2,23 @@
 
 `EmbeddedProducer.publish` only puts a message into the queue of its partition. Each partition has a
 `GroupCommit` that takes all that is queued, has a thread write and sync it, and resolves the futures on the
-event loop. So the loop never waits for a disk, and several partitions sync side by side.
+event loop. So the loop never waits for a disk, and several partitions sync side by side. A group in which
+nobody waits for the disk is only written; it is synced with the next that is, or after `SYNC_DELAY_S`.
 """
 
 import asyncio
+import logging
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 
 import msgspec
 
 from ..errors import BusUnavailable
 from .bus_directory import BusDirectory
-from .interface import Buffer, Producer, TopicPartition
+from .interface import Buffer, Durability, Producer, TopicPartition
 from .record_format import MAX_MESSAGE_BYTES
 from .segment_log import LogWriter
 
@@ -22,8 +26,14 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUP_MESSAGES = 4096
 """Bounds on what one fdatasync takes along, so that the first of a long queue is not acked with the last."""
 
+SYNC_DELAY_S = 0.05
+"""How long what was only written waits for fdatasync at most."""
+
 PENDING_BYTES = 256 * 1024 * 1024
 """Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class _Published(msgspec.Struct, frozen=True, gc=False):
@@ -32,12 +42,13 @@ class _Published(msgspec.Struct, frozen=True, gc=False):
     size: int
     future: asyncio.Future[int]
     producer: "EmbeddedProducer"
+    durability: Durability
 
 
 class GroupCommit:
     """The queue of one partition, and its log, opened by the first message and again after a failure.
 
-    All but `_commit` runs on the event loop; `_commit` runs in a thread, one at a time.
+    `_append`, `_write` and `_sync` run in a thread, one at a time; all else runs on the event loop.
     """
 
     def __init__(
@@ -50,6 +61,8 @@ class GroupCommit:
         self._log: LogWriter | None = None
         self._queue: list[_Published] = []
         self._running = False
+        self._using_log = threading.Lock()
+        self._sync_due_s: float | None = None  # when what is only written has to be synced
 
     def open(self) -> None:
         """Open the log now, which recovers it; blocks. Only before the first `put`."""
@@ -66,33 +79,82 @@ class GroupCommit:
             self._loop.call_soon(self._start)
 
     def close(self) -> None:
-        """Let go of the log; blocks shortly. Only with an empty queue."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        """Sync what was only written, let go of the log; blocks shortly. Only with an empty queue."""
+        self._sync_due_s = None
+        with self._using_log:
+            if self._log is not None:
+                with suppress(BusUnavailable):
+                    self._log.sync()
+                    self._ring()
+                self._log.close()
+                self._log = None
 
     def _start(self) -> None:
         group, self._queue = _first_group(self._queue)
-        self._loop.run_in_executor(self._executor, self._commit, group).add_done_callback(
+        now_s = self._loop.time()
+        is_sync = any(message.durability == "fsync" for message in group) or (
+            self._sync_due_s is not None and now_s >= self._sync_due_s
+        )
+        if is_sync:
+            self._sync_due_s = None
+        elif self._sync_due_s is None:
+            self._sync_due_s = now_s + SYNC_DELAY_S
+            self._loop.call_later(SYNC_DELAY_S, self._sync_if_due)
+        commit = self._append if is_sync else self._write
+        self._loop.run_in_executor(self._executor, commit, group).add_done_callback(
             lambda done: self._finish(group, done)
         )
 
-    def _commit(self, group: list[_Published]) -> int:
-        if self._log is None:
-            self._log = self._open_log()
-        try:
-            first = self._log.append([(message.key, message.value) for message in group])
-        finally:
-            if not self._log.usable:
-                self.close()
+    def _sync_if_due(self) -> None:
+        """What was only written waits no longer, where no group has taken it along."""
+        if self._sync_due_s is None or self._running:
+            return  # the group that runs, or the next, looks at it too
+        self._sync_due_s = None
+        self._running = True
+        self._loop.run_in_executor(self._executor, self._sync).add_done_callback(self._synced)
+
+    def _synced(self, done: asyncio.Future[None]) -> None:
+        if error := done.exception():
+            _log.error("what was acked as written is not durable: %s", error)
+        self._go_on()
+
+    def _append(self, group: list[_Published]) -> int:
+        with self._opened_log() as log:
+            first = log.append([(message.key, message.value) for message in group])
         self._ring()
         return first
 
-    def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
+    def _write(self, group: list[_Published]) -> int:
+        with self._opened_log() as log:
+            return log.write([(message.key, message.value) for message in group])
+
+    def _sync(self) -> None:
+        with self._opened_log() as log:
+            log.sync()
+        self._ring()
+
+    @contextmanager
+    def _opened_log(self) -> Iterator[LogWriter]:
+        with self._using_log:
+            if self._log is None:
+                self._log = self._open_log()
+            try:
+                yield self._log
+            finally:
+                if not self._log.usable:
+                    self._log.close()
+                    self._log = None
+
+    def _go_on(self) -> None:
         if self._queue:
             self._start()
         else:
             self._running = False
+            if self._sync_due_s is not None and self._loop.time() >= self._sync_due_s:
+                self._sync_if_due()
+
+    def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
+        self._go_on()
         error = done.exception()
         for place, message in enumerate(group):
             message.producer.settle(message.size)
@@ -135,7 +197,9 @@ class EmbeddedProducer(Producer):
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
 
-    def publish(self, topic: str, key: bytes, *value: Buffer) -> asyncio.Future[int]:
+    def publish(
+        self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
+    ) -> asyncio.Future[int]:
         """See `Producer.publish`."""
         size = len(key)
         for piece in value:
@@ -150,7 +214,7 @@ class EmbeddedProducer(Producer):
             return future
         self._pending_bytes += size
         self._pending_messages += 1
-        commits[zlib.crc32(key) % len(commits)].put(_Published(key, value, size, future, self))
+        commits[zlib.crc32(key) % len(commits)].put(_Published(key, value, size, future, self, durability))
         return future
 
     @property

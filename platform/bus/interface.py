@@ -8,12 +8,15 @@ promise. The promises are written here and checked by `tests/bus/conformance.py`
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of a message's value: contiguous bytes."""
+
+Durability: TypeAlias = Literal["fsync", "written"]
+"""What a publish waits for: that no power cut takes the message, or that no end of the process does."""
 
 WORKER_GROUP = "windvane-worker"
 """The consumer group of the workers."""
@@ -67,13 +70,18 @@ class Producer(ABC):
     """What key and value of one message may have together; larger chunks must be split before."""
 
     @abstractmethod
-    def publish(self, topic: str, key: bytes, *value: Buffer) -> asyncio.Future[int]:
+    def publish(
+        self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
+    ) -> asyncio.Future[int]:
         """Hand over one message and return at once; the future resolves with its offset once it is durable.
 
         The value may come in pieces: it is their concatenation, and need not be joined. The pieces must not
         change until the future is done. Messages with the same key go to the same partition (as long as the
         topic's partition count stays), and within a partition messages that succeed stand in the order in
         which they were published. Cancelling the future does not take the message back.
+
+        With `durability="written"` the future resolves as soon as the message is with the operating system,
+        where the engine can do that; it is made durable, and given to consumers, soon after.
 
         The future fails with `BusUnavailable` when the message could not be made durable (it may then still
         turn up in the log, at most once for each publish); publishing again is allowed at once. `ValueError`

@@ -107,6 +107,7 @@ class LogWriter:
         self.usable = True
         self.next_offset = 0
         self._position = 0
+        self._promised_position = 0  # what lies below is never cut off again
         self._fd = -1
         self._path = directory
         self._committed = SharedWords(directory / COMMITTED, writable=True)
@@ -133,16 +134,46 @@ class LogWriter:
         `BusUnavailable` where that failed: none of them is in the log then, unless the file could not even be
         cut back; what the next opening finds whole it keeps.
         """
+        first = self._put(messages)
+        self.sync()
+        return first
+
+    def write(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
+        """Write messages (key, value in pieces); returns the offset of the first.
+
+        They are with the operating system then, and readers see them after the next `sync`. `BusUnavailable`
+        as for `append`.
+        """
+        first = self._put(messages)
+        self._promised_position = self._position
+        return first
+
+    def _put(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
         if not self.usable:
             raise BusUnavailable(f"the writer of {self._directory} has stopped; open it again")
         if self._position >= self._segment_bytes:
+            self.sync()  # a segment begins only when the one before is durable to its last byte
             self._begin_segment()
             self._drop_old_segments()
         first = self.next_offset
-        size = self._write(frame(messages, first))
+        self._position += self._write(frame(messages, first))
+        self.next_offset += len(messages)
+        return first
+
+    def sync(self) -> None:
+        """Make durable what was written, and let readers see it.
+
+        `BusUnavailable` where that failed. What `write` has taken before stays in the file, and the next
+        opening keeps what of it is whole.
+        """
+        if not self.usable:
+            raise BusUnavailable(f"the writer of {self._directory} has stopped; open it again")
+        if self._committed.words[END_WORD] == self.next_offset:
+            return
         try:
             os.fdatasync(self._fd)
         except OSError as error:
+            self._position = self._promised_position
             self._cut_back()
             self.usable = False
             raise BusUnavailable(
@@ -150,10 +181,8 @@ class LogWriter:
                 "another fdatasync would report success for lost pages; the next message opens the log again "
                 "from its last durable byte. Look at the disk (dmesg)"
             ) from error
-        self._position += size
-        self.next_offset += len(messages)
+        self._promised_position = self._position
         self._committed.words[END_WORD] = self.next_offset
-        return first
 
     def close(self) -> None:
         """Let go of the files and the lock."""
@@ -208,7 +237,7 @@ class LogWriter:
             ) from error
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._path, self._position = fd, path, 0
+        self._fd, self._path, self._position, self._promised_position = fd, path, 0, 0
 
     def _drop_old_segments(self) -> None:
         """Retention. That it fails is no reason to refuse messages."""
@@ -260,7 +289,8 @@ class LogWriter:
             if os.pwrite(self._fd, data, position) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         os.fdatasync(self._fd)
-        self._position, self.next_offset = found.stop, found.next_offset
+        self._position = self._promised_position = found.stop
+        self.next_offset = found.next_offset
         self._committed.words[END_WORD] = found.next_offset
 
 

@@ -131,7 +131,7 @@ def print_policies(settings: Settings) -> None:
             await catalog.close()
 
     require_home(settings, what="policies")
-    _print_table(
+    print_table(
         ("policy", "tags", "format", "pipeline", "title"),
         asyncio.run(read()),
         empty="no policies yet; create one with `windvane policy create`",
@@ -143,10 +143,10 @@ def _print_streams(settings: Settings) -> None:
     rows = []
     for reference in store.streams():
         stream = store.stream(reference)
-        last = "" if stream.last_arrival_ns is None else _time(stream.last_arrival_ns)
+        last = "" if stream.last_arrival_ns is None else format_time(stream.last_arrival_ns)
         policy = str(stream.attrs.get("policy") or "")
         rows.append((reference, stream.size, stream.chunks, stream.events, last, policy))
-    _print_table(
+    print_table(
         ("stream", "bytes", "chunks", "events", "last arrival", "policy"),
         rows,
         empty="no data streams yet; send something with `windvane send`",
@@ -160,16 +160,17 @@ def _print_arrays(settings: Settings) -> None:
         array = store.array(reference)
         kind = "record" if array.dtype.names else array.dtype.name
         shape = "×".join(str(extent) for extent in array.row_shape) or "1"
-        last = _time(int(array.times_ns[len(array) - 1])) if len(array) > array.start else ""
+        last = format_time(int(array.times_ns[len(array) - 1])) if len(array) > array.start else ""
         rows.append((reference, len(array), shape, kind, last))
-    _print_table(
+    print_table(
         ("array", "rows", "shape of a row", "dtype", "last row"),
         rows,
         empty="no data arrays yet; a policy's pipeline makes them from what is sent",
     )
 
 
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *, empty: str) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *, empty: str) -> None:
+    """A table on a terminal; elsewhere a line each, columns between tabs, without the headings."""
     lines = list(rows)
     if not sys.stdout.isatty():
         for line in lines:
@@ -191,7 +192,8 @@ def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *
     Console().print(table)
 
 
-def _time(time_ns: int) -> str:
+def format_time(time_ns: int) -> str:
+    """UTC, to the millisecond."""
     seconds, nanoseconds = divmod(time_ns, NS_PER_S)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000:03d}Z"
 

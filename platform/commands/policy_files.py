@@ -14,11 +14,11 @@ from ..processors.presets import with_preset
 from ..store.catalog import Catalog
 from ..store.policy import (
     Policy,
-    PolicyTable,
     mapping_from_toml,
     policy_from_mapping,
     policy_to_mapping,
 )
+from ..store.policy_table import PolicyTable
 from ..store.tag_pattern import TagPattern
 
 POLICY = "policy"
@@ -29,7 +29,8 @@ Change = Literal["created", "changed", "unchanged"]
 def read_policies(file: Path) -> list[dict[str, Any]]:
     """The policies of a file as mappings, not yet checked. Raises `PolicyInvalid`.
 
-    TOML holds [[policy]] tables, or the settings of one policy at its top; JSON (by its suffix) the same.
+    TOML holds [[policy]] tables, or the settings of one policy at its top; JSON (by its suffix) the same. A
+    `schema` that is a path, seen from the file, is replaced by the Avro schema in it.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -51,7 +52,23 @@ def read_policies(file: Path) -> list[dict[str, Any]]:
     policies = content if isinstance(content, list) else [content]
     if not any(policies) or not all(isinstance(each, dict) for each in policies):
         raise PolicyInvalid(f'{file}: holds no policy; write [[policy]] and below it `reference = "…"`')
-    return policies
+    return [_with_schema(each, file) for each in policies]
+
+
+def _with_schema(mapping: dict[str, Any], file: Path) -> dict[str, Any]:
+    schema = mapping.get("schema")
+    if not isinstance(schema, str) or schema.lstrip().startswith("{"):
+        return mapping
+    path = file.parent / schema
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PolicyInvalid(
+            f"{file}: schema: {path} cannot be read: {error.strerror}; name a file with an Avro schema"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise PolicyInvalid(f"{file}: schema: {path} is no JSON: {error}") from None
+    return {**mapping, "schema": read}
 
 
 def complete_policy(mapping: Mapping[str, Any]) -> Policy:

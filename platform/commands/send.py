@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import ssl
 import sys
 import threading
 import time
@@ -15,8 +16,10 @@ import click
 
 from ..announcements import forward_address
 from ..config import Settings, parse_address
-from ..errors import InputInvalid
-from ..ingest.client import ClientStatistics, ForwardClient
+from ..errors import ConfigInvalid, InputInvalid
+from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address
+from ..ingest.handshake import ClientCredentials
+from ..ingest.tls import make_client_context
 from .options import home_options
 from .progress import ByteProgress, amount, byte_progress, plural
 from .record_sources import Chunk, Read, csv_chunks, jsonl_chunks, line_chunks, raw_chunks
@@ -28,6 +31,7 @@ SAY_AGAIN_S = 30.0
 MAX_TAG_BYTES = 200
 BATCHES_AHEAD = 4
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # As msgpack, the first byte of "HTTP/1.1 400 Bad Request" is a small integer.
 _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 
@@ -35,7 +39,11 @@ _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 @click.command(short_help="Send a file through the forward port.")
 @click.argument("tag", metavar="TAG")
 @click.argument("source", metavar="FILE|-", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--to", metavar="HOST:PORT", help="Forward port.  [default: that of the gateway of this home]")
+@click.option(
+    "--to",
+    metavar="HOST:PORT|unix:PATH",
+    help="Forward port, or socket.  [default: that of the gateway of this home]",
+)
 @click.option(
     "--format",
     "format_",
@@ -55,6 +63,13 @@ _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 @click.option(
     "--time-field", metavar="NAME", help="Field with the time of a record (csv, jsonl).  [default: now]"
 )
+@click.option("--shared-key-file", type=_FILE, metavar="FILE", help="Holds the receiver's shared key.")
+@click.option("--user", metavar="NAME", help="Who to log in as, where the receiver has users.")
+@click.option("--password-file", type=_FILE, metavar="FILE", help="Holds the user's password.")
+@click.option("--tls", is_flag=True, help="Speak TLS; the receiver's certificate is checked.")
+@click.option("--tls-ca", type=_FILE, metavar="FILE", help="Authorities for that (PEM); implies --tls.")
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate to show (PEM); implies --tls.")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="Its key.  [default: in the same file]")
 @home_options
 @click.pass_context
 def send(
@@ -66,6 +81,13 @@ def send(
     format_: str,
     chunk_bytes: int,
     time_field: str | None,
+    shared_key_file: Path | None,
+    user: str | None,
+    password_file: Path | None,
+    tls: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Send FILE, or standard input, with the tag TAG; ends when everything is acked.
 
@@ -79,15 +101,30 @@ def send(
 
     A time in --time-field is in seconds since 1970, or RFC 3339.
 
+    The key and the password are read from files, since anybody can see a command line. To the gateway of this
+    home neither is needed: where its port asks for them, its socket is used.
+
     \b
     Examples:
       windvane send voice recording.wav --format raw --chunk-bytes 2048
       windvane send turbine.t01.scada scada.csv --format csv --time-field time
       journalctl -f -o json | windvane send journal - --format jsonl
+      windvane send voice a.wav --to park.example:24224 --tls-ca ca.pem --shared-key-file key
     """
     _check_tag(tag)
-    if to is not None:
+    if to is not None and not to.startswith(UNIX):
         parse_address(to)
+    credentials = _credentials(shared_key_file, user, password_file)
+    secure = None
+    if tls or tls_ca or tls_cert:
+        secure = make_client_context(ca=tls_ca, cert=tls_cert, key=tls_key)
+
+    def address() -> str:
+        if to is not None:
+            return to
+        port = forward_address(settings)
+        return port if credentials or secure else local_address(settings, port)
+
     if time_field is not None and format_ not in ("csv", "jsonl"):
         raise click.UsageError(
             f"--time-field does not go with --format {format_}: its records have no fields"
@@ -106,13 +143,15 @@ def send(
         audio = format_ == "raw" and Path(source).suffix.lower() in (".wav", ".wave")
         sending = _Sending(
             tag,
-            lambda: to if to is not None else forward_address(settings),
+            address,
             forward_here=partial(forward_address, settings),
             create_line=_create_line(
                 tag,
                 options=["--preset", "audio"] if audio else ["--format", "raw"] if format_ == "raw" else [],
                 home=context.params["home"],
             ),
+            credentials=credentials,
+            tls=secure,
         )
         name = "standard input" if source == "-" else Path(source).name
         try:
@@ -132,12 +171,21 @@ class _Sending:
     """One run of `send`: feeds the client, and says what is wrong while nothing is acked."""
 
     def __init__(
-        self, tag: str, address: Callable[[], str], *, forward_here: Callable[[], str], create_line: str
+        self,
+        tag: str,
+        address: Callable[[], str],
+        *,
+        forward_here: Callable[[], str],
+        create_line: str,
+        credentials: ClientCredentials | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._tag = tag
         self._address = address
         self._forward_here = forward_here
         self._create_line = create_line
+        self._credentials = credentials
+        self._tls = tls
         self._whole = False
         self._began_s = time.monotonic()
         self._sent_chunks = 0
@@ -147,7 +195,11 @@ class _Sending:
     async def run(self, batches: Iterator[list[Chunk]], progress: ByteProgress) -> None:
         """Send all batches and wait for the acks; `InputInvalid` is raised when what came before is acked."""
         client = ForwardClient(
-            self._address, ack_timeout_s=ACK_TIMEOUT_S, max_ack_timeout_s=MAX_ACK_TIMEOUT_S
+            self._address,
+            credentials=self._credentials,
+            tls=self._tls,
+            ack_timeout_s=ACK_TIMEOUT_S,
+            max_ack_timeout_s=MAX_ACK_TIMEOUT_S,
         )
         invalid: InputInvalid | None = None
         async with client:
@@ -186,7 +238,9 @@ class _Sending:
             await asyncio.sleep(LOOK_S)
             statistics = client.statistics()
             trouble = None
-            if statistics.problem is not None and _ANSWER_OF_A_WEB_SERVER in statistics.problem:
+            if statistics.not_let_in:
+                trouble = f"{statistics.problem}; see --shared-key-file, --user and --tls-ca"
+            elif statistics.problem is not None and _ANSWER_OF_A_WEB_SERVER in statistics.problem:
                 trouble = (
                     f"{self._address()} answers like a web server; the forward port is {self._forward_here()}"
                 )
@@ -231,6 +285,27 @@ class _Sending:
             what = f"acked {acked}; {missing} not acked, so perhaps not stored"
         again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
         return f"{what}{again}; {self._tag} at {self._address()}, {rate}"
+
+
+def _credentials(
+    shared_key_file: Path | None, user: str | None, password_file: Path | None
+) -> ClientCredentials | None:
+    if (user is None) != (password_file is None):
+        raise click.UsageError("--user and --password-file go together")
+    if shared_key_file is None and user is None:
+        return None
+    return ClientCredentials(
+        shared_key=b"" if shared_key_file is None else _secret(shared_key_file),
+        user=user or "",
+        password=b"" if password_file is None else _secret(password_file),
+    )
+
+
+def _secret(path: Path) -> bytes:
+    try:
+        return path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from None
 
 
 async def _in_a_thread(batches: Iterator[list[Chunk]]) -> AsyncIterator[list[Chunk]]:

@@ -18,6 +18,7 @@ import msgspec
 from ..announcements import announce, forward_address, tier_file
 from ..config import Settings, ensure_token, is_loopback, make_home, make_run_dir, parse_address
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
+from ..ingest.security import require_guarded_port
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
 from .logs import configure_logging
 from .options import tier_options
@@ -54,7 +55,7 @@ def up(context: click.Context, settings: Settings, ready_file: Path | None, demo
       windvane up --home /srv/windvane --web 127.0.0.1:9000
       windvane up --forward 127.0.0.1:0 --web 127.0.0.1:0 --ready-file ready.json
     """
-    require_loopback(settings)
+    require_guarded_port(settings)
     _require_folder_of(ready_file)
     configure_logging("up", debug=_debug(context))
     raise_open_file_limit()
@@ -92,7 +93,7 @@ def gateway(context: click.Context, settings: Settings, ready_file: Path | None,
       windvane gateway
       windvane gateway --home /srv/windvane --forward 127.0.0.1:24224
     """
-    require_loopback(settings)
+    require_guarded_port(settings)
     run_tier(context, "gateway", settings, ready_file, stop_fd)
 
 
@@ -235,17 +236,6 @@ def _serve_tier(command: str, settings: Settings, ready_file: Path | None, stop_
         return 1
     finally:
         announced.unlink(missing_ok=True)
-
-
-def require_loopback(settings: Settings) -> None:
-    """Refuse a forward port that other machines could reach. Raises `ConfigInvalid`."""
-    host, _ = parse_address(settings.forward)
-    if not is_loopback(host):
-        raise ConfigInvalid(
-            f"the forward port cannot be opened at {settings.forward}: it asks for no credentials yet, so "
-            "whoever reaches it could send; use 127.0.0.1 or [::1], and let a fluentd or Fluent Bit on this "
-            "machine take in what comes from others"
-        )
 
 
 def raise_open_file_limit() -> None:

@@ -3,13 +3,15 @@
 `windvane send`, the simulated wind park and the tests send with it. It speaks PackedForward with the
 options `chunk` and `size` (forward protocol v1, "PackedForward Mode" and "Response Messages"), keeps several
 chunks in flight, and after a lost connection sends all that is unacked again, in order. Since the id stays
-the same, the receiver can store a chunk once however often it came.
+the same, the receiver can store a chunk once however often it came. Over TCP, TLS or a Unix socket, with the
+handshake where the receiver asks for one.
 """
 
 import asyncio
 import base64
 import logging
 import secrets
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,8 +21,9 @@ from typing import Any
 
 import msgpack
 
-from ..config import parse_address
-from ..errors import WindvaneError
+from ..config import Settings, parse_address
+from ..errors import HandshakeFailed, WindvaneError
+from .handshake import ClientCredentials, ClientHandshake
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ NS_PER_S = 1_000_000_000
 MAX_ACK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 10.0
 READ_BYTES = 64 * 1024
+UNIX = "unix:"
 
 
 def pack_event(time_ns: int, record: Any) -> bytes:
@@ -64,6 +68,7 @@ class ClientStatistics:
     unacked_bytes: int
     silent_s: float  # since the last ack, or since something first waited for one; 0.0 when all is acked
     problem: str | None  # why there is no connection
+    not_let_in: bool  # the problem is that the receiver and this client do not know each other
 
 
 @dataclass(slots=True, eq=False)
@@ -86,8 +91,9 @@ class ForwardClient:
     sent again; where no ack at all came in that time, over a new connection, and with twice the patience, up
     to `max_ack_timeout_s`. Failed connections are tried again after 0.2 s, then twice as long, up to 5 s.
 
-    `address` is HOST:PORT, or a function that gives it, asked before every connection, since a receiver may
-    come back at another port.
+    `address` is HOST:PORT or unix:PATH, or a function that gives it, asked before every connection, since a
+    receiver may come back at another port. `credentials` are for a receiver that asks for a handshake, `tls`
+    (see `tls.make_client_context`) for one that speaks TLS; neither is used on a Unix socket.
 
         async with ForwardClient("127.0.0.1:24224") as client:
             await client.send_events("voice", [(time.time_ns(), {"message": b"..."})])
@@ -100,6 +106,8 @@ class ForwardClient:
         self,
         address: str | Callable[[], str],
         *,
+        credentials: ClientCredentials | None = None,
+        tls: ssl.SSLContext | None = None,
         max_unacked_chunks: int = 256,
         max_unacked_bytes: int = 8 * MIB,
         ack_timeout_s: float = 10.0,
@@ -108,6 +116,8 @@ class ForwardClient:
         max_backoff_s: float = 5.0,
     ) -> None:
         self._address = address if callable(address) else lambda: address
+        self._credentials = credentials
+        self._tls = tls
         self._max_unacked_chunks = max_unacked_chunks
         self._max_unacked_bytes = max_unacked_bytes
         self._first_ack_timeout_s = self._ack_timeout_s = ack_timeout_s
@@ -124,6 +134,7 @@ class ForwardClient:
         self._failure: BaseException | None = None
         self._connected = False
         self._problem: str | None = None
+        self._not_let_in = False
         self._waiting_since_s = 0.0
         self._connections = self._resent_chunks = 0
         self._acked_chunks = self._acked_events = self._acked_bytes = 0
@@ -217,6 +228,7 @@ class ForwardClient:
             unacked_bytes=self._unacked_bytes,
             silent_s=silent_s,
             problem=self._problem,
+            not_let_in=self._not_let_in,
         )
 
     async def _until_ack(self) -> None:
@@ -239,24 +251,31 @@ class ForwardClient:
         backoff_s = self._first_backoff_s
         while not self._closing:
             address = self._address()
-            host, port = parse_address(address)
+            if not address.startswith(UNIX):
+                parse_address(address)
             acked_before = self._acked_chunks
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
+                    reader, writer, received = await self._connect(address)
             except TimeoutError:
-                self._problem = f"{address} does not answer"
+                self._not_let_in, self._problem = False, f"{address} does not answer"
+            except (HandshakeFailed, ssl.SSLCertVerificationError) as error:
+                said = error.verify_message if isinstance(error, ssl.SSLError) else str(error)
+                self._not_let_in, self._problem = True, f"{address}: {said}"
             except ConnectionRefusedError:
-                self._problem = f"{address} refuses the connection"
-            except OSError as error:
-                self._problem = f"cannot connect to {address}: {error.strerror or error}"
+                self._not_let_in, self._problem = False, f"{address} refuses the connection"
+            except (OSError, EOFError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                self._not_let_in, self._problem = False, f"cannot connect to {address}: {why}"
             else:
-                self._connected, self._problem = True, None
+                self._connected, self._not_let_in, self._problem = True, False, None
                 self._connections += 1
                 try:
-                    await self._converse(reader, writer)
+                    await self._converse(reader, writer, received)
                 except* _SilentReceiver as group:
                     log.debug("%s: %s", address, group.exceptions[0])
+                except* HandshakeFailed as group:
+                    self._not_let_in, self._problem = True, f"{address}: {group.exceptions[0]}"
                 except* (OSError, EOFError) as group:
                     self._problem = f"connection to {address} lost: {group.exceptions[0]}"
                     log.debug("%s", self._problem)
@@ -268,14 +287,36 @@ class ForwardClient:
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, self._max_backoff_s)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        """A connection over which chunks may be sent, and what came on it already."""
+        if address.startswith(UNIX):
+            return *await asyncio.open_unix_connection(address.removeprefix(UNIX), limit=READ_BYTES), b""
+        host, port = parse_address(address)
+        reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES, ssl=self._tls)
+        if self._credentials is None:
+            return reader, writer, b""
+        handshake = ClientHandshake(self._credentials)
+        try:
+            while not handshake.done:
+                received = await reader.read(READ_BYTES)
+                if not received:
+                    raise HandshakeFailed("the receiver ended the handshake")
+                writer.write(handshake.receive(received))
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer, handshake.left_over()
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, received: bytes
+    ) -> None:
         for chunk in self._unacked.values():
             chunk.sent_at_s = None
         self._to_send = deque(self._unacked.values())
         self._something_to_send.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_chunks(writer))
-            tasks.create_task(self._read_acks(reader))
+            tasks.create_task(self._read_acks(reader, received))
             tasks.create_task(self._watch_acks())
 
     async def _write_chunks(self, writer: asyncio.StreamWriter) -> None:
@@ -293,11 +334,12 @@ class ForwardClient:
             self._something_to_send.clear()
             await self._something_to_send.wait()
 
-    async def _read_acks(self, reader: asyncio.StreamReader) -> None:
+    async def _read_acks(self, reader: asyncio.StreamReader, received: bytes) -> None:
         unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_ACK_BYTES)
-        while received := await reader.read(READ_BYTES):
+        while received := received or await reader.read(READ_BYTES):
             try:
                 unpacker.feed(received)
+                received = b""
                 for answer in unpacker:
                     self._take_answer(answer)
             except (ValueError, TypeError, msgpack.BufferFull, msgpack.UnpackException) as error:
@@ -308,7 +350,7 @@ class ForwardClient:
 
     def _take_answer(self, answer: Any) -> None:
         if isinstance(answer, list) and answer[:1] == [b"HELO"]:
-            raise NoReceiverError("the receiver asks for a shared key, which this client does not have")
+            raise HandshakeFailed("the receiver asks for a shared key, which this client does not have")
         if not (isinstance(answer, dict) and isinstance(answer.get(b"ack"), bytes)):
             raise NoReceiverError(f"the answer {answer!r:.80} is no ack; is this a forward port?")
         chunk = self._unacked.pop(answer[b"ack"], None)
@@ -345,6 +387,17 @@ class ForwardClient:
 
 class _SilentReceiver(Exception):
     """Acks stay away: no fault of the connection, but a new one may help where the old is half dead."""
+
+
+def local_address(settings: Settings, address: str) -> str:
+    """Where this user reaches the home's gateway without credentials.
+
+    `address`, the gateway's forward port; its Unix socket where the port asks for a handshake or speaks TLS.
+    """
+    guarded = settings.forward_security_file.exists() or settings.gateway.tls_cert_file is not None
+    if guarded and settings.forward_socket.is_socket():
+        return f"{UNIX}{settings.forward_socket}"
+    return address
 
 
 class NoReceiverError(WindvaneError, ConnectionError):

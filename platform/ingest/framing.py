@@ -24,7 +24,9 @@ from ..errors import FramingError
 
 MAX_TAG_BYTES = 1024
 MAX_OPTION_BYTES = 64 * 1024
-INITIAL_BUFFER_BYTES = 128 * 1024
+FIRST_BUFFER_BYTES = 4096  # of a connection that has not shown yet how fast it sends
+ROOMY_BUFFER_BYTES = 128 * 1024  # of one whose reads fill what they are given
+FREE_BYTES = 32 * 1024  # so much of an incomplete message nobody counts
 _SLACK_BYTES = 4096  # behind a payload whose end is known: room for its option and the next message's head
 
 
@@ -49,13 +51,15 @@ class MessageReader:
 
     Memory: `max_message_bytes` of one incomplete PackedForward message and what one read adds; four times
     that where the end must be found by walking (the buffer grows by doubling, the walker keeps a copy).
+    `settle` says how much of it there is, `compact` gives back what is not needed; at rest it is 4 KiB.
     Payloads that were yielded keep their buffer alive for as long as the caller keeps them.
     """
 
     def __init__(self, *, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
-        self._buffer = bytearray(INITIAL_BUFFER_BYTES)
+        self._buffer = bytearray(FIRST_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
+        self._roomy = FIRST_BUFFER_BYTES  # the least that a new buffer has
         self._head = 0  # first byte of the message that is being parsed
         self._tail = 0  # behind the last received byte
         self._need = 0  # no use in parsing before this much has come; 0 where nothing is known
@@ -73,18 +77,23 @@ class MessageReader:
         """The bytes of the message that is not complete, or not well-formed."""
         return self._view[self._head : self._tail]
 
+    @property
+    def pending_bytes(self) -> int:
+        """How many they are."""
+        return self._tail - self._head
+
     def writable(self) -> memoryview:
         """Where the next bytes go; at least one byte long."""
         pending = self._tail - self._head
+        expected = max(self._roomy, self._last_message_bytes + _SLACK_BYTES)
         if not pending and not self._lent:
-            self._move(self._buffer)
+            self._move(self._buffer if len(self._buffer) >= expected else bytearray(expected))
         room = len(self._buffer) - self._tail
         if self._need > len(self._buffer) and (self._lent or not room):
             # Not all that a header announces at once: memory follows what came, of this message or the last.
-            shown = max(INITIAL_BUFFER_BYTES, self._last_message_bytes, 4 * pending)
+            shown = max(expected, 4 * pending)
             self._move(bytearray(min(self._need - self._head, shown) + _SLACK_BYTES))
         elif room < _SLACK_BYTES and (self._lent or not room):
-            expected = max(INITIAL_BUFFER_BYTES, self._last_message_bytes + _SLACK_BYTES)
             fits = not self._lent and 2 * pending <= len(self._buffer)
             self._move(self._buffer if fits else bytearray(max(expected, 2 * pending)))
         return self._view[self._tail :]
@@ -105,6 +114,44 @@ class MessageReader:
     def received(self, size: int) -> None:
         """`size` bytes were written into what `writable` gave."""
         self._tail += size
+        if self._tail == len(self._buffer) and self._roomy < ROOMY_BUFFER_BYTES:
+            self._roomy = min(4 * self._roomy, ROOMY_BUFFER_BYTES)
+
+    def settle(self) -> int:
+        """To be called after `messages`: gives back a large buffer that holds nothing any more.
+
+        Returns how many bytes of memory the incomplete message has or will need; 0 where they are few.
+        """
+        pending = self._tail - self._head
+        if not pending:
+            if len(self._buffer) > ROOMY_BUFFER_BYTES:
+                self._move(bytearray(FIRST_BUFFER_BYTES))
+            return 0
+        held = max(self._need - self._head, pending)
+        if len(self._buffer) > ROOMY_BUFFER_BYTES:
+            held = max(held, len(self._buffer))
+        if held <= FREE_BYTES:
+            return 0
+        return held if self._walker is None else held + pending
+
+    def compact(self) -> None:
+        """Gives back all memory that the pending bytes do not need, as for a connection that rests."""
+        pending = self._tail - self._head
+        self._roomy = FIRST_BUFFER_BYTES
+        self._last_message_bytes = 0
+        if not pending:
+            self._walker = self._walked_ends = None
+        if len(self._buffer) > 2 * pending + FIRST_BUFFER_BYTES:
+            self._move(bytearray(pending + FIRST_BUFFER_BYTES))
+
+    @property
+    def knows_the_end(self) -> bool:
+        """The incomplete message has said how long it is."""
+        return self._need > 0
+
+    def consume(self, size: int) -> None:
+        """The first `size` pending bytes were no message, and somebody else's: they are gone."""
+        self._head += size
 
     def messages(self) -> Iterator[Message]:
         """What is complete, in order. Raises FramingError where the bytes are no forward protocol."""
@@ -208,7 +255,7 @@ class MessageReader:
         walker = self._walker
         if walker is None or (self._walked_ends is None and self._walker_base + walker.tell() != self._head):
             self._walker = walker = msgpack.Unpacker(
-                read_size=INITIAL_BUFFER_BYTES, max_buffer_size=_UNBOUNDED_BY_MSGPACK
+                read_size=ROOMY_BUFFER_BYTES, max_buffer_size=_UNBOUNDED_BY_MSGPACK
             )
             self._walker_base = self._walker_fed = self._head
             self._walked_ends = None

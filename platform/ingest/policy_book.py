@@ -2,29 +2,54 @@
 
 import asyncio
 import time
+from typing import Any
+
+import msgspec
 
 from ..bus.interface import Bus
 from ..errors import WindvaneError
 from ..store.catalog import Catalog
-from ..store.policy import Policy, PolicyTable, policy_from_mapping
+from ..store.policy import Policy, policy_from_mapping
+from ..store.policy_rules import Admission
+from ..store.policy_schema import parse_schema
+from ..store.policy_table import PolicyTable
+from .rate_limit import Clock, RateLimit
+from .schema import EventCheck
 from .telemetry import GatewayTelemetry
 
 POLL_S = 0.25
 _MIN_REFRESH_INTERVAL_S = 0.05  # a flood of unknown tags must not become a flood of queries
 
 
+class InForce(msgspec.Struct, frozen=True):
+    """A policy, and what was made of it once: who may send, what events must be, how fast they may come."""
+
+    policy: Policy
+    admission: Admission
+    check: EventCheck | None
+    """None where the policy asks nothing of events."""
+    rate: RateLimit
+    own_tags: PolicyTable
+
+
 class PolicyBook:
     """Follows the catalog: a policy that was made or changed is in force within `POLL_S`.
 
-    A catalog that is away, or a document that is no policy, changes nothing: what was in force stays.
+    A catalog that is away, or a document that is no policy, changes nothing: what was in force stays. An edit
+    leaves the tokens that were taken, and the chunks that wait for some, where they are. `clock` is what the
+    rates are measured with, by default the running event loop.
     """
 
-    def __init__(self, catalog: Catalog, bus: Bus, telemetry: GatewayTelemetry) -> None:
+    def __init__(
+        self, catalog: Catalog, bus: Bus, telemetry: GatewayTelemetry, *, clock: Clock | None = None
+    ) -> None:
         self._catalog = catalog
         self._bus = bus
         self._telemetry = telemetry
+        self._clock = clock or asyncio.get_running_loop()
         self._table = PolicyTable(())
-        self._by_reference: dict[str, PolicyTable] = {}
+        self._in_force: dict[str, InForce] = {}
+        self._documents: dict[str, dict[str, Any]] = {}  # what the policies in force were made of
         self._revision = -1
         self._refreshed_at = -_MIN_REFRESH_INTERVAL_S
         self._refreshing = asyncio.Lock()
@@ -35,12 +60,16 @@ class PolicyBook:
 
     def get(self, reference: str) -> Policy | None:
         """The policy of that name."""
-        table = self._by_reference.get(reference)
-        return None if table is None else table.policies[reference]
+        found = self._in_force.get(reference)
+        return None if found is None else found.policy
+
+    def in_force(self, policy: Policy) -> InForce:
+        """What was made of a policy that `match` or `get` has given."""
+        return self._in_force[policy.reference]
 
     def takes(self, policy: Policy, tag: str) -> bool:
         """Whether one of the policy's own patterns matches `tag`, whatever other policies say."""
-        return self._by_reference[policy.reference].match(tag) is not None
+        return self._in_force[policy.reference].own_tags.match(tag) is not None
 
     async def refresh(self) -> None:
         """Reads the catalog again if it changed; callers that come at once share one look.
@@ -60,22 +89,53 @@ class PolicyBook:
             revision = await self._catalog.revision()
             if revision == self._revision:
                 return
-            policies = []
+            in_force: dict[str, InForce] = {}
+            documents: dict[str, dict[str, Any]] = {}
             for document in await self._catalog.list("policy", limit=1_000_000):
-                try:
-                    policies.append(policy_from_mapping(document.body))
-                except WindvaneError as error:
-                    self._telemetry.policies_broken(error)
-                    if kept := self.get(document.reference):
-                        policies.append(kept)
-            for policy in policies:
-                await self._bus.ensure_topic(policy.reference, partitions=policy.partitions)
+                kept = self._in_force.get(document.reference)
+                if kept is not None and self._documents.get(document.reference) == document.body:
+                    made: InForce | None = kept
+                else:
+                    made = self._make(document.body) or kept
+                if made is not None:
+                    in_force[made.policy.reference] = made
+                    documents[made.policy.reference] = document.body
+            for made in in_force.values():
+                await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return
-        self._table = PolicyTable(policies)
-        self._by_reference = {policy.reference: PolicyTable([policy]) for policy in policies}
+        self._table = PolicyTable(made.policy for made in in_force.values())
+        changed = [made for reference, made in in_force.items() if self._in_force.get(reference) is not made]
+        self._in_force, self._documents = in_force, documents
         self._revision = revision
+        for made in changed:
+            made.rate.change(made.policy.limits)
+
+    def _make(self, body: dict[str, Any]) -> InForce | None:
+        try:
+            policy = policy_from_mapping(body)
+            limits = policy.limits
+            schema = None if policy.schema is None else parse_schema(policy.schema)
+            check = None
+            if schema is not None or limits.max_future_s is not None or limits.max_age_s is not None:
+                check = EventCheck(
+                    schema,
+                    additional_fields=policy.additional_fields,
+                    max_future_s=limits.max_future_s,
+                    max_age_s=limits.max_age_s,
+                )
+        except WindvaneError as error:
+            self._telemetry.policies_broken(error)
+            return None
+        old = self._in_force.get(policy.reference)
+        return InForce(
+            policy=policy,
+            admission=Admission(policy.allow),
+            check=check,
+            rate=RateLimit(limits, self._clock) if old is None else old.rate,
+            own_tags=PolicyTable([policy]),
+        )
 
     async def follow(self) -> None:
         """Polls until cancelled."""

@@ -28,6 +28,8 @@ class GatewayTelemetry(Collector):
         self.chunks_total = 0
         self.repeated_total = 0
         self.connections = 0
+        self.handshakes_failed_total = 0
+        self.timeouts_by_kind: Counter[str] = Counter()
         self.refused_by_code: Counter[str] = Counter()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
 
@@ -53,6 +55,20 @@ class GatewayTelemetry(Collector):
     def connection_closed(self) -> None:
         """A forwarder left."""
         self.connections -= 1
+
+    def handshake_failed(self, *, sender: str, detail: str) -> None:
+        """A peer was not let in; `detail` shows no secret, and the peer does not learn it."""
+        self.handshakes_failed_total += 1
+        self._log.warning(("handshake", sender), f"not let in: {sender}: {detail}")
+
+    def timed_out(self, *, what: str, sender: str, seconds: float) -> None:
+        """A peer took too long; its connection is closed, what it was not acked for stays with it."""
+        self.timeouts_by_kind[what] += 1
+        self._log.warning(("timeout", what, sender), f"closed {sender}: {what} took over {seconds:.3g} s")
+
+    def settings_broken(self, error: WindvaneError) -> None:
+        """Secrets or certificates have changed and cannot be used; those in force stay."""
+        self._log.warning(("settings", str(error)), f"not taken over: {error}")
 
     def refused(self, *, code: str, sender: str, tag: str, reason: str) -> None:
         """A chunk, or the bytes of a broken connection, did not enter."""
@@ -83,6 +99,13 @@ class GatewayTelemetry(Collector):
             ("repeated_chunks", "Retransmissions, acked again and not stored", self.repeated_total),
         ):
             yield CounterMetricFamily(f"windvane_gateway_{name}", text, value=total)
+        yield CounterMetricFamily(
+            "windvane_gateway_handshakes_failed", "Peers not let in", value=self.handshakes_failed_total
+        )
+        timeouts = CounterMetricFamily("windvane_gateway_timeouts", "Peers too slow", labels=["kind"])
+        for kind, count in self.timeouts_by_kind.items():
+            timeouts.add_metric([kind], count)
+        yield timeouts
         refused = CounterMetricFamily("windvane_gateway_refused", "Input that did not enter", labels=["code"])
         for code, count in self.refused_by_code.items():
             refused.add_metric([code], count)

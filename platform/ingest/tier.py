@@ -1,6 +1,7 @@
 """The gateway as a process."""
 
 import asyncio
+import ctypes
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -8,18 +9,22 @@ from contextlib import AsyncExitStack, suppress
 from aiohttp import web
 
 from ..bus import WORKER_GROUP, open_bus
-from ..config import Settings, parse_address
+from ..config import MIB, Settings, parse_address
 from ..errors import ConfigInvalid
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..telemetry import add_status_routes, serve_on_socket
-from .forward import ForwardServer
 from .gateway import Gateway
 from .http import add_ingest_routes
+from .listeners import ForwardServer
 from .policy_book import PolicyBook
+from .replay import add_replay_routes
+from .security import SecurityFile, require_guarded_port
 from .telemetry import GatewayTelemetry
+from .tls import TlsFiles
 
 DRAIN_S = 10.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
@@ -27,6 +32,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 
     Calls `ready({"forward": "host:port"})` when both doors are open.
     """
+    _keep_freed_memory()
     telemetry = GatewayTelemetry()
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
@@ -40,10 +46,11 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(_cancel, following)
         producer = bus.producer()
         cleanup.push_async_callback(producer.close)
+        dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
         gateway = Gateway(
             producer=producer,
             policies=policies,
-            dead_letters=DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes),
+            dead_letters=dead_letters,
             telemetry=telemetry,
             settings=settings.gateway,
         )
@@ -51,11 +58,17 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 
         app = web.Application(client_max_size=settings.gateway.max_message_bytes)
         add_ingest_routes(app, gateway)
+        add_replay_routes(app, gateway, policies, dead_letters)
         add_status_routes(app, status=lambda: _status(telemetry), registry=telemetry.registry)
         http = await serve_on_socket(app, settings.run_dir / "gateway.sock")
         cleanup.push_async_callback(http.cleanup)
 
-        forward = ForwardServer(gateway)
+        require_guarded_port(settings)
+        forward = ForwardServer(
+            gateway,
+            security=SecurityFile(settings.forward_security_file, on_broken=telemetry.settings_broken),
+            tls=TlsFiles.of(settings, on_broken=telemetry.settings_broken),
+        )
         try:
             bound = await forward.listen(*parse_address(settings.forward))
         except OSError as error:
@@ -63,9 +76,31 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
                 f"forward: {settings.forward} cannot be bound: {error.strerror or error}; "
                 "choose another address with --forward HOST:PORT, port 0 takes any free one"
             ) from error
+        await forward.listen_on_socket(
+            settings.forward_socket, mode=int(settings.gateway.forward_socket_mode, 8)
+        )
+        if settings.gateway.udp_heartbeat:
+            try:
+                await forward.answer_heartbeats(*parse_address(bound))
+            except OSError as error:
+                telemetry.settings_broken(
+                    ConfigInvalid(f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}")
+                )
         ready({"forward": bound})
         await _until(stop, following)
+        gateway.stop_holding()
         await forward.close(timeout_s=DRAIN_S)
+
+
+def _keep_freed_memory() -> None:
+    """Receive buffers come and go by the megabyte: glibc is told to keep 64 MiB of them.
+
+    By default it gives each back to the kernel and gets it again page by page, which halves the rate.
+    """
+    with suppress(OSError, AttributeError):  # another C library has no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
+        mallopt(_M_TRIM_THRESHOLD, 64 * MIB)
 
 
 async def _until(stop: asyncio.Event, following: asyncio.Task[None]) -> None:

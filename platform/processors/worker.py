@@ -19,7 +19,7 @@ from ..bus.envelope import ChunkMessage, decode_chunk
 from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
 from ..config import WorkerSettings
 from ..errors import BusUnavailable, EnvelopeInvalid
-from ..events import chunk_key
+from ..events import chunk_key, content_key, is_stored_anew
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
 from ..store.dead_letters import DeadLetter, DeadLetters
 from ..store.policy import Policy
@@ -41,11 +41,14 @@ class _Partition:
     new_keys: list[bytes] = field(default_factory=list)
     position: int | None = None  # the next offset, once something was worked on
 
-    def saw_before(self, chunk: ChunkMessage, *, window: int) -> bool:
-        """Whether the chunk is a retransmission of a recent one; remembers it where it is not."""
-        if not chunk.chunk_id:  # an empty one would be the same for all chunks
+    def saw_before(self, chunk: ChunkMessage, *, by_content: bool, window: int) -> bool:
+        """Whether the chunk is a repetition of a recent one; remembers it where it is not."""
+        if by_content:
+            key = content_key(chunk.sender, chunk.tag, chunk.payload)
+        elif chunk.chunk_id:  # an empty one would be the same for all chunks
+            key = chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
+        else:
             return False
-        key = chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
         if key in self.recent:
             return True
         self.recent[key] = None
@@ -186,7 +189,11 @@ class Worker:
             except EnvelopeInvalid as error:
                 self._keep_message(topic, message, error)
             else:
-                if not partition.saw_before(chunk, window=self._settings.chunk_id_window):
+                policy = self._policies_in_use.get(topic)
+                by_content = policy is not None and policy.suppress_repeats == "content"
+                by_content = by_content and not is_stored_anew(chunk.chunk_id)
+                window = self._settings.chunk_id_window
+                if not partition.saw_before(chunk, by_content=by_content, window=window):
                     self._work_on_chunk(topic, chunk)
                 else:
                     self._telemetry.chunk_repeated()

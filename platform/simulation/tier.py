@@ -5,8 +5,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..announcements import forward_address
 from ..config import Settings
-from ..ingest.client import ClientStatistics, ForwardClient
+from ..ingest.client import ClientStatistics, ForwardClient, local_address
 from .park import NS_PER_S, Source, wind_park
 
 log = logging.getLogger(__name__)
@@ -23,15 +24,17 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     Every source has a connection of its own, so that one that nobody takes holds up no other. A source whose
     records are not acked waits, and catches up by at most a minute.
     """
+    address = settings.forward
+    if address == forward_address(settings):  # this home's own gateway
+        address = local_address(settings, address)
     clients = [
-        (source, ForwardClient(settings.forward, max_unacked_chunks=MAX_UNACKED_CHUNKS))
-        for source in wind_park()
+        (source, ForwardClient(address, max_unacked_chunks=MAX_UNACKED_CHUNKS)) for source in wind_park()
     ]
     async with asyncio.TaskGroup() as tasks:
         for source, client in clients:
             tasks.create_task(_send(source, client, stop))
         watching = tasks.create_task(_watch(clients))
-        log.info("sending as %d tags to %s", len(clients), settings.forward)
+        log.info("sending as %d tags to %s", len(clients), address)
         ready({})
         await stop.wait()
         watching.cancel()

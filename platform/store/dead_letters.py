@@ -22,6 +22,22 @@ MAX_TEXT_BYTES = 64 * 1024
 LETTER_OVERHEAD_BYTES = 256
 """What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
 
+_OBSTACLES = {
+    "step-failed": (
+        "its chunk is archived already, and sending it again would store it twice; mend the step or its "
+        "policy for what comes next: outputs can be made anew from the archived stream, not from here"
+    ),
+    "framing": (
+        "these are bytes of a connection that broke off the protocol, no chunk; look at them, mend the "
+        "sender, and drop the letter"
+    ),
+    "bad-envelope": (
+        "another program published these bytes to the bus, and they are no chunk; mend that program and "
+        "drop the letter"
+    ),
+}
+"""Why a letter of this code can never be sent again."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
@@ -30,6 +46,11 @@ class DeadLetter:
     `code` is the stable name of the reason, `reason` the sentence for people, `sender` who sent it,
     `policy` the policy it was measured against if there was one, `time_ns` when it was refused, `detail`
     more than fits a line, such as a traceback.
+
+    What sending it again needs beside them: `chunk_id`, by which a retransmission is known; `compression` of
+    the payload ("text": none); `signal` as Fluent Bit numbers it (0: logs); `format`, "" where the payload is
+    msgpack events, else how to read it (`ingest.http_formats.BodyFormat`); `identity`, who proved to be the
+    sender. `size` is that of the whole where `payload` is only its beginning.
     """
 
     code: str
@@ -40,14 +61,20 @@ class DeadLetter:
     payload: bytes = field(repr=False)
     time_ns: int
     detail: str = ""
+    chunk_id: bytes | None = None
+    compression: str = "text"
+    signal: int = 0
+    format: str = ""
+    identity: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSummary:
     """A kept letter without its payload.
 
-    `size` is that of the payload as it was refused, in bytes; `times` how often it came, first at `time_ns`,
-    last at `last_time_ns`.
+    `size` is that of the payload as it was refused, in bytes, of which `kept_bytes` are kept; `times` how
+    often it came, first at `time_ns`, last at `last_time_ns`.
     """
 
     id: int
@@ -60,6 +87,17 @@ class DeadLetterSummary:
     time_ns: int
     last_time_ns: int
     times: int
+    kept_bytes: int
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
+        if self.kept_bytes < self.size:
+            return (
+                f"only the first {self.kept_bytes} of its {self.size} bytes are kept; "
+                "raise the limit that it broke and let its sender send it"
+            )
+        return _OBSTACLES.get(self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +105,11 @@ class KeptDeadLetter(DeadLetterSummary):
     """A kept letter, whole. `payload` is shorter than `size` where it was over MAX_PAYLOAD_BYTES."""
 
     detail: str
+    chunk_id: bytes | None
+    compression: str
+    signal: int
+    format: str
+    identity: str | None
     payload: bytes = field(repr=False)
 
 
@@ -76,14 +119,15 @@ Summaries: TypeAlias = list[DeadLetterSummary]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterStatistics:
-    """`count` and `bytes` of what is kept, as they count against the bound; `evicted` letters so far."""
+    """`count` and `bytes` of what is kept, of at most `max_bytes`; `evicted` letters left for newer ones."""
 
     count: int
     bytes: int
     evicted: int
+    max_bytes: int
 
 
-_VERSION = 1
+_VERSION = 2
 
 # What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
 # by the same transactions that change the letters; a sum over the table would cost each refusal a walk
@@ -92,15 +136,30 @@ _SCHEMA = """
 CREATE TABLE letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
     code TEXT NOT NULL, reason TEXT NOT NULL, tag TEXT NOT NULL, sender TEXT NOT NULL, policy TEXT,
-    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL
+    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL,
+    chunk_id BLOB, compression TEXT NOT NULL DEFAULT 'text', signal INTEGER NOT NULL DEFAULT 0,
+    format TEXT NOT NULL DEFAULT '', identity TEXT
 );
 CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0, 0)
 """
 
+# A process of the version before may have the file open: its statements still fit.
+_UPGRADES = {
+    1: """
+ALTER TABLE letters ADD COLUMN chunk_id BLOB;
+ALTER TABLE letters ADD COLUMN compression TEXT NOT NULL DEFAULT 'text';
+ALTER TABLE letters ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE letters ADD COLUMN format TEXT NOT NULL DEFAULT '';
+ALTER TABLE letters ADD COLUMN identity TEXT
+"""
+}
+
 _AFTER_ALL = 2**63 - 1
-_SUMMARY = "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times"
+# The length of a payload stands at the beginning of its row: it is not read for it.
+_SUMMARY = "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload)"
+_WHOLE = f"{_SUMMARY}, detail, chunk_id, compression, signal, format, identity, payload"
 
 
 def _text(value: str) -> str:
@@ -134,7 +193,7 @@ class DeadLetters:
         if max_bytes <= 0:
             raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
         self._max_bytes = max_bytes
-        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA)
+        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA, upgrades=_UPGRADES)
 
     def add(self, letter: DeadLetter) -> int:
         """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
@@ -171,11 +230,16 @@ class DeadLetters:
 
     def _insert(self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes) -> int:
         texts = [_text(text) for text in (letter.code, letter.reason, letter.tag, letter.sender)]
-        policy = None if letter.policy is None else _text(letter.policy)
-        detail = _text(letter.detail)
-        cost_bytes = LETTER_OVERHEAD_BYTES + sum(
-            len(text.encode()) for text in (*texts, policy or "", detail)
+        policy, identity = (
+            None if text is None else _text(text) for text in (letter.policy, letter.identity)
         )
+        detail = _text(letter.detail)
+        format, compression = _text(letter.format), _text(letter.compression)
+        # A part of an id is another id; without one it is sent again under one of its own.
+        chunk_id = letter.chunk_id if len(letter.chunk_id or b"") <= MAX_TEXT_BYTES else None
+        cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
+        for text in (*texts, policy or "", identity or "", detail, format):
+            cost_bytes += len(text.encode())
         kept_bytes = min(len(letter.payload), MAX_PAYLOAD_BYTES, max(0, self._max_bytes - cost_bytes))
         cost_bytes += kept_bytes
         # A slice of the whole is the payload itself, not a copy.
@@ -183,8 +247,12 @@ class DeadLetters:
         moments = (letter.time_ns, letter.time_ns)
         cursor = database.execute(
             "INSERT INTO letters (fingerprint, cost_bytes, code, reason, tag, sender, policy, size,"
-            " time_ns, last_time_ns, times) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
-            (fingerprint, cost_bytes, *texts, policy, len(letter.payload), *moments),
+            " time_ns, last_time_ns, times, chunk_id, compression, signal, format, identity)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
+            (
+                *(fingerprint, cost_bytes, *texts, policy, letter.size or len(letter.payload), *moments),
+                *(chunk_id, compression, letter.signal, format, identity),
+            ),
         )
         assert cursor.lastrowid is not None
         database.execute("INSERT INTO contents VALUES (?, ?, ?)", (cursor.lastrowid, detail, payload))
@@ -214,7 +282,7 @@ class DeadLetters:
         """One letter, whole. Raises DeadLetterNotFound."""
         with self._file.reading(f"read dead letter {id}") as database:
             row = database.execute(
-                f"SELECT {_SUMMARY}, detail, payload FROM letters JOIN contents USING (id) WHERE id = ?",
+                f"SELECT {_WHOLE} FROM letters JOIN contents USING (id) WHERE id = ?",
                 (id,),
             ).fetchone()
         if row is None:
@@ -222,13 +290,30 @@ class DeadLetters:
         return KeptDeadLetter(*row)
 
     def drop(self, id: int) -> None:
-        """Remove one letter; not counted as evicted. Raises DeadLetterNotFound."""
+        """Remove one letter, for good; it does not count as evicted. Raises DeadLetterNotFound."""
         with self._file.transaction(f"drop dead letter {id}") as database:
             row = database.execute("DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)).fetchone()
             if row is None:
                 raise self._not_found(id)
             database.execute("DELETE FROM contents WHERE id = ?", (id,))
             database.execute("UPDATE totals SET letters = letters - 1, cost_bytes = cost_bytes - ?", row)
+
+    def drop_all(self, ids: Sequence[int]) -> int:
+        """Remove those of the letters that are still kept, all or none of them; how many there were."""
+        with self._file.transaction("drop dead letters") as database:
+            costs = []
+            for id in ids:
+                row = database.execute(
+                    "DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)
+                ).fetchone()
+                if row is not None:
+                    costs.append(row[0])
+                    database.execute("DELETE FROM contents WHERE id = ?", (id,))
+            database.execute(
+                "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?",
+                (len(costs), sum(costs)),
+            )
+        return len(costs)
 
     def _not_found(self, id: int) -> DeadLetterNotFound:
         return DeadLetterNotFound(
@@ -239,18 +324,24 @@ class DeadLetters:
     def statistics(self) -> DeadLetterStatistics:
         """How many letters are kept, what they cost in bytes, how many had to leave since the file began."""
         with self._file.reading("count the dead letters") as database:
-            row = database.execute("SELECT letters, cost_bytes, evicted FROM totals").fetchone()
-        return DeadLetterStatistics(*row)
+            count, size, evicted = database.execute(
+                "SELECT letters, cost_bytes, evicted FROM totals"
+            ).fetchone()
+        return DeadLetterStatistics(count, size, evicted, self._max_bytes)
 
     def close(self) -> None:
         """Let go of the file; closing twice is allowed."""
         self._file.close()
 
-    def list(self, *, limit: int = 100, before: int | None = None) -> Summaries:
-        """The newest first, at most `limit`; `before` is the number that the page before ended on."""
+    def list(self, *, limit: int = 100, before: int | None = None, code: str | None = None) -> Summaries:
+        """The newest first, at most `limit`; `before` is the number that the page before ended on.
+
+        With `code`, only letters of this reason.
+        """
         with self._file.reading("list the dead letters") as database:
             rows = database.execute(
-                f"SELECT {_SUMMARY} FROM letters WHERE id < ? ORDER BY id DESC LIMIT ?",
-                (_AFTER_ALL if before is None else before, max(0, limit)),
+                f"SELECT {_SUMMARY} FROM letters JOIN contents USING (id)"
+                " WHERE id < ? AND (? IS NULL OR code = ?) ORDER BY id DESC LIMIT ?",
+                (_AFTER_ALL if before is None else before, code, code, max(0, limit)),
             ).fetchall()
         return [DeadLetterSummary(*row) for row in rows]

@@ -1,43 +1,57 @@
 """Ingestion policies: who may send which tags, in which format, and which pipeline runs on them.
 
 A policy enters as a mapping (TOML, JSON, a document of the catalog) through `policy_from_mapping`, which
-checks all that can be said of it without knowing the operations; `policy_to_mapping` is its inverse.
-`PolicyTable` finds the policy of a tag.
+checks all that can be said of it without knowing the operations; `policy_to_mapping` is its inverse. Beside
+it: `policy_rules` (who may send), `policy_schema` (what records look like), `policy_table` (which policy a
+tag belongs to), `policy_wording` (what is said of mistakes). docs/policies.md has every setting with an
+example.
 """
 
 import copy
 import difflib
-import json
-import math
-import re
-import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ..errors import PolicyInvalid
-from .tag_pattern import MAX_TAG_BYTES
+from .policy_rules import Allow, check_rules
+from .policy_schema import parse_schema, schema_from_json
+from .policy_wording import (
+    NAME,
+    REFERENCE,
+    TEXT,
+    check_keys,
+    in_words,
+    key_text,
+    kind_of,
+    plain_value,
+)
 from .tag_pattern import TagPattern as TagPattern
 
 Format = Literal["raw", "msgpack", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
+AdditionalFields = Literal["refuse", "allow"]
+InvalidRecords = Literal["drop", "refuse"]
+Durability = Literal["fsync", "written"]
+SuppressRepeats = Literal["chunk-id", "content"]
+_CHOICES = {
+    "format": FORMATS,
+    "additional_fields": get_args(AdditionalFields),
+    "invalid_records": get_args(InvalidRecords),
+    "durability": get_args(Durability),
+    "suppress_repeats": get_args(SuppressRepeats),
+}
 
 MAX_PIPELINE_STEPS = 100
 MAX_TAG_PATTERNS = 1000
-MAX_NESTING = 16
-"""How deep tables and lists of a parameter may lie in one another."""
-MATCH_CACHE_TAGS = 32_768
-"""How many tags a PolicyTable remembers the policy of: about 20 MB at most."""
+_MAX_SCHEMA_NESTING = 200  # the schema has a bound of its own on what counts
 
-_REFERENCE = r"^[A-Za-z0-9._-]{1,200}\Z"
-_NAME = r"^[A-Za-z0-9_-]{1,100}\Z"
-_TEXT = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
-_Name = Annotated[str, Meta(pattern=_NAME)]
+_Rate = Annotated[float, Meta(gt=0, le=1e12)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+_Name = Annotated[str, Meta(pattern=NAME)]
 
 
 class Step(Struct, frozen=True):
@@ -60,10 +74,20 @@ class Step(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What one chunk may hold: bytes of its payload, decompressed, and events."""
+    """How much may be sent, and of when.
+
+    A chunk may have `chunk_bytes` of payload, decompressed, and `events_per_chunk`. All senders of a policy
+    together may send `events_per_s` and `bytes_per_s`, and what the rates give in `burst_s` at once; None is
+    no limit. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
+    """
 
     chunk_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 8 * 1024 * 1024
     events_per_chunk: Annotated[int, Meta(ge=1, le=2**30)] = 1_000_000
+    events_per_s: _Rate | None = None
+    bytes_per_s: _Rate | None = None
+    burst_s: Annotated[float, Meta(gt=0, le=86_400)] = 2.0
+    max_future_s: _Seconds | None = None
+    max_age_s: _Seconds | None = None
 
 
 class Policy(Struct, frozen=True):
@@ -72,14 +96,27 @@ class Policy(Struct, frozen=True):
     `reference` is the name of its topic on the bus too. `tags` are tag patterns, by default the reference
     alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event as it came
     (msgpack), or a line of JSON per event. `partitions` is how many its topic has.
+
+    `allow` says who may send, anybody who may connect where there is no rule. `schema` is the Avro schema of
+    a record, `additional_fields` what becomes of fields that it does not name, and `invalid_records` whether
+    a chunk with records that break the schema or the clock bounds loses those or is refused whole.
+    `durability` is what an ack promises: that the chunk survives a power cut (fsync), or the end of the
+    process (written). `suppress_repeats` says how a chunk that is sent again is known: by the chunk id that
+    the sender gives, or by its content.
     """
 
-    reference: Annotated[str, Meta(pattern=_REFERENCE)]
-    title: Annotated[str, Meta(max_length=500, pattern=_TEXT)] = ""
+    reference: Annotated[str, Meta(pattern=REFERENCE)]
+    title: Annotated[str, Meta(max_length=500, pattern=TEXT)] = ""
     tags: tuple[str, ...] = ()
     format: Format = "json"
     field: Annotated[str, Meta(min_length=1, max_length=200)] = "message"
+    allow: tuple[Allow, ...] = ()
+    schema: dict[str, Any] | None = None
+    additional_fields: AdditionalFields = "refuse"
+    invalid_records: InvalidRecords = "drop"
     limits: Limits = Limits()
+    durability: Durability = "fsync"
+    suppress_repeats: SuppressRepeats = "chunk-id"
     pipeline: tuple[Step, ...] = ()
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
 
@@ -98,7 +135,7 @@ def policy_from_mapping(data: Mapping[str, Any]) -> Policy:
     operation. Raises PolicyInvalid, which names the path and what is allowed there.
     """
     if not isinstance(data, Mapping):
-        raise PolicyInvalid(f"a policy is a table of settings, not {_kind(data)}")
+        raise PolicyInvalid(f"a policy is a table of settings, not {kind_of(data)}")
     reference = data.get("reference")
     try:
         return _policy(data)
@@ -108,43 +145,70 @@ def policy_from_mapping(data: Mapping[str, Any]) -> Policy:
 
 
 def _policy(data: Mapping[str, Any]) -> Policy:
-    _check_keys(data, "", Policy.__struct_fields__)
+    check_keys(data, "", Policy.__struct_fields__)
     if "reference" not in data:
         raise PolicyInvalid("reference: is missing; it names the policy and its topic on the bus")
     plain = dict(data)
     if "limits" in data and isinstance(data["limits"], Mapping):
-        _check_keys(data["limits"], "limits", Limits.__struct_fields__)
+        check_keys(data["limits"], "limits", Limits.__struct_fields__)
         plain["limits"] = dict(data["limits"])
+    if "allow" in data:
+        plain["allow"] = _allow(data["allow"])
+    if data.get("schema") is not None:
+        plain["schema"] = _schema(data["schema"])
     if "pipeline" in data:
         plain["pipeline"] = _steps(data["pipeline"])
     try:
         policy = msgspec.convert(plain, Policy)
     except msgspec.ValidationError as error:
-        raise PolicyInvalid(_in_words(str(error), plain)) from error
+        raise PolicyInvalid(in_words(str(error), plain, _CHOICES)) from error
     if policy.reference in (".", ".."):
         raise PolicyInvalid('reference: "." and ".." are no names of topics; give it letters or digits')
     _check_tags(policy.tags)
     _check_names(policy.pipeline)
+    check_rules(policy.allow)
     return policy
+
+
+def _allow(rules: Any) -> list[dict[str, Any]]:
+    if not isinstance(rules, Sequence) or isinstance(rules, str | bytes):
+        raise PolicyInvalid(f"allow: is a list of tables ([[allow]] in TOML), not {kind_of(rules)}")
+    for i, rule in enumerate(rules):
+        if not isinstance(rule, Mapping):
+            raise PolicyInvalid(
+                f"allow[{i}]: is a table with `identities` or `networks`, not {kind_of(rule)}"
+            )
+        check_keys(rule, f"allow[{i}]", Allow.__struct_fields__)
+    return [dict(rule) for rule in rules]
+
+
+def _schema(schema: Any) -> dict[str, Any]:
+    if isinstance(schema, str):
+        schema = schema_from_json(schema)
+    if not isinstance(schema, Mapping):
+        raise PolicyInvalid(f"schema: is an Avro schema as a table or as JSON, not {kind_of(schema)}")
+    plain: dict[str, Any] = plain_value(schema, "schema", max_nesting=_MAX_SCHEMA_NESTING)
+    parse_schema(plain)
+    return plain
 
 
 def _steps(pipeline: Any) -> list[dict[str, Any]]:
     if not isinstance(pipeline, Sequence) or isinstance(pipeline, str | bytes):
-        raise PolicyInvalid(f"pipeline: is a list of tables ([[pipeline]] in TOML), not {_kind(pipeline)}")
+        raise PolicyInvalid(f"pipeline: is a list of tables ([[pipeline]] in TOML), not {kind_of(pipeline)}")
     if len(pipeline) > MAX_PIPELINE_STEPS:
         raise PolicyInvalid(f"pipeline: has {len(pipeline)} steps, at most {MAX_PIPELINE_STEPS} are allowed")
     steps: list[dict[str, Any]] = []
     for i, table in enumerate(pipeline):
         path = f"pipeline[{i}]"
         if not isinstance(table, Mapping):
-            raise PolicyInvalid(f"{path}: is a table with at least `operation`, not {_kind(table)}")
+            raise PolicyInvalid(f"{path}: is a table with at least `operation`, not {kind_of(table)}")
         if "operation" not in table:
             meant = difflib.get_close_matches("operation", [str(key) for key in table], n=1)
             hint = f'; did you mean it by "{meant[0]}"?' if meant else ", which names what the step does"
             raise PolicyInvalid(f"{path}.operation: is missing{hint}")
         step = {key: table[key] for key in _STEP_KEYS if key in table}
         step["parameters"] = {
-            _key(key, path): _plain(value, f"{path}.{key}")
+            key_text(key, path): plain_value(value, f"{path}.{key}")
             for key, value in table.items()
             if key not in _STEP_KEYS
         }
@@ -152,44 +216,6 @@ def _steps(pipeline: Any) -> list[dict[str, Any]]:
             raise PolicyInvalid(f"{path}.name: is empty; leave it out to name the step after its operation")
         steps.append(step)
     return steps
-
-
-def _plain(value: Any, path: str, nesting: int = 0) -> Any:
-    """A copy of a parameter's value; only what TOML, JSON and msgpack all carry unchanged is allowed."""
-    if nesting > MAX_NESTING:
-        raise PolicyInvalid(f"{path}: lies over {MAX_NESTING} tables or lists deep")
-    if isinstance(value, Mapping):
-        return {_key(key, path): _plain(item, f"{path}.{key}", nesting + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{path}[{i}]", nesting + 1) for i, item in enumerate(value)]
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise PolicyInvalid(f"{path}: is an integer of more than 64 bits")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise PolicyInvalid(
-            f"{path}: is {value}; JSON has no such number, leave it out or write a finite one"
-        )
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise PolicyInvalid(
-        f"{path}: is {_kind(value)}; text, numbers, true, false, lists and tables of these are allowed"
-    )
-
-
-def _key(key: Any, path: str) -> str:
-    if not isinstance(key, str):
-        raise PolicyInvalid(f"{path}: the key {key!r} is {_kind(key)}; keys are text")
-    return key
-
-
-def _check_keys(table: Mapping[str, Any], path: str, allowed: Sequence[str]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise PolicyInvalid(f"{path}.{key}: is not known{_meant(str(key), allowed)}".removeprefix("."))
-
-
-def _meant(given: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(given.lower(), allowed, n=1)
-    return (f'; did you mean "{close[0]}"?' if close else ";") + f" Allowed: {', '.join(allowed)}"
 
 
 def _check_tags(tags: Sequence[str]) -> None:
@@ -213,59 +239,11 @@ def _check_names(pipeline: Iterable[Step]) -> None:
             )
 
 
-_KINDS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
-    # Python's type, msgspec's name of it, ours. A bool is an int too, so it comes first.
-    (bool, "bool", "true or false"),
-    (int, "int", "an integer"),
-    (float, "float", "a number"),
-    (str, "str", "text"),
-    (bytes, "bytes", "bytes"),
-    (Mapping, "object", "a table"),
-    ((list, tuple), "array", "a list"),
-    (type(None), "null", "nothing (null)"),
-)
-_WORDS = {theirs: ours for _, theirs, ours in _KINDS}
-_PATTERN_WORDS = (
-    (_REFERENCE, "1 to 200 letters, digits, dots, underscores and dashes of ASCII"),
-    (_NAME, "1 to 100 letters, digits, underscores and dashes of ASCII"),
-    (_TEXT, "text without control characters"),
-)
-
-
-# What came may be of any size and depth.
-_short = reprlib.Repr()
-_short.maxstring = _short.maxlong = _short.maxother = 60
-
-
-def _kind(value: Any) -> str:
-    return next((ours for kind, _, ours in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
-
-
-def _in_words(message: str, plain: Any) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.limits.chunk_bytes`", in the words of this file."""
-    cause, _, path = message.partition(" - at `$")
-    path = path.strip(".`")
-    value = plain
-    for key, index in re.findall(r"(\w+)|\[(\d+)\]", path):
-        value = value[int(index)] if index else value[key]
-    shown = _short.repr(value)
-    if cause.startswith("Invalid enum"):
-        return f"{path}: {shown} is not known{_meant(str(value), FORMATS)}"
-    expected, _, found = cause.removeprefix("Expected ").partition(", got ")
-    if found:
-        wanted = _WORDS.get(expected.strip("`").removesuffix(" | null"), expected)
-        hint = f", such as [{json.dumps(value)}]" if expected == "`array`" and isinstance(value, str) else ""
-        return f"{path}: is {_kind(value)} ({shown}), must be {wanted}{hint}"
-    for pattern, words in _PATTERN_WORDS:
-        if repr(pattern) in expected:
-            return f"{path}: is {shown}, must be {words}"
-    return f"{path}: is {shown}, must be {re.sub('`(.*?)`', lambda name: _WORDS[name[1]], expected)}"
-
-
 def policy_to_mapping(policy: Policy) -> dict[str, Any]:
-    """The inverse of `policy_from_mapping`: a mapping that JSON and TOML can both carry, owned by the caller.
+    """The inverse of `policy_from_mapping`: a mapping that JSON can carry, owned by the caller.
 
-    All settings are spelt out, so that a stored policy keeps its meaning when a default changes.
+    TOML can too, where no default in the schema is null. All settings are spelt out, so that a stored policy
+    keeps its meaning when a default changes.
     """
     return {
         "reference": policy.reference,
@@ -273,7 +251,13 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "tags": list(policy.tags),
         "format": policy.format,
         "field": policy.field,
-        "limits": msgspec.structs.asdict(policy.limits),
+        "allow": [{"identities": list(r.identities), "networks": list(r.networks)} for r in policy.allow],
+        **({} if policy.schema is None else {"schema": copy.deepcopy(policy.schema)}),
+        "additional_fields": policy.additional_fields,
+        "invalid_records": policy.invalid_records,
+        "limits": {k: v for k, v in msgspec.structs.asdict(policy.limits).items() if v is not None},
+        "durability": policy.durability,
+        "suppress_repeats": policy.suppress_repeats,
         "partitions": policy.partitions,
         "pipeline": [
             {
@@ -304,46 +288,3 @@ def policy_from_toml(text: str, *, source: str = "the policy file") -> Policy:
         return policy_from_mapping(mapping)
     except PolicyInvalid as error:
         raise PolicyInvalid(f"{source}: {error}") from error
-
-
-class PolicyTable:
-    """Which policy a tag belongs to: of all that match, that with the most specific pattern.
-
-    No wildcard goes before `*`, `*` before `**`; then the longer text outside of wildcards, then the smaller
-    reference. Immutable and thread-safe: whoever changes policies makes a new table. What was found for a tag
-    is remembered for the last MATCH_CACHE_TAGS tags, so that a tag costs its patterns once.
-    """
-
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        """Raises PolicyInvalid for a pattern that is none, and for two policies of one reference."""
-        self.policies: Mapping[str, Policy]
-        by_reference: dict[str, Policy] = {}
-        entries: list[tuple[TagPattern, Policy]] = []
-        for policy in policies:
-            if by_reference.setdefault(policy.reference, policy) is not policy:
-                raise PolicyInvalid(f'there are two policies "{policy.reference}"; rename one of them')
-            entries.extend((TagPattern(tag), policy) for tag in policy.tags)
-        entries.sort(key=lambda entry: (entry[0].specificity, entry[1].reference))
-        self.policies = MappingProxyType(by_reference)
-        # Tags that are spelt out come first whatever the others say, and need no search.
-        self._spelt_out: dict[str, Policy] = {}
-        self._wild: list[tuple[TagPattern, Policy]] = []
-        for pattern, policy in entries:
-            if pattern.literals is None:
-                self._wild.append((pattern, policy))
-            for literal in pattern.literals or ():
-                self._spelt_out.setdefault(literal, policy)
-        self._find_once = lru_cache(maxsize=MATCH_CACHE_TAGS)(self._find)
-
-    def match(self, tag: str) -> Policy | None:
-        """The policy of a tag; None where there is none, or the tag is longer than MAX_TAG_BYTES."""
-        # No character takes less than a byte; the exact length is looked at once.
-        return self._find_once(tag) if len(tag) <= MAX_TAG_BYTES else None
-
-    def _find(self, tag: str) -> Policy | None:
-        if not tag or len(tag.encode("utf-8", "surrogatepass")) > MAX_TAG_BYTES:
-            return None
-        spelt_out = self._spelt_out.get(tag)
-        if spelt_out is not None:
-            return spelt_out
-        return next((policy for pattern, policy in self._wild if pattern.matches(tag)), None)

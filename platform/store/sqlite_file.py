@@ -9,9 +9,10 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import StoreFailed
 
@@ -81,13 +82,18 @@ class SqliteFile:
     One connection serves all threads of the process, one after the other, so a call may wait for as long as
     another thread's transaction runs: on an event loop, call from a worker thread.
 
-    The file's `user_version` is the version of the schema. A file of another version is refused
-    (StoreFailed), not guessed at. Whatever a transaction changed is there whole or not at all, however the
-    process ends.
+    The file's `user_version` is the version of the schema. A file of an older version that `upgrades` knows
+    is brought up to date, any other is refused (StoreFailed), not guessed at. Whatever a transaction changed
+    is there whole or not at all, however the process ends.
     """
 
-    def __init__(self, path: Path, *, version: int, schema: str) -> None:
-        """Open or make the database; parent folders too. `schema` holds CREATE statements. StoreFailed."""
+    def __init__(
+        self, path: Path, *, version: int, schema: str, upgrades: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Open or make the database; parent folders too. `schema` holds CREATE statements. StoreFailed.
+
+        `upgrades` holds, by the version that is found, the statements that make the next one of it.
+        """
         self.path = path
         self._lock = threading.Lock()
         with _explained(path, "open it"), _alone_in(path.parent):
@@ -95,17 +101,22 @@ class SqliteFile:
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
             try:
-                self._prepare(version, schema)
+                self._prepare(version, schema, upgrades)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _prepare(self, version: int, schema: str) -> None:
+    def _prepare(self, version: int, schema: str, upgrades: Mapping[int, str]) -> None:
         execute = self._connection.execute
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         found = execute("PRAGMA user_version").fetchone()[0]
+        while 0 < found < version and found in upgrades:
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {upgrades[found]}; PRAGMA user_version = {found + 1}; COMMIT"
+            )
+            found += 1
         if found == 0:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT"

@@ -35,12 +35,22 @@ class WebStatus(msgspec.Struct):
     time_ns: int
 
 
+class DeadLetterTotals(msgspec.Struct):
+    """The dead letters that are kept, and what they cost of `max_bytes`; `evicted` left for newer ones."""
+
+    count: int
+    bytes: int
+    max_bytes: int
+    evicted: int
+
+
 class Status(msgspec.Struct):
-    """What each tier says of itself; null where it is away."""
+    """What each tier says of itself, null where it is away; and what was refused."""
 
     gateway: dict[str, Any] | None
     worker: dict[str, Any] | None
     web: WebStatus
+    dead_letters: DeadLetterTotals
 
 
 class StreamInfo(msgspec.Struct):
@@ -87,7 +97,10 @@ class DocumentInfo(msgspec.Struct):
 
 
 class DeadLetterInfo(msgspec.Struct):
-    """Input that was refused. `size` in bytes; `times` says how often it came, first and last at these ns."""
+    """Input that was refused. `size` in bytes; `times` says how often it came, first and last at these ns.
+
+    `replayable`: it can be sent again.
+    """
 
     id: int
     code: str
@@ -99,13 +112,25 @@ class DeadLetterInfo(msgspec.Struct):
     time_ns: int
     last_time_ns: int
     times: int
+    replayable: bool
 
 
 class DeadLetterDetail(DeadLetterInfo):
-    """The same, with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64."""
+    """The same, with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64.
+
+    `decoded` is what they say, a line for each event; `obstacle` why it cannot be sent again. `chunk_id`
+    (base64) is what its sender gave it; `format` how a body that came over HTTP is to be read; `identity` who
+    proved to have sent it.
+    """
 
     detail: str
     excerpt: bytes
+    decoded: list[str]
+    obstacle: str | None
+    chunk_id: bytes | None
+    compression: str
+    format: str
+    identity: str | None
 
 
 def rfc3339(time_ns: int) -> str:

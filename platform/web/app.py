@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
-from .answers import Health, Status
+from .answers import DeadLetterTotals, Health, Status
 from .arrays import ArrayRoutes
 from .auth import AccessRule, access_middleware
 from .documents import DeadLetterRoutes, SearchRoutes
@@ -19,7 +21,7 @@ from .live import LiveFeed, LiveLimits
 from .openapi import describe_api
 from .pages import json_response
 from .policies import PolicyRoutes
-from .problems import mark_answering, problem_middleware
+from .problems import RequestRefused, mark_answering, problem_middleware
 from .static import UiRoutes, set_security_headers
 from .streams import StreamRoutes
 from .telemetry import WebTelemetry, counting_middleware, merged_metrics
@@ -55,6 +57,7 @@ def create_app(
         middlewares=[
             counting_middleware(telemetry),
             problem_middleware,
+            _plain_bodies,
             access_middleware(rule, interface.get_as_stranger),
         ],
         client_max_size=MAX_BODY_BYTES,
@@ -66,11 +69,11 @@ def create_app(
     app.cleanup_ctx.append(tiers.closing)
     app.on_shutdown.append(live.close)
 
-    own = _OwnRoutes(telemetry, tiers)
+    own = _OwnRoutes(telemetry, tiers, dead_letters)
     streams = StreamRoutes(store, telemetry)
     arrays = ArrayRoutes(store, telemetry)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
-    letters = DeadLetterRoutes(dead_letters)
+    letters = DeadLetterRoutes(dead_letters, tiers)
     # A reference may hold anything but "/" as it is; aiohttp's own pattern would refuse braces too.
     ref = "{ref:[^/]+}"
     app.add_routes(
@@ -92,11 +95,14 @@ def create_app(
             web.get(f"{API}/search", SearchRoutes(catalog).search),
             web.get(f"{API}/dead-letters", letters.list),
             web.get(f"{API}/dead-letters/{{id}}", letters.get),
+            web.delete(f"{API}/dead-letters/{{id}}", letters.drop),
             web.get(f"{API}/dead-letters/{{id}}/payload", letters.payload),
+            web.post(f"{API}/dead-letters/{{id}}/replay", letters.replay),
             web.get(f"{API}/live", live.serve, allow_head=False),
             web.get("/metrics", own.metrics),
             web.get("/openapi.json", own.openapi),
             web.post("/ingest/{policy}", own.ingest),
+            web.post("/ingest/{policy}/{tag:.+}", own.ingest),
             web.post("/erp5/portal_ingestion_policies/{policy}/ingest", own.ingest),
             # What is not there below these is a problem, not a page.
             web.get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", interface.get),
@@ -105,12 +111,25 @@ def create_app(
     return app
 
 
+@web.middleware
+async def _plain_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What is not handed on is not decompressed either: it is small, or it is not wanted."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity" and request.path.startswith(f"{API}/"):
+        raise RequestRefused(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The API takes no body with Content-Encoding {encoding[:40]}; send it as it is.",
+        )
+    return await handler(request)
+
+
 class _OwnRoutes:
     """What the web tier says of itself and of the tiers beside it, and what it hands on to them."""
 
-    def __init__(self, telemetry: WebTelemetry, tiers: TierClient) -> None:
+    def __init__(self, telemetry: WebTelemetry, tiers: TierClient, dead_letters: DeadLetters) -> None:
         self._telemetry = telemetry
         self._tiers = tiers
+        self._dead_letters = dead_letters
         self._version = version("windvane")
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -120,10 +139,22 @@ class _OwnRoutes:
     async def status(self, _request: web.Request) -> web.Response:
         """What each tier says of itself."""
         gateway, worker = await asyncio.gather(*(self._tiers.status(tier) for tier in TIERS))
-        return json_response(Status(gateway=gateway, worker=worker, web=self._telemetry.status()))
+        return json_response(
+            Status(
+                gateway=gateway,
+                worker=worker,
+                web=self._telemetry.status(),
+                dead_letters=await self._dead_letter_totals(),
+            )
+        )
+
+    async def _dead_letter_totals(self) -> DeadLetterTotals:
+        found = await asyncio.to_thread(self._dead_letters.statistics)
+        return DeadLetterTotals(found.count, found.bytes, found.max_bytes, found.evicted)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """The metrics of all tiers of this home for one scrape."""
+        self._telemetry.dead_letters(await self._dead_letter_totals())
         pages = await asyncio.gather(*(self._tiers.metrics(tier) for tier in TIERS))
         others = {tier: page for tier, page in zip(TIERS, pages, strict=True) if page is not None}
         body = merged_metrics(self._telemetry, others)

@@ -8,9 +8,11 @@ from aiohttp import web
 
 from ..store.catalog import DOCUMENT_TYPES, Catalog
 from ..store.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
+from ..store.excerpt import excerpt_of
 from .answers import DeadLetterDetail, DeadLetterInfo, document_info
 from .pages import json_response, next_page, one_of, page_limit, whole_number
 from .problems import RequestRefused
+from .tiers import TierClient
 
 EXCERPT_BYTES = 1024
 """A dead letter's JSON shows this much of its payload."""
@@ -43,10 +45,11 @@ class SearchRoutes:
 
 
 class DeadLetterRoutes:
-    """`GET dead-letters`, `GET dead-letters/{id}`, `GET dead-letters/{id}/payload`."""
+    """`GET dead-letters`, `GET|DELETE dead-letters/{id}`, `GET …/{id}/payload`, `POST …/{id}/replay`."""
 
-    def __init__(self, dead_letters: DeadLetters) -> None:
+    def __init__(self, dead_letters: DeadLetters, tiers: TierClient) -> None:
         self._dead_letters = dead_letters
+        self._tiers = tiers
 
     async def list(self, request: web.Request) -> web.Response:
         """The letters, the newest first; `before` is the id after which the page goes on."""
@@ -58,14 +61,33 @@ class DeadLetterRoutes:
         return json_response([_info(letter) for letter in found[:limit]], headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
-        """One letter, with the first EXCERPT_BYTES of its payload."""
+        """One letter, with the first EXCERPT_BYTES of its payload, and what they say."""
         letter = await self._letter(request)
+        decoded = await asyncio.to_thread(
+            excerpt_of, letter.payload, compression=letter.compression, format=letter.format
+        )
         detail = DeadLetterDetail(
             **msgspec.structs.asdict(_info(letter)),
             detail=letter.detail,
             excerpt=letter.payload[:EXCERPT_BYTES],
+            decoded=decoded,
+            obstacle=letter.obstacle,
+            chunk_id=letter.chunk_id,
+            compression=letter.compression,
+            format=letter.format,
+            identity=letter.identity,
         )
         return json_response(detail)
+
+    async def replay(self, request: web.Request) -> web.StreamResponse:
+        """Handed on to the gateway, which sends it through the policies as they are now."""
+        number = _number_of(request)
+        return await self._tiers.hand_on(request, "gateway", path=f"/dead-letters/{number}/replay")
+
+    async def drop(self, request: web.Request) -> web.Response:
+        """Removes one letter, for good."""
+        await asyncio.to_thread(self._dead_letters.drop, _number_of(request))
+        return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def payload(self, request: web.Request) -> web.Response:
         """The bytes that were refused, as far as they are kept (at most 32 MiB)."""
@@ -77,12 +99,16 @@ class DeadLetterRoutes:
         )
 
     async def _letter(self, request: web.Request) -> KeptDeadLetter:
-        number = request.match_info["id"]
-        if not (number.isascii() and number.isdigit()) or int(number[:20]) > LARGEST_NUMBER:
-            raise RequestRefused(
-                HTTPStatus.NOT_FOUND, f"{number[:40]!r} is no dead letter's number; the list shows them."
-            )
-        return await asyncio.to_thread(self._dead_letters.get, int(number))
+        return await asyncio.to_thread(self._dead_letters.get, _number_of(request))
+
+
+def _number_of(request: web.Request) -> int:
+    number = request.match_info["id"]
+    if not (number.isascii() and number.isdigit()) or int(number[:20]) > LARGEST_NUMBER:
+        raise RequestRefused(
+            HTTPStatus.NOT_FOUND, f"{number[:40]!r} is no dead letter's number; the list shows them."
+        )
+    return int(number)
 
 
 def _info(letter: DeadLetterSummary) -> DeadLetterInfo:
@@ -97,4 +123,5 @@ def _info(letter: DeadLetterSummary) -> DeadLetterInfo:
         time_ns=letter.time_ns,
         last_time_ns=letter.last_time_ns,
         times=letter.times,
+        replayable=letter.obstacle is None,
     )

@@ -140,9 +140,12 @@ def _operation(
         operation["parameters"] = list(parameters)
     if body is not None:
         operation["requestBody"] = {"required": True, **body}
-    problem = {"description": "A problem.", **_content("application/problem+json", _ref("Problem"))}
-    operation["responses"] = {**responses, "default": problem}
+    operation["responses"] = {**responses, "default": _problem("A problem.")}
     return operation
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, **_content("application/problem+json", _ref("Problem"))}
 
 
 def _policies() -> dict[str, Any]:
@@ -244,6 +247,26 @@ def _catalog() -> dict[str, Any]:
                 {"200": _json("The letter.", _ref("DeadLetterDetail"))},
                 _LETTER,
                 tag="dead letters",
+            ),
+            "delete": _operation(
+                "Drop a dead letter, for good",
+                {"204": {"description": "It is gone."}},
+                _LETTER,
+                tag="dead letters",
+            ),
+        },
+        "/api/v1/dead-letters/{id}/replay": {
+            "post": _operation(
+                "Send a dead letter again, through the policies as they are now",
+                {
+                    "204": {"description": "It is durable, and no longer a dead letter."},
+                    "409": _problem("It cannot be sent again; the detail says why."),
+                    "422": _problem("It was refused again, and stays."),
+                    "429": _problem("Its policy takes no more now; again after Retry-After."),
+                    "503": _problem("The gateway is away or full; again after Retry-After."),
+                },
+                _LETTER,
+                tag="dead letters",
             )
         },
         "/api/v1/dead-letters/{id}/payload": {
@@ -284,22 +307,57 @@ def _platform() -> dict[str, Any]:
 
 
 def _ingest() -> dict[str, Any]:
-    body = _content("application/octet-stream", {"type": "string", "format": "binary"})
-    kept = {
-        "204": {"description": "The chunk is durable."},
-        "503": {"description": "Send it again after Retry-After."},
+    binary = {"type": "string", "format": "binary"}
+    record = {"type": "object"}
+    body = {
+        "content": {
+            "application/octet-stream": {"schema": binary},
+            "application/json": {"schema": {"anyOf": [record, {"type": "array", "items": record}]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/msgpack": {"schema": binary},
+            "application/x-www-form-urlencoded": {"schema": record},
+        }
     }
-    take = _operation(
-        "Take in a chunk: concatenated msgpack [time, record]",
-        kept,
-        _POLICY_NAME,
-        _TAG,
-        body=body,
-        tag="ingest",
-    )
+    answers = {
+        "204": {"description": "All of it is durable."},
+        "400": _problem("The request names no tag, or one that cannot be, or its body broke off."),
+        "403": _problem("The policy does not let this sender send, or not this tag."),
+        "404": _problem("There is no such policy."),
+        "408": _problem("Nothing of the body came for half a minute."),
+        "413": _problem("The body, or what it unpacks to, is over a limit."),
+        "415": _problem("The content type or encoding is not known."),
+        "422": _problem("The body is not well-formed, or not what the policy allows."),
+        "429": _problem("Over the policy's rate; again after Retry-After."),
+        "503": _problem("The gateway is away or full; again after Retry-After."),
+    }
+    asked = [
+        _query(
+            "time_key", "string", "The key of a record that holds its time; it is taken out of the record."
+        ),
+        _query("time", "string", "The time of all events: seconds since the epoch, or RFC 3339."),
+        _parameter(
+            "Content-Encoding",
+            "header",
+            {"enum": ["gzip", "zstd", "identity"]},
+            "How the body is compressed.",
+        ),
+        _parameter(
+            "Idempotency-Key",
+            "header",
+            {"type": "string"},
+            "What the same chunk has when it is sent again, so that it is stored once.",
+        ),
+    ]
+
+    def take(*tag: dict[str, Any]) -> dict[str, Any]:
+        summary = "Take in a chunk: records as JSON or msgpack, or msgpack events [time, record]"
+        return _operation(summary, answers, _POLICY_NAME, *tag, *asked, body=body, tag="ingest")
+
+    in_path = _parameter("tag", "path", {"type": "string"}, "The tag; slashes in it become dots.")
     return {
-        "/ingest/{policy}": {"post": take},
-        "/erp5/portal_ingestion_policies/{policy}/ingest": {"post": take},
+        "/ingest/{policy}": {"post": take(_TAG)},
+        "/ingest/{policy}/{tag}": {"post": take(in_path)},
+        "/erp5/portal_ingestion_policies/{policy}/ingest": {"post": take(_TAG)},
     }
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from .answers import WebStatus
+from .answers import DeadLetterTotals, WebStatus
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class WebTelemetry:
             "Rows left out for subscribers that are slow or want fewer.",
             registry=self.registry,
         )
+        self._dead_letters = _DeadLetterMetrics()
+        self.registry.register(self._dead_letters)
         self._requests_total = 0
         self._rows_sent_total = 0
         self._rows_skipped_total = 0
@@ -81,6 +83,10 @@ class WebTelemetry:
         self._rows_skipped_total += skipped
         self._rows_sent.inc(sent)
         self._rows_skipped.inc(skipped)
+
+    def dead_letters(self, totals: DeadLetterTotals) -> None:
+        """What is kept now; said again before each scrape."""
+        self._dead_letters.totals = totals
 
     def status(self) -> WebStatus:
         """For `GET /api/v1/status`."""
@@ -121,6 +127,24 @@ def counting_middleware(telemetry: WebTelemetry) -> Middleware:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class _DeadLetterMetrics(Collector):
+    def __init__(self) -> None:
+        self.totals: DeadLetterTotals | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        if self.totals is None:
+            return
+        yield GaugeMetricFamily("windvane_dead_letters", "Dead letters kept", value=self.totals.count)
+        yield GaugeMetricFamily(
+            "windvane_dead_letter_bytes", "What they cost of the bound", value=self.totals.bytes
+        )
+        yield CounterMetricFamily(
+            "windvane_dead_letters_evicted",
+            "Dead letters that had to leave for newer ones",
+            value=self.totals.evicted,
+        )
 
 
 class _Merged(Collector):

@@ -50,7 +50,8 @@ async def serve(
             open_on_loopback=is_loopback(host),
         )
         # No access log: addresses may hold the token, and the metrics count requests.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        # Bodies stay as compressed as they came: the gateway bounds what they may become.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, auto_decompress=False)
         await runner.setup()
         cleanup.push_async_callback(runner.cleanup)
         try:

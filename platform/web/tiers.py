@@ -35,7 +35,6 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for"})
-_DECODED_BY_SERVER = frozenset({"gzip", "deflate", "br", "zstd"})
 
 
 class TierClient:
@@ -60,12 +59,17 @@ class TierClient:
         body = await self._ask(tier, "/metrics")
         return None if body is None else body.decode("utf-8", "replace")
 
-    async def hand_on(self, request: web.Request, tier: str) -> web.StreamResponse:
+    async def hand_on(
+        self, request: web.Request, tier: str, *, path: str | None = None
+    ) -> web.StreamResponse:
         """Gives `request` to `tier` and answers what it answers, both streamed: no body is ever held whole.
+
+        It goes to the same address there, or to `path`. A compressed body stays so: the tier bounds what it
+        may become.
 
         503 with Retry-After where the tier is away, so that the sender keeps what it has and comes back.
         """
-        path = request.rel_url.without_query_params("token").raw_path_qs
+        path = path or request.rel_url.without_query_params("token").raw_path_qs
         try:
             async with self._session(tier).request(
                 request.method,
@@ -126,17 +130,13 @@ class TierClient:
 def _onward(request: web.Request) -> CIMultiDict[str]:
     """The request's headers as the next tier is to see them.
 
-    The credentials end here, where they were checked. The server under us has undone a content encoding it
-    knows, so neither that header nor the length of the encoded body is true any more.
+    The credentials end here, where they were checked.
     """
     headers = CIMultiDict(
         (name, value)
         for name, value in request.headers.items()
         if name.lower() not in _HOP_BY_HOP and name.lower() not in _OURS
     )
-    if headers.get("Content-Encoding", "").strip().lower() in _DECODED_BY_SERVER:
-        headers.popall("Content-Encoding")
-        headers.popall("Content-Length", None)
     if request.remote:
         headers["X-Forwarded-For"] = request.remote
     return headers

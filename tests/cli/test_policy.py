@@ -118,6 +118,17 @@ def test_a_file_for_create_holds_one_policy_and_that_one(run: Run, tmp_path: Pat
     assert f"windvane apply {file}" in run("policy", "create", "p", "--file", str(file), exit_code=1).stderr
 
 
+def test_a_schema_may_stand_in_a_file_beside_the_policy(run: Run, tmp_path: Path) -> None:
+    schema = {"type": "record", "name": "R", "fields": [{"name": "kw", "type": "double"}]}
+    (tmp_path / "power.avsc").write_text(json.dumps(schema))
+    (tmp_path / "p.toml").write_text('[[policy]]\nreference = "power"\nschema = "power.avsc"\n')
+    run("apply", str(tmp_path / "p.toml"))
+    assert show(run, "power")["schema"] == schema
+    (tmp_path / "p.toml").write_text('schema = "none.avsc"\n')
+    refused = run("policy", "create", "other", "--file", str(tmp_path / "p.toml"), exit_code=1)
+    assert "none.avsc cannot be read: No such file or directory" in refused.stderr
+
+
 def test_a_pattern_that_another_policy_has_too_is_said_with_who_gets_its_tags(
     run: Run, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """A payload's events are counted only where every one of them is well-formed."""
 
 import gzip
+import sys
 import zlib
 
 import msgpack
@@ -9,6 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
 from windvane.ingest.payload import count_events, decompress
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 events = st.builds(
     lambda time, record: msgpack.packb([time, record]),
@@ -97,3 +103,64 @@ def test_what_is_no_gzip_is_refused() -> None:
             decompress(packed, "gzip", max_bytes=1000)
     with pytest.raises(ChunkRefused, match="'lzma' is not known"):
         decompress(b"", "lzma", max_bytes=1000)
+
+
+def chunked_frame(*pieces: bytes) -> bytes:
+    """A frame as a stream writes it: block by block, without the size of its content in the header."""
+    stream = zstd.ZstdCompressor()
+    blocks = [stream.compress(piece, zstd.ZstdCompressor.FLUSH_BLOCK) for piece in pieces]
+    frame = b"".join([*blocks, stream.flush()])
+    assert zstd.get_frame_info(frame).decompressed_size is None
+    return frame
+
+
+@given(st.lists(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), max_size=40), st.booleans())
+def test_any_zstd_frames_come_out_as_they_went_in(frames: list[list[bytes]], chunked: bool) -> None:
+    packed = b"".join(chunked_frame(*f) if chunked else zstd.compress(b"".join(f)) for f in frames)
+    content = b"".join(b"".join(frame) for frame in frames)
+    assert decompress(memoryview(packed), "zstd", max_bytes=max(1, len(content))) == content
+
+
+def test_zstd_frames_may_have_checksums_be_large_and_be_skipped() -> None:
+    content = bytes(range(256)) * 20_000
+    options: dict[int, int] = {
+        zstd.CompressionParameter.checksum_flag: 1,
+        zstd.CompressionParameter.compression_level: 19,
+    }
+    skippable = b"\x50\x2a\x4d\x18\x05\0\0\0hello"
+    packed = zstd.compress(content, options=options) + skippable + zstd.compress(b"") + chunked_frame(content)
+    assert decompress(packed, "zstd", max_bytes=2 * len(content)) == 2 * content
+
+
+def test_a_zstd_bomb_is_refused_by_what_comes_out_of_it() -> None:
+    for bomb in (
+        zstd.compress(bytes(50_000_000)),
+        zstd.compress(bytes(400_000)) * 3,
+        chunked_frame(*[bytes(400_000)] * 3),
+    ):
+        with pytest.raises(ChunkRefused, match="more than 1000000 bytes") as refused:
+            decompress(bomb, "zstd", max_bytes=1_000_000)
+        assert refused.value.code == "too-large"
+    assert len(decompress(zstd.compress(bytes(1_000_000)), "zstd", max_bytes=1_000_000)) == 1_000_000
+
+
+def test_a_zstd_frame_that_asks_for_a_huge_window_is_refused() -> None:
+    stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
+    frame = stream.compress(b"few", zstd.ZstdCompressor.FLUSH_BLOCK) + stream.flush()
+    with pytest.raises(ChunkRefused, match="window of more than 8388608") as refused:
+        decompress(frame, "zstd", max_bytes=1_000_000)
+    assert refused.value.code == "too-large"
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 20])
+def test_a_cut_zstd_frame_is_refused(size: int) -> None:
+    packed = zstd.compress(b"some events, not many of them")
+    with pytest.raises(ChunkRefused, match="cut off"):
+        decompress(packed + packed[:size], "zstd", max_bytes=1000)
+
+
+def test_what_is_no_zstd_is_refused() -> None:
+    checked = zstd.compress(b"x", options={zstd.CompressionParameter.checksum_flag: 1})
+    for packed in (b"\x92\x00\x80\x00\x00", gzip.compress(b"x"), checked[:-1] + bytes([checked[-1] ^ 1])):
+        with pytest.raises(ChunkRefused, match="no zstd"):
+            decompress(packed, "zstd", max_bytes=1000)

@@ -9,7 +9,7 @@ from windvane.events import iterate_events
 from windvane.simulation.park import Source, wind_park
 from windvane.simulation.tier import serve
 from windvane.simulation.vibration import FULL_SCALE_G, VibrationSensor
-from windvane.store.policy import PolicyTable
+from windvane.store.policy_table import PolicyTable
 
 from tests.ingest.receiver import Message, ack, receiving
 

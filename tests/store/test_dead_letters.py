@@ -1,16 +1,18 @@
 """Dead letters: kept unchanged, bounded, counted, by several processes at once."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.errors import DeadLetterNotFound
+from windvane.errors import DeadLetterNotFound, StoreFailed
 from windvane.store.dead_letters import (
     LETTER_OVERHEAD_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -70,6 +72,107 @@ def test_any_payload_comes_back_unchanged(
     kept = letters.get(letters.add(replace(LETTER, tag=tag, payload=payload)))
     assert (kept.payload, kept.tag, kept.size) == (payload, tag, len(payload))
     letters.close()
+
+
+def test_what_sending_it_again_needs_comes_back(letters: DeadLetters) -> None:
+    given = {
+        "chunk_id": b"id\xff\n",
+        "compression": "gzip",
+        "signal": 2,
+        "format": "application/json?time_key=date",
+        "identity": "park",
+    }
+    before = letters.statistics().bytes
+    kept = letters.get(letters.add(replace(LETTER, **given)))  # type: ignore[arg-type]
+    assert {name: getattr(kept, name) for name in given} == given
+    assert letters.statistics().bytes - before == cost_bytes(3) + len(b"id\xff\n" + b"park") + 30
+    plain = letters.get(letters.add(replace(LETTER, tag="plain")))
+    assert (plain.chunk_id, plain.compression, plain.signal, plain.format) == (None, "text", 0, "")
+
+
+def test_a_chunk_id_that_is_too_long_is_left_out_and_not_cut(letters: DeadLetters) -> None:
+    kept = letters.get(letters.add(replace(LETTER, chunk_id=b"x" * (MAX_TEXT_BYTES + 1))))
+    assert kept.chunk_id is None
+
+
+@pytest.mark.parametrize(
+    ("letter", "says"),
+    [
+        (LETTER, None),
+        (replace(LETTER, code="not-archived"), None),
+        (replace(LETTER, code="step-failed"), "archived already"),
+        (replace(LETTER, code="framing"), "no chunk"),
+        (replace(LETTER, size=4), "only the first 3 of its 4 bytes"),
+    ],
+)
+def test_a_letter_says_why_it_cannot_be_sent_again(
+    letters: DeadLetters, letter: DeadLetter, says: str | None
+) -> None:
+    number = letters.add(letter)
+    [summary] = letters.list()
+    assert summary.obstacle == letters.get(number).obstacle
+    assert summary.obstacle is None if says is None else says in str(summary.obstacle)
+
+
+FIRST_VERSION = """
+CREATE TABLE letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
+    code TEXT NOT NULL, reason TEXT NOT NULL, tag TEXT NOT NULL, sender TEXT NOT NULL, policy TEXT,
+    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL
+);
+CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
+INSERT INTO totals VALUES (1, 300, 7);
+INSERT INTO letters VALUES (5, x'00', 300, 'no-policy', 'why', 'old.tag', 'sender', NULL, 3, 1, 2, 9);
+INSERT INTO contents VALUES (5, 'detail', x'920080');
+PRAGMA user_version = 1
+"""
+
+
+def test_a_file_of_the_first_version_is_taken_up(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(FIRST_VERSION)
+    letters = DeadLetters(path)
+    old = letters.get(5)
+    assert (old.tag, old.payload, old.times, old.detail) == ("old.tag", b"\x92\x00\x80", 9, "detail")
+    assert (old.chunk_id, old.compression, old.signal, old.format, old.obstacle) == (
+        None,
+        "text",
+        0,
+        "",
+        None,
+    )
+    assert letters.statistics().evicted == 7
+    number = letters.add(replace(LETTER, chunk_id=b"id"))
+    letters.close()
+    again = DeadLetters(path)
+    assert again.get(number).chunk_id == b"id"
+    assert [letter.id for letter in again.list()] == [number, 5]
+    again.close()
+
+
+def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreFailed, match="format 99"):
+        DeadLetters(path)
+
+
+def test_letters_of_one_code_are_listed_alone(letters: DeadLetters) -> None:
+    letters.add_all([replace(LETTER, payload=b"%d" % n, code=f"code-{n % 2}") for n in range(6)])
+    assert [letter.code for letter in letters.list(code="code-1", limit=2)] == ["code-1"] * 2
+    assert letters.list(code="none") == []
+
+
+def test_several_are_dropped_together_and_those_that_are_gone_do_not_count(letters: DeadLetters) -> None:
+    numbers = letters.add_all([replace(LETTER, payload=b"%d" % n) for n in range(4)])
+    assert letters.drop_all([numbers[0], numbers[2], numbers[0], 99]) == 2
+    assert [letter.id for letter in letters.list()] == [numbers[3], numbers[1]]
+    assert letters.statistics().count == 2
+    assert letters.drop_all(numbers) == 2
+    assert letters.statistics().bytes == 0
 
 
 def test_letters_are_there_after_a_restart(letters: DeadLetters, path: Path) -> None:

@@ -1,6 +1,8 @@
 """Policies: what is allowed, what is said of what is not, and which policy a tag belongs to."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,6 @@ from windvane.store.policy import (
     FORMATS,
     Limits,
     Policy,
-    PolicyTable,
     Step,
     TagPattern,
     mapping_from_toml,
@@ -19,6 +20,7 @@ from windvane.store.policy import (
     policy_from_toml,
     policy_to_mapping,
 )
+from windvane.store.policy_table import PolicyTable
 
 TOML = """
 reference = "wind"
@@ -93,7 +95,12 @@ def test_the_mapping_spells_everything_out() -> None:
         "tags": ["turbine.*.vibration", "mast.{north,south}"],
         "format": "raw",
         "field": "message",
-        "limits": {"chunk_bytes": 65536, "events_per_chunk": 1_000_000},
+        "allow": [],
+        "additional_fields": "refuse",
+        "invalid_records": "drop",
+        "limits": {"chunk_bytes": 65536, "events_per_chunk": 1_000_000, "burst_s": 2.0},
+        "durability": "fsync",
+        "suppress_repeats": "chunk-id",
         "partitions": 2,
         "pipeline": [
             {"operation": "pcm", "name": "pcm", "keep": False, "dtype": "int16", "rate_hz": 25600.0},
@@ -150,8 +157,32 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
         "format": st.sampled_from(FORMATS),
         "field": st.text(min_size=1, max_size=10),
         "limits": st.fixed_dictionaries(
-            {}, optional={key: st.integers(min_value=1, max_value=2**30) for key in Limits.__struct_fields__}
+            {}, optional={key: st.integers(min_value=1, max_value=86_400) for key in Limits.__struct_fields__}
         ),
+        "allow": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "identities": st.lists(st.sampled_from(["wind", "*.park", "ü"]), max_size=2),
+                    "networks": st.lists(
+                        st.sampled_from(["10.0.0.0/8", "::1", "local"]), min_size=1, max_size=2
+                    ),
+                }
+            ),
+            max_size=2,
+        ),
+        "schema": st.sampled_from(
+            [
+                {
+                    "type": "record",
+                    "name": "R",
+                    "fields": [{"name": "x", "type": ["null", "int"], "default": None}],
+                }
+            ]
+        ),
+        "additional_fields": st.sampled_from(["refuse", "allow"]),
+        "invalid_records": st.sampled_from(["drop", "refuse"]),
+        "durability": st.sampled_from(["fsync", "written"]),
+        "suppress_repeats": st.sampled_from(["chunk-id", "content"]),
         "pipeline": st.tuples(*(steps(name) for name in names)).map(list),
         "partitions": st.integers(min_value=1, max_value=1000),
     }
@@ -210,6 +241,31 @@ def with_step(**step: Any) -> dict[str, Any]:
         ({"format": "jsn"}, "format: 'jsn' is not known; did you mean \"json\"? Allowed: raw, msgpack, json"),
         ({"format": "xml"}, "format: 'xml' is not known; Allowed: raw, msgpack, json"),
         ({"format": 3}, "format: is an integer (3), must be text"),
+        (
+            {"durability": "fsinc"},
+            """durability: 'fsinc' is not known; did you mean "fsync"? Allowed: fsync,""",
+        ),
+        ({"suppress_repeats": "id"}, "suppress_repeats: 'id' is not known; "),
+        ({"additional_fields": "drop"}, "additional_fields: 'drop' is not known; Allowed: refuse, allow"),
+        ({"invalid_records": True}, "invalid_records: is true or false (True), must be text"),
+        ({"limits": {"events_per_s": 0}}, "limits.events_per_s: is 0, must be a number > 0"),
+        ({"limits": {"bytes_per_s": "1M"}}, "limits.bytes_per_s: is text ('1M'), must be a number"),
+        ({"limits": {"max_age_s": -1}}, "limits.max_age_s: is -1, must be a number >= 0"),
+        ({"allow": {"identities": ["a"]}}, "allow: is a list of tables ([[allow]] in TOML), not a table"),
+        ({"allow": ["10.0.0.0/8"]}, "allow[0]: is a table with `identities` or `networks`, not text"),
+        ({"allow": [{"network": ["::1"]}]}, 'allow[0].network: is not known; did you mean "networks"?'),
+        ({"allow": [{}]}, "allow[0]: names nobody; give it `identities` or `networks`"),
+        ({"allow": [{"networks": "::1"}]}, """allow[0].networks: is text ('::1'), must be a list, such as"""),
+        (
+            {"allow": [{"networks": ["10.0.0.1/8"]}]},
+            "allow[0].networks[0]: 10.0.0.1/8 has host bits set; write",
+        ),
+        ({"allow": [{"networks": ["park"]}]}, "allow[0].networks[0]: 'park' does not appear to be an"),
+        ({"allow": [{"identities": [""]}]}, "allow[0].identities[0]: must have 1 to 500 characters"),
+        ({"schema": "records.avsc"}, "schema: is no schema but the text 'records.avsc'"),
+        ({"schema": "{"}, "schema: is no JSON: "),
+        ({"schema": 3}, "schema: is an Avro schema as a table or as JSON, not an integer"),
+        ({"schema": {"type": "record"}}, 'schema: is no Avro schema: "name" is a required field'),
         ({"tags": "voice"}, """tags: is text ('voice'), must be a list, such as ["voice"]"""),
         ({"tags": ["a", 5]}, "tags[1]: is an integer (5), must be text"),
         ({"tags": ["a", "b{c"]}, 'tags[1]: tag pattern "b{c" opens a brace that it does not close'),
@@ -287,6 +343,19 @@ def test_a_mistake_in_toml_is_named_with_file_and_line() -> None:
         policy_from_toml('reference = "a"\ntags = [a]', source="park.toml")
     with pytest.raises(PolicyInvalid, match=r'^park\.toml: policy "a": formt: is not known'):
         policy_from_toml('reference = "a"\nformt = 1', source="park.toml")
+
+
+def test_a_schema_may_be_json_in_toml_whose_nulls_toml_has_not() -> None:
+    fields = '[{"name": "x", "type": ["null", "int"], "default": null}]'
+    text = f"""reference = "a"
+schema = '''{{"type": "record", "name": "R", "fields": {fields}}}'''
+"""
+    schema = policy_from_toml(text).schema
+    assert schema == {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": "x", "type": ["null", "int"], "default": None}],
+    }
 
 
 def policy(reference: str, *tags: str) -> Policy:
@@ -370,3 +439,13 @@ def test_a_table_finds_what_going_through_all_patterns_finds(tags: list[list[str
             if pattern.matches(tag)
         ]
         assert matched(table, tag) == (min(candidates)[1] if candidates else None)
+
+
+def test_the_example_of_the_page_about_policies_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    [toml] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    [schema] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    [example] = mapping_from_toml(toml)["policy"]
+    policy = policy_from_mapping({**example, "schema": schema})
+    assert set(policy_to_mapping(policy)) == set(example), "and it shows every setting"
+    assert set(example["limits"]) == set(Limits.__struct_fields__)

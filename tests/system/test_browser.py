@@ -4,12 +4,15 @@ import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import msgpack
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from windvane.store.dead_letters import DeadLetter, DeadLetters
 
-from tests.processes import Running, windvane
+from tests.processes import Running, wait_until, windvane
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -108,6 +111,26 @@ def test_a_policy_that_is_made_is_seen(demo: Running, page: Page) -> None:
 def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:
     page.goto(site.ready["web"])
     expect(page.get_by_test_id("empty")).to_contain_text("windvane policy create", timeout=SOON_MS)
+
+
+def test_what_was_refused_is_shown_decoded_replayed_and_dropped(site: Running, page: Page) -> None:
+    event = bytes(msgpack.packb([1_790_000_000, {"message": "let me in"}]))
+    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as letters:
+        for tag in ("late.comer", "never.mind"):
+            letters.add(DeadLetter("no-policy", f"no policy takes {tag}", tag, "10.0.0.7", None, event, 1))
+    made = windvane(site.home, "policy", "create", "late", "--tag", "late.*", "--preset", "logs")
+    assert made.returncode == 0, made.stderr.decode()
+    page.goto(f"{site.ready['web']}/#/refused")
+    for tag, button in (("late.comer", "Replay"), ("never.mind", "Drop")):
+        row = page.get_by_test_id("refused-list").get_by_role("row").filter(has_text=f"takes {tag}")
+        row.get_by_role("button", name="Show").click(timeout=SOON_MS)
+        expect(page.get_by_test_id("refused-content")).to_contain_text("let me in", timeout=SOON_MS)
+        row.get_by_role("button", name=button).click()
+        if button == "Drop":
+            row.get_by_role("button", name="For good?").click()
+        expect(row).to_have_count(0, timeout=SOON_MS)
+    expect(page.get_by_test_id("refused-totals")).to_contain_text("0 kept", timeout=SOON_MS)
+    wait_until(lambda: b"let me in" in windvane(site.home, "cat", "late.comer").stdout, "the event")
 
 
 def test_the_page_fits_a_phone(demo: Running, browser: Browser) -> None:

@@ -45,7 +45,9 @@ async def start(home: Home) -> StartClient:
             open_on_loopback=open_on_loopback,
             live_limits=live_limits,
         )
-        client: Client = TestClient(TestServer(app))
+        server = TestServer(app)
+        await server.start_server(auto_decompress=False)  # as the web tier serves it
+        client: Client = TestClient(server)
         await home.opened.enter_async_context(client)
         return client
 

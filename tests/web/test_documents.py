@@ -1,7 +1,8 @@
 import base64
+from dataclasses import replace
 
 import pytest
-from windvane.store.dead_letters import DeadLetter
+from windvane.store.dead_letters import DeadLetter, DeadLetters
 
 from tests.web.served_home import Client, Home, following, problem
 
@@ -79,6 +80,59 @@ async def test_a_dead_letter_shows_its_beginning_and_gives_all_its_bytes(client:
     assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
+async def test_a_dead_letter_is_shown_decoded_with_why_it_cannot_be_sent_again(
+    client: Client, home: Home
+) -> None:
+    payload = b"\x92\xce\x6a\xb1\x1d\x80\x81\xa1a\xc4\x02\xff\xfe"
+    plain = home.dead_letters.add(letter(1, payload))
+    failed = home.dead_letters.add(replace(letter(2, payload), code="step-failed", chunk_id=b"\xff"))
+    shown = await (await client.get(f"/api/v1/dead-letters/{plain}")).json()
+    assert shown["decoded"] == [
+        '{"time": "2026-09-21T12:05:20.000000000Z", "record": {"a":"<2 bytes fffe>"}}'
+    ]
+    assert (shown["replayable"], shown["obstacle"], shown["chunk_id"]) == (True, None, None)
+    shown = await (await client.get(f"/api/v1/dead-letters/{failed}")).json()
+    assert (shown["replayable"], shown["chunk_id"]) == (False, "/w==")
+    assert "archived already" in shown["obstacle"]
+    listed = await (await client.get("/api/v1/dead-letters")).json()
+    assert [entry["replayable"] for entry in listed] == [False, True]
+
+
+async def test_a_dropped_dead_letter_is_gone(client: Client, home: Home) -> None:
+    number = home.dead_letters.add(letter(1))
+    answer = await client.delete(f"/api/v1/dead-letters/{number}")
+    assert (answer.status, await answer.read()) == (204, b"")
+    await problem(await client.delete(f"/api/v1/dead-letters/{number}"), 404)
+    assert home.dead_letters.list() == []
+
+
+async def test_a_page_of_somebody_else_can_neither_drop_nor_replay(client: Client, home: Home) -> None:
+    number = home.dead_letters.add(letter(1))
+    stranger = {"Origin": "http://elsewhere.example"}
+    await problem(await client.delete(f"/api/v1/dead-letters/{number}", headers=stranger), 403)
+    await problem(await client.post(f"/api/v1/dead-letters/{number}/replay", headers=stranger), 403)
+    assert len(home.dead_letters.list()) == 1
+
+
+async def test_what_had_to_leave_is_in_the_status_and_the_metrics(client: Client, home: Home) -> None:
+    small = DeadLetters(home.path / "dead-letters.sqlite", max_bytes=2000)
+    for number in range(6):
+        small.add(letter(number, b"%d" % number * 500))
+    kept = small.statistics()
+    small.close()
+    assert kept.evicted > 0
+    status = await (await client.get("/api/v1/status")).json()
+    max_bytes = home.dead_letters.statistics().max_bytes
+    assert status["dead_letters"] == {
+        **{"count": kept.count, "bytes": kept.bytes, "evicted": kept.evicted},
+        "max_bytes": max_bytes,
+    }
+    page = await (await client.get("/metrics")).text()
+    assert f'windvane_dead_letters_evicted_total{{tier="web"}} {kept.evicted}.0' in page
+    assert f'windvane_dead_letters{{tier="web"}} {kept.count}.0' in page
+
+
 @pytest.mark.parametrize("number", ["99", "x", "9" * 40, "-1", "²"])
 async def test_a_dead_letter_that_is_not_kept_is_404(client: Client, number: str) -> None:
     await problem(await client.get(f"/api/v1/dead-letters/{number}"), 404)
+    await problem(await client.delete(f"/api/v1/dead-letters/{number}"), 404)

@@ -68,9 +68,18 @@ export interface WorkerStatus {
   time_ns: number;
 }
 
+/** What is kept of refused input, and how many letters had to leave for newer ones. */
+export interface DeadLetterTotals {
+  count: number;
+  bytes: number;
+  max_bytes: number;
+  evicted: number;
+}
+
 export interface Status {
   gateway: GatewayStatus | null;
   worker: WorkerStatus | null;
+  dead_letters: DeadLetterTotals;
 }
 
 export interface DeadLetterSummary {
@@ -84,6 +93,17 @@ export interface DeadLetterSummary {
   time_ns: number;
   last_time_ns: number;
   times: number;
+  /** Whether it can be sent again. */
+  replayable: boolean;
+}
+
+export interface DeadLetter extends DeadLetterSummary {
+  /** Such as the traceback of a step that failed. */
+  detail: string;
+  /** What its first bytes say, a line for each event. */
+  decoded: string[];
+  /** Why it cannot be sent again. */
+  obstacle: string | null;
 }
 
 /** An answer that is no success (RFC 9457). `status` is 0 where there was no answer. */
@@ -147,6 +167,19 @@ export class Api {
     return this.#get(`dead-letters?limit=${limit}`);
   }
 
+  deadLetter(id: number): Promise<DeadLetter> {
+    return this.#get(`dead-letters/${id}`);
+  }
+
+  /** Sends a refused chunk through the policies as they are now; fails where it is refused again. */
+  async replayDeadLetter(id: number): Promise<void> {
+    await this.#ask(`${this.#base}dead-letters/${id}/replay`, "POST");
+  }
+
+  async dropDeadLetter(id: number): Promise<void> {
+    await this.#ask(`${this.#base}dead-letters/${id}`, "DELETE");
+  }
+
   /** The address of a stream's bytes. */
   streamDataUrl(reference: string): string {
     return `${this.#base}streams/${encodeURIComponent(reference)}/data`;
@@ -174,10 +207,11 @@ export class Api {
     return entries.slice(0, MAX_LISTED);
   }
 
-  async #ask(address: string): Promise<Response> {
+  async #ask(address: string, method = "GET"): Promise<Response> {
     let response: Response;
     try {
       response = await this.#fetch(address, {
+        method,
         headers: { Accept: "application/json" },
         credentials: "same-origin",
       });

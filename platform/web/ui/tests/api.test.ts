@@ -4,9 +4,10 @@ import { Api, ApiError, nextPage } from "../src/api";
 /** A server that answers by path; keeps what was asked. */
 function server(answers: Record<string, () => Response>): { fetcher: typeof fetch; asked: string[] } {
   const asked: string[] = [];
-  const fetcher = (input: RequestInfo | URL): Promise<Response> => {
+  const fetcher = (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
     const { pathname, search } = new URL(String(input));
-    asked.push(pathname + search);
+    const method = init?.method ?? "GET";
+    asked.push((method === "GET" ? "" : `${method} `) + pathname + search);
     const answer = answers[pathname + search];
     return answer ? Promise.resolve(answer()) : Promise.reject(new TypeError("Failed to fetch"));
   };
@@ -56,6 +57,19 @@ describe("the API client", () => {
     await expect(api.stream("a")).rejects.toMatchObject({ status: 404, message: "no stream called a" });
     await expect(api.stream("b")).rejects.toMatchObject({ status: 502, message: "Status 502" });
     await expect(api.stream("c")).rejects.toBeInstanceOf(ApiError);
+  });
+
+  it("replays and drops what was refused, and gives the reason where that fails", async () => {
+    const { fetcher, asked } = server({
+      "/api/v1/dead-letters/7": () => new Response(null, { status: 204 }),
+      "/api/v1/dead-letters/7/replay": () => new Response(null, { status: 204 }),
+      "/api/v1/dead-letters/8/replay": () => json({ detail: "refused again" }, { status: 422 }),
+    });
+    const api = new Api("http://host/", fetcher);
+    await api.replayDeadLetter(7);
+    await api.dropDeadLetter(7);
+    expect(asked).toEqual(["POST /api/v1/dead-letters/7/replay", "DELETE /api/v1/dead-letters/7"]);
+    await expect(api.replayDeadLetter(8)).rejects.toMatchObject({ status: 422, message: "refused again" });
   });
 
   it("takes the server's clock where the machine's is wrong", async () => {

@@ -1,0 +1,329 @@
+"""The commands of refused input: `dead-letter list|show|replay|drop`.
+
+They read the file of dead letters; a replay goes through the running gateway, which alone may decide.
+"""
+
+import http.client
+import json
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..config import Settings
+from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, TierFailed
+from .data import format_time, print_table, require_home
+from .options import home_options
+
+if TYPE_CHECKING:
+    from ..store.dead_letters import DeadLetters, DeadLetterSummary
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PAGE_LETTERS = 1_000
+MAX_ATTEMPTS = 30
+"""How often a letter is sent while the gateway says that it takes no more for now."""
+MAX_WAIT_S = 10.0
+_ANSWER_TIMEOUT_S = 120.0
+_SHOWN_REASON_CHARACTERS = 160
+
+
+@click.group(short_help="List, show, replay and drop refused input.")
+def dead_letter() -> None:
+    """Dead letters: what was refused, kept with the reason until somebody has looked at it.
+
+    \b
+    Examples:
+      windvane dead-letter list
+      windvane dead-letter show 7
+      windvane dead-letter replay --code no-policy --tag 'turbine.**'
+      windvane dead-letter drop 7
+    """
+
+
+def _selection(command: Command) -> Command:
+    """Give the command ID…, --all, --code and --tag."""
+    for option in (
+        click.option("--tag", metavar="PATTERN", help="Only letters of these tags, as in a policy."),
+        click.option("--code", metavar="CODE", help="All letters of this code, such as no-policy."),
+        click.option("--all", "everything", is_flag=True, help="All letters."),
+        click.argument("ids", metavar="[ID]…", nargs=-1, type=click.IntRange(min=1)),
+    ):
+        command = option(command)
+    return command
+
+
+@dead_letter.command("list")
+@click.option("--code", metavar="CODE", help="Only letters of this code.")
+@click.option("--tag", metavar="PATTERN", help="Only letters of these tags, as in a policy.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many, the newest first."
+)
+@home_options
+def list_letters(settings: Settings, code: str | None, tag: str | None, limit: int) -> None:
+    """List the dead letters, the newest first.
+
+    A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
+    times in UTC. How often a letter came is its `times`, first and last at its two times.
+
+    \b
+    Examples:
+      windvane dead-letter list
+      windvane dead-letter list --code malformed --tag 'turbine.**'
+      windvane dead-letter list | cut -f 4 | sort | uniq -c
+    """
+    letters = _open(settings)
+    found = list(islice(_matching(letters, code=code, tag=tag), limit))
+    rows = [
+        (
+            letter.id,
+            format_time(letter.time_ns),
+            format_time(letter.last_time_ns),
+            letter.code,
+            letter.times,
+            letter.size,
+            _one_line(letter.tag),
+            _one_line(letter.sender),
+            _one_line(letter.reason, on_terminal=_SHOWN_REASON_CHARACTERS),
+        )
+        for letter in found
+    ]
+    print_table(
+        ("id", "first", "last", "code", "times", "bytes", "tag", "sender", "reason"),
+        rows,
+        empty="no dead letters" if code is None and tag is None else "no such dead letters",
+    )
+    kept = letters.statistics()
+    if sys.stdout.isatty() or kept.evicted:
+        from .progress import amount, plural
+
+        left = (
+            f"; {plural(kept.evicted, 'letter')} had to leave for newer ones so far" if kept.evicted else ""
+        )
+        bound = f"{amount(kept.bytes)} of {amount(kept.max_bytes)}"
+        click.echo(f"{plural(kept.count, 'letter')} kept, {bound}{left}", err=True)
+
+
+@dead_letter.command()
+@click.argument("id", metavar="ID", type=click.IntRange(min=1))
+@click.option("--payload", is_flag=True, help="Write the refused bytes to standard output, and nothing else.")
+@home_options
+def show(settings: Settings, id: int, payload: bool) -> None:
+    """Show one dead letter: why it was refused, its first events, and the traceback of a step that failed.
+
+    \b
+    Examples:
+      windvane dead-letter show 7
+      windvane dead-letter show 7 --payload > refused.bin
+    """
+    from ..store.excerpt import excerpt_of
+
+    letter = _open(settings).get(id)
+    if payload:
+        sys.stdout.buffer.write(letter.payload)
+        sys.stdout.buffer.flush()
+        return
+    size = str(letter.size)
+    if letter.kept_bytes < letter.size:
+        size += f" ({letter.kept_bytes} kept)"
+    again = "can be sent again" if letter.obstacle is None else f"cannot be sent again: {letter.obstacle}"
+    facts = {
+        "id": str(letter.id),
+        "code": letter.code,
+        "reason": letter.reason,
+        "tag": letter.tag,
+        "sender": letter.sender,
+        "identity": letter.identity,
+        "policy": letter.policy,
+        "first": format_time(letter.time_ns),
+        "last": format_time(letter.last_time_ns),
+        "times": str(letter.times),
+        "bytes": size,
+        "chunk id": repr(letter.chunk_id) if letter.chunk_id is not None else None,
+        "compression": letter.compression if letter.compression != "text" else None,
+        "format": letter.format,
+        "replay": again,
+    }
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{click.style(f'{name:12}', bold=True)} {_one_line(value)}")
+    click.echo()
+    for line in excerpt_of(letter.payload, compression=letter.compression, format=letter.format):
+        click.echo(f"  {line}")
+    if letter.detail:
+        click.echo()
+        for line in letter.detail.splitlines():
+            click.echo(f"  {_one_line(line)}")
+
+
+@dead_letter.command()
+@_selection
+@home_options
+def replay(
+    settings: Settings, ids: tuple[int, ...], everything: bool, code: str | None, tag: str | None
+) -> None:
+    """Send dead letters again, oldest first, through the policies as they are now.
+
+    What is durable then is no dead letter any more; what is refused again stays. Sender, tag and chunk id are
+    kept, so that what the sender has sent again itself is not stored twice. The gateway must be running.
+
+    \b
+    Examples:
+      windvane dead-letter replay 7 8
+      windvane dead-letter replay --code no-policy --tag 'turbine.**'
+      windvane dead-letter replay --all
+    """
+    from .progress import byte_progress, plural
+
+    letters = _open(settings)
+    chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
+    gateway = _Gateway(settings.run_dir / "gateway.sock")
+    sent = failed = done_bytes = 0
+    skipped: Counter[str] = Counter()
+    try:
+        with byte_progress("replay", total_bytes=sum(letter.size for letter in chosen)) as progress:
+            for letter in chosen:
+                if letter.obstacle is not None and not ids:
+                    skipped[letter.code] += 1
+                else:
+                    try:
+                        gateway.replay(letter.id)
+                        sent += 1
+                    except (ChunkRefused, DeadLetterNotFound) as error:
+                        failed += 1
+                        progress.say(str(error))
+                done_bytes += letter.size
+                progress.update(done_bytes)
+    finally:
+        gateway.close()
+        if sent or len(chosen) > 1:
+            click.echo(f"{plural(sent, 'letter')} sent again and durable, {failed} stayed", err=True)
+    if skipped:
+        kinds = ", ".join(f"{count} {code}" for code, count in skipped.items())
+        click.echo(f"left where they are: {kinds}; `windvane dead-letter show ID` says why", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@dead_letter.command()
+@_selection
+@home_options
+def drop(
+    settings: Settings, ids: tuple[int, ...], everything: bool, code: str | None, tag: str | None
+) -> None:
+    """Remove dead letters, for good.
+
+    \b
+    Examples:
+      windvane dead-letter drop 7 8
+      windvane dead-letter drop --code framing
+      windvane dead-letter drop --all
+    """
+    from .progress import plural
+
+    letters = _open(settings)
+    chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
+    dropped = letters.drop_all([letter.id for letter in chosen])
+    click.echo(f"dropped {plural(dropped, 'letter')}")
+
+
+class _Gateway:
+    """The running gateway's socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: http.client.HTTPConnection | None = None
+
+    def replay(self, id: int) -> None:
+        """Ends once the letter is durable. Raises ChunkRefused, DeadLetterNotFound, or TierFailed."""
+        for _ in range(MAX_ATTEMPTS):
+            status, detail, code, retry_after_s = self._post(f"/dead-letters/{id}/replay")
+            if status == http.client.NO_CONTENT:
+                return
+            if status == http.client.NOT_FOUND:
+                raise DeadLetterNotFound(detail)
+            if status not in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
+                raise ChunkRefused(code, detail)
+            time.sleep(min(retry_after_s, MAX_WAIT_S))
+        raise BusUnavailable(f"the gateway takes no more: {detail}; letter {id} and those after it stay")
+
+    def _post(self, path: str) -> tuple[int, str, str, float]:
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection("gateway", timeout=_ANSWER_TIMEOUT_S)
+                self._connection.sock = socket.socket(socket.AF_UNIX)
+                self._connection.sock.settimeout(_ANSWER_TIMEOUT_S)
+                self._connection.sock.connect(str(self._path))
+            self._connection.request("POST", path)
+            answer = self._connection.getresponse()
+            body = answer.read()
+            if answer.will_close:
+                self.close()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise TierFailed(
+                f"the gateway does not answer on {self._path} ({error}); a replay goes through it: start it "
+                "with `windvane up` or `windvane gateway`. The letters stay"
+            ) from error
+        try:
+            problem = json.loads(body) if body else {}
+        except ValueError:
+            problem = {}
+        detail = str(problem.get("detail", f"the gateway answered {answer.status} {answer.reason}"))
+        retry_after_s = float(answer.headers.get("Retry-After", "1"))
+        return answer.status, detail, str(problem.get("code", "refused")), retry_after_s
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _open(settings: Settings) -> "DeadLetters":
+    from ..store.dead_letters import DeadLetters
+
+    require_home(settings)
+    return DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
+
+
+def _matching(letters: "DeadLetters", *, code: str | None, tag: str | None) -> Iterator["DeadLetterSummary"]:
+    """Newest first."""
+    from ..store.tag_pattern import TagPattern
+
+    pattern = TagPattern(tag) if tag is not None else None
+    before: int | None = None
+    while page := letters.list(limit=PAGE_LETTERS, before=before, code=code):
+        for letter in page:
+            if pattern is None or pattern.matches(letter.tag):
+                yield letter
+        before = page[-1].id
+
+
+def _chosen(
+    letters: "DeadLetters", ids: Sequence[int], *, everything: bool, code: str | None, tag: str | None
+) -> list["DeadLetterSummary"]:
+    """Oldest first, so that what goes into a stream keeps its order."""
+    if ids and (everything or code is not None or tag is not None):
+        raise click.UsageError("give either IDs or --all, --code and --tag, not both")
+    if ids:
+        return [letters.get(id) for id in sorted(set(ids))]
+    if not everything and code is None and tag is None:
+        raise click.UsageError(
+            "say which: ID…, --all, --code or --tag; `windvane dead-letter list` shows them"
+        )
+    return sorted(_matching(letters, code=code, tag=tag), key=lambda letter: letter.id)
+
+
+def _one_line(text: str, *, on_terminal: int | None = None) -> str:
+    """Nothing that a terminal could take for a command, a tab for a column, or a line for another one."""
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in text)
+    if on_terminal is not None and sys.stdout.isatty() and len(shown) > on_terminal:
+        return f"{shown[: on_terminal - 1]}\u2026"
+    return shown

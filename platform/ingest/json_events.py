@@ -1,0 +1,183 @@
+"""Events as JSON on the forward port, as fluentd's in_forward takes them: for `nc` and small devices.
+
+    ["turbine.t07", 1790000000, {"power_kw": 1520.5}]
+    ["turbine.t07", [[1790000000, {"power_kw": 1520.5}], [1790000001.5, {…}]], {"chunk": "id"}]
+
+A connection whose first byte is `[` or `{` (neither begins a message in msgpack) speaks JSON to its end:
+values one behind the other, white space between them or not. The time is in seconds, null where the sender
+has no clock. Acks are JSON too. Here events are decoded and packed one by one, which msgpack on the same port
+spares.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import msgspec
+
+from ..errors import FramingError
+from .framing import FREE_BYTES, MAX_TAG_BYTES, Message
+
+FIRST_BYTES = frozenset(b"[{")
+MAX_DEPTH = 256
+_READ_BYTES = 64 * 1024
+_BLANK = re.compile(rb"[ \t\r\n]*+")
+_STRUCTURE = re.compile(rb'["\[\]{}]')
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_decode = msgspec.json.Decoder().decode
+
+
+class JsonReader:
+    """The receive buffer of a connection that speaks JSON, and the parser over it, used as `MessageReader`.
+
+    Memory: `max_message_bytes` of one incomplete message and what one read adds, twice while it is decoded.
+    Every byte is looked at once, however the bytes are cut.
+    """
+
+    def __init__(self, received: bytes | memoryview, *, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._room = bytearray(_READ_BYTES)
+        self._pending = bytearray(received)
+        self._scanned = 0
+        self._depth = 0
+        self._in_string = False
+
+    @property
+    def pending(self) -> memoryview:
+        """The bytes of the message that is not complete, or not well-formed."""
+        return memoryview(bytes(self._pending))
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many they are."""
+        return len(self._pending)
+
+    def writable(self) -> memoryview:
+        """Where the next bytes go."""
+        return memoryview(self._room)
+
+    def received(self, size: int) -> None:
+        """`size` bytes were written into what `writable` gave."""
+        self._pending += memoryview(self._room)[:size]
+
+    def messages(self) -> Iterator[Message]:
+        """What is complete, in order. Raises FramingError where the bytes are no such JSON."""
+        start = 0
+        try:
+            while (found := self._next_end(start)) is not None:
+                begin, end = found
+                message = _message(bytes(self._pending[begin:end]))
+                start = end
+                yield message
+        finally:
+            del self._pending[:start]
+            self._scanned = max(0, self._scanned - start)
+        if len(self._pending) > self._max_message_bytes:
+            raise FramingError(
+                f"a JSON message of {len(self._pending)} bytes or more is over the limit of "
+                f"{self._max_message_bytes}; send smaller ones, or raise gateway.max_message_bytes"
+            )
+
+    def _next_end(self, start: int) -> tuple[int, int] | None:
+        """Where the message at `start` begins and ends; None where it is incomplete."""
+        pending = self._pending
+        position = max(start, self._scanned)
+        if not self._depth:
+            start = position = _end(_BLANK, pending, position)
+            if position < len(pending) and pending[position] not in FIRST_BYTES:
+                raise FramingError(f"byte 0x{pending[position]:02x} stands where a JSON message should begin")
+        while position < len(pending):
+            if self._in_string:
+                position = _end(_IN_STRING, pending, position)
+                if position == len(pending) or pending[position] == 0x5C:  # its other half has not come yet
+                    break
+                self._in_string = False
+                position += 1
+                continue
+            if (token := _STRUCTURE.search(pending, position)) is None:
+                position = len(pending)
+                break
+            position = token.end()
+            kind = token[0]
+            if kind == b'"':
+                self._in_string = True
+            elif kind in b"[{":
+                self._depth += 1
+                if self._depth > MAX_DEPTH:
+                    raise FramingError(f"a JSON message is nested deeper than {MAX_DEPTH}; check the sender")
+            else:
+                self._depth -= 1
+                if not self._depth:
+                    self._scanned = position
+                    return start, position
+        self._scanned = position
+        return None
+
+    def settle(self) -> int:
+        """How many bytes of memory the incomplete message has; 0 where they are few."""
+        return len(self._pending) if len(self._pending) > FREE_BYTES else 0
+
+    def compact(self) -> None:
+        """Nothing to give back: 64 KiB stay."""
+
+    @property
+    def knows_the_end(self) -> bool:
+        """JSON never says how long it is."""
+        return False
+
+
+def encode_json_ack(chunk: bytes) -> bytes:
+    """`{"ack": chunk}`."""
+    return msgspec.json.encode({"ack": chunk.decode(errors="replace")})
+
+
+def _end(pattern: re.Pattern[bytes], data: bytearray, position: int) -> int:
+    match = pattern.match(data, position)
+    return position if match is None else match.end()
+
+
+def _message(encoded: bytes) -> Message:
+    try:
+        message = _decode(encoded)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FramingError(f"a message is no JSON: {error}; check the sender") from None
+    if not isinstance(message, list) or not 2 <= len(message) <= 4 or not isinstance(message[0], str):
+        raise FramingError(
+            'a JSON message is ["tag", time, {record}] or ["tag", [[time, {record}], …]]; check the sender'
+        )
+    tag = message[0].encode()
+    if len(tag) > MAX_TAG_BYTES:
+        raise FramingError(f"a tag of {len(tag)} bytes is over the limit of {MAX_TAG_BYTES}")
+    if isinstance(message[1], list):
+        entries, option = message[1], message[2:]
+    else:
+        entries, option = [message[1:3]], message[3:]
+    if len(option) > 1:
+        raise FramingError("a JSON message in Forward mode has 2 or 3 elements, this one 4; check the sender")
+    packer = msgpack.Packer(autoreset=False)
+    for entry in entries:
+        _pack_event(packer, entry)
+    given = option[0] if option and option[0] is not None else {}
+    if not isinstance(given, dict):
+        raise FramingError(
+            f"a message's option is an object, this one {type(given).__name__}; check the sender"
+        )
+    chunk = given.get("chunk")
+    return Message(
+        tag, packer.bytes(), len(entries), chunk=chunk.encode() if isinstance(chunk, str) else None
+    )
+
+
+def _pack_event(packer: msgpack.Packer, entry: Any) -> None:
+    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], dict)):
+        raise FramingError("a JSON event is [time, {record}]; check the sender")
+    time, record = entry
+    if time is None:
+        time = 0
+    if isinstance(time, bool) or not isinstance(time, int | float):
+        raise FramingError(f"a JSON event's time is {time!r:.40}; send seconds since the epoch, or null")
+    try:
+        packer.pack([time, record])
+    except (OverflowError, ValueError) as error:
+        raise FramingError(f"a JSON event holds a number that is too large ({error})") from None
