@@ -42,6 +42,7 @@ class Message(msgspec.Struct, frozen=True):
     chunk: bytes | None = None
     """What the ack must echo; None where no ack is asked for."""
     compression: str = "text"
+    """Of a packed payload; events that came one by one are not compressed, whatever the option says."""
     signal: int = 0
     """Fluent Bit's `fluent_signal`: 0 logs, 1 metrics, 2 traces."""
 
@@ -245,10 +246,11 @@ class MessageReader:
             count, entries = header
             self._lent = True
             message = self._finish(tag_start, body, self._view[entries : ends[0]], None, option, ends[-1])
-            return msgspec.structs.replace(message, size_hint=count)
+            return msgspec.structs.replace(message, size_hint=count, compression="text")
         event = _PAIR + self._buffer[body : ends[1]]
         if has_option:
-            return self._finish(tag_start, body, event, 1, option, ends[-1])
+            message = self._finish(tag_start, body, event, 1, option, ends[-1])
+            return msgspec.structs.replace(message, compression="text")
         return self._run_of_events(tag_start, body, event, walker)
 
     def _walker_behind_tag(self) -> msgpack.Unpacker:
@@ -304,12 +306,12 @@ class MessageReader:
         option: memoryview,
         end: int,
     ) -> Message:
-        self._last_message_bytes = end - self._head
         tag = bytes(self._view[tag_start:body])
+        # Where the option is broken the message stays pending: its bytes are kept as what broke.
+        options = _parse_option(option) if option else ()
+        self._last_message_bytes = end - self._head
         self._head, self._need = end, 0
-        if not option:
-            return Message(tag, payload, events)
-        return Message(tag, payload, events, *_parse_option(option))
+        return Message(tag, payload, events, *options)
 
 
 _NIL = 0xC0

@@ -1,0 +1,108 @@
+"""A gateway behind its forward port that tells all that came of what a peer sent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from windvane.bus.discard import DiscardProducer
+from windvane.bus.envelope import decode_chunk
+from windvane.bus.interface import Buffer, Durability
+from windvane.config import Settings
+from windvane.store.catalog import Catalog
+from windvane.store.dead_letters import DeadLetters
+from windvane.store.policy import policy_from_mapping, policy_to_mapping
+
+from tests.ingest.forward_site import EVENT, ForwardSite, Peer, forward_site, packed
+from tests.ingest.wire.notation import Fixture, Outcome, Stored
+
+TIMEOUT_S = 5.0  # only ends a test that fails
+MARKER_TAG, MARK = "marker", "behind it all"
+ACK_OF_MARK: bytes = msgpack.packb({"ack": MARK})
+
+
+class KeepingProducer(DiscardProducer):
+    """Remembers what was published, in order."""
+
+    def __init__(self, next_offsets: dict[str, list[int]]) -> None:
+        super().__init__(next_offsets)
+        self.stored: list[Stored] = []
+
+    def publish(
+        self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
+    ) -> asyncio.Future[int]:
+        chunk = decode_chunk(b"".join(map(bytes, value)))
+        self.stored.append(Stored(chunk.tag, bytes(chunk.payload), chunk.events, chunk.chunk_id))
+        return super().publish(topic, key, *value, durability=durability)
+
+
+@dataclass
+class WireSite:
+    """What a test looks at."""
+
+    forward: ForwardSite
+    letters: DeadLetters
+    stored: list[Stored] = field(default_factory=list)
+
+    async def play(self, fixture: Fixture, *, cut: int | None = None) -> Outcome:
+        """Sends a fixture on a connection of its own, whole or in two, and waits for what is to come of it.
+
+        What comes beside that is in the outcome too.
+        """
+        self._take()
+        server = self.forward.server
+        async with asyncio.timeout(TIMEOUT_S), self.forward.connected() as peer:
+            if cut is not None:
+                await self.forward.until(lambda: server._connections)
+                [connection] = server._connections
+                await peer.send(fixture.sent[:cut])
+                while connection._received_bytes < cut:
+                    await asyncio.sleep(0)
+            await peer.send(fixture.sent[cut or 0 :])
+            answered = b"" if fixture.closes else await self._answer(peer, len(fixture.answered))
+            closed = peer.reader.at_eof() or fixture.closes
+            if closed:
+                answered += await peer.closed()
+        await self.forward.until(lambda: not server._connections)
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(self.stored) < len(fixture.stored) or (fixture.refused and not self.letters.list()):
+                await asyncio.sleep(0.002)
+        return Outcome(answered, *self._take(), closed)
+
+    def _take(self) -> tuple[tuple[Stored, ...], tuple[tuple[str, bytes], ...]]:
+        """What was stored and what was refused since the last time; the same chunk ids may come anew."""
+        kept = [self.letters.get(letter.id) for letter in self.letters.list()]
+        self.letters.drop_all([letter.id for letter in kept])
+        stored = tuple(stored for stored in self.stored if stored.tag != MARKER_TAG)
+        self.stored.clear()
+        self.forward.gateway._recent.clear()
+        return stored, tuple((letter.code, letter.payload) for letter in kept)
+
+    async def _answer(self, peer: Peer, expected_bytes: int) -> bytes:
+        """What is written before a chunk behind all is acked, so that nothing more can come."""
+        with suppress(asyncio.IncompleteReadError):
+            answered = await peer.reader.readexactly(expected_bytes)
+            await peer.send(packed(MARKER_TAG, EVENT, chunk=MARK))
+            return answered + (await peer.reader.readuntil(ACK_OF_MARK)).removesuffix(ACK_OF_MARK)
+        return b""
+
+
+@asynccontextmanager
+async def wire_site(home: Path, *, security: str | None = None, **settings: Any) -> AsyncIterator[WireSite]:
+    """Takes the tag `t`, whatever begins with it, and the markers."""
+    async with forward_site(home, security=security, **settings) as forward:
+        at = Settings(home=home)
+        catalog = await Catalog.open(at.catalog_url)
+        policy = policy_from_mapping({"reference": "t", "tags": ["*", "t.**"]})
+        await catalog.put("policy", "t", body=policy_to_mapping(policy))
+        await catalog.close()
+        gateway = forward.gateway
+        await gateway._policies.refresh()
+        assert isinstance(gateway._producer, DiscardProducer)
+        gateway._producer = keeping = KeepingProducer(gateway._producer._next_offsets)
+        letters = DeadLetters(at.dead_letter_file)
+        yield WireSite(forward, letters, keeping.stored)
+        letters.close()
