@@ -63,7 +63,7 @@ picture: install-test ui browser
 	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
 bench: install-test
-	for b in array spectrum ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+	for b in array spectrum schema ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
 
 clean:
 	rm -rf $(VENV) build $(UI)/dist $(UI)/node_modules

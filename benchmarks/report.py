@@ -17,11 +17,14 @@ import argparse
 import json
 import os
 import platform
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+_WIDTH_OF_FILES = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,25 @@ class Report:
             raise ValueError(f"the figure {name!r} was already given; every figure needs a name of its own")
         self.figures[name] = Figure(float(value), unit, against, None if ratio is None else float(ratio))
 
-    def finish(self, json_path: Path | None = None) -> None:
-        """Print the table, and write the JSON where a path is given."""
+    def finish(self, json_path: Path | None = None, *, table: Table | None = None) -> None:
+        """Print the figures, and write the JSON where a path is given.
+
+        They are printed one a row, or as `table` where a benchmark has so many that it lays them out itself.
+        """
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-        table = Table(title=f"{self.title} ({machine})", title_justify="left")
+        if table is None:
+            table = self._one_a_row()
+        table.title, table.title_justify = f"{self.title} ({machine})", "left"
+        # Into a file or a pipe a table has the width that it needs.
+        console = Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_FILES)
+        console.print(table)
+        if json_path is not None:
+            figures = {name: asdict(figure) for name, figure in self.figures.items()}
+            json_path.parent.mkdir(parents=True, exist_ok=True)
+            json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+    def _one_a_row(self) -> Table:
+        table = Table()
         table.add_column("figure")
         table.add_column("value", justify="right")
         table.add_column("unit")
@@ -64,10 +82,7 @@ class Report:
         for name, figure in self.figures.items():
             ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
             table.add_row(name, f"{figure.value:,.4g}", figure.unit, figure.against or "", ratio)
-        Console().print(table)
-        if json_path is not None:
-            figures = {name: asdict(figure) for name, figure in self.figures.items()}
-            json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        return table
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

@@ -21,20 +21,12 @@ from windvane.ingest.schema import EventCheck
 from windvane.store.policy_schema import parse_schema
 
 from benchmarks.report import Report, arguments
+from benchmarks.traffic import FIRST_SECOND, SCHEMA
 
 EVENTS = 6000
-NOW_S = 1_790_000_000
+NOW_S = FIRST_SECOND
 NOW_NS = NOW_S * 10**9
-TYPES: dict[str, Any] = {
-    "remote": "string",
-    "method": {"type": "enum", "name": "Method", "symbols": ["GET", "POST"]},
-    "path": {"type": "string", "maxLength": 2000},
-    "code": {"type": "int", "minimum": 100, "maximum": 599},
-    "size": "long",
-    "referer": ["null", "string"],
-    "agent": "string",
-    "seconds": {"type": "double", "minimum": 0},
-}
+TYPES: dict[str, Any] = {field["name"]: field["type"] for field in SCHEMA["fields"]}
 
 
 def schema(**types: Any) -> dict[str, Any]:

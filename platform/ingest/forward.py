@@ -83,6 +83,9 @@ class ForwardConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The forwarder left; what it had sent is still decided, nobody waits for the acks."""
         self._transport = None
+        if self._beginning is not None:
+            # A method of its own would keep it, and its buffer, until Python looks for cycles.
+            self._beginning = _nothing_more
         self._connections.discard(self)
         self._gateway.receiving.forget(self)
         self._gateway.telemetry.connection_closed()
@@ -340,6 +343,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
         """Nothing says where the next message begins: keep what came, and close this connection alone."""
         self._gateway.keep_broken_bytes(self._reader.pending, sender=self._sender, reason=str(error))
         self.end()
+
+
+def _nothing_more() -> bool:
+    return False
 
 
 def encode_ack(chunk: bytes) -> bytes:

@@ -21,6 +21,7 @@ import msgpack
 import msgspec
 
 from ..errors import FramingError
+from .payload import begins_with_pair
 
 MAX_TAG_BYTES = 1024
 MAX_OPTION_BYTES = 64 * 1024
@@ -30,14 +31,14 @@ FREE_BYTES = 32 * 1024  # so much of an incomplete message nobody counts
 _SLACK_BYTES = 4096  # behind a payload whose end is known: room for its option and the next message's head
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct):
     """One forward message, or a run of Message mode events of one tag that ask for no ack."""
 
     tag: bytes
     payload: bytes | memoryview
     """PackedForward's payload as it came (compressed, maybe), else the events one behind the other."""
     events: int | None
-    """Known where the framing made the events itself (Message mode), so that they need no further check."""
+    """Known where the framing has walked over them, so that they need no further check."""
     size_hint: int | None = None
     chunk: bytes | None = None
     """What the ack must echo; None where no ack is asked for."""
@@ -95,7 +96,7 @@ class MessageReader:
             shown = max(expected, 4 * pending)
             self._move(bytearray(min(self._need - self._head, shown) + _SLACK_BYTES))
         elif room < _SLACK_BYTES and (self._lent or not room):
-            fits = not self._lent and 2 * pending <= len(self._buffer)
+            fits = not self._lent and max(expected, 2 * pending) <= len(self._buffer)
             self._move(self._buffer if fits else bytearray(max(expected, 2 * pending)))
         return self._view[self._tail :]
 
@@ -245,13 +246,18 @@ class MessageReader:
             assert header is not None
             count, entries = header
             self._lent = True
-            message = self._finish(tag_start, body, self._view[entries : ends[0]], None, option, ends[-1])
+            payload = self._view[entries : ends[0]]
+            # They were walked over just now; that the first is no pair is for who decides about the chunk.
+            events = count if not count or begins_with_pair(payload) else None
+            message = self._finish(tag_start, body, payload, events, option, ends[-1])
             return msgspec.structs.replace(message, size_hint=count, compression="text")
         event = _PAIR + self._buffer[body : ends[1]]
-        if has_option:
-            message = self._finish(tag_start, body, event, 1, option, ends[-1])
-            return msgspec.structs.replace(message, compression="text")
-        return self._run_of_events(tag_start, body, event, walker)
+        head = self._head
+        message = self._finish(tag_start, body, event, 1, option, ends[-1])
+        message.compression = "text"
+        if message.chunk is None:
+            self._join_run(message, bytes(self._buffer[head : body + 1]), bytes(option), walker)
+        return message
 
     def _walker_behind_tag(self) -> msgpack.Unpacker:
         walker = self._walker
@@ -270,32 +276,42 @@ class MessageReader:
             self._walked_ends = []
         return walker
 
-    def _run_of_events(self, tag_start: int, body: int, event: bytes, walker: msgpack.Unpacker) -> Message:
-        """Message mode without option comes as long runs of small messages: a run of one tag is one chunk."""
-        buffer, tail, base = self._buffer, self._tail, self._walker_base
-        start_of_message = bytes(buffer[self._head : body])
-        width = len(start_of_message)
-        read_array_header, skip, tell = walker.read_array_header, walker.skip, walker.tell
-        events = [event]
-        end = self._head + width + len(event) - 1
+    def _join_run(self, message: Message, begin: bytes, option: bytes, walker: msgpack.Unpacker) -> None:
+        """Message mode comes as long runs of small messages: those that ask for no ack become one chunk.
+
+        `begin` is what the first has up to the first byte of its time, `option` what is behind its record.
+        Whatever differs in one of them ends the run, as the end of what was received does.
+        """
+        buffer, view, tail, base = self._buffer, self._view, self._tail, self._walker_base
+        skip, tell = walker.skip, walker.tell
+        before_time = len(begin) - 1
+        events: list[bytes | memoryview] = [message.payload]
+        end = self._head
         try:
-            while (
-                end + width < tail
-                and buffer[end + width] in _TIME_HEADS
-                and buffer.startswith(start_of_message, end)
-            ):
-                read_array_header()
+            while buffer.startswith(begin, end, tail):
+                start = end + before_time
+                if not option:
+                    skip()
+                    end = base + tell()
+                    events.append(view[start:end])
+                    continue
+                walker.read_array_header()
                 skip()
                 skip()
                 skip()
-                event_at, end = end + width, base + tell()
-                events.append(_PAIR + buffer[event_at:end])
+                stop = base + tell()
+                if not buffer.startswith(option, stop, tail):
+                    raise ValueError("another option")
+                skip()
+                end = stop + len(option)
+                events.append(view[start:stop])
         except (msgpack.OutOfData, ValueError):
-            # Incomplete or broken: a new walker, from this message's first byte on, tells which.
+            # Incomplete, broken or different: a new walker, from this message's first byte on, tells which.
             self._walker = None
-        tag = bytes(self._view[tag_start:body])
         self._head = end
-        return Message(tag, event if len(events) == 1 else b"".join(events), len(events))
+        message.size_hint = None  # of each alone
+        if len(events) > 1:
+            message.payload, message.events = _PAIR.join(events), len(events)
 
     def _finish(
         self,
@@ -316,7 +332,6 @@ class MessageReader:
 
 _NIL = 0xC0
 _PAIR = b"\x92"  # the array of two that holds an event
-_TIME_HEADS = frozenset([0xD7, 0xCE])  # EventTime as fixext8, and seconds as uint32
 _UNBOUNDED_BY_MSGPACK = 0x7FFFFFFF  # the reader bounds what it feeds
 
 

@@ -27,7 +27,7 @@ def count_events(payload: bytes | bytearray | memoryview, size_hint: int | None 
     the index of the first event that is not well-formed, or where the first is no `[time, record]`; whether
     all of them are is the business of whoever decodes them.
     """
-    if len(payload) and not _begins_with_pair(payload):
+    if len(payload) and not begins_with_pair(payload):
         raise ChunkRefused(
             "malformed", "the payload does not begin with an event [time, record]; check the sender"
         )
@@ -81,7 +81,7 @@ def _new_walker(payload: bytes | bytearray | memoryview) -> msgpack.Unpacker:
     return msgpack.Unpacker(read_size=size, max_buffer_size=size)
 
 
-def _begins_with_pair(payload: bytes | bytearray | memoryview) -> bool:
+def begins_with_pair(payload: bytes | bytearray | memoryview) -> bool:
     head = payload[0]
     return (
         head == 0x92

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -24,6 +25,7 @@ from .telemetry import GatewayTelemetry
 from .tls import TlsFiles
 
 DRAIN_S = 10.0
+_NEW_OBJECTS = 10_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -33,6 +35,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     Calls `ready({"forward": "host:port"})` when both doors are open.
     """
     _keep_freed_memory()
+    _collect_garbage_rarely()
     telemetry = GatewayTelemetry()
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
@@ -101,6 +104,16 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
         mallopt(_M_TRIM_THRESHOLD, 64 * MIB)
+
+
+def _collect_garbage_rarely() -> None:
+    """One read may bring hundreds of small chunks, each of a dozen objects that live for a millisecond.
+
+    By default Python looks for cycles after 700 new objects, and now and then at all that was ever loaded:
+    for such chunks that is more than half of the time. Memory: `_NEW_OBJECTS` more that hang in cycles.
+    """
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 async def _until(stop: asyncio.Event, following: asyncio.Task[None]) -> None:

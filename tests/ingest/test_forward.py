@@ -1,6 +1,7 @@
 """The forward port in the open: every door, every time-out, and hostile peers beside honest ones."""
 
 import asyncio
+import gc
 import getpass
 import gzip
 import io
@@ -15,6 +16,7 @@ from windvane.config import GatewaySettings, Settings
 from windvane.errors import ConfigInvalid
 from windvane.ingest import tier
 from windvane.ingest.client import ForwardClient, local_address
+from windvane.ingest.forward import ForwardConnection
 from windvane.ingest.framing import MessageReader
 
 from tests.ingest.forward_site import (
@@ -311,6 +313,23 @@ async def test_resting_connections_keep_little(tmp_path: Path) -> None:
         )
         for peer in peers:
             peer.writer.transport.abort()
+
+
+@pytest.mark.parametrize("security", [None, 'shared_key = "a key that nobody will ask for"'])
+async def test_a_silent_connection_leaves_nothing_that_waits_for_the_garbage_collector(
+    tmp_path: Path, security: str | None
+) -> None:
+    async with forward_site(tmp_path, security=security) as site:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                async with site.connected():
+                    await site.until(lambda: site.telemetry.connections == 1)
+                await site.until(lambda: site.telemetry.connections == 0)
+            assert not [each for each in gc.get_objects() if isinstance(each, ForwardConnection)]
+        finally:
+            gc.enable()
 
 
 def rest(site: ForwardSite) -> int:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import FramingError
-from windvane.ingest.framing import MAX_OPTION_BYTES, Message, MessageReader
+from windvane.ingest.framing import (
+    FIRST_BUFFER_BYTES,
+    MAX_OPTION_BYTES,
+    ROOMY_BUFFER_BYTES,
+    Message,
+    MessageReader,
+)
 
 LIMIT = 1 << 20
 
@@ -95,12 +101,14 @@ WELL_FORMED = [
     ("size as text is no hint", b"\x93\xa1t\xa0\x81\xa4size\xa12", Message(b"t", b"", None)),
     ("integer key in option", b"\x93\xa1t\xa0\x81\x05\x06", Message(b"t", b"", None)),
     # Forward mode: the entries' array as fixarray, array16, array32; entries of protocol 1.5
-    ("forward", b"\x92\xa1t\x92" + EVENTS, Message(b"t", EVENTS, None, 2)),
-    ("forward array16", b"\x92\xa1t\xdc\0\x02" + EVENTS, Message(b"t", EVENTS, None, 2)),
-    ("forward array32", b"\x92\xa1t\xdd\0\0\0\x02" + EVENTS, Message(b"t", EVENTS, None, 2)),
-    ("forward empty", b"\x92\xa1t\x90", Message(b"t", b"", None, 0)),
-    ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, Message(b"t", EVENTS, None, 2, b"abc")),
-    ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, Message(b"t", METADATA_EVENT, None, 1)),
+    ("forward", b"\x92\xa1t\x92" + EVENTS, Message(b"t", EVENTS, 2, 2)),
+    ("forward array16", b"\x92\xa1t\xdc\0\x02" + EVENTS, Message(b"t", EVENTS, 2, 2)),
+    ("forward array32", b"\x92\xa1t\xdd\0\0\0\x02" + EVENTS, Message(b"t", EVENTS, 2, 2)),
+    ("forward empty", b"\x92\xa1t\x90", Message(b"t", b"", 0, 0)),
+    ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, Message(b"t", EVENTS, 2, 2, b"abc")),
+    ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, Message(b"t", METADATA_EVENT, 1, 1)),
+    # entries that are no events are for who decides about the chunk: nobody has called them events
+    ("forward of numbers", b"\x92\xa1t\x92\x01\x02", Message(b"t", b"\x01\x02", None, 2)),
     # Message mode: every form of time; with an option and without
     ("message", b"\x93\xa1t" + EVENT_TIME + RECORD, Message(b"t", b"\x92" + EVENT_TIME + RECORD, 1)),
     (
@@ -177,6 +185,51 @@ def test_messages_before_the_broken_one_are_read() -> None:
     assert bytes(reader.pending) == b"\xff"
 
 
+@pytest.mark.parametrize("option", [b"", b"\x80", b"\x81\xa4size\x01", b"\xc0"])
+def test_messages_of_one_event_that_want_no_ack_come_together(option: bytes) -> None:
+    one = bytes([0x93 + bool(option)]) + b"\xa1t" + EVENT_TIME + RECORD + option
+    other = one.replace(b"\xa1t", b"\xa1u")
+    data = one * 3 + other * 2 + one
+    assert [(m.tag, bytes(m.payload), m.events) for m in read(data)] == [
+        (b"t", 3 * (b"\x92" + EVENT_TIME + RECORD), 3),
+        (b"u", 2 * (b"\x92" + EVENT_TIME + RECORD), 2),
+        (b"t", b"\x92" + EVENT_TIME + RECORD, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "ends_alike"),
+    [
+        (b"\x80", b"\x82\xa5chunk\xa3abc\xa1x\x80"),
+        (b"\x81\xa4size\x01", b"\x82\xa5chunk\xa3abc\xa1x\x81\xa4size\x01"),
+        (b"\xc0", b"\x82\xa5chunk\xa3abc\xa1x\xc0"),
+    ],
+)
+def test_an_option_that_only_ends_like_the_one_before_is_its_own(option: bytes, ends_alike: bytes) -> None:
+    head = b"\x94\xa1t" + EVENT_TIME + RECORD
+    joined, alone, last = read(head + option + head + option + head + ends_alike + head + option)
+    assert (joined.events, joined.chunk) == (2, None)
+    assert (alone.events, alone.chunk, bytes(alone.payload)) == (1, b"abc", b"\x92" + EVENT_TIME + RECORD)
+    assert (last.events, last.chunk) == (1, None)
+
+
+def test_who_fills_what_it_is_given_gets_more_to_fill() -> None:
+    one = b"\x93\xa1t" + EVENT_TIME + b"\x81\xa1k\xd9\xc8" + b"x" * 200
+    stream = one * 4000
+    reader = MessageReader(max_message_bytes=LIMIT)
+    sizes = []
+    while stream:
+        room = reader.writable()
+        sizes.append(len(room))
+        piece, stream = stream[: len(room)], stream[len(room) :]
+        room[: len(piece)] = piece
+        reader.received(len(piece))
+        for _ in reader.messages():
+            pass
+    assert sizes[0] == FIRST_BUFFER_BYTES
+    assert min(sizes[5:-1]) > ROOMY_BUFFER_BYTES // 2
+
+
 def test_an_endless_message_ends_at_the_limit() -> None:
     reader = MessageReader(max_message_bytes=LIMIT)
     with pytest.raises(FramingError, match="limit"):  # noqa: PT012 -- the loop is what is tested
@@ -214,7 +267,7 @@ records = values.map(msgpack.packb)
 events: st.SearchStrategy[bytes] = st.tuples(times, records).map(lambda pair: b"\x92" + pair[0] + pair[1])
 tags = st.binary(min_size=1, max_size=40).map(lambda tag: b"\xd9" + bytes([len(tag)]) + tag)
 options: st.SearchStrategy[bytes] = st.dictionaries(
-    st.sampled_from(["chunk", "size", "x"]), st.text(max_size=30), max_size=3
+    st.sampled_from(["chunk", "size", "x"]), st.text(max_size=30) | st.integers(0, 9), max_size=3
 ).map(msgpack.packb)
 
 
@@ -234,7 +287,8 @@ def forward_messages(draw: st.DrawFn) -> bytes:
         entries = draw(st.lists(events, max_size=5))
         return head + tag + b"\xdc" + struct.pack(">H", len(entries)) + b"".join(entries) + option
     if mode == "run":
-        return b"".join(b"\x93" + tag + event[1:] for event in draw(st.lists(events, min_size=2, max_size=6)))
+        head, run = bytes([0x93 + bool(option)]) + tag, draw(st.lists(events, min_size=2, max_size=6))
+        return b"".join(head + event[1:] + option for event in run)
     return bytes([0x93 + bool(option)]) + tag + draw(events)[1:] + option
 
 
