@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _TOKEN = re.compile(rb'"([^"]*)"|([0-9a-f]{2})|(\S+)')
 
@@ -58,6 +58,7 @@ class Fixture:
     answered: bytes = b""
     refused: tuple[str, bytes] | None = None
     closes: bool = False
+    speaks: Literal["msgpack", "json"] = "msgpack"
 
     @property
     def outcome(self) -> Outcome:

@@ -1,13 +1,14 @@
 """A gateway behind its forward port that tells all that came of what a peer sent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 from windvane.bus.discard import DiscardProducer
 from windvane.bus.envelope import decode_chunk
 from windvane.bus.interface import Buffer, Durability
@@ -21,7 +22,13 @@ from tests.ingest.wire.notation import Fixture, Outcome, Stored
 
 TIMEOUT_S = 5.0  # only ends a test that fails
 MARKER_TAG, MARK = "marker", "behind it all"
-ACK_OF_MARK: bytes = msgpack.packb({"ack": MARK})
+MARKS: dict[str, tuple[bytes, bytes]] = {  # a chunk, and its ack
+    "msgpack": (packed(MARKER_TAG, EVENT, chunk=MARK), msgpack.packb({"ack": MARK})),
+    "json": (
+        msgspec.json.encode([MARKER_TAG, 1, {}, {"chunk": MARK}]),
+        msgspec.json.encode({"ack": MARK}),
+    ),
+}
 
 
 class KeepingProducer(DiscardProducer):
@@ -52,27 +59,35 @@ class WireSite:
 
         What comes beside that is in the outcome too.
         """
-        self._take()
+        self.taken()
         server = self.forward.server
         async with asyncio.timeout(TIMEOUT_S), self.forward.connected() as peer:
             if cut is not None:
-                await self.forward.until(lambda: server._connections)
+                await until(lambda: server._connections)
                 [connection] = server._connections
                 await peer.send(fixture.sent[:cut])
-                while connection._received_bytes < cut:
-                    await asyncio.sleep(0)
+                await until(lambda: connection._received_bytes >= cut)
             await peer.send(fixture.sent[cut or 0 :])
-            answered = b"" if fixture.closes else await self._answer(peer, len(fixture.answered))
+            answered = b"" if fixture.closes else await self._answer(peer, fixture)
             closed = peer.reader.at_eof() or fixture.closes
             if closed:
                 answered += await peer.closed()
-        await self.forward.until(lambda: not server._connections)
         async with asyncio.timeout(TIMEOUT_S):
-            while len(self.stored) < len(fixture.stored) or (fixture.refused and not self.letters.list()):
-                await asyncio.sleep(0.002)
-        return Outcome(answered, *self._take(), closed)
+            await until(lambda: not server._connections)
+            await until(lambda: len(self.stored) >= len(fixture.stored))
+            if fixture.refused is not None:
+                await until(self.letters.list)
+        return Outcome(answered, *self.taken(), closed)
 
-    def _take(self) -> tuple[tuple[Stored, ...], tuple[tuple[str, bytes], ...]]:
+    async def play_and_leave(self, sent: bytes) -> Outcome:
+        """Sends bytes and the end of them, as a peer that dies; gives what comes till the gateway is done."""
+        async with asyncio.timeout(TIMEOUT_S), self.forward.connected() as peer:
+            await peer.send(sent)
+            peer.writer.write_eof()
+            answered = await peer.closed()
+        return Outcome(answered, *self.taken(), closed=True)
+
+    def taken(self) -> tuple[tuple[Stored, ...], tuple[tuple[str, bytes], ...]]:
         """What was stored and what was refused since the last time; the same chunk ids may come anew."""
         kept = [self.letters.get(letter.id) for letter in self.letters.list()]
         self.letters.drop_all([letter.id for letter in kept])
@@ -81,13 +96,20 @@ class WireSite:
         self.forward.gateway._recent.clear()
         return stored, tuple((letter.code, letter.payload) for letter in kept)
 
-    async def _answer(self, peer: Peer, expected_bytes: int) -> bytes:
+    async def _answer(self, peer: Peer, fixture: Fixture) -> bytes:
         """What is written before a chunk behind all is acked, so that nothing more can come."""
+        mark, ack = MARKS[fixture.speaks]
         with suppress(asyncio.IncompleteReadError):
-            answered = await peer.reader.readexactly(expected_bytes)
-            await peer.send(packed(MARKER_TAG, EVENT, chunk=MARK))
-            return answered + (await peer.reader.readuntil(ACK_OF_MARK)).removesuffix(ACK_OF_MARK)
+            answered = await peer.reader.readexactly(len(fixture.answered))
+            await peer.send(mark)
+            return answered + (await peer.reader.readuntil(ack)).removesuffix(ack)
         return b""
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Waits a moment for what is a matter of moments."""
+    while not holds():
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
