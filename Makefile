@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UI := platform/web/ui
 RUN_ARGS ?=
 
-.PHONY: run install install-test ui test lint typecheck unit ui-test bench browser picture clean
+.PHONY: run install install-test ui test lint typecheck unit ui-test bench fuzz browser picture clean
 
 run: install ui
 	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
@@ -64,6 +64,11 @@ picture: install-test ui browser
 
 bench: install-test
 	for b in array spectrum schema ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+
+# A minute of fuzzing the forward port, FUZZ_S=600 for ten. atheris has wheels for some Pythons only.
+fuzz: install-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --only-binary atheris --editable '.[test,fuzz]' || true
+	$(BIN)/python -m tests.fuzz.run
 
 clean:
 	rm -rf $(VENV) build $(UI)/dist $(UI)/node_modules
