@@ -120,12 +120,12 @@ def chunk_key(sender: str, tag: str, chunk_id: bytes) -> bytes:
     return _key(sender, tag, chunk_id, kind=b"")
 
 
-def content_key(sender: str, tag: str, payload: bytes | memoryview) -> bytes:
+def content_key(sender: str, tag: str, payload: bytes | bytearray | memoryview) -> bytes:
     """16 bytes that stand for (sender, tag, payload): what makes a repetition known that has another id."""
     return _key(sender, tag, payload, kind=b"content")
 
 
-def _key(sender: str, tag: str, last: bytes | memoryview, *, kind: bytes) -> bytes:
+def _key(sender: str, tag: str, last: bytes | bytearray | memoryview, *, kind: bytes) -> bytes:
     key = hashlib.blake2b(digest_size=16, person=kind)
     for part in (sender.encode(), tag.encode(), last):
         key.update(len(part).to_bytes(4, "big"))

@@ -17,14 +17,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 _REPEAT_S = 60.0
 _MAX_REMEMBERED = 4096
+_MAX_LINES = 200
+SHUTDOWN_S = 5.0
+"""Requests that are being answered when a tier stops get this long."""
 
 
 class RateLimitedLog:
-    """One line a minute for each key; the next line says how many were left out. Remembers 4,096 keys."""
+    """One line a minute for each key, and 200 in all; the next line says how many were left out.
+
+    Remembers 4,096 keys.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._said: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._minute_began_s, self._lines, self._dropped = -_REPEAT_S, 0, 0
 
     def warning(self, key: tuple[str, ...], message: str) -> None:
         """Logs `message`, or counts it where `key` had its line within the last minute."""
@@ -33,6 +40,14 @@ class RateLimitedLog:
         if now - said_at < _REPEAT_S:
             self._said[key] = (said_at, left_out + 1)
             return
+        if now - self._minute_began_s >= _REPEAT_S:
+            if self._dropped:
+                self._logger.warning("%d lines of other kinds were left out in a minute", self._dropped)
+            self._minute_began_s, self._lines, self._dropped = now, 0, 0
+        if self._lines >= _MAX_LINES:  # whoever makes up names makes up keys
+            self._dropped += 1
+            return
+        self._lines += 1
         suffix = f" ({left_out} more like it left out)" if left_out else ""
         self._logger.warning("%s%s", message, suffix)
         self._said[key] = (now, 0)
@@ -62,7 +77,9 @@ async def serve_on_socket(app: web.Application, path: Path) -> web.AppRunner:
     path.unlink(missing_ok=True)
     # A body stays as compressed as it came: who reads it bounds what it may become.
     # The rest of one that was refused before its end is waited for no longer than this when the tier stops.
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, lingering_time=2.0)
+    runner = web.AppRunner(
+        app, access_log=None, auto_decompress=False, lingering_time=2.0, shutdown_timeout=SHUTDOWN_S
+    )
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     path.chmod(0o600)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import cast
 
 from ..errors import ChunkRefused, FramingError
+from .chunk import IncomingChunk, charge
+from .dead_letter_queue import NOT_ACKED
 from .framing import Message, MessageReader
-from .gateway import NOT_ACKED, Gateway, IncomingChunk, charge
+from .gateway import Gateway
 from .handshake import Admitted, ServerHandshake
 from .json_events import FIRST_BYTES, JsonReader, encode_json_ack
 from .security import ForwardSecurity
@@ -17,7 +19,7 @@ _FAREWELL_S = 0.1
 _RESTING_BYTES = 4096  # who sent less since the last look gives back the memory it does not need
 
 # Why a connection is not read; it is read again when no reason is left.
-_WINDOW, _MEMORY, _WRITES, _ENDING = 1, 2, 4, 8
+_WINDOW, _MEMORY, _WRITES, _ENDING, _WORK = 1, 2, 4, 8, 16
 
 
 class ForwardConnection(asyncio.BufferedProtocol):
@@ -26,8 +28,8 @@ class ForwardConnection(asyncio.BufferedProtocol):
     Bytes are received in place: the socket writes into the reader's buffer, payloads are slices of it.
     It stops reading while more than `connection_window_bytes` of this connection, or more than the
     gateway's budget in all, are not durable yet; while the budget has no room for the rest of a large
-    message; and while the forwarder does not read its acks. Acks may overtake each other, as the protocol
-    allows.
+    message; while the forwarder does not read its acks; and while a large chunk of it is unpacked or looked
+    through, one at a time. Acks may overtake each other, as the protocol allows.
 
     With `security` nothing is read as a message before the handshake; with `takes_json` the first byte may
     choose JSON. `identity` is who the listener found it to be.
@@ -65,7 +67,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._received_bytes = 0
         self._completed = False  # a message, since the last look
         self._looked_at_bytes = 0
-        self._heard_s = self._began_s = self._stuck_s = asyncio.get_running_loop().time()
+        self._heard_s = self._began_s = self._stuck_s = self._lively_s = asyncio.get_running_loop().time()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,6 +126,8 @@ class ForwardConnection(asyncio.BufferedProtocol):
         except FramingError as error:
             self._give_up(error)
             return
+        if self._transport is None:
+            return  # it was cut off, and what was whole before is taken
         incomplete = self._reader.settle()
         if incomplete != self._incomplete_bytes:
             self._ask_for_room(incomplete)
@@ -192,9 +196,19 @@ class ForwardConnection(asyncio.BufferedProtocol):
         elif now_s - self._heard_s > settings.idle_timeout_s:
             self.end()
             return
+        if came >= _RESTING_BYTES or self._held_back:
+            self._lively_s = now_s
         if self._completed or self._held_back or not self._reader.pending_bytes:
             self._completed = False
             self._began_s = now_s
+        elif (
+            self._incomplete_bytes
+            and self._gateway.receiving.is_short
+            and now_s - self._lively_s > settings.handshake_timeout_s
+        ):
+            # It holds memory that others wait for, and does not go on.
+            self._time_out("message that others waited behind", settings.handshake_timeout_s)
+            return
         else:
             allowed_s = settings.message_timeout_s + self._reader.pending_bytes / settings.message_bytes_per_s
             if now_s - self._began_s > allowed_s:
@@ -212,7 +226,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._ending = True
             self._heard_s = asyncio.get_running_loop().time()
         # After an end of file what was received before it may still wait for room.
-        more_to_take = self._held_back & (_WINDOW | _MEMORY) and not self._held_back & _ENDING
+        more_to_take = self._held_back & (_WINDOW | _MEMORY | _WORK) and not self._held_back & _ENDING
         if self._transport is not None and not self._in_flight_chunks and not more_to_take:
             self._transport.close()
 
@@ -265,16 +279,24 @@ class ForwardConnection(asyncio.BufferedProtocol):
             chunk_id=message.chunk,
             compression=message.compression,
             signal=message.signal,
+            is_run=message.is_run,
             identity=self.identity,
         )
         decision = self._gateway.submit(chunk)
-        size = charge(message.payload)
-        if self._gateway.is_held(decision):
-            # It waits for its policy's rate: as if it filled the window, so that the sender waits too.
-            size = max(size, self._gateway.settings.connection_window_bytes)
+        size = charge(message.payload, message.chunk)
         self._in_flight_bytes += size
         self._in_flight_chunks += 1
         chunk_id = message.chunk
+
+        def placed() -> None:
+            nonlocal size
+            if self._gateway.is_held(decision):
+                # It waits for its policy's rate: as if it filled the window, so that the sender waits too.
+                more = max(0, self._gateway.settings.connection_window_bytes - size)
+                size += more
+                self._in_flight_bytes += more
+                self._pause()
+            self._go_on(_WORK)
 
         def decided(future: asyncio.Future[None]) -> None:
             self._in_flight_bytes -= size
@@ -291,17 +313,21 @@ class ForwardConnection(asyncio.BufferedProtocol):
             if self._ending:
                 self._close_when_decided()
 
+        if self._gateway.after_decision(decision, placed):
+            self._hold_back(_WORK)
+        else:
+            placed()
         decision.add_done_callback(decided)
 
     def _pause(self) -> None:
-        if self._held_back & _WINDOW or self._transport is None:
+        if self._held_back & _WINDOW:
             return
         self._hold_back(_WINDOW)
         if self._gateway.over_budget:
             self._gateway.when_room(self._resume)
 
     def _resume(self) -> None:
-        if not self._held_back & _WINDOW or self._held_back & _ENDING or self._transport is None:
+        if not self._held_back & _WINDOW or self._held_back & _ENDING:
             return
         if self._gateway.over_budget:
             self._gateway.when_room(self._resume)

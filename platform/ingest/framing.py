@@ -15,6 +15,7 @@ Messages (fluent/forward-protocol-v1, "Message Modes"; a string may be typed str
 After a FramingError the connection is of no use: nothing says where the next message would begin.
 """
 
+import re
 from collections.abc import Iterator
 
 import msgpack
@@ -46,6 +47,8 @@ class Message(msgspec.Struct):
     """Of a packed payload; events that came one by one are not compressed, whatever the option says."""
     signal: int = 0
     """Fluent Bit's `fluent_signal`: 0 logs, 1 metrics, 2 traces."""
+    is_run: bool = False
+    """Several messages of one event each: joined for speed alone."""
 
 
 class MessageReader:
@@ -93,12 +96,16 @@ class MessageReader:
         room = len(self._buffer) - self._tail
         if self._need > len(self._buffer) and (self._lent or not room):
             # Not all that a header announces at once: memory follows what came, of this message or the last.
-            shown = max(expected, 4 * pending)
-            self._move(bytearray(min(self._need - self._head, shown) + _SLACK_BYTES))
+            self._move(bytearray(min(self._need - self._head, self._shown) + _SLACK_BYTES))
         elif room < _SLACK_BYTES and (self._lent or not room):
             fits = not self._lent and max(expected, 2 * pending) <= len(self._buffer)
             self._move(self._buffer if fits else bytearray(max(expected, 2 * pending)))
         return self._view[self._tail :]
+
+    @property
+    def _shown(self) -> int:
+        """A size that a message may be trusted to have, by what came of it, and of the last."""
+        return max(self._roomy, self._last_message_bytes + _SLACK_BYTES, 4 * self.pending_bytes)
 
     def _move(self, buffer: bytearray) -> None:
         """The pending bytes go to the front of `buffer`."""
@@ -122,16 +129,20 @@ class MessageReader:
     def settle(self) -> int:
         """To be called after `messages`: gives back a large buffer that holds nothing any more.
 
-        Returns how many bytes of memory the incomplete message has or will need; 0 where they are few.
+        Returns how many bytes of memory the incomplete message has, or gets with the next read; 0 where they
+        are few.
         """
         pending = self._tail - self._head
         if not pending:
             if len(self._buffer) > ROOMY_BUFFER_BYTES:
                 self._move(bytearray(FIRST_BUFFER_BYTES))
             return 0
-        held = max(self._need - self._head, pending)
+        held = pending
         if len(self._buffer) > ROOMY_BUFFER_BYTES:
-            held = max(held, len(self._buffer))
+            held = len(self._buffer)
+        if self._need > len(self._buffer) and (self._lent or self._tail == len(self._buffer)):
+            # What it announced and has not begun to send takes no memory, so it must not take others' either.
+            held = max(held, min(self._need - self._head, self._shown))
         if held <= FREE_BYTES:
             return 0
         return held if self._walker is None else held + pending
@@ -159,7 +170,9 @@ class MessageReader:
         """What is complete, in order. Raises FramingError where the bytes are no forward protocol."""
         while self._head < self._tail and self._need <= self._tail:
             if self._buffer[self._head] == _NIL:
-                self._head += 1
+                heartbeats = _NILS.match(self._buffer, self._head, self._tail)
+                assert heartbeats is not None
+                self._head = heartbeats.end()
                 continue
             message = self._next()
             if message is None:
@@ -312,6 +325,7 @@ class MessageReader:
         message.size_hint = None  # of each alone
         if len(events) > 1:
             message.payload, message.events = _PAIR.join(events), len(events)
+            message.is_run = True
 
     def _finish(
         self,
@@ -331,6 +345,7 @@ class MessageReader:
 
 
 _NIL = 0xC0
+_NILS = re.compile(rb"\xc0+")
 _PAIR = b"\x92"  # the array of two that holds an event
 _UNBOUNDED_BY_MSGPACK = 0x7FFFFFFF  # the reader bounds what it feeds
 

@@ -25,7 +25,7 @@ import msgpack
 import msgspec
 
 from ..errors import HandshakeFailed
-from .security import ForwardSecurity, parse_peer
+from .security import LOCAL_USER, ForwardSecurity, parse_peer
 
 MAX_HANDSHAKE_BYTES = 8 * 1024
 _NONCE_BYTES = 16
@@ -112,8 +112,9 @@ class ServerHandshake:
             return self._refused(_INVALID, consumed, "its PING holds something else than strings")
         _, raw_hostname, salt, digest, raw_user, password_digest = message
         hostname, user = _text(raw_hostname), _text(raw_user)
-        if not hostname or len(raw_hostname) > 255 or not hostname.isprintable():
-            return self._refused(_INVALID, consumed, "its PING has no hostname that could be shown")
+        is_name = hostname.isprintable() and not hostname.startswith(LOCAL_USER)
+        if not hostname or len(raw_hostname) > 255 or not is_name:
+            return self._refused(_INVALID, consumed, "its PING has no hostname that could be one")
         entry = self._security.entry(hostname, parse_peer(self._address))
         # Who may not connect learns as little, and as slowly, as who has another key.
         key = secrets.token_bytes(_NONCE_BYTES) if entry is None else entry.shared_key

@@ -7,6 +7,7 @@
 `http_formats` says which bodies are understood. 204 says that all of it is durable. Everything else is a
 problem (RFC 9457) that names the thing, the cause and the next step; what was refused for good is in the dead
 letters by then, so that a sender that gives up at 4xx (fluentd's and Fluent Bit's out_http do) loses nothing.
+`http_credentials` says who a sender is.
 """
 
 import asyncio
@@ -19,17 +20,18 @@ from aiohttp import ClientError, web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
-from .gateway import NO_POLICY, SENDER_NOT_ALLOWED, Gateway, IncomingChunk, PostedBody
-from .http_formats import BodyFormat, events_of
-from .payload import decompress
+from .chunk import IncomingChunk, PostedBody
+from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
+from .gateway import Gateway
+from .http_credentials import CHALLENGE, CredentialsWrong, identity_of
+from .http_formats import BodyFormat
+from .security import SecurityFile
 
 RETRY_AFTER_S = 2
 BODY_IDLE_S = 30.0
 """A body of which nothing comes for so long is given up."""
 HEAD_BYTES = 64 * 1024
 """Of a body over the limit so much is kept, to see what it was."""
-_AT_ONCE_BYTES = 16 * 1024
-"""A body up to this size is turned into events where it was read; a larger one in a thread."""
 
 _STATUS = {
     NO_POLICY: HTTPStatus.NOT_FOUND,
@@ -45,82 +47,12 @@ _FULL = "the gateway is full for now; keep what you have and send it again"
 _ENCODINGS = {"": "text", "identity": "text", "gzip": "gzip", "x-gzip": "gzip"}
 
 
-def add_ingest_routes(app: web.Application, gateway: Gateway) -> None:
-    """Adds the addresses of the ingest."""
-    door = _HttpDoor(gateway, BodyIntake(gateway))
+def add_ingest_routes(app: web.Application, gateway: Gateway, security: SecurityFile | None = None) -> None:
+    """Adds the addresses of the ingest; `security` says who may log in, nobody where it is None."""
+    door = _HttpDoor(gateway, security)
     app.router.add_post("/ingest/{policy}", door.ingest)
     app.router.add_post("/ingest/{policy}/{tag:.+}", door.ingest)
     app.router.add_post("/erp5/portal_ingestion_policies/{policy}/ingest", door.ingest)
-
-
-class Posted(msgspec.Struct, frozen=True):
-    """A body and what is said of it; `arrived_ns` is the time of events without one of their own."""
-
-    sender: str
-    tag: str
-    policy: str | None
-    data: bytes | bytearray
-    compression: str
-    format: BodyFormat
-    arrived_ns: int
-    chunk_id: bytes | None = None
-    identity: str | None = None
-    is_replay: bool = False
-
-
-class BodyIntake:
-    """Makes chunks of bodies and gives them to the gateway.
-
-    Memory: one large body at a time is turned into events, in a thread: at most `max_decompressed_bytes` of
-    it unpacked, as many bytes of events, and what `http_formats` says. What waits for that was read already,
-    and is bounded by who read it.
-    """
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._one_at_a_time = asyncio.Lock()
-
-    async def take(self, posted: Posted) -> None:
-        """Ends once all of it is durable. Raises ChunkRefused or BusUnavailable, as `Gateway.submit` does.
-
-        What was given to the gateway goes its way even where this is cancelled.
-        """
-        if posted.compression == "text" and len(posted.data) <= _AT_ONCE_BYTES:
-            decision = self._submit(posted, self._convert(posted))
-        else:
-            async with self._one_at_a_time:
-                if self._gateway.over_budget:
-                    raise BusUnavailable(_FULL)
-                decision = self._submit(posted, await asyncio.to_thread(self._convert, posted))
-        await asyncio.shield(decision)
-
-    def _convert(self, posted: Posted) -> bytes | bytearray | memoryview | ChunkRefused:
-        max_bytes = self._gateway.settings.max_decompressed_bytes
-        data: bytes | bytearray | memoryview = memoryview(posted.data)
-        try:
-            if posted.compression != "text":
-                data = decompress(data, posted.compression, max_bytes=max_bytes)
-            return events_of(data, posted.format, arrived_ns=posted.arrived_ns, max_bytes=max_bytes)
-        except ChunkRefused as refusal:
-            return refusal
-
-    def _submit(
-        self, posted: Posted, payload: bytes | bytearray | memoryview | ChunkRefused
-    ) -> asyncio.Future[None]:
-        chunk = IncomingChunk(
-            sender=posted.sender,
-            tag=posted.tag,
-            payload=b"",
-            chunk_id=posted.chunk_id,
-            policy=posted.policy,
-            identity=posted.identity,
-            body=PostedBody(posted.data, posted.compression, str(posted.format)),
-            over_rate="refuse",
-            is_replay=posted.is_replay,
-        )
-        if isinstance(payload, ChunkRefused):
-            return self._gateway.refuse(chunk, payload)
-        return self._gateway.submit(msgspec.structs.replace(chunk, payload=memoryview(payload)))
 
 
 class _NotTaken(Exception):
@@ -137,86 +69,118 @@ class _HttpDoor:
     Over that, and over the gateway's own budget, the answer is 503.
     """
 
-    def __init__(self, gateway: Gateway, intake: BodyIntake) -> None:
+    def __init__(self, gateway: Gateway, security: SecurityFile | None) -> None:
         self._gateway = gateway
-        self._intake = intake
+        self._security = security
         self._held_bytes = 0
 
     async def ingest(self, request: web.Request) -> web.Response:
         """Takes one body in."""
-        body = bytearray()
-        posted = Posted(
-            sender=request.headers.get("X-Forwarded-For", "") or request.remote or "local",
-            tag=_tag_of(request),
-            policy=request.match_info["policy"],
-            data=body,
-            compression=_compression_of(request),
-            format=BodyFormat(
-                request.content_type.lower(),
-                time_key=request.query.get("time_key", ""),
-                time=request.query.get("time", ""),
-            ),
-            arrived_ns=time.time_ns(),
-            chunk_id=_chunk_id_of(request),
-        )
+        data = bytearray()
         try:
-            if not posted.tag:
-                raise _NotTaken(
-                    HTTPStatus.BAD_REQUEST,
-                    "the request names no tag: add ?reference=TAG, or post to /ingest/POLICY/TAG",
-                )
-            await self._read(request, body, posted)
-            await self._intake.take(posted)
+            chunk = self._announced(request, data)
+            size_bytes = await self._read(request, data)
+            if size_bytes is None:
+                decision = self._gateway.submit(chunk)
+            else:
+                decision = self._refuse_too_large(chunk, size_bytes)
+            # Whatever becomes of the request, what was given to the gateway goes its way.
+            await asyncio.shield(decision)
+        except CredentialsWrong as error:
+            self._gateway.telemetry.handshake_failed(sender=_sender_of(request), detail=error.detail)
+            answer = problem(HTTPStatus.UNAUTHORIZED, str(error))
+            answer.headers["WWW-Authenticate"] = CHALLENGE
+            return answer
         except _NotTaken as error:
             return problem(error.status, str(error))
         except (ChunkRefused, BusUnavailable) as error:
             return problem_of(error)
         finally:
-            self._held_bytes -= len(body)
+            self._held_bytes -= len(data)
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def _read(self, request: web.Request, body: bytearray, posted: Posted) -> None:
-        """Reads the request into `body`; raises where it is too large, breaks off, or there is no room."""
+    def _announced(self, request: web.Request, data: bytearray) -> IncomingChunk:
+        """The chunk that a request says it holds; its body is read into `data` after this."""
+        security = None if self._security is None else self._security.current
+        sender = _sender_of(request)
+        identity = identity_of(request.headers, security, sender=sender)
+        tag = _tag_of(request)
+        if not tag:
+            raise _NotTaken(
+                HTTPStatus.BAD_REQUEST,
+                "the request names no tag: add ?reference=TAG, or post to /ingest/POLICY/TAG",
+            )
+        return IncomingChunk(
+            sender=sender,
+            tag=tag,
+            payload=b"",
+            policy=request.match_info["policy"],
+            chunk_id=_chunk_id_of(request),
+            identity=identity,
+            over_rate="refuse",
+            body=PostedBody(
+                data,
+                compression=_compression_of(request),
+                format=BodyFormat(
+                    request.content_type.lower(),
+                    time_key=request.query.get("time_key", ""),
+                    time=request.query.get("time", ""),
+                ),
+                arrived_ns=time.time_ns(),
+            ),
+        )
+
+    async def _read(self, request: web.Request, data: bytearray) -> int | None:
+        """Reads the body into `data`; gives its size, as far as it is known, where it is over the limit.
+
+        Raises where it breaks off, takes too long, or there is no room for it.
+        """
         settings = self._gateway.settings
         limit_bytes, declared_bytes = settings.max_message_bytes, request.content_length or 0
         # Of a body that says it is too large no more is read than is kept.
         enough_bytes = limit_bytes if declared_bytes <= limit_bytes else min(HEAD_BYTES, limit_bytes)
+        now_s = asyncio.get_running_loop().time
+        began_s = now_s()
         while True:
             if self._gateway.over_budget or self._held_bytes > settings.pending_bytes:
                 raise BusUnavailable(_FULL)
+            # As long as a message of that size may take on the forward port: it holds what others want.
+            end_s = began_s + settings.message_timeout_s + len(data) / settings.message_bytes_per_s
             try:
-                async with asyncio.timeout(BODY_IDLE_S):
+                async with asyncio.timeout(min(BODY_IDLE_S, end_s - now_s())):
                     piece = await request.content.readany()
             except TimeoutError:
                 raise _NotTaken(
                     HTTPStatus.REQUEST_TIMEOUT,
-                    f"nothing of the body came for {BODY_IDLE_S:g} s; send it again",
+                    f"{len(data)} bytes of the body came in {now_s() - began_s:.3g} s, which is too slow; "
+                    "send it again",
                 ) from None
             except (ClientError, OSError, PayloadAccessError, RequestPayloadError) as error:
                 raise _NotTaken(
                     HTTPStatus.BAD_REQUEST, f"the body broke off: {error}; send it again"
                 ) from error
             if not piece:
-                return
-            body += piece
+                return None
+            data += piece
             self._held_bytes += len(piece)
-            if len(body) > enough_bytes:
-                await self._refuse_too_large(posted, max(declared_bytes, len(body)))
+            if len(data) > enough_bytes:
+                return max(declared_bytes, len(data))
 
-    async def _refuse_too_large(self, posted: Posted, size_bytes: int) -> None:
-        limit_bytes = self._gateway.settings.max_message_bytes
-        head = PostedBody(
-            bytes(posted.data[:HEAD_BYTES]), posted.compression, str(posted.format), size_bytes=size_bytes
-        )
-        chunk = IncomingChunk(
-            sender=posted.sender, tag=posted.tag, payload=b"", policy=posted.policy, body=head
+    def _refuse_too_large(self, chunk: IncomingChunk, size_bytes: int) -> asyncio.Future[None]:
+        assert chunk.body is not None
+        head = msgspec.structs.replace(
+            chunk.body, data=bytes(chunk.body.data[:HEAD_BYTES]), size_bytes=size_bytes
         )
         refusal = ChunkRefused(
             "too-large",
-            f"the body is over the limit of {limit_bytes} bytes; send smaller chunks, or raise "
-            "gateway.max_message_bytes",
+            f"the body is over the limit of {self._gateway.settings.max_message_bytes} bytes; send smaller "
+            "chunks, or raise gateway.max_message_bytes",
         )
-        await asyncio.shield(self._gateway.refuse(chunk, refusal))
+        return self._gateway.refuse(msgspec.structs.replace(chunk, body=head), refusal)
+
+
+def _sender_of(request: web.Request) -> str:
+    return request.headers.get("X-Forwarded-For", "") or request.remote or "local"
 
 
 def _tag_of(request: web.Request) -> str:
@@ -255,7 +219,7 @@ def _dumps(value: object) -> str:
 
 
 def problem_of(error: ChunkRefused | BusUnavailable) -> web.Response:
-    """The answer to what `BodyIntake.take` and `Gateway.submit` raise."""
+    """The answer to what the future of `Gateway.submit` raises."""
     if isinstance(error, ChunkRefused):
         status = _STATUS.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
         return problem(status, str(error), code=error.code)

@@ -131,6 +131,10 @@ def parse_time(value: Any) -> int:
         ns = round(value * 1e6) * 1000 if value < 1e11 else _scaled(Decimal(value))
     elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1e20:
         ns = _scaled(Decimal(value))
+    return _in_range(ns, value)
+
+
+def _in_range(ns: int | None, value: object) -> int:
     if ns is None or not 0 <= ns < _MAX_TIME_S * NS_PER_S:
         raise ChunkRefused(
             "bad-time",
@@ -337,6 +341,8 @@ def _events_of_msgpack(
             "malformed",
             f"the body of {len(body)} bytes ends inside the value at byte {start}; check the sender",
         ) from error
+    except ChunkRefused:
+        raise  # it is a ValueError too
     except (ValueError, TypeError) as error:
         raise ChunkRefused(
             "malformed", f"the value at byte {start} is not well-formed ({error!r}); check the sender"
@@ -375,7 +381,9 @@ def _time_of(piece: bytes) -> int:
         seconds, ns = struct.unpack(">II", piece[2:])
         return int(seconds * NS_PER_S + ns)
     value = msgpack.unpackb(piece[:300], raw=True) if len(piece) <= 300 else piece
-    return value.to_unix_nano() if isinstance(value, msgpack.Timestamp) else parse_time(value)
+    return (
+        _in_range(value.to_unix_nano(), value) if isinstance(value, msgpack.Timestamp) else parse_time(value)
+    )
 
 
 def _is_map(head: int) -> bool:

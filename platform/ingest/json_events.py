@@ -20,6 +20,8 @@ from ..errors import FramingError
 from .framing import FREE_BYTES, MAX_TAG_BYTES, Message
 
 FIRST_BYTES = frozenset(b"[{")
+MAX_JSON_MESSAGE_BYTES = 1024 * 1024
+"""Decoded JSON can be 24 times as large as its text: what sends more at once has msgpack."""
 MAX_DEPTH = 256
 _READ_BYTES = 64 * 1024
 _BLANK = re.compile(rb"[ \t\r\n]*+")
@@ -31,12 +33,13 @@ _decode = msgspec.json.Decoder().decode
 class JsonReader:
     """The receive buffer of a connection that speaks JSON, and the parser over it, used as `MessageReader`.
 
-    Memory: `max_message_bytes` of one incomplete message and what one read adds, twice while it is decoded.
+    Memory: `max_message_bytes`, 1 MiB at most, of one incomplete message and what one read adds; while it is
+    decoded 24 times as much.
     Every byte is looked at once, however the bytes are cut.
     """
 
     def __init__(self, received: bytes | memoryview, *, max_message_bytes: int) -> None:
-        self._max_message_bytes = max_message_bytes
+        self._max_message_bytes = min(max_message_bytes, MAX_JSON_MESSAGE_BYTES)
         self._room = bytearray(_READ_BYTES)
         self._pending = bytearray(received)
         self._scanned = 0
@@ -76,7 +79,7 @@ class JsonReader:
         if len(self._pending) > self._max_message_bytes:
             raise FramingError(
                 f"a JSON message of {len(self._pending)} bytes or more is over the limit of "
-                f"{self._max_message_bytes}; send smaller ones, or raise gateway.max_message_bytes"
+                f"{self._max_message_bytes}; send smaller ones, or msgpack"
             )
 
     def _next_end(self, start: int) -> tuple[int, int] | None:

@@ -1,7 +1,6 @@
 """Where forwarders knock: TCP and TLS, a Unix socket, UDP heartbeats; and the sweeper that watches them."""
 
 import asyncio
-import os
 import pwd
 import socket
 import ssl
@@ -14,7 +13,7 @@ from ..config import format_address
 from ..errors import ConfigInvalid
 from .forward import ForwardConnection
 from .gateway import Gateway
-from .security import ForwardSecurity, SecurityFile
+from .security import LOCAL_USER, ForwardSecurity, SecurityFile
 from .tls import TlsFiles, certificate_name
 
 LOOK_S = 1.0
@@ -196,15 +195,15 @@ class _CertifiedConnection(ForwardConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.identity = certificate_name(transport.get_extra_info("peercert"))
         super().connection_made(transport)
-        if self.identity is None:
-            self.refuse("TLS: its certificate has no common name, and no other")
+        if self.identity is None or self.identity.startswith(LOCAL_USER):
+            self.refuse("TLS: its certificate has no common name, and no other that could be one")
 
 
 class _LocalConnection(ForwardConnection):
     """A connection over the Unix socket: `unix:` and the name of the user at the other end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.identity = _local_user(transport.get_extra_info("socket").fileno())
+        self.identity = _local_user(transport.get_extra_info("socket"))
         super().connection_made(transport)
 
 
@@ -222,13 +221,12 @@ class _Heartbeat(asyncio.DatagramProtocol):
         """An answer that cannot be delivered is nobody's trouble."""
 
 
-def _local_user(descriptor: int) -> str:
-    with socket.socket(fileno=os.dup(descriptor)) as peer:
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+def _local_user(peer: socket.socket) -> str:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user_id, _ = struct.unpack("3i", credentials)
     with suppress(KeyError):
-        return f"unix:{pwd.getpwuid(user_id).pw_name}"
-    return f"unix:{user_id}"
+        return f"{LOCAL_USER}{pwd.getpwuid(user_id).pw_name}"
+    return f"{LOCAL_USER}{user_id}"
 
 
 def _tls_reason(error: OSError) -> str:

@@ -24,6 +24,11 @@ class ReceiveBudget:
         self._held: dict[Receiver, int] = {}  # in the order in which they got room
         self._waiting: dict[Receiver, int] = {}  # and what they asked for
 
+    @property
+    def is_short(self) -> bool:
+        """Somebody waits for room."""
+        return bool(self._waiting)
+
     def ask(self, receiver: Receiver, held_bytes: int) -> bool:
         """`receiver` has or needs `held_bytes` in all. False: it must wait until it is `admitted`."""
         before = self._held.get(receiver, 0)

@@ -16,8 +16,9 @@ from aiohttp import web
 from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, StoreFailed
 from ..events import STORED_ANEW
 from ..store.dead_letters import DeadLetters, KeptDeadLetter
-from .gateway import Gateway, IncomingChunk
-from .http import BodyIntake, Posted, problem, problem_of
+from .chunk import IncomingChunk, PostedBody
+from .gateway import Gateway
+from .http import problem, problem_of
 from .http_formats import BodyFormat
 from .policy_book import PolicyBook
 
@@ -43,7 +44,6 @@ class _Replay:
         self._gateway = gateway
         self._policies = policies
         self._dead_letters = dead_letters
-        self._intake = BodyIntake(gateway)
         self._one_at_a_time = asyncio.Lock()
 
     async def post(self, request: web.Request) -> web.Response:
@@ -78,31 +78,21 @@ class _Replay:
         chunk_id = STORED_ANEW + own_id if is_seen else letter.chunk_id or own_id
         # What came by the forward protocol goes where its tag goes now; over HTTP a policy was named.
         policy = await self._policy_of(letter) if letter.format or is_seen else None
+        body = None
         if letter.format:
-            posted = Posted(
-                sender=letter.sender,
-                tag=letter.tag,
-                policy=policy,
-                data=letter.payload,
-                compression=letter.compression,
-                format=BodyFormat.parse(letter.format),
-                arrived_ns=letter.time_ns,
-                chunk_id=chunk_id,
-                identity=letter.identity,
-                is_replay=True,
-            )
-            await self._intake.take(posted)
-            return
+            format = BodyFormat.parse(letter.format)
+            body = PostedBody(letter.payload, letter.compression, format, arrived_ns=letter.time_ns)
         chunk = IncomingChunk(
             sender=letter.sender,
             tag=letter.tag,
-            payload=letter.payload,
+            payload=letter.payload if body is None else b"",
             chunk_id=chunk_id,
-            compression=letter.compression,
+            compression=letter.compression if body is None else "text",
             signal=letter.signal,
             policy=policy,
             identity=letter.identity,
             over_rate="refuse",
+            body=body,
             is_replay=True,
         )
         await asyncio.shield(self._gateway.submit(chunk))

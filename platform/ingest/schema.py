@@ -12,7 +12,7 @@ events looked at one by one, to find those that are invalid.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import reduce
 from typing import Annotated, Any, Literal
 
@@ -24,8 +24,11 @@ from ..errors import ChunkRefused, PolicyInvalid
 from ..events import NS_PER_S, decode_time
 from ..store import policy_schema as avro
 
-BATCH_EVENTS = 65_536
-"""Events that are decoded at once, so that a chunk of a million tiny ones does not take its weight in GB."""
+BATCH_EVENTS = 16_384
+"""Events that are decoded at once: a chunk of a million tiny ones must not take its weight in GB, nor the
+event loop from everybody else."""
+FEW_EVENTS = 256
+"""Where some in a batch are invalid, so many are looked at together, and one by one only where they are."""
 NAMED_EVENTS = 5
 """Of how many invalid events the reason tells."""
 
@@ -41,11 +44,46 @@ class Sifted(msgspec.Struct, frozen=True):
     """The first few invalid events, by index and path."""
 
 
+class _Sieve:
+    """What passed so far of a chunk in which some events are invalid, and what did not."""
+
+    def __init__(self) -> None:
+        self._valid, self._invalid = bytearray(), bytearray()
+        self._valid_events = self._invalid_events = 0
+        self._reasons: list[str] = []
+
+    @property
+    def names_more(self) -> bool:
+        """Whether the reason of the next invalid event will be told."""
+        return self._invalid_events < NAMED_EVENTS
+
+    def let_pass(self, events: bytes | bytearray | memoryview | Raw, count: int) -> None:
+        self._valid += events
+        self._valid_events += count
+
+    def hold_back(self, event: Raw, fault: str) -> None:
+        if self.names_more:
+            self._reasons.append(f"event {self._valid_events + self._invalid_events}: {fault}")
+        self._invalid += event
+        self._invalid_events += 1
+
+    def sifted(self) -> Sifted:
+        if self._invalid_events > NAMED_EVENTS:
+            self._reasons.append(f"and {self._invalid_events - NAMED_EVENTS} more events")
+        return Sifted(
+            valid=bytes(self._valid),
+            valid_events=self._valid_events,
+            invalid=bytes(self._invalid),
+            invalid_events=self._invalid_events,
+            reason="; ".join(self._reasons),
+        )
+
+
 class EventCheck:
     """Checks chunks against a schema, or the bounds of time, or both; immutable.
 
     Memory while it runs: the decoded events of a batch, a few hundred bytes each and at most about 60 for
-    each byte of the payload, and one copy of the payload.
+    each byte of it, but never while it has yielded; and two copies of the payload.
     """
 
     def __init__(
@@ -65,7 +103,8 @@ class EventCheck:
         if schema is not None:
             try:
                 record = _Compiler(surplus=additional_fields).type_of(schema)
-            except TypeError as error:
+                msgspec.msgpack.Decoder(record)  # says whether msgspec can tell the types apart
+            except (TypeError, ValueError, RecursionError) as error:
                 raise PolicyInvalid(f"schema: cannot be checked: {error}") from error
             self._faults_of_bytes = _bytes_within(schema)
         event: Any = msgspec.defstruct(
@@ -83,32 +122,56 @@ class EventCheck:
 
         The payload must be well-formed (`count_events`); ChunkRefused where it is not even that.
         """
+        slices = self.sifting(payload, events, now_ns=now_ns)
+        while True:
+            try:
+                next(slices)
+            except StopIteration as end:
+                found: Sifted | None = end.value
+                return found
+
+    def sifting(
+        self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int
+    ) -> Generator[None, None, Sifted | None]:
+        """As `sift`, in slices of a few milliseconds: between two of them it yields."""
         bounds = self._bounds(now_ns)
-        if all(
-            self._all_valid(_as_array(batch, count), bounds) for batch, count in _batches(payload, events)
-        ):
-            return None
-        valid: list[Raw] = []
-        invalid: list[Raw] = []
-        reasons: list[str] = []
-        for batch, count in _batches(payload, events):
-            for raw in _raw_events(_as_array(batch, count)):
+        sieve: _Sieve | None = None
+        passed = 0
+        for begin, end, count in _batches(payload, events, BATCH_EVENTS):
+            if passed:
+                yield
+            batch = payload[begin:end]
+            if self._all_valid(batch, count, bounds):
+                if sieve is not None:
+                    sieve.let_pass(batch, count)
+            else:
+                if sieve is None:
+                    sieve = _Sieve()
+                    sieve.let_pass(payload[:begin], passed)
+                yield from self._sift_batch(batch, count, bounds, sieve)
+            passed += count
+        return None if sieve is None else sieve.sifted()
+
+    def _sift_batch(
+        self,
+        batch: bytes | bytearray | memoryview,
+        count: int,
+        bounds: tuple[int, int],
+        sieve: "_Sieve",
+    ) -> Generator[None, None, None]:
+        """Most of a batch is valid, mostly: only where it is not, events are looked at one by one."""
+        for begin, end, number in _batches(batch, count, FEW_EVENTS):
+            yield
+            few = batch[begin:end]
+            if number < count and self._all_valid(few, number, bounds):
+                sieve.let_pass(few, number)
+                continue
+            for raw in _raw_events(_as_array(few, number)):
                 fault = self._fault(raw, bounds)
                 if fault is None:
-                    valid.append(raw)
-                    continue
-                if len(invalid) < NAMED_EVENTS:
-                    reasons.append(f"event {len(valid) + len(invalid)}: {self._in_words(fault, raw)}")
-                invalid.append(raw)
-        if len(invalid) > NAMED_EVENTS:
-            reasons.append(f"and {len(invalid) - NAMED_EVENTS} more events")
-        return Sifted(
-            valid=b"".join(valid),
-            valid_events=len(valid),
-            invalid=b"".join(invalid),
-            invalid_events=len(invalid),
-            reason="; ".join(reasons),
-        )
+                    sieve.let_pass(raw, 1)
+                else:
+                    sieve.hold_back(raw, self._in_words(fault, raw) if sieve.names_more else "")
 
     def _bounds(self, now_ns: int) -> tuple[int, int]:
         earliest, latest = -(1 << 63), (1 << 63) - 1
@@ -118,9 +181,9 @@ class EventCheck:
             latest = min(latest, now_ns + int(self._max_future_s * NS_PER_S))
         return earliest, latest
 
-    def _all_valid(self, array: bytes, bounds: tuple[int, int]) -> bool:
+    def _all_valid(self, batch: bytes | bytearray | memoryview, count: int, bounds: tuple[int, int]) -> bool:
         try:
-            events = self._all.decode(array)
+            events = self._all.decode(_as_array(batch, count))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         if not _times_valid([bytes(event.time) for event in events], bounds):
@@ -154,19 +217,20 @@ def _as_array(events: bytes | bytearray | memoryview, count: int) -> bytes:
 
 
 def _batches(
-    payload: bytes | bytearray | memoryview, events: int
-) -> Iterator[tuple[bytes | bytearray | memoryview, int]]:
-    if events <= BATCH_EVENTS:
-        yield payload, events
+    payload: bytes | bytearray | memoryview, events: int, size: int
+) -> Iterator[tuple[int, int, int]]:
+    """Where each `size` events begin and end, and how many they are."""
+    if events <= size:
+        yield 0, len(payload), events
         return
     walker = msgpack.Unpacker(read_size=len(payload), max_buffer_size=len(payload))
     walker.feed(payload)
     skip = walker.skip
-    for first in range(0, events, BATCH_EVENTS):
-        start, count = walker.tell(), min(BATCH_EVENTS, events - first)
+    for first in range(0, events, size):
+        start, count = walker.tell(), min(size, events - first)
         for _ in range(count):
             skip()
-        yield payload[start : walker.tell()], count
+        yield start, walker.tell(), count
 
 
 _raw_event_array = msgspec.msgpack.Decoder(list[Raw])

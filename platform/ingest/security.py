@@ -11,6 +11,10 @@ puts one into a message, a log line or a repr.
     name = "park-north"
     password = "…"
 
+    [[token]]                       # what a machine shows over HTTP, where users may log in too
+    name = "sensor-7"
+    token = "…"
+
     [[client]]                      # a key and limits of its own, by hostname, by network, or both
     hostname = "t07.park.example"
     networks = ["10.7.0.0/16"]
@@ -23,8 +27,11 @@ that has an entry of its own must meet it: the common key does not stand in for 
 is an example.
 """
 
+import hashlib
+import hmac
 import ipaddress
 import os
+import secrets
 import socket
 import stat
 import tomllib
@@ -39,6 +46,8 @@ from ..config import Settings, is_loopback, parse_address
 from ..errors import ConfigInvalid, WindvaneError
 
 MAX_FILE_BYTES = 1024 * 1024
+LOCAL_USER = "unix:"
+"""How the identities of the Unix socket begin, for which the kernel vouches: nobody else's may."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -75,6 +84,34 @@ class ForwardSecurity:
     """For whoever has no entry; None: only clients with an entry are let in."""
     users: dict[str, bytes] = field(repr=False)
     clients: tuple[ClientEntry, ...]
+    others: bool = True
+    """Whether who has no entry may connect."""
+    tokens: dict[str, bytes] = field(repr=False, default_factory=dict)
+    """What machines show over HTTP, by their names."""
+
+    @property
+    def has_logins(self) -> bool:
+        """Whether there is anybody who could log in over HTTP."""
+        return bool(self.users or self.tokens)
+
+    def is_password_of(self, user: str, password: bytes) -> bool:
+        """Whether it is; takes as long where there is no such user."""
+        known = self.users.get(user)
+        expected = secrets.token_bytes(32) if known is None else known
+        return hmac.compare_digest(_digest(password), _digest(expected)) and known is not None
+
+    def owner_of_token(self, token: bytes) -> str | None:
+        """Whose it is; takes as long whether and wherever it is found."""
+        found, given = None, _digest(token)
+        for name, expected in self.tokens.items():
+            if hmac.compare_digest(given, _digest(expected)):
+                found = name
+        return found
+
+    def lets_in(self, name: str, address: Address | None) -> bool:
+        """Whether who has logged in over HTTP, where nobody says a hostname, may do so from there."""
+        entry = self._by_network(address)
+        return self.others if entry is None else entry.users is None or name in entry.users
 
     def entry(self, hostname: str, address: Address | None) -> ClientEntry | None:
         """What a client must know; None: it may not connect."""
@@ -85,12 +122,22 @@ class ForwardSecurity:
                 key=lambda entry: entry.prefix_bits(address),
                 default=None,
             )
-        by_network = [e for e in self.clients if e.hostname is None and e.holds(address)]
-        if by_network:
-            return max(by_network, key=lambda entry: entry.prefix_bits(address))
+        by_network = self._by_network(address)
+        if by_network is not None:
+            return by_network
         if self.shared_key is None:
             return None
         return ClientEntry(hostname=None, networks=(), shared_key=self.shared_key, users=None)
+
+    def _by_network(self, address: Address | None) -> ClientEntry | None:
+        """The entry without a hostname whose network holds `address` most narrowly."""
+        by_network = [e for e in self.clients if e.hostname is None and e.holds(address)]
+        return max(by_network, key=lambda entry: entry.prefix_bits(address), default=None)
+
+
+def _digest(secret: bytes) -> bytes:
+    """Of one length, so that a comparison says nothing of the secret's."""
+    return hashlib.sha256(secret).digest()
 
 
 def parse_peer(host: str) -> Address | None:
@@ -146,16 +193,22 @@ def parse_security(text: str) -> ForwardSecurity:
         place = where.rstrip("`").lstrip(".")
         raise ConfigInvalid(f"{place or 'the file'}: {what[0].lower()}{what[1:]}") from None
     users = {user.name: user.password.encode() for user in written.user}
-    if len(users) != len(written.user):
-        names = [user.name for user in written.user]
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ConfigInvalid(f"user: {doubled!r} is there twice; give each user one table")
+    tokens = {token.name: token.token.encode() for token in written.token}
+    names = [*(user.name for user in written.user), *(token.name for token in written.token)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigInvalid(f"{name!r} is there twice; give each user and each token a name of its own")
+        if name.startswith(LOCAL_USER):
+            raise ConfigInvalid(f"{name!r} is the name of a user of this machine; give it another")
+    if len(set(tokens.values())) != len(tokens):
+        raise ConfigInvalid("token: two of them are equal; make one for each name")
     common = None if written.shared_key is None else written.shared_key.encode()
-    clients = tuple(_entry(number, client, common, users) for number, client in enumerate(written.client))
-    if common is None and not clients:
+    known = frozenset(names)
+    clients = tuple(_entry(number, client, common, known) for number, client in enumerate(written.client))
+    if common is None and not clients and not tokens:
         raise ConfigInvalid(
-            "has neither shared_key nor [[client]], so nobody could connect; write shared_key, which may be "
-            'empty ("") where there are users'
+            "has neither shared_key nor [[client]] nor [[token]], so nobody could connect; write shared_key, "
+            'which may be empty ("") where there are users'
         )
     if not users and any(not key for key in (common, *(c.shared_key for c in clients)) if key is not None):
         raise ConfigInvalid(
@@ -166,10 +219,12 @@ def parse_security(text: str) -> ForwardSecurity:
         shared_key=common if written.others else None,
         users=users,
         clients=clients,
+        others=written.others,
+        tokens=tokens,
     )
 
 
-def _entry(number: int, client: "_Client", common: bytes | None, users: dict[str, bytes]) -> ClientEntry:
+def _entry(number: int, client: "_Client", common: bytes | None, known: frozenset[str]) -> ClientEntry:
     place = f"client[{number}]"
     if client.hostname is None and not client.networks:
         raise ConfigInvalid(f"{place}: names neither a hostname nor networks, so it would hold for nobody")
@@ -185,8 +240,8 @@ def _entry(number: int, client: "_Client", common: bytes | None, users: dict[str
     if key is None:
         raise ConfigInvalid(f"{place}: has no shared_key, and there is no common one; write one of them")
     for name in client.users or ():
-        if name not in users:
-            raise ConfigInvalid(f"{place}.users: there is no [[user]] with the name {name!r}")
+        if name not in known:
+            raise ConfigInvalid(f"{place}.users: there is no [[user]] or [[token]] with the name {name!r}")
     return ClientEntry(
         hostname=client.hostname,
         networks=tuple(networks),
@@ -208,6 +263,11 @@ class _User(_Quiet, frozen=True, forbid_unknown_fields=True):
     password: _Secret
 
 
+class _Token(_Quiet, frozen=True, forbid_unknown_fields=True):
+    name: _Name
+    token: Annotated[str, msgspec.Meta(min_length=16, max_length=4096)]
+
+
 class _Client(_Quiet, frozen=True, forbid_unknown_fields=True):
     hostname: _Name | None = None
     networks: tuple[str, ...] = ()
@@ -220,6 +280,7 @@ class _File(_Quiet, frozen=True, forbid_unknown_fields=True):
     shared_key: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     others: bool = True
     user: tuple[_User, ...] = ()
+    token: tuple[_Token, ...] = ()
     client: tuple[_Client, ...] = ()
 
 

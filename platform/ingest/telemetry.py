@@ -29,6 +29,7 @@ class GatewayTelemetry(Collector):
         self.repeated_total = 0
         self.connections = 0
         self.handshakes_failed_total = 0
+        self.letters_left_out_total = 0
         self.timeouts_by_kind: Counter[str] = Counter()
         self.refused_by_code: Counter[str] = Counter()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
@@ -90,6 +91,10 @@ class GatewayTelemetry(Collector):
             ("dead-letters",), f"dead letters cannot be written: {error}; nothing refused is acked"
         )
 
+    def letter_left_out(self) -> None:
+        """Input of a sender who keeps it was refused, and not kept here: too much of it came at once."""
+        self.letters_left_out_total += 1
+
     def collect(self) -> Iterator[Metric]:
         """Prometheus asks."""
         for name, text, total in (
@@ -101,6 +106,11 @@ class GatewayTelemetry(Collector):
             yield CounterMetricFamily(f"windvane_gateway_{name}", text, value=total)
         yield CounterMetricFamily(
             "windvane_gateway_handshakes_failed", "Peers not let in", value=self.handshakes_failed_total
+        )
+        yield CounterMetricFamily(
+            "windvane_gateway_letters_left_out",
+            "Refusals of which no dead letter was kept, as their senders keep them",
+            value=self.letters_left_out_total,
         )
         timeouts = CounterMetricFamily("windvane_gateway_timeouts", "Peers too slow", labels=["kind"])
         for kind, count in self.timeouts_by_kind.items():

@@ -60,7 +60,8 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(gateway.close)
 
         app = web.Application(client_max_size=settings.gateway.max_message_bytes)
-        add_ingest_routes(app, gateway)
+        security = SecurityFile(settings.forward_security_file, on_broken=telemetry.settings_broken)
+        add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_status_routes(app, status=lambda: _status(telemetry), registry=telemetry.registry)
         http = await serve_on_socket(app, settings.run_dir / "gateway.sock")
@@ -69,7 +70,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         require_guarded_port(settings)
         forward = ForwardServer(
             gateway,
-            security=SecurityFile(settings.forward_security_file, on_broken=telemetry.settings_broken),
+            security=security,
             tls=TlsFiles.of(settings, on_broken=telemetry.settings_broken),
         )
         try:

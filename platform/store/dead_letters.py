@@ -22,6 +22,10 @@ MAX_TEXT_BYTES = 64 * 1024
 LETTER_OVERHEAD_BYTES = 256
 """What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
 
+SHARES = {"no-policy": 4, "sender-not-allowed": 16, "tag-not-allowed": 16, "bad-tag": 16, "framing": 16}
+"""Reasons that no policy has to be passed for: letters of each take at most this part of the store (4: a
+quarter), lest whoever may connect drives out what others need."""
+
 _OBSTACLES = {
     "step-failed": (
         "its chunk is archived already, and sending it again would store it twice; mend the step or its "
@@ -127,7 +131,7 @@ class DeadLetterStatistics:
     max_bytes: int
 
 
-_VERSION = 2
+_VERSION = 3
 
 # What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
 # by the same transactions that change the letters; a sum over the table would cost each refusal a walk
@@ -142,7 +146,21 @@ CREATE TABLE letters (
 );
 CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
-INSERT INTO totals VALUES (0, 0, 0)
+INSERT INTO totals VALUES (0, 0, 0);
+"""
+
+# Kept by triggers, so that a process of the version before, which knows nothing of it, does its part too.
+_COST_BY_CODE = """
+CREATE TABLE code_totals (code TEXT PRIMARY KEY, cost_bytes INTEGER NOT NULL);
+INSERT INTO code_totals SELECT code, sum(cost_bytes) FROM letters GROUP BY code;
+CREATE INDEX letters_by_code ON letters (code, id);
+CREATE TRIGGER letter_came AFTER INSERT ON letters BEGIN
+    INSERT INTO code_totals VALUES (new.code, new.cost_bytes)
+    ON CONFLICT (code) DO UPDATE SET cost_bytes = cost_bytes + excluded.cost_bytes;
+END;
+CREATE TRIGGER letter_went AFTER DELETE ON letters BEGIN
+    UPDATE code_totals SET cost_bytes = cost_bytes - old.cost_bytes WHERE code = old.code;
+END
 """
 
 # A process of the version before may have the file open: its statements still fit.
@@ -153,7 +171,8 @@ ALTER TABLE letters ADD COLUMN compression TEXT NOT NULL DEFAULT 'text';
 ALTER TABLE letters ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE letters ADD COLUMN format TEXT NOT NULL DEFAULT '';
 ALTER TABLE letters ADD COLUMN identity TEXT
-"""
+""",
+    2: _COST_BY_CODE,
 }
 
 _AFTER_ALL = 2**63 - 1
@@ -181,8 +200,9 @@ def _fingerprint(letter: DeadLetter) -> bytes:
 class DeadLetters:
     """The file of dead letters; several processes may add at once, and any thread may call every method.
 
-    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter); the
-    file is a little larger than that. A payload that alone is over the bound is kept cut.
+    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter), and
+    what has one of the codes in SHARES no more than its part of that; the file is a little larger. A payload
+    that alone is over the bound is kept cut.
 
     A letter is durable when `add` returns: one short transaction and one fdatasync, so on an event loop call
     it from a worker thread, and where many come at once give them to `add_all` together.
@@ -193,7 +213,7 @@ class DeadLetters:
         if max_bytes <= 0:
             raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
         self._max_bytes = max_bytes
-        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA, upgrades=_UPGRADES)
+        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES)
 
     def add(self, letter: DeadLetter) -> int:
         """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
@@ -215,8 +235,13 @@ class DeadLetters:
                 or self._insert(database, letter, fingerprint)
                 for letter, fingerprint in fingerprinted
             ]
+            for code in {letter.code for letter in letters} & SHARES.keys():
+                self._evict_code(database, code)
             self._evict(database)
         return numbers
+
+    def _share_bytes(self, code: str) -> int:
+        return self._max_bytes // SHARES.get(code, 1)
 
     def _count_again(
         self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes
@@ -240,7 +265,9 @@ class DeadLetters:
         cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
         for text in (*texts, policy or "", identity or "", detail, format):
             cost_bytes += len(text.encode())
-        kept_bytes = min(len(letter.payload), MAX_PAYLOAD_BYTES, max(0, self._max_bytes - cost_bytes))
+        kept_bytes = min(
+            len(letter.payload), MAX_PAYLOAD_BYTES, max(0, self._share_bytes(letter.code) - cost_bytes)
+        )
         cost_bytes += kept_bytes
         # A slice of the whole is the payload itself, not a copy.
         payload = letter.payload[:kept_bytes]
@@ -261,6 +288,29 @@ class DeadLetters:
         )
         return cursor.lastrowid
 
+    def _evict_code(self, database: sqlite3.Connection, code: str) -> None:
+        (cost_bytes,) = database.execute(
+            "SELECT cost_bytes FROM code_totals WHERE code = ?", (code,)
+        ).fetchone()
+        surplus = cost_bytes - self._share_bytes(code)
+        oldest = database.execute("SELECT id, cost_bytes FROM letters WHERE code = ? ORDER BY id", (code,))
+        leaving: list[tuple[int]] = []
+        freed = 0
+        while freed < surplus:
+            id, letter_bytes = oldest.fetchone()
+            freed += letter_bytes
+            leaving.append((id,))
+        oldest.close()
+        database.executemany("DELETE FROM letters WHERE id = ?", leaving)
+        database.executemany("DELETE FROM contents WHERE id = ?", leaving)
+        self._count_evicted(database, len(leaving), freed)
+
+    def _count_evicted(self, database: sqlite3.Connection, evicted: int, freed: int) -> None:
+        database.execute(
+            "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?, evicted = evicted + ?",
+            (evicted, freed, evicted),
+        )
+
     def _evict(self, database: sqlite3.Connection) -> None:
         (surplus,) = database.execute("SELECT cost_bytes - ? FROM totals", (self._max_bytes,)).fetchone()
         freed = evicted = last = 0
@@ -273,10 +323,7 @@ class DeadLetters:
         if evicted:
             database.execute("DELETE FROM letters WHERE id <= ?", (last,))
             database.execute("DELETE FROM contents WHERE id <= ?", (last,))
-            database.execute(
-                "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?, evicted = evicted + ?",
-                (evicted, freed, evicted),
-            )
+            self._count_evicted(database, evicted, freed)
 
     def get(self, id: int) -> KeptDeadLetter:
         """One letter, whole. Raises DeadLetterNotFound."""

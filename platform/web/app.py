@@ -15,7 +15,7 @@ from ..store.policy import Policy
 from ..store.store import Store
 from .answers import DeadLetterTotals, Health, Status
 from .arrays import ArrayRoutes
-from .auth import AccessRule, access_middleware
+from .auth import SHOWS_TOKEN, AccessRule, access_middleware
 from .documents import DeadLetterRoutes, SearchRoutes
 from .live import LiveFeed, LiveLimits
 from .openapi import describe_api
@@ -25,7 +25,7 @@ from .problems import RequestRefused, mark_answering, problem_middleware
 from .static import UiRoutes, set_security_headers
 from .streams import StreamRoutes
 from .telemetry import WebTelemetry, counting_middleware, merged_metrics
-from .tiers import TIERS, TierClient
+from .tiers import ACCESS_HEADER, TIERS, TierClient
 
 API = "/api/v1"
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -58,7 +58,7 @@ def create_app(
             counting_middleware(telemetry),
             problem_middleware,
             _plain_bodies,
-            access_middleware(rule, interface.get_as_stranger),
+            access_middleware(rule, interface.get_as_stranger, judges_itself=_is_ingest),
         ],
         client_max_size=MAX_BODY_BYTES,
     )
@@ -165,5 +165,17 @@ class _OwnRoutes:
         return json_response(describe_api(self._version))
 
     async def ingest(self, request: web.Request) -> web.StreamResponse:
-        """Handed on to the gateway, which judges it."""
-        return await self._tiers.hand_on(request, "gateway")
+        """Handed on to the gateway, which judges it, and knows the credentials of machines."""
+        authorization = request.headers.get("Authorization")
+        if request[SHOWS_TOKEN]:
+            headers = {ACCESS_HEADER: "token"}
+        else:
+            headers = {} if authorization is None else {"Authorization": authorization}
+        return await self._tiers.hand_on(request, "gateway", headers=headers)
+
+
+def _is_ingest(request: web.Request) -> bool:
+    return (
+        request.method == "POST"
+        and getattr(request.match_info.handler, "__func__", None) is _OwnRoutes.ingest
+    )

@@ -22,6 +22,8 @@ from aiohttp.typedefs import Handler, Middleware
 from .problems import RequestRefused
 
 COOKIE_AGE_S = 90 * 24 * 3600
+SHOWS_TOKEN = web.RequestKey("shows_token", bool)
+"""Of a request that was let through: whether it showed the token, or only came by a loopback name."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PASSED_ON_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
@@ -75,17 +77,30 @@ def judge(
     host = headers.get("Host", "")
     if not _origin_is_own(method, headers, host):
         return Verdict.FOREIGN_ORIGIN
-    offered = [token for token in (query_token, _token_of(headers.get("Authorization"))) if token is not None]
-    if offered:
-        right = all(_matches(rule.token, token) for token in offered)
-        return Verdict.ALLOWED if right else Verdict.CREDENTIALS_WRONG
-    cookie = (cookies or {}).get(rule.cookie_name(host))
-    if rule.token is not None and cookie is not None and _matches(rule.cookie_value(), cookie):
-        return Verdict.ALLOWED
+    shown = shows_token(rule, headers, cookies=cookies, query_token=query_token)
+    if shown is not None:
+        return Verdict.ALLOWED if shown else Verdict.CREDENTIALS_WRONG
     passed_on = any(name in headers for name in _PASSED_ON_HEADERS)
     if rule.open_on_loopback and not passed_on and _LOOPBACK_HOST.fullmatch(host):
         return Verdict.ALLOWED
     return Verdict.CREDENTIALS_MISSING
+
+
+def shows_token(
+    rule: AccessRule,
+    headers: Mapping[str, str],
+    *,
+    cookies: Mapping[str, str] | None = None,
+    query_token: str | None = None,
+) -> bool | None:
+    """Whether a request shows the token, or the cookie made of it; None: it shows nothing that counts."""
+    offered = [token for token in (query_token, _token_of(headers.get("Authorization"))) if token is not None]
+    if offered:
+        return all(_matches(rule.token, token) for token in offered)
+    cookie = (cookies or {}).get(rule.cookie_name(headers.get("Host", "")))
+    if rule.token is not None and cookie is not None and _matches(rule.cookie_value(), cookie):
+        return True
+    return None
 
 
 def _origin_is_own(method: str, headers: Mapping[str, str], host: str) -> bool:
@@ -123,9 +138,15 @@ def _matches(expected: str | None, given: str) -> bool:
 
 
 def access_middleware(
-    rule: AccessRule, for_strangers: Callable[[web.Request, Verdict], Awaitable[web.StreamResponse | None]]
+    rule: AccessRule,
+    for_strangers: Callable[[web.Request, Verdict], Awaitable[web.StreamResponse | None]],
+    *,
+    judges_itself: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
     """Lets through what `judge` allows; answers the rest with 401 or 403.
+
+    A request that `judges_itself` is let through with an Authorization that is not ours: who handles it knows
+    other credentials, and refuses what is none of them. `request[SHOWS_TOKEN]` says which it is.
 
     `for_strangers` may answer GET requests that lack right credentials, with what holds nothing of the home.
 
@@ -143,7 +164,11 @@ def access_middleware(
             cookies=request.cookies,
             query_token=query_token,
         )
-        if verdict is not Verdict.ALLOWED:
+        request[SHOWS_TOKEN] = verdict is Verdict.ALLOWED and bool(
+            shows_token(rule, request.headers, cookies=request.cookies, query_token=query_token)
+        )
+        is_anothers = verdict is Verdict.CREDENTIALS_WRONG and query_token is None and judges_itself(request)
+        if verdict is not Verdict.ALLOWED and not is_anothers:
             answer = None
             if verdict is not Verdict.FOREIGN_ORIGIN and request.method in ("GET", "HEAD"):
                 answer = await for_strangers(request, verdict)

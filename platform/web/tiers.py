@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -34,7 +35,9 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for"})
+ACCESS_HEADER = "X-Windvane-Access"
+"""Tells the gateway that a request showed the access token, which itself is not handed on."""
+_OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for", ACCESS_HEADER.lower()})
 
 
 class TierClient:
@@ -60,12 +63,17 @@ class TierClient:
         return None if body is None else body.decode("utf-8", "replace")
 
     async def hand_on(
-        self, request: web.Request, tier: str, *, path: str | None = None
+        self,
+        request: web.Request,
+        tier: str,
+        *,
+        path: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> web.StreamResponse:
         """Gives `request` to `tier` and answers what it answers, both streamed: no body is ever held whole.
 
-        It goes to the same address there, or to `path`. A compressed body stays so: the tier bounds what it
-        may become.
+        It goes to the same address there, or to `path`, with `headers` beside its own. A compressed body
+        stays so: the tier bounds what it may become.
 
         503 with Retry-After where the tier is away, so that the sender keeps what it has and comes back.
         """
@@ -75,7 +83,7 @@ class TierClient:
                 request.method,
                 URL(f"http://{tier}{path}", encoded=True),
                 data=request.content if request.can_read_body else None,
-                headers=_onward(request),
+                headers=_onward(request, headers),
                 allow_redirects=False,
             ) as answer:
                 response = web.StreamResponse(status=answer.status, reason=answer.reason)
@@ -127,10 +135,10 @@ class TierClient:
         return session
 
 
-def _onward(request: web.Request) -> CIMultiDict[str]:
-    """The request's headers as the next tier is to see them.
+def _onward(request: web.Request, more: Mapping[str, str]) -> CIMultiDict[str]:
+    """The request's headers as the next tier is to see them, and `more`.
 
-    The credentials end here, where they were checked.
+    Credentials that were checked here end here.
     """
     headers = CIMultiDict(
         (name, value)
@@ -139,4 +147,5 @@ def _onward(request: web.Request) -> CIMultiDict[str]:
     )
     if request.remote:
         headers["X-Forwarded-For"] = request.remote
+    headers.update(more)
     return headers

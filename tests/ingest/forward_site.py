@@ -14,7 +14,8 @@ import msgpack
 import trustme
 from windvane.bus import open_bus
 from windvane.config import GatewaySettings, Settings
-from windvane.ingest.gateway import Gateway, IncomingChunk
+from windvane.ingest.chunk import IncomingChunk
+from windvane.ingest.gateway import Gateway
 from windvane.ingest.listeners import ForwardServer
 from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.security import SecurityFile

@@ -13,7 +13,8 @@ from windvane.bus.envelope import ChunkMessage, decode_chunk
 from windvane.bus.interface import Bus
 from windvane.config import GatewaySettings, Settings, WorkerSettings
 from windvane.errors import ChunkRefused, RateExceeded
-from windvane.ingest.gateway import Gateway, IncomingChunk
+from windvane.ingest.chunk import IncomingChunk
+from windvane.ingest.gateway import Gateway
 from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.processors.catalog_link import CatalogLink
@@ -134,6 +135,41 @@ async def test_only_the_invalid_records_go_to_the_dead_letters(house: House) -> 
     assert "event 1: kw: must be a number >= 0.0; event 3: kW: is not in the schema" in letter.reason
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"schema": POWER, "invalid_records": "refuse"},
+        {"limits": {"chunk_bytes": 100}},
+    ],
+)
+async def test_of_messages_that_were_joined_only_those_are_refused_that_would_be_alone(
+    house: House, policy: dict[str, Any]
+) -> None:
+    await house.policy("t", **policy)
+    gateway = await house.gateway()
+    good = [event({"kw": float(i)}) for i in range(9)]
+    bad = [event({"kw": letter * 100}) for letter in "xy"]
+    run = [*good[:3], bad[0], *good[3:], bad[1]]
+    with pytest.raises(ChunkRefused):
+        await gateway.submit(chunk(b"".join(run), events=len(run), is_run=True))
+    await gateway.close()
+    stored = await house.chunks("t")
+    assert b"".join(each.payload for each in stored) == b"".join(good)
+    assert sum(each.events for each in stored) == len(good)
+    assert [letter.payload for letter in house.kept()] == bad
+
+
+async def test_joined_messages_are_not_counted_as_one_chunk(house: House) -> None:
+    await house.policy("t", limits={"events_per_chunk": 2})
+    gateway = await house.gateway()
+    run = b"".join(event({"kw": float(i)}) for i in range(7))
+    await gateway.submit(chunk(run, events=7, is_run=True))
+    with pytest.raises(ChunkRefused, match="the chunk has 7 events"):
+        await gateway.submit(chunk(run, events=7))
+    assert b"".join(each.payload for each in await house.chunks("t")) == run
+    assert len(house.kept()) == 1
+
+
 async def test_a_chunk_of_invalid_records_alone_is_kept_and_acked(house: House) -> None:
     await house.policy("t", schema=POWER)
     gateway = await house.gateway()
@@ -219,7 +255,7 @@ async def test_a_sender_over_its_rate_is_read_no_more_and_others_are_served(tmp_
 
 async def test_too_much_that_waits_is_left_to_its_sender_or_kept(house: House) -> None:
     await house.policy("t", limits={"bytes_per_s": 1, "burst_s": 1})
-    gateway = await house.gateway(settings=GatewaySettings(pending_bytes=4000))
+    gateway = await house.gateway(settings=GatewaySettings(pending_bytes=12_000))
     await gateway.submit(chunk())
     held = gateway.submit(chunk(EVENT * 20))
     assert gateway.is_held(held)

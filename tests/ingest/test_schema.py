@@ -391,6 +391,7 @@ def test_the_check_says_what_the_plain_validator_says(
 
 def test_a_chunk_of_many_batches_is_sifted_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema_module, "BATCH_EVENTS", 7)
+    monkeypatch.setattr(schema_module, "FEW_EVENTS", 3)
     check = EventCheck(parse_schema(TURBINE))
     good, bad = packed(GOOD), packed({})
     assert sift(check, *[good] * 50) is None

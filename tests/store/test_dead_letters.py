@@ -22,7 +22,7 @@ from windvane.store.dead_letters import (
 )
 
 LETTER = DeadLetter(
-    code="no-policy",
+    code="malformed",
     reason="no policy takes the tag",
     tag="turbine.t07",
     sender="10.0.0.7",
@@ -30,7 +30,7 @@ LETTER = DeadLetter(
     payload=b"\x92\x00\x80",
     time_ns=1_000,
 )
-TEXT_BYTES = len("no-policy" + "no policy takes the tag" + "turbine.t07" + "10.0.0.7")
+TEXT_BYTES = len("malformed" + "no policy takes the tag" + "turbine.t07" + "10.0.0.7")
 
 
 def cost_bytes(payload_bytes: int) -> int:
@@ -374,3 +374,23 @@ def test_processes_make_the_file_and_add_at_once(path: Path) -> None:
         for i in range(100)
     }
     assert letters.statistics().count == 300
+
+
+def test_strangers_drive_out_nobody_but_themselves(path: Path) -> None:
+    letters = DeadLetters(path, max_bytes=160_000)
+    others = letters.add_all([replace(LETTER, payload=b"%d" % i) for i in range(20)])
+    for i in range(100):
+        letters.add(replace(LETTER, code="sender-not-allowed", payload=b"%04d" % i * 500))
+    kept = letters.list(limit=1000)
+    assert [summary.id for summary in reversed(kept) if summary.code == LETTER.code] == list(others)
+    strangers = [letters.get(summary.id) for summary in kept if summary.code == "sender-not-allowed"]
+    assert [letter.payload[:4] for letter in strangers] == [b"0099", b"0098", b"0097", b"0096"]
+    assert letters.statistics().evicted == 96
+    large = letters.get(letters.add(replace(LETTER, code="sender-not-allowed", payload=bytes(50_000))))
+    assert 9_000 < large.kept_bytes < 10_000
+    assert large.obstacle is not None
+    for code in ("malformed", "sender-not-allowed"):
+        letters.drop_all([summary.id for summary in letters.list(limit=1000, code=code)])
+    assert letters.statistics().bytes == 0
+    letters.add(replace(LETTER, code="sender-not-allowed"))
+    assert letters.statistics().count == 1

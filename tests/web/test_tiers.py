@@ -96,12 +96,38 @@ async def test_the_credentials_end_at_the_web_tier(client: Client, start_tier: S
     assert TOKEN not in str(request.headers) + str(request.rel_url)
 
 
-async def test_a_chunk_with_wrong_credentials_never_reaches_the_gateway(
+@pytest.mark.parametrize("authorization", ["Basic eDp5", "Bearer of a machine", ""])
+async def test_credentials_of_machines_are_for_the_gateway_to_judge(
+    client: Client, start_tier: StartTier, authorization: str
+) -> None:
+    gateway = Gateway()
+    await start_tier("gateway", gateway.app)
+    headers = {"Authorization": authorization, "X-Windvane-Access": "token"}
+    await client.post("/ingest/voice?reference=x", headers=headers)
+    [request] = gateway.requests
+    assert request.headers["Authorization"] == authorization
+    assert "X-Windvane-Access" not in request.headers
+
+
+async def test_the_gateway_is_told_who_showed_the_token_and_nobody_else_can_say_so(
     client: Client, start_tier: StartTier
 ) -> None:
     gateway = Gateway()
     await start_tier("gateway", gateway.app)
-    answer = await client.post("/ingest/voice?reference=x", headers={"Authorization": "Basic eDp5"})
+    for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"X-Windvane-Access": "token"}):
+        await client.post("/ingest/voice?reference=x", headers=headers)
+    assert [request.headers.get("X-Windvane-Access") for request in gateway.requests] == ["token", None]
+
+
+async def test_other_addresses_know_no_credentials_of_machines(client: Client, start_tier: StartTier) -> None:
+    gateway = Gateway()
+    await start_tier("gateway", gateway.app)
+    for method, path in (("POST", "/api/v1/dead-letters/7/replay"), ("GET", "/ingest/voice")):
+        answer = await client.request(method, path, headers={"Authorization": "Basic eDp5"})
+        await problem(answer, 401)
+    answer = await client.post(
+        "/ingest/voice?reference=x&token=wrong", headers={"Authorization": "Basic eDp5"}
+    )
     await problem(answer, 401)
     assert gateway.requests == []
 

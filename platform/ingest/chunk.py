@@ -1,0 +1,86 @@
+"""A chunk as a door took it in, before anything was decided about it."""
+
+from typing import Literal
+
+import msgpack
+import msgspec
+
+from ..errors import ChunkRefused
+from .http_formats import BodyFormat
+
+CHUNK_OVERHEAD_BYTES = 2048
+"""What a pending chunk is taken to cost beside its bytes, so that tiny ones are bounded too."""
+_MAX_TAG_BYTES = 200
+
+
+class PostedBody(msgspec.Struct, frozen=True):
+    """A body as it was posted, before events are made of it."""
+
+    data: bytes | bytearray
+    compression: str
+    format: BodyFormat
+    arrived_ns: int
+    """The time of events without one of their own."""
+    size_bytes: int | None = None
+    """Of the whole, where `data` is only its beginning."""
+
+
+class IncomingChunk(msgspec.Struct, frozen=True):
+    """What a door took in."""
+
+    sender: str
+    tag: str
+    payload: bytes | memoryview
+    events: int | None = None
+    """Known and checked already, else None."""
+    size_hint: int | None = None
+    chunk_id: bytes | None = None
+    compression: str = "text"
+    signal: int = 0
+    policy: str | None = None
+    """The policy that the sender named; None: the tag decides."""
+    identity: str | None = None
+    """Who proved to send it: the user of the handshake or of the request, else the name in the client
+    certificate, else the hostname that had its own or the shared key; None where the door asks for no
+    authentication."""
+    over_rate: Literal["wait", "refuse"] = "wait"
+    """What to do over the policy's rates: keep it in line, or fail with RateExceeded at once."""
+    body: PostedBody | None = None
+    """What the payload is to be made from: a dead letter keeps that in its place."""
+    is_run: bool = False
+    """Its events came as a message each, and are one chunk for speed alone."""
+    is_replay: bool = False
+    """It comes from the dead letters, where it stays if it is refused again."""
+
+
+def halves(run: IncomingChunk) -> tuple[IncomingChunk, IncomingChunk]:
+    """A run of two events or more in two parts; an event by itself is no run any more."""
+    assert run.events is not None
+    walker = msgpack.Unpacker(read_size=len(run.payload), max_buffer_size=len(run.payload))
+    walker.feed(run.payload)
+    first = run.events // 2
+    for _ in range(first):
+        walker.skip()
+    cut, rest = walker.tell(), run.events - first
+    return (
+        msgspec.structs.replace(run, payload=run.payload[:cut], events=first, is_run=first > 1),
+        msgspec.structs.replace(run, payload=run.payload[cut:], events=rest, is_run=rest > 1),
+    )
+
+
+def charge(payload: bytes | bytearray | memoryview, chunk_id: bytes | None) -> int:
+    """What a pending chunk counts for, against the window and the budget: an ack repeats its id."""
+    return len(payload) + len(chunk_id or b"") + CHUNK_OVERHEAD_BYTES
+
+
+def check_tag(tag: str) -> None:
+    """A tag names the data stream: it must be printable, short, and leave ':' to the outputs.
+
+    Raises ChunkRefused("bad-tag").
+    """
+    # What cannot be printed may be no Unicode at all, and have no bytes that could be counted.
+    if not tag or ":" in tag or not tag.isprintable() or len(tag.encode()) > _MAX_TAG_BYTES:
+        raise ChunkRefused(
+            "bad-tag",
+            f"the tag {tag!r:.80} must have 1 to {_MAX_TAG_BYTES} printable bytes and no ':'; rename it",
+        )
