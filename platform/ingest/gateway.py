@@ -333,11 +333,13 @@ class Gateway:
 
     def _enter(self, checked: _Checked, rate: RateLimit, future: asyncio.Future[None]) -> None:
         """To the bus, now or when the policy's rate allows it."""
-        if checked.key is not None:
-            self._recent.remember(checked.key, future)
         if not checked.events and checked.sifted is None:
             future.set_result(None)
-        elif (
+            return
+        # Only what is kept: nothing that comes later is a repetition of an empty chunk.
+        if checked.key is not None:
+            self._recent.remember(checked.key, future)
+        if (
             not checked.events
             or self._held.is_open
             or rate.try_take(events=checked.events, size=len(checked.payload))

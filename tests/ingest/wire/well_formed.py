@@ -315,6 +315,12 @@ PROTOCOL = [
         answered=wire('81 a3 "ack" a1 "c"'),
     ),
     Fixture(
+        "what follows an empty chunk under the same id is no repetition of it",
+        wire('93 a1 "t" a0 81 a5 "chunk" a1 "c" 93 a1 "t" c4 03 92 01 80 81 a5 "chunk" a1 "c"'),
+        delivered(b"\x92\x01\x80", 1, b"c"),
+        wire('81 a3 "ack" a1 "c" 81 a3 "ack" a1 "c"'),
+    ),
+    Fixture(
         "an empty array of entries is acked and stores nothing",
         wire('93 a1 "t" 90 81 a5 "chunk" a1 "c"'),
         answered=wire('81 a3 "ack" a1 "c"'),
