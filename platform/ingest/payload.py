@@ -82,6 +82,7 @@ def _new_walker(payload: bytes | bytearray | memoryview) -> msgpack.Unpacker:
 
 
 def begins_with_pair(payload: bytes | bytearray | memoryview) -> bool:
+    """Whether the first event is an array of two, as every event is; `payload` is not empty."""
     head = payload[0]
     return (
         head == 0x92
