@@ -17,7 +17,16 @@ from tests.processes import Running, wait_until, windvane
 from tests.system.test_real_clients import CLIENTS, create, wait_for_bytes
 
 KEY, PASSWORD = "the shared key", "pässword"
-SECURITY = f'shared_key = "{KEY}"\n[[user]]\nname = "north"\npassword = "{PASSWORD}"\n'
+TOKEN = "the token of a machine"
+SECURITY = f'''
+shared_key = "{KEY}"
+[[user]]
+name = "north"
+password = "{PASSWORD}"
+[[token]]
+name = "sensor"
+token = "{TOKEN}"
+'''
 CLIENT = {"clientHostname": "node.park", "sharedKey": KEY, "username": "north", "password": PASSWORD}
 
 
@@ -111,6 +120,37 @@ def test_windvane_send_with_key_user_and_authority(
         assert secret not in sent.stderr.decode()
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_logs_in_over_http_and_is_who_the_policy_asks_for(
+    site: Running, home: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "north.toml"
+    policy.write_text(
+        '[[policy]]\nreference = "of.north"\nformat = "json"\n[[policy.allow]]\nidentities = ["north"]\n'
+    )
+    applied = windvane(home, "apply", str(policy))
+    assert applied.returncode == 0, applied.stderr.decode()
+    access = (home / "token").read_text().strip()
+    for given, status in (
+        (["-u", f"north:{PASSWORD}"], 204),
+        (["-H", f"Authorization: Bearer {TOKEN}"], 403),  # a machine, but another one
+        (["-u", f"anybody:{access}"], 403),  # lets in, and says no name
+        (["-u", "north:wrong"], 401),
+        ([], 401),
+    ):
+        posted = subprocess.run(
+            ["curl", "--silent", "--output", str(tmp_path / "answer"), "--write-out", "%{http_code}", *given]
+            + ["-H", "Content-Type: application/json", "-d", '{"n": 1}']
+            + [f"{site.ready['web']}/ingest/of.north/of.north"],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert int(posted.stdout) == status, given
+    assert "forward-security.toml" in json.loads((tmp_path / "answer").read_text())["detail"]
+    wait_until(lambda: "of.north" in connect(home).streams, "what was let in is stored")
+
+
 def test_windvane_send_to_its_own_home_needs_no_key(site: Running, home: Path, speech: Path) -> None:
     create(site, "sent.here")
     sent = windvane(home, "send", "sent.here", str(speech))
@@ -125,5 +165,5 @@ def test_the_demo_sends_beside_them(site: Running, home: Path) -> None:
 def test_no_log_and_no_answer_shows_a_secret(site: Running) -> None:
     log = site.log.read_text()
     assert "not let in" in log
-    for secret in (KEY, PASSWORD):
+    for secret in (KEY, PASSWORD, TOKEN):
         assert secret not in log
