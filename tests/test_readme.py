@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from windvane.config import Settings, load_settings
+from windvane.ingest.security import parse_security
 from windvane.processors.operation import check_pipeline
 from windvane.processors.presets import PRESETS
 from windvane.store.policy import mapping_from_toml, policy_from_mapping
+from windvane.store.policy_rules import Admission
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -16,12 +19,37 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_policy_can_run() -> None:
-    [text] = blocks("toml")
-    [mapping] = mapping_from_toml(text)["policy"]
-    policy = policy_from_mapping(mapping)
-    check_pipeline(policy)
-    assert [step.name for step in policy.pipeline] == ["samples", "spectrum", "features", "model"]
+def test_the_policies_can_run() -> None:
+    policies = [policy for text in blocks("toml") for policy in mapping_from_toml(text).get("policy", [])]
+    gearboxes, north = (policy_from_mapping(mapping) for mapping in policies)
+    check_pipeline(gearboxes)
+    assert [step.name for step in gearboxes.pipeline] == ["samples", "spectrum", "features", "model"]
+    assert Admission(north.allow).allows("10.0.0.1", "park-north")
+    assert not Admission(north.allow).allows("10.0.0.1", "park-south")
+
+
+def test_the_configurations_of_senders_fit_the_secrets() -> None:
+    [text] = [block for block in blocks("toml") if "shared_key" in block]
+    security = parse_security(text)
+    assert security.shared_key is not None
+    [(user, password)] = security.users.items()
+    for place in ("shared_key ", "shared_key: "):
+        assert f"{place}{security.shared_key.decode()}\n" in README
+    for place in ("username {}\n    password {}\n", "username: {}\n      password: {}\n", "curl -u {}:{} "):
+        assert place.format(user, password.decode()) in README
+
+
+def test_the_settings_are_settings(tmp_path: Path) -> None:
+    texts = [block for block in blocks("toml") if "[gateway]" in block]
+    assert len(texts) == 2
+    for text in texts:
+        (tmp_path / "windvane.toml").write_text(text)
+        settings = load_settings(home=tmp_path, environment={})
+        assert settings.gateway.tls_cert_file == Path("gateway.pem")
+    assert settings.gateway.tls_client_ca_file == Path("park-ca.pem")
+    (tmp_path / "windvane.toml").write_text('[gateway]\nforward_socket = "s"\nforward_socket_mode = "660"\n')
+    assert load_settings(home=tmp_path, environment={}).forward_socket == tmp_path / "s"
+    assert Settings(home=tmp_path).forward_socket == tmp_path / "run" / "forward.sock"
 
 
 def test_the_python_compiles() -> None:

@@ -400,18 +400,18 @@ class Gateway:
                 *encode_chunk(message, checked.payload),
                 durability=policy.durability,
             )
-            durable.add_done_callback(partial(self._count_stored, checked.events, len(checked.payload)))
             parts.append(durable)
         if checked.sifted is not None:
             parts.append(self._keep_invalid(chunk, policy, checked.sifted))
-        self._end_with(parts, future)
+        self._end_with(parts, checked, future)
 
-    def _count_stored(self, events: int, size: int, durable: asyncio.Future[Any]) -> None:
-        if _error_of(durable) is None:
-            self.telemetry.chunk_stored(events=events, size=size)
+    def _end_with(
+        self, parts: list[asyncio.Future[Any]], checked: _Checked, future: asyncio.Future[None]
+    ) -> None:
+        """Ends `future` when all parts have ended: with None, or with the first error.
 
-    def _end_with(self, parts: list[asyncio.Future[Any]], future: asyncio.Future[None]) -> None:
-        """Ends `future` when all parts have ended: with None, or with the first error."""
+        The first part is that of the bus, where the chunk has valid events.
+        """
         unfinished = len(parts)
 
         def part_done(_: asyncio.Future[Any]) -> None:
@@ -420,6 +420,8 @@ class Gateway:
             if unfinished:
                 return
             error = next(filter(None, map(_error_of, parts)), None)
+            if checked.events and _error_of(parts[0]) is None:
+                self.telemetry.chunk_stored(events=checked.events, size=len(checked.payload))
             if error is not None:
                 self.telemetry.bus_unavailable(error)
             if future.done():

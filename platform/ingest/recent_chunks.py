@@ -7,7 +7,7 @@ REMEMBERED_CHUNKS = 100_000
 
 
 class RecentChunks:
-    """The futures of the last 100,000 chunks that have a key; one that failed is forgotten.
+    """The futures of the last 100,000 chunks that have a key.
 
     Memory: about 300 bytes a chunk.
     """
@@ -16,23 +16,17 @@ class RecentChunks:
         self._futures: OrderedDict[bytes, asyncio.Future[None]] = OrderedDict()
 
     def find(self, key: bytes) -> asyncio.Future[None] | None:
-        """What becomes, or became, of the chunk of that key; None: it is new."""
-        return self._futures.get(key)
+        """What becomes, or became, of the chunk of that key; None: it is new, or has failed."""
+        future = self._futures.get(key)
+        if future is not None and future.done() and future.exception() is not None:
+            return None
+        return future
 
     def remember(self, key: bytes, future: asyncio.Future[None]) -> None:
         """A chunk of that key is on its way to the bus; `future` ends as it does."""
-        if self._futures.get(key) is future:
-            return
         self._futures[key] = future
         if len(self._futures) > REMEMBERED_CHUNKS:
             self._futures.popitem(last=False)
-
-        def decided(done: asyncio.Future[None]) -> None:
-            # Its sender will send it again, and that one is to get in.
-            if done.exception() is not None and self._futures.get(key) is done:
-                del self._futures[key]
-
-        future.add_done_callback(decided)
 
     def clear(self) -> None:
         """Forgets all of them."""

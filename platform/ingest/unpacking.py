@@ -11,7 +11,7 @@ from .payload import decompress
 
 AT_ONCE_BYTES = 256 * 1024
 """So much is unpacked on the event loop; more takes longer than a turn of it should."""
-_AT_ONCE_COMPRESSED_BYTES = 64 * 1024
+_AT_ONCE_COMPRESSED_BYTES = 32 * 1024
 _AT_ONCE_BODY_BYTES = 16 * 1024
 _SIGNALS = {1: "metrics", 2: "traces", 3: "profiles"}
 

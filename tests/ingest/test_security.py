@@ -15,6 +15,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "forward-security.toml"
 def test_the_documented_example_is_what_it_says() -> None:
     security = parse_security(EXAMPLE.read_text())
     assert security.users.keys() == {"park-north", "park-south"}
+    assert security.tokens.keys() == {"sensor-7"}
     assert len(security.clients) == 2
 
 

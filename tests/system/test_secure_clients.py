@@ -138,10 +138,10 @@ def test_curl_logs_in_over_http_and_is_who_the_policy_asks_for(
         (["-u", "north:wrong"], 401),
         ([], 401),
     ):
+        body = ("-H", "Content-Type: application/json", "-d", '{"n": 1}')
+        to = ("--output", str(tmp_path / "answer"), f"{site.ready['web']}/ingest/of.north/of.north")
         posted = subprocess.run(
-            ["curl", "--silent", "--output", str(tmp_path / "answer"), "--write-out", "%{http_code}", *given]
-            + ["-H", "Content-Type: application/json", "-d", '{"n": 1}']
-            + [f"{site.ready['web']}/ingest/of.north/of.north"],
+            ["curl", "--silent", "--write-out", "%{http_code}", *given, *body, *to],
             capture_output=True,
             timeout=60,
             check=False,
