@@ -279,12 +279,3 @@ def mapping_from_toml(text: str, *, source: str = "the policy file") -> dict[str
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyInvalid(f"{source} is no TOML: {error}") from error
-
-
-def policy_from_toml(text: str, *, source: str = "the policy file") -> Policy:
-    """The policy in a TOML text; PolicyInvalid names `source`."""
-    mapping = mapping_from_toml(text, source=source)
-    try:
-        return policy_from_mapping(mapping)
-    except PolicyInvalid as error:
-        raise PolicyInvalid(f"{source}: {error}") from error

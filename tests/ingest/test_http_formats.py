@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
 from windvane.events import iterate_events
-from windvane.ingest.http_formats import MAX_JSON_RECORD_BYTES, BodyFormat, events_of, parse_time
+from windvane.ingest.body_events import parse_time
+from windvane.ingest.http_formats import BodyFormat, events_of
+from windvane.ingest.json_bodies import MAX_JSON_RECORD_BYTES
 
 ARRIVED_NS = 1_790_000_000_000_000_007
 MIB = 1024 * 1024
@@ -92,7 +94,7 @@ def test_where_the_windows_lie_changes_nothing(
     one_by_one = [json.dumps(record, ensure_ascii=False) for record in records]
     longest = max((len(text.encode()) for text in one_by_one), default=0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("windvane.ingest.http_formats.MAX_JSON_RECORD_BYTES", max(window_bytes, longest + 8))
+        patched.setattr("windvane.ingest.json_bodies.MAX_JSON_RECORD_BYTES", max(window_bytes, longest + 8))
         for body in (separator.join(one_by_one), f"[{','.join(one_by_one)}]"):
             assert [record for _, record in events(body.encode())] == records
 

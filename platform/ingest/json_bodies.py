@@ -1,0 +1,136 @@
+"""JSON bodies as events: objects, arrays of objects, one behind the other, in any layout."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ..errors import ChunkRefused
+from .body_events import becomes_too_large, event_head, parse_time
+
+MAX_JSON_RECORD_BYTES = 1024 * 1024
+"""Decoded JSON can be 24 times as large as its text: so much of it is decoded at once, not more."""
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def events_of_json(
+    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, max_bytes: int
+) -> bytearray:
+    """The payload. Events are of the time under `time_key` in their records, else of `stamp_ns`.
+
+    Raises ChunkRefused as `http_formats.events_of`.
+    """
+    payload = bytearray()
+    encoder = msgspec.msgpack.Encoder()
+    stamp, key = event_head(stamp_ns), time_key
+    for index, record in enumerate(_json_records(memoryview(body))):
+        head = stamp
+        if key and key in record:
+            head = event_head(parse_time(record.pop(key)))
+        payload += head
+        try:
+            encoder.encode_into(record, payload, -1)
+        except (OverflowError, UnicodeEncodeError, RecursionError, ValueError) as error:
+            raise ChunkRefused(
+                "malformed", f"record {index} cannot be kept ({error}); check the sender"
+            ) from error
+        if len(payload) > max_bytes:
+            raise becomes_too_large(max_bytes)
+    return payload
+
+
+def _json_records(body: memoryview) -> Iterator[dict[str, Any]]:
+    """The objects, whatever stands between them; a window of MAX_JSON_RECORD_BYTES of text at a time."""
+    decode = json.JSONDecoder(strict=False).raw_decode
+    position, count = 0, 0
+    in_array = after_value = False
+    while position < len(body):
+        window = bytes(body[position : position + MAX_JSON_RECORD_BYTES])
+        is_last = position + len(window) == len(body)
+        text = _as_text(window, position, is_last=is_last)
+        at = 0
+        is_bulk_tried = False
+        while (at := _next_mark(text, at)) < len(text):
+            mark = text[at]
+            if in_array and mark == "]":
+                in_array = after_value = False
+            elif after_value:
+                if mark != ",":
+                    raise _no_json(count, f"{mark!r} stands where a comma must be")
+                after_value = False
+            elif mark == "[" and not in_array:
+                in_array = True
+            else:
+                if mark != "{":
+                    raise _no_json(count, f"{mark!r} does not begin an object")
+                if not is_bulk_tried:
+                    is_bulk_tried = True
+                    records, end = _in_bulk(text, at, in_array=in_array, is_last=is_last)
+                    if records:
+                        yield from records
+                        count += len(records)
+                        at, after_value = end, in_array
+                        continue
+                try:
+                    record, end = decode(text, at)
+                except (ValueError, RecursionError) as error:
+                    if is_last:
+                        raise _no_json(count, str(error)) from error
+                    if at == 0:
+                        cause = f"{error} within its first {len(window)} bytes, and longer ones are not taken"
+                        raise _no_json(count, cause) from error
+                    break  # it may go on behind the window: the next one begins with it
+                yield record
+                count += 1
+                at, after_value = end, in_array
+                continue
+            at += 1
+        position += len(window) if is_last and at == len(text) else len(text[:at].encode())
+    if in_array:
+        raise _no_json(count, "the array has no end: the body is cut off")
+
+
+_ARRAY = msgspec.json.Decoder(list[dict[str, Any]])
+_LINE = msgspec.json.Decoder(dict[str, Any])
+
+
+def _in_bulk(text: str, at: int, *, in_array: bool, is_last: bool) -> tuple[list[dict[str, Any]], int]:
+    """Many objects in one call where they stand as most senders write them, and where they end; or none.
+
+    The end of the last whole one is guessed: where that is wrong it is no JSON, and they are read one by one.
+    """
+    try:
+        if not in_array:
+            end = len(text) if is_last else text.rfind("\n", at)
+            return (_LINE.decode_lines(text[at:end]), end) if end > at else ([], at)
+        gaps = ("}",) if is_last else ("},{", "}, {", "},\n{")
+        end = max(text.rfind(gap, at) for gap in gaps) + 1
+        return (_ARRAY.decode(f"[{text[at:end]}]"), end) if end > at else ([], at)
+    except (msgspec.DecodeError, RecursionError):
+        return [], at
+
+
+def _next_mark(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    return at if match is None else match.end()
+
+
+def _as_text(window: bytes, position: int, *, is_last: bool) -> str:
+    try:
+        return window.decode()
+    except UnicodeDecodeError as error:
+        if not is_last and error.start > 0 and error.start >= len(window) - 3:
+            return window[: error.start].decode()
+        raise ChunkRefused(
+            "malformed",
+            f"byte {position + error.start} of the body is no UTF-8; JSON must be, check the sender",
+        ) from error
+
+
+def _no_json(count: int, cause: str) -> ChunkRefused:
+    return ChunkRefused(
+        "malformed",
+        f"record {count} cannot be read: {cause}; send JSON objects, arrays of them, or one a line",
+    )

@@ -1,0 +1,140 @@
+"""Msgpack bodies as events: records, events, or arrays of them, one behind the other."""
+
+import struct
+
+import msgpack
+
+from ..errors import ChunkRefused
+from ..events import NS_PER_S
+from .body_events import becomes_too_large, event_head, in_range, parse_time
+
+
+def events_of_msgpack(
+    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, max_bytes: int
+) -> bytes | bytearray | memoryview:
+    """Fluent Bit's events pass as they are; records get a time put before them, their bytes stay the same."""
+    walker = msgpack.Unpacker(read_size=len(body) or 1, max_buffer_size=len(body) or 1)
+    walker.feed(body)
+    payload = bytearray()
+    stamp, key = event_head(stamp_ns), time_key.encode()
+
+    def add(start: int) -> None:
+        """One record or event, which begins at `start` and ends where the walker goes."""
+        nonlocal payload
+        if _is_map(body[start]):
+            if key:
+                time_ns, pieces = _without(walker, body, key)
+                payload += stamp if time_ns is None else event_head(time_ns)
+                payload += pieces
+            else:
+                walker.skip()
+                payload += stamp
+                payload += body[start : walker.tell()]
+        elif _is_pair(body, start):
+            walker.skip()
+            payload += body[start : walker.tell()]
+        else:
+            raise ChunkRefused(
+                "malformed",
+                f"byte {start} of the body begins neither a map nor [time, record]; check the sender",
+            )
+        if len(payload) > max_bytes:
+            raise becomes_too_large(max_bytes)
+
+    start = 0
+    try:
+        while (start := walker.tell()) < len(body):
+            if _is_pair(body, start) and _is_event(body, start):
+                if not payload:
+                    return body  # what follows is judged as events anywhere are
+                add(start)
+            elif _is_array(body[start]):
+                for _ in range(walker.read_array_header()):
+                    start = walker.tell()
+                    add(start)
+            else:
+                add(start)
+    except (msgpack.OutOfData, IndexError) as error:
+        raise ChunkRefused(
+            "malformed",
+            f"the body of {len(body)} bytes ends inside the value at byte {start}; check the sender",
+        ) from error
+    except ChunkRefused:
+        raise  # it is a ValueError too
+    except (ValueError, TypeError) as error:
+        raise ChunkRefused(
+            "malformed", f"the value at byte {start} is not well-formed ({error!r}); check the sender"
+        ) from error
+    return payload
+
+
+def _without(
+    walker: msgpack.Unpacker, body: bytes | bytearray | memoryview, key: bytes
+) -> tuple[int | None, bytes]:
+    """The time that `key` holds (None where there is no such key), and the map without it, byte for byte."""
+    time_ns: int | None = None
+    pieces = bytearray()
+    count = kept = walker.read_map_header()
+    for _ in range(count):
+        begin = walker.tell()
+        walker.skip()
+        middle = walker.tell()
+        walker.skip()
+        end = walker.tell()
+        if time_ns is None and _is_text(body[begin:middle], key):
+            time_ns = _time_of(bytes(body[middle:end]))
+            kept -= 1
+        else:
+            pieces += body[begin:end]
+    return time_ns, bytes(msgpack.Packer().pack_map_header(kept)) + pieces
+
+
+def _is_text(piece: bytes | bytearray | memoryview, text: bytes) -> bool:
+    """Whether a msgpack value is `text`, typed str or bin."""
+    return len(piece) <= len(text) + 5 and msgpack.unpackb(piece, raw=True, strict_map_key=False) == text
+
+
+def _time_of(piece: bytes) -> int:
+    if piece[:2] == b"\xd7\0" and len(piece) == 10:
+        seconds, ns = struct.unpack(">II", piece[2:])
+        return int(seconds * NS_PER_S + ns)
+    value = msgpack.unpackb(piece[:300], raw=True) if len(piece) <= 300 else piece
+    return (
+        in_range(value.to_unix_nano(), value) if isinstance(value, msgpack.Timestamp) else parse_time(value)
+    )
+
+
+def _is_map(head: int) -> bool:
+    return 0x80 <= head <= 0x8F or head in (0xDE, 0xDF)
+
+
+def _is_array(head: int) -> bool:
+    return 0x90 <= head <= 0x9F or head in (0xDC, 0xDD)
+
+
+def _inside(body: bytes | bytearray | memoryview, start: int) -> int:
+    """Where the first element of the array at `start` is."""
+    return start + {0xDC: 3, 0xDD: 5}.get(body[start], 1)
+
+
+def _is_pair(body: bytes | bytearray | memoryview, start: int) -> bool:
+    head = body[start]
+    if head == 0x92:
+        return True
+    if head == 0xDC:
+        return bytes(body[start + 1 : start + 3]) == b"\0\2"
+    return head == 0xDD and bytes(body[start + 1 : start + 5]) == b"\0\0\0\2"
+
+
+def _is_event(body: bytes | bytearray | memoryview, start: int) -> bool:
+    """Whether the array of two at `start` is `[time, record]`, and no list of two records or two events."""
+    first = _inside(body, start)
+    if _is_map(body[first]):
+        return False
+    if not _is_pair(body, first):
+        return True
+    # [[time, metadata], record] against [[time, record], [time, record]]: a record is no array.
+    walker = msgpack.Unpacker(read_size=len(body), max_buffer_size=len(body))
+    walker.feed(body[first:])
+    walker.skip()
+    return not _is_array(body[first + walker.tell()])
