@@ -63,7 +63,7 @@ picture: install-test ui browser
 	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
 bench: install-test
-	for b in array spectrum schema ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+	for b in array spectrum schema ingest fairness; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
 
 # A minute of fuzzing the forward port, FUZZ_S=600 for ten. atheris has wheels for some Pythons only.
 fuzz: install-test
