@@ -1,11 +1,12 @@
-"""What was refused, on its way into the dead letters: one thread writes, the event loop waits for no disk."""
+"""What was refused, as dead letters, and their way to the disk: a thread writes, the loop waits for none."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import BusUnavailable
+from ..errors import BusUnavailable, ChunkRefused
 from ..store.dead_letters import DeadLetter, DeadLetters
-from .chunk import charge
+from .chunk import IncomingChunk, charge
+from .http_formats import EVENTS
 from .telemetry import GatewayTelemetry
 
 NO_POLICY = "no-policy"
@@ -63,3 +64,43 @@ class DeadLetterQueue:
     async def close(self) -> None:
         """Waits for what is being written."""
         await asyncio.to_thread(self._writing.shutdown)
+
+
+def letter_of_chunk(
+    chunk: IncomingChunk, refusal: ChunkRefused, policy: str | None, time_ns: int
+) -> DeadLetter:
+    """A chunk that was refused whole, as it came: of a posted body the body."""
+    body = chunk.body
+    return DeadLetter(
+        code=refusal.code,
+        reason=str(refusal),
+        tag=chunk.tag,
+        sender=chunk.sender,
+        policy=policy,
+        payload=bytes(chunk.payload if body is None else body.data),
+        time_ns=time_ns,
+        chunk_id=chunk.chunk_id,
+        compression=chunk.compression if body is None else body.compression,
+        signal=chunk.signal,
+        format="" if body is None else str(body.format),
+        identity=chunk.identity,
+        size=None if body is None else body.size_bytes,
+    )
+
+
+def letter_of_events(
+    chunk: IncomingChunk, events: bytes, code: str, reason: str, policy: str, time_ns: int
+) -> DeadLetter:
+    """Some events of a chunk: without its id, under which the others are known."""
+    return DeadLetter(
+        code=code,
+        reason=reason,
+        tag=chunk.tag,
+        sender=chunk.sender,
+        policy=policy,
+        payload=events,
+        time_ns=time_ns,
+        # Says that its sender named the policy, to which a replay goes then too.
+        format=EVENTS if chunk.policy is not None else "",
+        identity=chunk.identity,
+    )

@@ -18,12 +18,17 @@ from ..bus.interface import Producer
 from ..config import GatewaySettings
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
-from ..store.dead_letters import DeadLetter, DeadLetters
+from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from .chunk import IncomingChunk, charge, check_tag, halves
-from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED, DeadLetterQueue
+from .dead_letter_queue import (
+    NO_POLICY,
+    SENDER_NOT_ALLOWED,
+    DeadLetterQueue,
+    letter_of_chunk,
+    letter_of_events,
+)
 from .held_chunks import HeldChunks
-from .http_formats import EVENTS
 from .off_loop import OffLoop, Turn, Turns, begin, give_way
 from .payload import count_events
 from .policy_book import InForce, PolicyBook
@@ -443,21 +448,10 @@ class Gateway:
     def _keep_invalid(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted) -> asyncio.Future[None]:
         reason = _about_invalid(sifted)
         self.telemetry.refused(code=INVALID_RECORDS, sender=chunk.sender, tag=chunk.tag, reason=reason)
-        return self._letters.keep(
-            DeadLetter(
-                code=INVALID_RECORDS,
-                reason=reason,
-                tag=chunk.tag,
-                sender=chunk.sender,
-                policy=policy.reference,
-                # Without the chunk's id, under which the valid ones are known.
-                payload=sifted.invalid,
-                time_ns=self._now_ns(),
-                # Says that its sender named the policy, to which a replay goes then too.
-                format=EVENTS if chunk.policy is not None else "",
-                identity=chunk.identity,
-            )
+        letter = letter_of_events(
+            chunk, sifted.invalid, INVALID_RECORDS, reason, policy.reference, self._now_ns()
         )
+        return self._letters.keep(letter)
 
     def _refuse(
         self,
@@ -470,25 +464,9 @@ class Gateway:
         if chunk.is_replay:
             future.set_exception(refusal)
             return
-        body = chunk.body
         self.telemetry.refused(code=refusal.code, sender=chunk.sender, tag=chunk.tag, reason=str(refusal))
-        kept = self._letters.keep(
-            DeadLetter(
-                code=refusal.code,
-                reason=str(refusal),
-                tag=chunk.tag,
-                sender=chunk.sender,
-                policy=chunk.policy if policy is None else policy.reference,
-                payload=bytes(chunk.payload if body is None else body.data),
-                time_ns=self._now_ns(),
-                chunk_id=chunk.chunk_id,
-                compression=chunk.compression if body is None else body.compression,
-                signal=chunk.signal,
-                format="" if body is None else str(body.format),
-                identity=chunk.identity,
-                size=None if body is None else body.size_bytes,
-            )
-        )
+        reference = chunk.policy if policy is None else policy.reference
+        kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))
 
         def written(done: asyncio.Future[None]) -> None:
             error = done.exception()

@@ -111,7 +111,7 @@ def test_networks_hold_over_http_too() -> None:
     ("text", "said"),
     [
         ('[[token]]\nname = "a"\ntoken = "short"', "token"),
-        (f'[[token]]\nname = "north"\ntoken = "{TOKEN}2"\n' + SECURITY.strip(), "there is twice"),
+        (SECURITY + f'[[token]]\nname = "north"\ntoken = "{TOKEN}2"', "there is twice"),
         (SECURITY + f'[[token]]\nname = "other"\ntoken = "{TOKEN}"', "equal"),
         ('shared_key = "k"\n[[user]]\nname = "unix:root"\npassword = "p"', "user of this machine"),
     ],
