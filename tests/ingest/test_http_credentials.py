@@ -111,7 +111,7 @@ def test_networks_hold_over_http_too() -> None:
     ("text", "said"),
     [
         ('[[token]]\nname = "a"\ntoken = "short"', "token"),
-        (SECURITY + f'[[token]]\nname = "north"\ntoken = "{TOKEN}2"', "there is twice"),
+        (SECURITY + f'[[token]]\nname = "north"\ntoken = "{TOKEN}2"', "is there twice"),
         (SECURITY + f'[[token]]\nname = "other"\ntoken = "{TOKEN}"', "equal"),
         ('shared_key = "k"\n[[user]]\nname = "unix:root"\npassword = "p"', "user of this machine"),
     ],
