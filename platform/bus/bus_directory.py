@@ -17,7 +17,7 @@ from .doorbell import Doorbell
 from .interface import TopicPartition
 from .segment_log import create_log, sync_directory
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,240}")
 
 
 class BusDirectory:
@@ -80,5 +80,5 @@ class BusDirectory:
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ConfigInvalid(
-            f"{name!r:.220} cannot name a {what}: take 1 to 200 letters, digits, '.', '_' or '-'"
+            f"{name!r:.220} cannot name a {what}: take 1 to 240 letters, digits, '.', '_' or '-'"
         )
