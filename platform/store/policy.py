@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from ..errors import PolicyInvalid
 from .policy_rules import Allow, check_rules
-from .policy_schema import parse_schema, schema_from_json
+from .policy_schema import check_publishable, parse_schema, schema_from_json
 from .policy_wording import (
     NAME,
     REFERENCE,
@@ -276,6 +276,8 @@ def _check_published(policy: Policy) -> None:
             'encoding: "avro" needs a `schema`, in which the records go out; give the policy one, or leave '
             '"msgpack"'
         )
+    if policy.encoding == "avro":
+        check_publishable(policy.schema)
     for i, step in enumerate(policy.pipeline):
         if not step.publish:
             continue
