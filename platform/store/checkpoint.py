@@ -55,12 +55,14 @@ class Taken:
     """A partition as its new owner finds it.
 
     `position` is the offset of the next message to read, None where nothing was committed yet; `chunk_keys`
-    those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name.
+    those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name; `before` is
+    who had it before, by name.
     """
 
     position: int | None
     chunk_keys: Sequence[bytes]
     epoch: int
+    before: str | None
 
 
 _VERSION = 2
@@ -139,6 +141,7 @@ class CheckpointStore:
         with self._file.transaction("take partitions up") as database:
             taken = {}
             for partition in partitions:
+                before = _owner(database, partition)
                 (epoch,) = database.execute(
                     "INSERT INTO owners VALUES (?, ?, 1, ?)"
                     " ON CONFLICT DO UPDATE SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch",
@@ -151,16 +154,14 @@ class CheckpointStore:
                     position=None if position is None else position[0],
                     chunk_keys=_chunk_keys(database, partition),
                     epoch=epoch,
+                    before=before,
                 )
             return taken
 
     def owner(self, partition: Partition) -> str | None:
         """Who took the partition up last, by name; None where nobody ever did."""
         with self._file.reading("read who has a partition") as database:
-            row = database.execute(
-                "SELECT owner FROM owners WHERE topic = ? AND partition = ?", partition
-            ).fetchone()
-        return None if row is None else row[0]
+            return _owner(database, partition)
 
     def commit(
         self,
@@ -224,6 +225,11 @@ def _chunk_keys(database: sqlite3.Connection, partition: Partition) -> list[byte
         "SELECT key FROM chunk_keys WHERE topic = ? AND partition = ? ORDER BY sequence", partition
     )
     return [row[0] for row in rows]
+
+
+def _owner(database: sqlite3.Connection, partition: Partition) -> str | None:
+    row = database.execute("SELECT owner FROM owners WHERE topic = ? AND partition = ?", partition).fetchone()
+    return None if row is None else row[0]
 
 
 def _check_epochs(database: sqlite3.Connection, epochs: Mapping[Partition, int]) -> None:
