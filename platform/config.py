@@ -58,6 +58,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunk_id_window: Count = 100_000
     # A chunk whose stream another worker writes, for another policy, goes to the dead letters after this.
     stream_wait_s: Seconds = 60.0
+    # Of results that the bus has not taken yet; over it the pipelines wait.
+    results_pending_bytes: Bytes = 32 * MIB
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,10 +101,12 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of one installation.
 
-    Addresses are HOST:PORT, an IPv6 host in brackets; port 0 stands for any free one.
+    Addresses are HOST:PORT, an IPv6 host in brackets; port 0 stands for any free one. `instance` tells
+    several gateways, or several workers, over one home apart: lower-case letters, digits and dashes.
     """
 
     home: Path
+    instance: Annotated[str, msgspec.Meta(pattern="^([a-z0-9][a-z0-9-]{0,30})?$")] = ""
     forward: str = DEFAULT_FORWARD
     web: str = DEFAULT_WEB
     bus: str = "embedded:"
@@ -121,6 +125,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def run_dir(self) -> Path:
         """Sockets and addresses of the running tiers; `make_run_dir` makes it, for this user alone."""
         return self.home / "run"
+
+    def tier_name(self, tier: str) -> str:
+        """Of this instance's lock, socket and announcement in `run_dir`: `worker`, or `worker-NAME`."""
+        return f"{tier}-{self.instance}" if self.instance else tier
 
     @property
     def catalog_url(self) -> str:
@@ -145,7 +153,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def forward_socket(self) -> Path:
         """The forward protocol for this machine, by default for this user alone."""
-        return self.home / (self.gateway.forward_socket or Path("run") / "forward.sock")
+        path = self.home / (self.gateway.forward_socket or Path("run") / "forward.sock")
+        return path.with_stem(f"{path.stem}-{self.instance}") if self.instance else path
 
     @property
     def dead_letter_file(self) -> Path:

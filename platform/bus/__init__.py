@@ -31,6 +31,7 @@ __all__ = [
     "Producer",
     "TopicPartition",
     "open_bus",
+    "takes_many_gateways",
 ]
 
 _MIN_SEGMENT_BYTES = 4096
@@ -52,6 +53,11 @@ def open_bus(url: str, home: Path) -> Bus:
         return DiscardBus()
     _check_options(url, options, allowed=("segment_bytes", "retention_bytes"))
     return EmbeddedBus(home / "bus", **{name: int(value) for name, value in options.items()})
+
+
+def takes_many_gateways(url: str) -> bool:
+    """Whether several processes may publish to this bus at once: the embedded one has one writer."""
+    return urlsplit(url).scheme != "embedded"
 
 
 def _check_options(url: str, options: dict[str, str], *, allowed: tuple[str, ...]) -> None:
