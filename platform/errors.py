@@ -132,3 +132,7 @@ class RateExceeded(BusUnavailable):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ResultsNotPublished(WindvaneError, OSError):
+    """The worker had to end while the bus did not take its results; no checkpoint covers them."""

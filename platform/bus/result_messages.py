@@ -110,9 +110,10 @@ def rows_parts(
     head: bytes,
     first_row: int,
     partitions: int,
+    part_bytes: int,
     max_bytes: int,
 ) -> Iterator[ResultPart]:
-    """Parts of at most `max_bytes` that hold all of the rows, in order.
+    """Parts that hold all of the rows, in order, of `part_bytes` or of one row; never over `max_bytes`.
 
     Args:
         rows: shape (n, *row_shape), of real numbers; float32 and integers become doubles.
@@ -120,7 +121,7 @@ def rows_parts(
         first_row: the number of `rows[0]` in its data array.
 
     Raises:
-        ValueError: one row alone is larger, or the numbers are not real.
+        ValueError: one row alone is larger than a message may be, or the numbers are not real.
     """
     if not np.can_cast(rows.dtype, np.float64, casting="same_kind"):
         raise ValueError(f"rows of {rows.dtype} cannot go out as doubles")
@@ -128,8 +129,11 @@ def rows_parts(
     around = len(head) + 3 * _VARINT_BYTES + 2
     row_bytes = 8 * values + _VARINT_BYTES
     if around + row_bytes > max_bytes:
-        raise ValueError(f"a row of {values} values makes a message of more than {max_bytes} bytes")
-    step = (max_bytes - around) // row_bytes
+        raise ValueError(
+            f"a row of {values} values makes a message of {around + row_bytes} bytes, and the bus takes at "
+            f"most {max_bytes}"
+        )
+    step = max(1, (part_bytes - around) // row_bytes)
     for start in range(0, len(rows), step):
         part = np.ascontiguousarray(rows[start : start + step], "<f8")
         times = _encoded(_LONGS, times_ns[start : start + step].tolist())[:-1]

@@ -7,7 +7,7 @@ looked at one by one, since forwarders type binary as str.
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -28,7 +28,6 @@ from ..bus.topic_names import records_topic
 from ..errors import ChunkRefused, OperationFailed
 from ..events import decode_time
 from ..store import policy_schema as avro
-from ..store.policy import Policy
 from ..store.policy_schema import parse_schema
 
 EVENTS_A_PASS = 4096
@@ -41,14 +40,14 @@ class AvroRecords:
     Memory while it runs: the dicts of 4,096 events, and the encoded chunk.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        """For a policy with a schema."""
-        assert policy.schema is not None
-        self._policy = policy
-        self._topic = records_topic(policy.reference)
-        self._prefix = prefix_of(records_schema(policy.schema))
-        self._writes = fastavro.parse_schema({"type": "array", "items": event_schema(policy.schema)})
-        tree = parse_schema(policy.schema)
+    def __init__(self, reference: str, schema: Mapping[str, Any], *, partitions: int) -> None:
+        """For the policy `reference`, whose records have `schema`; its topic has `partitions`."""
+        self._reference = reference
+        self._partitions = partitions
+        self._topic = records_topic(reference)
+        self._prefix = prefix_of(records_schema(schema))
+        self._writes = fastavro.parse_schema({"type": "array", "items": event_schema(schema)})
+        tree = parse_schema(schema)
         event: Any = msgspec.defstruct(
             "Event", [("time", Raw), ("record", _type_of(tree))], array_like=True, gc=False
         )
@@ -56,9 +55,17 @@ class AvroRecords:
         self._repair = _repair_of(tree)
 
     def parts(
-        self, payload: bytes, *, stream: str, archive: bytes, first_event: int, max_bytes: int
+        self,
+        payload: bytes,
+        *,
+        stream: str,
+        archive: bytes,
+        first_event: int,
+        part_bytes: int,
+        max_bytes: int,
     ) -> list[ResultPart]:
-        """The events of a chunk, the first of which has the number `first_event` in the data stream.
+        """The events of a chunk, the first of which has the number `first_event` in the data stream, in parts
+        of at most `part_bytes`, or of one event.
 
         Raises OperationFailed where a record does not fit the schema, or makes a message of over `max_bytes`
         alone, and ChunkRefused where an event has no time.
@@ -67,7 +74,7 @@ class AvroRecords:
         parts: list[ResultPart] = []
         number = first_event
         for events in self._slices(payload):
-            for block, count in self._blocks(events, head, max_bytes):
+            for block, count in self._blocks(events, head, part_bytes, max_bytes):
                 part = ResultPart(
                     topic=self._topic,
                     key=stream.encode(),
@@ -76,7 +83,7 @@ class AvroRecords:
                     count=count,
                     arrays=(block,),
                     size=records_part_size(head, block),
-                    partitions=self._policy.partitions,
+                    partitions=self._partitions,
                 )
                 number += count
                 parts.append(part)
@@ -101,7 +108,7 @@ class AvroRecords:
                 cause, _, path = str(error).partition(" - at `$")
                 raise OperationFailed(
                     f"a record among the events {index} to {index + count - 1} of the chunk does not fit the "
-                    f"schema of policy {self._policy.reference!r}: {cause}{path and f' at {path[:-1]}'}"
+                    f"schema of policy {self._reference!r}: {cause}{path and f' at {path[:-1]}'}"
                 ) from error
             yield [
                 {
@@ -113,7 +120,7 @@ class AvroRecords:
             start, index = end, index + count
 
     def _blocks(
-        self, events: list[dict[str, Any]], head: bytes, max_bytes: int
+        self, events: list[dict[str, Any]], head: bytes, part_bytes: int, max_bytes: int
     ) -> Iterator[tuple[bytes, int]]:
         body = io.BytesIO()
         try:
@@ -121,20 +128,20 @@ class AvroRecords:
         # fastavro lets out whatever its encoder stumbles over: TypeError, ValueError, OverflowError, …
         except Exception as error:
             raise OperationFailed(
-                f"a record cannot be written in the schema of policy {self._policy.reference!r}: {error}"
+                f"a record cannot be written in the schema of policy {self._reference!r}: {error}"
             ) from error
         block = body.getvalue()[:-1]  # what follows is the end of the array
-        if records_part_size(head, block) <= max_bytes:
+        size = records_part_size(head, block)
+        if size <= part_bytes or (len(events) == 1 and size <= max_bytes):
             yield block, len(events)
             return
         if len(events) == 1:
             raise OperationFailed(
-                f"a record makes a message of {records_part_size(head, block)} bytes, and the bus takes at "
-                f"most {max_bytes}"
+                f"a record makes a message of {size} bytes, and the bus takes at most {max_bytes}"
             )
         half = len(events) // 2
-        yield from self._blocks(events[:half], head, max_bytes)
-        yield from self._blocks(events[half:], head, max_bytes)
+        yield from self._blocks(events[:half], head, part_bytes, max_bytes)
+        yield from self._blocks(events[half:], head, part_bytes, max_bytes)
 
 
 def _type_of(type_: avro.Type) -> Any:

@@ -16,6 +16,7 @@ from .held_streams import HeldStreams
 from .open_streams import OpenStreams, StreamHeld
 from .ownership import OwnedPartition, Ownership, repetition_key
 from .pipeline import StreamPipeline
+from .results_publisher import ResultsPublisher
 from .telemetry import WorkerTelemetry
 
 
@@ -34,10 +35,12 @@ class ChunkWork:
         dead_letters: DeadLetters,
         settings: WorkerSettings,
         owned: Ownership,
+        publisher: ResultsPublisher,
         new_output: Callable[[NewOutput], None],
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
+        self._publisher = publisher
         self._dead_letters = dead_letters
         self._window = settings.chunk_id_window
         self._new_output = new_output
@@ -101,6 +104,7 @@ class ChunkWork:
             policy,
             self._store,
             read_committed,
+            publisher=self._publisher,
             report_failure=self._report_failure,
             new_output=self._new_output,
         )
@@ -110,7 +114,7 @@ class ChunkWork:
     ) -> None:
         self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
         reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
-        code = "not-archived" if step == "archive" else "step-failed"
+        code = {"archive": "not-archived", "publish": "not-published"}.get(step, "step-failed")
         self._keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
 
     def _keep_message(self, topic: str, message: BusMessage, error: EnvelopeInvalid) -> None:

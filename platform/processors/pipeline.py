@@ -23,6 +23,8 @@ from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
 from .operation import Operation, make_operation, resolve_inputs
+from .publication import Publication
+from .results_publisher import ResultsPublisher
 
 _logger = logging.getLogger("windvane.worker")
 EVENTS_A_PASS = 4096
@@ -46,6 +48,7 @@ class StreamPipeline:
         store: Store,
         read_committed: Callable[[], StreamCheckpoint | None],
         *,
+        publisher: ResultsPublisher,
         report_failure: FailureReport,
         new_output: Callable[[NewOutput], None],
     ) -> None:
@@ -55,6 +58,7 @@ class StreamPipeline:
         self._store = store
         self._report_failure = report_failure
         self._new_output = new_output
+        self._publication = Publication(reference, policy, publisher)
         self._archive: DataStreamWriter = store.stream_writer(
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
         )
@@ -82,9 +86,10 @@ class StreamPipeline:
             self._archive.cut(0, 0)
 
     def process(self, chunk: ChunkMessage) -> None:
-        """Archives the chunk and runs the operations on it.
+        """Archives the chunk, runs the operations on it, and publishes what the policy says.
 
-        StoreFailed, StoreLocked and OSError go through: without its store the worker must not go on.
+        StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
+        results that no checkpoint may cover, the worker must not go on.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         try:
@@ -94,9 +99,16 @@ class StreamPipeline:
         except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
             self._fail("archive", chunk, error)
             return
+        first_event = self._archive.events
         self._archive.append(
             archived, arrived_ns=chunk.received_ns, chunk_id=chunk.chunk_id, events=chunk.events
         )
+        try:
+            self._publication.records(chunk.payload, self._archive, first_event=first_event)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            self._fail("publish", chunk, error)
         for given in self._passes(chunk, inputs):
             self._run_steps(chunk, given)
 
@@ -148,7 +160,9 @@ class StreamPipeline:
             if writer is not None:
                 writer.close()
             writer = self._open_writer(name, block)
+        first_row = writer.length
         writer.append(block.rows, block.row_times_ns)
+        self._publication.rows(name, block, writer, first_row=first_row)
 
     def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
         reference = f"{self.reference}:{name}"

@@ -31,6 +31,7 @@ class WorkerTelemetry(Collector):
         self.partitions = 0
         self.lost_total = 0
         self.checkpoint_ns = 0
+        self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
         self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
@@ -80,6 +81,14 @@ class WorkerTelemetry(Collector):
         self.lost_total += len(lost.owners)
         self._log.warning(("lost",), str(lost))
 
+    def results_published(self, count: int) -> None:
+        """Rows or events are durable on their topic."""
+        self.published_total += count
+
+    def results_wait(self, error: Exception) -> None:
+        """The bus takes no results now; pipelines that make some will wait."""
+        self._log.warning(("results",), f"results wait for the bus: {error}")
+
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
         self._log.warning(("bus",), f"waiting for the bus: {error}")
@@ -97,6 +106,7 @@ class WorkerTelemetry(Collector):
             "lost_total": self.lost_total,
             "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
+            "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
@@ -109,6 +119,7 @@ class WorkerTelemetry(Collector):
             ("events", "Events in them", self.events_total),
             ("bytes", "Payload bytes in them", self.bytes_total),
             ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
+            ("published_results", "Rows and events published on topics of results", self.published_total),
             ("lost_partitions", "Partitions that another worker took unnoticed", self.lost_total),
         ):
             yield CounterMetricFamily(f"windvane_worker_{name}", text, value=total)

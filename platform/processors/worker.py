@@ -19,6 +19,8 @@ of them. It cannot know whether that one still runs, so what holds does not depe
 4. A partition that is being revoked is not worked on any more, checkpointed, dropped, and its streams are
    closed, before the bus is told to go on. A message that was polled before is dropped with it.
 5. Once something has failed nothing is committed any more, and the worker ends.
+6. What goes out to others is durable on the bus before the commit that covers it (`ResultsPublisher`): rows
+   that are published beyond the last commit are made and published again, under the same numbers.
 """
 
 import asyncio
@@ -28,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
 
 from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
+from ..bus.topic_names import is_chunk_topic
 from ..config import WorkerSettings
 from ..errors import BusUnavailable, PartitionLost, TierFailed
 from ..store.checkpoint import CheckpointStore
@@ -36,12 +39,16 @@ from ..store.store import Store
 from .catalog_link import CatalogLink
 from .chunk_work import ChunkWork
 from .ownership import OwnedPartition, Ownership
+from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
 
 HAND_OVER_BOUND_S = 60.0
 """How long giving partitions back may take: the chunks at work, and two checkpoints. It must be less than the
 time that the bus leaves a consumer between two polls, after which it counts it as dead."""
+
+STOP_PATIENCE_S = 10.0
+"""How long a worker that is to end waits for a bus that does not take its results."""
 
 _POLL_S = 0.25
 _REPORT_BOUND_S = 5.0
@@ -81,12 +88,14 @@ class Worker:
         self._telemetry = telemetry
         self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
         self._owned = Ownership(checkpoints, name)
+        self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
         self._chunks = ChunkWork(
             store=store,
             checkpoints=checkpoints,
             dead_letters=dead_letters,
             settings=settings,
             owned=self._owned,
+            publisher=self._publisher,
             new_output=catalog.new_outputs.append,
             telemetry=telemetry,
         )
@@ -181,9 +190,22 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and makes a last checkpoint.
 
-        Raises what makes going on impossible (StoreFailed, a full disk): a new start recovers from the last
-        checkpoint.
+        Raises what makes going on impossible (StoreFailed, a full disk; ResultsNotPublished, where the bus
+        takes no results for `STOP_PATIENCE_S` after `stop`): a new start recovers from the last checkpoint.
         """
+        stopping = asyncio.ensure_future(self._lose_patience(stop))
+        try:
+            await self._run(stop)
+        finally:
+            stopping.cancel()
+            await self._publisher.close()
+
+    async def _lose_patience(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(STOP_PATIENCE_S)
+        self._publisher.give_up()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         self._next_checkpoint_s = time.monotonic() + self._settings.checkpoint_interval_s
         failing = asyncio.ensure_future(self._failed.wait())
         polling = asyncio.ensure_future(self._poll())
@@ -214,6 +236,7 @@ class Worker:
         if self._failure is None:
             self._failure = error
             self._failed.set()
+            self._publisher.give_up()  # a thread that waits for the bus would be waited for
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -245,7 +268,8 @@ class Worker:
 
     async def _subscribe(self) -> None:
         if time.monotonic() - self._topics_read_s >= _POLL_S:
-            self._topics = await self._bus.topics()
+            topics = await self._bus.topics()
+            self._topics = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
             self._topics_read_s = time.monotonic()
             self._consumer.subscribe(self._topics)
 
@@ -323,6 +347,8 @@ class Worker:
                 snapshot = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._take_snapshot
                 )
+                published = self._publisher.mark()
+            await self._publisher.durable(published)
             while True:
                 try:
                     await asyncio.to_thread(self._commit, snapshot)

@@ -49,9 +49,9 @@ BIG = 1 << 20
 
 
 def encoder(schema: dict[str, Any] = SCHEMA, **more: Any) -> AvroRecords:
-    return AvroRecords(
-        policy_from_mapping({"reference": "power", "schema": schema, "encoding": "avro", **more})
-    )
+    policy = policy_from_mapping({"reference": "power", "schema": schema, "encoding": "avro", **more})
+    assert policy.schema is not None
+    return AvroRecords(policy.reference, policy.schema, partitions=policy.partitions)
 
 
 def packed(events: list[tuple[int, Any]], *, binary_as_str: bool = False) -> bytes:
@@ -105,6 +105,7 @@ def test_a_reader_of_others_has_what_was_sent(
         stream="turbine.t1",
         archive=b"uid",
         first_event=first,
+        part_bytes=max_bytes,
         max_bytes=max_bytes,
     )
     assert [part.first for part in parts] == [
@@ -157,19 +158,19 @@ GOOD = {"kw": 1.0, "count": 1, "state": "RUN"}
 def test_a_record_that_does_not_fit_is_refused_not_bent(wrong: dict[str, Any], words: str) -> None:
     payload = packed([(1, GOOD), (2, {**GOOD, **wrong})])
     with pytest.raises(OperationFailed) as caught:
-        encoder().parts(payload, stream="s", archive=b"", first_event=0, max_bytes=BIG)
+        encoder().parts(payload, stream="s", archive=b"", first_event=0, part_bytes=BIG, max_bytes=BIG)
     assert words in str(caught.value)
 
 
 def test_a_record_that_no_message_holds_is_refused() -> None:
     payload = packed([(1, {**GOOD, "operator": "x" * 2000})])
     with pytest.raises(OperationFailed, match="the bus takes at most 1000"):
-        encoder().parts(payload, stream="s", archive=b"", first_event=0, max_bytes=1000)
+        encoder().parts(payload, stream="s", archive=b"", first_event=0, part_bytes=100, max_bytes=1000)
 
 
 def test_many_events_are_taken_slice_by_slice() -> None:
     payload = packed([(i, {**GOOD, "count": i}) for i in range(10_000)])
-    parts = encoder().parts(payload, stream="s", archive=b"", first_event=7, max_bytes=BIG)
+    parts = encoder().parts(payload, stream="s", archive=b"", first_event=7, part_bytes=BIG, max_bytes=BIG)
     counts = [e["record"]["count"] for e in read(b"".join(join(parts)), records_schema(SCHEMA))["events"]]
     assert counts == list(range(10_000))
     assert parts[0].first == 7
@@ -228,6 +229,7 @@ def test_rows_come_out_of_a_reader_of_others_as_doubles(
             head=head,
             first_row=2**33,
             partitions=1,
+            part_bytes=max_bytes,
             max_bytes=max_bytes,
         )
     )
@@ -243,7 +245,9 @@ def test_rows_come_out_of_a_reader_of_others_as_doubles(
 
 def test_rows_that_no_message_holds_are_refused() -> None:
     head = rows_head(stream="s", output="o", array=b"u", dtype="<f8", row_shape=(100,), columns=())
-    given_: Any = dict(topic="t", stream="s", head=head, first_row=0, partitions=1, max_bytes=500)
+    given_: Any = dict(
+        topic="t", stream="s", head=head, first_row=0, partitions=1, part_bytes=500, max_bytes=500
+    )
     with pytest.raises(ValueError, match="a row of 100 values"):
         list(rows_parts(np.zeros((1, 100)), np.zeros(1, np.int64), **given_))
     with pytest.raises(ValueError, match="complex128"):
