@@ -1,12 +1,14 @@
 """The log between the tiers: the gateway publishes chunks, workers read them in groups.
 
 Open `interface.py` first: it says what every engine promises. `envelope.py` is what a message holds. The
-engines are `embedded.py` (segment files below the home directory) and `discard.py` (for benchmarks).
+engines are `embedded.py` (segment files below the home directory), `kafka.py` (a cluster of brokers) and
+`discard.py` (for benchmarks).
 """
 
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from ..config import KafkaSettings
 from ..errors import ConfigInvalid
 from .discard import DiscardBus
 from .embedded import EmbeddedBus
@@ -37,16 +39,22 @@ __all__ = [
 _MIN_SEGMENT_BYTES = 4096
 
 
-def open_bus(url: str, home: Path) -> Bus:
+def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
     """The bus that `url` names; `ConfigInvalid` where it names none.
 
     - `embedded:` the log in `home/bus`; `embedded:?segment_bytes=67108864&retention_bytes=1073741824` sets
       what `EmbeddedBus` says.
+    - `kafka://HOST:PORT,HOST:PORT` a Kafka cluster, reached as `kafka` says: the settings' section `[kafka]`.
+      File names in it are relative to `home`.
     - `discard:` keeps nothing, and says at once that it is durable: for benchmarks.
     """
     parts = urlsplit(url)
+    if parts.scheme == "kafka":
+        from .kafka import open_kafka  # its client takes a while to import
+
+        return open_kafka(url, home, kafka or KafkaSettings())
     if parts.netloc or parts.path or parts.scheme not in ("embedded", "discard"):
-        raise ConfigInvalid(f"there is no bus {url!r}; use embedded: or discard:")
+        raise ConfigInvalid(f"there is no bus {url!r}; use embedded:, kafka://HOST:PORT or discard:")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "discard":
         _check_options(url, options, allowed=())

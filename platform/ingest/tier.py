@@ -44,7 +44,7 @@ async def serve(
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
-        bus = open_bus(settings.bus, settings.home)
+        bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
         await bus.prepare(groups=[WORKER_GROUP])
         policies = PolicyBook(catalog, bus, telemetry)

@@ -28,7 +28,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(catalog.close)
         link = CatalogLink(catalog)
         await link.refresh()
-        bus = open_bus(settings.bus, settings.home)
+        bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
         checkpoints = CheckpointStore(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
