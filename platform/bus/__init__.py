@@ -22,6 +22,7 @@ from .interface import (
     Producer,
     TopicPartition,
 )
+from .topic_setup import EmbeddedTopics, TopicAdmin
 
 __all__ = [
     "WORKER_GROUP",
@@ -33,6 +34,7 @@ __all__ = [
     "Producer",
     "TopicPartition",
     "open_bus",
+    "open_topics",
     "takes_many_gateways",
 ]
 
@@ -61,6 +63,16 @@ def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
         return DiscardBus()
     _check_options(url, options, allowed=("segment_bytes", "retention_bytes"))
     return EmbeddedBus(home / "bus", **{name: int(value) for name, value in options.items()})
+
+
+def open_topics(url: str, home: Path, kafka: KafkaSettings | None = None) -> TopicAdmin:
+    """The administration of the topics on the bus that `url` names; as `open_bus`."""
+    if urlsplit(url).scheme == "kafka":
+        from .kafka import connection_to
+        from .kafka_topics import KafkaTopics
+
+        return KafkaTopics(connection_to(url, home, kafka or KafkaSettings()))
+    return EmbeddedTopics(open_bus(url, home))
 
 
 def takes_many_gateways(url: str) -> bool:

@@ -204,6 +204,11 @@ def topic_message_bytes(settings: KafkaSettings) -> int:
 
 def open_kafka(url: str, home: Path, settings: KafkaSettings) -> KafkaBus:
     """The bus of `kafka://HOST:PORT,HOST:PORT`; see `windvane.bus.open_bus`. Raises `ConfigInvalid`."""
+    return KafkaBus(connection_to(url, home, settings))
+
+
+def connection_to(url: str, home: Path, settings: KafkaSettings) -> KafkaConnection:
+    """How the cluster of `kafka://HOST:PORT,HOST:PORT` is reached. Raises `ConfigInvalid`."""
     parts = urlsplit(url)
     if "@" in parts.netloc:  # whatever it is, it is not to be shown
         raise ConfigInvalid(
@@ -219,4 +224,4 @@ def open_kafka(url: str, home: Path, settings: KafkaSettings) -> KafkaBus:
             split_server(server)
     except ValueError as error:
         raise ConfigInvalid(f"the bus {url!r}: {error}; write kafka://HOST:PORT,HOST:PORT") from None
-    return KafkaBus(KafkaConnection(servers, settings, home))
+    return KafkaConnection(servers, settings, home)
