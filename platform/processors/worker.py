@@ -44,8 +44,8 @@ from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
 
 HAND_OVER_BOUND_S = 60.0
-"""How long giving partitions back may take: the chunks at work, and two checkpoints. It must be less than the
-time that the bus leaves a consumer between two polls, after which it counts it as dead."""
+"""How long giving partitions back may take: the chunks at work, and two checkpoints. Meanwhile nobody works
+on these partitions; the other workers go on, and this one stays in the group."""
 
 STOP_PATIENCE_S = 10.0
 """How long a worker that is to end waits for a bus that does not take its results."""
@@ -107,6 +107,7 @@ class Worker:
         self._next_checkpoint_s = 0.0
         self._topics: Mapping[str, int] = {}
         self._topics_read_s = float("-inf")
+        self._lag_read_s = float("-inf")
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -166,7 +167,6 @@ class Worker:
         except BaseException as error:
             self._fail(error)
             raise
-        self._telemetry.partitions = len(self._owned)
 
     async def _let_go(self, partitions: Sequence[TopicPartition], uncommitted: Snapshot) -> None:
         """Stops working on the partitions, and closes their streams without a commit.
@@ -186,6 +186,7 @@ class Worker:
                     )
             self._streams.close_of(gone, uncommitted.changed_by)
             self._owned.drop(gone)
+            self._telemetry.partitions = len(self._owned)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and makes a last checkpoint.
@@ -198,6 +199,9 @@ class Worker:
             await self._run(stop)
         finally:
             stopping.cancel()
+            async with self._between_chunks:
+                self._streams.close()
+            self._threads.shutdown(wait=False)
             await self._publisher.close()
 
     async def _lose_patience(self, stop: asyncio.Event) -> None:
@@ -228,8 +232,6 @@ class Worker:
         unfinished = [*self._unfinished, *([self._committing] if self._committing else [])]
         await asyncio.gather(*unfinished)
         self._check()
-        self._streams.close()
-        self._threads.shutdown(wait=False)
 
     def _fail(self, error: BaseException) -> None:
         """From now on nothing is committed: a chunk may be half worked on, or a commit half known."""
@@ -258,13 +260,19 @@ class Worker:
             partition = self._owned.get(message.topic_partition)
             if partition is not None:  # else another worker has it, though the bus does not know yet
                 batch.setdefault(partition, []).append(message)
+        await self._read_lag()
+        return list(batch.items())
+
+    async def _read_lag(self) -> None:
+        if time.monotonic() - self._lag_read_s < _POLL_S:
+            return
         try:
             behind = sum((await self._consumer.lag()).values())
         except BusUnavailable as error:
             self._telemetry.bus_unavailable(error)
         else:
             self._telemetry.lag_messages = behind + sum(len(partition.parked) for partition in self._owned)
-        return list(batch.items())
+        self._lag_read_s = time.monotonic()
 
     async def _subscribe(self) -> None:
         if time.monotonic() - self._topics_read_s >= _POLL_S:
@@ -296,6 +304,9 @@ class Worker:
             # First what the old policies made: a replay must not run old chunks through new steps.
             await self.checkpoint()
             self._chunks.policies = policies
+        await self._to_its_end(self._work_on(batch))
+
+    async def _work_on(self, batch: _Batch) -> None:
         async with self._between_chunks:
             self._check()
             work = {partition: partition.parked for partition in self._owned if partition.parked}
@@ -312,7 +323,9 @@ class Worker:
             ]
             await asyncio.wait(working)  # all of them, also where one fails: none may outlast the lock
             for each in working:
-                each.result()
+                if (error := each.exception()) is not None:
+                    self._fail(error)  # before a snapshot, which waits for the lock, is taken
+                    raise error
             for partition in work:
                 self._pause_or_resume(partition)
 
@@ -335,6 +348,9 @@ class Worker:
 
     async def checkpoint(self) -> None:
         """Makes everything that was worked on so far durable."""
+        await self._to_its_end(self._checkpoint())
+
+    async def _checkpoint(self) -> None:
         async with self._checkpointing:
             self._check()
             positions = await self._commit_all()
@@ -344,6 +360,7 @@ class Worker:
         """Commits a snapshot as far as its partitions are still owned; under `_checkpointing`."""
         try:
             async with self._between_chunks:
+                self._check()
                 snapshot = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._take_snapshot
                 )
