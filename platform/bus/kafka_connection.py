@@ -114,7 +114,10 @@ class KafkaConnection:
                 f"{self.settings.topic_prefix!r} (kafka-acls)"
             )
         elif isinstance(error, ClusterAuthorizationFailedError):
-            reason = f"{self._who()} may not do this on the cluster; give it the rights (kafka-acls)"
+            reason = (
+                f"{self._who()} may not write or make topics; give it READ, WRITE, DESCRIBE and CREATE on "
+                f"topics with the prefix {self.settings.topic_prefix!r} (kafka-acls)"
+            )
         elif isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
             reason = (
                 f"the topic {name!r} takes no message of this size; raise its max.message.bytes, or lower "

@@ -436,7 +436,8 @@ class KafkaProducer(Producer):
     async def _linked(self, first: _Published) -> _Link:
         """The producer of aiokafka, started where there is none.
 
-        Raises `ConfigInvalid` where the settings do not let us in, `BusUnavailable` at the deadline.
+        Raises `ConfigInvalid` where the settings do not let us in, `BusUnavailable` at the deadline and where
+        the brokers say no.
         """
         while self._link is None:
             if self._linking is None:
@@ -475,6 +476,8 @@ class KafkaProducer(Producer):
                     self._say_silent(reason)
                 else:
                     self._link_error = self._connection.explain(error)
+                    if isinstance(error, KafkaError) and not error.retriable:
+                        raise self._link_error from error
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._heard()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,8 @@ STOP_S = 30.0
 HOST = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None)
+# To the kernel the parent is the thread: this one lives as long as the process.
+_SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="kafka")
 
 
 class BrokerFailed(RuntimeError):
@@ -111,15 +114,16 @@ class LocalBroker:
                 format_storage = self._java("kafka.tools.StorageTool", "format", *options)
                 if subprocess.run(format_storage, stdout=log, stderr=log, check=False).returncode:
                     raise BrokerFailed(f"the storage cannot be formatted:\n{self._log_end()}")
-            self._process = subprocess.Popen(
+            self._process = _SPAWNER.submit(
+                subprocess.Popen,
                 self._java("kafka.Kafka", str(configuration)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 # One call into the C library, already loaded, between fork and exec.
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-            )
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            ).result()
         try:
             self._wait_until_ready()
         except BaseException:
