@@ -43,7 +43,7 @@ typecheck: install-test
 	rm -rf build/typecheck
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
-	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks
+	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples
 
 ui-test: ui
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) test
