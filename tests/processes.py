@@ -127,6 +127,11 @@ class Running:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 
+    def end(self) -> None:
+        """SIGTERM, and wait, where it runs at all."""
+        if self._process is not None:
+            self.stop()
+
     def __enter__(self) -> "Running":
         self.start()
         return self

@@ -229,12 +229,15 @@ def run_tier(
     """
     name = _NAMES[command]
     _require_folder_of(ready_file)
-    configure_logging(name, debug=_debug(context))
+    # The name of an instance tells the lines of several apart in one log.
+    log_name = settings.tier_name(name) if name in ("gateway", "worker") else name
+    configure_logging(log_name, debug=_debug(context))
     make_run_dir(settings)
     with only_one_tier(settings, name):
-        context.exit(
-            _serve_tier(command, settings, ready_file, stop_fd, _serve_of(command, shares_port=shares_port))
-        )
+        import uvloop
+
+        serve = _serve_of(command, shares_port=shares_port)
+        context.exit(_serve_tier(command, settings, ready_file, stop_fd, serve, run=uvloop.run))
 
 
 def run_gateways(
@@ -251,7 +254,8 @@ def run_gateways(
     make_run_dir(settings)
     serve = partial(serve_gateways, count=count, arguments=_own_options(context))
     with only_one_tier(settings, "gateway"):
-        context.exit(_serve_tier("gateway", settings, ready_file, stop_fd, serve))
+        # uvloop starts no process in a group of its own.
+        context.exit(_serve_tier("gateway", settings, ready_file, stop_fd, serve, run=asyncio.run))
 
 
 def _require_bus_for(settings: Settings, *, gateways: int) -> None:
@@ -270,11 +274,11 @@ def _serve_tier(
     ready_file: Path | None,
     stop_fd: int | None,
     serve: Callable[..., Coroutine[Any, Any, None]],
+    *,
+    run: Callable[[Coroutine[Any, Any, int]], int],
 ) -> int:
     name = _NAMES[command]
     raise_open_file_limit()
-    import uvloop
-
     announced = tier_file(settings, name)
 
     def ready(report: dict[str, str]) -> None:
@@ -294,7 +298,7 @@ def _serve_tier(
         return EXIT_INTERRUPTED if signal.SIGINT in received else 0
 
     try:
-        return uvloop.run(serve_until_stopped())
+        return run(serve_until_stopped())
     except WindvaneError:
         raise
     except Exception:

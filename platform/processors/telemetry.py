@@ -3,17 +3,20 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..bus.interface import TopicPartition
 from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
 
 _REMEMBERED_FAILURES = 50
+_LISTED_PARTITIONS = 10
+_logger = logging.getLogger("windvane.worker")
 
 
 class WorkerTelemetry(Collector):
@@ -35,7 +38,7 @@ class WorkerTelemetry(Collector):
         self.dead_lettered_by_code: Counter[str] = Counter()
         self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
-        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self._log = RateLimitedLog(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""
@@ -75,6 +78,16 @@ class WorkerTelemetry(Collector):
     def stream_is_free(self, stream: str) -> None:
         """Nothing waits for it any more."""
         self._waits.pop(stream, None)
+
+    def partitions_taken(self, keys: Collection[TopicPartition], *, owned: int) -> None:
+        """The bus has given partitions to this worker."""
+        self.partitions = owned
+        _logger.info("took up %s; has %d partitions", _listed(keys), owned)
+
+    def partitions_left(self, keys: Collection[TopicPartition], *, owned: int) -> None:
+        """Partitions were given back, or turned out to be another's."""
+        self.partitions = owned
+        _logger.info("let go of %s; has %d partitions", _listed(keys), owned)
 
     def partitions_lost(self, lost: PartitionLost) -> None:
         """Others took partitions while this worker stood still, or was away."""
@@ -144,3 +157,9 @@ class WorkerTelemetry(Collector):
             "The last checkpoint",
             value=self.checkpoint_ns / 1e9,
         )
+
+
+def _listed(keys: Collection[TopicPartition]) -> str:
+    names = [f"{topic}/{partition}" for topic, partition in sorted(keys)]
+    more = len(names) - _LISTED_PARTITIONS
+    return ", ".join(names[:_LISTED_PARTITIONS]) + (f" and {more} more" if more > 0 else "")

@@ -155,7 +155,7 @@ class Worker:
         except BaseException as error:
             self._fail(error)
             raise
-        self._telemetry.partitions = len(self._owned)
+        self._telemetry.partitions_taken(partitions, owned=len(self._owned))
         return {partition.key: position or 0 for partition, position in taken}
 
     async def _give_back(self, partitions: Sequence[TopicPartition]) -> None:
@@ -185,8 +185,10 @@ class Worker:
                         "one policy alone"
                     )
             self._streams.close_of(gone, uncommitted.changed_by)
+            given_up = [key for key in gone if key in self._owned]
             self._owned.drop(gone)
-            self._telemetry.partitions = len(self._owned)
+            if given_up:
+                self._telemetry.partitions_left(given_up, owned=len(self._owned))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and makes a last checkpoint.
@@ -294,6 +296,7 @@ class Worker:
                     continue
                 self._owned.add(partition)
                 self._consumer.resume([key])
+                self._telemetry.partitions_taken([key], owned=len(self._owned))
 
     async def _work(self, batch: _Batch) -> None:
         # A policy may be so new that its first chunk is quicker than the poll of the catalog.
