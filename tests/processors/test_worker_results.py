@@ -15,6 +15,8 @@ import pytest
 from windvane.bus import open_bus
 from windvane.bus.result_messages import ROWS_SCHEMA, records_schema
 from windvane.bus.topic_names import records_topic, rows_topic
+from windvane.errors import ResultsNotPublished
+from windvane.processors import worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 
@@ -177,3 +179,25 @@ async def test_a_checkpoint_waits_for_the_results(home: Home) -> None:
                 await asyncio.sleep(0.01)
         assert home.telemetry.published_total == 100
     checkpoints.close()
+
+
+async def test_a_worker_that_is_to_end_while_the_bus_is_away_ends_without_a_checkpoint(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "STOP_PATIENCE_S", 0.1)
+    await home.policy("p", tags=["t"], format="raw", partitions=1, pipeline=[{**PCM, "publish": True}])
+    topic = rows_topic("p", "samples")
+    await home.bus.ensure_topic(topic, partitions=1)
+    other = open_bus("embedded:", home.path)
+    await other.producer().publish(topic, b"other", b"x")
+    sent = samples(100)
+    await home.publish("p", sent.tobytes())
+    with pytest.raises(ResultsNotPublished):
+        async with home.working():
+            await home.until_stored(1)
+    await other.close()
+    async with home.working():
+        await home.until_stored(1)
+    found = await messages(home, topic, ROWS_SCHEMA)
+    assert [(m["first_row"], m["values"]) for m in found] == [(0, sent.astype(float).tolist())]
+    assert home.stream() == sent.tobytes()
