@@ -1,8 +1,8 @@
 """Publishing to Kafka: in order, each message once, and without waiting in the caller.
 
 aiokafka's own `send` waits where its buffer is full, and keeps one request on its way to each broker. So the
-messages queue here, by partition. What queues while a batch is on its way becomes the next batch, which is
-built meanwhile: there is no linger, a lone message leaves at once.
+messages queue here, by partition. What queues while a batch is on its way becomes the next batch: there is
+no linger, a lone message leaves at once. A batch is built (`kafka_records`) when its request is.
 
 The partition is murmur2 of the key, as Kafka's own clients have it: streams of other producers that use the
 same keys can be joined by partition.
@@ -28,11 +28,11 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 from aiokafka.partitioner import murmur2
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..errors import BusUnavailable, WindvaneError
 from .interface import Buffer, Durability, Producer
 from .kafka_connection import KafkaConnection
+from .kafka_records import RecordBatch
 
 PENDING_BYTES = 256 * 1024 * 1024
 """Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
@@ -67,34 +67,24 @@ class _Published(msgspec.Struct, frozen=True, gc=False):
 class _Batch:
     """Messages of one partition that go out together."""
 
-    def __init__(self, builder: BatchBuilder, max_bytes: int) -> None:
-        self.builder = builder
-        self.max_bytes = max_bytes
+    def __init__(self, compression: str) -> None:
+        self.records = RecordBatch(compression)
         self.messages: list[_Published] = []
         self.size = 0
 
-    def try_add(self, message: _Published) -> bool:
-        """Copy a message in; False where the batch is full. The first one always fits."""
-        if self.messages and self.size + message.size > self.max_bytes:
-            return False
-        value = message.value[0] if len(message.value) == 1 else b"".join(message.value)
-        if not isinstance(value, bytes):
-            value = bytes(value)
-        if self.builder.append(timestamp=None, key=message.key, value=value) is None:
-            return False
+    def add(self, message: _Published) -> None:
+        self.records.add(message.key, message.value)
         self.messages.append(message)
         self.size += message.size
-        return True
 
 
 class _Partition:
-    """What waits for one partition; `open` is the next batch, while `queue` is what it had no room for."""
+    """What waits for one partition."""
 
     def __init__(self, topic: str, number: int) -> None:
         self.topic = topic
         self.number = number
         self.queue: deque[_Published] = deque()
-        self.open: _Batch | None = None
         self.running = False
         self.max_messages: int | None = None  # of a batch, where the topic refused larger ones
 
@@ -114,8 +104,8 @@ class KafkaProducer(Producer):
     Idempotent, with acks of all replicas in sync; `durability="written"` gets the same. Brokers that are away
     are waited for up to `delivery_timeout_s`, for each message from its publishing on; then it fails, as it
     does when `PENDING_BYTES` are held already. Only where the broker cannot say what it has written before
-    (DUPLICATE_SEQUENCE_NUMBER) the offset is -1. Memory: what is pending, and for each partition two batches,
-    of `batch_bytes` or one message; `in_flight_bytes` bounds those that are on their way.
+    (DUPLICATE_SEQUENCE_NUMBER) the offset is -1. Memory: what is pending, and about three copies of what is
+    on its way, which is `in_flight_bytes` or one message at most.
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
@@ -269,16 +259,14 @@ class KafkaProducer(Producer):
         if not partition.running:
             partition.running = True
             self._start(self._send_all(partition))
-        elif len(partition.queue) == 1 and self._link is not None:
-            # A batch is on its way: the next one is built in the meantime.
-            self._fill(partition, self._link)
 
     # One partition
 
     async def _send_all(self, partition: _Partition) -> None:
         """Send what waits for a partition, one batch after the other, until nothing does."""
         try:
-            while first := self._first(partition):
+            while partition.queue:
+                first = partition.queue[0]
                 if self._deadline_s(first) <= self._loop.time():
                     self._fail_late(partition)
                     continue
@@ -287,29 +275,23 @@ class KafkaProducer(Producer):
                 except WindvaneError as error:
                     self._fail_all(partition, error)
                     continue
-                self._fill(partition, link)
-                batch, partition.open = partition.open, None
-                if batch is not None:
-                    await self._send(partition, link, batch)
+                await self._send(partition, link, self._next_batch(partition))
         finally:
             partition.running = False
 
-    def _first(self, partition: _Partition) -> _Published | None:
-        if partition.open is not None and partition.open.messages:
-            return partition.open.messages[0]
-        return partition.queue[0] if partition.queue else None
-
-    def _fill(self, partition: _Partition, link: _Link) -> None:
-        """Copy as many of the waiting messages into the open batch as it takes."""
-        if partition.open is None:
-            partition.open = _Batch(link.producer.create_batch(), self._settings.batch_bytes)
-        batch = partition.open
-        while partition.queue:
-            if partition.max_messages is not None and len(batch.messages) >= partition.max_messages:
-                return
-            if not batch.try_add(partition.queue[0]):
-                return
-            partition.queue.popleft()
+    def _next_batch(self, partition: _Partition) -> _Batch:
+        """As many of the waiting messages as fit; the first one always does."""
+        batch = _Batch(self._settings.compression)
+        queue = partition.queue
+        while queue and (
+            not batch.messages
+            or (
+                batch.size + queue[0].size <= self._settings.batch_bytes
+                and len(batch.messages) != partition.max_messages
+            )
+        ):
+            batch.add(queue.popleft())
+        return batch
 
     async def _send(self, partition: _Partition, link: _Link, batch: _Batch) -> None:
         await self._take_room(batch.size)
@@ -319,12 +301,12 @@ class KafkaProducer(Producer):
         except _BEGIN_ANEW as error:
             _log.info("%s begins with a new producer id: %s", partition.topic, type(error).__name__)
             self._retire(link)
-            self._put_back(partition, batch)
+            partition.queue.extendleft(reversed(batch.messages))
         except _TOO_LARGE as error:
             self._retire(link)
             if len(batch.messages) > 1:
                 partition.max_messages = 1
-                self._put_back(partition, batch)
+                partition.queue.extendleft(reversed(batch.messages))
             else:
                 self._fail_batch(batch, self._connection.explain(error, partition.topic))
         except Exception as error:
@@ -350,11 +332,8 @@ class KafkaProducer(Producer):
         on its way: what became of that is not known.
         """
         producer, topic = link.producer, self._connection.to_kafka(partition.topic)
-        sending = asyncio.ensure_future(_sent(producer, batch.builder, topic, partition.number))
+        sending = asyncio.ensure_future(_sent(producer, batch.records, topic, partition.number))
         began_s = self._loop.time()
-        await asyncio.sleep(0)  # it goes out first
-        if partition.queue:
-            self._fill(partition, link)  # the next one, built while this one is on its way
         while not sending.done():
             waited: list[asyncio.Future[Any]] = [sending, link.broken]
             await asyncio.wait(waited, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -370,12 +349,6 @@ class KafkaProducer(Producer):
                 self._ask_why()
         self._heard()
         return sending.result()
-
-    def _put_back(self, partition: _Partition, batch: _Batch) -> None:
-        if partition.open is not None:
-            partition.queue.extendleft(reversed(partition.open.messages))
-            partition.open = None
-        partition.queue.extendleft(reversed(batch.messages))
 
     async def _take_room(self, size: int) -> None:
         """Wait, in line, until a batch may be on its way."""
@@ -404,16 +377,12 @@ class KafkaProducer(Producer):
 
     def _fail_late(self, partition: _Partition) -> None:
         error = self._too_late()
-        if partition.open is not None:
-            partition.queue.extendleft(reversed(partition.open.messages))
-            partition.open = None
         while partition.queue and self._deadline_s(partition.queue[0]) <= self._loop.time():
             self._fail(partition.queue.popleft(), error)
 
     def _fail_all(self, partition: _Partition, error: WindvaneError) -> None:
-        batch, partition.open = partition.open, None
         waiting, partition.queue = partition.queue, deque()
-        for message in (*(batch.messages if batch else ()), *waiting):
+        for message in waiting:
             self._fail(message, error)
 
     def _fail_batch(self, batch: _Batch, error: WindvaneError) -> None:
@@ -457,9 +426,6 @@ class KafkaProducer(Producer):
                 **self._connection.options(),
                 enable_idempotence=True,
                 acks="all",
-                compression_type=_compression(self._settings.compression),
-                max_batch_size=self._settings.batch_bytes,
-                max_request_size=2**31 - 1,  # bounded by `in_flight_bytes`
                 metadata_max_age_ms=10_000,
             )
             try:
@@ -522,8 +488,8 @@ class KafkaProducer(Producer):
         task.add_done_callback(self._tasks.discard)
 
 
-async def _sent(producer: AIOKafkaProducer, builder: BatchBuilder, topic: str, partition: int) -> int:
-    done = await (await producer.send_batch(builder, topic, partition=partition))
+async def _sent(producer: AIOKafkaProducer, records: RecordBatch, topic: str, partition: int) -> int:
+    done = await (await producer.send_batch(records, topic, partition=partition))
     offset: int = done.offset
     return offset
 
@@ -537,10 +503,6 @@ async def _stop(link: _Link) -> None:
     with suppress(KafkaError, OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_S):
             await producer.stop()
-
-
-def _compression(name: str) -> str | None:
-    return None if name == "none" else name
 
 
 @lru_cache(maxsize=65_536)
