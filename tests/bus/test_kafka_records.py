@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 from windvane.bus.interface import Buffer
 from windvane.bus.kafka_records import RecordBatch
 
+
+def _viewed(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
 PIECES = st.lists(
     st.one_of(
         st.binary(max_size=200),
         st.binary(max_size=200).map(bytearray),
-        st.binary(max_size=200).map(memoryview),
+        st.binary(max_size=200).map(_viewed),
     ),
     max_size=5,
 ).map(tuple)
