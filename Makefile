@@ -68,8 +68,8 @@ unit: install-test ui browser kafka tests/clients/node_modules
 picture: install-test ui browser
 	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
-bench: install-test
-	for b in array spectrum ingest; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+bench: install-test kafka
+	for b in array spectrum ingest kafka; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
 
 clean:
 	rm -rf $(VENV) build $(UI)/dist $(UI)/node_modules
