@@ -6,16 +6,16 @@ operations, the length of every output, the ids of recent chunks. After a crash 
 its committed length and the bus is read on from the committed position; operations are deterministic, so
 the same rows come again.
 
-Any number of workers may share the home directory (a POSIX file system); the bus gives each partition to one
-of them. It cannot know whether that one still runs, so what holds does not depend on the bus:
+Any number of workers may share the home directory; the bus gives each partition to one of them. It cannot
+know whether that one still runs, so what holds does not depend on the bus:
 
 1. A commit names the epoch of every partition that this worker has, and is refused where another worker has
    taken one since. What was refused is closed, not committed; what is left is committed without it.
 2. A stream is written under the lock of its files. Whoever takes a partition up waits for the lock of its
    streams, and reads their checkpoint when it has it: so nobody writes beside a new owner, and what a former
    one wrote after its last commit is cut off.
-3. Snapshots are committed in the order in which they are taken, one at a time (`_checkpointing`); none is
-   taken while a chunk is half worked on (`_between_chunks`, which is taken inside the former).
+3. Snapshots are committed in the order in which they are taken, one at a time; none is taken while a chunk
+   is half worked on (`Checkpointing`, whose locks order all that happens here).
 4. A partition that is being revoked is not worked on any more, checkpointed, dropped, and its streams are
    closed, before the bus is told to go on. A message that was polled before is dropped with it.
 5. Once something has failed nothing is committed any more, and the worker ends.
@@ -32,11 +32,12 @@ from typing import Any, TypeAlias, TypeVar
 from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
 from ..bus.topic_names import is_chunk_topic
 from ..config import WorkerSettings
-from ..errors import BusUnavailable, PartitionLost, TierFailed
+from ..errors import BusUnavailable, TierFailed
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
 from ..store.store import Store
 from .catalog_link import CatalogLink
+from .checkpointing import Checkpointing
 from .chunk_work import ChunkWork
 from .ownership import OwnedPartition, Ownership
 from .results_publisher import ResultsPublisher
@@ -81,8 +82,6 @@ class Worker:
     ) -> None:
         """`name` is how other workers speak of this one, to people."""
         self._bus = bus
-        self._store = store
-        self._checkpoints = checkpoints
         self._settings = settings
         self._catalog = catalog
         self._telemetry = telemetry
@@ -99,17 +98,21 @@ class Worker:
             new_output=catalog.new_outputs.append,
             telemetry=telemetry,
         )
-        self._streams = self._chunks.streams
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pipeline")
-        self._checkpointing = asyncio.Lock()
-        self._between_chunks = asyncio.Lock()
+        self._durable = Checkpointing(
+            store=store,
+            checkpoints=checkpoints,
+            settings=settings,
+            owned=self._owned,
+            streams=self._chunks.streams,
+            publisher=self._publisher,
+            threads=self._threads,
+            telemetry=telemetry,
+        )
         self._committing: asyncio.Task[None] | None = None
         self._next_checkpoint_s = 0.0
-        self._topics: Mapping[str, int] = {}
         self._topics_read_s = float("-inf")
         self._lag_read_s = float("-inf")
-        self._failure: BaseException | None = None
-        self._failed = asyncio.Event()
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
@@ -133,7 +136,7 @@ class Worker:
                 "step takes that long for a chunk, or the disk does; the worker ends, another begins at the "
                 "last checkpoint"
             )
-            self._fail(error)
+            self._durable.fail(error)
             raise error from None
 
     async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -145,50 +148,28 @@ class Worker:
 
     async def _take_up(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         try:
-            async with self._checkpointing:
+            async with self._durable.alone:
                 # Where the bus has not said that they were gone in between, what was done is done again.
                 if again := [key for key in partitions if key in self._owned]:
-                    await self._let_go(again, Snapshot())
+                    await self._durable.let_go(again, Snapshot())
                 taken = await asyncio.to_thread(self._owned.take, partitions)
                 for partition, _ in taken:
                     self._owned.add(partition)
         except BaseException as error:
-            self._fail(error)
+            self._durable.fail(error)
             raise
         self._telemetry.partitions_taken(partitions, owned=len(self._owned))
         return {partition.key: position or 0 for partition, position in taken}
 
     async def _give_back(self, partitions: Sequence[TopicPartition]) -> None:
         try:
-            async with self._checkpointing:
-                if self._failure is None:
-                    await self._report(await self._commit_all())
-                await self._let_go(partitions, Snapshot())
+            async with self._durable.alone:
+                if self._durable.failure is None:
+                    await self._report(await self._durable.commit_all())
+                await self._durable.let_go(partitions, Snapshot())
         except BaseException as error:
-            self._fail(error)
+            self._durable.fail(error)
             raise
-
-    async def _let_go(self, partitions: Sequence[TopicPartition], uncommitted: Snapshot) -> None:
-        """Stops working on the partitions, and closes their streams without a commit.
-
-        `uncommitted` is a snapshot that could not be committed. Raises TierFailed where a stream has chunks
-        of other partitions too that are not committed: they would be missing in it.
-        """
-        gone = set(partitions)
-        async with self._between_chunks:
-            if self._failure is None:
-                mixed = self._streams.mixed(gone, uncommitted.changed_by)
-                if mixed:
-                    raise TierFailed(
-                        f"streams have chunks of lost partitions and of others ({', '.join(mixed[:5])}): the "
-                        "worker ends, so that all begin at the last checkpoint; let each tag belong to "
-                        "one policy alone"
-                    )
-            self._streams.close_of(gone, uncommitted.changed_by)
-            given_up = [key for key in gone if key in self._owned]
-            self._owned.drop(gone)
-            if given_up:
-                self._telemetry.partitions_left(given_up, owned=len(self._owned))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and makes a last checkpoint.
@@ -201,8 +182,8 @@ class Worker:
             await self._run(stop)
         finally:
             stopping.cancel()
-            async with self._between_chunks:
-                self._streams.close()
+            async with self._durable.between_chunks:
+                self._chunks.streams.close()
             self._threads.shutdown(wait=False)
             await self._publisher.close()
 
@@ -213,18 +194,18 @@ class Worker:
 
     async def _run(self, stop: asyncio.Event) -> None:
         self._next_checkpoint_s = time.monotonic() + self._settings.checkpoint_interval_s
-        failing = asyncio.ensure_future(self._failed.wait())
+        failing = asyncio.ensure_future(self._durable.failed.wait())
         polling = asyncio.ensure_future(self._poll())
         try:
             while not stop.is_set():
                 await asyncio.wait([polling, failing], return_when=asyncio.FIRST_COMPLETED)
-                self._check()
+                self._durable.check()
                 batch = polling.result()
                 polling = asyncio.ensure_future(self._poll())
                 await self._work(batch)
                 self._checkpoint_if_due()
         except BaseException as error:
-            self._fail(error)
+            self._durable.fail(error)
             raise
         finally:
             failing.cancel()
@@ -233,18 +214,7 @@ class Worker:
         await self._consumer.close()  # by way of `revoked` it makes the last checkpoint
         unfinished = [*self._unfinished, *([self._committing] if self._committing else [])]
         await asyncio.gather(*unfinished)
-        self._check()
-
-    def _fail(self, error: BaseException) -> None:
-        """From now on nothing is committed: a chunk may be half worked on, or a commit half known."""
-        if self._failure is None:
-            self._failure = error
-            self._failed.set()
-            self._publisher.give_up()  # a thread that waits for the bus would be waited for
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self._durable.check()
 
     async def _poll(self) -> _Batch:
         """The next messages, each with the partition as it is owned now."""
@@ -279,14 +249,15 @@ class Worker:
     async def _subscribe(self) -> None:
         if time.monotonic() - self._topics_read_s >= _POLL_S:
             topics = await self._bus.topics()
-            self._topics = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
+            ours = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
             self._topics_read_s = time.monotonic()
-            self._consumer.subscribe(self._topics)
+            self._consumer.subscribe(ours)
+            self._durable.is_shared = len(self._owned) < sum(ours.values())
 
     async def _take_again(self) -> None:
         """A worker that was late has taken partitions which the bus had given to this one meanwhile."""
         for key in self._owned.to_take_again():
-            async with self._checkpointing:
+            async with self._durable.alone:
                 self._owned.drop([key])
                 try:
                     self._consumer.pause([key])
@@ -310,8 +281,8 @@ class Worker:
         await self._to_its_end(self._work_on(batch))
 
     async def _work_on(self, batch: _Batch) -> None:
-        async with self._between_chunks:
-            self._check()
+        async with self._durable.between_chunks:
+            self._durable.check()
             work = {partition: partition.parked for partition in self._owned if partition.parked}
             for partition, messages in batch:
                 if self._owned.get(partition.key) is partition:  # else it was revoked since the poll
@@ -327,7 +298,7 @@ class Worker:
             await asyncio.wait(working)  # all of them, also where one fails: none may outlast the lock
             for each in working:
                 if (error := each.exception()) is not None:
-                    self._fail(error)  # before a snapshot, which waits for the lock, is taken
+                    self._durable.fail(error)  # before a snapshot, which waits for the lock, is taken
                     raise error
             for partition in work:
                 self._pause_or_resume(partition)
@@ -354,67 +325,10 @@ class Worker:
         await self._to_its_end(self._checkpoint())
 
     async def _checkpoint(self) -> None:
-        async with self._checkpointing:
-            self._check()
-            positions = await self._commit_all()
+        async with self._durable.alone:
+            self._durable.check()
+            positions = await self._durable.commit_all()
         await self._report(positions)
-
-    async def _commit_all(self) -> Mapping[TopicPartition, int]:
-        """Commits a snapshot as far as its partitions are still owned; under `_checkpointing`."""
-        try:
-            async with self._between_chunks:
-                self._check()
-                snapshot = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._take_snapshot
-                )
-                published = self._publisher.mark()
-            await self._publisher.durable(published)
-            while True:
-                try:
-                    await asyncio.to_thread(self._commit, snapshot)
-                    break
-                except PartitionLost as lost:
-                    gone = [TopicPartition(*key) for key in lost.owners]
-                    await self._let_go(gone, snapshot)
-                    self._owned.lose(gone)
-                    self._telemetry.partitions_lost(lost)
-                    snapshot = snapshot.without(gone)
-            async with self._between_chunks:
-                self._close_idle_streams()
-        except BaseException as error:
-            # Before anybody else gets the lock: the next snapshot would lack what was in this one.
-            self._fail(error)
-            raise
-        self._telemetry.checkpoint_made()
-        return snapshot.positions
-
-    def _take_snapshot(self) -> Snapshot:
-        partitions = list(self._owned)
-        streams, changed_by = self._streams.snapshot()
-        return Snapshot(
-            epochs={partition.key: partition.epoch for partition in partitions},
-            positions={p.key: at for p in partitions if (at := p.moved_to()) is not None},
-            chunk_keys={p.key: keys for p in partitions if (keys := p.take_new_keys())},
-            streams=streams,
-            changed_by=changed_by,
-        )
-
-    def _commit(self, snapshot: Snapshot) -> None:
-        if snapshot.positions or snapshot.streams:
-            self._store.sync()
-        self._checkpoints.commit(
-            positions=dict(snapshot.positions.items()),
-            streams=snapshot.streams,
-            chunk_keys=dict(snapshot.chunk_keys.items()),
-            window=self._settings.chunk_id_window,
-            epochs=dict(snapshot.epochs.items()),
-        )
-
-    def _close_idle_streams(self) -> None:
-        # Where others share the topics, they may wait for a stream whose tag has moved to them.
-        shared = len(self._owned) < sum(self._topics.values())
-        self._streams.close_idle(idle_s=self._settings.stream_wait_s / 2 if shared else None)
-        self._telemetry.streams = len(self._streams)
 
     async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
         """Tells the bus too, for lag seen from outside; what counts is committed already."""
