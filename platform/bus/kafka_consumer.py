@@ -235,6 +235,7 @@ class KafkaConsumer(Consumer):
         if self._client is not None and self._client._coordinator.generation < 0:
             # The group had given this consumer up, or never knew it: what it holds may be another's by now.
             self._stale |= self._held
+            self._granted.clear()  # else what was revoked as stale would be taken up again at once
         return {TopicPartition(*self._kafka(at)) for at in self._held - self._stale}
 
     def _take_grant(self, granted: Collection[TopicPartition]) -> None:
