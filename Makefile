@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UI := platform/web/ui
 RUN_ARGS ?=
 
-.PHONY: run install install-test ui test lint typecheck unit ui-test bench fuzz browser picture clean
+.PHONY: run install install-test ui test lint typecheck unit ui-test bench fuzz browser kafka picture clean
 
 run: install ui
 	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
@@ -43,7 +43,7 @@ typecheck: install-test
 	rm -rf build/typecheck
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
-	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks
+	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples
 
 ui-test: ui
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) test
@@ -55,15 +55,21 @@ browser:
 tests/clients/node_modules: tests/clients/package-lock.json | $(VENV)/.installed
 	deploy/node.sh $(BIN)/python npm --prefix tests/clients ci --no-fund --no-audit
 
-unit: install-test ui browser tests/clients/node_modules
+# A real Apache Kafka, which the tests of the bus start.
+kafka: build/kafka/brought
+
+build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
+	deploy/kafka/local/bring.sh
+
+unit: install-test ui browser kafka tests/clients/node_modules
 	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
 
 # The picture in the README is what the browser test sees.
 picture: install-test ui browser
 	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
-bench: install-test
-	for b in array spectrum schema ingest fairness; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+bench: install-test kafka
+	for b in array spectrum schema ingest fairness kafka; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
 
 # A minute of fuzzing the forward port, FUZZ_S=600 for ten. atheris has wheels for some Pythons only.
 fuzz: install-test

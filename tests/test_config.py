@@ -134,3 +134,18 @@ def test_an_address_without_a_host_is_answered_with_one_of_its_own_kind() -> Non
         load_settings(environment={}, flags={"web": "8081"})
     with pytest.raises(ConfigInvalid, match=r"for example 127\.0\.0\.1:8080 or"):
         load_settings(environment={}, flags={"web": "here"})
+
+
+def test_kafka_is_set_by_file_and_environment_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "windvane.toml").write_text(
+        '[kafka]\nsecurity = "sasl_ssl"\nusername = "w"\nca_file = "ca.pem"\n'
+    )
+    settings = load_settings(home=tmp_path, environment={"WINDVANE_KAFKA_PASSWORD": "s3cret"})
+    assert (settings.kafka.security, settings.kafka.username) == ("sasl_ssl", "w")
+    assert settings.kafka.ca_file == Path("ca.pem")
+    assert settings.kafka.password == "s3cret"
+    assert "s3cret" not in repr(settings)
+    (tmp_path / "windvane.toml").write_text("[kafka]\npassword = 53278\n")
+    with pytest.raises(ConfigInvalid, match=r"kafka\.password") as refused:
+        load_settings(home=tmp_path, environment={})
+    assert "53278" not in str(refused.value)

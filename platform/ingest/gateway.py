@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..bus.envelope import ChunkMessage, encode_chunk
+from ..bus.envelope import ChunkMessage
 from ..bus.interface import Producer
 from ..config import GatewaySettings
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
@@ -36,11 +36,12 @@ from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
 from .recent_chunks import RecentChunks
 from .schema import Sifted
+from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
 from .unpacking import Unpacker, check_signal, unpack_at_once
 
 INVALID_RECORDS = "schema"
-_OF_SOME_EVENTS = frozenset([INVALID_RECORDS, "too-large", "too-many-events"])
+_OF_SOME_EVENTS = frozenset([INVALID_RECORDS, "too-large", "too-many-events", "event-too-large"])
 _LARGE_TO_HASH_BYTES = 1024 * 1024
 
 
@@ -292,6 +293,8 @@ class Gateway:
             if policy.invalid_records == "refuse" or (chunk.is_replay and not sifted.valid_events):
                 raise ChunkRefused(INVALID_RECORDS, _about_invalid(sifted))
             payload, events = sifted.valid, sifted.valid_events
+        if len(payload) > self._producer.max_message_bytes // 2:
+            require_fitting(self._producer, self._message(chunk, events), payload)
         return _Checked(chunk, policy, payload, events, sifted, key)
 
     async def _unpack(
@@ -391,18 +394,11 @@ class Gateway:
         chunk, policy = checked.chunk, checked.policy
         parts: list[asyncio.Future[Any]] = []
         if checked.events:
-            message = ChunkMessage(
-                tag=chunk.tag,
-                sender=chunk.sender,
-                chunk_id=chunk.chunk_id,
-                received_ns=self._now_ns(),
-                events=checked.events,
-                payload=b"",
-            )
-            durable = self._producer.publish(
+            durable = publish_chunk(
+                self._producer,
                 policy.reference,
-                chunk.tag.encode(),
-                *encode_chunk(message, checked.payload),
+                self._message(chunk, checked.events),
+                checked.payload,
                 durability=policy.durability,
             )
             parts.append(durable)
@@ -444,6 +440,17 @@ class Gateway:
         self.telemetry.bus_unavailable(error)
         if not future.done():
             future.set_exception(BusUnavailable(f"the chunk could not be published: {error}"))
+
+    def _message(self, chunk: IncomingChunk, events: int) -> ChunkMessage:
+        """The message of a chunk, without its payload."""
+        return ChunkMessage(
+            tag=chunk.tag,
+            sender=chunk.sender,
+            chunk_id=chunk.chunk_id,
+            received_ns=self._now_ns(),
+            events=events,
+            payload=b"",
+        )
 
     def _keep_invalid(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted) -> asyncio.Future[None]:
         reason = _about_invalid(sifted)

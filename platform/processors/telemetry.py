@@ -3,16 +3,20 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..bus.interface import TopicPartition
+from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
 
 _REMEMBERED_FAILURES = 50
+_LISTED_PARTITIONS = 10
+_logger = logging.getLogger("windvane.worker")
 
 
 class WorkerTelemetry(Collector):
@@ -27,10 +31,14 @@ class WorkerTelemetry(Collector):
         self.repeated_total = 0
         self.lag_messages = 0
         self.streams = 0
+        self.partitions = 0
+        self.lost_total = 0
         self.checkpoint_ns = 0
+        self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
+        self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
-        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self._log = RateLimitedLog(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""
@@ -57,6 +65,43 @@ class WorkerTelemetry(Collector):
         self.dead_lettered_by_code[code] += 1
         self._log.warning((code, tag, reason[:200]), f"dead letter ({code}), stream {tag!r:.220}: {reason}")
 
+    def waits_for_stream(self, stream: str, *, writer: str, policy: str) -> None:
+        """A chunk waits until another worker lets go of its stream; its partition stands still."""
+        if stream not in self._waits:
+            self._waits[stream] = {"stream": stream, "writer": writer, "since_ns": time.time_ns()}
+        self._log.warning(
+            ("held", stream),
+            f"stream {stream!r:.220} of policy {policy!r} waits for {writer}, which still writes it: it goes "
+            "on when that one notices that its partition is gone, or ends",
+        )
+
+    def stream_is_free(self, stream: str) -> None:
+        """Nothing waits for it any more."""
+        self._waits.pop(stream, None)
+
+    def partitions_taken(self, keys: Collection[TopicPartition], *, owned: int) -> None:
+        """The bus has given partitions to this worker."""
+        self.partitions = owned
+        _logger.info("took up %s; has %d partitions", _listed(keys), owned)
+
+    def partitions_left(self, keys: Collection[TopicPartition], *, owned: int) -> None:
+        """Partitions were given back, or turned out to be another's."""
+        self.partitions = owned
+        _logger.info("let go of %s; has %d partitions", _listed(keys), owned)
+
+    def partitions_lost(self, lost: PartitionLost) -> None:
+        """Others took partitions while this worker stood still, or was away."""
+        self.lost_total += len(lost.owners)
+        self._log.warning(("lost",), str(lost))
+
+    def results_published(self, count: int) -> None:
+        """Rows or events are durable on their topic."""
+        self.published_total += count
+
+    def results_wait(self, error: Exception) -> None:
+        """The bus takes no results now; pipelines that make some will wait."""
+        self._log.warning(("results",), f"results wait for the bus: {error}")
+
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
         self._log.warning(("bus",), f"waiting for the bus: {error}")
@@ -70,7 +115,11 @@ class WorkerTelemetry(Collector):
             "repeated_total": self.repeated_total,
             "lag_messages": self.lag_messages,
             "streams": self.streams,
+            "partitions": self.partitions,
+            "lost_total": self.lost_total,
+            "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
+            "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
@@ -83,6 +132,8 @@ class WorkerTelemetry(Collector):
             ("events", "Events in them", self.events_total),
             ("bytes", "Payload bytes in them", self.bytes_total),
             ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
+            ("published_results", "Rows and events published on topics of results", self.published_total),
+            ("lost_partitions", "Partitions that another worker took unnoticed", self.lost_total),
         ):
             yield CounterMetricFamily(f"windvane_worker_{name}", text, value=total)
         letters = CounterMetricFamily(
@@ -96,7 +147,19 @@ class WorkerTelemetry(Collector):
         )
         yield GaugeMetricFamily("windvane_worker_streams", "Open data streams", value=self.streams)
         yield GaugeMetricFamily(
+            "windvane_worker_partitions", "Partitions that it works on", value=self.partitions
+        )
+        yield GaugeMetricFamily(
+            "windvane_worker_waiting_streams", "Streams that another still writes", value=len(self._waits)
+        )
+        yield GaugeMetricFamily(
             "windvane_worker_checkpoint_timestamp_seconds",
             "The last checkpoint",
             value=self.checkpoint_ns / 1e9,
         )
+
+
+def _listed(keys: Collection[TopicPartition]) -> str:
+    names = [f"{topic}/{partition}" for topic, partition in sorted(keys)]
+    more = len(names) - _LISTED_PARTITIONS
+    return ", ".join(names[:_LISTED_PARTITIONS]) + (f" and {more} more" if more > 0 else "")

@@ -240,6 +240,60 @@ async def test_the_status_shows_each_tier_and_null_for_one_that_is_away(
     assert found["web"]["requests_total"] == 0
 
 
+async def test_the_status_has_all_instances_of_a_tier_and_what_they_are_together(
+    client: Client, start_tier: StartTier
+) -> None:
+    def worker(events: int, checkpoint_ns: int, codes: dict[str, int]) -> web.Application:
+        app = web.Application()
+        status = {
+            "events_total": events,
+            "checkpoint_ns": checkpoint_ns,
+            "dead_lettered_by_code": codes,
+            "failures": [{"stream": f"s{events}"}],
+        }
+        add_status_routes(app, status=lambda: status, registry=CollectorRegistry())
+        return app
+
+    await start_tier("worker", worker(5, 300, {"a": 1}))
+    await start_tier("worker-b", worker(7, 200, {"a": 2, "b": 4}))
+    await start_tier("worker-c", worker(0, 0, {}))
+    found = await (await client.get("/api/v1/status")).json()
+    assert {name: each["events_total"] for name, each in found["workers"].items()} == {"": 5, "b": 7, "c": 0}
+    assert found["worker"] == {
+        "events_total": 12,
+        "checkpoint_ns": 200,
+        "dead_lettered_by_code": {"a": 3, "b": 4},
+        "failures": [{"stream": "s5"}, {"stream": "s7"}, {"stream": "s0"}],
+    }
+    assert (found["gateways"], found["gateway"]) == ({}, None)
+
+
+async def test_chunks_go_to_any_gateway_that_lives(client: Client, start_tier: StartTier) -> None:
+    gateways = [Gateway() for _ in range(3)]
+    runners = [
+        await start_tier(name, gateway.app)
+        for name, gateway in zip(("gateway", "gateway-b", "gateway-c"), gateways, strict=True)
+    ]
+    for _ in range(6):
+        assert (await client.post("/ingest/voice?reference=x", data=b"chunk")).status == 204
+    assert [len(gateway.bodies) for gateway in gateways] == [2, 2, 2]
+    await runners[0].cleanup()
+    await runners[1].cleanup()
+    for _ in range(3):
+        assert (await client.post("/ingest/voice?reference=x", data=b"chunk")).status == 204
+    assert gateways[2].bodies == [b"chunk"] * 5
+    await runners[2].cleanup()
+    await problem(await client.post("/ingest/voice?reference=x", data=b"chunk"), 503)
+
+
+async def test_the_metrics_of_an_instance_have_its_name(client: Client, start_tier: StartTier) -> None:
+    await start_tier("gateway", tier("gateway"))
+    await start_tier("gateway-b", tier("gateway"))
+    page = await (await client.get("/metrics")).text()
+    assert 'windvane_shared_total{tier="gateway"} 3.0' in page
+    assert 'windvane_shared_total{tier="gateway",tier_instance="b"} 3.0' in page
+
+
 async def test_one_scrape_has_the_metrics_of_all_tiers(client: Client, start_tier: StartTier) -> None:
     await start_tier("gateway", tier("gateway"))
     await start_tier("worker", tier("worker"))
