@@ -1,7 +1,10 @@
 """Cuts samples into frames of equal length, wherever the blocks that bring them begin and end.
 
-Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`, counted from the first
-sample or from the last gap. Frames come out in float64, in batches that stay in the processor's cache.
+Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`. Behind a gap frames
+begin with the first sample there, and are numbered from the frame that this sample would have come to,
+rounded up, but at least one number is left out: so the gap shows in what is made of the frames, and
+`i * hop / rate` stays the time to within a hop. Frames come out in float64, in batches that stay in the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Carry:
     Attributes:
         samples: shape (fewer than length, channels), as they came.
         next_sample: global index of the sample that should come next.
-        frames: frames given so far.
+        frames: number of the next frame, if no gap comes before it.
         rate_hz: samples per second.
     """
 
@@ -74,6 +77,8 @@ class Framing:
         self.channels = block.rows.shape[1]
         self.first = before.frames if before is not None else 0
         if before is None or before.next_sample != block.first:
+            if before is not None:
+                self.first = max(self.first + 1, -(-block.first // hop))
             before = Carry(block.rows[:0], block.first, self.first, block.rate_hz)
         if (before.samples.shape[1], before.rate_hz) != (self.channels, block.rate_hz):
             raise OperationFailed(

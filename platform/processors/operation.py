@@ -27,13 +27,13 @@ import msgspec
 
 from ..errors import PolicyInvalid
 from ..store.policy import Policy, Step
-from .block import Block
+from .block import Given
 from .parameter_types import describe
 
 SOURCES = ("bytes", "events")
 """What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
 
-BUILT_IN = ("wav", "pcm", "fields", "spectrum", "features", "model")
+BUILT_IN = ("wav", "pcm", "fields", "gaps", "spectrum", "features", "model", "condition")
 """Modules of this package that register operations when they are imported."""
 
 
@@ -52,14 +52,23 @@ class Operation(ABC):
     """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
 
     @abstractmethod
-    def process(self, block: Any) -> Block | None:
+    def process(self, block: Any) -> Given:
         """Takes the next block (Events where the input is "events"); gives the rows it completes, if any.
+
+        A block that does not begin where the one before ended (`first` jumps) follows a gap: state that
+        joins rows begins anew there, and the rows that are given behind it are numbered so that a gap shows
+        in them too. Where gaps come to light within a block, as they do in decoders that look at event
+        times, several blocks are given.
 
         How the stream is cut into blocks changes no result, to the last bit. Where it raises
         (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
         step, and the next one is taken as following a gap. So whoever put several chunks into one block can
         try them one by one.
         """
+
+    def counts(self) -> Mapping[str, int]:
+        """What it counted since its stream began, such as gaps; the worker's status shows what is not 0."""
+        return {}
 
     def state(self) -> Any:
         """All that is kept between blocks; can be pickled, and later blocks do not change it."""

@@ -5,6 +5,7 @@ import logging
 import pickle
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -19,7 +20,7 @@ from ..store.data_stream import DataStreamWriter
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ..store.store import Store
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
-from .block import Block, Events
+from .block import Block, Events, blocks_of
 from .catalog_link import NewOutput
 from .operation import Operation, make_operation, resolve_inputs
 
@@ -68,6 +69,8 @@ class StreamPipeline:
         states = committed.states if committed else {}
         for running in self._steps:
             running.restore(states.get(running.name))
+        self._counted = Counter[str]()
+        self.newly_counted()
 
     def _cut_archive(self) -> None:
         """Back to what was committed: what lies behind it comes again from the bus."""
@@ -118,19 +121,19 @@ class StreamPipeline:
             given = {}
 
     def _run_steps(self, chunk: ChunkMessage, given: dict[str, Block | Events]) -> None:
-        results: dict[str, Block | Events | None] = dict(given)
+        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
-            taken = results.get(step.source)
-            if taken is None:
-                continue
-            try:
-                results[step.name] = result = step.operation.process(taken)
-            except MemoryError:
-                raise
-            except Exception as error:
-                self._fail(step.name, chunk, error)
-                continue
-            if result is not None and step.keep:
+            made: list[Block] = []
+            # A source gives several blocks where a gap falls between their rows.
+            for taken in results.get(step.source, ()):
+                try:
+                    made += blocks_of(step.operation.process(taken))
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    self._fail(step.name, chunk, error)
+            results[step.name] = tuple(made)
+            for result in made if step.keep else ():
                 try:
                     self._append(step.name, result)
                 except (OSError, MemoryError):
@@ -178,6 +181,21 @@ class StreamPipeline:
         states = {step.name: step.dump() for step in self._steps}
         states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
         return StreamCheckpoint(states=states, outputs=dict(self._committed))
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        counted = {step.name: dict(step.operation.counts()) for step in self._steps}
+        some = {name: {key: n for key, n in counts.items() if n} for name, counts in counted.items()}
+        return {name: counts for name, counts in some.items() if counts}
+
+    def newly_counted(self) -> Counter[str]:
+        """What all steps together have counted since this was last asked, or since the stream was opened."""
+        counts = Counter[str]()
+        for of_step in self.counts.values():
+            counts.update(of_step)
+        gained, self._counted = counts - self._counted, counts
+        return gained
 
     @property
     def open_outputs(self) -> int:

@@ -305,6 +305,9 @@ class Worker:
         )
         for partition in partitions.values():
             partition.new_keys = []
+        for tag in changed:
+            stream = self._streams[tag]
+            self._telemetry.steps_counted(stream=tag, gained=stream.newly_counted(), total=stream.counts)
         return snapshot
 
     async def _commit(self, snapshot: _Snapshot) -> None:

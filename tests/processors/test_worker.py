@@ -331,3 +331,29 @@ async def test_checkpoints_while_chunks_come_lose_and_double_nothing(home: Home)
             await home.until_stored(200)
     for stream in range(5):
         assert home.stream(f"t{stream}") == b"".join(pieces[stream::5])
+
+
+async def test_a_gap_within_a_chunk_is_kept_and_counted_and_joined_by_nobody(home: Home) -> None:
+    steps = [{**PCM, "times": "first"}, {"operation": "gaps", "input": "samples"}, SPECTRUM]
+    await home.policy("p", tags=["t"], format="raw", pipeline=steps)
+    samples = np.arange(300, dtype="<i2")
+
+    def event(second: int, part: slice) -> bytes:
+        time = msgpack.ExtType(0, struct.pack(">II", 1_790_000_000 + second, 0))
+        return bytes(msgpack.packb([time, samples[part].tobytes()]))
+
+    payload = event(0, slice(100)) + event(2, slice(100, 200)) + event(2, slice(100, 200))
+    await home.publish("p", payload=payload)
+    async with home.working():
+        await home.until_stored(1)
+    assert home.telemetry.status()["counted_by_stream"] == {
+        "t": {"samples": {"gaps": 1, "missing": 1900, "repeated": 100}}
+    }
+    assert home.store.array("t:gaps")[:].tolist() == [[100, 1900, 1.9]]
+    assert np.array_equal(home.store.array("t:samples")[:, 0], samples[:200])
+    assert len(home.store.array("t:spectrum")) == 2 * ((100 - 64) // 32 + 1)
+    # Counted by a process once: one that takes the stream up has seen no gap yet.
+    await home.publish("p", payload=event(4, slice(200, 300)))
+    async with home.working():
+        await home.until_stored(1)
+    assert home.telemetry.counted_by_name == {"gaps": 1, "missing": 1900}
