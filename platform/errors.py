@@ -115,3 +115,7 @@ class RateExceeded(BusUnavailable):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class OperationFileInvalid(WindvaneError, ValueError):
+    """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
