@@ -84,7 +84,7 @@ def create(
     \b
     Presets:
       audio      raw; a WAVE file in pieces; its samples, spectrum, features, anomaly score
-      vibration  raw; int16 samples, one channel at 25.6 kHz; spectrum, features, anomaly score
+      vibration  raw; int16 samples, one channel at 25.6 kHz; spectrum, features, condition
       sensors    json; records with numbers; a row of them for each record, anomaly score
       logs       json; records of any kind; nothing, they are kept
 

@@ -10,7 +10,7 @@ processor's cache.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,20 @@ class Framing:
             signal[from_old : stop - start] = new[start + from_old - len(old) : stop - len(old)]
             yield batch, frames[:size], room[:size]
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Global index of the first sample of each frame."""
+        return self._origin + np.arange(self.count) * self.hop
+
     def times(self) -> EventTimes:
         """Event times of the frames: each has that of its last sample. Needs at least one frame."""
-        last_samples = self._origin + np.arange(self.count) * self.hop + self.length - 1
-        return self._times.of_completed(self.first, last_samples)
+        return self._times.of_completed(self.first, self.starts + self.length - 1)
+
+
+def channel_names(block: Block, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, those of channel 0 first: bare for one nameless channel, else `channel0.rms`, or with
+    the name of the block's column."""
+    channels = block.columns or tuple(f"channel{channel}" for channel in range(block.rows.shape[1]))
+    if not block.columns and len(channels) == 1:
+        return tuple(names)
+    return tuple(f"{channel}.{name}" for channel in channels for name in names)
