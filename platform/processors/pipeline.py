@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ..bus.envelope import ChunkMessage
 from ..errors import ChunkRefused
@@ -94,7 +96,11 @@ class StreamPipeline:
             self._fail("archive", chunk, error)
             return
         self._archive.append(
-            archived, arrived_ns=chunk.received_ns, chunk_id=chunk.chunk_id, events=chunk.events
+            archived,
+            arrived_ns=chunk.received_ns,
+            chunk_id=chunk.chunk_id,
+            events=chunk.events,
+            event_times=inputs.event_times,
         )
         for given in self._passes(chunk, inputs):
             self._run_steps(chunk, given)
@@ -200,7 +206,7 @@ class StreamPipeline:
     @property
     def open_outputs(self) -> int:
         """The data stream and the data arrays that are open."""
-        return 1 + len(self._writers)
+        return (2 if self.policy.format == "raw" else 1) + len(self._writers)
 
     @staticmethod
     def last_policy(committed: StreamCheckpoint) -> Policy | None:
@@ -257,6 +263,14 @@ class _ChunkInputs:
     def record_bytes(self) -> Block:
         pieces = raw_pieces(self.events, self._policy.field)
         return bytes_block(pieces, self.events.times_ns, self._stream_size)
+
+    @property
+    def event_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Where each event ends and when it was, which bare bytes alone do not say."""
+        if self._policy.format != "raw":
+            return None
+        times = self.record_bytes.times
+        return times.ends, times.times_ns
 
     @property
     def archived(self) -> bytes | memoryview:
