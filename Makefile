@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UI := platform/web/ui
 RUN_ARGS ?=
 
-.PHONY: run install install-test ui test lint typecheck unit ui-test bench browser picture clean
+.PHONY: run install install-test ui test lint typecheck unit ui-test bench browser kafka picture clean
 
 run: install ui
 	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
@@ -55,7 +55,13 @@ browser:
 tests/clients/node_modules: tests/clients/package-lock.json | $(VENV)/.installed
 	deploy/node.sh $(BIN)/python npm --prefix tests/clients ci --no-fund --no-audit
 
-unit: install-test ui browser tests/clients/node_modules
+# A real Apache Kafka, which the tests of the bus start.
+kafka: build/kafka/brought
+
+build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
+	deploy/kafka/local/bring.sh
+
+unit: install-test ui browser kafka tests/clients/node_modules
 	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
 
 # The picture in the README is what the browser test sees.

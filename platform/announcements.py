@@ -1,6 +1,7 @@
 """How a running process tells others that it is ready and where it listens: small JSON files, written whole.
 
-Each tier writes HOME/run/<tier>.json, and the file named by --ready-file where there is one.
+Each tier writes HOME/run/<tier>.json, and the file named by --ready-file where there is one. Where several
+gateways or workers run over one home, those with a name write HOME/run/<tier>-<name>.json.
 """
 
 import json
@@ -43,11 +44,27 @@ def read_announcement(path: Path) -> dict[str, str] | None:
 
 
 def tier_file(settings: Settings, tier: str) -> Path:
-    """Where `tier` ("gateway", "worker", "web", …) of this home announces itself."""
-    return settings.run_dir / f"{tier}.json"
+    """Where `tier` ("gateway", "worker", "web", …) of this instance announces itself."""
+    return settings.run_dir / f"{settings.tier_name(tier)}.json"
+
+
+def tier_sockets(run_dir: Path, tier: str) -> dict[str, Path]:
+    """The sockets of all instances of `tier`, by the instance's name; "" is the one without, and the first.
+
+    One whose process was killed is there too: who connects is told so.
+    """
+    found = {}
+    for path in run_dir.glob(f"{tier}*.sock"):
+        name = path.stem.removeprefix(tier)
+        # A link stands for one that is listed by its own name.
+        if (not name or name.startswith("-")) and not path.is_symlink():
+            found[name.removeprefix("-")] = path
+    return dict(sorted(found.items()))
 
 
 def forward_address(settings: Settings) -> str:
-    """HOST:PORT of this home's gateway: the announced one, else the one of the settings."""
-    report = read_announcement(tier_file(settings, "gateway")) or {}
-    return report.get("forward", settings.forward)
+    """HOST:PORT of a gateway of this home: the announced one, else the one of the settings."""
+    for path in [tier_file(settings, "gateway"), *sorted(settings.run_dir.glob("gateway-*.json"))]:
+        if (report := read_announcement(path)) and "forward" in report:
+            return report["forward"]
+    return settings.forward

@@ -11,7 +11,7 @@ import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ CONFIG_NAME = "windvane.toml"
 ENVIRONMENT_PREFIX = "WINDVANE_"
 DEFAULT_FORWARD = "127.0.0.1:24224"
 DEFAULT_WEB = "127.0.0.1:8080"
+_SECRET = ("kafka.password",)
 
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
@@ -55,21 +56,64 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_interval_s: Seconds = 2.0
     poll_bytes: Bytes = 4 * MIB
     chunk_id_window: Count = 100_000
+    # A chunk whose stream another worker writes, for another policy, goes to the dead letters after this.
+    stream_wait_s: Seconds = 60.0
+    # Of results that the bus has not taken yet; over it the pipelines wait.
+    results_pending_bytes: Bytes = 32 * MIB
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to reach a Kafka cluster, and the bounds of its producers and consumers.
+
+    Its representation leaves the password out.
+    """
+
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password: str | None = None
+    # Paths are relative to the home.
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    # Before the name of every topic and group, so that one cluster can serve several installations.
+    topic_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,40}$")] = "windvane."
+    replication_factor: Count | None = None
+    compression: Literal["none", "lz4", "zstd"] = "none"
+    # Larger chunks are split. A topic's own limit (max.message.bytes) has to be a little above it.
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024, le=64 * MIB)] = 8 * MIB
+    # What one request carries for a partition, and what is on its way to the brokers at a time.
+    batch_bytes: Bytes = 2 * MIB
+    in_flight_bytes: Annotated[int, msgspec.Meta(gt=0, le=80 * MIB)] = 32 * MIB
+    fetch_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024)] = 16 * MIB
+    # How long a message may wait for brokers that are away before its publishing fails.
+    delivery_timeout_s: Seconds = 120.0
+    request_timeout_s: Seconds = 30.0
+    session_timeout_s: Seconds = 10.0
+
+    def __repr__(self) -> str:
+        values = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "password"}
+        password = "" if self.password is None else ", password=…"
+        return f"KafkaSettings({', '.join(f'{name}={value!r}' for name, value in values.items())}{password})"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of one installation.
 
-    Addresses are HOST:PORT, an IPv6 host in brackets; port 0 stands for any free one.
+    Addresses are HOST:PORT, an IPv6 host in brackets; port 0 stands for any free one. `instance` tells
+    several gateways, or several workers, over one home apart: lower-case letters, digits and dashes.
     """
 
     home: Path
+    instance: Annotated[str, msgspec.Meta(pattern="^([a-z0-9][a-z0-9-]{0,30})?$")] = ""
     forward: str = DEFAULT_FORWARD
     web: str = DEFAULT_WEB
     bus: str = "embedded:"
     catalog: str | None = None
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    kafka: KafkaSettings = KafkaSettings()
     dead_letter_bytes: Bytes = 256 * MIB
 
     @property
@@ -81,6 +125,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def run_dir(self) -> Path:
         """Sockets and addresses of the running tiers; `make_run_dir` makes it, for this user alone."""
         return self.home / "run"
+
+    def tier_name(self, tier: str) -> str:
+        """Of this instance's lock, socket and announcement in `run_dir`: `worker`, or `worker-NAME`."""
+        return f"{tier}-{self.instance}" if self.instance else tier
 
     @property
     def catalog_url(self) -> str:
@@ -105,7 +153,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def forward_socket(self) -> Path:
         """The forward protocol for this machine, by default for this user alone."""
-        return self.home / (self.gateway.forward_socket or Path("run") / "forward.sock")
+        path = self.home / (self.gateway.forward_socket or Path("run") / "forward.sock")
+        return path.with_stem(f"{path.stem}-{self.instance}") if self.instance else path
 
     @property
     def dead_letter_file(self) -> Path:
@@ -296,7 +345,7 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 
 def _sections() -> dict[str, type[msgspec.Struct]]:
-    return {"gateway": GatewaySettings, "worker": WorkerSettings}
+    return {"gateway": GatewaySettings, "worker": WorkerSettings, "kafka": KafkaSettings}
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -329,7 +378,8 @@ def _check_layer(layer: Mapping[str, Any], source: str) -> None:
         value: Any = layer
         for name in where.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        raise ConfigInvalid(f"{source}: {where} = {value!r}: {what[0].lower()}{what[1:]}") from None
+        shown = "…" if where in _SECRET else repr(value)
+        raise ConfigInvalid(f"{source}: {where} = {shown}: {what[0].lower()}{what[1:]}") from None
     for name, example in (("forward", DEFAULT_FORWARD), ("web", DEFAULT_WEB)):
         if name in layer:
             try:

@@ -4,6 +4,8 @@ Every message names the thing, the cause and the next step, and is fit to be sho
 Where a built-in exception says the same, the class mixes it in, so that callers may catch either.
 """
 
+from collections.abc import Mapping
+
 
 class WindvaneError(Exception):
     """The root: whoever catches this catches all that Windvane raises on purpose."""
@@ -109,6 +111,21 @@ class HandshakeFailed(WindvaneError, ConnectionError):
     """The two ends of a forward connection do not know each other: another key, user or protocol."""
 
 
+class PartitionLost(WindvaneError, RuntimeError):
+    """Another worker has taken partitions up since this one did; nothing of what it wanted was committed.
+
+    `owners` names, by (topic, partition), who has them now.
+    """
+
+    def __init__(self, owners: Mapping[tuple[str, int], str]) -> None:
+        which = ", ".join(f"{topic}/{partition} ({who})" for (topic, partition), who in owners.items())
+        super().__init__(
+            f"others have taken over: {which}; this worker lets go of them, what it did there since its last "
+            "checkpoint is done again by them"
+        )
+        self.owners = owners
+
+
 class RateExceeded(BusUnavailable):
     """More than a policy's rate was sent; nothing was taken in, the sender is to come again after a while."""
 
@@ -119,3 +136,7 @@ class RateExceeded(BusUnavailable):
 
 class OperationFileInvalid(WindvaneError, ValueError):
     """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
+
+
+class ResultsNotPublished(WindvaneError, OSError):
+    """The worker had to end while the bus did not take its results; no checkpoint covers them."""

@@ -52,8 +52,9 @@ class Supervisor:
     """Runs children in stages: a stage starts when all of the one before it are ready.
 
     Ends them stage by stage from the last one back, inside a stage in the order given, each within
-    `stop_bound_s`. A child that dies after it was ready is started again, after 0.2 s, then twice as long
-    each time, up to 5 s; one that was ready for longer than it would have to wait counts as mended.
+    `stop_bound_s`; or all of a stage at once, where it `stops_together`. A child that dies after it was ready
+    is started again, after 0.2 s, then twice as long each time, up to 5 s; one that was ready for longer than
+    it would have to wait counts as mended.
 
     The children's ready files are `up-NAME.json` in `ready_dir`, which must exist; a run after one that was
     killed takes over those that it left.
@@ -65,10 +66,12 @@ class Supervisor:
         *,
         ready_dir: Path,
         stop_bound_s: float = STOP_BOUND_S,
+        stops_together: bool = False,
     ) -> None:
         self._stages = stages
         self._ready_dir = ready_dir
         self._stop_bound_s = stop_bound_s
+        self._stops_together = stops_together
         self._reports: dict[str, str] = {}
         self._children: list[list[_Child]] = []
 
@@ -176,20 +179,26 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         for stage in reversed(self._children):
-            for child in stage:
-                process = child.process
-                if process is None or process.returncode is not None:
-                    continue
-                with suppress(ProcessLookupError):
-                    process.terminate()
-                try:
-                    async with asyncio.timeout(self._stop_bound_s):
-                        await process.wait()
-                except TimeoutError:
-                    log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
-                    with suppress(ProcessLookupError):
-                        process.kill()
-                    await process.wait()
+            if self._stops_together:
+                await asyncio.gather(*(self._stop(child) for child in stage))
+            else:
+                for child in stage:
+                    await self._stop(child)
+
+    async def _stop(self, child: _Child) -> None:
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(self._stop_bound_s):
+                await process.wait()
+        except TimeoutError:
+            log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 def stop_at_end_of_file(descriptor: int, stop: Callable[[], object]) -> None:

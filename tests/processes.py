@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 START_S = 60.0
 COMMAND = [sys.executable, "-m", "windvane.cli"]
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_SOCKETS = {"gateway": "gateway.sock", "process": "worker.sock"}
+_TIERS = {"gateway": "gateway", "process": "worker"}
 
 
 def windvane(home: Path, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[bytes]:
@@ -42,7 +42,11 @@ def wait_until(holds: Callable[[], object], what: str, *, timeout_s: float = STA
 
 
 class Running:
-    """`windvane gateway`, `process`, `web` or `up` over a home directory, on free ports of loopback."""
+    """`windvane gateway`, `process`, `web` or `up` over a home directory, on free ports of loopback.
+
+    Several gateways or workers over one home are told apart by `instance`. `inside` is a command that runs
+    the process in surroundings of its own (`unshare …`) and becomes it.
+    """
 
     def __init__(
         self,
@@ -51,19 +55,24 @@ class Running:
         *options: str,
         environ: Mapping[str, str] | None = None,
         log: Path | None = None,
+        instance: str = "",
+        inside: Sequence[str] = (),
     ) -> None:
         self.kind = kind
+        self.instance = instance
         self.home = home
         self.ready: dict[str, str] = {}
-        self._options = list(options)
+        self._name = f"{kind}-{instance}" if instance else kind
+        self._options = [*(["--instance", instance] if instance else []), *options]
         self._environ = environ or {}
-        self.log = log or home.with_name(f"{home.name}-{kind}.log")
+        self._inside = list(inside)
+        self.log = log or home.with_name(f"{home.name}-{self._name}.log")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it and waits until it is ready; after a `kill` it comes back on the same port."""
         self.home.mkdir(parents=True, exist_ok=True)
-        ready_file = self.home / f"{self.kind}-ready.json"
+        ready_file = self.home / f"{self._name}-ready.json"
         ready_file.unlink(missing_ok=True)
         ports = {
             "gateway": ["--forward", self.ready.get("forward", "127.0.0.1:0")],
@@ -73,6 +82,7 @@ class Running:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._inside,
                     *COMMAND,
                     self.kind,
                     "--ready-file",
@@ -84,9 +94,9 @@ class Running:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: ready_file.exists() or self._process_ended(), f"start of {self.kind}")
+        wait_until(lambda: ready_file.exists() or self._process_ended(), f"start of {self._name}")
         if not ready_file.exists():
-            raise RuntimeError(f"{self.kind} did not start:\n{self.log.read_text()[-4000:]}")
+            raise RuntimeError(f"{self._name} did not start:\n{self.log.read_text()[-4000:]}")
         self.ready = json.loads(ready_file.read_text())
 
     def _process_ended(self) -> bool:
@@ -130,7 +140,8 @@ class Running:
         """What the tier says of itself on its socket."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.connect(str(self.home / "run" / _SOCKETS[self.kind]))
+        tier = _TIERS[self.kind] + (f"-{self.instance}" if self.instance else "")
+        connection.sock.connect(str(self.home / "run" / f"{tier}.sock"))
         connection.request("GET", "/status")
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()

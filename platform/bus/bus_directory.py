@@ -17,7 +17,7 @@ from .doorbell import Doorbell
 from .interface import TopicPartition
 from .segment_log import create_log, sync_directory
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,240}")
 
 
 class BusDirectory:
@@ -42,7 +42,7 @@ class BusDirectory:
         """All partitions that exist of these topics."""
         found = []
         for topic in topics:
-            _check_name("topic", topic)
+            check_name("topic", topic)
             partition = TopicPartition(topic, 0)
             while self.log_path(partition).is_dir():
                 found.append(partition)
@@ -73,12 +73,13 @@ class BusDirectory:
 
     def group_path(self, group: str) -> Path:
         """Where a consumer group keeps what it knows."""
-        _check_name("consumer group", group)
+        check_name("consumer group", group)
         return self.groups / group
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Raises `ConfigInvalid` for what cannot be the name of a topic or a group, on any engine."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ConfigInvalid(
-            f"{name!r:.220} cannot name a {what}: take 1 to 200 letters, digits, '.', '_' or '-'"
+            f"{name!r:.220} cannot name a {what}: take 1 to 240 letters, digits, '.', '_' or '-'"
         )

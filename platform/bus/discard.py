@@ -81,6 +81,14 @@ class DiscardConsumer(Consumer):
         """Always `BusUnavailable`."""
         raise BusUnavailable("a bus that discards has nothing to read")
 
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """`BusUnavailable` for any partition."""
+        if partitions:
+            raise BusUnavailable("a bus that discards has nothing to read")
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Nothing was paused."""
+
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """`BusUnavailable` for any position."""
         if positions:

@@ -20,9 +20,14 @@ from .group_commit import EmbeddedProducer, GroupCommit
 from .group_positions import first_needed, make_group
 from .interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .segment_log import DEFAULT_RETENTION_BYTES, DEFAULT_SEGMENT_BYTES, LogWriter
+from .topic_names import is_chunk_topic
 
 COMMIT_THREADS = 16
 """How many partitions write and sync side by side."""
+
+RESULTS_RETENTION_BYTES = 256 * 1024 * 1024
+"""What a partition of a topic of results keeps, and one segment, whoever has read it or not."""
+_RESULTS_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _Result = TypeVar("_Result")
 
@@ -35,6 +40,9 @@ class EmbeddedBus(Bus):
     `prepare` or its first assignment until its folder `@groups/<group>` is removed. While no group is known,
     older segments leave unread. Where groups lag for good the disk fills, and
     publishing fails with BusUnavailable until they catch up.
+
+    Topics of results (`topic_names.py`) keep the last `RESULTS_RETENTION_BYTES` and one segment, and no more,
+    since perhaps nobody reads them: whoever comes too late finds the rows in the store.
     """
 
     def __init__(
@@ -66,6 +74,8 @@ class EmbeddedBus(Bus):
         for group in groups:
             await self._in_thread(make_group, self._directory.group_path(group))
         for topic, partitions in (await self.topics()).items():
+            if not is_chunk_topic(topic):
+                continue  # a worker writes it
             for partition in range(partitions):
                 await self._in_thread(self._commit_of(TopicPartition(topic, partition)).open)
 
@@ -104,13 +114,21 @@ class EmbeddedBus(Bus):
     def _commit_of(self, partition: TopicPartition) -> GroupCommit:
         commit = self._commits.get(partition)
         if commit is None:
-            open_log = partial(
-                LogWriter,
-                self._directory.log_path(partition),
-                segment_bytes=self._segment_bytes,
-                retention_bytes=self._retention_bytes,
-                first_needed=partial(first_needed, self._directory.groups, partition),
-            )
+            if is_chunk_topic(partition.topic):
+                open_log = partial(
+                    LogWriter,
+                    self._directory.log_path(partition),
+                    segment_bytes=self._segment_bytes,
+                    retention_bytes=self._retention_bytes,
+                    first_needed=partial(first_needed, self._directory.groups, partition),
+                )
+            else:
+                open_log = partial(
+                    LogWriter,
+                    self._directory.log_path(partition),
+                    segment_bytes=min(self._segment_bytes, _RESULTS_SEGMENT_BYTES),
+                    retention_bytes=min(self._retention_bytes, RESULTS_RETENTION_BYTES),
+                )
             commit = self._commits[partition] = GroupCommit(
                 self._threads, open_log, self._directory.doorbell.ring
             )

@@ -39,6 +39,7 @@ class EmbeddedConsumer(Consumer):
         self._topics: frozenset[str] = frozenset()
         self._taken_up: tuple[frozenset[str], int] | None = None
         self._readers: dict[TopicPartition, LogReader] = {}
+        self._paused: set[TopicPartition] = set()
         self._reading: asyncio.Future[_Batch] | None = None
         self._turn = 0
         self._closing = False
@@ -69,6 +70,16 @@ class EmbeddedConsumer(Consumer):
         before = self._readers[topic_partition]
         self._readers[topic_partition] = self._reader(topic_partition, offset)
         self._thread.submit(before.close)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.pause`."""
+        self._check_assigned(partitions)
+        self._paused.update(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.resume`."""
+        self._paused.difference_update(partitions)
+        self._bell.wake()
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """See `Consumer.commit`."""
@@ -130,6 +141,7 @@ class EmbeddedConsumer(Consumer):
         wanted = await self._in_thread(self._directory.partitions, sorted(self._topics))
         if gone := sorted(self._readers.keys() - set(wanted)):
             await self._listener.revoked(gone)
+            self._paused.difference_update(gone)
             for partition in gone:
                 self._thread.submit(self._readers.pop(partition).close)
         if new := [partition for partition in wanted if partition not in self._readers]:
@@ -149,7 +161,11 @@ class EmbeddedConsumer(Consumer):
         """What is there now."""
         while True:
             if self._reading is None:
-                ready = [reader for reader in self._readers.values() if reader.behind]
+                ready = [
+                    reader
+                    for partition, reader in self._readers.items()
+                    if reader.behind and partition not in self._paused
+                ]
                 if not ready:
                     return []
                 self._turn += 1

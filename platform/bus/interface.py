@@ -131,6 +131,21 @@ class Consumer(ABC):
         """Go on at `offset` with the next poll. `BusUnavailable` where the partition is not assigned here."""
 
     @abstractmethod
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Give no messages of these partitions, until `resume` or until they are assigned anew.
+
+        They stay assigned. A poll that is under way may still give messages of them. `BusUnavailable` where
+        one is not assigned here.
+        """
+
+    @abstractmethod
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Give their messages again, after those that were given before the pause.
+
+        Those that are not paused, or not assigned here any more, are passed over.
+        """
+
+    @abstractmethod
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Keep the group's positions: for each partition the offset of the next message to read.
 

@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..announcements import tier_sockets
 from ..config import Settings
 from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, TierFailed
 from .data import format_time, print_table, require_home
@@ -183,7 +183,7 @@ def replay(
 
     letters = _open(settings)
     chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
-    gateway = _Gateway(settings.run_dir / "gateway.sock")
+    gateway = _Gateway(settings)
     sent = failed = done_bytes = 0
     skipped: Counter[str] = Counter()
     try:
@@ -234,10 +234,10 @@ def drop(
 
 
 class _Gateway:
-    """The running gateway's socket."""
+    """The socket of a gateway that runs."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, settings: Settings) -> None:
+        self._run_dir = settings.run_dir
         self._connection: http.client.HTTPConnection | None = None
 
     def replay(self, id: int) -> None:
@@ -257,9 +257,7 @@ class _Gateway:
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection("gateway", timeout=_ANSWER_TIMEOUT_S)
-                self._connection.sock = socket.socket(socket.AF_UNIX)
-                self._connection.sock.settimeout(_ANSWER_TIMEOUT_S)
-                self._connection.sock.connect(str(self._path))
+                self._connection.sock = self._connect()
             self._connection.request("POST", path)
             answer = self._connection.getresponse()
             body = answer.read()
@@ -268,7 +266,7 @@ class _Gateway:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise TierFailed(
-                f"the gateway does not answer on {self._path} ({error}); a replay goes through it: start it "
+                f"no gateway answers in {self._run_dir} ({error}); a replay goes through it: start it "
                 "with `windvane up` or `windvane gateway`. The letters stay"
             ) from error
         try:
@@ -278,6 +276,20 @@ class _Gateway:
         detail = str(problem.get("detail", f"the gateway answered {answer.status} {answer.reason}"))
         retry_after_s = float(answer.headers.get("Retry-After", "1"))
         return answer.status, detail, str(problem.get("code", "refused")), retry_after_s
+
+    def _connect(self) -> socket.socket:
+        refused = OSError("there is no socket")
+        for path in tier_sockets(self._run_dir, "gateway").values():
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(_ANSWER_TIMEOUT_S)
+            try:
+                connection.connect(str(path))
+            except OSError as error:  # it was killed; another may run
+                connection.close()
+                refused = error
+            else:
+                return connection
+        raise refused
 
     def close(self) -> None:
         """Lets go of the connection."""

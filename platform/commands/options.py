@@ -25,6 +25,10 @@ _FLAGS = {
     "forward": ("HOST:PORT", f"Forward port.  [default: {DEFAULT_FORWARD}]"),
     "web": ("HOST:PORT", f"Web port.  [default: {DEFAULT_WEB}]"),
     "bus": ("URL", "The log between the tiers.  [default: embedded:]"),
+    "instance": (
+        "NAME",
+        "Tells several gateways, or several workers, over one home apart; each has its own.  [default: none]",
+    ),
     "catalog": ("URL", "SQLAlchemy URL.  [default: SQLite in the home directory]"),
 }
 

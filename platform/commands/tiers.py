@@ -25,6 +25,7 @@ from .options import tier_options
 
 log = logging.getLogger(__name__)
 
+MAX_GATEWAYS = 64
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 _ready_file = click.option(
@@ -33,17 +34,25 @@ _ready_file = click.option(
     metavar="FILE",
     help="Written, as JSON, when all is ready.",
 )
+_gateways = click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_GATEWAYS),
+    default=1,
+    metavar="N",
+    help="Gateway processes behind the one forward port; more than one needs a Kafka bus.",
+)
 _stop_fd = click.option("--stop-fd", type=int, hidden=True)
 
 
 @click.command()
 @tier_options("forward", "web", "bus", "catalog")
+@_gateways
 @_ready_file
 @click.option(
     "--demo", is_flag=True, help="Add a small simulated wind park that sends through the forward port."
 )
 @click.pass_context
-def up(context: click.Context, settings: Settings, ready_file: Path | None, demo: bool) -> None:
+def up(context: click.Context, settings: Settings, workers: int, ready_file: Path | None, demo: bool) -> None:
     """Run everything: gateway, worker and web over one home directory.
 
     The ready file holds {"forward": "HOST:PORT", "web": "http://HOST:PORT", "token": "…"} and can be read by
@@ -53,9 +62,11 @@ def up(context: click.Context, settings: Settings, ready_file: Path | None, demo
     Examples:
       windvane up --demo
       windvane up --home /srv/windvane --web 127.0.0.1:9000
+      windvane up --bus kafka://10.0.0.5:9092 --workers 4
       windvane up --forward 127.0.0.1:0 --web 127.0.0.1:0 --ready-file ready.json
     """
     require_guarded_port(settings)
+    _require_bus_for(settings, gateways=workers)
     _require_folder_of(ready_file)
     configure_logging("up", debug=_debug(context))
     raise_open_file_limit()
@@ -81,24 +92,38 @@ def up(context: click.Context, settings: Settings, ready_file: Path | None, demo
 
 
 @click.command(short_help="Run the gateway alone.")
-@tier_options("forward", "bus", "catalog")
+@tier_options("forward", "bus", "catalog", "instance")
+@_gateways
+@click.option("--shares-port", is_flag=True, hidden=True)
 @_ready_file
 @_stop_fd
 @click.pass_context
-def gateway(context: click.Context, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> None:
+def gateway(
+    context: click.Context,
+    settings: Settings,
+    workers: int,
+    shares_port: bool,
+    ready_file: Path | None,
+    stop_fd: int | None,
+) -> None:
     """Run the gateway: takes in what forwarders send, checks it, and acks what is durable.
 
     \b
     Examples:
       windvane gateway
       windvane gateway --home /srv/windvane --forward 127.0.0.1:24224
+      windvane gateway --bus kafka://10.0.0.5:9092 --workers 4
+      windvane gateway --bus kafka://10.0.0.5:9092 --instance b --forward 127.0.0.1:24225
     """
     require_guarded_port(settings)
-    run_tier(context, "gateway", settings, ready_file, stop_fd)
+    if workers > 1:
+        run_gateways(context, settings, workers, ready_file, stop_fd)
+    else:
+        run_tier(context, "gateway", settings, ready_file, stop_fd, shares_port=shares_port)
 
 
 @click.command(short_help="Run the worker alone.")
-@tier_options("bus", "catalog")
+@tier_options("bus", "catalog", "instance")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -109,6 +134,7 @@ def process(context: click.Context, settings: Settings, ready_file: Path | None,
     Examples:
       windvane process
       windvane process --home /srv/windvane
+      windvane process --home /srv/windvane --instance b
     """
     run_tier(context, "process", settings, ready_file, stop_fd)
 
@@ -166,12 +192,12 @@ _NAMES = {"gateway": "gateway", "process": "worker", "web": "web", "simulate": "
 _CALLED = {"gateway": "a gateway", "worker": "a worker", "web": "a web tier", "simulation": "a simulation"}
 
 
-def _serve_of(command: str) -> Callable[..., Coroutine[Any, Any, None]]:
+def _serve_of(command: str, *, shares_port: bool) -> Callable[..., Coroutine[Any, Any, None]]:
     """The tier's `serve`; each is imported where it runs alone, since together they are slow to import."""
     if command == "gateway":
         from ..ingest.tier import serve as serve_gateway
 
-        return serve_gateway
+        return partial(serve_gateway, shares_port=shares_port)
     if command == "process":
         from ..processors.tier import serve as serve_worker
 
@@ -188,7 +214,13 @@ def _serve_of(command: str) -> Callable[..., Coroutine[Any, Any, None]]:
 
 
 def run_tier(
-    context: click.Context, command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None
+    context: click.Context,
+    command: str,
+    settings: Settings,
+    ready_file: Path | None,
+    stop_fd: int | None,
+    *,
+    shares_port: bool = False,
 ) -> None:
     """Run one tier in this process until SIGTERM (exit code 0), Ctrl-C (130) or the end of `stop_fd`.
 
@@ -199,16 +231,50 @@ def run_tier(
     _require_folder_of(ready_file)
     configure_logging(name, debug=_debug(context))
     make_run_dir(settings)
-    with _only_one(settings, name, called=_CALLED[name]):
-        context.exit(_serve_tier(command, settings, ready_file, stop_fd))
+    with only_one_tier(settings, name):
+        context.exit(
+            _serve_tier(command, settings, ready_file, stop_fd, _serve_of(command, shares_port=shares_port))
+        )
 
 
-def _serve_tier(command: str, settings: Settings, ready_file: Path | None, stop_fd: int | None) -> int:
+def run_gateways(
+    context: click.Context, settings: Settings, count: int, ready_file: Path | None, stop_fd: int | None
+) -> None:
+    """Run `count` gateways behind one port until told to end, as `run_tier` is. Raises `ConfigInvalid` where
+    the bus takes one, `StoreLocked` where a gateway of this instance runs.
+    """
+    from .gateway_pool import serve_gateways
+
+    _require_bus_for(settings, gateways=count)
+    _require_folder_of(ready_file)
+    configure_logging("gateway", debug=_debug(context))
+    make_run_dir(settings)
+    serve = partial(serve_gateways, count=count, arguments=_own_options(context))
+    with only_one_tier(settings, "gateway"):
+        context.exit(_serve_tier("gateway", settings, ready_file, stop_fd, serve))
+
+
+def _require_bus_for(settings: Settings, *, gateways: int) -> None:
+    from ..bus import takes_many_gateways
+
+    if gateways > 1 and not takes_many_gateways(settings.bus):
+        raise ConfigInvalid(
+            f"--workers {gateways}: the embedded bus takes one gateway; leave --workers out, or name a Kafka "
+            "cluster with --bus kafka://HOST:PORT"
+        )
+
+
+def _serve_tier(
+    command: str,
+    settings: Settings,
+    ready_file: Path | None,
+    stop_fd: int | None,
+    serve: Callable[..., Coroutine[Any, Any, None]],
+) -> int:
     name = _NAMES[command]
     raise_open_file_limit()
     import uvloop
 
-    serve = _serve_of(command)
     announced = tier_file(settings, name)
 
     def ready(report: dict[str, str]) -> None:
@@ -275,13 +341,19 @@ def _tier_plan(command: str, settings: Settings, context: click.Context) -> Chil
         web = reports.get("web", settings.web).removeprefix("http://")
         # -P: a file in the current directory must not stand in for a module of the same name.
         given = ["-P", "-m", "windvane.cli", *(["--debug"] if _debug(context) else []), command]
-        given += ["--home", str(settings.home)]
-        if (config := context.params.get("config")) is not None:
-            given += ["--config", str(config)]
+        given += ["--home", str(settings.home), *_own_options(context)]
+        if command == "gateway" and (workers := context.params.get("workers", 1)) > 1:
+            given += ["--workers", str(workers)]
         given += ["--forward", reports.get("forward", settings.forward), "--web", web]
         return given
 
     return ChildPlan(_NAMES[command], arguments)
+
+
+def _own_options(context: click.Context) -> list[str]:
+    """What a child of this process is to be given as this one was."""
+    config = context.params.get("config")
+    return [] if config is None else ["--config", str(config)]
 
 
 def _require_folder_of(ready_file: Path | None) -> None:
@@ -296,7 +368,26 @@ def _require_folder_of(ready_file: Path | None) -> None:
 
 
 @contextmanager
-def _only_one(settings: Settings, name: str, *, called: str) -> Iterator[None]:
+def only_one_tier(settings: Settings, tier: str) -> Iterator[None]:
+    """Hold the lock of this instance of the tier; on a bus that takes one gateway, that of all gateways."""
+    from ..bus import takes_many_gateways
+
+    called, hint = _CALLED[tier], ""
+    name = tier
+    if tier == "gateway" and not takes_many_gateways(settings.bus):
+        if settings.instance:
+            hint = "; the embedded bus takes one gateway, a Kafka cluster (--bus kafka://HOST:PORT) many"
+    elif tier in ("gateway", "worker"):
+        name = settings.tier_name(tier)
+        if settings.instance:
+            called += f" {settings.instance!r}"
+        hint = "; --instance NAME runs another beside it"
+    with _only_one(settings, name, called=called, hint=hint):
+        yield
+
+
+@contextmanager
+def _only_one(settings: Settings, name: str, *, called: str, hint: str = "") -> Iterator[None]:
     """Hold HOME/run/NAME.lock, so that a second one over the same home says so instead of fighting.
 
     The kernel lets go of it with the process, however that ends.
@@ -308,7 +399,7 @@ def _only_one(settings: Settings, name: str, *, called: str) -> Iterator[None]:
             file.seek(0)
             raise StoreLocked(
                 f"{called} (process {file.read(32).strip()}) runs over {settings.home} already; end it "
-                "first, or give this one another --home"
+                f"first, or give this one another --home{hint}"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

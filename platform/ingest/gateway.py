@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..bus.envelope import ChunkMessage, encode_chunk
+from ..bus.envelope import ChunkMessage
 from ..bus.interface import Producer
 from ..config import GatewaySettings
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
@@ -27,6 +27,7 @@ from .policy_book import InForce, PolicyBook
 from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
 from .schema import Sifted
+from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
 
 NO_POLICY = "no-policy"
@@ -350,18 +351,11 @@ class Gateway:
         if checked.sifted is not None:
             parts.append(self._keep_invalid(chunk, policy, checked.sifted))
         if checked.events:
-            message = ChunkMessage(
-                tag=chunk.tag,
-                sender=chunk.sender,
-                chunk_id=chunk.chunk_id,
-                received_ns=self._now_ns(),
-                events=checked.events,
-                payload=b"",
-            )
-            durable = self._producer.publish(
+            durable = publish_chunk(
+                self._producer,
                 policy.reference,
-                chunk.tag.encode(),
-                *encode_chunk(message, checked.payload),
+                self._message(chunk, checked.events),
+                checked.payload,
                 durability=policy.durability,
             )
             parts.append(durable)
@@ -389,6 +383,17 @@ class Gateway:
 
         for part in parts:
             part.add_done_callback(part_done)
+
+    def _message(self, chunk: IncomingChunk, events: int) -> ChunkMessage:
+        """The message of a chunk, without its payload."""
+        return ChunkMessage(
+            tag=chunk.tag,
+            sender=chunk.sender,
+            chunk_id=chunk.chunk_id,
+            received_ns=self._now_ns(),
+            events=events,
+            payload=b"",
+        )
 
     def _unpack(self, chunk: IncomingChunk, policy: Policy) -> bytes | memoryview:
         """The payload, uncompressed."""
@@ -431,6 +436,8 @@ class Gateway:
             if policy.invalid_records == "refuse" or (chunk.is_replay and not sifted.valid_events):
                 raise ChunkRefused(INVALID_RECORDS, _about_invalid(sifted))
             payload, events = sifted.valid, sifted.valid_events
+        if len(payload) > self._producer.max_message_bytes // 2:
+            require_fitting(self._producer, self._message(chunk, events), payload)
         return _Checked(chunk, policy, payload, events, sifted, key)
 
     def _keep_invalid(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted) -> asyncio.Future[None]:

@@ -44,17 +44,25 @@ class ForwardServer:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def listen(self, host: str, port: int) -> str:
-        """Opens the TCP port; gives back the `host:port` that was bound (port 0 picks a free one)."""
+    async def listen(self, host: str, port: int, *, shares_port: bool = False) -> str:
+        """Opens the TCP port; gives back the `host:port` that was bound (port 0 picks a free one).
+
+        With `shares_port` other processes of this user may open the same one with it: the kernel gives each
+        connection to one of them (SO_REUSEPORT).
+        """
         loop = asyncio.get_running_loop()
         if self._tls is None:
-            server = await loop.create_server(self._open_connection, host, port, backlog=_BACKLOG)
+            server = await loop.create_server(
+                self._open_connection, host, port, backlog=_BACKLOG, reuse_port=shares_port
+            )
             self._servers.append(server)
             bound_host, bound_port, *_ = server.sockets[0].getsockname()
         else:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, _, _, _, address in found:
-                listening = socket.create_server(address, family=family, backlog=_BACKLOG)
+                listening = socket.create_server(
+                    address, family=family, backlog=_BACKLOG, reuse_port=shares_port
+                )
                 listening.setblocking(False)
                 self._listening.append(listening)
                 loop.add_reader(listening, self._accept, listening)
@@ -82,10 +90,13 @@ class ForwardServer:
         self._socket = path
         self._watch()
 
-    async def answer_heartbeats(self, host: str, port: int) -> None:
-        """Answers UDP datagrams as fluentd does, whose `heartbeat_type udp` asks so. Raises OSError."""
+    async def answer_heartbeats(self, host: str, port: int, *, shares_port: bool = False) -> None:
+        """Answers UDP datagrams as fluentd does, whose `heartbeat_type udp` asks so. Raises OSError.
+
+        `shares_port` as with `listen`.
+        """
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            _Heartbeat, local_addr=(host, port)
+            _Heartbeat, local_addr=(host, port), reuse_port=shares_port
         )
         self._heartbeat = transport
 

@@ -24,7 +24,7 @@ from .policy_book import PolicyBook
 NOT_REPLAYABLE = "not-replayable"
 _LARGEST_NUMBER = 2**63 - 1
 
-_SEEN_BY_WORKER = frozenset({"not-archived"})
+_SEEN_BY_WORKER = frozenset({"not-archived", "stream-held"})
 """Codes of letters whose chunk was published: under the same id it would be taken for a retransmission."""
 
 

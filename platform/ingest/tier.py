@@ -27,17 +27,24 @@ DRAIN_S = 10.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[dict[str, str]], None],
+    stop: asyncio.Event,
+    shares_port: bool = False,
+) -> None:
     """Runs the gateway until `stop` is set, then acks what it took in and leaves.
 
-    Calls `ready({"forward": "host:port"})` when both doors are open.
+    Calls `ready({"forward": "host:port"})` when both doors are open. With `shares_port` other gateways may
+    open the same port.
     """
     _keep_freed_memory()
     telemetry = GatewayTelemetry()
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
-        bus = open_bus(settings.bus, settings.home)
+        bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
         await bus.prepare(groups=[WORKER_GROUP])
         policies = PolicyBook(catalog, bus, telemetry)
@@ -60,7 +67,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         add_ingest_routes(app, gateway)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_status_routes(app, status=lambda: _status(telemetry), registry=telemetry.registry)
-        http = await serve_on_socket(app, settings.run_dir / "gateway.sock")
+        http = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('gateway')}.sock")
         cleanup.push_async_callback(http.cleanup)
 
         require_guarded_port(settings)
@@ -70,7 +77,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             tls=TlsFiles.of(settings, on_broken=telemetry.settings_broken),
         )
         try:
-            bound = await forward.listen(*parse_address(settings.forward))
+            bound = await forward.listen(*parse_address(settings.forward), shares_port=shares_port)
         except OSError as error:
             raise ConfigInvalid(
                 f"forward: {settings.forward} cannot be bound: {error.strerror or error}; "
@@ -81,7 +88,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         )
         if settings.gateway.udp_heartbeat:
             try:
-                await forward.answer_heartbeats(*parse_address(bound))
+                await forward.answer_heartbeats(*parse_address(bound), shares_port=shares_port)
             except OSError as error:
                 telemetry.settings_broken(
                     ConfigInvalid(f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}")

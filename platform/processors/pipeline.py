@@ -4,6 +4,7 @@ import hashlib
 import logging
 import pickle
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bus.envelope import ChunkMessage
-from ..errors import ChunkRefused
+from ..errors import ChunkRefused, StoreLocked
 from ..events import check_pairs
-from ..store.checkpoint import OutputLength, StreamCheckpoint
+from ..store.checkpoint import OutputLength, Partition, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
@@ -25,10 +26,13 @@ from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events, blocks_of
 from .catalog_link import NewOutput
 from .operation import Operation, make_operation, resolve_inputs
+from .publication import Publication
+from .results_publisher import ResultsPublisher
 
 _logger = logging.getLogger("windvane.worker")
 EVENTS_A_PASS = 4096
 _POLICY_STATE = ""  # no step has an empty name
+_ARRAY_LOCK_S = 5.0
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
 
@@ -45,8 +49,9 @@ class StreamPipeline:
         reference: str,
         policy: Policy,
         store: Store,
-        committed: StreamCheckpoint | None,
+        read_committed: Callable[[], StreamCheckpoint | None],
         *,
+        publisher: ResultsPublisher,
         report_failure: FailureReport,
         new_output: Callable[[NewOutput], None],
     ) -> None:
@@ -56,10 +61,13 @@ class StreamPipeline:
         self._store = store
         self._report_failure = report_failure
         self._new_output = new_output
-        self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+        self._publication = Publication(reference, policy, publisher)
         self._archive: DataStreamWriter = store.stream_writer(
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
         )
+        # Only now: until its lock was let go, another worker may have committed more.
+        committed = read_committed()
+        self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
         self._writers: dict[str, DataArrayWriter] = {}
         self._cut_archive()
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
@@ -83,9 +91,10 @@ class StreamPipeline:
             self._archive.cut(0, 0)
 
     def process(self, chunk: ChunkMessage) -> None:
-        """Archives the chunk and runs the operations on it.
+        """Archives the chunk, runs the operations on it, and publishes what the policy says.
 
-        StoreFailed and OSError go through: without its store the worker must not go on.
+        StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
+        results that no checkpoint may cover, the worker must not go on.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         try:
@@ -95,6 +104,7 @@ class StreamPipeline:
         except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
             self._fail("archive", chunk, error)
             return
+        first_event = self._archive.events
         self._archive.append(
             archived,
             arrived_ns=chunk.received_ns,
@@ -102,6 +112,12 @@ class StreamPipeline:
             events=chunk.events,
             event_times=inputs.event_times,
         )
+        try:
+            self._publication.records(chunk.payload, self._archive, first_event=first_event)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            self._fail("publish", chunk, error)
         for given in self._passes(chunk, inputs):
             self._run_steps(chunk, given)
 
@@ -142,7 +158,7 @@ class StreamPipeline:
             for result in made if step.keep else ():
                 try:
                     self._append(step.name, result)
-                except (OSError, MemoryError):
+                except (OSError, MemoryError, StoreLocked):
                     raise
                 except Exception as error:
                     self._fail(step.name, chunk, error)
@@ -153,16 +169,13 @@ class StreamPipeline:
             if writer is not None:
                 writer.close()
             writer = self._open_writer(name, block)
+        first_row = writer.length
         writer.append(block.rows, block.row_times_ns)
+        self._publication.rows(name, block, writer, first_row=first_row)
 
     def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
         reference = f"{self.reference}:{name}"
-        writer = self._store.array_writer(
-            reference,
-            dtype=block.rows.dtype,
-            row_shape=block.rows.shape[1:],
-            attrs={"stream": self.reference, **block.attrs},
-        )
+        writer = self._locked_writer(reference, block)
         committed = self._committed.get(reference)
         writer.cut(committed.length if committed is not None and committed.uid == writer.uid else 0)
         self._writers[name] = writer
@@ -174,11 +187,30 @@ class StreamPipeline:
         self._new_output(NewOutput("array", reference, described))
         return writer
 
+    def _locked_writer(self, reference: str, block: Block) -> DataArrayWriter:
+        """Opens the array; a writer that was killed lets go of the archive and of this in any order."""
+        give_up_at_s = time.monotonic() + _ARRAY_LOCK_S
+        while True:
+            try:
+                return self._store.array_writer(
+                    reference,
+                    dtype=block.rows.dtype,
+                    row_shape=block.rows.shape[1:],
+                    attrs={"stream": self.reference, **block.attrs},
+                )
+            except StoreLocked:
+                if time.monotonic() > give_up_at_s:
+                    raise
+                time.sleep(0.01)
+
     def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
-    def checkpoint(self) -> StreamCheckpoint:
-        """States and lengths as they are now; once it is committed, a restart begins here."""
+    def checkpoint(self, partition: Partition | None = None) -> StreamCheckpoint:
+        """States and lengths as they are now; once it is committed, a restart begins here.
+
+        `partition` is the one that has brought the last chunk.
+        """
         self._committed[self.reference] = OutputLength(
             self._archive.uid, self._archive.size, self._archive.chunks
         )
@@ -186,7 +218,7 @@ class StreamPipeline:
             self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
         states = {step.name: step.dump() for step in self._steps}
         states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
-        return StreamCheckpoint(states=states, outputs=dict(self._committed))
+        return StreamCheckpoint(states=states, outputs=dict(self._committed), partition=partition)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -215,10 +247,10 @@ class StreamPipeline:
         return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
 
     def close(self) -> None:
-        """Gives the writers' locks back."""
-        self._archive.close()
+        """Gives the writers' locks back, that of the archive last: who has it has the stream."""
         for writer in self._writers.values():
             writer.close()
+        self._archive.close()
 
 
 class _RunningStep:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
 
 _REMEMBERED_FAILURES = 50
@@ -29,10 +30,14 @@ class WorkerTelemetry(Collector):
         self.repeated_total = 0
         self.lag_messages = 0
         self.streams = 0
+        self.partitions = 0
+        self.lost_total = 0
         self.checkpoint_ns = 0
+        self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
         self.counted_by_name: Counter[str] = Counter()
         self._counted: OrderedDict[str, Mapping[str, Mapping[str, int]]] = OrderedDict()
+        self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
         self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
 
@@ -73,6 +78,33 @@ class WorkerTelemetry(Collector):
         self.dead_lettered_by_code[code] += 1
         self._log.warning((code, tag, reason[:200]), f"dead letter ({code}), stream {tag!r:.220}: {reason}")
 
+    def waits_for_stream(self, stream: str, *, writer: str, policy: str) -> None:
+        """A chunk waits until another worker lets go of its stream; its partition stands still."""
+        if stream not in self._waits:
+            self._waits[stream] = {"stream": stream, "writer": writer, "since_ns": time.time_ns()}
+        self._log.warning(
+            ("held", stream),
+            f"stream {stream!r:.220} of policy {policy!r} waits for {writer}, which still writes it: it goes "
+            "on when that one notices that its partition is gone, or ends",
+        )
+
+    def stream_is_free(self, stream: str) -> None:
+        """Nothing waits for it any more."""
+        self._waits.pop(stream, None)
+
+    def partitions_lost(self, lost: PartitionLost) -> None:
+        """Others took partitions while this worker stood still, or was away."""
+        self.lost_total += len(lost.owners)
+        self._log.warning(("lost",), str(lost))
+
+    def results_published(self, count: int) -> None:
+        """Rows or events are durable on their topic."""
+        self.published_total += count
+
+    def results_wait(self, error: Exception) -> None:
+        """The bus takes no results now; pipelines that make some will wait."""
+        self._log.warning(("results",), f"results wait for the bus: {error}")
+
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
         self._log.warning(("bus",), f"waiting for the bus: {error}")
@@ -86,7 +118,11 @@ class WorkerTelemetry(Collector):
             "repeated_total": self.repeated_total,
             "lag_messages": self.lag_messages,
             "streams": self.streams,
+            "partitions": self.partitions,
+            "lost_total": self.lost_total,
+            "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
+            "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "counted_by_name": dict(self.counted_by_name),
             "counted_by_stream": dict(self._counted),
@@ -101,6 +137,8 @@ class WorkerTelemetry(Collector):
             ("events", "Events in them", self.events_total),
             ("bytes", "Payload bytes in them", self.bytes_total),
             ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
+            ("published_results", "Rows and events published on topics of results", self.published_total),
+            ("lost_partitions", "Partitions that another worker took unnoticed", self.lost_total),
         ):
             yield CounterMetricFamily(f"windvane_worker_{name}", text, value=total)
         letters = CounterMetricFamily(
@@ -121,6 +159,12 @@ class WorkerTelemetry(Collector):
             "windvane_worker_lag_messages", "Messages still on the bus", value=self.lag_messages
         )
         yield GaugeMetricFamily("windvane_worker_streams", "Open data streams", value=self.streams)
+        yield GaugeMetricFamily(
+            "windvane_worker_partitions", "Partitions that it works on", value=self.partitions
+        )
+        yield GaugeMetricFamily(
+            "windvane_worker_waiting_streams", "Streams that another still writes", value=len(self._waits)
+        )
         yield GaugeMetricFamily(
             "windvane_worker_checkpoint_timestamp_seconds",
             "The last checkpoint",

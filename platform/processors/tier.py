@@ -1,6 +1,8 @@
 """The worker as a process."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
@@ -26,7 +28,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(catalog.close)
         link = CatalogLink(catalog)
         await link.refresh()
-        bus = open_bus(settings.bus, settings.home)
+        bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
         checkpoints = CheckpointStore(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
@@ -38,10 +40,11 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             settings=settings.worker,
             catalog=link,
             telemetry=telemetry,
+            name=f"{settings.tier_name('worker')} (process {os.getpid()} on {socket.gethostname()})",
         )
         app = web.Application()
         add_status_routes(app, status=telemetry.status, registry=telemetry.registry)
-        runner = await serve_on_socket(app, settings.run_dir / "worker.sock")
+        runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)

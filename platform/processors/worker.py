@@ -5,75 +5,66 @@ is committed in one SQLite transaction, after one syncfs of the store: the bus p
 operations, the length of every output, the ids of recent chunks. After a crash each output is cut back to
 its committed length and the bus is read on from the committed position; operations are deterministic, so
 the same rows come again.
+
+Any number of workers may share the home directory (a POSIX file system); the bus gives each partition to one
+of them. It cannot know whether that one still runs, so what holds does not depend on the bus:
+
+1. A commit names the epoch of every partition that this worker has, and is refused where another worker has
+   taken one since. What was refused is closed, not committed; what is left is committed without it.
+2. A stream is written under the lock of its files. Whoever takes a partition up waits for the lock of its
+   streams, and reads their checkpoint when it has it: so nobody writes beside a new owner, and what a former
+   one wrote after its last commit is cut off.
+3. Snapshots are committed in the order in which they are taken, one at a time (`_checkpointing`); none is
+   taken while a chunk is half worked on (`_between_chunks`, which is taken inside the former).
+4. A partition that is being revoked is not worked on any more, checkpointed, dropped, and its streams are
+   closed, before the bus is told to go on. A message that was polled before is dropped with it.
+5. Once something has failed nothing is committed any more, and the worker ends.
+6. What goes out to others is durable on the bus before the commit that covers it (`ResultsPublisher`): rows
+   that are published beyond the last commit are made and published again, under the same numbers.
 """
 
 import asyncio
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
-from ..bus.envelope import ChunkMessage, decode_chunk
 from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
+from ..bus.topic_names import is_chunk_topic
 from ..config import WorkerSettings
-from ..errors import BusUnavailable, EnvelopeInvalid
-from ..events import chunk_key, content_key, is_stored_anew
-from ..store.checkpoint import CheckpointStore, StreamCheckpoint
-from ..store.dead_letters import DeadLetter, DeadLetters
-from ..store.policy import Policy
+from ..errors import BusUnavailable, PartitionLost, TierFailed
+from ..store.checkpoint import CheckpointStore
+from ..store.dead_letters import DeadLetters
 from ..store.store import Store
 from .catalog_link import CatalogLink
-from .pipeline import StreamPipeline
+from .chunk_work import ChunkWork
+from .ownership import OwnedPartition, Ownership
+from .results_publisher import ResultsPublisher
+from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
 
-MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
+HAND_OVER_BOUND_S = 60.0
+"""How long giving partitions back may take: the chunks at work, and two checkpoints. Meanwhile nobody works
+on these partitions; the other workers go on, and this one stays in the group."""
+
+STOP_PATIENCE_S = 10.0
+"""How long a worker that is to end waits for a bus that does not take its results."""
+
 _POLL_S = 0.25
+_REPORT_BOUND_S = 5.0
 _THREADS = 2
 
-
-@dataclass(slots=True)
-class _Partition:
-    """What the worker knows of a partition between checkpoints."""
-
-    recent: OrderedDict[bytes, None]
-    new_keys: list[bytes] = field(default_factory=list)
-    position: int | None = None  # the next offset, once something was worked on
-
-    def saw_before(self, chunk: ChunkMessage, *, by_content: bool, window: int) -> bool:
-        """Whether the chunk is a repetition of a recent one; remembers it where it is not."""
-        if by_content:
-            key = content_key(chunk.sender, chunk.tag, chunk.payload)
-        elif chunk.chunk_id:  # an empty one would be the same for all chunks
-            key = chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
-        else:
-            return False
-        if key in self.recent:
-            return True
-        self.recent[key] = None
-        self.new_keys.append(key)
-        if len(self.recent) > window:
-            self.recent.popitem(last=False)
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """All that one transaction commits."""
-
-    positions: dict[TopicPartition, int]
-    streams: dict[str, StreamCheckpoint]
-    chunk_keys: dict[TopicPartition, list[bytes]]
+_Result = TypeVar("_Result")
+_Batch: TypeAlias = list[tuple[OwnedPartition, list[BusMessage]]]
 
 
 class Worker:
-    """Runs the pipelines of all streams whose partitions it has.
+    """Runs the pipelines of all streams whose partitions it has; listens to its consumer's assignments.
 
     Partitions are worked on side by side in threads, one chunk of each at a time, so that messages of a
-    partition keep their order and the event loop stays free. Memory: two polls of `poll_bytes`, what the
-    operations of the streams with 25,000 outputs together keep (those that were idle longest are closed),
-    and `chunk_id_window` keys a partition.
+    partition keep their order and the event loop stays free. Memory: two polls of `poll_bytes`, and two more
+    of what waits for other workers' locks; what the operations of the streams with 25,000 outputs together
+    keep (those that were idle longest are closed); and `chunk_id_window` keys a partition.
     """
 
     def __init__(
@@ -86,253 +77,350 @@ class Worker:
         settings: WorkerSettings,
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
+        name: str = "worker",
     ) -> None:
+        """`name` is how other workers speak of this one, to people."""
         self._bus = bus
         self._store = store
         self._checkpoints = checkpoints
-        self._dead_letters = dead_letters
         self._settings = settings
         self._catalog = catalog
-        self._policies_in_use: Mapping[str, Policy] = {}
         self._telemetry = telemetry
         self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
-        self._partitions: dict[TopicPartition, _Partition] = {}
-        self._streams: OrderedDict[str, StreamPipeline] = OrderedDict()
-        self._changed: set[str] = set()
-        self._opening = threading.Lock()  # two topics may bring the same tag
+        self._owned = Ownership(checkpoints, name)
+        self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
+        self._chunks = ChunkWork(
+            store=store,
+            checkpoints=checkpoints,
+            dead_letters=dead_letters,
+            settings=settings,
+            owned=self._owned,
+            publisher=self._publisher,
+            new_output=catalog.new_outputs.append,
+            telemetry=telemetry,
+        )
+        self._streams = self._chunks.streams
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pipeline")
-        self._between_chunks = asyncio.Lock()  # a snapshot must not see a chunk half worked on
+        self._checkpointing = asyncio.Lock()
+        self._between_chunks = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
-        self._next_checkpoint = 0.0
-        self._failed = False  # a chunk may be half worked on: nothing may be committed any more
+        self._next_checkpoint_s = 0.0
+        self._topics: Mapping[str, int] = {}
+        self._topics_read_s = float("-inf")
+        self._lag_read_s = float("-inf")
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Takes partitions up where their last checkpoint left them."""
-        positions = await asyncio.to_thread(self._checkpoints.positions)
-        for partition in partitions:
-            keys = await asyncio.to_thread(self._checkpoints.chunk_keys, *partition)
-            self._partitions[partition] = _Partition(OrderedDict.fromkeys(keys))
-        return {partition: positions.get(partition, 0) for partition in partitions}
+        return await self._to_its_end(self._take_up(partitions))
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Makes a checkpoint and lets go: the next owner begins exactly there."""
-        if not self._failed:
-            await self.checkpoint()
-        for partition in partitions:
-            self._partitions.pop(partition, None)
+        """Makes a checkpoint and lets go, within `HAND_OVER_BOUND_S`: the next owner begins exactly there.
+
+        Where that fails the worker ends; the next owner then begins at the checkpoint before.
+        """
+        for key in partitions:
+            if (partition := self._owned.get(key)) is not None:
+                partition.released = True
+        try:
+            async with asyncio.timeout(HAND_OVER_BOUND_S):
+                await self._to_its_end(self._give_back(partitions))
+        except TimeoutError:
+            error = TierFailed(
+                f"{len(partitions)} partitions could not be given back within {HAND_OVER_BOUND_S:g} s: a "
+                "step takes that long for a chunk, or the disk does; the worker ends, another begins at the "
+                "last checkpoint"
+            )
+            self._fail(error)
+            raise error from None
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Where the caller is cancelled, or out of time, `work` goes on: half of it would break a promise."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def _take_up(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        try:
+            async with self._checkpointing:
+                # Where the bus has not said that they were gone in between, what was done is done again.
+                if again := [key for key in partitions if key in self._owned]:
+                    await self._let_go(again, Snapshot())
+                taken = await asyncio.to_thread(self._owned.take, partitions)
+                for partition, _ in taken:
+                    self._owned.add(partition)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._telemetry.partitions = len(self._owned)
+        return {partition.key: position or 0 for partition, position in taken}
+
+    async def _give_back(self, partitions: Sequence[TopicPartition]) -> None:
+        try:
+            async with self._checkpointing:
+                if self._failure is None:
+                    await self._report(await self._commit_all())
+                await self._let_go(partitions, Snapshot())
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    async def _let_go(self, partitions: Sequence[TopicPartition], uncommitted: Snapshot) -> None:
+        """Stops working on the partitions, and closes their streams without a commit.
+
+        `uncommitted` is a snapshot that could not be committed. Raises TierFailed where a stream has chunks
+        of other partitions too that are not committed: they would be missing in it.
+        """
+        gone = set(partitions)
+        async with self._between_chunks:
+            if self._failure is None:
+                mixed = self._streams.mixed(gone, uncommitted.changed_by)
+                if mixed:
+                    raise TierFailed(
+                        f"streams have chunks of lost partitions and of others ({', '.join(mixed[:5])}): the "
+                        "worker ends, so that all begin at the last checkpoint; let each tag belong to "
+                        "one policy alone"
+                    )
+            self._streams.close_of(gone, uncommitted.changed_by)
+            self._owned.drop(gone)
+            self._telemetry.partitions = len(self._owned)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and makes a last checkpoint.
 
-        Raises what makes going on impossible (StoreFailed, a full disk): a new start recovers from the last
-        checkpoint.
+        Raises what makes going on impossible (StoreFailed, a full disk; ResultsNotPublished, where the bus
+        takes no results for `STOP_PATIENCE_S` after `stop`): a new start recovers from the last checkpoint.
         """
-        self._next_checkpoint = time.monotonic() + self._settings.checkpoint_interval_s
+        stopping = asyncio.ensure_future(self._lose_patience(stop))
+        try:
+            await self._run(stop)
+        finally:
+            stopping.cancel()
+            async with self._between_chunks:
+                self._streams.close()
+            self._threads.shutdown(wait=False)
+            await self._publisher.close()
+
+    async def _lose_patience(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(STOP_PATIENCE_S)
+        self._publisher.give_up()
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        self._next_checkpoint_s = time.monotonic() + self._settings.checkpoint_interval_s
+        failing = asyncio.ensure_future(self._failed.wait())
         polling = asyncio.ensure_future(self._poll())
         try:
             while not stop.is_set():
-                batch = await polling
+                await asyncio.wait([polling, failing], return_when=asyncio.FIRST_COMPLETED)
+                self._check()
+                batch = polling.result()
                 polling = asyncio.ensure_future(self._poll())
-                if batch:
-                    await self._work(batch)
-                await self._checkpoint_if_due()
-        except BaseException:
-            self._failed = True
+                await self._work(batch)
+                self._checkpoint_if_due()
+        except BaseException as error:
+            self._fail(error)
             raise
         finally:
+            failing.cancel()
             polling.cancel()
             await asyncio.wait([polling])
         await self._consumer.close()  # by way of `revoked` it makes the last checkpoint
-        for pipeline in self._streams.values():
-            pipeline.close()
+        unfinished = [*self._unfinished, *([self._committing] if self._committing else [])]
+        await asyncio.gather(*unfinished)
+        self._check()
 
-    async def _poll(self) -> list[BusMessage]:
+    def _fail(self, error: BaseException) -> None:
+        """From now on nothing is committed: a chunk may be half worked on, or a commit half known."""
+        if self._failure is None:
+            self._failure = error
+            self._failed.set()
+            self._publisher.give_up()  # a thread that waits for the bus would be waited for
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _poll(self) -> _Batch:
+        """The next messages, each with the partition as it is owned now."""
         try:
-            self._consumer.subscribe(await self._bus.topics())
+            # Before a poll, since one that is under way may still give what comes before a seek.
+            await self._take_again()
+            await self._subscribe()
             messages = await self._consumer.poll(max_bytes=self._settings.poll_bytes, timeout_s=_POLL_S)
-            self._telemetry.lag_messages = sum((await self._consumer.lag()).values())
         except BusUnavailable as error:
             self._telemetry.bus_unavailable(error)
             await asyncio.sleep(_POLL_S)
             return []
-        return messages
-
-    async def _work(self, batch: list[BusMessage]) -> None:
-        # A policy may be so new that its first chunk is quicker than the poll of the catalog.
-        if any(message.topic_partition.topic not in self._policies_in_use for message in batch):
-            await self._catalog.refresh_until_read()
-        policies = self._catalog.policies
-        if policies is not self._policies_in_use:
-            # First what the old policies made: a replay must not run old chunks through new steps.
-            await self.checkpoint()
-            self._policies_in_use = policies
-        by_partition: dict[TopicPartition, list[BusMessage]] = {}
-        for message in batch:
-            by_partition.setdefault(message.topic_partition, []).append(message)
-        loop = asyncio.get_running_loop()
-        async with self._between_chunks:
-            await asyncio.gather(
-                *(
-                    loop.run_in_executor(
-                        self._threads, self._work_on_partition, self._partitions[partition], messages
-                    )
-                    for partition, messages in by_partition.items()
-                    if partition in self._partitions  # else it was revoked since the poll
-                )
-            )
-
-    def _work_on_partition(self, partition: _Partition, messages: list[BusMessage]) -> None:
+        batch: dict[OwnedPartition, list[BusMessage]] = {}
         for message in messages:
-            topic = message.topic_partition.topic
-            try:
-                chunk = decode_chunk(message.value)
-            except EnvelopeInvalid as error:
-                self._keep_message(topic, message, error)
-            else:
-                policy = self._policies_in_use.get(topic)
-                by_content = policy is not None and policy.suppress_repeats == "content"
-                by_content = by_content and not is_stored_anew(chunk.chunk_id)
-                window = self._settings.chunk_id_window
-                if not partition.saw_before(chunk, by_content=by_content, window=window):
-                    self._work_on_chunk(topic, chunk)
-                else:
-                    self._telemetry.chunk_repeated()
-            partition.position = message.offset + 1
+            partition = self._owned.get(message.topic_partition)
+            if partition is not None:  # else another worker has it, though the bus does not know yet
+                batch.setdefault(partition, []).append(message)
+        await self._read_lag()
+        return list(batch.items())
 
-    def _work_on_chunk(self, topic: str, chunk: ChunkMessage) -> None:
-        with self._opening:
-            pipeline = self._pipeline(topic, chunk.tag)
-            if pipeline is not None:
-                self._changed.add(chunk.tag)
-                self._streams.move_to_end(chunk.tag)
-                # Before another partition's thread can close it for a policy of its own.
-                pipeline.in_use.acquire()
-        if pipeline is None:
-            reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; make it again"
-            self._keep(chunk, "no-policy", reason, policy=topic)
+    async def _read_lag(self) -> None:
+        if time.monotonic() - self._lag_read_s < _POLL_S:
             return
         try:
-            pipeline.process(chunk)
-        finally:
-            pipeline.in_use.release()
-        self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
-
-    def _pipeline(self, topic: str, tag: str) -> StreamPipeline | None:
-        """The pipeline of a stream, opened where it is not, opened anew where its policy has changed."""
-        policy = self._policies_in_use.get(topic)
-        pipeline = self._streams.get(tag)
-        if pipeline is not None and policy in (None, pipeline.policy):
-            return pipeline
-        if pipeline is not None:
-            with pipeline.in_use:
-                committed: StreamCheckpoint | None = pipeline.checkpoint()
-                pipeline.close()
+            behind = sum((await self._consumer.lag()).values())
+        except BusUnavailable as error:
+            self._telemetry.bus_unavailable(error)
         else:
-            committed = self._checkpoints.stream(tag)
-        policy = policy or (StreamPipeline.last_policy(committed) if committed else None)
-        if policy is None:
-            return None
-        pipeline = StreamPipeline(
-            tag,
-            policy,
-            self._store,
-            committed,
-            report_failure=self._report_failure,
-            new_output=self._catalog.new_outputs.append,
-        )
-        self._streams[tag] = pipeline
-        self._telemetry.streams = len(self._streams)
-        return pipeline
+            self._telemetry.lag_messages = behind + sum(len(partition.parked) for partition in self._owned)
+        self._lag_read_s = time.monotonic()
 
-    def _report_failure(
-        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str
-    ) -> None:
-        self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
-        reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
-        code = "not-archived" if step == "archive" else "step-failed"
-        self._keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
+    async def _subscribe(self) -> None:
+        if time.monotonic() - self._topics_read_s >= _POLL_S:
+            topics = await self._bus.topics()
+            self._topics = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
+            self._topics_read_s = time.monotonic()
+            self._consumer.subscribe(self._topics)
 
-    def _keep_message(self, topic: str, message: BusMessage, error: EnvelopeInvalid) -> None:
-        """Bytes on the bus that are no chunk: another program published them."""
-        chunk = ChunkMessage(
-            tag="", sender="bus", chunk_id=None, received_ns=time.time_ns(), events=0, payload=message.value
-        )
-        self._keep(chunk, "bad-envelope", str(error), policy=topic)
+    async def _take_again(self) -> None:
+        """A worker that was late has taken partitions which the bus had given to this one meanwhile."""
+        for key in self._owned.to_take_again():
+            async with self._checkpointing:
+                self._owned.drop([key])
+                try:
+                    self._consumer.pause([key])
+                    [(partition, position)] = await asyncio.to_thread(self._owned.take, [key])
+                    self._consumer.seek(key, position or 0)
+                except BusUnavailable:  # it is not ours any more
+                    continue
+                self._owned.add(partition)
+                self._consumer.resume([key])
 
-    def _keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
-        self._telemetry.dead_lettered(code=code, tag=chunk.tag, reason=reason)
-        self._dead_letters.add(
-            DeadLetter(
-                code=code,
-                reason=reason,
-                tag=chunk.tag,
-                sender=chunk.sender,
-                policy=policy,
-                payload=chunk.payload,
-                time_ns=chunk.received_ns,
-                detail=detail,
-            )
-        )
+    async def _work(self, batch: _Batch) -> None:
+        # A policy may be so new that its first chunk is quicker than the poll of the catalog.
+        if any(partition.key.topic not in self._chunks.policies for partition, _ in batch):
+            await self._catalog.refresh_until_read()
+        policies = self._catalog.policies
+        if policies is not self._chunks.policies:
+            # First what the old policies made: a replay must not run old chunks through new steps.
+            await self.checkpoint()
+            self._chunks.policies = policies
+        await self._to_its_end(self._work_on(batch))
 
-    async def _checkpoint_if_due(self) -> None:
-        """Takes a snapshot where it is time, and commits it while the next chunks are worked on."""
+    async def _work_on(self, batch: _Batch) -> None:
+        async with self._between_chunks:
+            self._check()
+            work = {partition: partition.parked for partition in self._owned if partition.parked}
+            for partition, messages in batch:
+                if self._owned.get(partition.key) is partition:  # else it was revoked since the poll
+                    work[partition] = partition.parked + messages
+            if not work:
+                return
+            working = [
+                asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._chunks.work_on, partition, messages
+                )
+                for partition, messages in work.items()
+            ]
+            await asyncio.wait(working)  # all of them, also where one fails: none may outlast the lock
+            for each in working:
+                if (error := each.exception()) is not None:
+                    self._fail(error)  # before a snapshot, which waits for the lock, is taken
+                    raise error
+            for partition in work:
+                self._pause_or_resume(partition)
+
+    def _pause_or_resume(self, partition: OwnedPartition) -> None:
+        if partition.paused != bool(partition.parked) and not partition.released:
+            try:
+                (self._consumer.pause if partition.parked else self._consumer.resume)([partition.key])
+            except BusUnavailable:  # it is being revoked
+                return
+            partition.paused = bool(partition.parked)
+
+    def _checkpoint_if_due(self) -> None:
+        """Begins a checkpoint where it is time; it is committed while the next chunks are worked on."""
         if self._committing is not None and self._committing.done():
             committing, self._committing = self._committing, None
             committing.result()
-            self._close_idle_streams()
-        if self._committing is None and time.monotonic() >= self._next_checkpoint:
-            self._next_checkpoint = time.monotonic() + self._settings.checkpoint_interval_s
-            self._committing = asyncio.ensure_future(self._commit(await self._snapshot()))
+        if self._committing is None and time.monotonic() >= self._next_checkpoint_s:
+            self._next_checkpoint_s = time.monotonic() + self._settings.checkpoint_interval_s
+            self._committing = asyncio.ensure_future(self.checkpoint())
 
     async def checkpoint(self) -> None:
         """Makes everything that was worked on so far durable."""
-        if self._committing is not None:
-            await self._committing
-            self._committing = None
-        await self._commit(await self._snapshot())
+        await self._to_its_end(self._checkpoint())
 
-    async def _snapshot(self) -> _Snapshot:
-        async with self._between_chunks:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._take_snapshot)
+    async def _checkpoint(self) -> None:
+        async with self._checkpointing:
+            self._check()
+            positions = await self._commit_all()
+        await self._report(positions)
 
-    def _take_snapshot(self) -> _Snapshot:
-        changed, self._changed = self._changed, set()
-        partitions = dict(self._partitions)  # a copy in one step: `assigned` adds to it on the event loop
-        snapshot = _Snapshot(
-            positions={key: p.position for key, p in partitions.items() if p.position is not None},
-            streams={tag: self._streams[tag].checkpoint() for tag in changed},
-            chunk_keys={key: p.new_keys for key, p in partitions.items() if p.new_keys},
-        )
-        for partition in partitions.values():
-            partition.new_keys = []
-        for tag in changed:
-            stream = self._streams[tag]
-            self._telemetry.steps_counted(stream=tag, gained=stream.newly_counted(), total=stream.counts)
-        return snapshot
-
-    async def _commit(self, snapshot: _Snapshot) -> None:
-        if snapshot.streams or snapshot.positions:
-            await asyncio.to_thread(self._commit_in_thread, snapshot)
-            assigned = {key: at for key, at in snapshot.positions.items() if key in self._partitions}
-            await self._consumer.commit(assigned)
+    async def _commit_all(self) -> Mapping[TopicPartition, int]:
+        """Commits a snapshot as far as its partitions are still owned; under `_checkpointing`."""
+        try:
+            async with self._between_chunks:
+                self._check()
+                snapshot = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._take_snapshot
+                )
+                published = self._publisher.mark()
+            await self._publisher.durable(published)
+            while True:
+                try:
+                    await asyncio.to_thread(self._commit, snapshot)
+                    break
+                except PartitionLost as lost:
+                    gone = [TopicPartition(*key) for key in lost.owners]
+                    await self._let_go(gone, snapshot)
+                    self._owned.lose(gone)
+                    self._telemetry.partitions_lost(lost)
+                    snapshot = snapshot.without(gone)
+            async with self._between_chunks:
+                self._close_idle_streams()
+        except BaseException as error:
+            # Before anybody else gets the lock: the next snapshot would lack what was in this one.
+            self._fail(error)
+            raise
         self._telemetry.checkpoint_made()
+        return snapshot.positions
 
-    def _commit_in_thread(self, snapshot: _Snapshot) -> None:
-        self._store.sync()
+    def _take_snapshot(self) -> Snapshot:
+        partitions = list(self._owned)
+        streams, changed_by = self._streams.snapshot()
+        for reference in streams:
+            pipeline = self._streams.pipeline(reference)
+            gained = pipeline.newly_counted()
+            self._telemetry.steps_counted(stream=reference, gained=gained, total=pipeline.counts)
+        return Snapshot(
+            epochs={partition.key: partition.epoch for partition in partitions},
+            positions={p.key: at for p in partitions if (at := p.moved_to()) is not None},
+            chunk_keys={p.key: keys for p in partitions if (keys := p.take_new_keys())},
+            streams=streams,
+            changed_by=changed_by,
+        )
+
+    def _commit(self, snapshot: Snapshot) -> None:
+        if snapshot.positions or snapshot.streams:
+            self._store.sync()
         self._checkpoints.commit(
-            positions={(key.topic, key.partition): at for key, at in snapshot.positions.items()},
+            positions=dict(snapshot.positions.items()),
             streams=snapshot.streams,
-            chunk_keys={(key.topic, key.partition): keys for key, keys in snapshot.chunk_keys.items()},
+            chunk_keys=dict(snapshot.chunk_keys.items()),
             window=self._settings.chunk_id_window,
+            epochs=dict(snapshot.epochs.items()),
         )
 
     def _close_idle_streams(self) -> None:
-        """Right after a commit: what has not changed since is durable and can be opened again."""
-        outputs = sum(pipeline.open_outputs for pipeline in self._streams.values())
-        for tag in [tag for tag in self._streams if tag not in self._changed]:
-            if outputs <= MAX_OPEN_OUTPUTS:
-                break
-            pipeline = self._streams.pop(tag)
-            outputs -= pipeline.open_outputs
-            pipeline.close()
+        # Where others share the topics, they may wait for a stream whose tag has moved to them.
+        shared = len(self._owned) < sum(self._topics.values())
+        self._streams.close_idle(idle_s=self._settings.stream_wait_s / 2 if shared else None)
         self._telemetry.streams = len(self._streams)
+
+    async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tells the bus too, for lag seen from outside; what counts is committed already."""
+        try:
+            async with asyncio.timeout(_REPORT_BOUND_S):
+                await self._consumer.commit({key: at for key, at in positions.items() if key in self._owned})
+        except (BusUnavailable, TimeoutError) as error:
+            self._telemetry.bus_unavailable(error)

@@ -178,11 +178,15 @@ class DataStreamWriter:
         plain = as_json(attrs)
         self.attrs: Mapping[str, Any] = MappingProxyType(plain)
         self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
-        self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
         self._segment_bytes = segment_bytes
         self._event_times: SegmentedWriter | None = None
-        if (directory / "events").exists():
-            self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
+        try:
+            self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
+            if (directory / "events").exists():
+                self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
+        except BaseException:
+            self._bytes.close()  # its lock must not last as long as somebody looks at the error
+            raise
         self.uid = self._bytes.uid
         description = {"attrs": plain, "uid": self.uid.hex()}
         if read_description(directory) != description:

@@ -27,6 +27,10 @@ _OBSTACLES = {
         "its chunk is archived already, and sending it again would store it twice; mend the step or its "
         "policy for what comes next: outputs can be made anew from the archived stream, not from here"
     ),
+    "not-published": (
+        "its chunk is archived already, and sending it again would store it twice; see whether the policy's "
+        "schema still says what is sent"
+    ),
     "framing": (
         "these are bytes of a connection that broke off the protocol, no chunk; look at them, mend the "
         "sender, and drop the letter"

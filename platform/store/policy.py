@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from ..errors import PolicyInvalid
 from .policy_rules import Allow, check_rules
-from .policy_schema import parse_schema, schema_from_json
+from .policy_schema import check_publishable, parse_schema, schema_from_json
 from .policy_wording import (
     NAME,
     REFERENCE,
@@ -37,16 +37,21 @@ AdditionalFields = Literal["refuse", "allow"]
 InvalidRecords = Literal["drop", "refuse"]
 Durability = Literal["fsync", "written"]
 SuppressRepeats = Literal["chunk-id", "content"]
+Encoding = Literal["msgpack", "avro"]
 _CHOICES = {
     "format": FORMATS,
     "additional_fields": get_args(AdditionalFields),
     "invalid_records": get_args(InvalidRecords),
     "durability": get_args(Durability),
     "suppress_repeats": get_args(SuppressRepeats),
+    "encoding": get_args(Encoding),
 }
 
 MAX_PIPELINE_STEPS = 100
 MAX_TAG_PATTERNS = 1000
+MAX_PUBLISHED_NAME = 190
+"""Characters of a policy's reference and a step's name together, where the step's rows are published: both
+are in the name of their topic."""
 _MAX_SCHEMA_NESTING = 200  # the schema has a bound of its own on what counts
 
 _Rate = Annotated[float, Meta(gt=0, le=1e12)]
@@ -59,13 +64,14 @@ class Step(Struct, frozen=True):
 
     `name` is by default that of the operation, and names the output: `stream:name`. `input` names an earlier
     step or a kind of output, by default what the operation asks for. What the step gives is stored where
-    `keep` is true.
+    `keep` is true, and goes out on a topic of the bus where `publish` is true too.
     """
 
     operation: _Name
     name: _Name = ""
     input: _Name | None = None
     keep: bool = True
+    publish: bool = False
     parameters: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -90,6 +96,17 @@ class Limits(Struct, frozen=True):
     max_age_s: _Seconds | None = None
 
 
+class Topic(Struct, frozen=True):
+    """How long a message stays on the policy's topics, and how much; None leaves it to the bus.
+
+    `retention_bytes` counts for each partition. Both are for a bus that keeps messages by age and size
+    (Kafka); the embedded one keeps what its workers have not read, and says itself how much else.
+    """
+
+    retention_hours: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    retention_bytes: Annotated[int, Meta(ge=1_048_576, le=2**62)] | None = None
+
+
 class Policy(Struct, frozen=True):
     """An ingestion policy. Built by hand it is not checked; `policy_from_mapping` does that.
 
@@ -103,6 +120,9 @@ class Policy(Struct, frozen=True):
     `durability` is what an ack promises: that the chunk survives a power cut (fsync), or the end of the
     process (written). `suppress_repeats` says how a chunk that is sent again is known: by the chunk id that
     the sender gives, or by its content.
+
+    `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
+    is how long the bus keeps what is on its topics.
     """
 
     reference: Annotated[str, Meta(pattern=REFERENCE)]
@@ -117,6 +137,8 @@ class Policy(Struct, frozen=True):
     limits: Limits = Limits()
     durability: Durability = "fsync"
     suppress_repeats: SuppressRepeats = "chunk-id"
+    encoding: Encoding = "msgpack"
+    topic: Topic = Topic()
     pipeline: tuple[Step, ...] = ()
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
 
@@ -125,14 +147,14 @@ class Policy(Struct, frozen=True):
             msgspec.structs.force_setattr(self, "tags", (self.reference,))
 
 
-_STEP_KEYS = ("operation", "name", "input", "keep")
+_STEP_KEYS = ("operation", "name", "input", "keep", "publish")
 
 
 def policy_from_mapping(data: Mapping[str, Any]) -> Policy:
     """Check a mapping and make it a policy; the mapping is not kept.
 
-    In a table of `pipeline` the keys other than operation, name, input and keep are the parameters of the
-    operation. Raises PolicyInvalid, which names the path and what is allowed there.
+    In a table of `pipeline` the keys other than operation, name, input, keep and publish are the parameters
+    of the operation. Raises PolicyInvalid, which names the path and what is allowed there.
     """
     if not isinstance(data, Mapping):
         raise PolicyInvalid(f"a policy is a table of settings, not {kind_of(data)}")
@@ -152,6 +174,9 @@ def _policy(data: Mapping[str, Any]) -> Policy:
     if "limits" in data and isinstance(data["limits"], Mapping):
         check_keys(data["limits"], "limits", Limits.__struct_fields__)
         plain["limits"] = dict(data["limits"])
+    if "topic" in data and isinstance(data["topic"], Mapping):
+        check_keys(data["topic"], "topic", Topic.__struct_fields__)
+        plain["topic"] = dict(data["topic"])
     if "allow" in data:
         plain["allow"] = _allow(data["allow"])
     if data.get("schema") is not None:
@@ -164,8 +189,14 @@ def _policy(data: Mapping[str, Any]) -> Policy:
         raise PolicyInvalid(in_words(str(error), plain, _CHOICES)) from error
     if policy.reference in (".", ".."):
         raise PolicyInvalid('reference: "." and ".." are no names of topics; give it letters or digits')
+    if ".." in policy.reference:
+        raise PolicyInvalid(
+            f'reference: "{policy.reference}" has two dots side by side, which only the topics of results '
+            "have; take one of them out"
+        )
     _check_tags(policy.tags)
     _check_names(policy.pipeline)
+    _check_published(policy)
     check_rules(policy.allow)
     return policy
 
@@ -239,6 +270,31 @@ def _check_names(pipeline: Iterable[Step]) -> None:
             )
 
 
+def _check_published(policy: Policy) -> None:
+    if policy.encoding == "avro" and policy.schema is None:
+        raise PolicyInvalid(
+            'encoding: "avro" needs a `schema`, in which the records go out; give the policy one, or leave '
+            '"msgpack"'
+        )
+    if policy.encoding == "avro":
+        check_publishable(policy.schema)
+    for i, step in enumerate(policy.pipeline):
+        if not step.publish:
+            continue
+        if not step.keep:
+            raise PolicyInvalid(
+                f"pipeline[{i}].publish: needs keep = true, since rows go out under their number in the data "
+                f'array "stream:{step.name}"; set it, or take publish out'
+            )
+        length = len(policy.reference) + len(step.name)
+        if length > MAX_PUBLISHED_NAME:
+            raise PolicyInvalid(
+                f"pipeline[{i}].publish: the reference of the policy and the step's name have {length} "
+                f"characters together, and at most {MAX_PUBLISHED_NAME} go into the name of a topic; shorten "
+                "one of them"
+            )
+
+
 def policy_to_mapping(policy: Policy) -> dict[str, Any]:
     """The inverse of `policy_from_mapping`: a mapping that JSON can carry, owned by the caller.
 
@@ -258,6 +314,8 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "limits": {k: v for k, v in msgspec.structs.asdict(policy.limits).items() if v is not None},
         "durability": policy.durability,
         "suppress_repeats": policy.suppress_repeats,
+        "encoding": policy.encoding,
+        "topic": {k: v for k, v in msgspec.structs.asdict(policy.topic).items() if v is not None},
         "partitions": policy.partitions,
         "pipeline": [
             {
@@ -266,6 +324,7 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
                 # TOML has no null.
                 **({} if step.input is None else {"input": step.input}),
                 "keep": step.keep,
+                "publish": step.publish,
                 **copy.deepcopy(step.parameters),
             }
             for step in policy.pipeline

@@ -11,6 +11,7 @@ Schema.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -82,11 +83,12 @@ class Map(Struct, frozen=True):
 
 
 class Field(Struct, frozen=True):
-    """A field of a record; where it is not `required` it may be missing."""
+    """A field of a record; where it is not `required` it may be missing, and `default` stands for it."""
 
     name: str
     type: "Type"
     required: bool
+    default: Any = None
 
 
 class Record(Struct, frozen=True):
@@ -159,6 +161,42 @@ def parse_schema(schema: Mapping[str, Any]) -> Record:
     if not isinstance(tree, Record):
         raise PolicyInvalid('schema: its outermost type must be a record, {"type": "record", …}')
     return tree
+
+
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OWN_NAMESPACE = "windvane"
+
+
+def check_publishable(schema: Any, path: str = "schema") -> None:
+    """PolicyInvalid where records cannot go out in a parsed schema: names that other readers would refuse, or
+    that the frame around the records has (namespace "windvane").
+    """
+    if isinstance(schema, list):
+        for i, branch in enumerate(schema):
+            check_publishable(branch, f"{path}[{i}]")
+    if not isinstance(schema, Mapping):
+        return
+    if schema.get("type") in ("record", "enum", "fixed"):
+        full_name = f"{schema.get('namespace') or ''}.{schema['name']}".strip(".")
+        if not all(map(_AVRO_NAME.fullmatch, full_name.split("."))):
+            raise PolicyInvalid(
+                f"{path}.name: {full_name!r} is no name in Avro: letters, digits and _ of ASCII"
+            )
+        if full_name.startswith(f"{OWN_NAMESPACE}."):
+            raise PolicyInvalid(
+                f'{path}.name: {full_name!r} is in the namespace "{OWN_NAMESPACE}", which belongs to the '
+                "frame around the records; take another"
+            )
+    for i, field in enumerate(schema.get("fields", ())):
+        if not _AVRO_NAME.fullmatch(field["name"]):
+            raise PolicyInvalid(
+                f"{path}.fields[{i}].name: {field['name']!r} is no name in Avro (letters, digits and _ of "
+                'ASCII, no digit first), so that encoding = "avro" cannot take it'
+            )
+        check_publishable(field["type"], f"{path}.{field['name']}")
+    for key in ("type", "items", "values"):
+        if not isinstance(schema.get(key), str):
+            check_publishable(schema.get(key), f"{path}.{key}")
 
 
 class _Parser:
@@ -249,7 +287,7 @@ class _Parser:
                 raise PolicyInvalid(f"{path}.fields[{i}].name: there is a field {name!r} already")
             inner = f"{path}.{name}"
             made = self.parse(table.get("type"), inner, _bounds(table), level + 1)
-            fields[name] = Field(name, made, "default" not in table)
+            fields[name] = Field(name, made, "default" not in table, table.get("default"))
             deepest = max(deepest, self._depth)
         self._depth = deepest + 1
         return Record(full_name, tuple(fields.values()))

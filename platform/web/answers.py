@@ -45,10 +45,16 @@ class DeadLetterTotals(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """What each tier says of itself, null where it is away; and what was refused."""
+    """What each tier says of itself, null where it is away; and what was refused.
+
+    `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
+    for the one without.
+    """
 
     gateway: dict[str, Any] | None
     worker: dict[str, Any] | None
+    gateways: dict[str, dict[str, Any]]
+    workers: dict[str, dict[str, Any]]
     web: WebStatus
     dead_letters: DeadLetterTotals
 

@@ -25,7 +25,7 @@ from .problems import RequestRefused, mark_answering, problem_middleware
 from .static import UiRoutes, set_security_headers
 from .streams import StreamRoutes
 from .telemetry import WebTelemetry, counting_middleware, merged_metrics
-from .tiers import TIERS, TierClient
+from .tiers import TIERS, TierClient, together
 
 API = "/api/v1"
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -138,11 +138,13 @@ class _OwnRoutes:
 
     async def status(self, _request: web.Request) -> web.Response:
         """What each tier says of itself."""
-        gateway, worker = await asyncio.gather(*(self._tiers.status(tier) for tier in TIERS))
+        gateways, workers = await asyncio.gather(*(self._tiers.status(tier) for tier in TIERS))
         return json_response(
             Status(
-                gateway=gateway,
-                worker=worker,
+                gateway=together(gateways),
+                worker=together(workers),
+                gateways=gateways,
+                workers=workers,
                 web=self._telemetry.status(),
                 dead_letters=await self._dead_letter_totals(),
             )
@@ -156,7 +158,7 @@ class _OwnRoutes:
         """The metrics of all tiers of this home for one scrape."""
         self._telemetry.dead_letters(await self._dead_letter_totals())
         pages = await asyncio.gather(*(self._tiers.metrics(tier) for tier in TIERS))
-        others = {tier: page for tier, page in zip(TIERS, pages, strict=True) if page is not None}
+        others = dict(zip(TIERS, pages, strict=True))
         body = merged_metrics(self._telemetry, others)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

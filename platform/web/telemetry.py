@@ -155,27 +155,30 @@ class _Merged(Collector):
         yield from self._families
 
 
-def merged_metrics(own: WebTelemetry, others: Mapping[str, str]) -> bytes:
-    """One page in Prometheus' text format: the web tier's metrics and the pages of `others` by tier.
+def merged_metrics(own: WebTelemetry, others: Mapping[str, Mapping[str, str]]) -> bytes:
+    """One page in Prometheus' text format: the web tier's metrics and the pages of `others`, by tier and
+    instance.
 
-    Every sample gets the label `tier`; families of one name are one family. A page that cannot be read is
-    left out and logged, since it must not spoil the others.
+    Every sample gets the label `tier`, and that of an instance with a name `tier_instance`; families of one
+    name are one family. A page that cannot be read is left out and logged: it must not spoil the others.
     """
     families: dict[str, Metric] = {}
-    _add(families, own.registry.collect(), tier="web")
-    for tier, page in others.items():
-        try:
-            _add(families, list(text_string_to_metric_families(page)), tier=tier)
-        except ValueError:
-            logger.warning("the metrics page of the %s cannot be read and is left out", tier)
+    _add(families, own.registry.collect(), {"tier": "web"})
+    for tier, pages in others.items():
+        for instance, page in pages.items():
+            labels = {"tier": tier, "tier_instance": instance} if instance else {"tier": tier}
+            try:
+                _add(families, list(text_string_to_metric_families(page)), labels)
+            except ValueError:
+                logger.warning("the metrics page of the %s %s cannot be read, is left out", tier, instance)
     return generate_latest(_Merged(families.values()))
 
 
-def _add(families: dict[str, Metric], found: Iterable[Metric], *, tier: str) -> None:
+def _add(families: dict[str, Metric], found: Iterable[Metric], added: Mapping[str, str]) -> None:
     for family in found:
         target = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
         if target.type != family.type:
             continue
         for sample in family.samples:
-            labels = {**sample.labels, "tier": tier}
+            labels = {**sample.labels, **added}
             target.samples.append(sample._replace(labels=labels))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from ..announcements import tier_sockets
 from .problems import RequestRefused
 
 logger = logging.getLogger(__name__)
@@ -38,26 +39,34 @@ _OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for
 
 
 class TierClient:
-    """Asks the tiers that run beside this one; a tier that is away is an answer, not an error."""
+    """Asks the tiers that run beside this one; a tier that is away is an answer, not an error.
+
+    Of each tier several instances may run, each with a socket of its own.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._sessions: dict[Path, aiohttp.ClientSession] = {}
+        self._turn = 0
 
-    async def status(self, tier: str) -> dict[str, Any] | None:
-        """What `tier` says of itself (`GET /status`), None where it is away."""
-        body = await self._ask(tier, "/status")
-        try:
-            found = msgspec.json.decode(body) if body is not None else None
-        except msgspec.DecodeError:
-            logger.warning("the status of the %s is no JSON", tier)
-            return None
-        return found if isinstance(found, dict) else None
+    async def status(self, tier: str) -> dict[str, dict[str, Any]]:
+        """What the running instances of `tier` say of themselves (`GET /status`), by name."""
+        found: dict[str, dict[str, Any]] = {}
+        for instance, body in (await self._ask(tier, "/status")).items():
+            try:
+                status = msgspec.json.decode(body)
+            except msgspec.DecodeError:
+                status = None
+            if isinstance(status, dict):
+                found[instance] = status
+            else:
+                logger.warning("the status of the %s %s is no JSON object", tier, instance)
+        return found
 
-    async def metrics(self, tier: str) -> str | None:
-        """The metrics page of `tier` (`GET /metrics`), None where it is away."""
-        body = await self._ask(tier, "/metrics")
-        return None if body is None else body.decode("utf-8", "replace")
+    async def metrics(self, tier: str) -> dict[str, str]:
+        """The metrics pages of the running instances of `tier` (`GET /metrics`), by name."""
+        pages = await self._ask(tier, "/metrics")
+        return {instance: page.decode("utf-8", "replace") for instance, page in pages.items()}
 
     async def hand_on(
         self, request: web.Request, tier: str, *, path: str | None = None
@@ -67,64 +76,110 @@ class TierClient:
         It goes to the same address there, or to `path`. A compressed body stays so: the tier bounds what it
         may become.
 
+        Of several instances it goes to one that takes the connection, to each in turn.
+
         503 with Retry-After where the tier is away, so that the sender keeps what it has and comes back.
         """
         path = path or request.rel_url.without_query_params("token").raw_path_qs
-        try:
-            async with self._session(tier).request(
-                request.method,
-                URL(f"http://{tier}{path}", encoded=True),
-                data=request.content if request.can_read_body else None,
-                headers=_onward(request),
-                allow_redirects=False,
-            ) as answer:
-                response = web.StreamResponse(status=answer.status, reason=answer.reason)
-                for name, value in answer.headers.items():
-                    if name.lower() not in _HOP_BY_HOP and name.lower() not in ("server", "date"):
-                        response.headers.add(name, value)
-                await response.prepare(request)
-                async for piece in answer.content.iter_any():
-                    await response.write(piece)
-                await response.write_eof()
-                return response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            broken = request.content.exception()
-            if broken is not None:
-                raise RequestRefused(HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}.") from error
-            raise RequestRefused(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"The {tier} is away; keep what you have and send it again. 'windvane {tier}' starts it.",
-                headers={"Retry-After": str(RETRY_AFTER_S)},
-            ) from error
+        sockets = list(tier_sockets(self._run_dir, tier).values())
+        self._turn += 1
+        for index in range(len(sockets)):
+            try:
+                return await self._hand_to(sockets[(self._turn + index) % len(sockets)], request, tier, path)
+            except aiohttp.ClientConnectorError:  # not a byte of the body has been taken yet
+                continue
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                broken = request.content.exception()
+                if broken is not None:
+                    raise RequestRefused(
+                        HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}."
+                    ) from error
+                raise _is_away(tier) from error
+        raise _is_away(tier)
+
+    async def _hand_to(
+        self, path_of_socket: Path, request: web.Request, tier: str, path: str
+    ) -> web.StreamResponse:
+        async with self._session(path_of_socket).request(
+            request.method,
+            URL(f"http://{tier}{path}", encoded=True),
+            data=request.content if request.can_read_body else None,
+            headers=_onward(request),
+            allow_redirects=False,
+        ) as answer:
+            response = web.StreamResponse(status=answer.status, reason=answer.reason)
+            for name, value in answer.headers.items():
+                if name.lower() not in _HOP_BY_HOP and name.lower() not in ("server", "date"):
+                    response.headers.add(name, value)
+            await response.prepare(request)
+            async for piece in answer.content.iter_any():
+                await response.write(piece)
+            await response.write_eof()
+            return response
 
     async def closing(self, _app: web.Application) -> AsyncIterator[None]:
         """A cleanup context of the application."""
         yield
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
-    async def _ask(self, tier: str, path: str) -> bytes | None:
+    async def _ask(self, tier: str, path: str) -> dict[str, bytes]:
+        sockets = tier_sockets(self._run_dir, tier)
+        answers = await asyncio.gather(*(self._get(socket, tier, path) for socket in sockets.values()))
+        return {
+            instance: answer for instance, answer in zip(sockets, answers, strict=True) if answer is not None
+        }
+
+    async def _get(self, socket: Path, tier: str, path: str) -> bytes | None:
         try:
             timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
-            async with self._session(tier).get(f"http://{tier}{path}", timeout=timeout) as answer:
+            async with self._session(socket).get(f"http://{tier}{path}", timeout=timeout) as answer:
                 if answer.status != HTTPStatus.OK:
                     return None
                 return await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
-    def _session(self, tier: str) -> aiohttp.ClientSession:
-        session = self._sessions.get(tier)
+    def _session(self, socket: Path) -> aiohttp.ClientSession:
+        session = self._sessions.get(socket)
         if session is None or session.closed:
-            session = self._sessions[tier] = aiohttp.ClientSession(
+            session = self._sessions[socket] = aiohttp.ClientSession(
                 # A connection kept open is dead after a restart of the tier, and a POST is not repeated.
-                connector=aiohttp.UnixConnector(
-                    str(self._run_dir / f"{tier}.sock"), limit=0, force_close=True
-                ),
+                connector=aiohttp.UnixConnector(str(socket), limit=0, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_TIMEOUT_S, sock_read=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )
         return session
+
+
+def together(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One status of all instances of a tier, None where there is none.
+
+    Numbers are added up; times (`…_ns`) are the earliest that is known; lists follow one another.
+    """
+    if not statuses:
+        return None
+    whole: dict[str, Any] = {}
+    for status in statuses.values():
+        for name, value in status.items():
+            before = whole.get(name)
+            if before is None:
+                whole[name] = value
+            elif name.endswith("_ns"):
+                whole[name] = min(before, value) if before and value else before or value
+            elif isinstance(before, dict) and isinstance(value, dict):
+                whole[name] = {key: before.get(key, 0) + value.get(key, 0) for key in {**before, **value}}
+            elif isinstance(before, int | float | list) and isinstance(value, type(before)):
+                whole[name] = before + value  # type: ignore[operator]
+    return whole
+
+
+def _is_away(tier: str) -> RequestRefused:
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"The {tier} is away; keep what you have and send it again. 'windvane {tier}' starts it.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
 
 
 def _onward(request: web.Request) -> CIMultiDict[str]:

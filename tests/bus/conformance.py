@@ -280,6 +280,36 @@ class BusConformance:
             consumer.seek(TopicPartition(topic, 0), 5)
             assert [message.offset for message in await receive(consumer, 5)] == [5, 6, 7, 8, 9]
 
+    async def test_a_paused_partition_stands_still_alone_and_goes_on_where_it_stood(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=2)
+        producer = bus.producer()
+        listener = Assignments()
+        consumer = bus.consumer(group, listener)
+        consumer.subscribe([topic])
+        await poll_until(consumer, lambda: len(listener.now) == 2)
+        paused = TopicPartition(topic, 0)
+        consumer.pause([paused])
+        keys = [b"%d" % number for number in range(40)]
+        await asyncio.gather(*(producer.publish(topic, key, b"") for key in keys))
+        came: list[BusMessage] = []
+
+        def all_of_the_other() -> bool:
+            return bool(came) and {message.topic_partition.partition for message in came} == {1}
+
+        async with asyncio.timeout(30):
+            while not all_of_the_other() or await consumer.lag() != {
+                paused: 40 - len(came),
+                TopicPartition(topic, 1): 0,
+            }:
+                came += await consumer.poll(timeout_s=0.01)
+        consumer.resume([paused])
+        rest = await receive(consumer, 40 - len(came))
+        assert [message.offset for message in rest] == list(range(len(rest)))
+        assert {message.topic_partition for message in rest} == {paused}
+
     async def test_a_poll_gives_at_most_max_bytes_or_one_message(
         self, make_bus: MakeBus, topic: str, group: str
     ) -> None:

@@ -353,7 +353,7 @@ class TestOpening:
         with pytest.raises(ConfigInvalid):
             open_bus(url, tmp_path)
 
-    @pytest.mark.parametrize("topic", ["", ".", "..", "a/b", "@groups", "a b", "x" * 201])
+    @pytest.mark.parametrize("topic", ["", ".", "..", "a/b", "@groups", "a b", "x" * 241])
     async def test_names_that_are_no_topic_are_refused(self, tmp_path: Path, topic: str) -> None:
         async with opened(tmp_path) as bus:
             with pytest.raises(ConfigInvalid, match="topic"):

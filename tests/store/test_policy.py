@@ -89,6 +89,7 @@ def test_a_step_is_named_after_its_operation() -> None:
 
 
 def test_the_mapping_spells_everything_out() -> None:
+    kept, not_kept = {"keep": True, "publish": False}, {"keep": False, "publish": False}
     assert policy_to_mapping(WIND) == {
         "reference": "wind",
         "title": "The park",
@@ -101,11 +102,13 @@ def test_the_mapping_spells_everything_out() -> None:
         "limits": {"chunk_bytes": 65536, "events_per_chunk": 1_000_000, "burst_s": 2.0},
         "durability": "fsync",
         "suppress_repeats": "chunk-id",
+        "encoding": "msgpack",
+        "topic": {},
         "partitions": 2,
         "pipeline": [
-            {"operation": "pcm", "name": "pcm", "keep": False, "dtype": "int16", "rate_hz": 25600.0},
-            {"operation": "spectrum", "name": "short", "input": "pcm", "keep": True, "length": 256},
-            {"operation": "model", "name": "model", "keep": True, "parameters": {"n_trees": 25}},
+            {"operation": "pcm", "name": "pcm", **not_kept, "dtype": "int16", "rate_hz": 25600.0},
+            {"operation": "spectrum", "name": "short", "input": "pcm", **kept, "length": 256},
+            {"operation": "model", "name": "model", **kept, "parameters": {"n_trees": 25}},
         ],
     }
 
@@ -132,7 +135,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-RESERVED = ("operation", "name", "input", "keep")
+RESERVED = ("operation", "name", "input", "keep", "publish")
 
 
 @st.composite
@@ -143,6 +146,8 @@ def steps(draw: st.DrawFn, name: str) -> dict[str, Any]:
     step: dict[str, Any] = {"operation": draw(NAMES), "name": name, **draw(parameters)}
     if draw(st.booleans()):
         step["keep"] = draw(st.booleans())
+    if step.get("keep", True) and draw(st.booleans()):
+        step["publish"] = draw(st.booleans())
     if draw(st.booleans()):
         step["input"] = draw(st.none() | NAMES)
     return step
@@ -183,10 +188,19 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
         "invalid_records": st.sampled_from(["drop", "refuse"]),
         "durability": st.sampled_from(["fsync", "written"]),
         "suppress_repeats": st.sampled_from(["chunk-id", "content"]),
+        "topic": st.fixed_dictionaries(
+            {},
+            optional={
+                "retention_hours": st.floats(min_value=0.5, max_value=1e5),
+                "retention_bytes": st.integers(min_value=2**20, max_value=2**40),
+            },
+        ),
         "pipeline": st.tuples(*(steps(name) for name in names)).map(list),
         "partitions": st.integers(min_value=1, max_value=1000),
     }
-    reference = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text not in (".", ".."))
+    reference = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(
+        lambda text: text != "." and ".." not in text
+    )
     return draw(st.fixed_dictionaries({"reference": reference}, optional=optional))
 
 
@@ -246,6 +260,10 @@ def with_step(**step: Any) -> dict[str, Any]:
             """durability: 'fsinc' is not known; did you mean "fsync"? Allowed: fsync,""",
         ),
         ({"suppress_repeats": "id"}, "suppress_repeats: 'id' is not known; "),
+        ({"encoding": "json"}, "encoding: 'json' is not known; Allowed: msgpack, avro"),
+        ({"encoding": "avro"}, 'encoding: "avro" needs a `schema`, in which the records go out'),
+        ({"topic": {"retention_h": 1}}, 'topic.retention_h: is not known; did you mean "retention_hours"?'),
+        ({"topic": {"retention_bytes": 10}}, "topic.retention_bytes: is 10, must be an integer >= 1048576"),
         ({"additional_fields": "drop"}, "additional_fields: 'drop' is not known; Allowed: refuse, allow"),
         ({"invalid_records": True}, "invalid_records: is true or false (True), must be text"),
         ({"limits": {"events_per_s": 0}}, "limits.events_per_s: is 0, must be a number > 0"),
@@ -281,6 +299,7 @@ def with_step(**step: Any) -> dict[str, Any]:
         ),
         ({"reference": "a\n"}, "reference: is 'a\\n', must be"),
         ({"reference": ".."}, 'reference: "." and ".." are no names of topics'),
+        ({"reference": "a..b"}, 'reference: "a..b" has two dots side by side, which only the topics of'),
         ({"reference": None}, "policy: reference: is nothing (null) (None), must be text"),
         ({"pipeline": "wav"}, "pipeline: is a list of tables ([[pipeline]] in TOML), not text"),
         (
@@ -295,6 +314,11 @@ def with_step(**step: Any) -> dict[str, Any]:
         ({"pipeline": [{}]}, "pipeline[0].operation: is missing, which names what the step does"),
         ({"pipeline": [{"operation": ""}]}, "pipeline[0].operation: is '', must be 1 to 100 letters"),
         (with_step(keep="yes"), "pipeline[1].keep: is text ('yes'), must be true or false"),
+        (with_step(publish=True, keep=False), "pipeline[1].publish: needs keep = true, since rows go out"),
+        (
+            {"reference": "a" * 180, **with_step(publish=True, name="b" * 11)},
+            "pipeline[1].publish: the reference of the policy and the step's name have 191 characters",
+        ),
         (with_step(name="a b"), "pipeline[1].name: is 'a b', must be 1 to 100 letters, digits, underscores"),
         (with_step(name="a:b"), "pipeline[1].name: is 'a:b', must be 1 to 100 letters"),
         (with_step(name="größe"), "pipeline[1].name: is 'größe', must be 1 to 100 letters"),

@@ -2,163 +2,36 @@
 
 import asyncio
 import random
-import struct
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import msgpack
-import numpy as np
 import pytest
-from windvane.lab import connect
 
-from tests.processes import Running, wait_until, windvane
+from tests.processes import Running, wait_until
+from tests.system.disturbance import (
+    FAST_CHECKPOINTS,
+    Release,
+    chunks_of,
+    make_policy,
+    results,
+    send_until_acked,
+    sizes_of,
+    undisturbed_results,
+    wait_until_stored,
+)
 
 ROUNDS = 20
 CHUNKS = 800  # of each stream
 STREAMS = [f"park.t{i:02}" for i in range(4)]
-POLICY = """
-[[policy]]
-reference = "park"
-tags = ["park.**"]
-format = "raw"
-partitions = 2
-
-[[policy.pipeline]]
-operation = "pcm"
-name = "samples"
-dtype = "int16"
-rate_hz = 6400.0
-
-[[policy.pipeline]]
-operation = "spectrum"
-length = 512
-dtype = "float64"
-
-[[policy.pipeline]]
-operation = "features"
-window = 1280
-
-[[policy.pipeline]]
-operation = "model"
-estimator = "river.anomaly.HalfSpaceTrees"
-"""
-FAST_CHECKPOINTS = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "0.3"}
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One forward message of one stream."""
-
-    tag: str
-    message: bytes
-    chunk_id: bytes
-
-
-def chunks_of(tag: str, count: int) -> list[Chunk]:
-    """The same chunks for the same tag, always: odd piece sizes, so that nothing falls on a boundary."""
-    random_source = np.random.default_rng(sum(tag.encode()))
-    chunks = []
-    for number in range(count):
-        events = b""
-        for event in range(3):
-            piece = random_source.normal(0, 2000, 701).astype("<i2").tobytes()[: 1301 + event]
-            time = msgpack.ExtType(0, struct.pack(">II", 1_790_000_000 + number, event))
-            events += msgpack.packb([time, {"message": piece}])
-        chunk_id = f"{tag}-{number:06}".encode()
-        message = msgpack.packb([tag, events, {"size": 3, "chunk": chunk_id.decode()}])
-        chunks.append(Chunk(tag, message, chunk_id))
-    return chunks
-
-
-class Release:
-    """How many chunks of each stream may be sent so far: every kill finds fresh ones on their way."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._changed = asyncio.Condition()
-
-    async def allow(self, count: int) -> None:
-        async with self._changed:
-            self._count = count
-            self._changed.notify_all()
-
-    async def wait_for(self, number: int) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: number < self._count)
-
-
-async def send_until_acked(port: Running, chunks: list[Chunk], release: Release) -> None:
-    """As fluentd does: one chunk in flight, sent again with the same id until it is acked."""
-    acked = 0
-    while acked < len(chunks):
-        try:
-            reader, writer = await asyncio.open_connection(*port.forward)
-        except OSError:
-            await asyncio.sleep(0.02)
-            continue
-        try:
-            while acked < len(chunks):
-                await release.wait_for(acked)
-                chunk = chunks[acked]
-                writer.write(chunk.message)
-                await writer.drain()
-                expected = msgpack.packb({"ack": chunk.chunk_id.decode()})
-                assert await reader.readexactly(len(expected)) == expected
-                acked += 1
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-def results(home: Path) -> dict[str, bytes]:
-    """Every byte of every stream and array, with dtype, shape and row times."""
-    found: dict[str, bytes] = {}
-    context = connect(home)
-    for reference in context.streams:
-        stream = context.streams[reference]
-        found[reference] = stream[:]
-    for reference in context.arrays:
-        array = context.arrays[reference]
-        described = f"{array.dtype} {array.shape}"
-        found[f"{reference} {described}"] = np.asarray(array).tobytes() + array.times.tobytes()
-    return found
-
-
-def make_policy(home: Path) -> None:
-    home.mkdir()
-    (home / "park.toml").write_text(POLICY)
-    applied = windvane(home, "apply", str(home / "park.toml"))
-    assert applied.returncode == 0, applied.stderr.decode()
-
-
-def wait_until_stored(worker: Running, home: Path, sizes: dict[str, int]) -> None:
-    def all_stored() -> bool:
-        context = connect(home)
-        return all(
-            tag in context.streams and context.streams[tag].size == size for tag, size in sizes.items()
-        )
-
-    wait_until(lambda: all_stored() and worker.status()["lag_messages"] == 0, "all that was acked is stored")
 
 
 @pytest.mark.parametrize("seed", [1])
 async def test_twenty_kills_change_nothing(tmp_path: Path, seed: int) -> None:
     chunks = {tag: chunks_of(tag, CHUNKS) for tag in STREAMS}
-    sizes = {tag: sum(1301 + event for event in range(3)) * len(of_tag) for tag, of_tag in chunks.items()}
-
-    undisturbed = tmp_path / "undisturbed"
-    make_policy(undisturbed)
-    with Running("gateway", undisturbed) as gateway, Running("process", undisturbed) as worker:
-        await asyncio.gather(
-            *(send_until_acked(gateway, of_tag, Release(CHUNKS)) for of_tag in chunks.values())
-        )
-        await asyncio.to_thread(wait_until_stored, worker, undisturbed, sizes)
-    expected = results(undisturbed)
-    assert len(expected) == 5 * len(STREAMS), "a stream and four arrays for each tag"
+    expected = await undisturbed_results(tmp_path / "undisturbed", chunks)
 
     disturbed = tmp_path / "disturbed"
-    make_policy(disturbed)
+    make_policy(disturbed, partitions=2)
     gateway = Running("gateway", disturbed)
     worker = Running("process", disturbed, environ=FAST_CHECKPOINTS)
     gateway.start()
@@ -177,9 +50,48 @@ async def test_twenty_kills_change_nothing(tmp_path: Path, seed: int) -> None:
         for victim in victims:
             await asyncio.to_thread(victim.start)
     await asyncio.gather(*sending)
-    await asyncio.to_thread(wait_until_stored, worker, disturbed, sizes)
+    await asyncio.to_thread(wait_until_stored, [worker], disturbed, sizes_of(chunks))
     assert gateway.stop() == 0
     assert worker.stop() == 0
     found = results(disturbed)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
+
+
+async def test_a_second_worker_takes_over_from_one_that_was_killed_or_has_left(tmp_path: Path) -> None:
+    count, turns = 120, 3
+    chunks = {tag: chunks_of(tag, count) for tag in STREAMS}
+    expected = await undisturbed_results(tmp_path / "undisturbed", chunks)
+
+    disturbed = tmp_path / "disturbed"
+    make_policy(disturbed, partitions=2)
+    release = Release(0)
+    with Running("gateway", disturbed) as gateway:
+        reading = Running("process", disturbed, environ=FAST_CHECKPOINTS, instance="a")
+        standing_by = Running("process", disturbed, environ=FAST_CHECKPOINTS, instance="b")
+        reading.start()
+        standing_by.start()
+        sending = [
+            asyncio.ensure_future(send_until_acked(gateway, of_tag, release)) for of_tag in chunks.values()
+        ]
+        for turn in range(1, turns + 1):
+            await release.allow(count * turn // turns)
+            await asyncio.to_thread(wait_until, partial(has_partitions, reading), "somebody reads")
+            assert standing_by.status()["partitions"] == 0
+            if turn % 2:
+                reading.kill()
+            else:
+                assert reading.stop() == 0
+            reading, standing_by = standing_by, reading
+            await asyncio.to_thread(standing_by.start)
+        await asyncio.gather(*sending)
+        await asyncio.to_thread(wait_until_stored, [reading], disturbed, sizes_of(chunks))
+        assert reading.stop() == standing_by.stop() == 0
+    found = results(disturbed)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def has_partitions(worker: Running) -> bool:
+    """Whether the worker has both partitions of the policy."""
+    return bool(worker.status()["partitions"] == 2)

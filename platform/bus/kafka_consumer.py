@@ -1,0 +1,516 @@
+"""Reading from Kafka as one of a consumer group.
+
+aiokafka joins the group, sends the heartbeats and fetches ahead in the background. What the interface
+promises beyond that is here: the listener is called from within a poll, one call at a time; partitions are
+handed over one by one (`kafka_assignor`), while the others are read on; a poll shares its bytes out.
+
+Three sets tell who reads what: `_granted` is what the group's leader gave last, `_held` what the listener was
+told to be responsible for, and `_stale` the part of `_held` that the group has taken away without asking,
+since it thought this consumer was gone. A poll brings `_held` in line with `_granted`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from ..errors import BusCorrupt, BusUnavailable, RangeGone, WindvaneError
+from .interface import DEFAULT_POLL_BYTES, AssignmentListener, BusMessage, Consumer, TopicPartition
+from .kafka_assignor import CooperativeAssignor
+from .kafka_connection import KafkaConnection
+
+HEARTBEATS = 10
+"""How many a session timeout has room for: each is also when a consumer learns that the group changes."""
+
+REBALANCE_TIMEOUT_S = 30.0
+"""How long the group waits for a consumer to join anew; joining does not wait for a poll."""
+
+METADATA_AGE_S = 2.0
+"""How soon topics and partitions that others made are found."""
+
+SILENCE_S = 5.0
+"""After this long without a sign of life from the brokers a poll asks for one."""
+
+REQUEST_TIMEOUT_S = 10.0
+"""Bound on the requests that a call waits for: committing, looking for positions."""
+
+_FETCH_WAIT_S = 0.5
+_RETRY_S = 0.2
+_STOP_S = 5.0
+
+_Result = TypeVar("_Result")
+
+
+class KafkaConsumer(Consumer):
+    """A member of a group on the cluster; see `Consumer`.
+
+    A consumer that is gone, or does not answer, for `session_timeout_s` loses its partitions to others, and
+    learns of it when it is back: `revoked` is called then, and commits fail before. What it writes elsewhere
+    has to be fenced by other means. Memory: about three times `fetch_bytes`.
+    """
+
+    def __init__(self, connection: KafkaConnection, group: str, listener: AssignmentListener) -> None:
+        self._connection = connection
+        self._settings = connection.settings
+        self._group = connection.to_kafka(group)
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._client: AIOKafkaConsumer | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._polling = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._topics: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+        self._granted: set[TopicPartition] = set()
+        self._held: set[TopicPartition] = set()
+        self._stale: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
+        self._handing_over: asyncio.Task[None] | None = None
+        # Held while this consumer joins: a commit in between would carry a generation that is over, for which
+        # the group would throw it out.
+        self._membership = asyncio.Lock()
+        self._joining = False
+        self._fetched_to: dict[TopicPartition, int] = {}  # where the next fetch begins
+        self._buffers: dict[TopicPartition, deque[BusMessage]] = {}
+        self._buffered_bytes = 0
+        self._room = asyncio.Event()
+        self._failure: WindvaneError | None = None
+        self._alive_at_s = self._loop.time()
+        self._turn = 0
+        self._closing = False
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        """See `Consumer.subscribe`."""
+        if (wanted := frozenset(topics)) != self._topics:
+            self._topics = wanted
+            self._woken.set()
+
+    async def poll(self, *, max_bytes: int = DEFAULT_POLL_BYTES, timeout_s: float) -> list[BusMessage]:
+        """See `Consumer.poll`."""
+        deadline_s = self._loop.time() + timeout_s
+        async with self._polling:
+            if self._closing:
+                raise BusUnavailable("the consumer is closed; make another one")
+            while not self._closing:
+                self._woken.clear()
+                self._follow_subscription()
+                await self._hand_over()
+                if messages := self._take(max_bytes):
+                    return messages
+                if self._failure is not None and self._client is not None:
+                    failure, self._failure = self._failure, None
+                    self._room.set()
+                    raise failure
+                remaining_s = deadline_s - self._loop.time()
+                if remaining_s <= 0:
+                    await self._require_life()
+                    return []
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(remaining_s):
+                        await self._woken.wait()
+            return []
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        """See `Consumer.seek`."""
+        self._check_held([topic_partition])
+        self._drop_buffer(topic_partition)
+        self._fetched_to[topic_partition] = offset
+        self._fetch_on(topic_partition)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.pause`."""
+        self._check_held(partitions)
+        for partition in partitions:
+            self._paused.add(partition)
+            self._fetched_to[partition] = self._next_offset(partition)
+            self._drop_buffer(partition)
+            self._fetch_on(partition)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.resume`."""
+        for partition in self._paused & set(partitions):
+            self._paused.discard(partition)
+            self._fetch_on(partition)
+
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Consumer.commit`."""
+        self._check_held(positions)
+        if not positions:
+            return
+        offsets = {self._kafka(at): OffsetAndMetadata(offset, "") for at, offset in positions.items()}
+
+        async def put() -> None:
+            async with self._membership:
+                # Not by the public `commit`, which refuses what is being handed over.
+                await self._require_client()._coordinator.commit_offsets(None, offsets)
+
+        await self._ask(put(), "the positions cannot be committed")
+
+    async def lag(self) -> dict[TopicPartition, int]:
+        """See `Consumer.lag`; of paused partitions and those not fetched yet the brokers are asked."""
+        client = self._client
+        if client is None:
+            return {}
+        ends = {at: client.highwater(self._kafka(at)) for at in self._held if self._is_fetched(at)}
+        unknown = [at for at in self._held if ends.get(at) is None or at in self._paused]
+        if unknown:
+            # Asked of the brokers that lead them; as before where they cannot be.
+            with suppress(BusUnavailable):
+                asked = await self._ask(
+                    client.end_offsets([self._kafka(at) for at in unknown]), "the lag cannot be found out"
+                )
+                ends.update({self._own(at): end for at, end in asked.items()})
+        return {
+            at: max(0, (ends.get(at) or 0) - self._next_offset(at))
+            for at in sorted(self._held)
+            if at in self._fetched_to
+        }
+
+    async def close(self) -> None:
+        """See `Consumer.close`."""
+        if self._closing:
+            return
+        self._closing = True
+        self._woken.set()
+        async with self._polling:
+            try:
+                with suppress(WindvaneError):
+                    await self._end_handing_over()
+                if self._held:
+                    await self._revoke(self._held)
+            finally:
+                if self._running is not None:
+                    self._running.cancel()
+                    await asyncio.wait([self._running])
+                await self._stop_client()
+
+    def refresh_topics(self) -> None:
+        """Learn at once of topics and partitions that were made."""
+        if self._client is not None:
+            self._client._client.force_metadata_update()
+
+    # Names
+
+    def _kafka(self, partition: TopicPartition) -> KafkaPartition:
+        return KafkaPartition(self._connection.to_kafka(partition.topic), partition.partition)
+
+    def _own(self, partition: KafkaPartition) -> TopicPartition:
+        topic = self._connection.from_kafka(partition.topic)
+        assert topic is not None, partition
+        return TopicPartition(topic, partition.partition)
+
+    # The group
+
+    def _follow_subscription(self) -> None:
+        if self._running is None and self._topics:
+            self._running = self._loop.create_task(self._run())
+        if self._client is None or self._topics == self._subscribed:
+            return
+        self._subscribed = self._topics
+        self._granted &= {at for at in self._held if at.topic in self._topics}
+        if self._topics:
+            topics = [self._connection.to_kafka(topic) for topic in self._topics]
+            self._client.subscribe(topics, listener=_JoinListener(self._before_joining))
+        else:
+            self._client.unsubscribe()
+
+    async def _before_joining(self) -> None:
+        """aiokafka is about to join the group."""
+        if not self._joining:
+            self._joining = True
+            await self._membership.acquire()
+
+    def _tell_held(self) -> set[TopicPartition]:
+        """Called for each try to join: what to tell the leader, in the cluster's names."""
+        if self._client is not None and self._client._coordinator.generation < 0:
+            # The group had given this consumer up, or never knew it: what it holds may be another's by now.
+            self._stale |= self._held
+        return {TopicPartition(*self._kafka(at)) for at in self._held - self._stale}
+
+    def _take_grant(self, granted: Collection[TopicPartition]) -> None:
+        """The leader has given these; nothing of them was fetched yet."""
+        self._granted = {self._own(KafkaPartition(*at)) for at in granted}
+        for partition in self._granted:
+            self._fetch_on(partition)
+        if self._joining:
+            self._joining = False
+            self._membership.release()
+        self._alive_at_s = self._loop.time()
+        self._woken.set()
+
+    def _fetch_on(self, partition: TopicPartition) -> None:
+        """Let aiokafka fetch where this consumer goes on, or not at all where it may not read."""
+        if self._client is None or not self._is_fetched(partition):
+            return  # `_take_grant` comes by
+        at = self._kafka(partition)
+        reads = partition in self._held - self._stale and partition in self._fetched_to
+        if reads and partition not in self._paused:
+            self._client.resume(at)
+        else:
+            self._client.pause(at)
+        self._client.seek(at, self._fetched_to[partition] if reads else 0)
+
+    def _is_fetched(self, partition: TopicPartition) -> bool:
+        return self._client is not None and self._kafka(partition) in self._client.assignment()
+
+    async def _hand_over(self) -> None:
+        """Bring what is held in line with what is granted; a cancelled poll leaves the rest to the next."""
+        while True:
+            await self._end_handing_over()
+            lost = self._stale | (self._held - self._granted)
+            new = self._granted - self._held
+            if lost:
+                self._handing_over = self._loop.create_task(self._revoke(lost))
+            elif new:
+                self._handing_over = self._loop.create_task(self._take_up(new))
+            else:
+                return
+
+    async def _end_handing_over(self) -> None:
+        if self._handing_over is not None:
+            await asyncio.wait([self._handing_over])
+            ended, self._handing_over = self._handing_over, None
+            ended.result()
+
+    async def _revoke(self, lost: Collection[TopicPartition]) -> None:
+        gone = sorted(lost)
+        for partition in gone:
+            self._drop_buffer(partition)
+        await self._listener.revoked(gone)
+        for partition in gone:
+            self._held.discard(partition)
+            self._stale.discard(partition)
+            self._paused.discard(partition)
+            self._fetched_to.pop(partition, None)
+        if self._client is not None and not self._closing:
+            # Now the leader can give them to others, or back.
+            self._client._coordinator.request_rejoin()
+
+    async def _take_up(self, new: Collection[TopicPartition]) -> None:
+        wanted = sorted(new)
+        self._held.update(wanted)
+        try:
+            starts = dict(await self._listener.assigned(wanted))
+            unknown = [self._kafka(at) for at in wanted if starts.get(at) is None]
+            starts.update(await self._ask(self._first_offsets(unknown), "the positions cannot be read"))
+        except BaseException:
+            self._held.difference_update(wanted)
+            raise
+        for partition in wanted:
+            start = starts[partition]
+            assert start is not None
+            self._fetched_to[partition] = start
+            self._fetch_on(partition)
+
+    async def _first_offsets(self, partitions: Sequence[KafkaPartition]) -> dict[TopicPartition, int]:
+        """The group's committed positions, else the beginnings."""
+        client = self._require_client()
+        committed = await client._coordinator.fetch_committed_offsets(partitions)
+        fresh = [at for at in partitions if at not in committed]
+        firsts = await client.beginning_offsets(fresh) if fresh else {}
+        return {self._own(at): committed[at].offset if at in committed else firsts[at] for at in partitions}
+
+    # Fetching
+
+    async def _run(self) -> None:
+        """Keep a client of aiokafka going, and bring what it fetched here."""
+        while True:
+            try:
+                await self._start_client()
+                self._woken.set()
+                await self._fetch()
+            except (KafkaError, OSError, TimeoutError) as error:
+                await self._stop_client()
+                reason = await self._connection.explain_silence()
+                if reason.args and "lets us in" in str(reason):
+                    reason = self._connection.explain(error)
+                self._failure = reason
+            except WindvaneError as error:
+                await self._stop_client()
+                self._failure = error
+            self._woken.set()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _start_client(self) -> None:
+        settings = self._settings
+        client = AIOKafkaConsumer(
+            **self._connection.options(),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            partition_assignment_strategy=[CooperativeAssignor(self._tell_held, self._take_grant)],
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(settings.session_timeout_s * 1000 / HEARTBEATS),
+            rebalance_timeout_ms=int(max(REBALANCE_TIMEOUT_S, settings.session_timeout_s) * 1000),
+            metadata_max_age_ms=int(METADATA_AGE_S * 1000),
+            fetch_max_wait_ms=int(_FETCH_WAIT_S * 1000),
+            fetch_max_bytes=settings.fetch_bytes,
+            max_partition_fetch_bytes=max(settings.fetch_bytes // 4, 64 * 1024),
+        )
+        try:
+            await client.start()
+        except BaseException:
+            await client.stop()
+            raise
+        self._client = client
+        self._subscribed = frozenset()
+        self._failure = None
+
+    async def _stop_client(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        self._granted.clear()
+        self._stale |= self._held
+        with suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await client.stop()
+        if self._joining:
+            self._joining = False
+            self._membership.release()
+
+    async def _fetch(self) -> None:
+        client = self._require_client()
+        while True:
+            self._room.clear()
+            if self._buffered_bytes > self._settings.fetch_bytes // 2 or self._failure is not None:
+                await self._room.wait()
+                continue
+            try:
+                fetched = await client.getmany(timeout_ms=1000)
+            except NoOffsetForPartitionError:
+                continue  # before `_take_grant` said where to begin
+            except OffsetOutOfRangeError as error:
+                ((at, offset),) = error.args[0].items()
+                self._failure = RangeGone(
+                    f"{at.topic}/{at.partition} does not have offset {offset}; the topic's retention has "
+                    "dropped what stood there, or the topic was made anew"
+                )
+            except CorruptRecordException as error:
+                self._failure = BusCorrupt(f"{self._connection.where}: a message is damaged: {error}")
+            except KafkaError as error:
+                if client._coordinator._coordination_task.done() or client._fetcher.error_future.done():
+                    raise  # it does nothing any more: another one is made
+                self._failure = self._connection.explain(error)
+            else:
+                if not fetched:
+                    continue
+                self._alive_at_s = self._loop.time()
+                for at, records in fetched.items():
+                    self._keep(self._own(at), records)
+            self._woken.set()
+
+    def _keep(self, partition: TopicPartition, records: Sequence[object]) -> None:
+        if partition not in self._fetched_to or partition in self._paused:
+            return
+        buffer = self._buffers.setdefault(partition, deque())
+        for record in records:
+            message = BusMessage(partition, record.offset, record.key or b"", record.value or b"")  # type: ignore[attr-defined]
+            buffer.append(message)
+            self._buffered_bytes += _size(message)
+        self._fetched_to[partition] = buffer[-1].offset + 1
+
+    def _drop_buffer(self, partition: TopicPartition) -> None:
+        for message in self._buffers.pop(partition, ()):
+            self._buffered_bytes -= _size(message)
+        self._room.set()
+
+    def _next_offset(self, partition: TopicPartition) -> int:
+        buffer = self._buffers.get(partition)
+        return buffer[0].offset if buffer else self._fetched_to.get(partition, 0)
+
+    def _take(self, max_bytes: int) -> list[BusMessage]:
+        """Of each partition in turn an even share of what those before it have left."""
+        ready = [at for at, buffer in self._buffers.items() if buffer and at.topic in self._topics]
+        if not ready:
+            return []
+        self._turn += 1
+        first = self._turn % len(ready)
+        messages: list[BusMessage] = []
+        remaining = max_bytes
+        for place, partition in enumerate(ready[first:] + ready[:first]):
+            share = remaining // (len(ready) - place)
+            buffer = self._buffers[partition]
+            taken = 0
+            while buffer:
+                size = _size(buffer[0])
+                # Its first message may take from the shares of those that come after it.
+                if messages and taken + size > (share if taken else remaining):
+                    break
+                taken += size
+                messages.append(buffer.popleft())
+            remaining -= taken
+            self._buffered_bytes -= taken
+            if remaining <= 0:
+                break
+        self._room.set()
+        return messages
+
+    # Life
+
+    def _require_client(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            raise self._failure or BusUnavailable(f"{self._connection.where} is not reached yet")
+        return self._client
+
+    def _check_held(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            if partition not in self._held:
+                raise BusUnavailable(
+                    f"{partition.topic}/{partition.partition} is not assigned to this consumer (any more)"
+                )
+
+    async def _ask(self, request: Awaitable[_Result], what: str) -> _Result:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await request
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, WindvaneError):
+                raise
+            raise BusUnavailable(f"{what}: {self._connection.explain(error)}") from error
+
+    async def _require_life(self) -> None:
+        """A poll that found nothing: because there is nothing, or because nobody answers?"""
+        client = self._client
+        if client is None:
+            if self._failure is not None:
+                raise self._failure
+            return
+        fetched = [client.last_poll_timestamp(at) for at in client.assignment()]
+        now_s = self._loop.time()
+        newest = max((stamp for stamp in fetched if stamp), default=0)
+        if newest > self._newest_fetch:
+            self._newest_fetch = newest
+            self._alive_at_s = now_s
+        if now_s - self._alive_at_s > SILENCE_S:
+            await self._connection.check()
+            self._alive_at_s = now_s
+
+    _newest_fetch = 0
+
+
+class _JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka's own listener, of which only the beginning of a join is of use."""
+
+    def __init__(self, before_joining: Callable[[], Awaitable[None]]) -> None:
+        self._before_joining = before_joining
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        await self._before_joining()
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        pass
+
+
+def _size(message: BusMessage) -> int:
+    return len(message.key) + len(message.value)

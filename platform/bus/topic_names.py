@@ -1,0 +1,56 @@
+"""What the topics of a policy are called.
+
+    voice                  its chunks, which the gateway publishes and the workers read
+    voice..rows.spectrum   the rows of its step `spectrum`
+    voice..records         its records as Avro
+
+A policy's reference is the name of its topic of chunks and has no two dots side by side
+(`windvane.store.policy` refuses that), so that no policy's topic can be taken for one of results. The name
+of a step has no dot at all, so that a name can be read in one way only. Kafka allows these letters; there
+every name has the prefix of the installation before it (`windvane.voice..records`).
+"""
+
+from typing import Literal, NamedTuple
+
+MARK = ".."
+"""Stands in the names of topics of results, and in no others."""
+_ROWS = "rows."
+_RECORDS = "records"
+
+
+class ResultTopic(NamedTuple):
+    """What is on a topic of results: of which policy, and for rows of which step."""
+
+    policy: str
+    kind: Literal["rows", "records"]
+    step: str = ""
+
+
+def rows_topic(policy: str, step: str) -> str:
+    """The topic of the rows that a step gives."""
+    return f"{policy}{MARK}{_ROWS}{step}"
+
+
+def records_topic(policy: str) -> str:
+    """The topic of a policy's records in Avro."""
+    return f"{policy}{MARK}{_RECORDS}"
+
+
+def is_chunk_topic(topic: str) -> bool:
+    """Whether chunks are on it: a worker reads no other."""
+    return MARK not in topic
+
+
+def parse_result_topic(topic: str) -> ResultTopic | None:
+    """What is on a topic of results; None where the name is no such one's.
+
+    >>> parse_result_topic("voice..rows.spectrum")
+    ResultTopic(policy='voice', kind='rows', step='spectrum')
+    """
+    policy, mark, rest = topic.rpartition(MARK)
+    if not mark or not policy:
+        return None
+    if rest == _RECORDS:
+        return ResultTopic(policy, "records")
+    step = rest.removeprefix(_ROWS)
+    return ResultTopic(policy, "rows", step) if step and step != rest and "." not in step else None

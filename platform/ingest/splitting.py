@@ -1,0 +1,136 @@
+"""Chunks that are larger than a message of the bus may be: cut at event boundaries.
+
+The parts are messages of the same key, so they stay together and in order; their payloads, one behind the
+other, are the chunk's. Each has an id of its own, derived from the chunk's: when the chunk is sent again,
+whatever of it was stored before is known, part by part.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgpack
+import msgspec
+
+from ..bus.envelope import ChunkMessage, encode_chunk
+from ..bus.interface import Durability, Producer
+from ..errors import ChunkRefused
+
+_ENVELOPE_BYTES = 128
+"""More than the envelope has beside its texts, and a part's id beside the chunk's."""
+
+
+class Part(NamedTuple):
+    """Some events of a payload that follow one another: bytes `start` to `stop`."""
+
+    start: int
+    stop: int
+    events: int
+
+
+def split_events(payload: bytes | bytearray | memoryview, *, max_bytes: int) -> Iterator[Part]:
+    """Cut a payload of well-formed events into parts of at most `max_bytes`, as few as go in order.
+
+    Raises `ChunkRefused` where one event alone is larger.
+    """
+    size = max(len(payload), 1)
+    walker = msgpack.Unpacker(read_size=size, max_buffer_size=size)
+    walker.feed(payload)
+    start = boundary = events = 0
+    while boundary < len(payload):
+        walker.skip()
+        stop = walker.tell()
+        if stop - boundary > max_bytes:
+            raise ChunkRefused(
+                "event-too-large",
+                f"an event has {stop - boundary} bytes, the bus takes {max_bytes} in one message; send "
+                "smaller events, or raise kafka.max_message_bytes",
+            )
+        if stop - start > max_bytes:
+            yield Part(start, boundary, events)
+            start, events = boundary, 0
+        boundary = stop
+        events += 1
+    yield Part(start, boundary, events)
+
+
+def part_id(chunk_id: bytes | None, part: Part) -> bytes | None:
+    """What a part is known by: the chunk's id and which of its bytes.
+
+    Where the limit was changed between two tries the parts differ, and so do their ids.
+    """
+    return None if chunk_id is None else b"%b:%d-%d" % (chunk_id, part.start, part.stop)
+
+
+def require_fitting(
+    producer: Producer, message: ChunkMessage, payload: bytes | bytearray | memoryview
+) -> None:
+    """Raises `ChunkRefused` where an event of the payload fits into no message."""
+    max_bytes = _max_payload_bytes(producer, message)
+    if len(payload) > max_bytes:
+        for _ in split_events(payload, max_bytes=max_bytes):
+            pass
+
+
+def publish_chunk(
+    producer: Producer,
+    topic: str,
+    message: ChunkMessage,
+    payload: bytes | memoryview,
+    *,
+    durability: Durability,
+) -> asyncio.Future[int]:
+    """Publish a chunk, in parts where it is too large; done when all of them are durable.
+
+    The message's own payload is left out for `payload`. The result is the offset of the last part. Fails as
+    `Producer.publish` does, when any of them failed; raises `ChunkRefused` like `require_fitting`.
+    """
+    key = message.tag.encode()
+    max_bytes = _max_payload_bytes(producer, message)
+    if len(payload) <= max_bytes:
+        return producer.publish(topic, key, *encode_chunk(message, payload), durability=durability)
+    view = memoryview(payload)
+    parts = list(split_events(view, max_bytes=max_bytes))
+    return _last_of(
+        [
+            producer.publish(
+                topic,
+                key,
+                *encode_chunk(
+                    msgspec.structs.replace(
+                        message, chunk_id=part_id(message.chunk_id, part), events=part.events
+                    ),
+                    view[part.start : part.stop],
+                ),
+                durability=durability,
+            )
+            for part in parts
+        ]
+    )
+
+
+def _max_payload_bytes(producer: Producer, message: ChunkMessage) -> int:
+    """What surely fits beside the key and the envelope: a character has up to four bytes in UTF-8."""
+    texts = 4 * (2 * len(message.tag) + len(message.sender)) + len(message.chunk_id or b"")
+    return producer.max_message_bytes - texts - _ENVELOPE_BYTES
+
+
+def _last_of(published: list[asyncio.Future[int]]) -> asyncio.Future[int]:
+    """A future of the last one's result, once all have ended."""
+    together: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    unfinished = len(published)
+
+    def one_ended(_: asyncio.Future[int]) -> None:
+        nonlocal unfinished
+        unfinished -= 1
+        if unfinished or together.done():
+            return
+        error = next(filter(None, (each.exception() for each in published)), None)
+        if error is None:
+            together.set_result(published[-1].result())
+        else:
+            together.set_exception(error)
+
+    for each in published:
+        each.add_done_callback(one_ended)
+    return together

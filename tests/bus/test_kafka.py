@@ -1,0 +1,305 @@
+"""The Kafka bus on a real broker: the conformance suite, brokers that go and come back, names, sizes."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.protocol.group import LeaveGroupRequest
+from windvane.bus import Bus, BusMessage, TopicPartition, open_bus
+from windvane.bus.kafka_consumer import KafkaConsumer
+from windvane.bus.kafka_producer import KafkaProducer
+from windvane.config import KafkaSettings
+from windvane.errors import BusUnavailable, RangeGone
+
+from deploy.kafka.local.broker import free_port
+from tests.bus.conformance import Assignments, BusConformance, MakeBus, by_partition, poll_until, receive
+from tests.kafka_broker import KafkaBroker
+
+
+@pytest.fixture
+async def make_bus(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[MakeBus]:
+    settings = KafkaSettings(topic_prefix=f"{kafka.prefix()}.", session_timeout_s=2.0)
+    buses: list[Bus] = []
+
+    def make() -> Bus:
+        buses.append(open_bus(f"kafka://{kafka.bootstrap}", tmp_path, settings))
+        return buses[-1]
+
+    yield make
+    for bus in buses:
+        await bus.close()
+
+
+class TestKafka(BusConformance):
+    pass
+
+
+def opened(kafka: KafkaBroker, home: Path, **settings: object) -> Bus:
+    given = {"topic_prefix": f"{kafka.prefix()}.", "session_timeout_s": 2.0, **settings}
+    return open_bus(f"kafka://{kafka.bootstrap}", home, KafkaSettings(**given))  # type: ignore[arg-type]
+
+
+async def values_of(bus: Bus, topic: str, count: int) -> list[bytes]:
+    consumer = bus.consumer(f"reader-of-{topic}", Assignments())
+    consumer.subscribe([topic])
+    return [message.value for message in await receive(consumer, count)]
+
+
+class TestNames:
+    async def test_topics_lists_those_of_this_installation_alone(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        first, second = opened(kafka, tmp_path), opened(kafka, tmp_path)
+        await first.ensure_topic("pydata", partitions=2)
+        await second.ensure_topic("voice", partitions=1)
+        assert await first.topics() == {"pydata": 2}
+        assert await second.topics() == {"voice": 1}
+        await first.close()
+        await second.close()
+
+    async def test_a_new_topic_takes_the_largest_message_whatever_is_in_it(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        for compression in ("none", "lz4", "zstd"):
+            bus = opened(kafka, tmp_path, max_message_bytes=2 << 20, compression=compression)
+            await bus.ensure_topic("t", partitions=1)
+            largest = random.Random(7).randbytes((2 << 20) - 1)
+            producer = bus.producer()
+            await asyncio.gather(*(producer.publish("t", b"k", value) for value in (largest, b"next", b"")))
+            assert await values_of(bus, "t", 3) == [largest, b"next", b""]
+            await bus.close()
+
+    async def test_a_topic_of_others_that_takes_less_says_so_and_takes_what_fits(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        prefix = f"{kafka.prefix()}."
+        small = opened(kafka, tmp_path, max_message_bytes=65_536, topic_prefix=prefix)
+        await small.ensure_topic("t", partitions=1)
+        bus = opened(kafka, tmp_path, topic_prefix=prefix)
+        producer = bus.producer()
+        # Together they are a batch that is too large; each by itself is not, but for the second.
+        values = [b"a" * 60_000, b"b" * 200_000, b"c" * 60_000]
+        futures = [producer.publish("t", b"k", value) for value in values]
+        with pytest.raises(BusUnavailable, match=r"max\.message\.bytes"):
+            await futures[1]
+        await asyncio.gather(futures[0], futures[2])
+        assert await values_of(bus, "t", 2) == [values[0], values[2]]
+        await small.close()
+        await bus.close()
+
+    async def test_a_key_goes_where_kafkas_own_clients_put_it(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=5)
+        producer = bus.producer()
+        keys = [b"turbine.t%02d" % number for number in range(30)]
+        await asyncio.gather(*(producer.publish("t", key, b"v") for key in keys))
+        consumer = bus.consumer("g", Assignments())
+        consumer.subscribe(["t"])
+        partitioner = DefaultPartitioner()
+        for message in await receive(consumer, 30):
+            expected = partitioner(message.key, list(range(5)), list(range(5)))
+            assert message.topic_partition.partition == expected
+        await bus.close()
+
+
+class TestOutages:
+    async def test_what_is_published_while_the_broker_is_away_is_delivered_once_and_in_order(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=2)
+        producer = bus.producer()
+        listener = Assignments()
+        consumer = bus.consumer("g", listener)
+        consumer.subscribe(["t"])
+        await poll_until(consumer, lambda: len(listener.now) == 2)
+        numbers = itertools.count()
+        futures: list[asyncio.Future[int]] = []
+
+        async def publish_on(stop: asyncio.Event) -> None:
+            while not stop.is_set():
+                number = next(numbers)
+                futures.append(producer.publish("t", b"%d" % (number % 5), b"%d" % number))
+                await asyncio.sleep(0.001)
+
+        stop = asyncio.Event()
+        publishing = asyncio.ensure_future(publish_on(stop))
+        while sum(future.done() for future in futures) < 200:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(kafka.kill)
+        done = sum(future.done() for future in futures)
+        while len(futures) < done + 500:
+            await asyncio.sleep(0.01)
+        assert producer.pending_bytes > 0
+        await asyncio.to_thread(kafka.start)
+        stop.set()
+        await publishing
+        await asyncio.gather(*futures)
+        assert producer.pending_bytes == 0
+
+        messages: list[BusMessage] = []
+        async with asyncio.timeout(60):
+            while len(messages) < len(futures):
+                with suppress(BusUnavailable):
+                    messages += await consumer.poll(timeout_s=0.5)
+        assert sorted(int(message.value) for message in messages) == list(range(len(futures)))
+        for parted in by_partition(messages).values():
+            values = [int(message.value) for message in parted]
+            assert values == sorted(values)
+        assert listener.now == {TopicPartition("t", 0), TopicPartition("t", 1)}
+        await bus.close()
+
+    async def test_a_broker_that_stays_away_fails_what_waits_and_takes_what_comes_after(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path, delivery_timeout_s=1.5, request_timeout_s=2.0)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        await producer.publish("t", b"k", b"before")
+        consumer = bus.consumer("g", Assignments())
+        consumer.subscribe(["t"])
+        await receive(consumer, 1)
+        kafka.kill()
+        try:
+            futures = [producer.publish("t", b"k", b"lost") for _ in range(20)]
+            done = await asyncio.gather(*futures, return_exceptions=True)
+            assert all(isinstance(each, BusUnavailable) for each in done)
+            assert producer.pending_bytes == 0
+            with pytest.raises(BusUnavailable, match="nobody listens there"):
+                await poll_until(consumer, lambda: False)
+            with pytest.raises(BusUnavailable, match="nobody listens there"):
+                await opened(kafka, tmp_path).prepare(groups=[])
+        finally:
+            kafka.start()
+        await producer.publish("t", b"k", b"after")
+        came: list[bytes] = []
+        async with asyncio.timeout(30):
+            while b"after" not in came:
+                with suppress(BusUnavailable):
+                    came += [message.value for message in await consumer.poll(timeout_s=0.5)]
+        assert set(came) <= {b"lost", b"after"}
+        await bus.close()
+
+    async def test_a_producer_that_was_fenced_off_goes_on_under_a_new_id(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        assert isinstance(producer, KafkaProducer)
+        await asyncio.gather(*(producer.publish("t", b"k", b"%d" % number) for number in range(3)))
+        # As if the broker had lost what it knew of this producer: the next number is not what it expects.
+        assert producer._link is not None
+        transactions = producer._link.producer._txn_manager
+        transactions.increment_sequence_number(KafkaPartition(bus._connection.to_kafka("t"), 0), 5)  # type: ignore[attr-defined]
+        await asyncio.gather(*(producer.publish("t", b"k", b"%d" % number) for number in range(3, 6)))
+        assert await values_of(bus, "t", 6) == [b"%d" % number for number in range(6)]
+        await bus.close()
+
+    async def test_closing_does_not_wait_for_a_broker_that_is_away(
+        self, kafka: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("windvane.bus.kafka_producer.CLOSE_S", 0.5)
+        bus = open_bus(f"kafka://127.0.0.1:{free_port()}", tmp_path)
+        producer = bus.producer()
+        published = producer.publish("t", b"k", b"v")
+        await bus.close()
+        with pytest.raises(BusUnavailable, match="nobody listens there"):
+            await published
+
+
+class TestReading:
+    async def test_a_position_that_retention_has_dropped_is_range_gone_until_seek(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        for number in range(5):
+            await producer.publish("t", b"k", b"%d" % number)
+        partition = TopicPartition("t", 0)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        name = bus._connection.to_kafka("t")  # type: ignore[attr-defined]
+        await admin.delete_records({KafkaPartition(name, 0): RecordsToDelete(before_offset=3)})
+        await admin.close()
+        consumer = bus.consumer("g", Assignments({partition: 1}))
+        consumer.subscribe(["t"])
+        for _ in range(2):
+            with pytest.raises(RangeGone, match="does not have offset 1"):
+                await poll_until(consumer, lambda: False)
+        consumer.seek(partition, 3)
+        assert [message.value for message in await receive(consumer, 2)] == [b"3", b"4"]
+        late = bus.consumer("new-group", Assignments())
+        late.subscribe(["t"])
+        assert [message.value for message in await receive(late, 2)] == [b"3", b"4"]
+        await bus.close()
+
+    async def test_a_consumer_that_the_group_gave_up_is_told_and_begins_anew(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        calls: list[str] = []
+
+        class Told(Assignments):
+            async def assigned(
+                self, partitions: Sequence[TopicPartition]
+            ) -> Mapping[TopicPartition, int | None]:
+                calls.append("assigned")
+                return await super().assigned(partitions)
+
+            async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+                calls.append("revoked")
+                await super().revoked(partitions)
+
+        listener = Told()
+        consumer = bus.consumer("g", listener)
+        consumer.subscribe(["t"])
+        await poll_until(consumer, lambda: bool(listener.now))
+        assert isinstance(consumer, KafkaConsumer)
+        assert consumer._client is not None
+        # Another one leaves in its name, as if its session had run out.
+        coordinator = consumer._client._coordinator
+        await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+        await poll_until(consumer, lambda: len(calls) == 3)
+        assert calls == ["assigned", "revoked", "assigned"]
+        await bus.producer().publish("t", b"k", b"v")
+        assert [message.value for message in await receive(consumer, 1)] == [b"v"]
+        await bus.close()
+
+    async def test_partitions_that_stay_are_read_on_while_others_are_handed_over(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=4)
+        first_listener, second_listener = Assignments(), Assignments()
+        first, second = bus.consumer("g", first_listener), bus.consumer("g", second_listener)
+        first.subscribe(["t"])
+        await poll_until(first, lambda: len(first_listener.now) == 4)
+        producer = bus.producer()
+        await asyncio.gather(*(producer.publish("t", b"%d" % number, b"") for number in range(40)))
+        kept = await receive(first, 40)
+        second.subscribe(["t"])
+        again: list[BusMessage] = []
+        async with asyncio.timeout(30):
+            while len(second_listener.now) < 2 or len(first_listener.now) > 2:
+                again += await first.poll(timeout_s=0.01)
+                again += await second.poll(timeout_s=0.01)
+                assert not first_listener.now & second_listener.now
+        while moved := await second.poll(timeout_s=1):
+            again += moved
+        # Nothing was committed: who takes a partition up begins at its beginning, who keeps one goes on.
+        moved_partitions = {message.topic_partition for message in again}
+        assert moved_partitions <= second_listener.now
+        assert len(again) == sum(message.topic_partition in second_listener.now for message in kept)
+        await bus.close()

@@ -1,0 +1,197 @@
+"""Kafka that wants TLS or a login: who is let in, and what is said to who is not."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from windvane.bus import Bus, TopicPartition, open_bus
+from windvane.config import KafkaSettings
+from windvane.errors import BusUnavailable, ConfigInvalid
+
+from deploy.kafka.local.broker import free_port
+from tests.bus.conformance import Assignments, poll_until, receive
+from tests.kafka_broker import PASSWORD, STRANGER, USER, KafkaBroker
+
+Opener = Callable[..., Bus]
+
+
+@pytest.fixture
+async def opener(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[Opener]:
+    """Opens a bus at a listener, with settings."""
+    buses: list[Bus] = []
+
+    def opened(listener: str, **settings: object) -> Bus:
+        server = kafka.address(listener) if listener in kafka.ports else listener
+        prefix = f"{kafka.prefix()}."
+        given = KafkaSettings(**{"topic_prefix": prefix, "delivery_timeout_s": 30.0, **settings})  # type: ignore[arg-type]
+        buses.append(open_bus(f"kafka://{server}", tmp_path, given))
+        return buses[-1]
+
+    yield opened
+    for bus in buses:
+        await bus.close()
+
+
+async def goes_through(bus: Bus) -> None:
+    await bus.prepare(groups=[])
+    await bus.ensure_topic("t", partitions=1)
+    await bus.producer().publish("t", b"k", b"v")
+    consumer = bus.consumer("g", Assignments())
+    consumer.subscribe(["t"])
+    assert [message.value for message in await receive(consumer, 1)] == [b"v"]
+    await consumer.commit({TopicPartition("t", 0): 1})
+
+
+LOGIN = {"username": USER, "password": PASSWORD}
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_a_user_comes_in_with_a_password(opener: Opener, mechanism: str) -> None:
+    await goes_through(opener("SASL_PLAINTEXT", security="sasl_plaintext", sasl_mechanism=mechanism, **LOGIN))
+
+
+async def test_messages_go_over_tls(opener: Opener, kafka: KafkaBroker) -> None:
+    await goes_through(opener("SSL", security="ssl", ca_file=kafka.ca_file))
+
+
+async def test_a_user_comes_in_over_tls_with_a_password_from_a_file(
+    opener: Opener, kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    (tmp_path / "kafka-password").write_text(f"{PASSWORD}\n")
+    bus = opener(
+        "SASL_SSL",
+        security="sasl_ssl",
+        ca_file=kafka.ca_file,
+        username=USER,
+        password_file=Path("kafka-password"),
+    )
+    await goes_through(bus)
+
+
+@pytest.mark.parametrize(
+    ("listener", "settings", "kind", "said"),
+    [
+        ("SASL_PLAINTEXT", {**LOGIN, "password": "wrong"}, ConfigInvalid, r"kafka\.password"),
+        (
+            "SASL_PLAINTEXT",
+            {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256"},
+            ConfigInvalid,
+            r"kafka\.sasl_mechanism",
+        ),
+        ("SASL_PLAINTEXT", {"security": "plaintext"}, BusUnavailable, r"kafka\.security is 'plaintext'"),
+        ("SSL", {"security": "ssl"}, ConfigInvalid, r"not trusted .*kafka\.ca_file"),
+        ("SSL", {"security": "plaintext"}, BusUnavailable, r"kafka\.security.* 'plaintext'"),
+        ("PLAINTEXT", {"security": "ssl"}, (ConfigInvalid, BusUnavailable), r"kafka\.security is 'ssl'"),
+        (
+            "no-such-host.invalid:9092",
+            {"security": "plaintext"},
+            BusUnavailable,
+            "no-such-host.*correct --bus",
+        ),
+        (f"127.0.0.1:{free_port()}", {"security": "plaintext"}, BusUnavailable, "nobody listens there"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isupper() else "",
+)
+async def test_who_is_not_let_in_is_told_why(
+    opener: Opener,
+    listener: str,
+    settings: dict[str, object],
+    kind: type[Exception] | tuple[type[Exception], ...],
+    said: str,
+) -> None:
+    defaults = {"security": "sasl_plaintext", "sasl_mechanism": "PLAIN"}
+    bus = opener(listener, **{**defaults, **settings}, delivery_timeout_s=2.0)
+    with pytest.raises(kind, match=said) as error:
+        await bus.prepare(groups=[])
+    assert "wrong" not in str(error.value)
+    with pytest.raises(kind, match=said):
+        await bus.ensure_topic("t", partitions=1)
+    with pytest.raises(BusUnavailable, match=said):
+        await bus.producer().publish("t", b"k", b"v")
+    consumer = bus.consumer("g", Assignments())
+    consumer.subscribe(["t"])
+    with pytest.raises(kind, match=said):
+        await poll_until(consumer, lambda: False)
+
+
+async def test_a_user_without_rights_is_told_which(opener: Opener, kafka: KafkaBroker) -> None:
+    prefix = f"{kafka.prefix()}."
+    allowed = opener("PLAINTEXT", topic_prefix=prefix)
+    await allowed.ensure_topic("t", partitions=1)
+    bus = opener(
+        "SASL_PLAINTEXT",
+        security="sasl_plaintext",
+        sasl_mechanism="PLAIN",
+        username=STRANGER,
+        password=PASSWORD,
+        topic_prefix=prefix,
+    )
+    said = rf"'{STRANGER}' may not .*{prefix}.*kafka-acls"
+    with pytest.raises(BusUnavailable, match=said):
+        await bus.ensure_topic("other", partitions=1)
+    with pytest.raises(BusUnavailable, match=said):
+        await bus.producer().publish("t", b"k", b"v")
+    consumer = bus.consumer("g", Assignments())
+    consumer.subscribe(["t"])
+    with pytest.raises(BusUnavailable, match=said):
+        await poll_until(consumer, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"security": "sasl_ssl"}, r"needs kafka\.username"),
+        ({"security": "sasl_plaintext", "username": "u"}, r"kafka\.password_file"),
+        ({"username": "u"}, "has no login"),
+        (
+            {"security": "ssl", "ca_file": Path("absent.pem")},
+            r"kafka\.ca_file: there is no file .*absent\.pem",
+        ),
+        (
+            {"security": "sasl_plaintext", "username": "u", "password_file": Path("absent")},
+            r"kafka\.password_file: .*absent cannot be read",
+        ),
+        ({"security": "ssl", "cert_file": Path("no.pem")}, r"no\.pem"),
+    ],
+)
+async def test_settings_that_cannot_work_are_refused_at_once(
+    tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigInvalid, match=said):
+        open_bus("kafka://127.0.0.1:9092", tmp_path, KafkaSettings(**settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kafka:",
+        "kafka://",
+        "kafka://host:port",
+        "kafka://host:0",
+        "kafka://host/topic",
+        "kafka://host?acks=1",
+    ],
+)
+async def test_a_url_that_names_no_cluster_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigInvalid, match="kafka://HOST:PORT"):
+        open_bus(url, tmp_path)
+
+
+async def test_a_password_stands_in_no_message_no_representation_and_no_log(
+    opener: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        open_bus("kafka://user:s3cret@host:9092", tmp_path)
+    assert "s3cret" not in str(refused.value)
+    settings = KafkaSettings(username="u", password="s3cret")
+    assert "s3cret" not in repr(settings)
+    assert "username='u'" in repr(settings)
+    with caplog.at_level(logging.DEBUG):
+        bus = opener("SASL_PLAINTEXT", security="sasl_plaintext", sasl_mechanism="PLAIN", **LOGIN)
+        await goes_through(bus)
+        wrong = opener("SASL_PLAINTEXT", security="sasl_plaintext", username=USER, password="s3cret")
+        with pytest.raises(ConfigInvalid):
+            await wrong.prepare(groups=[])
+    assert PASSWORD not in caplog.text
+    assert "s3cret" not in caplog.text

@@ -1,0 +1,55 @@
+"""Names of topics: what is on one can be read off its name, in one way only."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from windvane.bus.topic_names import (
+    ResultTopic,
+    is_chunk_topic,
+    parse_result_topic,
+    records_topic,
+    rows_topic,
+)
+from windvane.store.policy import MAX_PUBLISHED_NAME, policy_from_mapping
+from windvane.store.policy_wording import NAME, REFERENCE
+
+STEPS = st.from_regex(NAME, fullmatch=True)
+KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+PREFIX = "windvane."
+
+
+def references() -> st.SearchStrategy[str]:
+    """Whatever a policy may be called: dots at its ends too, and what looks like a topic of results."""
+    texts = st.from_regex(REFERENCE, fullmatch=True) | st.text("a._-", min_size=1, max_size=6)
+    return texts.map(lambda text: re.sub(r"\.+", ".", text)).filter(lambda text: text != ".")
+
+
+@given(references(), STEPS)
+def test_a_name_says_what_is_on_the_topic(reference: str, step: str) -> None:
+    policy = policy_from_mapping({"reference": reference}).reference
+    assert is_chunk_topic(policy)
+    assert parse_result_topic(policy) is None
+    for topic, content in (
+        (rows_topic(policy, step), ResultTopic(policy, "rows", step)),
+        (records_topic(policy), ResultTopic(policy, "records")),
+    ):
+        assert not is_chunk_topic(topic)
+        assert parse_result_topic(topic) == content
+
+
+@given(st.integers(min_value=1, max_value=100))
+def test_the_longest_names_that_policies_can_make_are_names_for_kafka(step_length: int) -> None:
+    reference = "r" * (MAX_PUBLISHED_NAME - step_length)
+    pipeline = [{"operation": "fields", "name": "s" * step_length, "publish": True}]
+    policy = policy_from_mapping({"reference": reference, "pipeline": pipeline})
+    assert KAFKA_NAME.fullmatch(PREFIX + rows_topic(policy.reference, policy.pipeline[0].name))
+    assert KAFKA_NAME.fullmatch(PREFIX + records_topic("r" * 200))
+
+
+@pytest.mark.parametrize(
+    "topic", ["voice", "..records", "voice..", "voice..rows.", "voice..rows.a.b", "voice..more", "a.rows.b"]
+)
+def test_other_names_are_no_topics_of_results(topic: str) -> None:
+    assert parse_result_topic(topic) is None
