@@ -1,14 +1,11 @@
 """A policy's operations at work on one data stream."""
 
-import hashlib
-import logging
-import pickle
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 import numpy as np
@@ -20,16 +17,15 @@ from ..events import check_pairs
 from ..store.checkpoint import OutputLength, Partition, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
-from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
+from ..store.policy import Policy, policy_from_mapping, policy_to_mapping
 from ..store.store import Store
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
-from .block import Block, Events, blocks_of
+from .block import Block, Events
 from .catalog_link import NewOutput
-from .operation import Operation, make_operation, resolve_inputs
 from .publication import Publication
 from .results_publisher import ResultsPublisher
+from .steps import RunningSteps
 
-_logger = logging.getLogger("windvane.worker")
 EVENTS_A_PASS = 4096
 _POLICY_STATE = ""  # no step has an empty name
 _ARRAY_LOCK_S = 5.0
@@ -71,14 +67,7 @@ class StreamPipeline:
         self._writers: dict[str, DataArrayWriter] = {}
         self._cut_archive()
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
-        sources = resolve_inputs(policy.pipeline)
-        self._steps: list[_RunningStep] = []
-        for step, source in zip(policy.pipeline, sources, strict=True):
-            before = next((s for s in self._steps if s.name == source), None)
-            self._steps.append(_RunningStep(step, source, before))
-        states = committed.states if committed else {}
-        for running in self._steps:
-            running.restore(states.get(running.name))
+        self._steps = RunningSteps(policy, committed.states if committed else {})
         self._counted = Counter[str]()
         self.newly_counted()
 
@@ -118,12 +107,16 @@ class StreamPipeline:
             raise
         except Exception as error:
             self._fail("publish", chunk, error)
+        if self._steps.broken is not None:
+            self._fail("pipeline", chunk, self._steps.broken)
         for given in self._passes(chunk, inputs):
-            self._run_steps(chunk, given)
+            for step, keep, block in self._steps.run(given, failed=partial(self._step_failed, chunk)):
+                if keep:
+                    self._keep(step, block, chunk)
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
-        wanted = {step.source for step in self._steps}
+        wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
         if "bytes" in wanted and len(inputs.record_bytes.rows):
             given["bytes"] = inputs.record_bytes
@@ -142,26 +135,13 @@ class StreamPipeline:
             yield {**given, "events": Events(events.times_ns[part], events.records[part])}
             given = {}
 
-    def _run_steps(self, chunk: ChunkMessage, given: dict[str, Block | Events]) -> None:
-        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
-        for step in self._steps:
-            made: list[Block] = []
-            # A source gives several blocks where a gap falls between their rows.
-            for taken in results.get(step.source, ()):
-                try:
-                    made += blocks_of(step.operation.process(taken))
-                except MemoryError:
-                    raise
-                except Exception as error:
-                    self._fail(step.name, chunk, error)
-            results[step.name] = tuple(made)
-            for result in made if step.keep else ():
-                try:
-                    self._append(step.name, result)
-                except (OSError, MemoryError, StoreLocked):
-                    raise
-                except Exception as error:
-                    self._fail(step.name, chunk, error)
+    def _keep(self, step: str, block: Block, chunk: ChunkMessage) -> None:
+        try:
+            self._append(step, block)
+        except (OSError, MemoryError, StoreLocked):
+            raise
+        except Exception as error:
+            self._fail(step, chunk, error)
 
     def _append(self, name: str, block: Block) -> None:
         writer = self._writers.get(name)
@@ -203,6 +183,9 @@ class StreamPipeline:
                     raise
                 time.sleep(0.01)
 
+    def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
+        self._fail(step, chunk, error)
+
     def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
@@ -216,16 +199,14 @@ class StreamPipeline:
         )
         for name, writer in self._writers.items():
             self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
-        states = {step.name: step.dump() for step in self._steps}
+        states = self._steps.states()
         states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
         return StreamCheckpoint(states=states, outputs=dict(self._committed), partition=partition)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """What each step has counted since its stream began, such as gaps; only what is not 0."""
-        counted = {step.name: dict(step.operation.counts()) for step in self._steps}
-        some = {name: {key: n for key, n in counts.items() if n} for name, counts in counted.items()}
-        return {name: counts for name, counts in some.items() if counts}
+        return self._steps.counts()
 
     def newly_counted(self) -> Counter[str]:
         """What all steps together have counted since this was last asked, or since the stream was opened."""
@@ -251,32 +232,6 @@ class StreamPipeline:
         for writer in self._writers.values():
             writer.close()
         self._archive.close()
-
-
-class _RunningStep:
-    """An operation with its name, its source, and what its saved state must match to be taken up."""
-
-    def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
-        self.name = step.name
-        self.keep = step.keep
-        self.source = source
-        self.operation: Operation = make_operation(step)
-        # With that of the step before it: what a step has learned is of no use on rows of another kind.
-        configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
-        above: bytes = before._fingerprint if before else b""
-        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
-
-    def dump(self) -> bytes:
-        return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
-
-    def restore(self, saved: bytes | None) -> None:
-        """A step begins anew where its parameters, or those of a step before it, were changed since."""
-        if saved is None or not saved.startswith(self._fingerprint):
-            return
-        try:
-            self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
-        except Exception as error:  # an estimator's library was updated, say: any class of error can come
-            _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
 
 
 class _ChunkInputs:

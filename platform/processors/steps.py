@@ -1,0 +1,114 @@
+"""The steps of a policy as operations at work: what they give for a chunk, and what is kept of them."""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ..errors import PolicyInvalid
+from ..store.policy import Policy, Step
+from .block import Block, Events, blocks_of
+from .operation import Operation, make_operation, resolve_inputs
+
+_logger = logging.getLogger("windvane.worker")
+
+FailedStep = Callable[[str, Exception], None]
+"""Told the name of a step that raised, and what."""
+
+
+class Result(NamedTuple):
+    """What a step gave."""
+
+    step: str
+    keep: bool
+    block: Block
+
+
+class RunningSteps:
+    """The operations of a policy, for one data stream. Memory: what the operations keep.
+
+    Where they cannot be made (an operation of the user's own is gone, say), `broken` says why: then they give
+    nothing, and the states that they had are kept for when they can.
+    """
+
+    def __init__(self, policy: Policy, states: Mapping[str, bytes]) -> None:
+        self._steps: list[_RunningStep] = []
+        self._kept_states: Mapping[str, bytes] = {}
+        self.broken: PolicyInvalid | None = None
+        try:
+            sources = resolve_inputs(policy.pipeline)
+            for step, source in zip(policy.pipeline, sources, strict=True):
+                before = next((each for each in self._steps if each.name == source), None)
+                self._steps.append(_RunningStep(step, source, before))
+        except PolicyInvalid as error:
+            self.broken = error
+            self._steps = []
+            self._kept_states = {
+                step.name: states[step.name] for step in policy.pipeline if step.name in states
+            }
+        for running in self._steps:
+            running.restore(states.get(running.name))
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """What the steps ask for: "bytes", "events", and names of steps."""
+        return frozenset(step.source for step in self._steps)
+
+    def run(self, given: Mapping[str, Block | Events], *, failed: FailedStep) -> Iterator[Result]:
+        """What each step gives, in their order, for the bytes or events that are given.
+
+        A step that raises gives nothing and stops no other; MemoryError goes through.
+        """
+        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
+        for step in self._steps:
+            made: list[Block] = []
+            # A source gives several blocks where a gap falls between their rows.
+            for taken in results.get(step.source, ()):
+                try:
+                    made += blocks_of(step.operation.process(taken))
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    failed(step.name, error)
+            results[step.name] = tuple(made)
+            for block in made:
+                yield Result(step.name, step.keep, block)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        counted = {step.name: dict(step.operation.counts()) for step in self._steps}
+        some = {name: {key: n for key, n in counts.items() if n} for name, counts in counted.items()}
+        return {name: counts for name, counts in some.items() if counts}
+
+    def states(self) -> dict[str, bytes]:
+        """The state of each step by its name, for a later `RunningSteps` of the same policy."""
+        return {**self._kept_states, **{step.name: step.dump() for step in self._steps}}
+
+
+class _RunningStep:
+    """An operation with its name, its source, and what its saved state must match to be taken up."""
+
+    def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
+        self.name = step.name
+        self.keep = step.keep
+        self.source = source
+        self.operation: Operation = make_operation(step)
+        # With that of the step before it: what a step has learned is of no use on rows of another kind.
+        configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
+        above: bytes = before._fingerprint if before else b""
+        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
+
+    def dump(self) -> bytes:
+        return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
+
+    def restore(self, saved: bytes | None) -> None:
+        """A step begins anew where its parameters, or those of a step before it, were changed since."""
+        if saved is None or not saved.startswith(self._fingerprint):
+            return
+        try:
+            self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
+        except Exception as error:  # an estimator's library was updated, say: any class of error can come
+            _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
