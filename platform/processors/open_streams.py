@@ -157,6 +157,15 @@ class OpenStreams:
                 del self._streams[reference]
                 stream.pipeline.close()
 
+    def close_naming(self, operations: Collection[str]) -> None:
+        """Close the streams whose pipelines name one of the operations; right after a commit of all."""
+        for reference, stream in list(self._streams.items()):
+            named = {step.operation for step in stream.pipeline.policy.pipeline}
+            if not named.isdisjoint(operations):
+                assert not stream.changed_by
+                del self._streams[reference]
+                stream.pipeline.close()
+
     def close_idle(self, *, idle_s: float | None) -> None:
         """Right after a commit: what has not changed since is durable and can be opened again.
 

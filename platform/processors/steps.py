@@ -10,10 +10,11 @@ import msgspec
 
 from ..errors import PolicyInvalid
 from ..store.policy import Policy, Step
+from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
 from .operation import Operation, make_operation, resolve_inputs
 
-_logger = logging.getLogger("windvane.worker")
+_log = RateLimitedLog(logging.getLogger("windvane.worker"))
 
 FailedStep = Callable[[str, Exception], None]
 """Told the name of a step that raised, and what."""
@@ -85,7 +86,8 @@ class RunningSteps:
 
     def states(self) -> dict[str, bytes]:
         """The state of each step by its name, for a later `RunningSteps` of the same policy."""
-        return {**self._kept_states, **{step.name: step.dump() for step in self._steps}}
+        dumped = {step.name: step.dump() for step in self._steps}
+        return {**self._kept_states, **{name: state for name, state in dumped.items() if state is not None}}
 
 
 class _RunningStep:
@@ -101,8 +103,15 @@ class _RunningStep:
         above: bytes = before._fingerprint if before else b""
         self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
 
-    def dump(self) -> bytes:
-        return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
+    def dump(self) -> bytes | None:
+        """None where an operation of the user's own has a state that cannot be kept: it will begin anew."""
+        try:
+            return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
+        except MemoryError:
+            raise
+        except Exception as error:
+            _log.warning((self.name,), f"the state of step {self.name!r} cannot be kept: {error!r}")
+            return None
 
     def restore(self, saved: bytes | None) -> None:
         """A step begins anew where its parameters, or those of a step before it, were changed since."""
@@ -111,4 +120,4 @@ class _RunningStep:
         try:
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
         except Exception as error:  # an estimator's library was updated, say: any class of error can come
-            _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
+            _log.warning((self.name,), f"step {self.name!r} begins anew, its state cannot be read: {error!r}")

@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -39,7 +40,9 @@ class WorkerTelemetry(Collector):
         self._counted: OrderedDict[str, Mapping[str, Mapping[str, int]]] = OrderedDict()
         self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
-        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self._broken_operations: Mapping[str, str] = {}
+        self._log_now = logging.getLogger("windvane.worker")
+        self._log = RateLimitedLog(self._log_now)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""
@@ -62,6 +65,14 @@ class WorkerTelemetry(Collector):
         self._counted.move_to_end(stream)
         if len(self._counted) > _COUNTED_STREAMS:
             self._counted.popitem(last=False)
+
+    def operations_loaded(self, names: Collection[str], *, broken: Mapping[Path, str]) -> None:
+        """Operations of the user's own came, changed or went; these files could not be loaded."""
+        if names:
+            self._log_now.info("operations of your own: %s", ", ".join(sorted(names)))
+        self._broken_operations = {path.name: reason for path, reason in broken.items()}
+        for name, reason in self._broken_operations.items():
+            self._log.warning(("operation", name, reason), f"operation not loaded: {reason}")
 
     def checkpoint_made(self) -> None:
         """All up to now is durable."""
@@ -126,6 +137,7 @@ class WorkerTelemetry(Collector):
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "counted_by_name": dict(self.counted_by_name),
             "counted_by_stream": dict(self._counted),
+            "broken_operations": self._broken_operations,
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
         }

@@ -17,6 +17,7 @@ from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
 from .catalog_link import CatalogLink
 from .telemetry import WorkerTelemetry
+from .user_operations import UserOperations
 from .worker import Worker
 
 
@@ -26,6 +27,8 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
+        operations = UserOperations(settings.operations_dir)
+        telemetry.operations_loaded(operations.refresh(), broken=operations.broken)
         link = CatalogLink(catalog)
         await link.refresh()
         bus = open_bus(settings.bus, settings.home, settings.kafka)
@@ -40,6 +43,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             settings=settings.worker,
             catalog=link,
             telemetry=telemetry,
+            operations=operations,
             name=f"{settings.tier_name('worker')} (process {os.getpid()} on {socket.gethostname()})",
         )
         app = web.Application()

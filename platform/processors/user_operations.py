@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple, TypeAlias
 
-from ..errors import OperationFileInvalid
+from ..errors import OperationFileInvalid, PolicyInvalid
+from ..store.policy import Policy
 from ..store.policy_wording import NAME
 from .operation import (
     Operation,
     built_in_operations,
+    check_pipeline,
     collected_operations,
     meant,
     operations,
@@ -44,11 +47,12 @@ class UserOperations:
     """The files of one folder, and the operations in them; one for each process.
 
     An edit that cannot be loaded leaves the operations as they were before it; `broken` says what is wrong.
-    Not safe for several threads at once. Bound: MAX_FILES files of at most 1 MB.
+    Bound: MAX_FILES files of at most 1 MB.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._refreshing = threading.Lock()
         self._loaded: dict[Path, _Loaded] = {}
         self._broken: dict[Path, tuple[_Seen, str]] = {}
 
@@ -73,6 +77,20 @@ class UserOperations:
         From now on what policies name is this. An operation that runs already stays as it is: whoever runs it
         takes its `state()` before this call, and gives it to a new one.
         """
+        with self._refreshing:
+            return self._refresh()
+
+    def check_pipeline(self, policy: Policy) -> None:
+        """As `operation.check_pipeline`, with the files as they are now."""
+        if self.is_stale():
+            self.refresh()
+        try:
+            check_pipeline(policy)
+        except PolicyInvalid as error:
+            broken = "".join(f"; not loaded: {reason}" for reason in self.broken.values())
+            raise PolicyInvalid(f"{error}{broken}") from error
+
+    def _refresh(self) -> frozenset[str]:
         there = self._seen()
         concerned: set[str] = set()
         for path in [path for path in self._loaded if path not in there]:

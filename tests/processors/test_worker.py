@@ -16,6 +16,7 @@ from windvane.bus.interface import Bus, Producer
 from windvane.config import WorkerSettings
 from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
@@ -67,6 +68,8 @@ class Home:
         bus = open_bus("embedded:", self.path)
         self.telemetry = WorkerTelemetry()
         link = CatalogLink(self.catalog)
+        operations = UserOperations(self.path / "operations")
+        operations.refresh()
         worker = Worker(
             bus=bus,
             store=self.store,
@@ -75,6 +78,7 @@ class Home:
             settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s),
             catalog=link,
             telemetry=self.telemetry,
+            operations=operations,
         )
         stop = asyncio.Event()
         running = asyncio.ensure_future(worker.run(stop))
