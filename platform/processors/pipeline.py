@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,17 +16,16 @@ from ..events import check_pairs
 from ..store.checkpoint import OutputLength, Partition, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
-from ..store.policy import Policy, policy_from_mapping, policy_to_mapping
+from ..store.policy import Policy
 from ..store.store import Store
+from .alarm_watch import AlarmWatch
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
 from .publication import Publication
 from .results_publisher import ResultsPublisher
-from .steps import RunningSteps
+from .steps import RunningSteps, in_passes
 
-EVENTS_A_PASS = 4096
-_POLICY_STATE = ""  # no step has an empty name
 _ARRAY_LOCK_S = 5.0
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -64,8 +62,12 @@ class StreamPipeline:
         # Only now: until its lock was let go, another worker may have committed more.
         committed = read_committed()
         self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+        self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
         self._writers: dict[str, DataArrayWriter] = {}
         self._cut_archive()
+        for output, length in self._committed.items():
+            if output != reference:  # a reprocessing was killed after its commit
+                store.put_rebuilt_in_place(output, length.uid)
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
         self._steps = RunningSteps(policy, committed.states if committed else {})
         self._counted = Counter[str]()
@@ -113,6 +115,7 @@ class StreamPipeline:
             for step, keep, block in self._steps.run(given, failed=partial(self._step_failed, chunk)):
                 if keep:
                     self._keep(step, block, chunk)
+        self._alarms.finish_chunk()
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
@@ -130,10 +133,7 @@ class StreamPipeline:
             self._fail("events", chunk, error)
             yield given
             return
-        for start in range(0, len(events.records), EVENTS_A_PASS):
-            part = slice(start, start + EVENTS_A_PASS)
-            yield {**given, "events": Events(events.times_ns[part], events.records[part])}
-            given = {}
+        yield from in_passes(given, events)
 
     def _keep(self, step: str, block: Block, chunk: ChunkMessage) -> None:
         try:
@@ -151,6 +151,7 @@ class StreamPipeline:
             writer = self._open_writer(name, block)
         first_row = writer.length
         writer.append(block.rows, block.row_times_ns)
+        self._alarms.rows(name, block, writer, first_row=first_row)
         self._publication.rows(name, block, writer, first_row=first_row)
 
     def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
@@ -199,9 +200,13 @@ class StreamPipeline:
         )
         for name, writer in self._writers.items():
             self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
-        states = self._steps.states()
-        states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
-        return StreamCheckpoint(states=states, outputs=dict(self._committed), partition=partition)
+        return StreamCheckpoint(
+            states=self._steps.states(),
+            outputs=dict(self._committed),
+            partition=partition,
+            alarm_state=self._alarms.state(),
+            alarms=tuple(self._alarms.take_new()),
+        )
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -220,12 +225,6 @@ class StreamPipeline:
     def open_outputs(self) -> int:
         """The data stream and the data arrays that are open."""
         return (2 if self.policy.format == "raw" else 1) + len(self._writers)
-
-    @staticmethod
-    def last_policy(committed: StreamCheckpoint) -> Policy | None:
-        """The policy that the stream was under at its checkpoint; the catalog may have lost it since."""
-        saved = committed.states.get(_POLICY_STATE)
-        return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
 
     def close(self) -> None:
         """Gives the writers' locks back, that of the archive last: who has it has the stream."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..errors import PolicyInvalid
-from ..store.policy import Policy, Step
+from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
 from .operation import Operation, make_operation, resolve_inputs
@@ -28,6 +28,27 @@ class Result(NamedTuple):
     block: Block
 
 
+EVENTS_A_PASS = 4096
+_POLICY_STATE = ""  # no step has an empty name
+
+
+def in_passes(given: dict[str, Block | Events], events: Events | None) -> Iterator[dict[str, Block | Events]]:
+    """What steps are given of one chunk; events in slices, so that what comes of them is bounded."""
+    if events is None:
+        yield given
+        return
+    for start in range(0, len(events.records), EVENTS_A_PASS):
+        part = slice(start, start + EVENTS_A_PASS)
+        yield {**given, "events": Events(events.times_ns[part], events.records[part])}
+        given = {}
+
+
+def last_policy(states: Mapping[str, bytes]) -> Policy | None:
+    """The policy whose `RunningSteps` gave the states; the catalog may have lost it since."""
+    saved = states.get(_POLICY_STATE)
+    return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
+
+
 class RunningSteps:
     """The operations of a policy, for one data stream. Memory: what the operations keep.
 
@@ -36,6 +57,7 @@ class RunningSteps:
     """
 
     def __init__(self, policy: Policy, states: Mapping[str, bytes]) -> None:
+        self._policy = policy
         self._steps: list[_RunningStep] = []
         self._kept_states: Mapping[str, bytes] = {}
         self.broken: PolicyInvalid | None = None
@@ -85,9 +107,14 @@ class RunningSteps:
         return {name: counts for name, counts in some.items() if counts}
 
     def states(self) -> dict[str, bytes]:
-        """The state of each step by its name, for a later `RunningSteps` of the same policy."""
+        """The policy, and the state of each step by its name, for a later `RunningSteps` of that policy."""
+        policy = {_POLICY_STATE: msgspec.json.encode(policy_to_mapping(self._policy))}
         dumped = {step.name: step.dump() for step in self._steps}
-        return {**self._kept_states, **{name: state for name, state in dumped.items() if state is not None}}
+        return {
+            **self._kept_states,
+            **policy,
+            **{name: state for name, state in dumped.items() if state is not None},
+        }
 
 
 class _RunningStep:

@@ -311,6 +311,15 @@ class Worker:
             self._chunks.policies = policies
         await self._to_its_end(self._work_on(batch))
 
+    async def release(self, reference: str, *, seconds: float) -> None:
+        """Lets go of a stream, and leaves it alone for so long: its chunks wait, and their partition."""
+        self._streams.hold_back(reference, seconds)
+        if seconds <= 0:
+            return
+        await self.checkpoint()
+        async with self._between_chunks:
+            self._streams.close_one(reference)
+
     async def _take_operations(self) -> None:
         """Loads the operations of the user's own again where a file has changed."""
         if time.monotonic() - self._operations_looked_at_s < _POLL_S:

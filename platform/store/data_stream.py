@@ -123,7 +123,8 @@ class DataStream:
             return np.empty(0, EVENT)
         kept = Rows(self._events_file, EVENT)[:]
         first, last = np.searchsorted(kept["end"], [start, stop], side="right")
-        return kept[first:last]
+        found: NDArray[np.void] = kept[first:last]
+        return found
 
     @property
     def replaced(self) -> bool:
@@ -296,7 +297,7 @@ class DataStreamWriter:
             self._event_times = SegmentedWriter(self.directory / "events", segment_bytes=self._segment_bytes)
         records = np.empty(len(ends), EVENT)
         records["end"], records["time_ns"] = ends, times_ns
-        self._event_times.append(records)
+        self._event_times.append(records.view(np.uint8).data)
 
     def _cut_event_times(self, size: int) -> None:
         if self._event_times is None:

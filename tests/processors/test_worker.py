@@ -39,6 +39,7 @@ class Home:
         self.store = Store(path / "store")
         self.letters = DeadLetters(path / "dead-letters.sqlite")
         self.telemetry = WorkerTelemetry()
+        self.worker: Worker
 
     async def policy(self, reference: str, **settings: Any) -> None:
         policy = policy_from_mapping({"reference": reference, **settings})
@@ -70,7 +71,7 @@ class Home:
         link = CatalogLink(self.catalog)
         operations = UserOperations(self.path / "operations")
         operations.refresh()
-        worker = Worker(
+        self.worker = Worker(
             bus=bus,
             store=self.store,
             checkpoints=checkpoints,
@@ -81,7 +82,7 @@ class Home:
             operations=operations,
         )
         stop = asyncio.Event()
-        running = asyncio.ensure_future(worker.run(stop))
+        running = asyncio.ensure_future(self.worker.run(stop))
         following = asyncio.ensure_future(link.follow())
         try:
             yield

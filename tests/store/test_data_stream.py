@@ -75,7 +75,7 @@ class AgainstChunks(RuleBasedStateMachine):
         with SegmentedWriter(self.directory / "bytes") as stream_bytes:
             stream_bytes.append(bytes(size))
         with SegmentedWriter(self.directory / "events", segment_bytes=PAGE) as events:
-            events.append(np.array([(end, 7)], EVENT))
+            events.append(np.array([(end, 7)], EVENT).tobytes())
         self.writer = open_writer(self.directory)
 
     @invariant()
