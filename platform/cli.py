@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .commands import data, dead_letter, policy, send, tiers, topics
+from .commands import data, dead_letter, operation, policy, reprocess, send, tiers, topics
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -88,6 +88,8 @@ for _command in (
     data.cat,
     data.export,
     dead_letter.dead_letter,
+    operation.operation,
+    reprocess.reprocess,
     topics.topics,
     tiers.gateway,
     tiers.process,

@@ -136,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
 
     @property
+    def operations_dir(self) -> Path:
+        """Python files with operations of the user's own; see `windvane.processors.user_operations`."""
+        return self.home / "operations"
+
+    @property
     def token_file(self) -> Path:
         """The access token of the web tier; `ensure_token` makes it."""
         return self.home / "token"

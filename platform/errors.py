@@ -134,5 +134,9 @@ class RateExceeded(BusUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class OperationFileInvalid(WindvaneError, ValueError):
+    """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
+
+
 class ResultsNotPublished(WindvaneError, OSError):
     """The worker had to end while the bus did not take its results; no checkpoint covers them."""

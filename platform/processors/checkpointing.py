@@ -99,6 +99,10 @@ class Checkpointing:
     def _take_snapshot(self) -> Snapshot:
         partitions = list(self._owned)
         streams, changed_by = self._streams.snapshot()
+        for reference in streams:
+            pipeline = self._streams.pipeline(reference)
+            gained = pipeline.newly_counted()
+            self._telemetry.steps_counted(stream=reference, gained=gained, total=pipeline.counts)
         return Snapshot(
             epochs={partition.key: partition.epoch for partition in partitions},
             positions={p.key: at for p in partitions if (at := p.moved_to()) is not None},

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import OperationFailed, PolicyInvalid
 from .block import Block
-from .framing import Carry, Framing, Scratch
+from .framing import Carry, Framing, Scratch, channel_names
 from .operation import Operation, operation
 
 MAX_WINDOW = 1_048_576
@@ -157,10 +157,7 @@ def _rows(framing: Framing, lines: list[slice]) -> NDArray[np.float64]:
 
 def _columns(block: Block, bands: list[tuple[float, float]]) -> tuple[str, ...]:
     names = ["rms", "peak", "kurtosis", *(f"band_{low:g}_{high:g}" for low, high in bands)]
-    channels = block.columns or tuple(f"channel{channel}" for channel in range(block.rows.shape[1]))
-    if not block.columns and len(channels) == 1:
-        return tuple(names)
-    return tuple(f"{channel}.{name}" for channel in channels for name in names)
+    return channel_names(block, names)
 
 
 def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:

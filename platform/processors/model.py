@@ -127,11 +127,11 @@ class Model(Operation):
                 f"{self._arguments[0]} cannot go on with the row {row} "
                 f"({type(failure).__name__}: {failure}); set other parameters, or another estimator."
             ) from failure
-        first, self._given = self._given, self._given + len(rows)
+        self._given += len(rows)
         return Block(
             rows=scores,
-            first=first,
-            times=block.times.of_counts(first, block.times.ends - block.first + first),
+            first=block.first,
+            times=block.times.of_counts(block.first, block.times.ends),
             rate_hz=block.rate_hz,
             columns=self._outputs,
             attrs=self._attrs,

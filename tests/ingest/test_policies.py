@@ -19,6 +19,7 @@ from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
@@ -333,6 +334,7 @@ class Work:
             settings=WorkerSettings(checkpoint_interval_s=1e9),
             catalog=link,
             telemetry=self.telemetry,
+            operations=UserOperations(house.home / "operations"),
         )
         self._stop = asyncio.Event()
         self._running = asyncio.ensure_future(self.worker.run(self._stop))

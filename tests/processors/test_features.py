@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from windvane.errors import OperationFailed, PolicyInvalid
 
 from tests.processors import naive
-from tests.processors.streams import Cut, cuts, op, run, run_with_restarts, whole
+from tests.processors.streams import Cut, cuts, firsts, op, run, run_with_restarts, whole
 
 RATE_HZ = 1000.0
 
@@ -191,6 +191,7 @@ def test_parameters_without_a_meaning_are_refused(parameters: dict[str, Any], me
 def test_no_window_is_joined_over_a_gap() -> None:
     samples = noise(50)
     blocks = list(Cut([15, 20, 50], [1, 2, 3], [1, 2, 3]).blocks(samples, rate_hz=RATE_HZ))
-    output = run(op("features", window=10, bands=0), [blocks[0], blocks[2]])
+    output = run(op("features", window=10, bands=0), [blocks[0], blocks[2]], gaps=True)
     expected = [rows_of(samples[start : start + 10], window=10, bands=0)[0] for start in (0, 20, 30, 40)]
     assert output.rows.tolist() == [row.tolist() for row in expected]
+    assert firsts(output) == [0, 2, 3, 4]
