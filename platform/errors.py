@@ -115,3 +115,11 @@ class RateExceeded(BusUnavailable):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ModelNotFound(WindvaneError, LookupError):
+    """There is no model of that stream and step."""
+
+
+class ModelRefused(WindvaneError, PermissionError):
+    """A model is not read, since others could have written it; or not taken up, since it does not fit."""

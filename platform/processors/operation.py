@@ -25,7 +25,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
 
-from ..errors import PolicyInvalid
+from ..errors import OperationFailed, PolicyInvalid
 from ..store.policy import Policy, Step
 from .block import Given
 from .parameter_types import describe
@@ -76,6 +76,10 @@ class Operation(ABC):
 
     def restore(self, state: Any) -> None:  # noqa: B027
         """Goes on from a `state()` of an operation with the same parameters; None begins anew."""
+
+    def take_up(self, state: Any) -> None:
+        """Goes on with what was learned elsewhere; OperationFailed where that is not possible."""
+        raise OperationFailed(f"{type(self).__name__} keeps no model that could be put back.")
 
 
 AnyOperation = TypeVar("AnyOperation", bound=type[Operation])

@@ -12,7 +12,7 @@ from functools import cached_property
 import msgspec
 
 from ..bus.envelope import ChunkMessage
-from ..errors import ChunkRefused
+from ..errors import ChunkRefused, ModelRefused
 from ..events import check_pairs
 from ..store.checkpoint import OutputLength, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
@@ -26,6 +26,8 @@ from .operation import Operation, make_operation, resolve_inputs
 
 _logger = logging.getLogger("windvane.worker")
 EVENTS_A_PASS = 4096
+FINGERPRINT_BYTES = 16
+"""Of the configuration, ahead of every saved state."""
 _POLICY_STATE = ""  # no step has an empty name
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -198,6 +200,19 @@ class StreamPipeline:
         return gained
 
     @property
+    def step_names(self) -> tuple[str, ...]:
+        """Of all operations, in order."""
+        return tuple(step.name for step in self._steps)
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
+        from someone who may run code here.
+        """
+        next(running for running in self._steps if running.name == step).take_up(saved)
+
+    @property
     def open_outputs(self) -> int:
         """The data stream and the data arrays that are open."""
         return 1 + len(self._writers)
@@ -226,7 +241,8 @@ class _RunningStep:
         # With that of the step before it: what a step has learned is of no use on rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
         above: bytes = before._fingerprint if before else b""
-        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
+        configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
+        self._fingerprint: bytes = configured.digest()
 
     def dump(self) -> bytes:
         return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
@@ -239,6 +255,16 @@ class _RunningStep:
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
         except Exception as error:  # an estimator's library was updated, say: any class of error can come
             _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
+
+    def take_up(self, saved: bytes) -> None:
+        if not saved.startswith(self._fingerprint):
+            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
+        before = self.operation.state()
+        try:
+            self.operation.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
+        except Exception as error:  # what is unpickled can be anything
+            self.operation.restore(before)
+            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up: {error!r}") from error
 
 
 class _ChunkInputs:

@@ -11,6 +11,7 @@ from ..config import Settings
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
+from ..store.model_files import ModelFiles
 from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
 from .catalog_link import CatalogLink
@@ -38,6 +39,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             settings=settings.worker,
             catalog=link,
             telemetry=telemetry,
+            models=ModelFiles(settings.home / "models"),
         )
         app = web.Application()
         add_status_routes(app, status=telemetry.status, registry=telemetry.registry)

@@ -8,6 +8,7 @@ the same rows come again.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -18,16 +19,18 @@ from dataclasses import dataclass, field
 from ..bus.envelope import ChunkMessage, decode_chunk
 from ..bus.interface import WORKER_GROUP, Bus, BusMessage, Consumer, TopicPartition
 from ..config import WorkerSettings
-from ..errors import BusUnavailable, EnvelopeInvalid
+from ..errors import BusUnavailable, EnvelopeInvalid, ModelRefused
 from ..events import chunk_key, content_key, is_stored_anew
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
 from ..store.dead_letters import DeadLetter, DeadLetters
+from ..store.model_files import Identity, ModelFiles
 from ..store.policy import Policy
 from ..store.store import Store
 from .catalog_link import CatalogLink
 from .pipeline import StreamPipeline
 from .telemetry import WorkerTelemetry
 
+_logger = logging.getLogger("windvane.worker")
 MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
 _POLL_S = 0.25
 _THREADS = 2
@@ -65,6 +68,7 @@ class _Snapshot:
     positions: dict[TopicPartition, int]
     streams: dict[str, StreamCheckpoint]
     chunk_keys: dict[TopicPartition, list[bytes]]
+    models: dict[str, Identity]
 
 
 class Worker:
@@ -86,8 +90,13 @@ class Worker:
         settings: WorkerSettings,
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
+        models: ModelFiles | None = None,
     ) -> None:
         self._bus = bus
+        self._models = models
+        self._models_waiting: dict[str, Identity] = {}
+        self._models_seen: dict[str, Identity] = {}  # taken up, and not removed yet; or refused
+        self._models_taken: dict[str, Identity] = {}  # since the last snapshot
         self._store = store
         self._checkpoints = checkpoints
         self._dead_letters = dead_letters
@@ -166,6 +175,7 @@ class Worker:
             # First what the old policies made: a replay must not run old chunks through new steps.
             await self.checkpoint()
             self._policies_in_use = policies
+        self._look_for_models()
         by_partition: dict[TopicPartition, list[BusMessage]] = {}
         for message in batch:
             by_partition.setdefault(message.topic_partition, []).append(message)
@@ -212,10 +222,35 @@ class Worker:
             self._keep(chunk, "no-policy", reason, policy=topic)
             return
         try:
+            if self._models_waiting:
+                self._take_models(pipeline)
             pipeline.process(chunk)
         finally:
             pipeline.in_use.release()
         self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
+
+    def _look_for_models(self) -> None:
+        waiting = self._models.waiting() if self._models is not None else {}
+        self._models_seen = {n: seen for n, seen in self._models_seen.items() if waiting.get(n) == seen}
+        self._models_waiting = {n: found for n, found in waiting.items() if n not in self._models_seen}
+
+    def _take_models(self, pipeline: StreamPipeline) -> None:
+        """Takes up what was put back for the stream; it is removed once the next checkpoint has it."""
+        assert self._models is not None
+        for step in pipeline.step_names:
+            reference = f"{pipeline.reference}:{step}"
+            name = ModelFiles.name(reference)
+            if name not in self._models_waiting or name in self._models_seen:
+                continue
+            self._models_seen[name] = self._models_waiting[name]
+            try:
+                saved, identity = self._models.read(name)
+                pipeline.take_up(step, saved)
+            except (ModelRefused, OSError) as error:
+                _logger.warning("the model put back for %s is not taken up: %s", reference, error)
+            else:
+                self._models_seen[name] = self._models_taken[name] = identity
+                _logger.info("the model put back for %s is taken up", reference)
 
     def _pipeline(self, topic: str, tag: str) -> StreamPipeline | None:
         """The pipeline of a stream, opened where it is not, opened anew where its policy has changed."""
@@ -302,7 +337,9 @@ class Worker:
             positions={key: p.position for key, p in partitions.items() if p.position is not None},
             streams={tag: self._streams[tag].checkpoint() for tag in changed},
             chunk_keys={key: p.new_keys for key, p in partitions.items() if p.new_keys},
+            models=self._models_taken,
         )
+        self._models_taken = {}
         for partition in partitions.values():
             partition.new_keys = []
         for tag in changed:
@@ -325,6 +362,9 @@ class Worker:
             chunk_keys={(key.topic, key.partition): keys for key, keys in snapshot.chunk_keys.items()},
             window=self._settings.chunk_id_window,
         )
+        for name, identity in snapshot.models.items():
+            if self._models is not None:
+                self._models.remove(name, identity)
 
     def _close_idle_streams(self) -> None:
         """Right after a commit: what has not changed since is durable and can be opened again."""

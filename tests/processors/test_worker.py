@@ -20,6 +20,7 @@ from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
 from windvane.store.dead_letters import DeadLetters
+from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
@@ -75,6 +76,7 @@ class Home:
             settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s),
             catalog=link,
             telemetry=self.telemetry,
+            models=ModelFiles(self.path / "models"),
         )
         stop = asyncio.Event()
         running = asyncio.ensure_future(worker.run(stop))
