@@ -33,7 +33,27 @@ from .parameter_types import describe
 SOURCES = ("bytes", "events")
 """What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
 
-BUILT_IN = ("wav", "pcm", "fields", "gaps", "filter", "resample", "spectrum", "welch", "bands", "envelope", "bearing", "features", "statistics", "model", "condition")
+BUILT_IN = (
+    "wav",
+    "pcm",
+    "fields",
+    "gaps",
+    "filter",
+    "resample",
+    "spectrum",
+    "welch",
+    "bands",
+    "envelope",
+    "bearing",
+    "kurtosis",
+    "best_band",
+    "sliding_dft",
+    "order",
+    "features",
+    "statistics",
+    "model",
+    "condition",
+)
 """Modules of this package that register operations when they are imported."""
 
 

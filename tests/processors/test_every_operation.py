@@ -48,6 +48,8 @@ CASES: dict[str, Callable[[], Operation]] = {
     "features": lambda: op("features", window=50, bands=2, measures=ALL_MEASURES),
     "envelope": lambda: op("envelope", length=40, taps=15, dtype="float64"),
     "bearing": lambda: op("bearing", **BEARING, length=40, taps=15, speed_rpm=3000.0),
+    "kurtosis": lambda: op("kurtosis", length=16, frames=5),
+    "sliding_dft": lambda: op("sliding_dft", frequencies_hz=[50.0, 120.0], length=60, hop=12),
     "filter": lambda: op("filter", cutoff_hz=[50, 200], response="bandpass", begin="steady"),
     "resample down": lambda: op("resample", up=3, down=7),
     "resample up": lambda: op("resample", up=5, down=2, dtype="float32"),
