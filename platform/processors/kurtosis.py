@@ -93,16 +93,15 @@ class Kurtosis(Operation):
         if spectra.first != before.next_frame:
             frames, next_row = 0, max(next_row + 1, -(-spectra.first // self._frames))
         first, rows, last = next_row, [], []
-        for index, power in enumerate(spectra.rows):
-            squared = power * power
-            if frames == 0 or second is None or fourth is None:
-                second, fourth = power, squared
-            else:
-                second, fourth = second + power, fourth + squared
-            frames += 1
+        even, taken = spectra.attrs["length"] % 2 == 0, 0
+        while taken < len(spectra.rows):
+            part = spectra.rows[taken : taken + self._frames - frames]
+            second = _added(second if frames else None, part)
+            fourth = _added(fourth if frames else None, part * part)
+            taken, frames = taken + len(part), frames + len(part)
             if frames == self._frames:
-                rows.append(self._kurtosis(second, fourth, even=spectra.attrs["length"] % 2 == 0))
-                last.append(spectra.first + index)
+                rows.append(self._kurtosis(second, fourth, even=even))
+                last.append(spectra.first + taken - 1)
                 frames, next_row = 0, next_row + 1
         self._state = KurtosisState(carry, spectra.stop, frames, second, fourth, next_row)
         if not rows:
@@ -138,3 +137,11 @@ class Kurtosis(Operation):
         if even:
             kurtosis[..., -1] -= 1
         return np.where(second == 0, 0.0, kurtosis)
+
+
+def _added(total: NDArray[np.float64] | None, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row after row, so that it does not matter how many come at once."""
+    if total is not None:
+        rows = np.concatenate((total[np.newaxis], rows))
+    added: NDArray[np.float64] = np.add.reduce(rows, axis=0)
+    return added

@@ -8,7 +8,7 @@ and arbitrary-order statistical moments", SAND2008-6212, 2008, for the third and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,46 +46,55 @@ class Moments:
         return cls(zero, zero, zero, zero, zero, infinite, -infinite)
 
     @classmethod
-    def of(cls, rows: NDArray[np.float64]) -> Moments:
-        """Of rows (n, c), n >= 1; what is NaN or infinite does not count."""
-        numbers = np.ascontiguousarray(rows.T)
-        finite = np.isfinite(numbers)
-        whole = bool(finite.all())
-        count = finite.sum(axis=1).astype(np.float64)
-        taken = numbers if whole else np.where(finite, numbers, 0.0)
-        mean = taken.sum(axis=1) / np.maximum(count, 1)
-        apart = taken - mean[:, np.newaxis]
-        if not whole:
-            apart[~finite] = 0.0
-        squares = apart * apart
-        return cls(
-            count,
-            mean,
-            squares.sum(axis=1),
-            (squares * apart).sum(axis=1),
-            (squares * squares).sum(axis=1),
-            (numbers if whole else np.where(finite, numbers, np.inf)).min(axis=1),
-            (numbers if whole else np.where(finite, numbers, -np.inf)).max(axis=1),
-        )
+    def of(cls, rows: NDArray[Any], *, shape: bool = True) -> Moments:
+        """Of rows (n, c), n >= 1; what is NaN or infinite does not count.
 
-    def merged(self, other: Moments) -> Moments:
-        """Of the numbers of both."""
-        a, b, n = self.count, other.count, np.maximum(self.count + other.count, 1)
+        Without `shape`, the third and fourth powers are left at 0, for those who ask for neither.
+        """
+        numbers = np.array(rows.T, dtype=np.float64, order="C")
+        size = np.full(len(numbers), float(numbers.shape[1]))
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = numbers.sum(axis=1)
+        if np.isfinite(total).all():
+            low, high, count = numbers.min(axis=1), numbers.max(axis=1), size
+            mean = total / count
+            numbers -= mean[:, np.newaxis]
+        else:
+            finite = np.isfinite(numbers)
+            low = np.where(finite, numbers, np.inf).min(axis=1)
+            high = np.where(finite, numbers, -np.inf).max(axis=1)
+            numbers[~finite] = 0.0
+            count = finite.sum(axis=1).astype(np.float64)
+            mean = numbers.sum(axis=1) / np.maximum(count, 1)
+            numbers -= mean[:, np.newaxis]
+            numbers[~finite] = 0.0
+        squares = numbers * numbers
+        m2 = squares.sum(axis=1)
+        if not shape:
+            return cls(count, mean, m2, np.zeros_like(m2), np.zeros_like(m2), low, high)
+        m3 = np.multiply(numbers, squares, out=numbers).sum(axis=1)
+        m4 = np.multiply(squares, squares, out=squares).sum(axis=1)
+        return cls(count, mean, m2, m3, m4, low, high)
+
+    def merged(self, other: Moments, *, shape: bool = True) -> Moments:
+        """Of the numbers of both; without `shape`, the third and fourth powers stay at 0."""
+        a, b = self.count, other.count
+        ab, n = a * b, np.maximum(a + b, 1)
         d = other.mean - self.mean
-        ab = a * b
-        return Moments(
-            a + b,
-            np.where(a == 0, other.mean, self.mean + d * b / n),
-            self.m2 + other.m2 + d**2 * ab / n,
-            self.m3 + other.m3 + d**3 * ab * (a - b) / n**2 + 3 * d * (a * other.m2 - b * self.m2) / n,
-            self.m4
-            + other.m4
-            + d**4 * ab * (a * a - ab + b * b) / n**3
-            + 6 * d**2 * (a * a * other.m2 + b * b * self.m2) / n**2
-            + 4 * d * (a * other.m3 - b * self.m3) / n,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-        )
+        mean = np.where(a == 0, other.mean, self.mean + d * (b / n))
+        m2 = self.m2 + other.m2 + d * d * (ab / n)
+        m3, m4 = self.m3, self.m4
+        if shape:
+            m3 = m3 + other.m3 + d**3 * ab * (a - b) / n**2 + 3 * d * (a * other.m2 - b * self.m2) / n
+            m4 = (
+                m4
+                + other.m4
+                + d**4 * ab * (a * a - ab + b * b) / n**3
+                + 6 * d**2 * (a * a * other.m2 + b * b * self.m2) / n**2
+                + 4 * d * (a * other.m3 - b * self.m3) / n
+            )
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Moments(a + b, mean, m2, m3, m4, low, high)
 
     def measure(self, name: Measure) -> NDArray[np.float64]:
         """A measure of each column, NaN where it has no number.

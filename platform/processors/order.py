@@ -223,14 +223,18 @@ class Order(Operation):
         """The next rows: interpolated at these places, known by the samples at these others."""
         others = [index for index in range(block.rows.shape[1]) if index != self._channel]
         whole = np.floor(at).astype(np.int64)
-        part = (at - whole)[:, np.newaxis]
-        y = [
-            state.samples[np.maximum(whole + offset - state.start, 0)][:, others] for offset in (-1, 0, 1, 2)
-        ]
-        slopes = (y[2] - y[0]) / 2, (y[3] - y[1]) / 2
-        jump = y[2] - y[1]
-        cubic = slopes[0] + slopes[1] - 2 * jump
-        rows = y[1] + part * (slopes[0] + part * (3 * jump - 2 * slopes[0] - slopes[1] + part * cubic))
+        part = at - whole
+        before = np.maximum(whole - 1 - state.start, 0)
+        whole -= state.start
+        rows = np.empty((len(at), len(others)))
+        for column, channel in enumerate(others):
+            samples = np.ascontiguousarray(state.samples[:, channel])
+            here, after = samples[whole], samples[whole + 1]
+            slope = (after - samples[before]) / 2
+            next_slope = (samples[whole + 2] - here) / 2
+            jump = after - here
+            cubic = slope + next_slope - 2 * jump
+            rows[:, column] = here + part * (slope + part * (jump - slope - cubic + part * cubic))
         first = state.base + state.given
         return Block(
             rows=rows,

@@ -16,7 +16,7 @@ from .framing import channel_names
 from .moments import Measure, Moments
 from .operation import Operation, operation
 
-PART_ROWS = 1024
+PART_ROWS = 4096
 """Rows whose moments are taken at once. Parts are counted from the beginning of a period, so that results do
 not depend on how rows arrive."""
 SET_BACK_EVENTS = 8
@@ -33,7 +33,7 @@ class StatisticsState:
         columns: of what is measured; None before the first row.
         period: the one that is open, counted in periods since 1970.
         moments: of its parts so far.
-        part: shape (fewer than 1024, columns), its rows since.
+        part: shape (fewer than 4096, columns), its rows since, as they came.
         origin: period that has the number 0.
         behind: events of the past since the last one that was taken, and the time of the first of them.
         late: rows that were left out.
@@ -42,7 +42,7 @@ class StatisticsState:
     columns: tuple[str, ...] | None = None
     period: int = 0
     moments: Moments | None = None
-    part: NDArray[np.float64] | None = None
+    part: NDArray[Any] | None = None
     origin: int = 0
     behind: tuple[int, int] = (0, 0)
     late: int = 0
@@ -62,7 +62,7 @@ class Statistics(Operation):
     and a period's time come in one piece, the clock was set back, and they are taken. A gap in the rows is
     no matter of joining: `completeness` tells of it.
 
-    Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 1,024 rows.
+    Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 4,096 rows.
     """
 
     input = "values"
@@ -87,6 +87,7 @@ class Statistics(Operation):
         self._measures: list[Measure] = ["min", "mean", "max", "std"] if measures is None else measures
         if len(set(self._measures)) < len(self._measures):
             raise PolicyInvalid(f"measures cannot be {self._measures}: name each once.")
+        self._shape = not {"skewness", "kurtosis"}.isdisjoint(self._measures)
         self._period_s, self._period_ns = period_s, round(period_s * _NS_PER_S)
         self._rate_hz = rate_hz
         self._state = StatisticsState()
@@ -120,7 +121,7 @@ class Statistics(Operation):
                 # Numbers never go back; where the clock does, one is left out.
                 origin = state.origin if period > state.period else period - numbers[-1] - 2
                 state = replace(state, period=period, moments=None, part=None, origin=origin)
-            state = _with(replace(state, behind=(0, 0)), event_rows)
+            state = _with(state, event_rows, shape=self._shape)
         self._state = state
         return tuple(self._blocks(block, columns, numbers, rows, times_ns))
 
@@ -160,7 +161,7 @@ class Statistics(Operation):
     def _measured(self, state: StatisticsState, columns: int, per_period: float) -> NDArray[np.float64]:
         moments = state.moments or Moments.none(columns)
         if state.part is not None and len(state.part):
-            moments = moments.merged(Moments.of(state.part))
+            moments = moments.merged(Moments.of(state.part, shape=self._shape), shape=self._shape)
         complete = moments.count / per_period if per_period > 0 else np.full(columns, np.nan)
         measured = [moments.measure(name) for name in self._measures]
         return np.stack([*measured, moments.count, complete], axis=1).ravel()
@@ -195,13 +196,13 @@ class Statistics(Operation):
             )
 
 
-def _with(state: StatisticsState, rows: NDArray[Any]) -> StatisticsState:
-    numbers = rows.astype(np.float64)
-    if state.part is not None:
-        numbers = np.concatenate((state.part, numbers))
+def _with(state: StatisticsState, rows: NDArray[Any], *, shape: bool) -> StatisticsState:
+    numbers = rows
+    if state.part is not None and len(state.part):
+        numbers = np.concatenate((state.part, rows))
     moments = state.moments
     whole = len(numbers) // PART_ROWS * PART_ROWS
     for start in range(0, whole, PART_ROWS):
-        part = Moments.of(numbers[start : start + PART_ROWS])
-        moments = part if moments is None else moments.merged(part)
-    return replace(state, moments=moments, part=numbers[whole:].copy())
+        part = Moments.of(numbers[start : start + PART_ROWS], shape=shape)
+        moments = part if moments is None else moments.merged(part, shape=shape)
+    return replace(state, moments=moments, part=numbers[whole:].copy(), behind=(0, 0))
