@@ -18,7 +18,7 @@ Measure = Literal["min", "mean", "max", "std", "rms", "peak", "peak_to_peak", "c
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of the finite numbers in each of c columns; all arrays are float64 of shape (c,).
+    """Of the finite numbers in each of c columns, for several parts; all arrays are float64 (parts, c).
 
     Attributes:
         count: of the numbers.
@@ -40,61 +40,64 @@ class Moments:
 
     @classmethod
     def none(cls, columns: int) -> Moments:
-        """Of no numbers."""
-        zero = np.zeros(columns)
-        infinite = np.full(columns, np.inf)
+        """Of no numbers: one part."""
+        zero = np.zeros((1, columns))
+        infinite = np.full((1, columns), np.inf)
         return cls(zero, zero, zero, zero, zero, infinite, -infinite)
 
     @classmethod
     def of(cls, rows: NDArray[Any], *, shape: bool = True) -> Moments:
-        """Of rows (n, c), n >= 1; what is NaN or infinite does not count.
+        """Of rows (..., n, c), n >= 1, for each of the leading axes; what is NaN or infinite does not count.
 
         Without `shape`, the third and fourth powers are left at 0, for those who ask for neither.
         """
-        numbers = np.array(rows.T, dtype=np.float64, order="C")
-        size = np.full(len(numbers), float(numbers.shape[1]))
-        with np.errstate(invalid="ignore", over="ignore"):
-            total = numbers.sum(axis=1)
+        numbers = np.array(np.moveaxis(rows, -2, -1), dtype=np.float64, order="C")
+        total = numbers.sum(axis=-1)
         if np.isfinite(total).all():
-            low, high, count = numbers.min(axis=1), numbers.max(axis=1), size
+            low, high = numbers.min(axis=-1), numbers.max(axis=-1)
+            count = np.full(total.shape, float(numbers.shape[-1]))
             mean = total / count
-            numbers -= mean[:, np.newaxis]
+            numbers -= mean[..., np.newaxis]
         else:
             finite = np.isfinite(numbers)
-            low = np.where(finite, numbers, np.inf).min(axis=1)
-            high = np.where(finite, numbers, -np.inf).max(axis=1)
+            low = np.where(finite, numbers, np.inf).min(axis=-1)
+            high = np.where(finite, numbers, -np.inf).max(axis=-1)
             numbers[~finite] = 0.0
-            count = finite.sum(axis=1).astype(np.float64)
-            mean = numbers.sum(axis=1) / np.maximum(count, 1)
-            numbers -= mean[:, np.newaxis]
+            count = finite.sum(axis=-1).astype(np.float64)
+            mean = numbers.sum(axis=-1) / np.maximum(count, 1)
+            numbers -= mean[..., np.newaxis]
             numbers[~finite] = 0.0
         squares = numbers * numbers
-        m2 = squares.sum(axis=1)
+        m2 = squares.sum(axis=-1)
         if not shape:
             return cls(count, mean, m2, np.zeros_like(m2), np.zeros_like(m2), low, high)
-        m3 = np.multiply(numbers, squares, out=numbers).sum(axis=1)
-        m4 = np.multiply(squares, squares, out=squares).sum(axis=1)
+        m3 = np.multiply(numbers, squares, out=numbers).sum(axis=-1)
+        m4 = np.multiply(squares, squares, out=squares).sum(axis=-1)
         return cls(count, mean, m2, m3, m4, low, high)
 
-    def merged(self, other: Moments, *, shape: bool = True) -> Moments:
-        """Of the numbers of both; without `shape`, the third and fourth powers stay at 0."""
-        a, b = self.count, other.count
-        ab, n = a * b, np.maximum(a + b, 1)
-        d = other.mean - self.mean
-        mean = np.where(a == 0, other.mean, self.mean + d * (b / n))
-        m2 = self.m2 + other.m2 + d * d * (ab / n)
-        m3, m4 = self.m3, self.m4
+    def with_more(self, other: Moments) -> Moments:
+        """These parts and those: both of shape (parts, c)."""
+        return Moments(*(np.concatenate(pair) for pair in zip(self._arrays, other._arrays, strict=True)))
+
+    def merged(self, *, shape: bool = True) -> Moments:
+        """Of the numbers of all parts together: (parts, c) gives (1, c)."""
+        n = self.count
+        count = n.sum(axis=0, keepdims=True)
+        mean = (n * self.mean).sum(axis=0, keepdims=True) / np.maximum(count, 1)
+        d = self.mean - mean
+        d2 = d * d
+        m2 = (self.m2 + n * d2).sum(axis=0, keepdims=True)
+        m3 = m4 = np.zeros_like(m2)
         if shape:
-            m3 = m3 + other.m3 + d**3 * ab * (a - b) / n**2 + 3 * d * (a * other.m2 - b * self.m2) / n
-            m4 = (
-                m4
-                + other.m4
-                + d**4 * ab * (a * a - ab + b * b) / n**3
-                + 6 * d**2 * (a * a * other.m2 + b * b * self.m2) / n**2
-                + 4 * d * (a * other.m3 - b * self.m3) / n
-            )
-        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Moments(a + b, mean, m2, m3, m4, low, high)
+            m3 = (self.m3 + d * (3 * self.m2 + n * d2)).sum(axis=0, keepdims=True)
+            fourth = self.m4 + d * (4 * self.m3 + d * (6 * self.m2 + n * d2))
+            m4 = fourth.sum(axis=0, keepdims=True)
+        low, high = self.low.min(axis=0, keepdims=True), self.high.max(axis=0, keepdims=True)
+        return Moments(count, mean, m2, m3, m4, low, high)
+
+    @property
+    def _arrays(self) -> tuple[NDArray[np.float64], ...]:
+        return self.count, self.mean, self.m2, self.m3, self.m4, self.low, self.high
 
     def measure(self, name: Measure) -> NDArray[np.float64]:
         """A measure of each column, NaN where it has no number.
@@ -108,26 +111,25 @@ class Moments:
         rms = np.sqrt(variance + self.mean**2)
         peak = np.maximum(np.abs(self.low), np.abs(self.high))
         equal = self.low == self.high
-        with np.errstate(invalid="ignore", divide="ignore"):
-            match name:
-                case "min":
-                    measured = self.low
-                case "mean":
-                    measured = self.mean
-                case "max":
-                    measured = self.high
-                case "std":
-                    measured = np.sqrt(variance)
-                case "rms":
-                    measured = rms
-                case "peak":
-                    measured = peak
-                case "peak_to_peak":
-                    measured = self.high - self.low
-                case "crest":
-                    measured = np.where(rms == 0, 0.0, peak / rms)
-                case "skewness":
-                    measured = np.where(equal, 0.0, self.m3 / n / variance**1.5)
-                case "kurtosis":
-                    measured = np.where(equal, 0.0, self.m4 / n / variance**2 - 3)
+        match name:
+            case "min":
+                measured = self.low
+            case "mean":
+                measured = self.mean
+            case "max":
+                measured = self.high
+            case "std":
+                measured = np.sqrt(variance)
+            case "rms":
+                measured = rms
+            case "peak":
+                measured = peak
+            case "peak_to_peak":
+                measured = self.high - self.low
+            case "crest":
+                measured = np.where(rms == 0, 0.0, peak / rms)
+            case "skewness":
+                measured = np.where(equal, 0.0, self.m3 / n / variance**1.5)
+            case "kurtosis":
+                measured = np.where(equal, 0.0, self.m4 / n / variance**2 - 3)
         return np.where(self.count == 0, np.nan, measured)

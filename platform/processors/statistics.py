@@ -19,6 +19,8 @@ from .operation import Operation, operation
 PART_ROWS = 4096
 """Rows whose moments are taken at once. Parts are counted from the beginning of a period, so that results do
 not depend on how rows arrive."""
+MAX_PARTS = 256
+"""Parts whose moments are kept apart: merging many at once is quicker than one by one."""
 SET_BACK_EVENTS = 8
 """So many events of the past in one piece, over a period or more, mean that the clock was set back."""
 
@@ -32,7 +34,7 @@ class StatisticsState:
     Attributes:
         columns: of what is measured; None before the first row.
         period: the one that is open, counted in periods since 1970.
-        moments: of its parts so far.
+        moments: of its parts so far, at most 256; more are merged.
         part: shape (fewer than 4096, columns), its rows since, as they came.
         origin: period that has the number 0.
         behind: events of the past since the last one that was taken, and the time of the first of them.
@@ -62,7 +64,8 @@ class Statistics(Operation):
     and a period's time come in one piece, the clock was set back, and they are taken. A gap in the rows is
     no matter of joining: `completeness` tells of it.
 
-    Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 4,096 rows.
+    Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 4,096
+    rows and the moments of 256 parts.
     """
 
     input = "values"
@@ -94,6 +97,10 @@ class Statistics(Operation):
 
     def process(self, block: Block) -> tuple[Block, ...]:
         """Takes rows (n, columns); OperationFailed where columns change."""
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            return self._process(block)
+
+    def _process(self, block: Block) -> tuple[Block, ...]:
         names = (*self._measures, "count", "completeness")
         columns = channel_names(block, names)
         state = self._state
@@ -161,10 +168,12 @@ class Statistics(Operation):
     def _measured(self, state: StatisticsState, columns: int, per_period: float) -> NDArray[np.float64]:
         moments = state.moments or Moments.none(columns)
         if state.part is not None and len(state.part):
-            moments = moments.merged(Moments.of(state.part, shape=self._shape), shape=self._shape)
-        complete = moments.count / per_period if per_period > 0 else np.full(columns, np.nan)
-        measured = [moments.measure(name) for name in self._measures]
-        return np.stack([*measured, moments.count, complete], axis=1).ravel()
+            moments = moments.with_more(Moments.of(state.part[np.newaxis], shape=self._shape))
+        moments = moments.merged(shape=self._shape)
+        count = moments.count[0]
+        complete = count / per_period if per_period > 0 else np.full(columns, np.nan)
+        measured = [moments.measure(name)[0] for name in self._measures]
+        return np.stack([*measured, count, complete], axis=1).ravel()
 
     def _blocks(
         self,
@@ -200,9 +209,14 @@ def _with(state: StatisticsState, rows: NDArray[Any], *, shape: bool) -> Statist
     numbers = rows
     if state.part is not None and len(state.part):
         numbers = np.concatenate((state.part, rows))
-    moments = state.moments
+    moments = state.moments or Moments.none(rows.shape[1])
     whole = len(numbers) // PART_ROWS * PART_ROWS
-    for start in range(0, whole, PART_ROWS):
-        part = Moments.of(numbers[start : start + PART_ROWS], shape=shape)
-        moments = part if moments is None else moments.merged(part, shape=shape)
+    parts = numbers[:whole].reshape(-1, PART_ROWS, rows.shape[1])
+    taken = 0
+    while taken < len(parts):
+        more = parts[taken : taken + MAX_PARTS - len(moments.count)]
+        moments = moments.with_more(Moments.of(more, shape=shape))
+        taken += len(more)
+        if len(moments.count) == MAX_PARTS:
+            moments = moments.merged(shape=shape)
     return replace(state, moments=moments, part=numbers[whole:].copy(), behind=(0, 0))

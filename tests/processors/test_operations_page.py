@@ -6,6 +6,7 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from windvane.processors.operation import check_pipeline, operations
@@ -18,8 +19,13 @@ DESCRIBED_ELSEWHERE = {"model", "condition"}
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_are_policies_that_can_run(example: str) -> None:
-    policy = tomllib.loads("[[policy]]\n" * ("[[policy]]" not in example) + example)["policy"][0]
-    before = [{"operation": "pcm", "rate_hz": 25_600.0, "channels": 2}, {"operation": "welch"}]
+    policy: dict[str, Any] = tomllib.loads("[[policy]]\n" * ("[[policy]]" not in example) + example)[
+        "policy"
+    ][0]
+    before: list[dict[str, Any]] = [
+        {"operation": "pcm", "rate_hz": 25_600.0, "channels": 2},
+        {"operation": "welch"},
+    ]
     if "reference" not in policy:
         decodes = policy["pipeline"][0]["operation"] == "fields"
         policy = {

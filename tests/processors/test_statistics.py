@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.errors import OperationFailed, PolicyInvalid
+from windvane.processors import statistics as statistics_module
 from windvane.processors.block import Block, EventTimes
 from windvane.processors.moments import Moments
 
@@ -79,13 +80,24 @@ def test_late_rows_are_left_out_and_counted_until_the_clock_was_set_back() -> No
     assert firsts(output)[:4] == [0, 1, 2, 4]
 
 
+def test_a_period_may_have_more_parts_than_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics_module, "MAX_PARTS", 3)
+    values = numbers(40_001)
+    times_ns = TEN_TO_NINE_NS + np.array([0, 1, 2, SECOND_NS])
+    blocks = list(Cut([7, 20_000, 40_000, 40_001], times_ns.tolist(), [1, 2, 3, 4]).blocks(values))
+    [row] = run(op("statistics", period_s=1, measures=["mean", "std", "kurtosis"]), blocks).rows
+    part = values[:40_000]
+    expected = [part.mean(axis=0), part.std(axis=0), scipy.stats.kurtosis(part)]
+    np.testing.assert_allclose(row.reshape(2, 5)[:, :3].T, expected, rtol=1e-9)
+
+
 MEASURES = ["min", "mean", "max", "std", "rms", "peak", "peak_to_peak", "crest", "skewness", "kurtosis"]
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
-    count = data.draw(st.sampled_from([1, 50, 5000]))
+    count = data.draw(st.sampled_from([1, 50, 12_500]))
     values = numbers(count)
     steps = st.sampled_from([0, 1, 1, SECOND_NS // 3, SECOND_NS, 5 * SECOND_NS, -SECOND_NS])
     stops = [*sorted(data.draw(st.lists(st.integers(0, count), max_size=12))), count]
@@ -113,27 +125,28 @@ def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
 @settings(deadline=None)
 def test_merged_moments_are_those_of_the_whole(parts: list[list[float]]) -> None:
     merged = Moments.none(1)
-    for part in parts:
-        merged = merged.merged(Moments.of(np.array(part)[:, np.newaxis]))
+    for index, part in enumerate(parts):
+        merged = merged.with_more(Moments.of(np.array(part)[np.newaxis, :, np.newaxis]))
+        if index % 2:
+            merged = merged.merged()
+    merged = merged.merged()
     column = np.array([value for part in parts for value in part])
     column = column[np.isfinite(column)]
-    assert merged.count[0] == len(column)
+    assert merged.count.tolist() == [[len(column)]]
     if not len(column):
-        assert np.isnan(merged.measure("mean")[0])
+        assert np.isnan(merged.measure("mean")[0, 0])
         return
     scale = max(np.abs(column).max(), 1e-30)
-    assert merged.mean[0] == pytest.approx(column.mean(), abs=1e-12 * scale)
+    assert merged.mean[0, 0] == pytest.approx(column.mean(), abs=1e-12 * scale)
     for power, moment in ((2, merged.m2), (3, merged.m3), (4, merged.m4)):
         exact = np.sum((column - column.mean()) ** power)
-        assert moment[0] == pytest.approx(exact, rel=1e-9, abs=1e-10 * scale**power)
-    assert (merged.low[0], merged.high[0]) == (column.min(), column.max())
+        assert moment[0, 0] == pytest.approx(exact, rel=1e-9, abs=1e-10 * scale**power)
+    assert (merged.low[0, 0], merged.high[0, 0]) == (column.min(), column.max())
 
 
 def test_measures_are_those_of_scipy() -> None:
     column = numbers(5000, 1)[:, 0]
-    moments = Moments.none(1)
-    for start in range(0, 5000, 700):
-        moments = moments.merged(Moments.of(column[start : start + 700, np.newaxis]))
+    moments = Moments.of(column.reshape(5, 1000, 1)).merged()
     rms = np.sqrt(np.mean(column**2))
     expected = {
         "std": column.std(),
@@ -145,7 +158,7 @@ def test_measures_are_those_of_scipy() -> None:
         "kurtosis": scipy.stats.kurtosis(column),
     }
     for name, value in expected.items():
-        assert moments.measure(name)[0] == pytest.approx(value, rel=1e-9)  # type: ignore[arg-type]
+        assert moments.measure(name)[0, 0] == pytest.approx(value, rel=1e-9)  # type: ignore[arg-type]
 
 
 def test_what_has_no_meaning_is_refused() -> None:
