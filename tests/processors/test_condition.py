@@ -140,6 +140,12 @@ def test_a_machine_that_stood_still_at_first_is_learned_when_it_starts() -> None
     assert said["phase"][-1] == 1
 
 
+def test_a_shock_right_after_learning_is_no_start_of_a_machine() -> None:
+    level = np.zeros(200)
+    level[41] = 40.0
+    assert (judged(features(level))["phase"][40:] == 1).all()
+
+
 def test_a_machine_that_mostly_idles_is_not_known_by_that() -> None:
     shifts = [-15.0, 0.0] * 8
     level = np.repeat([0.0, *shifts, 14.0], [200, *[150, 80] * 8, 50])
