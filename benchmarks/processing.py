@@ -2,9 +2,10 @@
 
 Each operation takes one channel of int16 at 25.6 kHz in blocks of a second. In turn with it, round after
 round, its peer is computed with NumPy or SciPy on the same frames of the same signal, whole and already in
-float64, with nothing kept between blocks. Then streams of raw int16 go through the vibration preset, by the
-pipeline and the store of a worker, in chunks of a second (ten events each): archive, decoding, spectrum,
-features and model. All is measured in CPU time of one thread; ratios are medians over the rounds.
+float64, with nothing kept between blocks. Then many streams of raw int16 go through the vibration preset, by
+the pipeline and the store of a worker, each in its turn, in chunks of a second (ten events each): archive,
+decoding, spectrum, features, and what learns from them, with their states taken every two seconds. All is
+measured in CPU time of one thread; ratios are medians over the rounds.
 
 From the root of the repository: `python benchmarks/processing.py --json FILE`.
 """
@@ -41,6 +42,7 @@ from benchmarks.report import Report, arguments
 
 RATE_HZ = 25_600
 BEGIN_NS = 1_800_000_000_000_000_000
+CHUNKS = 4  # of a second, in a round through the preset
 AIM_RATIO, AIM_CHANNELS = 0.5, 500
 BEARING = {"rollers": 9, "roller_diameter_mm": 7.94, "pitch_diameter_mm": 39.04, "speed_rpm": 1800.0}
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="of signal at 25.6 kHz (default: 60)")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
+    parser.add_argument("--streams", type=int, default=50, help="through the preset in turn (default: 50)")
     parser.add_argument("--only", help="names of operations, with commas between them; default: all")
     options = parser.parse_args()
     report = Report("operations, one thread")
@@ -66,7 +69,7 @@ def main() -> None:
             ratio = median(theirs / mine for mine, theirs in zip(took["ours"], took["peer"], strict=True))
             report.add(name, speed, "M samples/s", f"bare call (aim {AIM_RATIO:g})", ratio)
     if chosen is None or "preset" in chosen:
-        _preset(report, options.seconds, options.rounds)
+        _preset(report, options.streams, options.rounds)
     report.finish(options.json)
 
 
@@ -186,7 +189,7 @@ def _measure(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
     return took
 
 
-def _preset(report: Report, seconds: int, rounds: int) -> None:
+def _preset(report: Report, streams: int, rounds: int) -> None:
     """Channels that one core keeps up with, for the whole preset and less and less of it."""
     preset = with_preset("vibration", {"reference": "benchmark"})
     steps = preset["pipeline"]
@@ -194,35 +197,42 @@ def _preset(report: Report, seconds: int, rounds: int) -> None:
     for count in range(len(steps) - 1, -1, -1):
         last = steps[count - 1].get("name", steps[count - 1]["operation"]) if count else "the archive alone"
         kinds[f"of it, up to {last}" if count else f"of it, {last}"] = {**preset, "pipeline": steps[:count]}
-    chunks = _chunks(seconds)
+    chunks = _chunks(CHUNKS)
     with tempfile.TemporaryDirectory(prefix="windvane-processing-") as folder:
         store = Store(Path(folder))
-        streams = {
-            name: StreamPipeline(
-                f"stream{index}",
-                policy_from_mapping(mapping),
-                store,
-                None,
-                report_failure=_refuse,
-                new_output=lambda _: None,
-            )
-            for index, (name, mapping) in enumerate(kinds.items())
+        fed = {
+            name: [
+                StreamPipeline(
+                    f"kind{kind}.channel{channel}",
+                    policy_from_mapping(mapping),
+                    store,
+                    None,
+                    report_failure=_refuse,
+                    new_output=lambda _: None,
+                )
+                for channel in range(streams)
+            ]
+            for kind, (name, mapping) in enumerate(kinds.items())
         }
-        ways = {name: _feeding(stream, chunks) for name, stream in streams.items()}
-        took = _measure(ways, min(rounds, 5))
-        for stream in streams.values():
-            stream.close()
+        took = _measure({name: _feeding(channels, chunks) for name, channels in fed.items()}, min(rounds, 3))
+        for channels in fed.values():
+            for stream in channels:
+                stream.close()
     for name in kinds:
-        channels = seconds / median(took[name])
-        aim = (f"aim {AIM_CHANNELS}", channels / AIM_CHANNELS) if name == "vibration preset" else (None, None)
-        report.add(name, channels, "channels of 25.6 kHz a core", *aim)
+        kept_up = streams * CHUNKS / median(took[name])
+        aim = (f"aim {AIM_CHANNELS}", kept_up / AIM_CHANNELS) if name == "vibration preset" else (None, None)
+        report.add(name, kept_up, "channels of 25.6 kHz a core", *aim)
 
 
-def _feeding(stream: StreamPipeline, chunks: list[ChunkMessage]) -> Way:
+def _feeding(streams: list[StreamPipeline], chunks: list[ChunkMessage]) -> Way:
+    """Second by second through all streams in turn, as a worker meets them, with its checkpoints."""
+
     def feed() -> None:
-        for chunk in chunks:
-            stream.process(chunk)
-        stream.checkpoint()
+        for second, chunk in enumerate(chunks):
+            for stream in streams:
+                stream.process(chunk)
+                if second % 2:
+                    stream.checkpoint()
 
     return feed
 
