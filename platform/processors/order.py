@@ -154,7 +154,10 @@ class Order(Operation):
         max_samples = self._max_turn_s * state.rate_hz
         if len(crossings):
             earlier, later = channel[crossings - 1 - before], channel[crossings - before]
-            places = crossings - 1 + (self._threshold - earlier) / (later - earlier)
+            with np.errstate(invalid="ignore"):
+                places = crossings - 1 + (self._threshold - earlier) / (later - earlier)
+            # Behind what is no number, the pulse rises at the sample.
+            places = np.where(np.isfinite(places), places, crossings)
             known = places[0] - 2 * max_samples if state.known is None else state.known
             begins = np.flatnonzero(np.diff(places, prepend=known) > max_samples)
             for begin, end in zip([0, *begins.tolist()], [*begins.tolist(), len(places)], strict=True):

@@ -151,6 +151,18 @@ def test_a_noisy_edge_is_one_pulse_with_hysteresis() -> None:
     np.testing.assert_allclose(np.diff(rows[:, 0]), 0.5, atol=0.04)
 
 
+def test_what_is_no_number_in_the_tacho_is_neither_high_nor_low() -> None:
+    turns = run_up(20_000, 20, 20)
+    tacho = (turns % 1 < 0.5).astype(float)
+    samples = np.stack([tacho, turns], axis=1)
+    expected = run(op("order", points=4, tacho_channel=0), whole(20_000).blocks(samples, rate_hz=RATE_HZ))
+    holes = np.flatnonzero(np.diff(tacho) == 1)  # the samples before pulses
+    samples[holes, 0] = np.nan
+    samples[[3000, 3001], 0] = np.nan, -np.inf
+    output = run(op("order", points=4, tacho_channel=0), whole(20_000).blocks(samples, rate_hz=RATE_HZ))
+    np.testing.assert_allclose(output.rows, expected.rows, atol=0.01)
+
+
 def test_angles_begin_anew_behind_a_gap() -> None:
     turns = run_up(20_000, 20, 20)
     samples = np.stack([(turns % 1 < 0.5).astype(float), turns], axis=1)
