@@ -140,3 +140,11 @@ class OperationFileInvalid(WindvaneError, ValueError):
 
 class ResultsNotPublished(WindvaneError, OSError):
     """The worker had to end while the bus did not take its results; no checkpoint covers them."""
+
+
+class ModelNotFound(WindvaneError, LookupError):
+    """There is no model of that stream and step."""
+
+
+class ModelRefused(WindvaneError, PermissionError):
+    """A model is not read, since others could have written it; or not taken up, since it does not fit."""

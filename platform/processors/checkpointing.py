@@ -11,6 +11,7 @@ from ..store.checkpoint import CheckpointStore
 from ..store.store import Store
 from .open_streams import OpenStreams
 from .ownership import Ownership
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
@@ -34,6 +35,7 @@ class Checkpointing:
         owned: Ownership,
         streams: OpenStreams,
         publisher: ResultsPublisher,
+        models: PutBackModels,
         threads: Executor,
         telemetry: WorkerTelemetry,
     ) -> None:
@@ -43,6 +45,7 @@ class Checkpointing:
         self._owned = owned
         self._streams = streams
         self._publisher = publisher
+        self._models = models
         self._threads = threads
         self._telemetry = telemetry
         self.alone = asyncio.Lock()
@@ -109,6 +112,7 @@ class Checkpointing:
             chunk_keys={p.key: keys for p in partitions if (keys := p.take_new_keys())},
             streams=streams,
             changed_by=changed_by,
+            models=self._models.take_taken(),
         )
 
     def _commit(self, snapshot: Snapshot) -> None:
@@ -121,6 +125,8 @@ class Checkpointing:
             window=self._settings.chunk_id_window,
             epochs=dict(snapshot.epochs.items()),
         )
+        for taken in snapshot.models.values():
+            self._models.remove(taken)
 
     def _close_idle_streams(self) -> None:
         # Others may wait for a stream whose tag has moved to them.

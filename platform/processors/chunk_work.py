@@ -16,6 +16,7 @@ from .held_streams import HeldStreams
 from .open_streams import OpenStreams, StreamHeld
 from .ownership import OwnedPartition, Ownership, repetition_key
 from .pipeline import StreamPipeline
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .telemetry import WorkerTelemetry
 
@@ -36,11 +37,13 @@ class ChunkWork:
         settings: WorkerSettings,
         owned: Ownership,
         publisher: ResultsPublisher,
+        models: PutBackModels,
         new_output: Callable[[NewOutput], None],
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._models = models
         self._dead_letters = dead_letters
         self._window = settings.chunk_id_window
         self._new_output = new_output
@@ -84,6 +87,7 @@ class ChunkWork:
             with self.streams.using(chunk.tag, policy, partition.key) as pipeline:
                 self._held.free(chunk.tag)
                 if pipeline is not None:
+                    self._models.take_up(pipeline)
                     pipeline.process(chunk)
         except StreamHeld as held:
             reason = self._held.wait_or_give_up(held, partition)

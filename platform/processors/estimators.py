@@ -168,6 +168,11 @@ class _SklearnLearner(Learner):
         self._rows: list[NDArray[np.float64]] = []
         self._knows = False
 
+    @property
+    def scaler(self) -> Any:
+        """What brings columns to one scale before the estimator; None where nothing does."""
+        return self._scaler
+
     def learn(self, row: NDArray[np.float64]) -> None:
         self._rows.append(row)
         if len(self._rows) == self._batch_rows:

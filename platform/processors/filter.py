@@ -39,7 +39,8 @@ class Filter(Operation):
     """Samples through a filter of second-order sections, as `scipy.signal.sosfilt` gives them for the whole.
 
     Samples of shape (n, channels) at a rate give as many, with the same numbers and times. The filter begins
-    anew behind a gap, and rings for a while there as at the beginning.
+    anew behind a gap, and rings for a while there as at the beginning; so it does, in one channel, behind
+    what is NaN or infinite, which gives NaN.
 
     Keeps two numbers for each section and channel.
     """
@@ -100,7 +101,10 @@ class Filter(Operation):
             memory = self._at_begin(samples[:, 0])
         else:
             memory = before.memory
-        filtered, memory = scipy.signal.sosfilt(self._sections, samples, axis=1, zi=memory)
+        if np.isfinite(samples.sum()) and np.isfinite(memory).all():
+            filtered, memory = scipy.signal.sosfilt(self._sections, samples, axis=1, zi=memory)
+        else:
+            filtered, memory = self._around_holes(samples, memory)
         self._state = FilterState(memory, block.stop, block.rate_hz)
         return Block(
             rows=filtered.T.astype(self._dtype, order="C"),
@@ -118,6 +122,24 @@ class Filter(Operation):
     def restore(self, state: FilterState | None) -> None:
         """Goes on from `state()`."""
         self._state = state
+
+    def _around_holes(
+        self, samples: NDArray[np.float64], memory: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As if each run of finite numbers stood behind a gap; NaN in memory says that one comes next."""
+        filtered, memory = np.full_like(samples, np.nan), memory.copy()
+        for channel, row in enumerate(samples):
+            finite = np.isfinite(row)
+            edges = np.flatnonzero(np.diff(finite, prepend=False, append=False))
+            for start, stop in edges.reshape(-1, 2).tolist():
+                if start > 0 or not np.isfinite(memory[:, channel]).all():
+                    memory[:, [channel]] = self._at_begin(row[start : start + 1])
+                filtered[channel, start:stop], memory[:, channel] = scipy.signal.sosfilt(
+                    self._sections, row[start:stop], zi=memory[:, channel]
+                )
+            if not finite[-1]:
+                memory[:, channel] = np.nan
+        return filtered, memory
 
     def _new_sections(self, rate_hz: float) -> NDArray[np.float64]:
         if not self._frequencies[-1] < rate_hz / 2:

@@ -12,6 +12,8 @@ KEPT_ROWS = 128
 LONGEST_LEARNING = 4
 """Learning may take so many times as long as asked for, where what is learned still moves."""
 MAX_STATES = 12
+MOST_RISE = 2.0
+"""Health may rise by so many least spreads above the lowest it was: else it would follow a slow failure."""
 
 _SIGMA_OF_MAD = 1.4826
 _STATE_WIDTH = 0.15  # of the range seen
@@ -31,7 +33,8 @@ class Reference:
 
     Attributes:
         floor: least spread of each column.
-        center: median of each column, NaN where a column has had no value.
+        center: median of each column, NaN where a column has had no value; where there is a floor, at most
+            two of it above the lowest that it was.
         spread: of each column.
         learned: whether there are enough rows to score others by.
     """
@@ -43,6 +46,7 @@ class Reference:
     _rows: list[Vector] = field(default_factory=list)
     _every: int = 1
     _count: int = 0
+    _lowest: Vector | None = None
 
     def add(self, row: Vector, learn_rows: int) -> None:
         """Takes a healthy row."""
@@ -67,6 +71,7 @@ class Reference:
     def forget(self) -> None:
         """Begins anew, with nothing learned."""
         self._rows, self._every, self._count, self.learned = [], 1, 0, False
+        self._lowest = None
 
     def deviations(self, row: Vector) -> Vector:
         """Of each column, in spreads; NaN where there is no value."""
@@ -74,8 +79,11 @@ class Reference:
 
     def _fit(self) -> None:
         rows = np.array(self._rows)
-        self.center = medians(rows)
-        mad = medians(np.abs(rows - self.center))
+        center = medians(rows)
+        mad = medians(np.abs(rows - center))
+        self._lowest = center if self._lowest is None else np.fmin(self._lowest, center)
+        highest = self._lowest + np.where(self.floor > 0, MOST_RISE * self.floor, np.inf)
+        self.center = np.fmin(center, highest)
         relative = np.abs(self.center) * 1e-3
         self.spread = np.fmax(_SIGMA_OF_MAD * mad, np.where(self.floor > 0, self.floor, relative + 1e-12))
 

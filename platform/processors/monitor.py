@@ -98,7 +98,9 @@ class Monitor:
         deviations = reference.deviations(values)
         self._window.append(deviations)
         held = self.watched.held(np.array(self._window))
-        score, leading = _largest(held) if len(self._window) == WINDOW_ROWS else (np.nan, np.nan)
+        if len(self._window) < WINDOW_ROWS:
+            held = np.full_like(held, np.nan)
+        score, leading = _largest(held)
         relearn = self._settled_lower(values, reference)
         if self.grade == 0 and (relearn or self._was_standstill(held, reference)):
             self._begin_anew(reference)

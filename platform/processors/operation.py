@@ -47,7 +47,14 @@ BUILT_IN = (
     "spectrum",
     "welch",
     "bands",
+    "envelope",
+    "bearing",
+    "kurtosis",
+    "best_band",
+    "sliding_dft",
+    "order",
     "features",
+    "statistics",
     "model",
     "condition",
 )
@@ -93,6 +100,10 @@ class Operation(ABC):
 
     def restore(self, state: Any) -> None:  # noqa: B027
         """Goes on from a `state()` of an operation with the same parameters; None begins anew."""
+
+    def take_up(self, state: Any) -> None:
+        """Goes on with what was learned elsewhere; OperationFailed where that is not possible."""
+        raise OperationFailed(f"{type(self).__name__} keeps no model that could be put back.")
 
 
 class FunctionOperation(Operation):

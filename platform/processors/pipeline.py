@@ -222,6 +222,19 @@ class StreamPipeline:
         return gained
 
     @property
+    def step_names(self) -> tuple[str, ...]:
+        """Of all operations, in order."""
+        return self._steps.names
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
+        from someone who may run code here.
+        """
+        self._steps.take_up(step, saved)
+
+    @property
     def open_outputs(self) -> int:
         """The data stream and the data arrays that are open."""
         return (2 if self.policy.format == "raw" else 1) + len(self._writers)

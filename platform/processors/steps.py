@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..errors import PolicyInvalid
+from ..errors import ModelRefused, PolicyInvalid
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
@@ -29,6 +29,8 @@ class Result(NamedTuple):
 
 
 EVENTS_A_PASS = 4096
+FINGERPRINT_BYTES = 16
+"""Of the configuration, ahead of every saved state."""
 _POLICY_STATE = ""  # no step has an empty name
 
 
@@ -76,6 +78,11 @@ class RunningSteps:
             running.restore(states.get(running.name))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the steps, in order."""
+        return tuple(step.name for step in self._steps)
+
+    @property
     def sources(self) -> frozenset[str]:
         """What the steps ask for: "bytes", "events", and names of steps."""
         return frozenset(step.source for step in self._steps)
@@ -99,6 +106,14 @@ class RunningSteps:
             results[step.name] = tuple(made)
             for block in made:
                 yield Result(step.name, step.keep, block)
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
+        from someone who may run code here.
+        """
+        next(running for running in self._steps if running.name == step).take_up(saved)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """What each step has counted since its stream began, such as gaps; only what is not 0."""
@@ -128,7 +143,8 @@ class _RunningStep:
         # With that of the step before it: what a step has learned is of no use on rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
         above: bytes = before._fingerprint if before else b""
-        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
+        configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
+        self._fingerprint: bytes = configured.digest()
 
     def dump(self) -> bytes | None:
         """None where an operation of the user's own has a state that cannot be kept: it will begin anew."""
@@ -148,3 +164,13 @@ class _RunningStep:
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
         except Exception as error:  # an estimator's library was updated, say: any class of error can come
             _log.warning((self.name,), f"step {self.name!r} begins anew, its state cannot be read: {error!r}")
+
+    def take_up(self, saved: bytes) -> None:
+        if not saved.startswith(self._fingerprint):
+            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
+        before = self.operation.state()
+        try:
+            self.operation.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
+        except Exception as error:  # what is unpickled can be anything
+            self.operation.restore(before)
+            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up: {error!r}") from error

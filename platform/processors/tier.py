@@ -14,6 +14,7 @@ from ..errors import WindvaneError
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
+from ..store.model_files import ModelFiles
 from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
 from .alarm_relay import AlarmRelay
@@ -46,6 +47,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             settings=settings.worker,
             catalog=link,
             telemetry=telemetry,
+            models=ModelFiles(settings.home / "models"),
             operations=operations,
             name=f"{settings.tier_name('worker')} (process {os.getpid()} on {socket.gethostname()})",
         )

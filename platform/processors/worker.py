@@ -35,11 +35,13 @@ from ..config import WorkerSettings
 from ..errors import BusUnavailable, TierFailed
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
+from ..store.model_files import ModelFiles
 from ..store.store import Store
 from .catalog_link import CatalogLink
 from .checkpointing import Checkpointing
 from .chunk_work import ChunkWork
 from .ownership import OwnedPartition, Ownership
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
@@ -80,6 +82,7 @@ class Worker:
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
         operations: UserOperations,
+        models: ModelFiles,
         name: str = "worker",
     ) -> None:
         """`name` is how other workers speak of this one, to people."""
@@ -88,6 +91,7 @@ class Worker:
         self._catalog = catalog
         self._telemetry = telemetry
         self._operations = operations
+        self._models = PutBackModels(models)
         self._operations_looked_at_s = float("-inf")
         self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
         self._owned = Ownership(checkpoints, name)
@@ -99,6 +103,7 @@ class Worker:
             settings=settings,
             owned=self._owned,
             publisher=self._publisher,
+            models=self._models,
             new_output=catalog.new_outputs.append,
             telemetry=telemetry,
         )
@@ -110,6 +115,7 @@ class Worker:
             owned=self._owned,
             streams=self._chunks.streams,
             publisher=self._publisher,
+            models=self._models,
             threads=self._threads,
             telemetry=telemetry,
         )
@@ -283,6 +289,7 @@ class Worker:
             # First what the old policies made: a replay must not run old chunks through new steps.
             await self.checkpoint()
             self._chunks.policies = policies
+        self._models.look()
         await self._to_its_end(self._work_on(batch))
 
     async def release(self, reference: str, *, seconds: float) -> None:

@@ -24,6 +24,7 @@ from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.dead_letters import DeadLetters, KeptDeadLetter
+from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
@@ -335,6 +336,7 @@ class Work:
             catalog=link,
             telemetry=self.telemetry,
             operations=UserOperations(house.home / "operations"),
+            models=ModelFiles(house.home / "models"),
         )
         self._stop = asyncio.Event()
         self._running = asyncio.ensure_future(self.worker.run(self._stop))

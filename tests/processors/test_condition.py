@@ -140,6 +140,21 @@ def test_a_machine_that_stood_still_at_first_is_learned_when_it_starts() -> None
     assert said["phase"][-1] == 1
 
 
+def test_a_shock_right_after_learning_is_no_start_of_a_machine() -> None:
+    level = np.zeros(200)
+    level[41] = 40.0
+    assert (judged(features(level))["phase"][40:] == 1).all()
+
+
+def test_a_machine_that_mostly_idles_is_not_known_by_that() -> None:
+    shifts = [-15.0, 0.0] * 8
+    level = np.repeat([0.0, *shifts, 14.0], [200, *[150, 80] * 8, 50])
+    said = judged(features(level))
+    [danger] = onsets(said["grade"], 2)
+    assert len(level) - 50 < danger <= len(level) - 40
+    assert onsets(said["grade"]) == [danger]
+
+
 def test_values_are_watched_both_ways() -> None:
     rows = np.random.default_rng(3).normal([50.0, 3.0], [0.5, 0.1], (1000, 2))
     for sign in (-1, 1):

@@ -23,10 +23,33 @@ def noise(count: int) -> NDArray[np.float64]:
     return np.random.default_rng(count).standard_normal((count, 2)) * 50 + 3
 
 
+ALL_MEASURES = [
+    "rms",
+    "peak",
+    "kurtosis",
+    "crest",
+    "skewness",
+    "mean",
+    "std",
+    "min",
+    "max",
+    "peak_to_peak",
+    "shape",
+    "impulse",
+    "clearance",
+]
+
+BEARING = {"rollers": 9, "roller_diameter_mm": 7.94, "pitch_diameter_mm": 39.04}
+
 CASES: dict[str, Callable[[], Operation]] = {
     "spectrum": lambda: op("spectrum", length=32, level="dB", detrend="linear"),
     "welch": lambda: op("welch", length=16, segments=4),
     "welch of groups that overlap": lambda: op("welch", length=16, overlap=0.3, segments=4, step=1),
+    "features": lambda: op("features", window=50, bands=2, measures=ALL_MEASURES),
+    "envelope": lambda: op("envelope", length=40, taps=15, dtype="float64"),
+    "bearing": lambda: op("bearing", **BEARING, length=40, taps=15, speed_rpm=3000.0),
+    "kurtosis": lambda: op("kurtosis", length=16, frames=5),
+    "sliding_dft": lambda: op("sliding_dft", frequencies_hz=[50.0, 120.0], length=60, hop=12),
     "filter": lambda: op("filter", cutoff_hz=[50, 200], response="bandpass", begin="steady"),
     "resample down": lambda: op("resample", up=3, down=7),
     "resample up": lambda: op("resample", up=5, down=2, dtype="float32"),

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.errors import OperationFailed, PolicyInvalid
 
-from tests.processors.streams import Cut, op, run, whole
+from tests.processors.streams import Cut, cuts, op, run, whole
 
 RATE_HZ = 1000.0
 CUT = Cut([1, 700, 701, 5000], [1, 2, 3, 4], [1, 2, 3, 4])
@@ -52,6 +54,33 @@ def test_a_steady_beginning_does_not_ring() -> None:
         op("filter", cutoff_hz=10.0, begin="steady"), whole(100).blocks(constant, rate_hz=RATE_HZ)
     ).rows
     np.testing.assert_allclose(rows, 7.0, rtol=1e-9)
+
+
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_behind_what_is_no_number_a_channel_begins_anew(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 60))
+    samples, holes = noise(count, 2), st.sampled_from([np.nan, np.inf])
+    for place in data.draw(st.sets(st.integers(0, count - 1))):
+        samples[place, data.draw(st.integers(0, 1))] = data.draw(holes)
+    begin = data.draw(st.sampled_from(["zero", "steady"]))
+    cut = data.draw(cuts(count))
+    made = op("filter", cutoff_hz=80.0, begin=begin)
+    rows = run(made, cut.blocks(samples, rate_hz=RATE_HZ)).rows
+    sections = scipy.signal.butter(4, 80, fs=RATE_HZ, output="sos")
+    expected = np.full_like(samples, np.nan)
+    for channel in range(2):
+        start = None
+        for place in range(count + 1):
+            good = place < count and np.isfinite(samples[place, channel])
+            if good and start is None:
+                start = place
+            elif not good and start is not None:
+                part = samples[start:place, channel]
+                zi = scipy.signal.sosfilt_zi(sections) * (part[0] if begin == "steady" else 0)
+                expected[start:place, channel] = scipy.signal.sosfilt(sections, part, zi=zi)[0]
+                start = None
+    assert np.array_equal(rows, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize(("up", "down"), [(1, 2), (1, 7), (2, 1), (3, 2), (2, 3), (147, 160), (160, 147)])

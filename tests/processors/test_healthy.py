@@ -59,12 +59,23 @@ def test_learning_goes_on_while_what_is_learned_moves_but_not_for_ever() -> None
 
 
 def test_a_reference_samples_its_whole_past_evenly() -> None:
-    reference = Reference(np.array([1e-9]))
+    reference = Reference(np.array([0.0]))
     for number in range(10_000):
         reference.add(np.array([float(number)]), 20)
     assert len(reference._rows) < KEPT_ROWS
     assert reference.center[0] == pytest.approx(5000, rel=0.05)
     assert reference.count == 10_000
+
+
+def test_health_follows_a_rise_just_a_little_and_a_fall_all_the_way() -> None:
+    rising, falling, free = (Reference(np.array([floor])) for floor in (1.0, 1.0, 0.0))
+    for number in range(1000):
+        rising.add(np.array([0.1 * number]), 20)
+        falling.add(np.array([-0.1 * number]), 20)
+        free.add(np.array([0.1 * number]), 20)
+    assert rising.center[0] == pytest.approx(0.95 + 2.0)  # the median of the first 20, and twice the floor
+    assert falling.center[0] == pytest.approx(-50, rel=0.05)
+    assert free.center[0] == pytest.approx(50, rel=0.05)
 
 
 def states_of(*operating: list[float]) -> list[int]:

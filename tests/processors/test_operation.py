@@ -145,7 +145,7 @@ def test_each_step_finds_its_input(steps: list[Step], sources: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([Step(operation="spectrum")], "needs samples, which no earlier step gives; put one before it"),
+        ([Step(operation="spectrum")], "needs samples or values, which no earlier step gives; put one"),
         (
             [Step(operation="model"), Step(operation="fields")],
             "needs features or values or score, which no earlier",

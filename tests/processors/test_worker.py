@@ -21,6 +21,7 @@ from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
 from windvane.store.dead_letters import DeadLetters
+from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
@@ -80,6 +81,7 @@ class Home:
             catalog=link,
             telemetry=self.telemetry,
             operations=operations,
+            models=ModelFiles(self.path / "models"),
         )
         stop = asyncio.Event()
         running = asyncio.ensure_future(self.worker.run(stop))

@@ -20,6 +20,7 @@ from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.dead_letters import DeadLetters
+from windvane.store.model_files import ModelFiles
 from windvane.store.store import Store
 
 from tests.processors.test_worker import PCM, SPECTRUM, Home
@@ -68,6 +69,7 @@ class Member:
             catalog=self._link,
             telemetry=self.telemetry,
             operations=UserOperations(path / "operations"),
+            models=ModelFiles(path / "models"),
             name=name,
         )
         self.consumer: TurbulentConsumer = group.logs.consumers[-1]
