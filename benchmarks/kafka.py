@@ -25,6 +25,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -32,8 +33,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from windvane.bus.envelope import ChunkMessage, encode_chunk
 from windvane.lab import connect
 
-from benchmarks.ingest import TAG, Chunk, Rate, send
 from benchmarks.report import Report, arguments
+from benchmarks.sender import Door, Senders
+from benchmarks.traffic import TAG, Traffic, packed
 from deploy.kafka.local.broker import LocalBroker
 from tests.processes import Running, wait_until, windvane
 
@@ -42,6 +44,14 @@ IN_FLIGHT_BYTES = 32 << 20
 BATCH_BYTES = 2 << 20
 RUNS = 3
 END = b"end"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one run reached."""
+
+    events_per_s: float
+    cpu_s_per_million: float
 
 
 def main() -> None:
@@ -53,7 +63,7 @@ def main() -> None:
     )
     parser.add_argument("--peer", nargs=4, metavar=("MODE", "BOOTSTRAP", "TOPIC", "SECONDS"), help="internal")
     options = parser.parse_args()
-    chunk = Chunk.of_records(200)
+    chunk = packed(acked=True)
     if options.peer:
         mode, bootstrap, topic, seconds = options.peer
         print(json.dumps(uvloop.run(peer(mode, bootstrap, topic, float(seconds), chunk))))
@@ -72,7 +82,7 @@ def main() -> None:
 
 
 def run_all(
-    report: Report, folder: Path, broker: LocalBroker, chunk: Chunk, seconds: float, connections: int
+    report: Report, folder: Path, broker: LocalBroker, chunk: Traffic, seconds: float, connections: int
 ) -> None:
     """Both ways, each next to its peer."""
     bus = ["--bus", f"kafka://{broker.bootstrap}"]
@@ -82,11 +92,11 @@ def run_all(
         raise RuntimeError(created.stderr.decode())
     into, through, alone, alone_through = [], [], [], []
     with Running("gateway", home, *bus) as gateway:
-        send(gateway, chunk, 1.0, connections, acked=True)  # Java warms up
+        send(gateway, chunk, 1.0, connections)  # Java warms up
         run_peer("produce", broker.bootstrap, 1.0)
         for _ in range(RUNS):
             alone.append(run_peer("produce", broker.bootstrap, seconds))
-            into.append(send(gateway, chunk, seconds, connections, acked=True))
+            into.append(send(gateway, chunk, seconds, connections))
         with Running("process", home, *bus) as worker:
             wait_until(
                 lambda: stored_events(home) == gateway.status()["events_total"], "caught up", timeout_s=600
@@ -108,7 +118,7 @@ def run_all(
     report.add("gateway, peak memory", peak_bytes / 1e6, "MB")
 
 
-def add(report: Report, name: str, chunk: Chunk, ours: Sequence[Rate], theirs: Sequence[Rate]) -> None:
+def add(report: Report, name: str, chunk: Traffic, ours: Sequence[Rate], theirs: Sequence[Rate]) -> None:
     """Events, bytes and CPU seconds against those of aiokafka alone."""
     rate, limit = (statistics.median(each.events_per_s for each in rates) for rates in (ours, theirs))
     cpu, peer_cpu = (statistics.median(each.cpu_s_per_million for each in rates) for rates in (ours, theirs))
@@ -126,18 +136,28 @@ def add(report: Report, name: str, chunk: Chunk, ours: Sequence[Rate], theirs: S
     )
 
 
+def send(gateway: Running, chunk: Traffic, seconds: float, connections: int) -> Rate:
+    """Each connection has one chunk in flight, and sends the next when it is acked."""
+    cpu_before_s = gateway.cpu_s()
+    with Senders(Door(*gateway.forward), chunk, connections) as senders:
+        sent = senders.send(seconds)
+    elapsed_s = time.monotonic() - sent.started_s
+    events = sum(sent.writes) * chunk.events
+    return Rate(events / elapsed_s, (gateway.cpu_s() - cpu_before_s) / events * 1e6)
+
+
 def stored_events(home: Path) -> int:
     """What the worker has put into the data stream."""
     context = connect(home)
     return context.streams[TAG].events if TAG in context.streams else 0
 
 
-def send_through(gateway: Running, worker: Running, chunk: Chunk, seconds: float, connections: int) -> Rate:
+def send_through(gateway: Running, worker: Running, chunk: Traffic, seconds: float, connections: int) -> Rate:
     """Sends for `seconds`, until the worker has stored all of it."""
     before, cpu_before = stored_events(gateway.home), gateway.cpu_s() + worker.cpu_s()
     began = time.perf_counter()
     taken = gateway.status()["events_total"]
-    send(gateway, chunk, seconds, connections, acked=True)
+    send(gateway, chunk, seconds, connections)
     total = gateway.status()["events_total"] - taken
     wait_until(lambda: stored_events(gateway.home) >= before + total, "all is stored", timeout_s=600)
     elapsed = time.perf_counter() - began
@@ -169,14 +189,14 @@ async def make_topic(bootstrap: str, topic: str) -> None:
     await admin.close()
 
 
-async def peer(mode: str, bootstrap: str, topic: str, seconds: float, chunk: Chunk) -> dict[str, float]:
+async def peer(mode: str, bootstrap: str, topic: str, seconds: float, chunk: Traffic) -> dict[str, float]:
     """One process of aiokafka; times are of the monotonic clock, which all processes share."""
     if mode == "consume":
         return await consume(bootstrap, topic)
     return await produce(bootstrap, topic, seconds, chunk)
 
 
-async def produce(bootstrap: str, topic: str, seconds: float, chunk: Chunk) -> dict[str, float]:
+async def produce(bootstrap: str, topic: str, seconds: float, chunk: Traffic) -> dict[str, float]:
     """As many messages in flight as our producer has, with its settings; from the first one on."""
     message = ChunkMessage(
         tag=TAG,

@@ -76,7 +76,7 @@ def publish_chunk(
     producer: Producer,
     topic: str,
     message: ChunkMessage,
-    payload: bytes | memoryview,
+    payload: bytes | bytearray | memoryview,
     *,
     durability: Durability,
 ) -> asyncio.Future[int]:

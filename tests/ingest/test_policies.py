@@ -356,8 +356,7 @@ class Work:
         """Without a checkpoint of what came after the last."""
         self._running.cancel()
         await asyncio.wait([self._running])
-        for pipeline in self.worker._streams.values():
-            pipeline.close()
+        self.worker._chunks.streams.close()
         self.worker.revoked = _nothing  # type: ignore[method-assign, assignment]
         await self._let_go()
 
