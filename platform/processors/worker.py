@@ -294,12 +294,12 @@ class Worker:
 
     async def release(self, reference: str, *, seconds: float) -> None:
         """Lets go of a stream, and leaves it alone for so long: its chunks wait, and their partition."""
-        self._streams.hold_back(reference, seconds)
+        self._chunks.streams.hold_back(reference, seconds)
         if seconds <= 0:
             return
         await self.checkpoint()
         async with self._durable.between_chunks:
-            self._streams.close_one(reference)
+            self._chunks.streams.close_one(reference)
 
     async def _take_operations(self) -> None:
         """Loads the operations of the user's own again where a file has changed."""
@@ -312,7 +312,7 @@ class Worker:
         await self.checkpoint()
         async with self._durable.between_chunks:
             concerned = await asyncio.to_thread(self._operations.refresh)
-            self._streams.close_naming(concerned)
+            self._chunks.streams.close_naming(concerned)
         self._catalog.read_again()
         self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
 
