@@ -140,3 +140,7 @@ class OperationFileInvalid(WindvaneError, ValueError):
 
 class ResultsNotPublished(WindvaneError, OSError):
     """The worker had to end while the bus did not take its results; no checkpoint covers them."""
+
+
+class AlarmActionRefused(WindvaneError, ValueError):
+    """What was asked of an alarm does not fit its state, or says too little or too much."""
