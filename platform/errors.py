@@ -148,3 +148,7 @@ class ModelNotFound(WindvaneError, LookupError):
 
 class ModelRefused(WindvaneError, PermissionError):
     """A model is not read, since others could have written it; or not taken up, since it does not fit."""
+
+
+class AlarmActionRefused(WindvaneError, ValueError):
+    """What was asked of an alarm does not fit its state, or says too little or too much."""
