@@ -128,9 +128,9 @@ class AlarmWebhook:
         self._looked_at = -1  # the catalog's revision
 
     async def begin(self) -> None:
-        """What is in the catalog when the webhook is first set is not told. Raises CatalogUnavailable."""
+        """What has happened before the webhook is first set is not told. Raises CatalogUnavailable."""
         revision = await self._catalog.revision()
-        await asyncio.to_thread(self._queue.begin, revision)
+        await asyncio.to_thread(self._queue.begin, revision=revision, now_ns=time.time_ns())
 
     async def run(self) -> None:
         """Sends until cancelled, while no other worker does."""
@@ -163,7 +163,7 @@ class AlarmWebhook:
         if newest == self._looked_at:
             return
         while True:
-            seen = await asyncio.to_thread(self._queue.revision)
+            seen, begun_ns = await asyncio.to_thread(self._queue.progress)
             documents = await self._catalog.by_change(ALARM, after_revision=seen, limit=PAGE)
             if not documents:
                 self._looked_at = newest
@@ -172,6 +172,7 @@ class AlarmWebhook:
                 (alarm.reference, entry.number, payload(alarm, entry))
                 for alarm in map(alarm_of, documents)
                 for entry in alarm.history
+                if entry.at_ns >= begun_ns
             ]
             given_up = await asyncio.to_thread(self._queue.put, entries, revision=documents[-1].revision)
             if given_up:

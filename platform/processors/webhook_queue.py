@@ -8,7 +8,9 @@ from typing import NamedTuple
 from ..store.sqlite_file import SqliteFile
 
 _SCHEMA = """
-CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL);
+CREATE TABLE progress (
+    id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, begun_ns INTEGER NOT NULL
+);
 CREATE TABLE told (reference TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE waiting (
     position INTEGER PRIMARY KEY AUTOINCREMENT, reference TEXT NOT NULL, number INTEGER NOT NULL,
@@ -33,23 +35,23 @@ class WebhookQueue:
     """Deliveries in the order in which they are to be sent. Any number of processes may have it open.
 
     Bounds: `max_waiting` deliveries; and of each alarm the number of its last entry. Every method raises
-    StoreFailed, and may be called from any thread.
+    StoreFailed, and may be called from any thread; `begin` comes first.
     """
 
     def __init__(self, path: Path, *, max_waiting: int) -> None:
         self._file = SqliteFile(path, version=1, schema=_SCHEMA)
         self._max_waiting = max_waiting
 
-    def begin(self, revision: int) -> None:
-        """Where the queue is new: all up to this revision of the catalog counts as told."""
+    def begin(self, *, revision: int, now_ns: int) -> None:
+        """Where the queue is new: all up to this revision of the catalog, and this time, counts as told."""
         with self._file.transaction("begin") as database:
-            database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?)", (revision,))
+            database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?, ?)", (revision, now_ns))
 
-    def revision(self) -> int:
-        """Up to which revision the catalog was read."""
+    def progress(self) -> tuple[int, int]:
+        """Up to which revision the catalog was read, and since when what happens is told."""
         with self._file.reading("read how far it is") as database:
-            row: tuple[int] | None = database.execute("SELECT revision FROM progress").fetchone()
-        return 0 if row is None else row[0]
+            found: tuple[int, int] = database.execute("SELECT revision, begun_ns FROM progress").fetchone()
+        return found
 
     def put(self, entries: Sequence[tuple[str, int, bytes]], *, revision: int) -> int:
         """Adds those of the entries (reference, number, body) that were never put, in their order.
@@ -68,11 +70,7 @@ class WebhookQueue:
                         "INSERT INTO told VALUES (?, ?) ON CONFLICT DO UPDATE SET number = excluded.number",
                         (reference, number),
                     )
-            database.execute(
-                "INSERT INTO progress VALUES (1, ?)"
-                " ON CONFLICT DO UPDATE SET revision = max(revision, excluded.revision)",
-                (revision,),
-            )
+            database.execute("UPDATE progress SET revision = max(revision, ?)", (revision,))
             (waiting,) = database.execute("SELECT count(*) FROM waiting").fetchone()
             surplus = max(0, waiting - self._max_waiting)
             if surplus:
