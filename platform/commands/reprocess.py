@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -45,15 +46,16 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
     store = Store(settings.store_dir)
     recorded = store.stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
-    with Reprocessing(store, stream, policy) as again:
+    with (
+        closing(CheckpointStore(settings.checkpoint_file)) as checkpoints,
+        Reprocessing(store, stream, policy, checkpoints) as again,
+    ):
         with byte_progress(f"reprocessing {stream}", total_bytes=recorded.size) as progress:
             again.run(progress.update)
         if not side_by_side:
-            checkpoints = CheckpointStore(settings.checkpoint_file)
             try:
-                again.put_in_place(checkpoints, lambda: _release(settings, stream, seconds=HOLD_S))
+                again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S))
             finally:
-                checkpoints.close()
                 _release(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)

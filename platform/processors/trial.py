@@ -53,7 +53,10 @@ def try_operation(
     stop = stream.chunks
     first = max(stream.arrivals.start, stop - chunks)
     wanted = steps.sources | ({source} & {"bytes", "events"})
-    for _, given in recorded_inputs(stream, policy, wanted, first_chunk=first, stop_chunk=stop):
+    recorded = recorded_inputs(
+        stream, policy, wanted, first_chunk=first, stop_chunk=stop, failed=lambda name, error: None
+    )
+    for _, given in recorded:
         results = steps.run(given, failed=lambda name, error: None)
         made = [result.block for result in results if result.step == source]
         trial.given += [given[source]] if source in given else made

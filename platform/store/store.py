@@ -134,12 +134,15 @@ class Store:
         The array that has the name is set aside (`~1`). Nothing happens where there is none of that uid: it
         has its place already. Whoever calls has the lock of the stream.
         """
-        directory = self._array_directory(reference)
-        rebuilt = self._array_directory(reference + REBUILT)
-        found = read_description(rebuilt)
-        if found is not None and found["uid"] == uid.hex():
+        if self.is_rebuilt(reference, uid):
+            directory = self._array_directory(reference)
             set_aside(directory)
-            os.rename(rebuilt, directory)
+            os.rename(self._array_directory(reference + REBUILT), directory)
+
+    def is_rebuilt(self, reference: str, uid: bytes) -> bool:
+        """Whether `reference~rebuilt` is the array of this uid."""
+        found = read_description(self._array_directory(reference + REBUILT))
+        return found is not None and found["uid"] == uid.hex()
 
     def sync(self) -> None:
         """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.
