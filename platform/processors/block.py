@@ -8,7 +8,7 @@ event, not by row: a chunk of a million samples that came in ten events has ten 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,10 +99,26 @@ Given = Block | tuple[Block, ...] | None
 
 
 def blocks_of(given: Given) -> tuple[Block, ...]:
-    """The blocks of what an operation gave, none to several."""
+    """The blocks of what an operation gave, none to several; their rows can be read alone.
+
+    Raises TypeError where it is anything else.
+    """
     if given is None:
         return ()
-    return (given,) if isinstance(given, Block) else given
+    blocks = (given,) if isinstance(given, Block) else tuple(given)
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(f"an operation gave {block!r:.80}; give a Block, a tuple of them, or None")
+    return tuple(map(_readable, blocks))
+
+
+def _readable(block: Block) -> Block:
+    """Several steps may take the same block."""
+    if not block.rows.flags.writeable:
+        return block
+    rows = block.rows.view()  # the operation may go on with what it has given
+    rows.flags.writeable = False
+    return replace(block, rows=rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,10 +168,13 @@ class OpenStreams:
         self._held_back[reference] = now_s + seconds
 
     def close_one(self, reference: str) -> None:
-        """Close a stream that is held back, where it is open; right after a commit of all."""
-        stream = self._streams.pop(reference, None)
-        if stream is not None:
-            assert not stream.changed_by
+        """Close a stream that is held back, where it is open; right after a commit of all.
+
+        One that was worked on since stays, as the commit may have taken longer than it was held back.
+        """
+        stream = self._streams.get(reference)
+        if stream is not None and not stream.changed_by:
+            del self._streams[reference]
             stream.pipeline.close()
 
     def close_naming(self, operations: Collection[str]) -> None:

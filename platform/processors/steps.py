@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..errors import ModelRefused, PolicyInvalid
+from ..errors import ModelRefused, OperationFailed, PolicyInvalid
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
@@ -90,7 +90,8 @@ class RunningSteps:
     def run(self, given: Mapping[str, Block | Events], *, failed: FailedStep) -> Iterator[Result]:
         """What each step gives, in their order, for the bytes or events that are given.
 
-        A step that raises gives nothing and stops no other; MemoryError goes through.
+        A step that raises gives nothing and stops no other; MemoryError goes through. None may write into
+        the rows that it is given.
         """
         results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
@@ -101,6 +102,8 @@ class RunningSteps:
                     made += blocks_of(step.operation.process(taken))
                 except MemoryError:
                     raise
+                except SystemExit as error:  # of the user's own code, which is not to end the worker
+                    failed(step.name, OperationFailed(f"it called exit({error.code!r})"))
                 except Exception as error:
                     failed(step.name, error)
             results[step.name] = tuple(made)
@@ -117,8 +120,7 @@ class RunningSteps:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """What each step has counted since its stream began, such as gaps; only what is not 0."""
-        counted = {step.name: dict(step.operation.counts()) for step in self._steps}
-        some = {name: {key: n for key, n in counts.items() if n} for name, counts in counted.items()}
+        some = {step.name: step.counts() for step in self._steps}
         return {name: counts for name, counts in some.items() if counts}
 
     def states(self) -> dict[str, bytes]:
@@ -136,6 +138,7 @@ class _RunningStep:
     """An operation with its name, its source, and what its saved state must match to be taken up."""
 
     def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
+        self.step = step
         self.name = step.name
         self.keep = step.keep
         self.source = source
@@ -164,13 +167,23 @@ class _RunningStep:
             self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
         except Exception as error:  # an estimator's library was updated, say: any class of error can come
             _log.warning((self.name,), f"step {self.name!r} begins anew, its state cannot be read: {error!r}")
+            self.operation = make_operation(self.step)  # whatever has become of the other one
+
+    def counts(self) -> dict[str, int]:
+        """What the operation has counted, where it is not 0."""
+        try:
+            return {str(key): int(n) for key, n in self.operation.counts().items() if n}
+        except Exception as error:  # of an operation of the user's own
+            _log.warning((self.name, "counts"), f"step {self.name!r} cannot say its counts: {error!r}")
+            return {}
 
     def take_up(self, saved: bytes) -> None:
         if not saved.startswith(self._fingerprint):
             raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
-        before = self.operation.state()
+        before = self.dump()
         try:
             self.operation.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
         except Exception as error:  # what is unpickled can be anything
-            self.operation.restore(before)
+            self.operation = make_operation(self.step)
+            self.restore(before)
             raise ModelRefused(f"step {self.name!r}: its model cannot be taken up: {error!r}") from error

@@ -54,7 +54,7 @@ class ModelFiles:
             with os.scandir(self._folder) as entries:
                 found = [entry for entry in entries if entry.name.endswith(_SUFFIX)]
             return {entry.name: _identity(entry.stat(follow_symlinks=False)) for entry in found}
-        except FileNotFoundError:  # no folder, which is usual, or a file that was just taken
+        except OSError:  # no folder, which is usual; one of no use; or a file that was just taken
             return {}
 
     def read(self, name: str) -> tuple[bytes, Identity]:

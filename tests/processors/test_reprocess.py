@@ -139,6 +139,31 @@ async def test_a_running_worker_hands_the_stream_over_and_takes_it_back(
     assert home.store.array("t:spectrum").shape == (1 + (20_000 - 32) // 16, 17)
 
 
+async def test_a_stream_that_was_worked_on_since_is_not_let_go_without_a_commit(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus takes published rows late, say: a checkpoint takes longer than the stream is left alone."""
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+        checkpoint = home.worker.checkpoint
+
+        async def late_checkpoint() -> None:
+            await checkpoint()
+            await home.worker.release("t", seconds=0)
+            await home.publish("p", noise(100, 1))
+            await home.until_stored(2)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(home.worker, "checkpoint", late_checkpoint)
+            await home.worker.release("t", seconds=20)
+        await home.publish("p", noise(100, 2))
+        await home.until_stored(3)
+    assert home.stream() == b"".join(noise(100, n) for n in range(3))
+    assert home.store.array("t:samples")[:].tobytes() == home.stream()
+
+
 async def test_killed_between_the_commit_and_the_renaming_the_new_outputs_take_their_place(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

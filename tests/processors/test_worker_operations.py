@@ -116,6 +116,58 @@ async def test_what_it_raises_goes_to_the_dead_letters_with_the_traceback(home: 
     assert home.stream() == samples(5)
 
 
+HOSTILE = """
+import dataclasses
+import numpy as np
+from windvane.processors.operation import Operation, operation
+
+@operation("total")
+class Total(Operation):
+    input = "samples"
+    output = "values"
+
+    def process(self, block):
+        return dataclasses.replace(block, rows=block.rows * 2.0, columns=())
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "codes"),
+    [
+        ("    def counts(self):\n        return {}['no such']\n", set()),
+        ("    def counts(self):\n        return 7\n", set()),
+        ("    def counts(self):\n        return {'a': 'many'}\n", set()),
+        ("    def state(self):\n        raise RuntimeError('no state')\n", set()),
+        ("    def state(self):\n        return lambda: 1\n", set()),
+        ("    def restore(self, state):\n        raise RuntimeError('no state')\n", set()),
+        ("    def process(self, block):\n        return block.rows * 2.0\n", {"step-failed"}),
+        ("    def process(self, block):\n        raise SystemExit(3)\n", {"step-failed"}),
+        ("    def process(self, block):\n        block.rows[:] = 0\n        return block\n", {"step-failed"}),
+        ("    def __init__(self):\n        raise KeyError('x')\n", {"step-failed"}),
+    ],
+)
+async def test_one_that_does_not_keep_to_its_contract_stops_no_other_and_not_the_worker(
+    home: Home, method: str, codes: set[str]
+) -> None:
+    write(home.path / "operations" / "total.py", HOSTILE + method)
+    smooth = {"operation": "filter", "name": "smooth", "cutoff_hz": 10.0}
+    after = {**smooth, "name": "after", "input": "smooth"}
+    pipeline = [PCM, smooth, {"operation": "total", "input": "smooth"}, after]
+    await home.policy("p", tags=["t"], format="raw", pipeline=pipeline)
+    for chunk in (1, 2):
+        await home.publish("p", samples(4))
+        async with home.working():
+            await home.until_stored(1)
+            await home.worker.checkpoint()
+        assert sum(letter.times for letter in home.letters.list()) == (chunk if codes else 0)
+    assert {letter.code for letter in home.letters.list()} == codes
+    assert home.stream() == samples(8)
+    if "__init__" not in method:  # else there is no pipeline at all
+        filtered = home.store.array("t:after")[:, 0]
+        assert len(filtered) == 8
+        assert np.all(np.diff(filtered) > 0), "what another step wrote into its input is not what it took"
+
+
 async def test_while_the_file_is_gone_the_stream_is_archived_and_the_state_kept(home: Home) -> None:
     file = home.path / "operations" / "total.py"
     write(file, "FACTOR = 1\n" + SUM)
