@@ -5,17 +5,20 @@ import {
   SHELF_TIMES,
   actionsFor,
   byUrgency,
+  comparedRows,
   entryInWords,
   findingInWords,
   gradeName,
   linePath,
+  meanDecibel,
   rangeOf,
   rowsAround,
   shownGrade,
   stateInWords,
 } from "./alarms";
 import type { Alarm, AlarmAction, AlarmSummary } from "./api";
-import { formatAgo, formatDate, formatValue, formatZone } from "./format";
+import { formatAgo, formatDate, formatFrequency, formatValue, formatZone, outputName } from "./format";
+import { outputKind } from "./outputs";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
 import { api } from "./services";
@@ -32,6 +35,14 @@ const VERBS: Readonly<Record<AlarmAction, string>> = {
   unshelve: "Unshelve",
   clear: "Clear",
 };
+
+/** Decibels by line. */
+interface SpectrumPicture {
+  name: string;
+  highest_hz: number;
+  now: readonly (number | null)[];
+  before: readonly (number | null)[];
+}
 
 /** What is being said to an alarm, until it is sent. */
 interface Saying {
@@ -174,6 +185,13 @@ export class AlarmList extends LitElement {
         stroke-width: 1.6;
         vector-effect: non-scaling-stroke;
       }
+      svg path.before {
+        stroke: var(--line-strong);
+      }
+      .picture .about {
+        color: var(--muted);
+        font-weight: 400;
+      }
       svg line {
         stroke-width: 1;
         stroke-dasharray: 4 4;
@@ -254,6 +272,8 @@ export class AlarmList extends LitElement {
   @state() private detail: Alarm | null = null;
   /** Values of the judged column around the opened alarm. */
   @state() private values: readonly (number | null)[] = [];
+  /** The spectrum at the time of the opened alarm, and right before. */
+  @state() private spectrum: SpectrumPicture | null = null;
   @state() private saying: Saying | null = null;
   @state() private refusal = "";
   @state() private busy = false;
@@ -272,6 +292,7 @@ export class AlarmList extends LitElement {
     if (changed.has("opened")) {
       this.detail = null;
       this.values = [];
+      this.spectrum = null;
     }
     const known = this.#shown?.find(({ reference }) => reference === this.opened);
     const version = `${this.opened}@${known?.revision ?? ""}`;
@@ -426,7 +447,7 @@ export class AlarmList extends LitElement {
 
   #detail(alarm: Alarm) {
     return html`<div class="detail" data-testid="alarm-detail">
-      ${this.#picture(alarm)}
+      ${this.#picture(alarm)} ${this.#spectrumPicture()}
       ${
         alarm.contributions.length
           ? html`<div>
@@ -506,6 +527,34 @@ export class AlarmList extends LitElement {
     </div>`;
   }
 
+  #spectrumPicture() {
+    const { spectrum } = this;
+    if (!spectrum) return nothing;
+    const known = [...spectrum.now, ...spectrum.before].filter((value): value is number => value !== null);
+    if (known.length === 0) return nothing;
+    const range = {
+      lowest: known.reduce((least, value) => Math.min(least, value)),
+      highest: known.reduce((most, value) => Math.max(most, value)) + 1,
+    };
+    const { width, height } = PICTURE;
+    return html`<div class="picture">
+      <h2>
+        ${spectrum.name} at that time
+        <span class="about">0 to ${formatFrequency(spectrum.highest_hz)}, in decibels; fainter: right before</span>
+      </h2>
+      <svg
+        viewBox="0 0 ${width} ${height}"
+        preserveAspectRatio="none"
+        role="img"
+        data-testid="alarm-spectrum"
+        aria-label="The spectrum at the time of the alarm, and right before"
+      >
+        ${svg`<path class="before" d=${linePath(spectrum.before, range, width, height)}></path>`}
+        ${svg`<path d=${linePath(spectrum.now, range, width, height)}></path>`}
+      </svg>
+    </div>`;
+  }
+
   async #readDetail(reference: string): Promise<void> {
     try {
       const alarm = await api.alarm(reference);
@@ -513,7 +562,10 @@ export class AlarmList extends LitElement {
       this.detail = alarm;
       this.refusal = "";
       const values = await this.#readValues(alarm);
-      if (reference === this.opened) this.values = values;
+      if (reference !== this.opened) return;
+      this.values = values;
+      const spectrum = await this.#readSpectrum(alarm);
+      if (reference === this.opened) this.spectrum = spectrum;
     } catch (reason) {
       if (reference === this.opened) this.refusal = inWords(reason);
     }
@@ -535,6 +587,27 @@ export class AlarmList extends LitElement {
     } catch {
       return [];
     }
+  }
+
+  /** The first output that is a spectrum; null where there is none, or its rows are no longer kept. */
+  async #readSpectrum(alarm: Alarm): Promise<SpectrumPicture | null> {
+    for (const rows of alarm.evidence) {
+      try {
+        const array = await api.array(rows.array);
+        if (outputKind(array) !== "spectrum") continue;
+        const { now, before } = comparedRows(rows);
+        const [there, earlier] = await Promise.all([
+          api.rows(rows.array, ...now),
+          before[1] > before[0] ? api.rows(rows.array, ...before) : [],
+        ]);
+        const lines = meanDecibel(there);
+        const highest_hz = (lines.length - 1) * Number(array.attrs["frequency_step_hz"]);
+        return { name: outputName(rows.array), highest_hz, now: lines, before: meanDecibel(earlier) };
+      } catch {
+        // The rows were dropped since; the numbers are told all the same.
+      }
+    }
+    return null;
   }
 
   #send = async (event: SubmitEvent): Promise<void> => {

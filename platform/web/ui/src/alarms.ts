@@ -1,6 +1,6 @@
 // What an alarm says, in words and in lines: no element, no server.
 
-import type { Alarm, AlarmAction, AlarmEntry, AlarmState, AlarmSummary } from "./api";
+import type { Alarm, AlarmAction, AlarmEntry, AlarmRows, AlarmState, AlarmSummary } from "./api";
 import { formatDate, formatDuration, formatValue } from "./format";
 
 const GRADES = ["healthy", "warning", "danger"] as const;
@@ -116,7 +116,31 @@ export function rangeOf(
 ): { lowest: number; highest: number } {
   const known = [...values, ...levels].filter((value): value is number => value !== null);
   if (known.length === 0) return { lowest: 0, highest: 1 };
-  const lowest = Math.min(0, ...known);
-  const highest = Math.max(...known);
+  const lowest = known.reduce((least, value) => Math.min(least, value), 0);
+  const highest = known.reduce((most, value) => Math.max(most, value));
   return { lowest, highest: highest > lowest ? highest * 1.05 : lowest + 1 };
+}
+
+/** Spectrum rows that a picture is made of, of those of the alarm and of those before it. */
+export const SPECTRUM_ROWS = 8;
+
+type SpectrumRow = readonly (number | null)[] | readonly (readonly (number | null)[])[];
+
+/** The mean of spectra in decibels, line by line; of several channels the first. Null where there is no power. */
+export function meanDecibel(rows: readonly SpectrumRow[]): (number | null)[] {
+  const spectra = rows.map((row) => (Array.isArray(row[0]) ? row[0] : row) as readonly (number | null)[]);
+  return (spectra[0] ?? []).map((_, line) => {
+    const powers = spectra.map((spectrum) => spectrum[line] ?? null).filter((power) => power !== null);
+    const mean = powers.reduce((sum, power) => sum + power, 0) / powers.length;
+    return mean > 0 ? 10 * Math.log10(mean) : null;
+  });
+}
+
+/** The rows of a spectrum to compare: the last of the alarm's, and as many from right before them. */
+export function comparedRows(rows: AlarmRows): { now: [number, number]; before: [number, number] } {
+  const stop = rows.first + rows.count;
+  return {
+    now: [Math.max(rows.first, stop - SPECTRUM_ROWS), stop],
+    before: [Math.max(0, rows.first - SPECTRUM_ROWS), rows.first],
+  };
 }

@@ -263,7 +263,7 @@ export class Api {
     return (await (await this.#ask(address, "POST", said)).json()) as Alarm;
   }
 
-  /** Rows of an array as numbers; null stands for what is none. */
+  /** Rows of an array of two dimensions as numbers; null stands for what is none. */
   rows(reference: string, first: number, stop: number): Promise<(number | null)[][]> {
     const array = encodeURIComponent(reference);
     return this.#get(`arrays/${array}/data?start=${first}&stop=${stop}&format=json`);

@@ -2,10 +2,12 @@ import { describe, expect, it } from "vitest";
 import {
   actionsFor,
   byUrgency,
+  comparedRows,
   entryInWords,
   findingInWords,
   gradeName,
   linePath,
+  meanDecibel,
   rangeOf,
   rowsAround,
   shownGrade,
@@ -116,6 +118,14 @@ describe("the picture of an alarm", () => {
   it("is a line that is broken where nothing is known", () => {
     expect(linePath([0, 5, null, 10], { lowest: 0, highest: 10 }, 30, 100)).toBe("M0.0 100.0L10.0 50.0M30.0 0.0");
     expect(linePath([], { lowest: 0, highest: 1 }, 30, 100)).toBe("");
+  });
+
+  it("compares spectra with those right before, in decibels", () => {
+    expect(meanDecibel([[1, 10, null], [1, 190, 0]])).toEqual([0, 20, null]);
+    expect(meanDecibel([[[100], [1]], [[100], [1]]])).toEqual([20]);
+    expect(meanDecibel([])).toEqual([]);
+    expect(comparedRows({ array: "a", first: 100, count: 50 })).toEqual({ now: [142, 150], before: [92, 100] });
+    expect(comparedRows({ array: "a", first: 3, count: 2 })).toEqual({ now: [3, 5], before: [0, 3] });
   });
 
   it("has room for the levels too", () => {
