@@ -61,6 +61,23 @@ _POLICY: dict[str, Any] = {
                 "description": "Other members are the operation's parameters.",
             },
         },
+        "alarm": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["output", "column"],
+                "properties": {
+                    "output": {"type": "string"},
+                    "column": {"type": "string"},
+                    "name": {"type": "string"},
+                    "warning": {"type": "number"},
+                    "danger": {"type": "number"},
+                    "side": {"enum": ["above", "below"]},
+                    "hysteresis": {"type": "number", "minimum": 0},
+                    "hold_rows": {"type": "integer", "minimum": 1},
+                },
+            },
+        },
         "encoding": {"enum": ["msgpack", "avro"]},
         "topic": {
             "type": "object",
