@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .commands import data, dead_letter, operation, policy, reprocess, send, tiers, topics
+from .commands import alarm, data, dead_letter, operation, policy, reprocess, send, tiers, topics
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -87,6 +87,7 @@ for _command in (
     data.ls,
     data.cat,
     data.export,
+    alarm.alarm,
     dead_letter.dead_letter,
     operation.operation,
     reprocess.reprocess,

@@ -23,6 +23,8 @@ MAX_COLUMNS = 64
 MAX_NAME = 200
 MAX_CONTRIBUTIONS = 8
 MAD_TO_SIGMA = 1.4826
+LEAST_SPREAD = 0.01
+"""Of what is usual: what has never changed at all would be infinitely far from it at the least change."""
 COMPARED_ROWS = 256
 """What is usual is read off so many rows from before the alarm, spread evenly over all that are kept."""
 
@@ -108,6 +110,7 @@ def _compared(array: DataArray, first: int, stop: int) -> tuple[dict[str, float]
         warnings.simplefilter("ignore", RuntimeWarning)  # a column of NaN alone
         usual = np.nanmedian(before, axis=0)
         spread = MAD_TO_SIGMA * np.nanmedian(np.abs(before - usual), axis=0)
+        spread = np.maximum(spread, LEAST_SPREAD * np.abs(usual))
         deviations = (row - usual) / spread
     known = np.flatnonzero(np.isfinite(deviations))
     order = known[np.argsort(-np.abs(deviations[known]), kind="stable")][:MAX_CONTRIBUTIONS]

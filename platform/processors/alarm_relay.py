@@ -47,7 +47,7 @@ class AlarmRelay:
                 if time.monotonic() >= self._shelf_at_s:
                     self._shelf_at_s = time.monotonic() + SHELF_S
                     await self._book.unshelve_due(time.time_ns())
-            except WindvaneError as error:
+            except (WindvaneError, msgspec.ValidationError) as error:
                 self._log.warning(("alarms",), f"alarms wait to be recorded: {error}")
             await asyncio.sleep(POLL_S)
 

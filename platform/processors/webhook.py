@@ -22,7 +22,7 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from ..config import AlarmSettings
 from ..errors import ConfigInvalid, WindvaneError
 from ..store.alarm_book import ALARM, alarm_of
 from ..store.alarms import Alarm, HistoryEntry
-from ..store.catalog import Catalog
+from ..store.catalog import Catalog, Document
 from ..telemetry import RateLimitedLog
 from .webhook_queue import Delivery, WebhookQueue
 
@@ -170,7 +170,7 @@ class AlarmWebhook:
                 return
             entries = [
                 (alarm.reference, entry.number, payload(alarm, entry))
-                for alarm in map(alarm_of, documents)
+                for alarm in self._alarms_in(documents)
                 for entry in alarm.history
                 if entry.at_ns >= begun_ns
             ]
@@ -180,6 +180,16 @@ class AlarmWebhook:
                     "the webhook of alarms is %d deliveries behind: the oldest %d are given up",
                     self._settings.webhook_queue,
                     given_up,
+                )
+
+    def _alarms_in(self, documents: Sequence[Document]) -> Iterator[Alarm]:
+        for document in documents:
+            try:
+                yield alarm_of(document)
+            except msgspec.ValidationError as error:
+                # Somebody else has put it there; it must not hold up the others.
+                self._log.warning(
+                    ("document", document.reference), f"{document.reference!r} is no alarm: {error}"
                 )
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:

@@ -47,7 +47,7 @@ class Contribution(Struct, frozen=True):
     """A column as it was, and what it usually was before.
 
     `deviation` is (value - usual) / spread, where the spread is 1.4826 times the median distance from the
-    median: the standard deviation, were it a normal distribution.
+    median (the standard deviation, were it a normal distribution), or a hundredth of what is usual, if more.
     """
 
     column: str
