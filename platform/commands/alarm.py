@@ -264,8 +264,14 @@ def _life(one: "Alarm") -> str | None:
     if one.rul_s is None:
         return None
     low, high = one.rul_low_s, one.rul_high_s
-    between = "" if low is None or high is None else f" ({low / 3600:.1f} to {high / 3600:.1f})"
-    return f"{one.rul_s / 3600:.1f} hours of running{between}"
+    between = "" if low is None or high is None else f" ({_length(low)} to {_length(high)})"
+    return f"{_length(one.rul_s)} of running{between}"
+
+
+def _length(seconds: float) -> str:
+    if seconds < 2 * _UNITS_S["h"]:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * _UNITS_S["d"] else f"{seconds / _UNITS_S['d']:.1f} d"
 
 
 def _until(one: "Alarm") -> str:

@@ -177,8 +177,7 @@ def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm
     elif event.transition == "cleared":
         changes = {"state": "cleared", "shelved_until_ns": None}
     # What is shown of it is how it was when it was last getting worse.
-    told = [*(_OUTLOOK if event.transition != "cleared" else ())]
-    told += _EVIDENCE if event.transition in ("raised", "escalated") else ()
+    told = (*_OUTLOOK, *(_EVIDENCE if event.transition in ("raised", "escalated") else ()))
     changes |= {name: getattr(event, name) for name in told}
     return _with_entry(
         alarm,

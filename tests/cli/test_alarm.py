@@ -55,7 +55,7 @@ def test_what_is_open_is_listed_and_all_of_it_shown(run: Run) -> None:
     shown = run("alarm", "show", REFERENCE).stdout
     assert "row 41 of turbine.1:condition" in shown
     assert "7.5 (warning 6, danger 10)" in shown
-    assert "2.0 hours of running" in shown
+    assert "2.0 h of running" in shown
     assert "+20.0 spreads" in shown
     assert "turbine.1:spectrum[7:10]" in shown
 

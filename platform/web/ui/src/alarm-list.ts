@@ -272,7 +272,7 @@ export class AlarmList extends LitElement {
   @state() private detail: Alarm | null = null;
   /** Values of the judged column around the opened alarm. */
   @state() private values: readonly (number | null)[] = [];
-  /** The spectrum at the time of the opened alarm, and right before. */
+  /** The spectrum at the time of the opened alarm, and long before. */
   @state() private spectrum: SpectrumPicture | null = null;
   @state() private saying: Saying | null = null;
   @state() private refusal = "";
@@ -540,14 +540,14 @@ export class AlarmList extends LitElement {
     return html`<div class="picture">
       <h2>
         ${spectrum.name} at that time
-        <span class="about">0 to ${formatFrequency(spectrum.highest_hz)}, in decibels; fainter: right before</span>
+        <span class="about">0 to ${formatFrequency(spectrum.highest_hz)}, in decibels; fainter: long before</span>
       </h2>
       <svg
         viewBox="0 0 ${width} ${height}"
         preserveAspectRatio="none"
         role="img"
         data-testid="alarm-spectrum"
-        aria-label="The spectrum at the time of the alarm, and right before"
+        aria-label="The spectrum at the time of the alarm, and long before"
       >
         ${svg`<path class="before" d=${linePath(spectrum.before, range, width, height)}></path>`}
         ${svg`<path d=${linePath(spectrum.now, range, width, height)}></path>`}
@@ -595,7 +595,7 @@ export class AlarmList extends LitElement {
       try {
         const array = await api.array(rows.array);
         if (outputKind(array) !== "spectrum") continue;
-        const { now, before } = comparedRows(rows);
+        const { now, before } = comparedRows(rows, array.start);
         const [there, earlier] = await Promise.all([
           api.rows(rows.array, ...now),
           before[1] > before[0] ? api.rows(rows.array, ...before) : [],

@@ -136,11 +136,18 @@ export function meanDecibel(rows: readonly SpectrumRow[]): (number | null)[] {
   });
 }
 
-/** The rows of a spectrum to compare: the last of the alarm's, and as many from right before them. */
-export function comparedRows(rows: AlarmRows): { now: [number, number]; before: [number, number] } {
+/**
+ * The rows of a spectrum to compare: the last of the alarm's, and as many from half-way between the first row
+ * that is kept and the alarm, since right before an alarm a machine is seldom healthy.
+ */
+export function comparedRows(
+  rows: AlarmRows,
+  start: number,
+): { now: [number, number]; before: [number, number] } {
   const stop = rows.first + rows.count;
+  const middle = Math.max(start, Math.floor((start + rows.first - SPECTRUM_ROWS) / 2));
   return {
     now: [Math.max(rows.first, stop - SPECTRUM_ROWS), stop],
-    before: [Math.max(0, rows.first - SPECTRUM_ROWS), rows.first],
+    before: [middle, Math.min(rows.first, middle + SPECTRUM_ROWS)],
   };
 }

@@ -120,12 +120,14 @@ describe("the picture of an alarm", () => {
     expect(linePath([], { lowest: 0, highest: 1 }, 30, 100)).toBe("");
   });
 
-  it("compares spectra with those right before, in decibels", () => {
+  it("compares spectra with those of long before, in decibels", () => {
     expect(meanDecibel([[1, 10, null], [1, 190, 0]])).toEqual([0, 20, null]);
     expect(meanDecibel([[[100], [1]], [[100], [1]]])).toEqual([20]);
     expect(meanDecibel([])).toEqual([]);
-    expect(comparedRows({ array: "a", first: 100, count: 50 })).toEqual({ now: [142, 150], before: [92, 100] });
-    expect(comparedRows({ array: "a", first: 3, count: 2 })).toEqual({ now: [3, 5], before: [0, 3] });
+    const rows = { array: "a", first: 100, count: 50 };
+    expect(comparedRows(rows, 0)).toEqual({ now: [142, 150], before: [46, 54] });
+    expect(comparedRows(rows, 60)).toEqual({ now: [142, 150], before: [76, 84] });
+    expect(comparedRows({ array: "a", first: 3, count: 2 }, 0)).toEqual({ now: [3, 5], before: [0, 3] });
   });
 
   it("has room for the levels too", () => {
