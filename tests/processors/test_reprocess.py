@@ -299,8 +299,17 @@ async def test_the_new_outputs_are_on_the_disk_with_their_names_before_the_commi
         await home.until_stored(1)
     done: list[str] = []
     sync, commit = home.store.sync, checkpoints.commit
-    monkeypatch.setattr(home.store, "sync", lambda: (sync(), done.append("sync")))
-    monkeypatch.setattr(checkpoints, "commit", lambda **given: (commit(**given), done.append("commit")))
+
+    def noted_sync() -> None:
+        sync()
+        done.append("sync")
+
+    def noted_commit(**given: Any) -> None:
+        commit(**given)
+        done.append("commit")
+
+    monkeypatch.setattr(home.store, "sync", noted_sync)
+    monkeypatch.setattr(checkpoints, "commit", noted_commit)
     with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
         again.run()
         again.put_in_place(lambda: None)
