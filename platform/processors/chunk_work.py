@@ -19,6 +19,7 @@ from .pipeline import StreamPipeline
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .telemetry import WorkerTelemetry
+from .trainings import Trainings
 
 
 class ChunkWork:
@@ -38,12 +39,14 @@ class ChunkWork:
         owned: Ownership,
         publisher: ResultsPublisher,
         models: PutBackModels,
+        trainings: Trainings,
         new_output: Callable[[NewOutput], None],
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._models = models
+        self._trainings = trainings
         self._dead_letters = dead_letters
         self._window = settings.chunk_id_window
         self._new_output = new_output
@@ -88,7 +91,9 @@ class ChunkWork:
                 self._held.free(chunk.tag)
                 if pipeline is not None:
                     self._models.take_up(pipeline)
+                    self._trainings.settle(pipeline)
                     pipeline.process(chunk)
+                    self._trainings.ask(pipeline)
         except StreamHeld as held:
             reason = self._held.wait_or_give_up(held, partition)
             self._keep(chunk, "stream-held", reason, policy=topic)

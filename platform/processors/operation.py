@@ -56,6 +56,7 @@ BUILT_IN = (
     "features",
     "statistics",
     "model",
+    "trained_model",
     "condition",
 )
 """Modules of this package that register operations when they are imported."""
@@ -72,6 +73,8 @@ class Operation(ABC):
     """Kind of input by default: "bytes" (Block of uint8), "events" (Events), or what steps give."""
     accepts: ClassVar[tuple[str, ...]] = ()
     """Further kinds that it can take, in order of preference."""
+    reads_stored_source: ClassVar[bool] = False
+    """Whether it looks at earlier rows of its source in the store, so that the source must be kept."""
     output: ClassVar[str]
     """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
 
@@ -235,7 +238,13 @@ def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
 def check_pipeline(policy: Policy) -> None:
     """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
     sources = resolve_inputs(policy.pipeline)
+    kept = {step.name for step in policy.pipeline if step.keep}
     for step, source in zip(policy.pipeline, sources, strict=True):
+        if _class(step).reads_stored_source and source not in kept:
+            raise PolicyInvalid(
+                f'step "{step.name}": "{step.operation}" is trained on the stored rows of "{source}", which '
+                f'has keep = false; set keep = true for "{source}"'
+            )
         if source == "bytes" and policy.format != "raw":
             raise PolicyInvalid(
                 f'step "{step.name}": reads the bytes of records, but the format of the policy is '

@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from .catalog_link import NewOutput
 from .publication import Publication
 from .results_publisher import ResultsPublisher
 from .steps import RunningSteps, in_passes
+from .training import TrainingRequest
 
 _ARRAY_LOCK_S = 5.0
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
@@ -233,6 +235,29 @@ class StreamPipeline:
         from someone who may run code here.
         """
         self._steps.take_up(step, saved)
+
+    def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
+        """The trainings that are due, each from the rows that were stored with the one that made it due."""
+        for wanted in self._steps.wanted_trainings():
+            writer = self._writers.get(wanted.source)
+            # None behind a restart, until the source gives rows again.
+            if writer is None or (stop := writer.length - wanted.given_since) < 1:
+                continue
+            yield TrainingRequest(
+                reference=f"{self.reference}:{wanted.step.name}",
+                source=f"{self.reference}:{wanted.source}",
+                stop=stop,
+                due=wanted.due,
+                columns=wanted.columns,
+                step=wanted.step,
+                fingerprint=wanted.fingerprint.hex(),
+                store=str(self._store.root),
+                models=str(models),
+            )
+
+    def training_failed(self, step: str, request: TrainingRequest) -> None:
+        """That training of the step gave nothing."""
+        self._steps.training_failed(step, bytes.fromhex(request.fingerprint), request.due)
 
     @property
     def open_outputs(self) -> int:

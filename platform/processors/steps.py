@@ -13,6 +13,7 @@ from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
 from .operation import Operation, make_operation, resolve_inputs
+from .trained_model import TrainedModel
 
 _log = RateLimitedLog(logging.getLogger("windvane.worker"))
 
@@ -26,6 +27,17 @@ class Result(NamedTuple):
     step: str
     keep: bool
     block: Block
+
+
+class WantedTraining(NamedTuple):
+    """A training that is due, of a step that reads `source`; `given_since` rows came behind the due one."""
+
+    step: Step
+    source: str
+    fingerprint: bytes
+    columns: tuple[str, ...]
+    due: int
+    given_since: int
 
 
 EVENTS_A_PASS = 4096
@@ -118,6 +130,23 @@ class RunningSteps:
         """
         next(running for running in self._steps if running.name == step).take_up(saved)
 
+    def wanted_trainings(self) -> Iterator[WantedTraining]:
+        """The trainings that are due."""
+        for running in self._steps:
+            model = running.operation
+            if isinstance(model, TrainedModel) and (wanted := model.wanted) is not None:
+                assert model.columns is not None
+                yield WantedTraining(
+                    running.step, running.source, running.fingerprint, model.columns, *wanted
+                )
+
+    def training_failed(self, step: str, fingerprint: bytes, due: int) -> None:
+        """That training of the step gave nothing; nobody asks for it where the policy was changed since."""
+        for running in self._steps:
+            model = running.operation
+            if (running.name, running.fingerprint) == (step, fingerprint) and isinstance(model, TrainedModel):
+                model.training_failed(due)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """What each step has counted since its stream began, such as gaps; only what is not 0."""
         some = {step.name: step.counts() for step in self._steps}
@@ -145,14 +174,14 @@ class _RunningStep:
         self.operation: Operation = make_operation(step)
         # With that of the step before it: what a step has learned is of no use on rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
-        above: bytes = before._fingerprint if before else b""
+        above: bytes = before.fingerprint if before else b""
         configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
-        self._fingerprint: bytes = configured.digest()
+        self.fingerprint: bytes = configured.digest()
 
     def dump(self) -> bytes | None:
         """None where an operation of the user's own has a state that cannot be kept: it will begin anew."""
         try:
-            return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
+            return self.fingerprint + pickle.dumps(self.operation.state(), protocol=5)
         except MemoryError:
             raise
         except Exception as error:
@@ -161,10 +190,10 @@ class _RunningStep:
 
     def restore(self, saved: bytes | None) -> None:
         """A step begins anew where its parameters, or those of a step before it, were changed since."""
-        if saved is None or not saved.startswith(self._fingerprint):
+        if saved is None or not saved.startswith(self.fingerprint):
             return
         try:
-            self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
+            self.operation.restore(pickle.loads(saved[len(self.fingerprint) :]))
         except Exception as error:  # an estimator's library was updated, say: any class of error can come
             _log.warning((self.name,), f"step {self.name!r} begins anew, its state cannot be read: {error!r}")
             self.operation = make_operation(self.step)  # whatever has become of the other one
@@ -178,7 +207,7 @@ class _RunningStep:
             return {}
 
     def take_up(self, saved: bytes) -> None:
-        if not saved.startswith(self._fingerprint):
+        if not saved.startswith(self.fingerprint):
             raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
         before = self.dump()
         try:

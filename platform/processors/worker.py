@@ -192,7 +192,8 @@ class Worker:
             await self._run(stop)
         finally:
             stopping.cancel()
-            async with self._durable.between_chunks:
+            # A commit that is under way ends first: who takes a stream up reads what was committed of it.
+            async with self._durable.alone, self._durable.between_chunks:
                 self._chunks.streams.close()
             self._threads.shutdown(wait=False)
             await self._publisher.close()

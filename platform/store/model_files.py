@@ -25,6 +25,11 @@ class ModelFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
+
     @staticmethod
     def name(reference: str) -> str:
         """The name of the file of `stream:step`: references can be longer than file names."""

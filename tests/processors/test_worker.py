@@ -2,8 +2,9 @@
 
 import asyncio
 import struct
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from windvane.bus import open_bus
 from windvane.bus.envelope import ChunkMessage, encode_chunk
 from windvane.bus.interface import Bus, Producer
 from windvane.config import WorkerSettings
+from windvane.errors import StoreFailed, StoreLocked
 from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
 from windvane.processors.user_operations import UserOperations
@@ -364,3 +366,41 @@ async def test_a_gap_within_a_chunk_is_kept_and_counted_and_joined_by_nobody(hom
     async with home.working():
         await home.until_stored(1)
     assert home.telemetry.counted_by_name == {"gaps": 1, "missing": 1900}
+
+
+async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_known(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes a stream up reads its checkpoint: a commit of the former owner must not come behind that."""
+    await home.policy("p", tags=["t"], format="raw")
+    await home.publish("p", b"a")
+    began, may_end = threading.Event(), threading.Event()
+    commit = CheckpointStore.commit
+
+    def late_commit(*given: Any, **named: Any) -> None:
+        began.set()
+        assert may_end.wait(30)
+        commit(*given, **named)
+
+    async def until_free() -> None:
+        while True:
+            with suppress(StoreLocked), home.store.stream_writer("t", attrs=home.store.stream("t").attrs):
+                return
+            await asyncio.sleep(0.01)
+
+    async def fail_while_committing() -> None:
+        async with home.working():
+            await home.until_stored(1)
+            monkeypatch.setattr(CheckpointStore, "commit", late_commit)
+            committing = asyncio.ensure_future(home.worker.checkpoint())
+            assert await asyncio.to_thread(began.wait, 30)
+            home.worker._durable.fail(StoreFailed("a full disk"))
+            freed, _ = await asyncio.wait([free := asyncio.ensure_future(until_free())], timeout=0.5)
+            too_early.extend(freed)
+            may_end.set()
+            await asyncio.wait([committing, free])
+
+    too_early: list[object] = []
+    with pytest.raises(StoreFailed, match="a full disk"):
+        await fail_while_committing()
+    assert not too_early
