@@ -45,6 +45,7 @@ from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
+from .trainings import Trainings
 from .user_operations import UserOperations
 
 HAND_OVER_BOUND_S = 60.0
@@ -92,6 +93,7 @@ class Worker:
         self._telemetry = telemetry
         self._operations = operations
         self._models = PutBackModels(models)
+        self._trainings = Trainings(models.folder, telemetry)
         self._operations_looked_at_s = float("-inf")
         self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
         self._owned = Ownership(checkpoints, name)
@@ -104,6 +106,7 @@ class Worker:
             owned=self._owned,
             publisher=self._publisher,
             models=self._models,
+            trainings=self._trainings,
             new_output=catalog.new_outputs.append,
             telemetry=telemetry,
         )
@@ -196,6 +199,7 @@ class Worker:
             async with self._durable.alone, self._durable.between_chunks:
                 self._chunks.streams.close()
             self._threads.shutdown(wait=False)
+            await asyncio.to_thread(self._trainings.close)
             await self._publisher.close()
 
     async def _lose_patience(self, stop: asyncio.Event) -> None:
@@ -290,6 +294,7 @@ class Worker:
             # First what the old policies made: a replay must not run old chunks through new steps.
             await self.checkpoint()
             self._chunks.policies = policies
+        self._trainings.look()
         self._models.look()
         await self._to_its_end(self._work_on(batch))
 
