@@ -152,7 +152,7 @@ class TrainedModel(Operation):
         scores = np.full((len(rows), len(self._outputs)), np.nan)
         if self._learner is None:
             return scores
-        finite: NDArray[np.bool_] = np.isfinite(rows).all(axis=1)
+        finite: NDArray[np.bool_] = np.atleast_1d(np.isfinite(rows).all(axis=1))
         index = 0
         try:
             while index < len(rows):
