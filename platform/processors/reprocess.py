@@ -26,6 +26,7 @@ from .steps import RunningSteps
 
 LOCK_PATIENCE_S = 30.0
 _LOCK_AGAIN_S = 0.02
+_CATCH_UPS = 3  # each has less to do than the one before; while the stream is locked others wait for the rest
 
 
 class Reprocessing:
@@ -98,6 +99,8 @@ class Reprocessing:
         does within 30 s: then all is as it was.
         """
         reference = self._stream.reference
+        for _ in range(_CATCH_UPS):
+            self.run()
         with self._locked_stream(take_from_worker) as archive:
             committed = self._committed()
             length = committed.outputs.get(reference)
