@@ -166,6 +166,8 @@ class TrainedModel(Operation):
                 if len(good):
                     scores[index + good, :-1] = self._learner.judge(frame)[place + good]
                 index = part.stop
+        except MemoryError:
+            raise
         except Exception as failure:
             raise OperationFailed(
                 f"{self._new[0]} cannot score rows ({type(failure).__name__}: {failure}); set other "

@@ -15,14 +15,14 @@ import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OperationFailed, PolicyInvalid, RangeGone, WindvaneError
+from ..errors import OperationFailed, RangeGone, WindvaneError
 from ..store.data_array import DataArray
 from ..store.model_files import ModelFiles
 from ..store.policy import Step
@@ -175,7 +175,10 @@ def main() -> None:
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
     os.nice(LOWER_PRIORITY)
     warnings.simplefilter("ignore")
-    answer = _answer(lambda: train(msgspec.json.decode(line, type=TrainingRequest)))
+    try:
+        answer = try_to_train(msgspec.json.decode(line, type=TrainingRequest))
+    except msgspec.DecodeError as error:
+        answer = TrainingReport(error=f"the request is none: {error}")
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -187,11 +190,10 @@ def _end_with_the_worker() -> None:
     os._exit(1)
 
 
-def _answer(work: Callable[[], int]) -> TrainingReport:
+def try_to_train(request: TrainingRequest) -> TrainingReport:
+    """As `train`, with what it raises in words."""
     try:
-        return TrainingReport(rows=work())
-    except (OperationFailed, PolicyInvalid) as error:
-        return TrainingReport(error=str(error))
+        return TrainingReport(rows=train(request))
     except RangeGone:
         return TrainingReport(
             error="retention dropped rows while they were read; the next training begins later"

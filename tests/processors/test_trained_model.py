@@ -37,7 +37,7 @@ from windvane.store.model_files import ModelFiles
 from windvane.store.policy import Step, policy_from_mapping
 from windvane.store.store import Store
 
-from tests.processes import Running
+from tests.processes import Running, windvane
 from tests.processors.streams import Cut, one, op, run, whole
 from tests.processors.test_worker import Home
 
@@ -499,3 +499,25 @@ async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_t
     expected = -fitted.decision_function(rows[80:])
     np.testing.assert_allclose(home.store.array("t:forest")[80:, 0], expected, rtol=1e-9, atol=1e-12)
     assert forest_state(home).trainings == 1
+
+
+async def test_a_training_by_hand_is_taken_up_and_the_schedule_goes_on(home: Home) -> None:
+    await home.policy("p", tags=["t"], pipeline=[FIELDS, {**FOREST, "first_after_rows": 100}])
+    async with home.working():
+        await send(home, 60, 1)
+        await home.until_stored(1)
+    by_hand = await asyncio.to_thread(windvane, home.path, "model", "train", "t:forest")
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert b"trained on 60 of the first 60 rows of t:fields" in by_hand.stdout
+    async with home.working():
+        await send(home, 50, 2)
+        await home.until_stored(1)
+        await home.worker.checkpoint()  # with that of the command, whose file goes
+        await until(lambda: model_waits(home))  # that of the schedule
+        await send(home, 5, 3)
+        await home.until_stored(2)
+    assert trained_to(home) == [0.0] * 60 + [60.0] * 50 + [100.0] * 5
+    wrong = await asyncio.to_thread(windvane, home.path, "model", "train", "t:fields")
+    assert wrong.returncode == 1
+    assert b"no trained_model named 'fields'; there is t:forest" in wrong.stderr
+    assert b"Traceback" not in wrong.stderr
