@@ -50,6 +50,9 @@ class Reprocessing:
         self._writers: dict[str, DataArrayWriter] = {}
         arrivals = self._stream.arrivals
         self._next_chunk = arrivals.start
+        # Of a beginning that was dropped, records can outlast their bytes.
+        while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
+            self._next_chunk += 1
         self.failed: dict[str, str] = {}
         """The last error of each step that raised; of "events" where a chunk's cannot be decoded."""
         self._finish_earlier_one()

@@ -14,6 +14,7 @@ from windvane.processors.reprocess import Reprocessing
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.policy import policy_from_mapping
+from windvane.store.store import Store
 
 from tests.processors.test_worker import PCM, SPECTRUM, Home
 
@@ -330,3 +331,19 @@ async def test_what_fails_of_a_chunk_fails_as_it_did_in_the_worker(
         again.run()
         assert "events" in again.failed
         assert again.rows
+
+
+async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_first(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    store = Store(home.path / "store", segment_bytes=4096)
+    chunks = [noise(500, n) for n in range(10)]
+    with store.stream_writer("t", attrs={}) as writer:
+        for data in chunks:
+            writer.append(data, arrived_ns=1, chunk_id=None, events=1)
+        writer.drop_before(5000)
+        assert writer.size == 10_000
+    with Reprocessing(store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+        again.run()
+        assert not again.failed
+    assert store.array("t:samples~rebuilt")[:].tobytes() == b"".join(chunks[5:])
