@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tomllib
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -302,6 +304,14 @@ def test_a_source_that_is_not_kept_is_refused_in_words() -> None:
     policy = {"reference": "p", "format": "json", "pipeline": [fields, {"operation": "trained_model"}]}
     with pytest.raises(PolicyInvalid, match='set keep = true for "fields"'):
         check_pipeline(policy_from_mapping(policy))
+
+
+def test_the_page_has_a_policy_that_can_run_and_every_parameter() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    check_pipeline(policy_from_mapping(tomllib.loads(example)["policy"][0]))
+    for parameter in inspect.signature(TrainedModel).parameters:
+        assert f"`{parameter}`" in page, parameter
 
 
 def test_a_training_without_rows_says_so(tmp_path: Path) -> None:
