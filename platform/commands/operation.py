@@ -112,6 +112,10 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
         raise ConfigInvalid(
             f"{name!r} is no name for an operation; take letters, digits, dashes and underscores"
         )
+    from ..processors.operation import built_in_operations
+
+    if name in built_in_operations():
+        raise ConfigInvalid(f"{name!r} is a built-in operation; give yours another name")
     words = name.replace("-", "_").split("_")
     function = "".join(word.capitalize() for word in words) if as_class else "_".join(words)
     settings.operations_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -87,6 +87,7 @@ def test_broken_promises_are_found(site: Running) -> None:
     ("arguments", "said"),
     [
         (["operation", "new", "no name"], "is no name for an operation"),
+        (["operation", "new", "pcm"], "is a built-in operation; give yours another name"),
         (["operation", "check", "nothing"], '"nothing" is not known'),
         (["operation", "check", "clip", "nowhere"], "no data stream 'nowhere'"),
         (["operation", "check", "clip", "t", "--set", "limit"], "write NAME=VALUE"),
