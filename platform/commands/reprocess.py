@@ -59,7 +59,8 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
                 _release(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
-        click.echo(f"rows made: {summary_of_rows(again.rows)}")
+        where = "beside the old ones, as …~rebuilt" if side_by_side else "in place; the old ones are …~1"
+        click.echo(f"rows made: {summary_of_rows(again.rows)} ({where})")
 
 
 def _release(settings: Settings, stream: str, *, seconds: float) -> None:

@@ -91,6 +91,7 @@ class Order(Operation):
         speed_channel: Annotated[int, Meta(ge=0)] | None = None,
         speed_scale: Annotated[float, Meta(gt=0)] = 1.0,
         max_turn_s: Annotated[float, Meta(gt=0, le=600)] = 10.0,
+        max_rpm: Annotated[float, Meta(gt=0)] = 6000.0,
     ) -> None:
         """Where the angle comes from.
 
@@ -103,6 +104,8 @@ class Order(Operation):
             speed_channel: index of the channel with the speed, in place of a tacho.
             speed_scale: turns a minute per unit of that channel.
             max_turn_s: seconds of a turn, of the slowest that counts.
+            max_rpm: turns a minute of the fastest: a pulse that comes earlier is noise, a higher speed
+                counts as this one. So rows are bounded, whatever the channel holds.
         """
         if (tacho_channel is None) == (speed_channel is None):
             raise PolicyInvalid("give the channel of the angle, either tacho_channel or speed_channel.")
@@ -110,7 +113,7 @@ class Order(Operation):
         self._tacho = tacho_channel is not None
         self._channel = (tacho_channel if tacho_channel is not None else speed_channel) or 0
         self._threshold, self._hysteresis = threshold, hysteresis
-        self._speed_scale, self._max_turn_s = speed_scale, max_turn_s
+        self._speed_scale, self._max_turn_s, self._max_rpm = speed_scale, max_turn_s, max_rpm
         self._state: OrderState | None = None
 
     def process(self, block: Block) -> Given:
@@ -158,6 +161,10 @@ class Order(Operation):
                 places = crossings - 1 + (self._threshold - earlier) / (later - earlier)
             # Behind what is no number, the pulse rises at the sample.
             places = np.where(np.isfinite(places), places, crossings)
+            min_samples = 60 * state.rate_hz / (self._max_rpm * self._pulses_per_turn)
+            counted = _spaced(places, state.known, min_samples)
+            places, crossings = places[counted], crossings[counted]
+        if len(crossings):
             known = places[0] - 2 * max_samples if state.known is None else state.known
             begins = np.flatnonzero(np.diff(places, prepend=known) > max_samples)
             for begin, end in zip([0, *begins.tolist()], [*begins.tolist(), len(places)], strict=True):
@@ -207,7 +214,8 @@ class Order(Operation):
         before = max(state.seen - 1, 0)
         speed = state.samples[before - state.start : stop - state.start, self._channel]
         # What is no speed, and turning back, is standing still.
-        speed = np.where(speed > 0, speed, 0.0) * (self._speed_scale / 60 * self._points / state.rate_hz)
+        speed = np.minimum(np.where(speed > 0, speed, 0.0) * self._speed_scale, self._max_rpm)
+        speed *= self._points / (60 * state.rate_hz)
         steps = (speed[1:] + speed[:-1]) / 2
         angles = np.cumsum(np.append(state.angle, steps))
         last = int(np.ceil(angles[-1]))  # only what was passed: at a standstill its place is not known
@@ -258,3 +266,13 @@ class Order(Operation):
 def _cut(state: OrderState, keep: int) -> OrderState:
     start = min(max(keep, state.start), state.start + len(state.samples))
     return replace(state, samples=state.samples[start - state.start :].copy(), start=start)
+
+
+def _spaced(places: NDArray[np.float64], last: float | None, least: float) -> NDArray[np.int64]:
+    """Indices of the rising `places` that lie `least` samples or more behind the one counted before them."""
+    counted: list[int] = []
+    index = 0 if last is None else int(np.searchsorted(places, last + least))
+    while index < len(places):
+        counted.append(index)
+        index = max(index + 1, int(np.searchsorted(places, places[index] + least)))
+    return np.array(counted, np.int64)

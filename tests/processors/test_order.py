@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_rows_are_those_of_the_naive_version_for_any_cut(data: st.DataObject) ->
         "tacho_channel": 1,
         "pulses_per_turn": per_turn,
         "max_turn_s": 40 / RATE_HZ,
+        "max_rpm": 1e9,
     }
     blocks = list(data.draw(cuts(count)).blocks(samples, rate_hz=RATE_HZ))
     expected = naive_by_pulses(tacho, samples[:, 0], points, per_turn, 40)
@@ -104,7 +106,7 @@ def test_a_speed_is_integrated_the_same_for_any_cut(data: st.DataObject) -> None
     speed_rpm = random.uniform(-20_000, 60_000, count)
     speed_rpm[: count // 5] = 0
     samples = np.stack([speed_rpm, random.standard_normal(count), np.arange(count)], axis=1)
-    parameters: dict[str, Any] = {"points": 7, "speed_channel": 0}
+    parameters: dict[str, Any] = {"points": 7, "speed_channel": 0, "max_rpm": 1e9}
     blocks = list(data.draw(cuts(count)).blocks(samples, rate_hz=RATE_HZ))
     once = run(op("order", **parameters), whole(count).blocks(samples, rate_hz=RATE_HZ))
     for output in (
@@ -149,6 +151,25 @@ def test_a_noisy_edge_is_one_pulse_with_hysteresis() -> None:
     rows = run(op("order", points=2, tacho_channel=0, threshold=0.0, hysteresis=0.5), blocks).rows
     assert len(rows) == pytest.approx(40, abs=3)
     np.testing.assert_allclose(np.diff(rows[:, 0]), 0.5, atol=0.04)
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_noise_in_place_of_a_tacho_gives_no_more_turns_than_the_fastest(data: st.DataObject) -> None:
+    count = 4000
+    samples = np.random.default_rng(3).uniform(0, 1, (count, 2))
+    blocks = list(data.draw(cuts(count)).blocks(samples, rate_hz=RATE_HZ))
+    make = partial(op, "order", points=4, tacho_channel=1, max_rpm=6000)
+    output = run(make(), blocks)
+    assert 0 < len(output.rows) <= 4 * 100 * count / RATE_HZ + 1
+    assert output.same_rows(run(make(), whole(count).blocks(samples, rate_hz=RATE_HZ)))
+
+
+def test_a_speed_over_the_fastest_counts_as_the_fastest() -> None:
+    samples = np.stack([np.zeros(20_000), np.full(20_000, 1e9)], axis=1)
+    blocks = whole(20_000).blocks(samples, rate_hz=RATE_HZ)
+    rows = run(op("order", points=4, speed_channel=1, max_rpm=600), blocks).rows
+    assert len(rows) == pytest.approx(4 * 10 * 20_000 / RATE_HZ, abs=2)
 
 
 def test_what_is_no_number_in_the_tacho_is_neither_high_nor_low() -> None:
