@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelNotFound, ModelRefused
+from ..processors.committed import committed_stream
 from ..processors.model import Model as ModelOperation
 from ..processors.model import ModelState
 from ..processors.operation import make_operation
-from ..processors.steps import FINGERPRINT_BYTES, last_policy
-from ..store.checkpoint import CheckpointStore
-from ..store.model_files import ModelFiles, check_own
+from ..processors.steps import FINGERPRINT_BYTES
+from ..store.model_files import ModelFiles
 
 
 class Model:
@@ -74,17 +74,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
         ModelRefused: the file of checkpoints could have been written by somebody else.
     """
     stream, _, step_name = reference.rpartition(":")
-    if not checkpoint_file.exists():
-        raise ModelNotFound(f"{home} has no checkpoint yet: models are kept once a worker has made one")
-    check_own(checkpoint_file)
-    checkpoints = CheckpointStore(checkpoint_file)
-    try:
-        committed = checkpoints.stream(stream)
-    finally:
-        checkpoints.close()
-    policy = last_policy(committed.states) if committed is not None else None
-    if committed is None or policy is None:
-        raise ModelNotFound(f"no checkpoint knows the stream {stream!r}; name a model as stream:step")
+    committed, policy = committed_stream(checkpoint_file, stream)
     models = [step for step in policy.pipeline if step.operation == "model"]
     step = next((step for step in models if step.name == step_name), None)
     if step is None:

@@ -4,10 +4,9 @@ import pickle
 from pathlib import Path
 
 from ..errors import ModelNotFound
-from ..store.checkpoint import CheckpointStore
-from ..store.model_files import check_own
+from .committed import committed_stream
 from .operation import resolve_inputs
-from .steps import FINGERPRINT_BYTES, last_policy
+from .steps import FINGERPRINT_BYTES
 from .trained_model import TrainedState
 from .training import TrainingRequest
 
@@ -23,17 +22,7 @@ def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str
         PolicyInvalid: an operation of the pipeline is gone.
     """
     stream, _, name = reference.rpartition(":")
-    if not checkpoint_file.exists():
-        raise ModelNotFound(f"{checkpoint_file} is not there yet: a worker makes it once it has worked")
-    check_own(checkpoint_file)
-    checkpoints = CheckpointStore(checkpoint_file)
-    try:
-        committed = checkpoints.stream(stream)
-    finally:
-        checkpoints.close()
-    policy = last_policy(committed.states) if committed is not None else None
-    if committed is None or policy is None:
-        raise ModelNotFound(f"no checkpoint knows the stream {stream!r}; name a model as STREAM:STEP")
+    committed, policy = committed_stream(checkpoint_file, stream)
     sources = dict(zip((step.name for step in policy.pipeline), resolve_inputs(policy.pipeline), strict=True))
     steps = {step.name: step for step in policy.pipeline if step.operation == OPERATION}
     if name not in steps:
