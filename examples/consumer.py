@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TextIO
 
 import aiokafka
 import fastavro
+from aiokafka.errors import KafkaError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 
@@ -155,8 +156,8 @@ async def consume(arguments: argparse.Namespace) -> None:
         **security(arguments),
     )
     printed = 0
-    await consumer.start()
     try:
+        await consumer.start()
         while arguments.count is None or printed < arguments.count:
             for messages in (await consumer.getmany(timeout_ms=1000)).values():
                 for message in messages:
@@ -196,5 +197,15 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def main() -> None:
+    """Ends with one line where a file or the cluster is not there, or the schema is another one."""
+    try:
+        asyncio.run(consume(parse_arguments()))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (OSError, ValueError, KafkaError) as error:
+        sys.exit(f"{error}; see --servers, --topic and --schema")
+
+
 if __name__ == "__main__":
-    asyncio.run(consume(parse_arguments()))
+    main()

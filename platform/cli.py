@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .commands import data, dead_letter, policy, send, tiers, topics
+from .commands import alarm, data, dead_letter, model, operation, policy, reprocess, send, tiers, topics
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -87,7 +87,11 @@ for _command in (
     data.ls,
     data.cat,
     data.export,
+    alarm.alarm,
     dead_letter.dead_letter,
+    operation.operation,
+    model.model,
+    reprocess.reprocess,
     topics.topics,
     tiers.gateway,
     tiers.process,

@@ -22,7 +22,7 @@ CONFIG_NAME = "windvane.toml"
 ENVIRONMENT_PREFIX = "WINDVANE_"
 DEFAULT_FORWARD = "127.0.0.1:24224"
 DEFAULT_WEB = "127.0.0.1:8080"
-_SECRET = ("kafka.password",)
+_SECRET = ("kafka.password", "alarms.webhook_url")
 
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
@@ -98,6 +98,30 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"KafkaSettings({', '.join(f'{name}={value!r}' for name, value in values.items())}{password})"
 
 
+class AlarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where alarms are told to, beside the catalog and the bus; see docs/alarms.md.
+
+    Its representation leaves the address out: services put their secrets into it.
+    """
+
+    webhook_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/ ]+[^ ]*$")] | None = None
+    # A path relative to the home; without it requests are not signed.
+    webhook_secret_file: Path | None = None
+    webhook_timeout_s: Seconds = 10.0
+    # The first pause before another try; it doubles each time, up to the last.
+    webhook_first_retry_s: Seconds = 1.0
+    webhook_last_retry_s: Seconds = 300.0
+    # Deliveries that wait; over it the oldest are given up.
+    webhook_queue: Count = 10_000
+
+    def __repr__(self) -> str:
+        values = {
+            name: value for name, value in msgspec.structs.asdict(self).items() if name != "webhook_url"
+        }
+        url = "" if self.webhook_url is None else ", webhook_url=…"
+        return f"AlarmSettings({', '.join(f'{name}={value!r}' for name, value in values.items())}{url})"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of one installation.
 
@@ -114,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
     kafka: KafkaSettings = KafkaSettings()
+    alarms: AlarmSettings = AlarmSettings()
     dead_letter_bytes: Bytes = 256 * MIB
 
     @property
@@ -134,6 +159,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def catalog_url(self) -> str:
         """The SQLAlchemy URL of the catalog, by default SQLite in the home directory."""
         return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
+
+    @property
+    def operations_dir(self) -> Path:
+        """Python files with operations of the user's own; see `windvane.processors.user_operations`."""
+        return self.home / "operations"
 
     @property
     def token_file(self) -> Path:
@@ -345,7 +375,12 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 
 def _sections() -> dict[str, type[msgspec.Struct]]:
-    return {"gateway": GatewaySettings, "worker": WorkerSettings, "kafka": KafkaSettings}
+    return {
+        "gateway": GatewaySettings,
+        "worker": WorkerSettings,
+        "kafka": KafkaSettings,
+        "alarms": AlarmSettings,
+    }
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:

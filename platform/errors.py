@@ -134,5 +134,21 @@ class RateExceeded(BusUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class OperationFileInvalid(WindvaneError, ValueError):
+    """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
+
+
 class ResultsNotPublished(WindvaneError, OSError):
     """The worker had to end while the bus did not take its results; no checkpoint covers them."""
+
+
+class ModelNotFound(WindvaneError, LookupError):
+    """There is no model of that stream and step."""
+
+
+class ModelRefused(WindvaneError, PermissionError):
+    """A model is not read, since others could have written it; or not taken up, since it does not fit."""
+
+
+class AlarmActionRefused(WindvaneError, ValueError):
+    """What was asked of an alarm does not fit its state, or says too little or too much."""

@@ -3,6 +3,7 @@
     voice                  its chunks, which the gateway publishes and the workers read
     voice..rows.spectrum   the rows of its step `spectrum`
     voice..records         its records as Avro
+    voice..alarms          what its rows say of alarms
 
 A policy's reference is the name of its topic of chunks and has no two dots side by side
 (`windvane.store.policy` refuses that), so that no policy's topic can be taken for one of results. The name
@@ -16,13 +17,14 @@ MARK = ".."
 """Stands in the names of topics of results, and in no others."""
 _ROWS = "rows."
 _RECORDS = "records"
+_ALARMS = "alarms"
 
 
 class ResultTopic(NamedTuple):
     """What is on a topic of results: of which policy, and for rows of which step."""
 
     policy: str
-    kind: Literal["rows", "records"]
+    kind: Literal["rows", "records", "alarms"]
     step: str = ""
 
 
@@ -34,6 +36,11 @@ def rows_topic(policy: str, step: str) -> str:
 def records_topic(policy: str) -> str:
     """The topic of a policy's records in Avro."""
     return f"{policy}{MARK}{_RECORDS}"
+
+
+def alarms_topic(policy: str) -> str:
+    """The topic of the alarms of a policy's streams."""
+    return f"{policy}{MARK}{_ALARMS}"
 
 
 def is_chunk_topic(topic: str) -> bool:
@@ -52,5 +59,7 @@ def parse_result_topic(topic: str) -> ResultTopic | None:
         return None
     if rest == _RECORDS:
         return ResultTopic(policy, "records")
+    if rest == _ALARMS:
+        return ResultTopic(policy, "alarms")
     step = rest.removeprefix(_ROWS)
     return ResultTopic(policy, "rows", step) if step and step != rest and "." not in step else None

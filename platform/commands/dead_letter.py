@@ -145,7 +145,7 @@ def show(settings: Settings, id: int, payload: bool) -> None:
         "last": format_time(letter.last_time_ns),
         "times": str(letter.times),
         "bytes": size,
-        "chunk id": repr(letter.chunk_id) if letter.chunk_id is not None else None,
+        "chunk id": repr(letter.chunk_id)[2:-1] if letter.chunk_id is not None else None,
         "compression": letter.compression if letter.compression != "text" else None,
         "format": letter.format,
         "replay": again,

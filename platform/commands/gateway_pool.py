@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -63,6 +64,8 @@ def _bound(address: str, host: str, port: int) -> socket.socket:
         family, _, _, _, found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        if port:
+            _require_free(family, found)
         held = socket.socket(family, socket.SOCK_STREAM)
         try:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,6 +80,13 @@ def _bound(address: str, host: str, port: int) -> socket.socket:
             f"forward: {address} cannot be bound: {error.strerror or error}; choose another address with "
             "--forward HOST:PORT, port 0 takes any free one"
         ) from error
+
+
+def _require_free(family: int, address: tuple[Any, ...]) -> None:
+    """Raises OSError where another gateway has the port: it could be shared with that one unnoticed."""
+    with socket.socket(family, socket.SOCK_STREAM) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind(address)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def create(
     \b
     Presets:
       audio      raw; a WAVE file in pieces; its samples, spectrum, features, anomaly score
-      vibration  raw; int16 samples, one channel at 25.6 kHz; spectrum, features, anomaly score
+      vibration  raw; int16 samples, one channel at 25.6 kHz; spectrum, features, condition
       sensors    json; records with numbers; a row of them for each record, anomaly score
       logs       json; records of any kind; nothing, they are kept
 
@@ -94,6 +94,7 @@ def create(
       windvane policy create gearbox --tag 'turbine.*.gearbox' --preset vibration --title Gearboxes
       windvane policy create scada --tag 'turbine.*.scada' --file scada.toml
     """
+    from ..processors.user_operations import UserOperations
     from . import policy_files
 
     mapping: dict[str, Any] = {}
@@ -116,7 +117,7 @@ def create(
         "format": format_,
     }
     mapping = {**mapping, **{name: value for name, value in given.items() if value is not None}}
-    made = policy_files.complete_policy(mapping)
+    made = policy_files.complete_policy(mapping, UserOperations(settings.operations_dir))
 
     async def put(catalog: "Catalog") -> tuple["Change", list[str]]:
         change: Change = "created"
@@ -210,14 +211,16 @@ def apply(settings: Settings, files: tuple[Path, ...]) -> None:
       windvane apply policies.toml
       windvane apply park/*.toml
     """
+    from ..processors.user_operations import UserOperations
     from . import policy_files
 
+    operations = UserOperations(settings.operations_dir)
     made: dict[str, Policy] = {}
     origin: dict[str, Path] = {}
     for file in files:
         for mapping in policy_files.read_policies(file):
             try:
-                each = policy_files.complete_policy(mapping)
+                each = policy_files.complete_policy(mapping, operations)
             except PolicyInvalid as error:
                 raise PolicyInvalid(f"{file}: {error}") from error
             if each.reference in made:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from ..config import Settings
 from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
-from ..processors.operation import check_pipeline
 from ..processors.presets import with_preset
+from ..processors.user_operations import UserOperations
 from ..store.catalog import Catalog
 from ..store.policy import (
     Policy,
@@ -71,7 +71,7 @@ def _with_schema(mapping: dict[str, Any], file: Path) -> dict[str, Any]:
     return {**mapping, "schema": read}
 
 
-def complete_policy(mapping: Mapping[str, Any]) -> Policy:
+def complete_policy(mapping: Mapping[str, Any], operations: UserOperations) -> Policy:
     """A policy from its mapping, in which `preset` may name what lies below it; checked with its pipeline.
 
     Raises `PolicyInvalid`.
@@ -80,7 +80,7 @@ def complete_policy(mapping: Mapping[str, Any]) -> Policy:
     preset = given.pop("preset", None)
     policy = policy_from_mapping(given if preset is None else with_preset(str(preset), given))
     try:
-        check_pipeline(policy)
+        operations.check_pipeline(policy)
     except PolicyInvalid as error:
         raise PolicyInvalid(f'policy "{policy.reference}": {error}') from error
     return policy
@@ -159,6 +159,7 @@ async def create_demo_policies(settings: Settings) -> list[str]:
     with as_file(files("windvane.simulation") / "policies.toml") as file:
         mappings = read_policies(file)
     created = []
+    operations = UserOperations(settings.operations_dir)
     catalog = await Catalog.open(settings.catalog_url)
     try:
         for mapping in mappings:
@@ -166,7 +167,7 @@ async def create_demo_policies(settings: Settings) -> list[str]:
                 await catalog.get(POLICY, mapping["reference"])
             except DocumentNotFound:
                 # Checked only where it is new: the check loads all operations, which takes seconds.
-                await create(catalog, complete_policy(mapping))
+                await create(catalog, complete_policy(mapping, operations))
                 created.append(mapping["reference"])
     finally:
         await catalog.close()

@@ -245,7 +245,10 @@ class _Sending:
                     f"{self._address()} answers like a web server; the forward port is {self._forward_here()}"
                 )
             elif statistics.problem is not None:
-                trouble = f"{statistics.problem}; does the gateway run? `windvane up` starts it"
+                trouble = (
+                    f"{statistics.problem}; does the gateway run? `windvane up` starts it. "
+                    "Where it speaks TLS, give --tls-ca"
+                )
             elif statistics.silent_s > ACK_TIMEOUT_S:
                 trouble = (
                     f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy takes the tag "

@@ -192,7 +192,9 @@ _NAMES = {"gateway": "gateway", "process": "worker", "web": "web", "simulate": "
 _CALLED = {"gateway": "a gateway", "worker": "a worker", "web": "a web tier", "simulation": "a simulation"}
 
 
-def _serve_of(command: str, *, shares_port: bool) -> Callable[..., Coroutine[Any, Any, None]]:
+def _serve_of(
+    command: str, settings: Settings, *, shares_port: bool
+) -> Callable[..., Coroutine[Any, Any, None]]:
     """The tier's `serve`; each is imported where it runs alone, since together they are slow to import."""
     if command == "gateway":
         from ..ingest.tier import serve as serve_gateway
@@ -203,11 +205,11 @@ def _serve_of(command: str, *, shares_port: bool) -> Callable[..., Coroutine[Any
 
         return serve_worker
     if command == "web":
-        from ..processors.operation import check_pipeline
+        from ..processors.user_operations import UserOperations
         from ..web.tier import serve as serve_web
 
         # The web knows no operations: whether a pipeline can run is handed in.
-        return partial(serve_web, check_policy=check_pipeline)
+        return partial(serve_web, check_policy=UserOperations(settings.operations_dir).check_pipeline)
     from ..simulation.tier import serve as serve_simulation
 
     return serve_simulation
@@ -236,7 +238,7 @@ def run_tier(
     with only_one_tier(settings, name):
         import uvloop
 
-        serve = _serve_of(command, shares_port=shares_port)
+        serve = _serve_of(command, settings, shares_port=shares_port)
         context.exit(_serve_tier(command, settings, ready_file, stop_fd, serve, run=uvloop.run))
 
 

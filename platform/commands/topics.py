@@ -114,7 +114,7 @@ def schema(settings: Settings, topic: str) -> None:
       windvane topics schema power..records
     """
     _require_home(settings)
-    from ..bus import envelope, result_messages
+    from ..bus import alarm_messages, envelope, result_messages
     from ..bus.topic_names import parse_result_topic
 
     topic = topic.removeprefix(settings.kafka.topic_prefix)
@@ -134,6 +134,12 @@ def schema(settings: Settings, topic: str) -> None:
                 f"policy {reference!r} publishes no step {content.step!r}; set publish = true in it"
             )
         found = result_messages.ROWS_SCHEMA
+    elif content.kind == "alarms":
+        if not policy.raises_alarms:
+            raise ConfigInvalid(
+                f"policy {reference!r} raises no alarms; give it a step of condition, or an [[alarm]]"
+            )
+        found = alarm_messages.ALARMS_SCHEMA
     else:
         if policy.schema is None or policy.encoding != "avro":
             raise ConfigInvalid(f'policy {reference!r} publishes no records; set encoding = "avro" in it')
@@ -148,7 +154,7 @@ def _require_home(settings: Settings) -> None:
 
 
 def _plans(policies: "Iterable[Policy]") -> "list[TopicPlan]":
-    from ..bus.topic_names import records_topic, rows_topic
+    from ..bus.topic_names import alarms_topic, records_topic, rows_topic
     from ..bus.topic_setup import TopicPlan
 
     plans = []
@@ -157,6 +163,8 @@ def _plans(policies: "Iterable[Policy]") -> "list[TopicPlan]":
         names += [rows_topic(policy.reference, step.name) for step in policy.pipeline if step.publish]
         if policy.encoding == "avro":
             names.append(records_topic(policy.reference))
+        if policy.raises_alarms:
+            names.append(alarms_topic(policy.reference))
         hours = policy.topic.retention_hours
         plans += [
             TopicPlan(
@@ -176,7 +184,9 @@ def _content(topic: str) -> str:
     content = parse_result_topic(topic)
     if content is None:
         return "chunks"
-    return f"rows of step {content.step}" if content.kind == "rows" else "records in Avro"
+    return {"rows": f"rows of step {content.step}", "records": "records in Avro", "alarms": "alarms"}[
+        content.kind
+    ]
 
 
 def _shown(settings: Settings, topic: str) -> str:

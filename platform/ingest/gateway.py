@@ -394,12 +394,14 @@ class Gateway:
         chunk, policy = checked.chunk, checked.policy
         parts: list[asyncio.Future[Any]] = []
         if checked.events:
+            by_content = policy.suppress_repeats == "content" and not is_stored_anew(chunk.chunk_id)
             durable = publish_chunk(
                 self._producer,
                 policy.reference,
                 self._message(chunk, checked.events),
                 checked.payload,
                 durability=policy.durability,
+                content_key=checked.key if by_content else None,
             )
             parts.append(durable)
         if checked.sifted is not None:

@@ -15,8 +15,9 @@ import msgspec
 from ..bus.envelope import ChunkMessage, encode_chunk
 from ..bus.interface import Durability, Producer
 from ..errors import ChunkRefused
+from ..events import STORED_ANEW
 
-_ENVELOPE_BYTES = 128
+_ENVELOPE_BYTES = 160
 """More than the envelope has beside its texts, and a part's id beside the chunk's."""
 
 
@@ -79,9 +80,12 @@ def publish_chunk(
     payload: bytes | bytearray | memoryview,
     *,
     durability: Durability,
+    content_key: bytes | None = None,
 ) -> asyncio.Future[int]:
     """Publish a chunk, in parts where it is too large; done when all of them are durable.
 
+    `content_key` stands for the payload where a repetition is known by that: then its parts are known by it
+    and their place, since two parts of one chunk may be equal.
     The message's own payload is left out for `payload`. The result is the offset of the last part. Fails as
     `Producer.publish` does, when any of them failed; raises `ChunkRefused` like `require_fitting`.
     """
@@ -91,15 +95,14 @@ def publish_chunk(
         return producer.publish(topic, key, *encode_chunk(message, payload), durability=durability)
     view = memoryview(payload)
     parts = list(split_events(view, max_bytes=max_bytes))
+    whole = message.chunk_id if content_key is None else STORED_ANEW + content_key
     return _last_of(
         [
             producer.publish(
                 topic,
                 key,
                 *encode_chunk(
-                    msgspec.structs.replace(
-                        message, chunk_id=part_id(message.chunk_id, part), events=part.events
-                    ),
+                    msgspec.structs.replace(message, chunk_id=part_id(whole, part), events=part.events),
                     view[part.start : part.stop],
                 ),
                 durability=durability,

@@ -5,7 +5,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config import default_home
 from ..errors import ArrayNotFound, ConfigInvalid, StreamNotFound
@@ -13,6 +13,9 @@ from ..store.store import Store
 from .array import Array
 from .describe import table
 from .stream import Stream
+
+if TYPE_CHECKING:
+    from .model import Model
 
 SHOWN_ENTRIES = 30
 """A catalogue that is printed shows this many of its entries."""
@@ -117,6 +120,16 @@ class Context:
         self.home = home
         self.streams = Streams(store)
         self.arrays = Arrays(store)
+
+    def model(self, reference: str) -> "Model":
+        """The model of a step, `stream:step`, at the last checkpoint: to look at, change and `put` back.
+
+        Reading it runs what is pickled in it, as the worker does: so files that others could have written are
+        refused. Raises ModelNotFound and ModelRefused.
+        """
+        from .model import open_model  # operations, and the estimators' libraries, take seconds to import
+
+        return open_model(self.home, self.home / "checkpoints.sqlite", reference)
 
     def __repr__(self) -> str:
         return f"Windvane home {self.home}\n{self.streams!r}\n{self.arrays!r}"

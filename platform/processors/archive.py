@@ -18,6 +18,7 @@ from ..events import NS_PER_S, EventTime, iterate_events
 from .block import Block, Events, EventTimes
 
 _json_encoder = msgspec.json.Encoder()
+_json_decoder = msgspec.json.Decoder()
 
 
 def decode_events(payload: bytes) -> Events:
@@ -68,6 +69,27 @@ def json_lines(events: Events) -> bytes:
         lines.append(_json_encoder.encode({"time": rfc3339(time_ns), "record": _plain(record)}))
     lines.append(b"")
     return b"\n".join(lines)
+
+
+def parse_json_lines(lines: bytes) -> Events:
+    """The inverse of `json_lines`: text as bytes in UTF-8, as msgpack gave it."""
+    decoded = [_json_decoder.decode(line) for line in lines.splitlines()]
+    times = np.array([each["time"].removesuffix("Z") for each in decoded], "datetime64[ns]")
+    return Events(times.astype(np.int64).tolist(), [_as_it_came(each["record"]) for each in decoded])
+
+
+def _as_it_came(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, list):
+        return [_as_it_came(inner) for inner in value]
+    if isinstance(value, dict):
+        if value.keys() == {"base64"}:
+            return base64.b64decode(value["base64"])
+        if value.keys() == {"ext", "base64"}:
+            return msgpack.ExtType(value["ext"], base64.b64decode(value["base64"]))
+        return {key.encode(): _as_it_came(inner) for key, inner in value.items()}
+    return value
 
 
 def rfc3339(time_ns: int) -> str:

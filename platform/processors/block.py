@@ -2,14 +2,13 @@
 
 Where a stream is cut into blocks means nothing: an operation gives the same rows, with the same times, for
 any cutting. So a block says where it lies in its stream (`first`), and the times of its rows are kept by
-event, not by
-row: a chunk of a million samples that came in ten events has ten times.
+event, not by row: a chunk of a million samples that came in ten events has ten times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ class Block:
         rate_hz: rows per second; 0.0 where there is no rate.
         columns: names along the last axis; () where they have none.
         attrs: what describes the rows for good, able to be written as JSON: becomes the data array's
-    attributes.
+            attributes.
     """
 
     rows: NDArray[Any]
@@ -93,6 +92,33 @@ class Block:
     def row_times_ns(self) -> NDArray[np.int64]:
         """Event time of each row in ns, int64 of shape (n,): what a data array keeps beside its rows."""
         return self.times.at(np.arange(self.first, self.stop))
+
+
+Given = Block | tuple[Block, ...] | None
+"""What an operation gives for a block: nothing, a block, or several where gaps fall between their rows."""
+
+
+def blocks_of(given: Given) -> tuple[Block, ...]:
+    """The blocks of what an operation gave, none to several; their rows can be read alone.
+
+    Raises TypeError where it is anything else.
+    """
+    if given is None:
+        return ()
+    blocks = (given,) if isinstance(given, Block) else tuple(given)
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(f"an operation gave {block!r:.80}; give a Block, a tuple of them, or None")
+    return tuple(map(_readable, blocks))
+
+
+def _readable(block: Block) -> Block:
+    """Several steps may take the same block."""
+    if not block.rows.flags.writeable:
+        return block
+    rows = block.rows.view()  # the operation may go on with what it has given
+    rows.flags.writeable = False
+    return replace(block, rows=rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,16 +68,36 @@ class CatalogLink:
         for document in await self._catalog.list("policy", limit=1_000_000):
             try:
                 policy = policy_from_mapping(document.body)
-                check_pipeline(policy)
             except WindvaneError as error:
                 self._log.warning(("policy", document.reference), f"policy not taken: {error}")
                 if kept := self.policies.get(document.reference):
                     policies[kept.reference] = kept
-            else:
-                policies[policy.reference] = policy
+                continue
+            policies[policy.reference] = policy
+            try:
+                check_pipeline(policy)
+            except WindvaneError as error:
+                self._log.warning(
+                    ("pipeline", document.reference),
+                    f"policy {policy.reference!r}: its pipeline cannot run: {error}",
+                )
+                if (kept := self.policies.get(document.reference)) and self._can_run(kept):
+                    policies[kept.reference] = kept
         if policies != self.policies:
             self.policies = policies
         self._revision = revision
+
+    def read_again(self) -> None:
+        """The next `refresh` reads all policies: what they can name has changed."""
+        self._revision = -1
+
+    @staticmethod
+    def _can_run(policy: Policy) -> bool:
+        try:
+            check_pipeline(policy)
+        except WindvaneError:
+            return False
+        return True
 
     async def _register(self) -> None:
         while self.new_outputs:

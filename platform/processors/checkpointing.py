@@ -11,6 +11,7 @@ from ..store.checkpoint import CheckpointStore
 from ..store.store import Store
 from .open_streams import OpenStreams
 from .ownership import Ownership
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
@@ -34,6 +35,7 @@ class Checkpointing:
         owned: Ownership,
         streams: OpenStreams,
         publisher: ResultsPublisher,
+        models: PutBackModels,
         threads: Executor,
         telemetry: WorkerTelemetry,
     ) -> None:
@@ -43,6 +45,7 @@ class Checkpointing:
         self._owned = owned
         self._streams = streams
         self._publisher = publisher
+        self._models = models
         self._threads = threads
         self._telemetry = telemetry
         self.alone = asyncio.Lock()
@@ -99,12 +102,17 @@ class Checkpointing:
     def _take_snapshot(self) -> Snapshot:
         partitions = list(self._owned)
         streams, changed_by = self._streams.snapshot()
+        for reference in streams:
+            pipeline = self._streams.pipeline(reference)
+            gained = pipeline.newly_counted()
+            self._telemetry.steps_counted(stream=reference, gained=gained, total=pipeline.counts)
         return Snapshot(
             epochs={partition.key: partition.epoch for partition in partitions},
             positions={p.key: at for p in partitions if (at := p.moved_to()) is not None},
             chunk_keys={p.key: keys for p in partitions if (keys := p.take_new_keys())},
             streams=streams,
             changed_by=changed_by,
+            models=self._models.take_taken(),
         )
 
     def _commit(self, snapshot: Snapshot) -> None:
@@ -117,6 +125,8 @@ class Checkpointing:
             window=self._settings.chunk_id_window,
             epochs=dict(snapshot.epochs.items()),
         )
+        for taken in snapshot.models.values():
+            self._models.remove(taken)
 
     def _close_idle_streams(self) -> None:
         # Others may wait for a stream whose tag has moved to them.

@@ -16,8 +16,10 @@ from .held_streams import HeldStreams
 from .open_streams import OpenStreams, StreamHeld
 from .ownership import OwnedPartition, Ownership, repetition_key
 from .pipeline import StreamPipeline
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .telemetry import WorkerTelemetry
+from .trainings import Trainings
 
 
 class ChunkWork:
@@ -36,11 +38,15 @@ class ChunkWork:
         settings: WorkerSettings,
         owned: Ownership,
         publisher: ResultsPublisher,
+        models: PutBackModels,
+        trainings: Trainings,
         new_output: Callable[[NewOutput], None],
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._models = models
+        self._trainings = trainings
         self._dead_letters = dead_letters
         self._window = settings.chunk_id_window
         self._new_output = new_output
@@ -84,7 +90,10 @@ class ChunkWork:
             with self.streams.using(chunk.tag, policy, partition.key) as pipeline:
                 self._held.free(chunk.tag)
                 if pipeline is not None:
+                    self._models.take_up(pipeline)
+                    self._trainings.settle(pipeline)
                     pipeline.process(chunk)
+                    self._trainings.ask(pipeline)
         except StreamHeld as held:
             reason = self._held.wait_or_give_up(held, partition)
             self._keep(chunk, "stream-held", reason, policy=topic)

@@ -168,6 +168,11 @@ class _SklearnLearner(Learner):
         self._rows: list[NDArray[np.float64]] = []
         self._knows = False
 
+    @property
+    def scaler(self) -> Any:
+        """What brings columns to one scale before the estimator; None where nothing does."""
+        return self._scaler
+
     def learn(self, row: NDArray[np.float64]) -> None:
         self._rows.append(row)
         if len(self._rows) == self._batch_rows:
@@ -254,7 +259,7 @@ def make_learner(
     Raises:
         PolicyInvalid: no such estimator, one of a kind that has no score here, or not with these parameters.
     """
-    estimator = _construct(path, _estimator_class(path), parameters)
+    estimator = construct(path, estimator_class(path), parameters)
     if path.startswith("river."):
         learner = _river_learner(path, estimator, scaler, column)
     else:
@@ -268,7 +273,8 @@ def make_learner(
     return learner
 
 
-def _estimator_class(path: str) -> type[Any]:
+def estimator_class(path: str) -> type[Any]:
+    """The class of River or scikit-learn that the path names; PolicyInvalid where there is none."""
     if not _PATH.fullmatch(path):
         raise PolicyInvalid(
             f'estimator: is "{path}", must be a class of River or scikit-learn, such as '
@@ -301,7 +307,10 @@ def _bases(path: str) -> tuple[type[Any], ...]:
     return (BaseEstimator,)
 
 
-def _construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
+def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
+    """An estimator of the class; where it takes a seed and is given none, the seed is 0. PolicyInvalid where
+    it does not take the parameters.
+    """
     known = inspect.signature(cls).parameters
     for name, value in parameters.items():
         if isinstance(value, dict):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -12,11 +13,27 @@ from numpy.typing import NDArray
 
 from ..errors import OperationFailed, PolicyInvalid
 from .block import Block
-from .framing import Carry, Framing, Scratch
+from .framing import Carry, Framing, Scratch, channel_names
 from .operation import Operation, operation
 
 MAX_WINDOW = 1_048_576
 """Samples in a window, at most; what is kept between blocks is bounded by it."""
+
+WindowMeasure = Literal[
+    "rms",
+    "peak",
+    "kurtosis",
+    "crest",
+    "skewness",
+    "mean",
+    "std",
+    "min",
+    "max",
+    "peak_to_peak",
+    "shape",
+    "impulse",
+    "clearance",
+]
 
 _transforms = Scratch()
 
@@ -31,6 +48,11 @@ class Features(Operation):
     - `peak`: max |x|;
     - `kurtosis`: excess kurtosis (Fisher; normal noise has 0) m4 / m2² - 3 of the central moments, without
       correction for bias; 0 where all samples are equal;
+    - `crest`: peak / rms; 0 where all samples are 0;
+    - `skewness`: m3 / m2^1.5 of the central moments; 0 where all samples are equal;
+    - `mean`, `std` (divided by N), `min`, `max`, `peak_to_peak`: max - min;
+    - `shape`: rms / mean(|x|), `impulse`: peak / mean(|x|), `clearance`: peak / mean(√|x|)²; 0 where all
+      samples are 0;
     - `band_<low>_<high>`: energy between two frequencies in Hz, lower one included: the sum of PSD times line
       spacing over the lines of the one-sided periodogram, rectangular window, no detrending. So it is in
       unit², and bands that cover everything sum to rms² (Parseval). The line at half the rate belongs to a
@@ -53,6 +75,7 @@ class Features(Operation):
         window: Annotated[int, Meta(ge=2, le=MAX_WINDOW)] | None = None,
         window_s: Annotated[float, Meta(gt=0)] | None = None,
         bands: Annotated[int, Meta(ge=0, le=1024)] | list[tuple[float, float]] = 8,
+        measures: list[WindowMeasure] | None = None,
     ) -> None:
         """How long the windows are, and which bands they are asked for.
 
@@ -61,6 +84,7 @@ class Features(Operation):
             window_s: seconds in a window, rounded to whole samples; 0.1 where neither is given.
             bands: number of equally wide bands up to half the rate, or their edges [[low, high], …] in Hz,
                 which may overlap. What comes without a rate, such as values, has no frequencies: 0.
+            measures: what comes before the bands, by default rms, peak and kurtosis.
         """
         if window is not None and window_s is not None:
             raise PolicyInvalid(
@@ -68,6 +92,9 @@ class Features(Operation):
             )
         self._window, self._window_s = window, 0.1 if window_s is None else window_s
         self._bands = bands
+        self._measures: list[WindowMeasure] = ["rms", "peak", "kurtosis"] if measures is None else measures
+        if len(set(self._measures)) < len(self._measures) or not (self._measures or bands):
+            raise PolicyInvalid(f"measures cannot be {self._measures}: name each once, or leave them out.")
         for low, high in [] if isinstance(bands, int) else bands:
             if not 0 <= low < high < np.inf:
                 raise PolicyInvalid(
@@ -84,9 +111,9 @@ class Features(Operation):
         framing = Framing(self._carry, block, length=layout.length, hop=layout.length)
         result = None
         if framing.count:
-            columns = _columns(block, layout.bands)
+            columns = _columns(block, self._measures, layout.bands)
             result = Block(
-                rows=_rows(framing, layout.lines),
+                rows=_rows(framing, self._measures, layout.lines),
                 first=framing.first,
                 times=framing.times(),
                 rate_hz=block.rate_hz / layout.length,
@@ -139,28 +166,123 @@ class _Layout:
     lines: list[slice]
 
 
-def _rows(framing: Framing, lines: list[slice]) -> NDArray[np.float64]:
-    width = 3 + len(lines)
+def _rows(framing: Framing, measures: list[WindowMeasure], lines: list[slice]) -> NDArray[np.float64]:
+    width = len(measures) + len(lines)
     rows = np.empty((framing.count, framing.channels * width))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for channel in range(framing.channels):
             for first, windows, room in framing.batches(channel):
                 out = rows[first : first + len(windows), channel * width : (channel + 1) * width]
-                low, high = windows.min(axis=1), windows.max(axis=1)
-                np.sqrt(np.multiply(windows, windows, out=room).mean(axis=1), out=out[:, 0])
-                np.maximum(-low, high, out=out[:, 1])
-                out[:, 2] = np.where(low == high, 0.0, _excess_kurtosis(windows, low, high, room))
+                measured = _Windows(windows, room)
+                for index, name in enumerate(measures):
+                    out[:, index] = measured.measure(name)
                 if lines:
-                    _band_energies(windows, lines, out[:, 3:])
+                    _band_energies(windows, lines, out[:, len(measures) :])
     return rows
 
 
-def _columns(block: Block, bands: list[tuple[float, float]]) -> tuple[str, ...]:
-    names = ["rms", "peak", "kurtosis", *(f"band_{low:g}_{high:g}" for low, high in bands)]
-    channels = block.columns or tuple(f"channel{channel}" for channel in range(block.rows.shape[1]))
-    if not block.columns and len(channels) == 1:
-        return tuple(names)
-    return tuple(f"{channel}.{name}" for channel in channels for name in names)
+class _Windows:
+    """A batch of windows (n, length) and what is measured on them; each thing is computed once at most."""
+
+    def __init__(self, windows: NDArray[np.float64], room: NDArray[np.float64]) -> None:
+        self._windows, self._room = windows, room
+
+    def measure(self, name: WindowMeasure) -> NDArray[np.float64]:
+        match name:
+            case "rms":
+                return self.rms
+            case "peak":
+                return self.peak
+            case "mean":
+                return self.mean
+            case "min":
+                return self.low
+            case "max":
+                return self.high
+            case "peak_to_peak":
+                return self.high - self.low
+            case "std":
+                np.subtract(self._windows, self.mean[:, np.newaxis], out=self._room)
+                std: NDArray[np.float64] = np.sqrt(
+                    np.multiply(self._room, self._room, out=self._room).mean(axis=1)
+                )
+                return std
+            case "crest":
+                return self._quotient(self.peak, self.rms)
+            case "shape":
+                return self._quotient(self.rms, self.mean_size)
+            case "impulse":
+                return self._quotient(self.peak, self.mean_size)
+            case "clearance":
+                np.sqrt(np.abs(self._windows, out=self._room), out=self._room)
+                return self._quotient(self.peak, self._room.mean(axis=1) ** 2)
+            case "kurtosis":
+                return np.where(self.low == self.high, 0.0, self._kurtosis())
+            case "skewness":
+                return np.where(self.low == self.high, 0.0, self._skewness())
+
+    def _quotient(self, of: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(self.peak == 0, 0.0, of / to)
+
+    @cached_property
+    def low(self) -> NDArray[np.float64]:
+        low: NDArray[np.float64] = self._windows.min(axis=1)
+        return low
+
+    @cached_property
+    def high(self) -> NDArray[np.float64]:
+        high: NDArray[np.float64] = self._windows.max(axis=1)
+        return high
+
+    @cached_property
+    def peak(self) -> NDArray[np.float64]:
+        return np.maximum(-self.low, self.high)
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = self._windows.mean(axis=1)
+        return mean
+
+    @cached_property
+    def mean_size(self) -> NDArray[np.float64]:
+        mean_size: NDArray[np.float64] = np.abs(self._windows, out=self._room).mean(axis=1)
+        return mean_size
+
+    @cached_property
+    def rms(self) -> NDArray[np.float64]:
+        rms: NDArray[np.float64] = np.sqrt(
+            np.multiply(self._windows, self._windows, out=self._room).mean(axis=1)
+        )
+        return rms
+
+    def _deviations(self) -> NDArray[np.float64]:
+        """From the mean, in `room`, the largest 1: so the fourth power stays within the range of float64."""
+        room = np.subtract(self._windows, self.mean[:, np.newaxis], out=self._room)
+        room /= np.maximum(self.high - self.mean, self.mean - self.low)[:, np.newaxis]
+        return room
+
+    def _kurtosis(self) -> NDArray[np.float64]:
+        room = self._deviations()
+        np.multiply(room, room, out=room)
+        variance = room.mean(axis=1)
+        np.multiply(room, room, out=room)
+        kurtosis: NDArray[np.float64] = room.mean(axis=1) / (variance * variance) - 3.0
+        return kurtosis
+
+    def _skewness(self) -> NDArray[np.float64]:
+        room = self._deviations()
+        squares = room * room
+        variance = squares.mean(axis=1)
+        third = np.multiply(squares, room, out=squares).mean(axis=1)
+        skewness: NDArray[np.float64] = third / variance**1.5
+        return skewness
+
+
+def _columns(
+    block: Block, measures: list[WindowMeasure], bands: list[tuple[float, float]]
+) -> tuple[str, ...]:
+    names = [*measures, *(f"band_{low:g}_{high:g}" for low, high in bands)]
+    return channel_names(block, names)
 
 
 def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:
@@ -181,23 +303,6 @@ def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:
             f"one every {rate_hz / length:g} Hz: make the band wider or the window longer."
         )
     return slice(int(start), int(stop))
-
-
-def _excess_kurtosis(
-    windows: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    room: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    mean = windows.mean(axis=1)
-    np.subtract(windows, mean[:, np.newaxis], out=room)
-    # Scaled to a largest deviation of 1, so that the fourth power stays within the range of float64.
-    room /= np.maximum(high - mean, mean - low)[:, np.newaxis]
-    np.multiply(room, room, out=room)
-    variance = room.mean(axis=1)
-    np.multiply(room, room, out=room)
-    kurtosis: NDArray[np.float64] = room.mean(axis=1) / (variance * variance) - 3.0
-    return kurtosis
 
 
 def _band_energies(windows: NDArray[np.float64], lines: list[slice], out: NDArray[np.float64]) -> None:

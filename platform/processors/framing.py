@@ -1,13 +1,16 @@
 """Cuts samples into frames of equal length, wherever the blocks that bring them begin and end.
 
-Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`, counted from the first
-sample or from the last gap. Frames come out in float64, in batches that stay in the processor's cache.
+Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`. Behind a gap frames
+begin with the first sample there, and are numbered from the frame that this sample would have come to,
+rounded up, but at least one number is left out: so the gap shows in what is made of the frames, and
+`i * hop / rate` stays the time to within a hop. Frames come out in float64, in batches that stay in the
+processor's cache.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +50,7 @@ class Carry:
     Attributes:
         samples: shape (fewer than length, channels), as they came.
         next_sample: global index of the sample that should come next.
-        frames: frames given so far.
+        frames: number of the next frame, if no gap comes before it.
         rate_hz: samples per second.
     """
 
@@ -74,6 +77,8 @@ class Framing:
         self.channels = block.rows.shape[1]
         self.first = before.frames if before is not None else 0
         if before is None or before.next_sample != block.first:
+            if before is not None:
+                self.first = max(self.first + 1, -(-block.first // hop))
             before = Carry(block.rows[:0], block.first, self.first, block.rate_hz)
         if (before.samples.shape[1], before.rate_hz) != (self.channels, block.rate_hz):
             raise OperationFailed(
@@ -117,7 +122,20 @@ class Framing:
             signal[from_old : stop - start] = new[start + from_old - len(old) : stop - len(old)]
             yield batch, frames[:size], room[:size]
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Global index of the first sample of each frame."""
+        return self._origin + np.arange(self.count) * self.hop
+
     def times(self) -> EventTimes:
         """Event times of the frames: each has that of its last sample. Needs at least one frame."""
-        last_samples = self._origin + np.arange(self.count) * self.hop + self.length - 1
-        return self._times.of_completed(self.first, last_samples)
+        return self._times.of_completed(self.first, self.starts + self.length - 1)
+
+
+def channel_names(block: Block, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, those of channel 0 first: bare for one nameless channel, else `channel0.rms`, or with
+    the name of the block's column."""
+    channels = block.columns or tuple(f"channel{channel}" for channel in range(block.rows.shape[1]))
+    if not block.columns and len(channels) == 1:
+        return tuple(names)
+    return tuple(f"{channel}.{name}" for channel in channels for name in names)

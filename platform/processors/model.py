@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -127,11 +127,11 @@ class Model(Operation):
                 f"{self._arguments[0]} cannot go on with the row {row} "
                 f"({type(failure).__name__}: {failure}); set other parameters, or another estimator."
             ) from failure
-        first, self._given = self._given, self._given + len(rows)
+        self._given += len(rows)
         return Block(
             rows=scores,
-            first=first,
-            times=block.times.of_counts(first, block.times.ends - block.first + first),
+            first=block.first,
+            times=block.times.of_counts(block.first, block.times.ends),
             rate_hz=block.rate_hz,
             columns=self._outputs,
             attrs=self._attrs,
@@ -157,6 +157,33 @@ class Model(Operation):
             self._learner = pickle.loads(zlib.decompress(state.snapshot))
         for row in state.journal:
             self._next(row)
+
+    @property
+    def learner(self) -> Learner:
+        """What scores and learns, with its estimator."""
+        return self._learner
+
+    @property
+    def rows_learned(self) -> int:
+        """Rows learned so far."""
+        return self._learned
+
+    def anew(self) -> ModelState:
+        """The state with the learner as it is now, whatever was done to it: no journal leads there."""
+        return replace(
+            self.state(),
+            snapshot=zlib.compress(pickle.dumps(self._learner), level=1),
+            journal=np.empty((0, len(self._columns or ()))),
+        )
+
+    def take_up(self, state: Any) -> None:
+        """Goes on with a model that was changed elsewhere; rows are counted on as before."""
+        if not isinstance(state, ModelState) or self._columns not in (None, state.columns):
+            raise OperationFailed(
+                f"The model that was put back does not know the columns {', '.join(self._columns or ())}: "
+                "take it out of this stream, change it, and put it back."
+            )
+        self.restore(replace(state, rows=self._given))
 
     def _begin(self, columns: tuple[str, ...]) -> None:
         self._learner.begin(columns)

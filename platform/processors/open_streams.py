@@ -17,6 +17,7 @@ from ..errors import StoreLocked
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
 from ..store.policy import Policy
 from .pipeline import StreamPipeline
+from .steps import last_policy
 
 MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
 
@@ -54,6 +55,7 @@ class OpenStreams:
         self._checkpoints = checkpoints
         self._open_pipeline = open_pipeline
         self._streams: OrderedDict[str, _OpenStream] = OrderedDict()
+        self._held_back: dict[str, float] = {}
         self._opening = threading.Lock()  # two topics may bring the same tag
 
     def __len__(self) -> int:
@@ -69,6 +71,8 @@ class OpenStreams:
         None where there is neither a policy nor one that the stream was under before. Raises StreamHeld.
         """
         with self._opening:
+            if time.monotonic() < self._held_back.get(reference, 0.0):
+                raise StreamHeld(reference, partition)
             stream = self._opened(reference, policy, partition)
             if stream is not None:
                 stream.partition = partition
@@ -100,7 +104,7 @@ class OpenStreams:
             return stream
         if policy is None:
             committed = self._checkpoints.stream(reference)
-            policy = StreamPipeline.last_policy(committed) if committed else None
+            policy = last_policy(committed.states) if committed else None
             if policy is None:
                 return None
         try:
@@ -122,6 +126,10 @@ class OpenStreams:
                 changed_by[reference] = frozenset(stream.changed_by)
                 stream.changed_by.clear()
         return streams, changed_by
+
+    def pipeline(self, reference: str) -> StreamPipeline:
+        """That of a stream that is open."""
+        return self._streams[reference].pipeline
 
     def mixed(
         self, gone: Collection[TopicPartition], uncommitted: Mapping[str, frozenset[TopicPartition]]
@@ -150,6 +158,31 @@ class OpenStreams:
         for reference, stream in list(self._streams.items()):
             changed_by = stream.changed_by | uncommitted.get(reference, frozenset())
             if stream.partition in gone or changed_by & gone:
+                del self._streams[reference]
+                stream.pipeline.close()
+
+    def hold_back(self, reference: str, seconds: float) -> None:
+        """From now on, for so long, the stream is StreamHeld: somebody else is to write it."""
+        now_s = time.monotonic()
+        self._held_back = {name: until for name, until in self._held_back.items() if until > now_s}
+        self._held_back[reference] = now_s + seconds
+
+    def close_one(self, reference: str) -> None:
+        """Close a stream that is held back, where it is open; right after a commit of all.
+
+        One that was worked on since stays, as the commit may have taken longer than it was held back.
+        """
+        stream = self._streams.get(reference)
+        if stream is not None and not stream.changed_by:
+            del self._streams[reference]
+            stream.pipeline.close()
+
+    def close_naming(self, operations: Collection[str]) -> None:
+        """Close the streams whose pipelines name one of the operations; right after a commit of all."""
+        for reference, stream in list(self._streams.items()):
+            named = {step.operation for step in stream.pipeline.policy.pipeline}
+            if not named.isdisjoint(operations):
+                assert not stream.changed_by
                 del self._streams[reference]
                 stream.pipeline.close()
 

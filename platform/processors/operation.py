@@ -15,25 +15,50 @@ code of their own; what depends on several parameters, `__init__` refuses with P
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
+import numpy as np
 
-from ..errors import PolicyInvalid
+from ..errors import OperationFailed, PolicyInvalid
 from ..store.policy import Policy, Step
-from .block import Block
+from .block import Block, Given
 from .parameter_types import describe
 
 SOURCES = ("bytes", "events")
 """What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
 
-BUILT_IN = ("wav", "pcm", "fields", "spectrum", "features", "model")
+BUILT_IN = (
+    "wav",
+    "pcm",
+    "fields",
+    "gaps",
+    "filter",
+    "resample",
+    "spectrum",
+    "welch",
+    "bands",
+    "envelope",
+    "bearing",
+    "kurtosis",
+    "best_band",
+    "sliding_dft",
+    "order",
+    "features",
+    "statistics",
+    "model",
+    "trained_model",
+    "condition",
+)
 """Modules of this package that register operations when they are imported."""
 
 
@@ -48,18 +73,29 @@ class Operation(ABC):
     """Kind of input by default: "bytes" (Block of uint8), "events" (Events), or what steps give."""
     accepts: ClassVar[tuple[str, ...]] = ()
     """Further kinds that it can take, in order of preference."""
+    reads_stored_source: ClassVar[bool] = False
+    """Whether it looks at earlier rows of its source in the store, so that the source must be kept."""
     output: ClassVar[str]
     """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
 
     @abstractmethod
-    def process(self, block: Any) -> Block | None:
+    def process(self, block: Any) -> Given:
         """Takes the next block (Events where the input is "events"); gives the rows it completes, if any.
+
+        A block that does not begin where the one before ended (`first` jumps) follows a gap: state that
+        joins rows begins anew there, and the rows that are given behind it are numbered so that a gap shows
+        in them too. Where gaps come to light within a block, as they do in decoders that look at event
+        times, several blocks are given.
 
         How the stream is cut into blocks changes no result, to the last bit. Where it raises
         (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
         step, and the next one is taken as following a gap. So whoever put several chunks into one block can
         try them one by one.
         """
+
+    def counts(self) -> Mapping[str, int]:
+        """What it counted since its stream began, such as gaps; the worker's status shows what is not 0."""
+        return {}
 
     def state(self) -> Any:
         """All that is kept between blocks; can be pickled, and later blocks do not change it."""
@@ -68,27 +104,102 @@ class Operation(ABC):
     def restore(self, state: Any) -> None:  # noqa: B027
         """Goes on from a `state()` of an operation with the same parameters; None begins anew."""
 
+    def take_up(self, state: Any) -> None:
+        """Goes on with what was learned elsewhere; OperationFailed where that is not possible."""
+        raise OperationFailed(f"{type(self).__name__} keeps no model that could be put back.")
 
-AnyOperation = TypeVar("AnyOperation", bound=type[Operation])
 
-_registry: dict[str, type[Operation]] = {}
+class FunctionOperation(Operation):
+    """An operation that a function makes of each block by itself: it keeps nothing between blocks.
+
+    The function takes the block, and the keyword parameters that a policy may set. It gives what
+    `Operation.process` may give, or an array with as many rows as the block has: they take the place of the
+    block's rows.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(self, **parameters: Any) -> None:
+        self._parameters = parameters
+
+    def process(self, block: Any) -> Given:
+        """What the function gives; OperationFailed where it is neither blocks nor as many rows."""
+        given = type(self).function(block, **self._parameters)
+        if isinstance(given, np.ndarray):
+            if not isinstance(block, Block) or given.shape[:1] != block.rows.shape[:1]:
+                took = f"{len(block.rows)} rows" if isinstance(block, Block) else "events"
+                raise OperationFailed(
+                    f"the function took {took} and gave an array of shape {given.shape}; give as many "
+                    "rows as came, or a Block"
+                )
+            same_columns = given.shape[1:] == block.rows.shape[1:]
+            return dataclasses.replace(block, rows=given, columns=block.columns if same_columns else ())
+        blocks = given if isinstance(given, tuple) else () if given is None else (given,)
+        if not all(isinstance(each, Block) for each in blocks):
+            raise OperationFailed(f"the function gave {given!r:.80}; give a Block, an array of rows, or None")
+        return blocks
 
 
-def operation(name: str) -> Callable[[AnyOperation], AnyOperation]:
-    """Class decorator: policies name the class as `name`. A later one takes an earlier one's place."""
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-    def register(cls: AnyOperation) -> AnyOperation:
-        _registry[name] = cls
-        return cls
+_built_in: dict[str, type[Operation]] = {}
+_users: Mapping[str, type[Operation]] = {}
+_registry: ContextVar[dict[str, type[Operation]]] = ContextVar("operations", default=_built_in)
+
+
+def operation(name: str, *, input: str = "samples", output: str = "") -> Callable[[Decorated], Decorated]:
+    """Decorator: policies name the class, or the function (see `FunctionOperation`), as `name`.
+
+    A later one takes an earlier one's place. `input` and `output` are the kinds of what a function takes and
+    gives, by default the same; a class says so itself.
+    """
+
+    def register(decorated: Decorated) -> Decorated:
+        if isinstance(decorated, type) and issubclass(decorated, Operation):
+            _registry.get()[name] = decorated
+        elif inspect.isfunction(decorated):
+            members = {
+                "__doc__": decorated.__doc__,
+                "__module__": decorated.__module__,
+                "function": staticmethod(decorated),
+                "input": input,
+                "output": output or input,
+            }
+            _registry.get()[name] = type(decorated.__name__, (FunctionOperation,), members)
+        else:
+            raise TypeError(f"@operation({name!r}) decorates a function or a subclass of Operation")
+        return decorated
 
     return register
 
 
-def operations() -> Mapping[str, type[Operation]]:
-    """All operations that policies can name, by name."""
+@contextmanager
+def collected_operations() -> Iterator[dict[str, type[Operation]]]:
+    """What is decorated inside goes into the dictionary that this gives, and nowhere else."""
+    found: dict[str, type[Operation]] = {}
+    before = _registry.set(found)
+    try:
+        yield found
+    finally:
+        _registry.reset(before)
+
+
+def built_in_operations() -> Mapping[str, type[Operation]]:
+    """The operations that come with the package, by name."""
     for module in BUILT_IN:
         import_module(f".{module}", __package__)
-    return MappingProxyType(_registry)
+    return MappingProxyType(_built_in)
+
+
+def set_user_operations(found: Mapping[str, type[Operation]]) -> None:
+    """From now on these are the operations of the user's own; a built-in one of the same name goes first."""
+    global _users
+    _users = MappingProxyType(dict(found))
+
+
+def operations() -> Mapping[str, type[Operation]]:
+    """All operations that policies can name, by name."""
+    return MappingProxyType({**_users, **built_in_operations()})
 
 
 def make_operation(step: Step) -> Operation:
@@ -127,7 +238,13 @@ def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
 def check_pipeline(policy: Policy) -> None:
     """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
     sources = resolve_inputs(policy.pipeline)
+    kept = {step.name for step in policy.pipeline if step.keep}
     for step, source in zip(policy.pipeline, sources, strict=True):
+        if _class(step).reads_stored_source and source not in kept:
+            raise PolicyInvalid(
+                f'step "{step.name}": "{step.operation}" is trained on the stored rows of "{source}", which '
+                f'has keep = false; set keep = true for "{source}"'
+            )
         if source == "bytes" and policy.format != "raw":
             raise PolicyInvalid(
                 f'step "{step.name}": reads the bytes of records, but the format of the policy is '
@@ -177,9 +294,16 @@ def _nearest(name: str, earlier: Mapping[str, str]) -> str | None:
     return next((step for step, kind in reversed(list(earlier.items())) if kind == name), None)
 
 
+def parameters_of(cls: type[Operation]) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
+    """Types and parameters, by name, of what a policy may set of an operation."""
+    taker = cls.function if issubclass(cls, FunctionOperation) else cls.__init__
+    hints = get_type_hints(taker, include_extras=True)
+    parameters = inspect.signature(taker).parameters
+    return hints, {name: each for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
+
+
 def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
-    hints = get_type_hints(cls.__init__, include_extras=True)
-    known = {name: p for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    hints, known = parameters_of(cls)
     arguments: dict[str, Any] = {}
     for name, value in step.parameters.items():
         if name not in known:
@@ -187,17 +311,17 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
                 f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
             )
         try:
-            arguments[name] = msgspec.convert(value, hints[name])
+            arguments[name] = msgspec.convert(value, hints.get(name, Any))
         except msgspec.ValidationError as refusal:
             raise PolicyInvalid(
                 f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
-                f"{describe(hints[name])}"
+                f"{describe(hints.get(name, Any))}"
             ) from refusal
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise PolicyInvalid(
                 f'step "{step.name}": {name} is missing, which "{step.operation}" needs: '
-                f"{describe(hints[name])}"
+                f"{describe(hints.get(name, Any))}"
             )
     return arguments
 

@@ -1,15 +1,15 @@
 """A policy's operations at work on one data stream."""
 
-import hashlib
-import logging
-import pickle
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ..bus.envelope import ChunkMessage
 from ..errors import ChunkRefused, StoreLocked
@@ -17,18 +17,17 @@ from ..events import check_pairs
 from ..store.checkpoint import OutputLength, Partition, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
-from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
+from ..store.policy import Policy
 from ..store.store import Store
+from .alarm_watch import AlarmWatch
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
-from .operation import Operation, make_operation, resolve_inputs
 from .publication import Publication
 from .results_publisher import ResultsPublisher
+from .steps import RunningSteps, in_passes
+from .training import TrainingRequest
 
-_logger = logging.getLogger("windvane.worker")
-EVENTS_A_PASS = 4096
-_POLICY_STATE = ""  # no step has an empty name
 _ARRAY_LOCK_S = 5.0
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -65,17 +64,16 @@ class StreamPipeline:
         # Only now: until its lock was let go, another worker may have committed more.
         committed = read_committed()
         self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+        self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
         self._writers: dict[str, DataArrayWriter] = {}
         self._cut_archive()
+        for output, length in self._committed.items():
+            if output != reference:  # a reprocessing was killed after its commit
+                store.put_rebuilt_in_place(output, length.uid)
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
-        sources = resolve_inputs(policy.pipeline)
-        self._steps: list[_RunningStep] = []
-        for step, source in zip(policy.pipeline, sources, strict=True):
-            before = next((s for s in self._steps if s.name == source), None)
-            self._steps.append(_RunningStep(step, source, before))
-        states = committed.states if committed else {}
-        for running in self._steps:
-            running.restore(states.get(running.name))
+        self._steps = RunningSteps(policy, committed.states if committed else {})
+        self._counted = Counter[str]()
+        self.newly_counted()
 
     def _cut_archive(self) -> None:
         """Back to what was committed: what lies behind it comes again from the bus."""
@@ -101,7 +99,11 @@ class StreamPipeline:
             return
         first_event = self._archive.events
         self._archive.append(
-            archived, arrived_ns=chunk.received_ns, chunk_id=chunk.chunk_id, events=chunk.events
+            archived,
+            arrived_ns=chunk.received_ns,
+            chunk_id=chunk.chunk_id,
+            events=chunk.events,
+            event_times=inputs.event_times,
         )
         try:
             self._publication.records(chunk.payload, self._archive, first_event=first_event)
@@ -109,12 +111,17 @@ class StreamPipeline:
             raise
         except Exception as error:
             self._fail("publish", chunk, error)
+        if self._steps.broken is not None:
+            self._fail("pipeline", chunk, self._steps.broken)
         for given in self._passes(chunk, inputs):
-            self._run_steps(chunk, given)
+            for step, keep, block in self._steps.run(given, failed=partial(self._step_failed, chunk)):
+                if keep:
+                    self._keep(step, block, chunk)
+        self._alarms.finish_chunk()
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
-        wanted = {step.source for step in self._steps}
+        wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
         if "bytes" in wanted and len(inputs.record_bytes.rows):
             given["bytes"] = inputs.record_bytes
@@ -128,31 +135,15 @@ class StreamPipeline:
             self._fail("events", chunk, error)
             yield given
             return
-        for start in range(0, len(events.records), EVENTS_A_PASS):
-            part = slice(start, start + EVENTS_A_PASS)
-            yield {**given, "events": Events(events.times_ns[part], events.records[part])}
-            given = {}
+        yield from in_passes(given, events)
 
-    def _run_steps(self, chunk: ChunkMessage, given: dict[str, Block | Events]) -> None:
-        results: dict[str, Block | Events | None] = dict(given)
-        for step in self._steps:
-            taken = results.get(step.source)
-            if taken is None:
-                continue
-            try:
-                results[step.name] = result = step.operation.process(taken)
-            except MemoryError:
-                raise
-            except Exception as error:
-                self._fail(step.name, chunk, error)
-                continue
-            if result is not None and step.keep:
-                try:
-                    self._append(step.name, result)
-                except (OSError, MemoryError, StoreLocked):
-                    raise
-                except Exception as error:
-                    self._fail(step.name, chunk, error)
+    def _keep(self, step: str, block: Block, chunk: ChunkMessage) -> None:
+        try:
+            self._append(step, block)
+        except (OSError, MemoryError, StoreLocked):
+            raise
+        except Exception as error:
+            self._fail(step, chunk, error)
 
     def _append(self, name: str, block: Block) -> None:
         writer = self._writers.get(name)
@@ -162,6 +153,7 @@ class StreamPipeline:
             writer = self._open_writer(name, block)
         first_row = writer.length
         writer.append(block.rows, block.row_times_ns)
+        self._alarms.rows(name, block, writer, first_row=first_row)
         self._publication.rows(name, block, writer, first_row=first_row)
 
     def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
@@ -194,6 +186,9 @@ class StreamPipeline:
                     raise
                 time.sleep(0.01)
 
+    def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
+        self._fail(step, chunk, error)
+
     def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
@@ -207,52 +202,73 @@ class StreamPipeline:
         )
         for name, writer in self._writers.items():
             self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
-        states = {step.name: step.dump() for step in self._steps}
-        states[_POLICY_STATE] = msgspec.json.encode(policy_to_mapping(self.policy))
-        return StreamCheckpoint(states=states, outputs=dict(self._committed), partition=partition)
+        return StreamCheckpoint(
+            states=self._steps.states(),
+            outputs=dict(self._committed),
+            partition=partition,
+            alarm_state=self._alarms.state(),
+            alarms=tuple(self._alarms.take_new()),
+        )
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        return self._steps.counts()
+
+    def newly_counted(self) -> Counter[str]:
+        """What all steps together have counted since this was last asked, or since the stream was opened."""
+        counts = Counter[str]()
+        for of_step in self.counts.values():
+            counts.update(of_step)
+        gained, self._counted = counts - self._counted, counts
+        return gained
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """Of all operations, in order."""
+        return self._steps.names
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
+        from someone who may run code here.
+        """
+        self._steps.take_up(step, saved)
+
+    def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
+        """The trainings that are due, each from the rows that were stored with the one that made it due."""
+        for wanted in self._steps.wanted_trainings():
+            writer = self._writers.get(wanted.source)
+            # None behind a restart, until the source gives rows again.
+            if writer is None or (stop := writer.length - wanted.given_since) < 1:
+                continue
+            yield TrainingRequest(
+                reference=f"{self.reference}:{wanted.step.name}",
+                source=f"{self.reference}:{wanted.source}",
+                stop=stop,
+                due=wanted.due,
+                columns=wanted.columns,
+                step=wanted.step,
+                fingerprint=wanted.fingerprint.hex(),
+                store=str(self._store.root),
+                models=str(models),
+            )
+
+    def training_failed(self, step: str, request: TrainingRequest) -> None:
+        """That training of the step gave nothing."""
+        self._steps.training_failed(step, bytes.fromhex(request.fingerprint), request.due)
 
     @property
     def open_outputs(self) -> int:
         """The data stream and the data arrays that are open."""
-        return 1 + len(self._writers)
-
-    @staticmethod
-    def last_policy(committed: StreamCheckpoint) -> Policy | None:
-        """The policy that the stream was under at its checkpoint; the catalog may have lost it since."""
-        saved = committed.states.get(_POLICY_STATE)
-        return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
+        return (2 if self.policy.format == "raw" else 1) + len(self._writers)
 
     def close(self) -> None:
         """Gives the writers' locks back, that of the archive last: who has it has the stream."""
         for writer in self._writers.values():
             writer.close()
         self._archive.close()
-
-
-class _RunningStep:
-    """An operation with its name, its source, and what its saved state must match to be taken up."""
-
-    def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
-        self.name = step.name
-        self.keep = step.keep
-        self.source = source
-        self.operation: Operation = make_operation(step)
-        # With that of the step before it: what a step has learned is of no use on rows of another kind.
-        configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
-        above: bytes = before._fingerprint if before else b""
-        self._fingerprint: bytes = hashlib.blake2b(above + configuration, digest_size=16).digest()
-
-    def dump(self) -> bytes:
-        return self._fingerprint + pickle.dumps(self.operation.state(), protocol=5)
-
-    def restore(self, saved: bytes | None) -> None:
-        """A step begins anew where its parameters, or those of a step before it, were changed since."""
-        if saved is None or not saved.startswith(self._fingerprint):
-            return
-        try:
-            self.operation.restore(pickle.loads(saved[len(self._fingerprint) :]))
-        except Exception as error:  # an estimator's library was updated, say: any class of error can come
-            _logger.warning("step %r begins anew: its saved state cannot be read: %r", self.name, error)
 
 
 class _ChunkInputs:
@@ -271,6 +287,14 @@ class _ChunkInputs:
     def record_bytes(self) -> Block:
         pieces = raw_pieces(self.events, self._policy.field)
         return bytes_block(pieces, self.events.times_ns, self._stream_size)
+
+    @property
+    def event_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Where each event ends and when it was, which bare bytes alone do not say."""
+        if self._policy.format != "raw":
+            return None
+        times = self.record_bytes.times
+        return times.ends, times.times_ns
 
     @property
     def archived(self) -> bytes | memoryview:

@@ -40,10 +40,13 @@ VIBRATION: Mapping[str, Any] = {
         },
         {"operation": "spectrum", "length": 2048},
         {"operation": "features", "window_s": 0.1, "bands": 8},
-        {"operation": "model", "estimator": "river.anomaly.HalfSpaceTrees", "warmup": 250},
+        {"operation": "condition"},
     ],
 }
-"""Little-endian int16 samples, one channel at 25.6 kHz; the data stream itself holds the samples."""
+"""Little-endian int16 samples, one channel at 25.6 kHz; the data stream itself holds the samples.
+
+More channels, or another rate, dtype or scale, are set at the step `samples`. `condition` needs no tuning; a
+model of River or scikit-learn can be put beside it."""
 
 SENSORS: Mapping[str, Any] = {
     "title": "Sensors: records with numbers",

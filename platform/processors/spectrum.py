@@ -37,6 +37,7 @@ class Spectrum(Operation):
     """
 
     input = "samples"
+    accepts = ("values",)
     output = "spectrum"
 
     def __init__(
@@ -46,7 +47,9 @@ class Spectrum(Operation):
         overlap: Annotated[float, Meta(ge=0, le=0.95)] = 0.5,
         window: str = "hann",
         scaling: Literal["density", "spectrum"] = "density",
-        detrend: Literal["none", "constant"] = "none",
+        detrend: Literal["none", "constant", "linear"] = "none",
+        level: Literal["linear", "dB"] = "linear",
+        reference: Annotated[float, Meta(gt=0)] = 1.0,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         """What one row is computed from, and how.
@@ -57,7 +60,9 @@ class Spectrum(Operation):
                 as many.
             window: name of a window without parameters, as `scipy.signal.get_window` knows it (periodic).
             scaling: power per Hz, or power of a line.
-            detrend: "constant" takes away each frame's mean first.
+            detrend: "constant" takes away each frame's mean first, "linear" its line of least squares.
+            level: "dB" gives 10 log10(row / reference²), for 0 as for the least power of `dtype` that is not.
+            reference: what has 0 dB, in the unit of the samples (in "density", that over the root of Hz).
             dtype: of the rows.
         """
         try:
@@ -70,7 +75,10 @@ class Spectrum(Operation):
         self._length, self._hop = length, length - int(length * overlap)
         self._overlap, self._window_name = overlap, window
         self._scaling, self._detrend = scaling, detrend
+        self._level, self._reference = level, reference
         self._dtype = np.dtype(dtype)
+        ramp = np.arange(length) - (length - 1) / 2
+        self._ramp: NDArray[np.float64] = ramp / np.sqrt(np.sum(ramp * ramp))
         self._scale_rate_hz, self._scale = 0.0, np.empty(0)
         self._carry: Carry | None = None
 
@@ -103,8 +111,11 @@ class Spectrum(Operation):
             for channel in range(framing.channels):
                 for first, frames, room in framing.batches(channel):
                     signal = frames
-                    if self._detrend == "constant":
+                    if self._detrend != "none":
                         signal = np.subtract(frames, frames.mean(axis=1, keepdims=True), out=room)
+                    if self._detrend == "linear":
+                        slope = (room * self._ramp).sum(axis=1, keepdims=True)
+                        np.subtract(room, slope * self._ramp, out=room)
                     np.multiply(signal, self._window, out=room)
                     # That of NumPy writes into memory that is warm; SciPy's gives the same bits.
                     pairs = _transforms.of(len(room) * bins * 2).reshape(len(room), bins * 2)
@@ -115,6 +126,8 @@ class Spectrum(Operation):
                     np.add(pairs[:, 0::2], pairs[:, 1::2], out=power)
                     out = rows[first : first + len(frames), channel]
                     np.multiply(power, self._scale, out=out, casting="same_kind")
+        if self._level == "dB":
+            to_decibels(rows, self._reference)
         return Block(
             rows=rows[:, 0] if framing.channels == 1 else rows,
             first=framing.first,
@@ -134,7 +147,9 @@ class Spectrum(Operation):
 
     def _attrs(self, block: Block, channels: int) -> dict[str, Any]:
         unit = block.attrs.get("unit", "")
+        decibels = {"level": "dB", "reference": self._reference} if self._level == "dB" else {}
         return {
+            **decibels,
             "kind": self.output,
             "rate_hz": block.rate_hz,
             "window": self._window_name,
@@ -147,3 +162,19 @@ class Spectrum(Operation):
             "unit": unit and (f"{unit}²/Hz" if self._scaling == "density" else f"{unit}²"),
             "frequency_step_hz": block.rate_hz / self._length,
         }
+
+
+def to_decibels(power: NDArray[Any], reference: float) -> None:
+    """10 log10(power / reference²) in place; 0 counts as the least normal number."""
+    np.maximum(power, np.finfo(power.dtype).tiny, out=power)
+    np.log10(power, out=power)
+    power -= power.dtype.type(2 * np.log10(reference))
+    power *= 10
+
+
+def linear_power(block: Block, who: str) -> None:
+    """OperationFailed where the rows are decibels, which cannot be added up."""
+    if block.attrs.get("level") == "dB":
+        raise OperationFailed(
+            f'"{who}" adds powers, and gets decibels: set level = "linear" in the step before it.'
+        )

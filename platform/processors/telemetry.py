@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -15,12 +16,14 @@ from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
 
 _REMEMBERED_FAILURES = 50
+_COUNTED_STREAMS = 1000
 _LISTED_PARTITIONS = 10
 _logger = logging.getLogger("windvane.worker")
 
 
 class WorkerTelemetry(Collector):
-    """Counters of one worker, and its last 50 failures. Called from the pipelines' threads too."""
+    """Counters of one worker, its last 50 failures, and what steps counted in the 1,000 streams that counted
+    last. Called from the pipelines' threads too."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -36,8 +39,11 @@ class WorkerTelemetry(Collector):
         self.checkpoint_ns = 0
         self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
+        self.counted_by_name: Counter[str] = Counter()
+        self._counted: OrderedDict[str, Mapping[str, Mapping[str, int]]] = OrderedDict()
         self._waits: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
+        self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
@@ -49,6 +55,26 @@ class WorkerTelemetry(Collector):
     def chunk_repeated(self) -> None:
         """A chunk that is stored already came again, and was left out."""
         self.repeated_total += 1
+
+    def steps_counted(
+        self, *, stream: str, gained: Mapping[str, int], total: Mapping[str, Mapping[str, int]]
+    ) -> None:
+        """What the steps of a stream have counted, such as gaps: since the last time, and since it began."""
+        if not gained:
+            return
+        self.counted_by_name.update(gained)
+        self._counted[stream] = total
+        self._counted.move_to_end(stream)
+        if len(self._counted) > _COUNTED_STREAMS:
+            self._counted.popitem(last=False)
+
+    def operations_loaded(self, names: Collection[str], *, broken: Mapping[Path, str]) -> None:
+        """Operations of the user's own came, changed or went; these files could not be loaded."""
+        if names:
+            _logger.info("operations of your own: %s", ", ".join(sorted(names)))
+        self._broken_operations = {path.name: reason for path, reason in broken.items()}
+        for name, reason in self._broken_operations.items():
+            self._log.warning(("operation", name, reason), f"operation not loaded: {reason}")
 
     def checkpoint_made(self) -> None:
         """All up to now is durable."""
@@ -121,6 +147,9 @@ class WorkerTelemetry(Collector):
             "checkpoint_ns": self.checkpoint_ns,
             "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
+            "counted_by_name": dict(self.counted_by_name),
+            "counted_by_stream": dict(self._counted),
+            "broken_operations": self._broken_operations,
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
         }
@@ -142,6 +171,14 @@ class WorkerTelemetry(Collector):
         for code, count in self.dead_lettered_by_code.items():
             letters.add_metric([code], count)
         yield letters
+        counted = CounterMetricFamily(
+            "windvane_worker_counted",
+            "What steps counted in the data, such as gaps and late samples",
+            labels=["what"],
+        )
+        for name, count in self.counted_by_name.items():
+            counted.add_metric([name], count)
+        yield counted
         yield GaugeMetricFamily(
             "windvane_worker_lag_messages", "Messages still on the bus", value=self.lag_messages
         )

@@ -10,13 +10,18 @@ from aiohttp import web
 
 from ..bus import open_bus
 from ..config import Settings
+from ..errors import WindvaneError
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
+from ..store.model_files import ModelFiles
 from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
+from .alarm_relay import AlarmRelay
 from .catalog_link import CatalogLink
 from .telemetry import WorkerTelemetry
+from .user_operations import UserOperations
+from .webhook import AlarmWebhook
 from .worker import Worker
 
 
@@ -26,6 +31,8 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     async with AsyncExitStack() as cleanup:
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
+        operations = UserOperations(settings.operations_dir)
+        telemetry.operations_loaded(operations.refresh(), broken=operations.broken)
         link = CatalogLink(catalog)
         await link.refresh()
         bus = open_bus(settings.bus, settings.home, settings.kafka)
@@ -40,16 +47,42 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             settings=settings.worker,
             catalog=link,
             telemetry=telemetry,
+            models=ModelFiles(settings.home / "models"),
+            operations=operations,
             name=f"{settings.tier_name('worker')} (process {os.getpid()} on {socket.gethostname()})",
         )
         app = web.Application()
+        add_release_route(app, worker)
         add_status_routes(app, status=telemetry.status, registry=telemetry.registry)
         runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)
+        relay = AlarmRelay(checkpoints, catalog)
+        if settings.alarms.webhook_url is not None:
+            webhook = AlarmWebhook(settings.alarms, settings.home, catalog)
+            cleanup.callback(webhook.close)
+            await webhook.begin()
+            cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
+        cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
         ready({})
         await worker.run(stop)
+        with suppress(WindvaneError):  # else at the next start
+            await relay.empty()
+
+
+MAX_RELEASE_S = 60.0
+
+
+def add_release_route(app: web.Application, worker: Worker) -> None:
+    """POST /streams/release {"reference": …, "seconds": …}: another process is to write the stream."""
+
+    async def release(request: web.Request) -> web.Response:
+        asked = await request.json()
+        await worker.release(str(asked["reference"]), seconds=min(float(asked["seconds"]), MAX_RELEASE_S))
+        return web.json_response({})
+
+    app.router.add_post("/streams/release", release)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

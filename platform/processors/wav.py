@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OperationFailed
-from .block import Block, EventTimes
+from .block import Block, EventTimes, Given
 from .operation import Operation, operation
 from .pcm import SampleFormat
+from .timeline import MAX_GAP_S, START, EventTimeMeaning, Timeline, TimelineState, Tolerance
 
 MAX_HEADER_BYTES = 65_536
 """Bytes before the first sample of a file, at most: what is kept while a header is not whole."""
@@ -122,6 +124,8 @@ class WavState:
         padded: whether a byte of padding may come next, or behind the samples.
         skip: bytes of a chunk to pass over.
         rest: bytes of this file that come behind its samples, without padding.
+        torn: whether a gap comes before the next samples: what could not be decoded.
+        timeline: what event times said so far, where they are looked at.
     """
 
     next_byte: int = 0
@@ -133,6 +137,8 @@ class WavState:
     padded: bool = False
     skip: int = 0
     rest: int = 0
+    torn: bool = False
+    timeline: TimelineState = START
 
 
 @operation("wav")
@@ -145,26 +151,48 @@ class Wav(Operation):
     big-endian files are not read. A sample has the time of the event that brought its last byte.
 
     A block that cannot be decoded is refused whole; decoding goes on with the next file that begins in a
-    later block.
+    later block, and the index of the samples jumps by one.
 
-    Keeps at most a header, 64 KiB.
+    Samples of one file follow those of the file before without a gap, unless `times` = "first" or "last" has
+    the events' times say where samples are missing: then several blocks are given where a gap falls between
+    two events, and samples that are late or repeated are left out (`timeline.Timeline`).
+
+    Keeps at most a header, 64 KiB, and the times of 16 gaps.
     """
 
     input = "bytes"
     output = "samples"
 
-    def __init__(self) -> None:
+    def __init__(self, *, times: EventTimeMeaning = "ignore", max_gap_s: Tolerance = MAX_GAP_S) -> None:
+        """Whether gaps are looked for.
+
+        Args:
+            times: what the time of an event is: nothing to go by ("ignore"), such as the time of sending, or
+                the time of its "first" or "last" sample.
+            max_gap_s: by how many seconds an event may come too late or too early without a gap.
+        """
+        self._times: Literal["first", "last"] | None = None if times == "ignore" else times
+        self._max_gap_s = max_gap_s
         self._state = WavState()
 
-    def process(self, block: Block) -> Block | None:
+    def process(self, block: Block) -> Given:
         """Takes uint8 (n,); OperationFailed where the bytes are no WAVE file, or one unlike the first."""
         data: NDArray[np.uint8] = block.rows
         if data.ndim != 1 or data.dtype != np.uint8:
             raise OperationFailed(f'wav reads bytes, not {data.dtype} rows: give it the input "bytes".')
         reading = _Reading(self._state, block)
-        result = reading.block()
-        self._state = reading.state
+        result: Given = reading.block()
+        state = reading.state
+        if isinstance(result, Block) and self._times is not None:
+            timeline = Timeline(meaning=self._times, max_gap_s=self._max_gap_s, rate_hz=result.rate_hz)
+            result, at = timeline.cut(result, state.timeline, torn=state.torn)
+            state = replace(state, timeline=at)
+        self._state = replace(state, torn=False) if result is not None else state
         return result
+
+    def counts(self) -> Mapping[str, int]:
+        """Gaps, missing rows, and rows that were left out; all 0 where event times are not looked at."""
+        return Timeline.counts(self._state.timeline)
 
     def state(self) -> WavState:
         """Where in which file the stream is."""
@@ -238,7 +266,14 @@ class _Reading:
                 "WAVE file begins in them: decoding goes on where one does."
             )
         self._position = found.start()
-        self.state = WavState(rows=self.state.rows, layout=self.state.layout)
+        # A number is left out, so that whoever joins samples sees that they do not follow those before.
+        before = self.state
+        self.state = WavState(
+            rows=before.rows + (before.layout is not None and not before.torn),
+            layout=before.layout,
+            torn=True,
+            timeline=before.timeline,
+        )
 
     def _read_header(self) -> None:
         held = self.state.pending

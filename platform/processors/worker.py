@@ -35,14 +35,18 @@ from ..config import WorkerSettings
 from ..errors import BusUnavailable, TierFailed
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
+from ..store.model_files import ModelFiles
 from ..store.store import Store
 from .catalog_link import CatalogLink
 from .checkpointing import Checkpointing
 from .chunk_work import ChunkWork
 from .ownership import OwnedPartition, Ownership
+from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
 from .telemetry import WorkerTelemetry
+from .trainings import Trainings
+from .user_operations import UserOperations
 
 HAND_OVER_BOUND_S = 60.0
 """How long giving partitions back may take: the chunks at work, and two checkpoints. Meanwhile nobody works
@@ -78,6 +82,8 @@ class Worker:
         settings: WorkerSettings,
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
+        operations: UserOperations,
+        models: ModelFiles,
         name: str = "worker",
     ) -> None:
         """`name` is how other workers speak of this one, to people."""
@@ -85,6 +91,10 @@ class Worker:
         self._settings = settings
         self._catalog = catalog
         self._telemetry = telemetry
+        self._operations = operations
+        self._models = PutBackModels(models)
+        self._trainings = Trainings(models.folder, telemetry)
+        self._operations_looked_at_s = float("-inf")
         self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
         self._owned = Ownership(checkpoints, name)
         self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
@@ -95,6 +105,8 @@ class Worker:
             settings=settings,
             owned=self._owned,
             publisher=self._publisher,
+            models=self._models,
+            trainings=self._trainings,
             new_output=catalog.new_outputs.append,
             telemetry=telemetry,
         )
@@ -106,6 +118,7 @@ class Worker:
             owned=self._owned,
             streams=self._chunks.streams,
             publisher=self._publisher,
+            models=self._models,
             threads=self._threads,
             telemetry=telemetry,
         )
@@ -182,9 +195,11 @@ class Worker:
             await self._run(stop)
         finally:
             stopping.cancel()
-            async with self._durable.between_chunks:
+            # A commit that is under way ends first: who takes a stream up reads what was committed of it.
+            async with self._durable.alone, self._durable.between_chunks:
                 self._chunks.streams.close()
             self._threads.shutdown(wait=False)
+            await asyncio.to_thread(self._trainings.close)
             await self._publisher.close()
 
     async def _lose_patience(self, stop: asyncio.Event) -> None:
@@ -273,12 +288,39 @@ class Worker:
         # A policy may be so new that its first chunk is quicker than the poll of the catalog.
         if any(partition.key.topic not in self._chunks.policies for partition, _ in batch):
             await self._catalog.refresh_until_read()
+        await self._take_operations()
         policies = self._catalog.policies
         if policies is not self._chunks.policies:
             # First what the old policies made: a replay must not run old chunks through new steps.
             await self.checkpoint()
             self._chunks.policies = policies
+        self._trainings.look()
+        self._models.look()
         await self._to_its_end(self._work_on(batch))
+
+    async def release(self, reference: str, *, seconds: float) -> None:
+        """Lets go of a stream, and leaves it alone for so long: its chunks wait, and their partition."""
+        self._chunks.streams.hold_back(reference, seconds)
+        if seconds <= 0:
+            return
+        await self.checkpoint()
+        async with self._durable.between_chunks:
+            self._chunks.streams.close_one(reference)
+
+    async def _take_operations(self) -> None:
+        """Loads the operations of the user's own again where a file has changed."""
+        if time.monotonic() - self._operations_looked_at_s < _POLL_S:
+            return
+        self._operations_looked_at_s = time.monotonic()
+        if not self._operations.is_stale():
+            return
+        # First what the old ones made; their states go over to the new ones by way of the checkpoint.
+        await self.checkpoint()
+        async with self._durable.between_chunks:
+            concerned = await asyncio.to_thread(self._operations.refresh)
+            self._chunks.streams.close_naming(concerned)
+        self._catalog.read_again()
+        self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
 
     async def _work_on(self, batch: _Batch) -> None:
         async with self._durable.between_chunks:

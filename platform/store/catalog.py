@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import CatalogUnavailable, ConfigInvalid, DocumentInvalid, DocumentNotFound, RevisionConflict
 from .sqlite_file import BUSY_TIMEOUT_S, make_wal_database
@@ -29,6 +29,7 @@ DOCUMENT_TYPES: Mapping[str, tuple[str, ...]] = {
     "policy": ("draft", "published"),
     "stream": ("published", "archived"),
     "array": ("published", "archived"),
+    "alarm": ("raised", "acknowledged", "shelved", "cleared"),
 }
 """The types of documents and the workflow states that each may be in."""
 
@@ -83,6 +84,8 @@ _documents = sa.Table(
     sa.Column("folded", sa.String, nullable=False),
 )
 _DOCUMENT = tuple(_documents.c[name] for name in Document.__struct_fields__)
+
+_by_change = sa.Index("documents_by_change", _documents.c.type, _documents.c.revision)
 
 _revision = sa.Table(
     "catalog_revision",
@@ -202,6 +205,7 @@ class Catalog:
         async with self._writing() as connection:
             for table in _metadata.sorted_tables:
                 await connection.execute(CreateTable(table, if_not_exists=True))
+            await connection.execute(CreateIndex(_by_change, if_not_exists=True))
             await connection.execute(_revision.insert().from_select(["id", "value"], first_row))
 
     @contextmanager
@@ -353,6 +357,37 @@ class Catalog:
                     sa.and_(columns.type == after_type, columns.reference > after_reference),
                 )
             )
+        async with self._reading() as connection:
+            return [Document(*row) for row in await connection.execute(query)]
+
+    async def by_change(
+        self,
+        type: str,
+        *,
+        states: Sequence[str] = (),
+        prefix: str = "",
+        before_revision: int | None = None,
+        after_revision: int | None = None,
+        limit: int = 1000,
+    ) -> Documents:
+        """At most `limit` documents in the order of their revisions, in one of `states` where some are given.
+
+        With `after_revision` those that were put since then, the oldest change first; otherwise the newest
+        change first, where `before_revision` is that of the last one on the page before. `prefix` is how
+        their references begin.
+        """
+        revision = _documents.c.revision
+        order = revision.desc() if after_revision is None else revision
+        query = sa.select(*_DOCUMENT).where(_documents.c.type == type).order_by(order).limit(max(0, limit))
+        if states:
+            query = query.where(_documents.c.state.in_(states))
+        if prefix:
+            # Not LIKE, which on SQLite takes capitals for small letters.
+            query = query.where(sa.func.substr(_documents.c.reference, 1, len(prefix)) == prefix)
+        if before_revision is not None:
+            query = query.where(revision < before_revision)
+        if after_revision is not None:
+            query = query.where(revision > after_revision)
         async with self._reading() as connection:
             return [Document(*row) for row in await connection.execute(query)]
 

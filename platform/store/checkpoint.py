@@ -11,7 +11,7 @@ So a worker that was stopped for a while changes nothing of what others have tak
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -42,12 +42,16 @@ class OutputLength:
 class StreamCheckpoint:
     """What is known of one data stream: operation states by step name, output lengths by reference.
 
-    `partition` is the one that had brought the last chunk: who owns it writes the stream.
+    `partition` is the one that had brought the last chunk: who owns it writes the stream. `alarm_state` is
+    what is known of the stream's alarms. `alarms` are messages that are to leave with this checkpoint: a
+    commit puts them into the outbox, not into the row of the stream, so what is read back has none.
     """
 
     states: Mapping[str, bytes] = field(default_factory=dict)
     outputs: Mapping[str, OutputLength] = field(default_factory=dict)
     partition: Partition | None = None
+    alarm_state: bytes | None = None
+    alarms: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Taken:
     before: str | None
 
 
-_VERSION = 2
+_VERSION = 3
 
 _OWNERS = """
 CREATE TABLE owners (
@@ -73,6 +77,9 @@ CREATE TABLE owners (
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID
 """
+
+# Numbers are never given twice, so that a message is taken out by whoever has seen it, and by nobody else.
+_OUTBOX = "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL)"
 
 # chunk_keys is a queue per partition: `sequence` rises by one, the window is a range at its end. Without row
 # ids a partition's keys lie side by side, so adding and dropping touch the two ends alone.
@@ -86,9 +93,10 @@ CREATE TABLE chunk_keys (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, key BLOB NOT NULL,
     PRIMARY KEY (topic, partition, sequence)
 ) WITHOUT ROWID;
-{_OWNERS}
+{_OWNERS};
+{_OUTBOX}
 """
-_UPGRADES = {1: _OWNERS}
+_UPGRADES = {1: _OWNERS, 2: _OUTBOX}
 
 # msgspec writes dict and dataclass; any other Mapping goes through dict.
 _encode = msgspec.msgpack.Encoder(enc_hook=dict).encode
@@ -98,10 +106,11 @@ _decode = msgspec.msgpack.Decoder(StreamCheckpoint).decode
 class CheckpointStore:
     """The file of checkpoints; thread-safe, and several processes may each commit the partitions they have.
 
-    A stream is one row: its states and outputs as msgpack. Size on disk is bounded by the states and by
-    `window` chunk keys per partition. A killed process leaves the last commit that had returned, or the one
-    that was running, whole; a failed commit (StoreFailed: disk full, fsync failed) leaves the one before it,
-    unless the disk kept what it said it had not: then read the positions anew before going on.
+    A stream is one row: its states and outputs as msgpack. Size on disk is bounded by the states, by
+    `window` chunk keys per partition, and by what of the outbox nobody takes out. A killed process leaves the
+    last commit that had returned, or the one that was running, whole; a failed commit (StoreFailed: disk
+    full, fsync failed) leaves the one before it, unless the disk kept what it said it had not: then read the
+    positions anew before going on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -185,7 +194,10 @@ class CheckpointStore:
         if window < 0:
             raise ValueError(f"window is a number of chunk keys to keep, not {window}")
         # Encoded before the transaction begins: the lock of the file is held for writing alone.
-        stream_rows = [(reference, _encode(checkpoint)) for reference, checkpoint in streams.items()]
+        stream_rows = [
+            (reference, _encode(replace(checkpoint, alarms=()))) for reference, checkpoint in streams.items()
+        ]
+        outgoing = [(message,) for checkpoint in streams.values() for message in checkpoint.alarms]
         position_rows = [(*partition, next_offset) for partition, next_offset in positions.items()]
         with self._file.transaction("commit a checkpoint") as database:
             _check_epochs(database, epochs)
@@ -199,6 +211,7 @@ class CheckpointStore:
                 " ON CONFLICT DO UPDATE SET checkpoint = excluded.checkpoint",
                 stream_rows,
             )
+            database.executemany("INSERT INTO outbox (message) VALUES (?)", outgoing)
             for (topic, partition), keys in chunk_keys.items():
                 (last,) = database.execute(
                     "SELECT coalesce(max(sequence), 0) FROM chunk_keys WHERE topic = ? AND partition = ?",
@@ -214,6 +227,18 @@ class CheckpointStore:
                     "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",
                     (topic, partition, newest - window),
                 )
+
+    def outbox(self, *, limit: int = 100) -> list[tuple[int, bytes]]:
+        """The oldest messages that were committed and not taken out yet, with their numbers."""
+        with self._file.reading("read the outbox") as database:
+            return database.execute(
+                "SELECT number, message FROM outbox ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+
+    def take_out(self, numbers: Iterable[int]) -> None:
+        """Remove messages that have arrived; those that are gone already are no mistake."""
+        with self._file.transaction("empty the outbox") as database:
+            database.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
 
     def close(self) -> None:
         """Let go of the file; closing twice is allowed."""

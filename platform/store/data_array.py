@@ -113,7 +113,7 @@ class DataArrayWriter:
         found = read_description(directory)
         if not _describes(found, wanted) and (found is not None or rows.length):
             # Renamed while it is locked, so that no other writer can be at it.
-            os.rename(directory, _free_name_beside(directory))
+            set_aside(directory)
             rows.close()
             found = None
             rows = SegmentedWriter(directory / "rows", segment_bytes=segment_bytes)
@@ -184,8 +184,11 @@ def _describes(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bo
     return found is not None and {name: found.get(name) for name in wanted} == dict(wanted)
 
 
-def _free_name_beside(directory: Path) -> Path:
+def set_aside(directory: Path) -> None:
+    """Rename an array's directory, where there is one, to the first free of `…~1`, `…~2`, …"""
+    if not directory.exists():
+        return
     number = 1
     while (aside := directory.with_name(f"{directory.name}~{number}")).exists():
         number += 1
-    return aside
+    os.rename(directory, aside)

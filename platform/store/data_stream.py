@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
 CHUNK_ID_BYTES = 32
@@ -33,6 +34,9 @@ ARRIVAL = np.dtype(
     ]
 )
 _ARRIVAL = struct.Struct("<QQqQII32s")
+EVENT = np.dtype([("end", "<i8"), ("time_ns", "<i8")])
+"""One event: the offset past its last byte in the stream, and its time in ns since the epoch, UTC."""
+_EVENTS_A_READ = 4096
 
 
 class DataStream:
@@ -42,13 +46,15 @@ class DataStream:
 
     - `bytes/`: a segmented file of the bytes;
     - `arrivals/`: a segmented file of one record of 72 bytes a chunk, `ARRIVAL`, in order of arrival;
+    - `events/`: where the bytes do not say it themselves, a segmented file of one record of 16 bytes an
+      event, `EVENT`, by rising end;
     - `meta.json`: `attrs` (tag and policy), and the `uid` of `bytes/` in hexadecimal. It is written last when
       a stream is made: where it is missing there is no stream yet.
 
-    Bytes are appended before their arrival record: a crash between leaves bytes of no chunk at the end, which
-    the next writer cuts off.
+    Bytes and events are appended before their arrival record: a crash between leaves bytes of no chunk at the
+    end, which the next writer cuts off.
 
-    Raises FileNotFoundError where there is no stream. Bound: as `SegmentedFile`, for two of them.
+    Raises FileNotFoundError where there is no stream. Bound: as `SegmentedFile`, for three of them.
     """
 
     def __init__(self, directory: Path, reference: str) -> None:
@@ -62,6 +68,7 @@ class DataStream:
         self._arrivals_file = SegmentedFile(directory / "arrivals")
         self.uid = self._bytes.uid
         self._arrivals = Rows(self._arrivals_file, ARRIVAL)
+        self._events_file: SegmentedFile | None = None  # it comes with the first event that has a time
 
     @property
     def start(self) -> int:
@@ -104,6 +111,21 @@ class DataStream:
         """One record of dtype `ARRIVAL` a chunk, in order of arrival."""
         return self._arrivals
 
+    def event_times(self, start: int, stop: int) -> NDArray[np.void]:
+        """Where the events of the bytes from `start` to `stop` end, and their times.
+
+        Returns shape (n,) of dtype `EVENT`: the events that end behind `start` and at `stop` at the latest;
+        none where the stream keeps no times of events.
+        """
+        if self._events_file is None and (self.directory / "events" / "head").exists():
+            self._events_file = SegmentedFile(self.directory / "events")
+        if self._events_file is None:
+            return np.empty(0, EVENT)
+        kept = Rows(self._events_file, EVENT)[:]
+        first, last = np.searchsorted(kept["end"], [start, stop], side="right")
+        found: NDArray[np.void] = kept[first:last]
+        return found
+
     @property
     def replaced(self) -> bool:
         """Whether another stream has taken this one's place, so that it will not grow any more."""
@@ -117,6 +139,8 @@ class DataStream:
         """Let go of the files; views that exist stay valid."""
         self._bytes.close()
         self._arrivals_file.close()
+        if self._events_file is not None:
+            self._events_file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,8 +179,12 @@ class DataStreamWriter:
         plain = as_json(attrs)
         self.attrs: Mapping[str, Any] = MappingProxyType(plain)
         self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
+        self._segment_bytes = segment_bytes
+        self._event_times: SegmentedWriter | None = None
         try:
             self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
+            if (directory / "events").exists():
+                self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
         except BaseException:
             self._bytes.close()  # its lock must not last as long as somebody looks at the error
             raise
@@ -182,10 +210,19 @@ class DataStreamWriter:
         """Events ever appended."""
         return self._events
 
-    def append(self, data: Buffer, *, arrived_ns: int, chunk_id: bytes | None, events: int) -> int:
+    def append(
+        self,
+        data: Buffer,
+        *,
+        arrived_ns: int,
+        chunk_id: bytes | None,
+        events: int,
+        event_times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> int:
         """Append what one chunk brought, contiguous bytes, perhaps none; give the offset of its first byte.
 
-        Readers see it on return.
+        `event_times`, for bytes that do not say them, are two int64 arrays of shape (events,): the offset in
+        the stream past each event's last byte, and its time in ns. Readers see all of it on return.
         """
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
         # The checksum's own type check refuses buffers that could change; an array over them it takes.
@@ -195,6 +232,8 @@ class DataStreamWriter:
         identifier = chunk_id or b""
         self._arrivals.check()
         offset = self._bytes.append(data)
+        if event_times is not None:
+            self._append_event_times(*event_times)
         self._events += events
         self._arrivals.append(
             _ARRIVAL.pack(offset, size, arrived_ns, self._events, checksum, len(identifier), identifier[:32])
@@ -216,6 +255,7 @@ class DataStreamWriter:
             events = self._events  # one of the two below says what is missing
         self._bytes.cut(size)
         self._arrivals.cut(chunks * ARRIVAL.itemsize)
+        self._cut_event_times(size)
         self._events = events
 
     def drop_before(self, offset: int) -> None:
@@ -226,22 +266,55 @@ class DataStreamWriter:
         gone = int(np.searchsorted(arrivals["offset"], self._bytes.start, side="right")) - 1
         # The last record stays in any case: it has the count of events.
         self._arrivals.drop_before((self.chunks - len(arrivals) + max(gone, 0)) * ARRIVAL.itemsize)
+        if self._event_times is not None:
+            with SegmentedFile(self._event_times.directory) as file:
+                events = Rows(file, EVENT)
+                gone = int(np.searchsorted(events[:]["end"], self._bytes.start, side="right"))
+                self._event_times.drop_before((events.start + gone) * EVENT.itemsize)
 
     def flush(self) -> None:
         """Make all chunks durable; `Store.sync` does it for a whole store at once."""
-        self._bytes.flush()
-        self._arrivals.flush()
+        for file in self._files():
+            file.flush()
 
     def close(self) -> None:
         """Let go of the files and their locks. Does not sync."""
-        self._bytes.close()
-        self._arrivals.close()
+        for file in self._files():
+            file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _files(self) -> list[SegmentedWriter]:
+        files = [self._bytes, self._arrivals, self._event_times]
+        return [file for file in files if file is not None]
+
+    def _append_event_times(self, ends: NDArray[np.int64], times_ns: NDArray[np.int64]) -> None:
+        if self._event_times is None:
+            self._event_times = SegmentedWriter(self.directory / "events", segment_bytes=self._segment_bytes)
+        records = np.empty(len(ends), EVENT)
+        records["end"], records["time_ns"] = ends, times_ns
+        self._event_times.append(records.view(np.uint8).data)
+
+    def _cut_event_times(self, size: int) -> None:
+        if self._event_times is None:
+            return
+        kept = self._event_times.length // EVENT.itemsize
+        with SegmentedFile(self._event_times.directory) as file:
+            start = file.start // EVENT.itemsize
+            while kept > start:
+                first = max(start, kept - _EVENTS_A_READ)
+                read = file.read(first * EVENT.itemsize, (kept - first) * EVENT.itemsize)
+                ends = np.frombuffer(read, EVENT)["end"]
+                # After a power failure the last records can be zeros.
+                whole = np.flatnonzero((ends > 0) & (ends <= size))
+                kept = first if not len(whole) else first + int(whole[-1]) + 1
+                if len(whole):
+                    break
+        self._event_times.cut(kept * EVENT.itemsize)
 
     def _end_of(self, chunks: int) -> tuple[int, int]:
         """Where the first `chunks` chunks end, in bytes and in events."""

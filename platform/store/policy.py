@@ -2,9 +2,9 @@
 
 A policy enters as a mapping (TOML, JSON, a document of the catalog) through `policy_from_mapping`, which
 checks all that can be said of it without knowing the operations; `policy_to_mapping` is its inverse. Beside
-it: `policy_rules` (who may send), `policy_schema` (what records look like), `policy_table` (which policy a
-tag belongs to), `policy_wording` (what is said of mistakes). docs/policies.md has every setting with an
-example.
+it: `policy_rules` (who may send), `alarm_rules` (what raises an alarm), `policy_schema` (what records look
+like), `policy_table` (which policy a tag belongs to), `policy_wording` (what is said of mistakes).
+docs/policies.md has every setting with an example.
 """
 
 import copy
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..errors import PolicyInvalid
+from .alarm_rules import CONDITION, AlarmRule, check_alarm_rules, plain_rules, rule_to_mapping
 from .policy_rules import Allow, check_rules
 from .policy_schema import check_publishable, parse_schema, schema_from_json
 from .policy_wording import (
@@ -140,11 +141,22 @@ class Policy(Struct, frozen=True):
     encoding: Encoding = "msgpack"
     topic: Topic = Topic()
     pipeline: tuple[Step, ...] = ()
+    alarm: tuple[AlarmRule, ...] = ()
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
 
     def __post_init__(self) -> None:
         if not self.tags:
             msgspec.structs.force_setattr(self, "tags", (self.reference,))
+
+    @property
+    def conditions(self) -> tuple[Step, ...]:
+        """The steps whose rows raise alarms without a rule."""
+        return tuple(step for step in self.pipeline if step.operation == CONDITION and step.keep)
+
+    @property
+    def raises_alarms(self) -> bool:
+        """Whether its streams can have alarms."""
+        return bool(self.alarm or self.conditions)
 
 
 _STEP_KEYS = ("operation", "name", "input", "keep", "publish")
@@ -183,6 +195,8 @@ def _policy(data: Mapping[str, Any]) -> Policy:
         plain["schema"] = _schema(data["schema"])
     if "pipeline" in data:
         plain["pipeline"] = _steps(data["pipeline"])
+    if "alarm" in data:
+        plain["alarm"] = plain_rules(data["alarm"])
     try:
         policy = msgspec.convert(plain, Policy)
     except msgspec.ValidationError as error:
@@ -197,6 +211,11 @@ def _policy(data: Mapping[str, Any]) -> Policy:
     _check_tags(policy.tags)
     _check_names(policy.pipeline)
     _check_published(policy)
+    check_alarm_rules(
+        policy.alarm,
+        kept=[step.name for step in policy.pipeline if step.keep],
+        conditions=[step.name for step in policy.conditions],
+    )
     check_rules(policy.allow)
     return policy
 
@@ -329,6 +348,7 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
             }
             for step in policy.pipeline
         ],
+        "alarm": [rule_to_mapping(rule) for rule in policy.alarm],
     }
 
 

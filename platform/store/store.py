@@ -10,8 +10,9 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ArrayNotFound, StoreFailed, StreamNotFound
-from .data_array import DataArray, DataArrayWriter
+from .data_array import DataArray, DataArrayWriter, set_aside
 from .data_stream import DataStream, DataStreamWriter
+from .description import read_description
 from .segmented_writer import DEFAULT_SEGMENT_BYTES
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 
 # File systems take names of 255 bytes; this leaves room for the `~1` of an array that was set aside.
+REBUILT = "~rebuilt"
+"""Ends the reference of an array that is being made anew beside the one without it."""
+
 _LONGEST_NAME_BYTES = 240
 _HASHED = "%-"
 _HASHED_REFERENCE = "reference"
@@ -123,6 +127,22 @@ class Store:
             attrs=attrs,
             segment_bytes=self._segment_bytes,
         )
+
+    def put_rebuilt_in_place(self, reference: str, uid: bytes) -> None:
+        """Give the array `reference~rebuilt` the name `reference`, where its uid is this one.
+
+        The array that has the name is set aside (`~1`). Nothing happens where there is none of that uid: it
+        has its place already. Whoever calls has the lock of the stream.
+        """
+        if self.is_rebuilt(reference, uid):
+            directory = self._array_directory(reference)
+            set_aside(directory)
+            os.rename(self._array_directory(reference + REBUILT), directory)
+
+    def is_rebuilt(self, reference: str, uid: bytes) -> bool:
+        """Whether `reference~rebuilt` is the array of this uid."""
+        found = read_description(self._array_directory(reference + REBUILT))
+        return found is not None and found["uid"] == uid.hex()
 
     def sync(self) -> None:
         """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.

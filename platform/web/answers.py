@@ -1,10 +1,12 @@
 """The JSON answers of the API as types: handlers build them, openapi.py makes their schemas from them."""
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
+from ..store.alarms import Alarm, HistoryEntry, State
 from ..store.catalog import Document
 
 
@@ -100,6 +102,53 @@ class DocumentInfo(msgspec.Struct):
     revision: int
     created: str
     modified: str
+
+
+class AlarmSummary(msgspec.Struct):
+    """An alarm in a list: `last` is the last of its history's `entries`. Times are ns since the epoch."""
+
+    reference: str
+    state: State
+    stream: str
+    policy: str
+    name: str
+    output: str
+    column: str
+    row: int
+    raised_ns: int
+    changed_ns: int
+    grade: int
+    worst: int
+    value: float | None
+    warning: float | None
+    danger: float | None
+    leading: str | None
+    rul_s: float | None
+    acknowledged_by: str | None
+    shelved_until_ns: int | None
+    entries: int
+    last: HistoryEntry
+    revision: int
+
+
+class AlarmInfo(Alarm, frozen=True, kw_only=True):
+    """An alarm with its evidence and history; `revision` is its ETag. Times are ns since the epoch, UTC."""
+
+    revision: int
+
+
+class AlarmAction(msgspec.Struct, forbid_unknown_fields=True):
+    """What somebody does to an alarm: who, and what they have to say."""
+
+    by: str
+    text: str = ""
+
+
+class AlarmShelving(AlarmAction, forbid_unknown_fields=True):
+    """The same, and how long: `for_s` seconds from now, or `until` (RFC 3339)."""
+
+    for_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class DeadLetterInfo(msgspec.Struct):

@@ -13,6 +13,7 @@ from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
+from .alarms import AlarmRoutes
 from .answers import DeadLetterTotals, Health, Status
 from .arrays import ArrayRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
@@ -74,6 +75,7 @@ def create_app(
     arrays = ArrayRoutes(store, telemetry)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
     letters = DeadLetterRoutes(dead_letters, tiers)
+    alarms = AlarmRoutes(catalog)
     # A reference may hold anything but "/" as it is; aiohttp's own pattern would refuse braces too.
     ref = "{ref:[^/]+}"
     app.add_routes(
@@ -93,6 +95,13 @@ def create_app(
             web.get(f"{API}/arrays/{ref}/data", arrays.data),
             web.get(f"{API}/arrays/{ref}/times", arrays.times),
             web.get(f"{API}/search", SearchRoutes(catalog).search),
+            web.get(f"{API}/alarms", alarms.list),
+            web.get(f"{API}/alarms/{ref}", alarms.get),
+            web.post(f"{API}/alarms/{ref}/acknowledge", alarms.acknowledge),
+            web.post(f"{API}/alarms/{ref}/comment", alarms.comment),
+            web.post(f"{API}/alarms/{ref}/shelve", alarms.shelve),
+            web.post(f"{API}/alarms/{ref}/unshelve", alarms.unshelve),
+            web.post(f"{API}/alarms/{ref}/clear", alarms.clear),
             web.get(f"{API}/dead-letters", letters.list),
             web.get(f"{API}/dead-letters/{{id}}", letters.get),
             web.delete(f"{API}/dead-letters/{{id}}", letters.drop),

@@ -8,6 +8,10 @@ from typing import Any
 import msgspec
 
 from .answers import (
+    AlarmAction,
+    AlarmInfo,
+    AlarmShelving,
+    AlarmSummary,
     ArrayInfo,
     DeadLetterDetail,
     DeadLetterInfo,
@@ -20,6 +24,7 @@ from .answers import (
 from .frames import Refused, Subscribe, Subscribed, Unsubscribe, Waiting
 
 _ANSWERS = (Health, Status, StreamInfo, ArrayInfo, DocumentInfo, DeadLetterInfo, DeadLetterDetail, Problem)
+_ALARMS = (AlarmSummary, AlarmInfo, AlarmAction, AlarmShelving)
 _LIVE_MESSAGES = (Subscribe, Unsubscribe, Subscribed, Waiting, Refused)
 
 _POLICY: dict[str, Any] = {
@@ -54,6 +59,23 @@ _POLICY: dict[str, Any] = {
                     "publish": {"type": "boolean"},
                 },
                 "description": "Other members are the operation's parameters.",
+            },
+        },
+        "alarm": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["output", "column"],
+                "properties": {
+                    "output": {"type": "string"},
+                    "column": {"type": "string"},
+                    "name": {"type": "string"},
+                    "warning": {"type": "number"},
+                    "danger": {"type": "number"},
+                    "side": {"enum": ["above", "below"]},
+                    "hysteresis": {"type": "number", "minimum": 0},
+                    "hold_rows": {"type": "integer", "minimum": 1},
+                },
             },
         },
         "encoding": {"enum": ["msgpack", "avro"]},
@@ -283,6 +305,51 @@ def _catalog() -> dict[str, Any]:
     }
 
 
+def _alarms() -> dict[str, Any]:
+    found = [
+        _parameter(
+            "state",
+            "query",
+            {"enum": ["open", "raised", "acknowledged", "shelved", "cleared"]},
+            "Only alarms in this state; open is all but cleared.",
+        ),
+        _query("stream", "string", "Only alarms of this data stream."),
+        _PAGES[0],
+        _query("before", "integer", "The page begins after the alarm of this revision."),
+    ]
+    done = {
+        "200": _json("The alarm as it is now.", _ref("AlarmInfo")),
+        "409": _problem("It does not fit the alarm's state; the detail says why."),
+        "412": _problem("Others have changed the alarm since that revision."),
+    }
+
+    def act(summary: str, body: str = "AlarmAction") -> dict[str, Any]:
+        content = _content("application/json", _ref(body))
+        return {"post": _operation(summary, done, _REF, _IF_MATCH[0], body=content, tag="alarms")}
+
+    one = "/api/v1/alarms/{ref}"
+    return {
+        "/api/v1/alarms": {
+            "get": _operation(
+                "The alarms, the last change first", {"200": _list_of("AlarmSummary")}, *found, tag="alarms"
+            )
+        },
+        one: {
+            "get": _operation(
+                "One alarm, its evidence and its history",
+                {"200": _json("The alarm.", _ref("AlarmInfo"))},
+                _REF,
+                tag="alarms",
+            )
+        },
+        f"{one}/acknowledge": act("Say that somebody has seen it"),
+        f"{one}/comment": act("Say something about it"),
+        f"{one}/shelve": act("Put it aside for a while, or until it gets worse", "AlarmShelving"),
+        f"{one}/unshelve": act("Take it back before its time"),
+        f"{one}/clear": act("Say that it is over"),
+    }
+
+
 def _platform() -> dict[str, Any]:
     live = {
         "description": "A WebSocket. The client sends Subscribe and Unsubscribe as JSON text; the server "
@@ -370,13 +437,21 @@ def _ingest() -> dict[str, Any]:
 def describe_api(version: str) -> dict[str, Any]:
     """The whole description."""
     _, schemas = msgspec.json.schema_components(
-        (*_ANSWERS, *_LIVE_MESSAGES), ref_template="#/components/schemas/{name}"
+        (*_ANSWERS, *_ALARMS, *_LIVE_MESSAGES), ref_template="#/components/schemas/{name}"
     )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Windvane", "version": version},
         "security": [{}, {"bearer": []}, {"basic": []}, {"cookie": []}],
-        "paths": {**_platform(), **_policies(), **_streams(), **_arrays(), **_catalog(), **_ingest()},
+        "paths": {
+            **_platform(),
+            **_policies(),
+            **_streams(),
+            **_arrays(),
+            **_catalog(),
+            **_alarms(),
+            **_ingest(),
+        },
         "components": {
             "schemas": {**schemas, "Policy": _POLICY},
             "securitySchemes": {

@@ -54,8 +54,8 @@ class PolicyRoutes:
     async def get(self, request: web.Request) -> web.Response:
         """One policy."""
         document = await self._catalog.get(POLICY, request.match_info["ref"])
-        if _revision_in(request.headers.get("If-None-Match")) == document.revision:
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=_etag(document))
+        if revision_in(request.headers.get("If-None-Match")) == document.revision:
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=etag_of(document))
         return self._answer(document)
 
     async def replace(self, request: web.Request) -> web.Response:
@@ -108,7 +108,7 @@ class PolicyRoutes:
                 return (await self._catalog.get(POLICY, request.match_info["ref"])).revision
             except DocumentNotFound as error:
                 raise _precondition_failed(error) from None
-        revision = _revision_in(wanted)
+        revision = revision_in(wanted)
         if revision is None:
             raise RequestRefused(
                 HTTPStatus.PRECONDITION_FAILED, f"If-Match: {wanted[:60]} is not an ETag that a policy had."
@@ -119,17 +119,19 @@ class PolicyRoutes:
         return f"{self._location}/{quote(reference, safe='')}"
 
     def _answer(self, document: Document, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-        headers = _etag(document)
+        headers = etag_of(document)
         if status == HTTPStatus.CREATED:
             headers["Location"] = self._address(document.reference)
         return json_response(document.body, status=status, headers=headers)
 
 
-def _etag(document: Document) -> dict[str, str]:
+def etag_of(document: Document) -> dict[str, str]:
+    """The ETag header of a document: its revision."""
     return {"ETag": f'"{document.revision}"'}
 
 
-def _revision_in(header: str | None) -> int | None:
+def revision_in(header: str | None) -> int | None:
+    """The revision in an If-Match or If-None-Match header, None where there is none."""
     match = re.fullmatch(r'\s*"(\d{1,18})"\s*', header or "")
     # Revision 0 would mean that there must be no such policy.
     return int(match[1]) or None if match else None

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import (
+    AlarmActionRefused,
     ChunkRefused,
     DocumentInvalid,
     PolicyInvalid,
@@ -30,6 +31,7 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RevisionConflict: HTTPStatus.CONFLICT,
+    AlarmActionRefused: HTTPStatus.CONFLICT,
     StoreLocked: HTTPStatus.SERVICE_UNAVAILABLE,
     # What the tree's classes mix in: all that was not found, all that cannot be reached.
     LookupError: HTTPStatus.NOT_FOUND,

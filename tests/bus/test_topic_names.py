@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windvane.bus.topic_names import (
     ResultTopic,
+    alarms_topic,
     is_chunk_topic,
     parse_result_topic,
     records_topic,
@@ -34,6 +35,7 @@ def test_a_name_says_what_is_on_the_topic(reference: str, step: str) -> None:
     for topic, content in (
         (rows_topic(policy, step), ResultTopic(policy, "rows", step)),
         (records_topic(policy), ResultTopic(policy, "records")),
+        (alarms_topic(policy), ResultTopic(policy, "alarms")),
     ):
         assert not is_chunk_topic(topic)
         assert parse_result_topic(topic) == content

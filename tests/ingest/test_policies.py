@@ -18,11 +18,14 @@ from windvane.ingest.gateway import Gateway
 from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.processors.catalog_link import CatalogLink
+from windvane.processors.ownership import repetition_key
 from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.dead_letters import DeadLetters, KeptDeadLetter
+from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
@@ -301,6 +304,23 @@ async def test_a_policy_says_what_an_ack_waits_for(house: House, durability: str
     assert len(await house.chunks("t")) == 20
 
 
+@pytest.mark.parametrize("chunk_id", [None, b"1"])
+async def test_by_content_the_equal_parts_of_a_large_chunk_are_no_repetitions_of_each_other(
+    house: House, chunk_id: bytes | None
+) -> None:
+    await house.policy("t", suppress_repeats="content")
+    for _ in range(2):  # the second one remembers nothing
+        gateway = await house.gateway()
+        gateway._producer.max_message_bytes = 100_000
+        await gateway.submit(chunk(2 * event({"image": bytes(80_000)}), chunk_id=chunk_id))
+    parts = await house.chunks("t")
+    assert [part.events for part in parts] == [1, 1, 1, 1]
+    first, second, *again = [repetition_key(part, by_content=True) for part in parts]
+    assert None not in (first, second)
+    assert first != second
+    assert again == [first, second]
+
+
 async def test_by_content_a_repetition_is_known_whatever_its_id(house: House) -> None:
     await house.policy("t", suppress_repeats="content")
     gateway = await house.gateway()
@@ -333,6 +353,8 @@ class Work:
             settings=WorkerSettings(checkpoint_interval_s=1e9),
             catalog=link,
             telemetry=self.telemetry,
+            operations=UserOperations(house.home / "operations"),
+            models=ModelFiles(house.home / "models"),
         )
         self._stop = asyncio.Event()
         self._running = asyncio.ensure_future(self.worker.run(self._stop))

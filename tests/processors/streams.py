@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from windvane.processors.block import Block, Events, EventTimes
+from windvane.processors.block import Block, Events, EventTimes, Given, blocks_of
 from windvane.processors.operation import Operation, make_operation
 from windvane.store.policy import Step
 
@@ -88,15 +88,21 @@ class Output:
         )
 
 
-def run(operation: Operation, blocks: Iterable[Block | Events]) -> Output:
-    """What the operation gives for the blocks; also checks what holds for every block that it gives."""
-    given = [block for block in map(operation.process, blocks) if block is not None]
-    return _together(given)
+def run(operation: Operation, blocks: Iterable[Block | Events], *, gaps: bool = False) -> Output:
+    """What the operation gives for the blocks; also checks what holds for every block that it gives.
+
+    Where `gaps` is true, numbers may be left out between blocks, else none is.
+    """
+    given = [block for taken in blocks for block in blocks_of(operation.process(taken))]
+    return _together(given, gaps=gaps)
 
 
-def run_with_restarts(make: Callable[[], Operation], blocks: Sequence[Block | Events]) -> Output:
+def run_with_restarts(
+    make: Callable[[], Operation], blocks: Sequence[Block | Events], *, gaps: bool = False
+) -> Output:
     """The same, where after each block the operation dies, and its pickled state is taken up by a new one."""
-    given, pickled = [], pickle.dumps(None)
+    given: list[Block] = []
+    pickled = pickle.dumps(None)
     for index, block in enumerate(blocks):
         operation = make()
         operation.restore(pickle.loads(pickled))
@@ -106,15 +112,25 @@ def run_with_restarts(make: Callable[[], Operation], blocks: Sequence[Block | Ev
         for lost in blocks[index + 1 : index + 2]:
             operation.process(lost)
         pickled = pickle.dumps(state)
-        if result is not None:
-            given.append(result)
-    return _together(given)
+        given += blocks_of(result)
+    return _together(given, gaps=gaps)
 
 
-def _together(given: list[Block]) -> Output:
+def one(given: Given) -> Block:
+    """The only block of what an operation gave."""
+    [block] = blocks_of(given)
+    return block
+
+
+def firsts(output: Output) -> list[int]:
+    """The number of each row."""
+    return [index for block in output.blocks for index in range(block.first, block.stop)]
+
+
+def _together(given: list[Block], *, gaps: bool) -> Output:
     row = 0
     for block in given:
-        assert block.first == row
+        assert block.first >= row if gaps else block.first == row
         assert len(block.rows) > 0
         assert block.times.ends[-1] == block.stop
         assert np.all(np.diff(block.times.ends, prepend=block.first) > 0)

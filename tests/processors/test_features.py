@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from windvane.errors import OperationFailed, PolicyInvalid
 
 from tests.processors import naive
-from tests.processors.streams import Cut, cuts, op, run, run_with_restarts, whole
+from tests.processors.streams import Cut, cuts, firsts, op, run, run_with_restarts, whole
 
 RATE_HZ = 1000.0
 
@@ -191,6 +191,45 @@ def test_parameters_without_a_meaning_are_refused(parameters: dict[str, Any], me
 def test_no_window_is_joined_over_a_gap() -> None:
     samples = noise(50)
     blocks = list(Cut([15, 20, 50], [1, 2, 3], [1, 2, 3]).blocks(samples, rate_hz=RATE_HZ))
-    output = run(op("features", window=10, bands=0), [blocks[0], blocks[2]])
+    output = run(op("features", window=10, bands=0), [blocks[0], blocks[2]], gaps=True)
     expected = [rows_of(samples[start : start + 10], window=10, bands=0)[0] for start in (0, 20, 30, 40)]
     assert output.rows.tolist() == [row.tolist() for row in expected]
+    assert firsts(output) == [0, 2, 3, 4]
+
+
+def test_every_measure_is_what_numpy_and_scipy_say() -> None:
+    samples = noise(300)[:, 0] - 4
+    windows = samples.reshape(3, 100)
+    size, rms = np.abs(windows), np.sqrt(np.mean(windows**2, axis=1))
+    peak = size.max(axis=1)
+    expected = {
+        "crest": peak / rms,
+        "skewness": scipy.stats.skew(windows, axis=1),
+        "mean": windows.mean(axis=1),
+        "std": windows.std(axis=1),
+        "min": windows.min(axis=1),
+        "max": windows.max(axis=1),
+        "peak_to_peak": np.ptp(windows, axis=1),
+        "shape": rms / size.mean(axis=1),
+        "impulse": peak / size.mean(axis=1),
+        "clearance": peak / np.sqrt(size).mean(axis=1) ** 2,
+        "kurtosis": scipy.stats.kurtosis(windows, axis=1),
+        "rms": rms,
+        "peak": peak,
+    }
+    blocks = whole(300).blocks(samples[:, np.newaxis], rate_hz=RATE_HZ)
+    output = run(op("features", window=100, bands=0, measures=list(expected)), blocks)
+    assert output.blocks[0].columns == tuple(expected)
+    np.testing.assert_allclose(output.rows, np.stack(list(expected.values()), axis=1), rtol=1e-12)
+
+
+def test_quotients_of_silence_are_zero() -> None:
+    measures = ["crest", "skewness", "kurtosis", "shape", "impulse", "clearance"]
+    assert rows_of(np.zeros((10, 1)), window=10, bands=0, measures=measures).tolist() == [[0.0] * 6]
+
+
+def test_measures_are_named_once() -> None:
+    with pytest.raises(PolicyInvalid, match="name each once"):
+        op("features", measures=["rms", "rms"])
+    with pytest.raises(PolicyInvalid, match="a list of: one of 'rms', 'peak'"):
+        op("features", measures=["loudness"])

@@ -21,7 +21,7 @@ from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors import model
 from windvane.processors.operation import Operation
 
-from tests.processors.streams import Cut, cuts, op, run, run_with_restarts, whole
+from tests.processors.streams import Cut, cuts, one, op, run, run_with_restarts, whole
 
 COLUMNS = ("rms", "peak", "kurtosis")
 TREES = {"n_trees": 3, "height": 3, "window_size": 20}
@@ -238,7 +238,7 @@ def test_no_cut_changes_a_bit(cut: Cut) -> None:
 
 SCORES_OF_ANOTHER_PROCESS = """
 import sys
-from tests.processors.streams import op
+from tests.processors.streams import one, op
 from tests.processors.test_model import scores, table
 for path in ("anomaly.HalfSpaceTrees", "cluster.KMeans", "anomaly.LODA"):
     sys.stdout.buffer.write(scores(op("model", estimator="river." + path), table(100)).tobytes())
@@ -294,7 +294,7 @@ def test_a_block_that_the_estimator_cannot_learn_leaves_no_trace(
         fragile.process(blocks[1])
     given.append(fragile.process(blocks[2]))
     expected = scores(op("model", **parameters), np.delete(rows, range(50, 60), axis=0))
-    assert b"".join(block.rows.tobytes() for block in given if block is not None) == expected.tobytes()
+    assert b"".join(one(result).rows.tobytes() for result in given) == expected.tobytes()
 
 
 class Travelled(anomaly.HalfSpaceTrees):

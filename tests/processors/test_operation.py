@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
 from msgspec import Meta
 from windvane.errors import PolicyInvalid
-from windvane.processors import operation as operation_module
 from windvane.processors.block import Block
 from windvane.processors.operation import (
     Operation,
     check_pipeline,
+    collected_operations,
     make_operation,
     operation,
     operations,
     resolve_inputs,
+    set_user_operations,
 )
 from windvane.store.policy import Policy, Step
 
@@ -33,29 +35,31 @@ def test_these_operations_are_built_in() -> None:
 
 
 @pytest.fixture
-def gain(monkeypatch: pytest.MonkeyPatch) -> type[Operation]:
-    monkeypatch.setattr(operation_module, "_registry", dict(operations()))
+def gain() -> Iterator[type[Operation]]:
+    with collected_operations() as found:
 
-    @operation("gain")
-    class Gain(Operation):
-        input = "samples"
-        output = "samples"
+        @operation("gain")
+        class Gain(Operation):
+            input = "samples"
+            output = "samples"
 
-        def __init__(
-            self,
-            *,
-            factor: Annotated[float, Meta(gt=0, le=10)],
-            mode: Literal["db", "linear"] = "linear",
-            limit: int | None = None,
-        ) -> None:
-            if limit is not None and limit < factor:
-                raise PolicyInvalid("limit is below factor; raise it")
-            self.factor, self.mode, self.limit = factor, mode, limit
+            def __init__(
+                self,
+                *,
+                factor: Annotated[float, Meta(gt=0, le=10)],
+                mode: Literal["db", "linear"] = "linear",
+                limit: int | None = None,
+            ) -> None:
+                if limit is not None and limit < factor:
+                    raise PolicyInvalid("limit is below factor; raise it")
+                self.factor, self.mode, self.limit = factor, mode, limit
 
-        def process(self, block: Block) -> Block | None:
-            return block
+            def process(self, block: Block) -> Block | None:
+                return block
 
-    return Gain
+    set_user_operations(found)
+    yield Gain
+    set_user_operations({})
 
 
 def test_the_keyword_parameters_of_a_class_are_those_of_the_step(gain: type[Operation]) -> None:
@@ -141,7 +145,7 @@ def test_each_step_finds_its_input(steps: list[Step], sources: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([Step(operation="spectrum")], "needs samples, which no earlier step gives; put one before it"),
+        ([Step(operation="spectrum")], "needs samples or values, which no earlier step gives; put one"),
         (
             [Step(operation="model"), Step(operation="fields")],
             "needs features or values or score, which no earlier",

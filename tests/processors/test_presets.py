@@ -11,7 +11,7 @@ from windvane.processors.operation import check_pipeline, make_operation
 from windvane.processors.presets import PRESETS, with_preset
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 
-from tests.processors.streams import whole
+from tests.processors.streams import one, whole
 
 
 @pytest.mark.parametrize("preset", ["audio", "vibration", "sensors", "logs"])
@@ -24,13 +24,10 @@ def test_a_preset_is_a_policy_that_can_run(preset: str) -> None:
 def test_the_vibration_preset_takes_int16_at_25600_hz() -> None:
     policy = policy_from_mapping(with_preset("vibration", {"reference": "r"}))
     data = np.zeros(25_600, "<i2").view(np.uint8)
-    samples = make_operation(policy.pipeline[0]).process(next(whole(len(data)).blocks(data)))
-    assert samples is not None
+    samples = one(make_operation(policy.pipeline[0]).process(next(whole(len(data)).blocks(data))))
     rates = {}
     for step in policy.pipeline[1:3]:
-        result = make_operation(step).process(samples)
-        assert result is not None
-        rates[step.name] = result.rate_hz
+        rates[step.name] = one(make_operation(step).process(samples)).rate_hz
     assert rates == {"spectrum": 25.0, "features": 10.0}
 
 
@@ -47,7 +44,7 @@ def test_what_is_given_goes_before_the_preset() -> None:
     }
     merged = with_preset("vibration", given)
     pipeline = {step.get("name", step["operation"]): step for step in merged["pipeline"]}
-    assert list(pipeline) == ["samples", "spectrum", "features", "model", "drift"]
+    assert list(pipeline) == ["samples", "spectrum", "features", "condition", "drift"]
     assert pipeline["spectrum"]["length"] == 4096
     assert pipeline["samples"]["channels"] == 2
     assert pipeline["samples"]["rate_hz"] == 25_600.0

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.errors import OperationFailed, PolicyInvalid
+from windvane.processors.block import blocks_of
 
 from tests.processors import naive
-from tests.processors.streams import Cut, audio, cuts, op, run, run_with_restarts, whole
+from tests.processors.streams import Cut, audio, cuts, firsts, op, run, run_with_restarts, whole
 
 RATE_HZ = 25_600.0
 
@@ -177,7 +178,10 @@ def test_no_frame_is_joined_over_a_gap() -> None:
     samples = noise(100)
     blocks = list(Cut([30, 50, 100], [1, 2, 3], [1, 2, 3]).blocks(samples, rate_hz=RATE_HZ))
     spectrum = op("spectrum", length=16, overlap=0.0, dtype="float64")
-    rows = run(spectrum, [blocks[0], blocks[2]]).rows
+    output = run(spectrum, [blocks[0], blocks[2]], gaps=True)
+    rows = output.rows
+    # Sample 50 would come to frame 3.125: that of 48 to 64 is left out.
+    assert firsts(output) == [0, 4, 5, 6]
     frames = [samples[0:16, 0], *(samples[start : start + 16, 0] for start in (50, 66, 82))]
     for row, frame in zip(rows, frames, strict=True):
         expected = scipy_rows(frame, RATE_HZ, window="hann", nperseg=16, detrend=False)[0]
@@ -202,7 +206,7 @@ def test_samples_unlike_those_before_are_refused_and_leave_no_trace(
     with pytest.raises(OperationFailed, match=message):
         spectrum.process(dataclasses.replace(second, **change))
     given += [spectrum.process(second), spectrum.process(third)]
-    rows = np.concatenate([block.rows for block in given if block is not None])
+    rows = np.concatenate([block.rows for result in given for block in blocks_of(result)])
     expected = run(op("spectrum", length=16), whole(60).blocks(samples, rate_hz=RATE_HZ))
     assert rows.tobytes() == expected.rows.tobytes()
 

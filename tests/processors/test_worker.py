@@ -2,8 +2,9 @@
 
 import asyncio
 import struct
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from windvane.bus import open_bus
 from windvane.bus.envelope import ChunkMessage, encode_chunk
 from windvane.bus.interface import Bus, Producer
 from windvane.config import WorkerSettings
+from windvane.errors import StoreFailed, StoreLocked
 from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
 from windvane.store.dead_letters import DeadLetters
+from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
@@ -38,6 +42,7 @@ class Home:
         self.store = Store(path / "store")
         self.letters = DeadLetters(path / "dead-letters.sqlite")
         self.telemetry = WorkerTelemetry()
+        self.worker: Worker
 
     async def policy(self, reference: str, **settings: Any) -> None:
         policy = policy_from_mapping({"reference": reference, **settings})
@@ -67,7 +72,9 @@ class Home:
         bus = open_bus("embedded:", self.path)
         self.telemetry = WorkerTelemetry()
         link = CatalogLink(self.catalog)
-        worker = Worker(
+        operations = UserOperations(self.path / "operations")
+        operations.refresh()
+        self.worker = Worker(
             bus=bus,
             store=self.store,
             checkpoints=checkpoints,
@@ -75,9 +82,11 @@ class Home:
             settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s),
             catalog=link,
             telemetry=self.telemetry,
+            operations=operations,
+            models=ModelFiles(self.path / "models"),
         )
         stop = asyncio.Event()
-        running = asyncio.ensure_future(worker.run(stop))
+        running = asyncio.ensure_future(self.worker.run(stop))
         following = asyncio.ensure_future(link.follow())
         try:
             yield
@@ -331,3 +340,67 @@ async def test_checkpoints_while_chunks_come_lose_and_double_nothing(home: Home)
             await home.until_stored(200)
     for stream in range(5):
         assert home.stream(f"t{stream}") == b"".join(pieces[stream::5])
+
+
+async def test_a_gap_within_a_chunk_is_kept_and_counted_and_joined_by_nobody(home: Home) -> None:
+    steps = [{**PCM, "times": "first"}, {"operation": "gaps", "input": "samples"}, SPECTRUM]
+    await home.policy("p", tags=["t"], format="raw", pipeline=steps)
+    samples = np.arange(300, dtype="<i2")
+
+    def event(second: int, part: slice) -> bytes:
+        time = msgpack.ExtType(0, struct.pack(">II", 1_790_000_000 + second, 0))
+        return bytes(msgpack.packb([time, samples[part].tobytes()]))
+
+    payload = event(0, slice(100)) + event(2, slice(100, 200)) + event(2, slice(100, 200))
+    await home.publish("p", payload=payload)
+    async with home.working():
+        await home.until_stored(1)
+    assert home.telemetry.status()["counted_by_stream"] == {
+        "t": {"samples": {"gaps": 1, "missing": 1900, "repeated": 100}}
+    }
+    assert home.store.array("t:gaps")[:].tolist() == [[100, 1900, 1.9]]
+    assert np.array_equal(home.store.array("t:samples")[:, 0], samples[:200])
+    assert len(home.store.array("t:spectrum")) == 2 * ((100 - 64) // 32 + 1)
+    # Counted by a process once: one that takes the stream up has seen no gap yet.
+    await home.publish("p", payload=event(4, slice(200, 300)))
+    async with home.working():
+        await home.until_stored(1)
+    assert home.telemetry.counted_by_name == {"gaps": 1, "missing": 1900}
+
+
+async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_known(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes a stream up reads its checkpoint: a commit of the former owner must not come behind that."""
+    await home.policy("p", tags=["t"], format="raw")
+    await home.publish("p", b"a")
+    began, may_end = threading.Event(), threading.Event()
+    commit = CheckpointStore.commit
+
+    def late_commit(*given: Any, **named: Any) -> None:
+        began.set()
+        assert may_end.wait(30)
+        commit(*given, **named)
+
+    async def until_free() -> None:
+        while True:
+            with suppress(StoreLocked), home.store.stream_writer("t", attrs=home.store.stream("t").attrs):
+                return
+            await asyncio.sleep(0.01)
+
+    async def fail_while_committing() -> None:
+        async with home.working():
+            await home.until_stored(1)
+            monkeypatch.setattr(CheckpointStore, "commit", late_commit)
+            committing = asyncio.ensure_future(home.worker.checkpoint())
+            assert await asyncio.to_thread(began.wait, 30)
+            home.worker._durable.fail(StoreFailed("a full disk"))
+            freed, _ = await asyncio.wait([free := asyncio.ensure_future(until_free())], timeout=0.5)
+            too_early.extend(freed)
+            may_end.set()
+            await asyncio.wait([committing, free])
+
+    too_early: list[object] = []
+    with pytest.raises(StoreFailed, match="a full disk"):
+        await fail_while_committing()
+    assert not too_early

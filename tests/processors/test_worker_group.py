@@ -15,10 +15,12 @@ from windvane.errors import StoreFailed, StoreLocked
 from windvane.processors import ownership
 from windvane.processors.catalog_link import CatalogLink
 from windvane.processors.telemetry import WorkerTelemetry
+from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.dead_letters import DeadLetters
+from windvane.store.model_files import ModelFiles
 from windvane.store.store import Store
 
 from tests.processors.test_worker import PCM, SPECTRUM, Home
@@ -66,6 +68,8 @@ class Member:
             settings=msgspec.structs.replace(WorkerSettings(checkpoint_interval_s=0.02), **settings),
             catalog=self._link,
             telemetry=self.telemetry,
+            operations=UserOperations(path / "operations"),
+            models=ModelFiles(path / "models"),
             name=name,
         )
         self.consumer: TurbulentConsumer = group.logs.consumers[-1]

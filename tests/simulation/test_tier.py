@@ -6,6 +6,7 @@ from pathlib import Path
 from windvane.commands.policy_files import complete_policy
 from windvane.config import Settings
 from windvane.events import iterate_events
+from windvane.processors.user_operations import UserOperations
 from windvane.simulation.park import Source, wind_park
 from windvane.simulation.tier import serve
 from windvane.simulation.vibration import FULL_SCALE_G, VibrationSensor
@@ -19,8 +20,9 @@ POLICIES = tomllib.loads((files("windvane.simulation") / "policies.toml").read_t
 PARK = {source.tag: source for source in wind_park()}
 
 
-def test_every_sensor_has_a_policy_that_knows_how_it_samples() -> None:
-    table = PolicyTable([complete_policy(mapping) for mapping in POLICIES])
+def test_every_sensor_has_a_policy_that_knows_how_it_samples(tmp_path: Path) -> None:
+    operations = UserOperations(tmp_path / "operations")
+    table = PolicyTable([complete_policy(mapping, operations) for mapping in POLICIES])
     for source in PARK.values():
         policy = table.match(source.tag)
         assert policy is not None

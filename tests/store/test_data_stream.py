@@ -8,8 +8,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreFailed, StoreLocked
-from windvane.store.data_stream import ARRIVAL, DataStream, DataStreamWriter
+from windvane.store.data_stream import ARRIVAL, EVENT, DataStream, DataStreamWriter
 from windvane.store.segmented_writer import SegmentedWriter
 from windvane.store.store import Store
 
@@ -31,23 +32,35 @@ class AgainstChunks(RuleBasedStateMachine):
         self.writer = open_writer(self.directory)
         self.reader = DataStream(self.directory, "s")
         self.chunks: list[tuple[bytes, int, bytes | None, int]] = []
+        self.times: list[NDArray[np.int64]] = []
 
     @rule(
         size=st.integers(0, 2 * PAGE),
         arrived_ns=st.integers(-(2**63), 2**63 - 1),
         chunk_id=st.none() | st.binary(max_size=40),
-        events=st.integers(0, 1000),
+        events=st.integers(1, 1000),
     )
     def append(self, size: int, arrived_ns: int, chunk_id: bytes | None, events: int) -> None:
         data = np.arange(len(self.chunks), len(self.chunks) + size).astype(np.uint8).tobytes()
         before = sum(len(chunk[0]) for chunk in self.chunks)
         self.chunks.append((data, arrived_ns, chunk_id, events))
-        assert self.writer.append(data, arrived_ns=arrived_ns, chunk_id=chunk_id, events=events) == before
+        self.times.append(np.arange(events) + 1000 * len(self.times))
+        ends = before + (np.arange(1, events + 1) * size) // max(events, 1)
+        offset = self.writer.append(
+            data,
+            arrived_ns=arrived_ns,
+            chunk_id=chunk_id,
+            events=events,
+            event_times=(ends, self.times[-1]),
+        )
+        assert offset == before
 
     @precondition(lambda self: self.chunks)
     @rule(data=st.data())
     def cut(self, data: st.DataObject) -> None:
-        del self.chunks[data.draw(st.integers(0, len(self.chunks))) :]
+        kept = data.draw(st.integers(0, len(self.chunks)))
+        del self.chunks[kept:]
+        del self.times[kept:]
         self.writer.cut(sum(len(chunk[0]) for chunk in self.chunks), len(self.chunks))
 
     @rule()
@@ -58,8 +71,11 @@ class AgainstChunks(RuleBasedStateMachine):
     @rule(size=st.integers(1, PAGE))
     def crash_before_the_arrival_is_recorded(self, size: int) -> None:
         self.writer.close()
+        end = sum(len(chunk[0]) for chunk in self.chunks) + size
         with SegmentedWriter(self.directory / "bytes") as stream_bytes:
             stream_bytes.append(bytes(size))
+        with SegmentedWriter(self.directory / "events", segment_bytes=PAGE) as events:
+            events.append(np.array([(end, 7)], EVENT).tobytes())
         self.writer = open_writer(self.directory)
 
     @invariant()
@@ -75,9 +91,15 @@ class AgainstChunks(RuleBasedStateMachine):
         offset = events_total = 0
         arrivals = self.reader.arrivals[:]
         assert len(arrivals) == len(self.chunks)
-        for arrival, (data, arrived_ns, chunk_id, events) in zip(arrivals, self.chunks, strict=True):
+        for arrival, (data, arrived_ns, chunk_id, events), of_events in zip(
+            arrivals, self.chunks, self.times, strict=True
+        ):
             events_total += events
             assert arrival["offset"] == offset
+            times = self.reader.event_times(offset, offset + len(data))
+            if len(data) >= events:  # so that each event has a byte; empty ones may follow at the same end
+                assert times["time_ns"][:events].tolist() == of_events.tolist()
+                assert times["end"][events - 1] == offset + len(data)
             assert arrival["size"] == len(data)
             assert arrival["arrived_ns"] == arrived_ns
             assert arrival["events_total"] == events_total

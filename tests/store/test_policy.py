@@ -107,6 +107,7 @@ def test_the_mapping_spells_everything_out() -> None:
         "suppress_repeats": "chunk-id",
         "encoding": "msgpack",
         "topic": {},
+        "alarm": [],
         "partitions": 2,
         "pipeline": [
             {"operation": "pcm", "name": "pcm", **not_kept, "dtype": "int16", "rate_hz": 25600.0},

@@ -97,6 +97,24 @@ def test_a_second_gateway_of_the_same_name_is_told_what_runs(pool: Running, home
     assert "--instance NAME runs another beside it" in refused.stderr.decode()
 
 
+def test_a_port_is_not_shared_with_another_pool(pool: Running, home: Path) -> None:
+    host, port = pool.forward
+    second = windvane(
+        home,
+        "gateway",
+        "--bus",
+        "discard:",
+        "--workers",
+        "2",
+        "--instance",
+        "g2",
+        "--forward",
+        f"{host}:{port}",
+    )
+    assert second.returncode == 1
+    assert "cannot be bound: Address already in use" in second.stderr.decode()
+
+
 def test_the_status_shows_all_of_them_together_and_each(pool: Running, home: Path) -> None:
     with Running("gateway", home, environ=DISCARD, instance="b"), Running("web", home) as web:
         with urllib.request.urlopen(f"{web.ready['web']}/api/v1/status", timeout=30) as answer:

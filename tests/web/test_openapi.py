@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp.web import Application
+from windvane.store.alarm_book import AlarmBook
 from windvane.store.dead_letters import DeadLetter
 from windvane.web.openapi import describe_api
 
+from tests.store.test_alarms import REFERENCE, event
 from tests.web.served_home import TOKEN, Client, Home
 
 DESCRIPTION = describe_api("1.0")
@@ -89,6 +91,7 @@ async def filled(home: Home, client: Client) -> Client:
     await home.catalog.put("policy", "voice", title="Voices", body=body)
     letter = DeadLetter("malformed", "no event", "x", "127.0.0.1", None, b"\xc1", 5)
     home.dead_letters.add(letter)
+    await AlarmBook(home.catalog).record(event(0, "raised", 1))
     return client
 
 
@@ -99,6 +102,7 @@ ANSWERED = [
         template.replace("policies/{ref}", "policies/voice")
         .replace("streams/{ref}", "streams/voice")
         .replace("arrays/{ref}", "arrays/voice:records")
+        .replace("alarms/{ref}", f"alarms/{REFERENCE}")
     ]
     if "get" in DESCRIPTION["paths"][template] and not template.endswith("/live")
 ]

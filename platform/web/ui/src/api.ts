@@ -20,6 +20,7 @@ export interface ArraySummary {
   start: number;
   attrs: Record<string, unknown>;
   stream: string;
+  uid?: string;
 }
 
 export interface PipelineStep {
@@ -106,6 +107,70 @@ export interface DeadLetter extends DeadLetterSummary {
   obstacle: string | null;
 }
 
+export type AlarmState = "raised" | "acknowledged" | "shelved" | "cleared";
+
+/** What was done to an alarm; `time_ns` is the event time where rows have done it. */
+export interface AlarmEntry {
+  number: number;
+  at_ns: number;
+  by: string;
+  action: string;
+  text: string;
+  time_ns: number | null;
+  grade: number | null;
+  value: number | null;
+}
+
+export interface AlarmSummary {
+  reference: string;
+  state: AlarmState;
+  stream: string;
+  policy: string;
+  name: string;
+  output: string;
+  column: string;
+  row: number;
+  raised_ns: number;
+  changed_ns: number;
+  /** 0 healthy, 1 warning, 2 danger. */
+  grade: number;
+  worst: number;
+  value: number | null;
+  warning: number | null;
+  danger: number | null;
+  leading: string | null;
+  rul_s: number | null;
+  acknowledged_by: string | null;
+  shelved_until_ns: number | null;
+  entries: number;
+  last: AlarmEntry;
+  revision: number;
+}
+
+export interface AlarmContribution {
+  column: string;
+  value: number;
+  usual: number;
+  spread: number;
+  deviation: number;
+}
+
+export interface AlarmRows {
+  array: string;
+  first: number;
+  count: number;
+}
+
+export interface Alarm extends Omit<AlarmSummary, "entries" | "last"> {
+  /** The uid of the data array that was judged. */
+  array: string;
+  contributions: AlarmContribution[];
+  evidence: AlarmRows[];
+  history: AlarmEntry[];
+}
+
+export type AlarmAction = "acknowledge" | "comment" | "shelve" | "unshelve" | "clear";
+
 /** An answer that is no success (RFC 9457). `status` is 0 where there was no answer. */
 export class ApiError extends Error {
   readonly status: number;
@@ -180,6 +245,30 @@ export class Api {
     await this.#ask(`${this.#base}dead-letters/${id}`, "DELETE");
   }
 
+  /** Those that were changed last first. */
+  alarms(state: "open" | "", limit: number): Promise<AlarmSummary[]> {
+    return this.#get(`alarms?state=${state}&limit=${limit}`);
+  }
+
+  alarm(reference: string): Promise<Alarm> {
+    return this.#get(`alarms/${encodeURIComponent(reference)}`);
+  }
+
+  async actOnAlarm(
+    reference: string,
+    action: AlarmAction,
+    said: { by: string; text: string; for_s?: number },
+  ): Promise<Alarm> {
+    const address = `${this.#base}alarms/${encodeURIComponent(reference)}/${action}`;
+    return (await (await this.#ask(address, "POST", said)).json()) as Alarm;
+  }
+
+  /** Rows of an array of two dimensions as numbers; null stands for what is none. */
+  rows(reference: string, first: number, stop: number): Promise<(number | null)[][]> {
+    const array = encodeURIComponent(reference);
+    return this.#get(`arrays/${array}/data?start=${first}&stop=${stop}&format=json`);
+  }
+
   /** The address of a stream's bytes. */
   streamDataUrl(reference: string): string {
     return `${this.#base}streams/${encodeURIComponent(reference)}/data`;
@@ -207,12 +296,13 @@ export class Api {
     return entries.slice(0, MAX_LISTED);
   }
 
-  async #ask(address: string, method = "GET"): Promise<Response> {
+  async #ask(address: string, method = "GET", body?: object): Promise<Response> {
     let response: Response;
     try {
       response = await this.#fetch(address, {
         method,
-        headers: { Accept: "application/json" },
+        headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) },
+        ...(body && { body: JSON.stringify(body) }),
         credentials: "same-origin",
       });
     } catch {

@@ -1,6 +1,8 @@
 import { LitElement, type TemplateResult, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
-import type { Policy, StreamSummary } from "./api";
+import "./alarm-list";
+import { byUrgency, worstGrade } from "./alarms";
+import type { AlarmSummary, Policy, StreamSummary } from "./api";
 import "./connection-badge";
 import "./empty-state";
 import { parseTime } from "./format";
@@ -19,6 +21,9 @@ import { takeTokenFromAddress } from "./token-prompt";
 import "./token-prompt";
 
 const STREAMS_INTERVAL_MS = 2000;
+const ALARMS_INTERVAL_MS = 2000;
+/** Open alarms that are taken in. */
+const MAX_ALARMS = 500;
 /** A stream that arrived so recently is a good one to begin with. */
 const RECENT_MS = 10_000;
 const NARROW = matchMedia("(max-width: 760px)");
@@ -70,6 +75,23 @@ export class AppShell extends LitElement {
         border-top: 2px solid transparent;
         color: var(--muted);
         font-weight: 550;
+      }
+      .count {
+        display: inline-block;
+        min-width: 18px;
+        margin-left: 6px;
+        padding: 0 5px;
+        border-radius: 9px;
+        background: var(--warn-soft);
+        color: var(--warn);
+        font-size: 11.5px;
+        line-height: 18px;
+        text-align: center;
+        font-variant-numeric: tabular-nums;
+      }
+      .count.grade-2 {
+        background: var(--bad);
+        color: var(--surface);
       }
       .tabs a:hover {
         color: var(--text);
@@ -137,8 +159,15 @@ export class AppShell extends LitElement {
           overflow: hidden;
           clip-path: inset(50%);
         }
+        .tabs {
+          gap: 0;
+        }
         .tabs a {
-          padding: 0 10px;
+          padding: 0 7px;
+          font-size: 13px;
+        }
+        .count {
+          margin-left: 3px;
         }
         .split {
           grid-template-columns: minmax(0, 1fr);
@@ -163,6 +192,11 @@ export class AppShell extends LitElement {
     interval_ms: STREAMS_INTERVAL_MS,
     read: () => api.streams(),
     onValue: (streams) => this.#onStreams(streams),
+  });
+
+  readonly #alarms: Poller<AlarmSummary[]> = new Poller<AlarmSummary[]>(this, {
+    interval_ms: ALARMS_INTERVAL_MS,
+    read: async () => byUrgency(await api.alarms("open", MAX_ALARMS)),
   });
 
   override connectedCallback(): void {
@@ -228,6 +262,7 @@ export class AppShell extends LitElement {
         <a class="brand" href="#/streams" aria-label="Windvane, home">${MARK}<span>Windvane</span></a>
         <nav class="tabs" aria-label="Pages">
           ${this.#tab("#/streams", "Streams", onStreams)}
+          ${this.#tab("#/alarms", "Alarms", page === "alarms" || page === "alarm", this.#alarmCount())}
           ${this.#tab("#/policies", "Policies", page === "policies" || page === "policy")}
           ${this.#tab("#/refused", "Refused", page === "refused")}
         </nav>
@@ -238,13 +273,28 @@ export class AppShell extends LitElement {
     `;
   }
 
-  #tab(address: string, text: string, current: boolean): TemplateResult {
-    return html`<a href=${address} aria-current=${current ? "page" : "false"}>${text}</a>`;
+  #tab(address: string, text: string, current: boolean, count: unknown = nothing): TemplateResult {
+    return html`<a href=${address} aria-current=${current ? "page" : "false"}><span>${text}${count}</span></a>`;
+  }
+
+  /** How many alarms nobody has seen yet, in the colour of the worst of them. */
+  #alarmCount() {
+    const unseen = (this.#alarms.value ?? []).filter(({ state }) => state === "raised");
+    if (unseen.length === 0) return nothing;
+    return html`<span class="count grade-${worstGrade(unseen)}" data-testid="alarm-count">${unseen.length}</span>`;
   }
 
   #page() {
     const { route } = this;
     if (route.page === "refused") return html`<wv-refused-page></wv-refused-page>`;
+    if (route.page === "alarms" || route.page === "alarm") {
+      return html`<wv-alarm-list
+        .open=${this.#alarms.value}
+        .problem=${this.#alarms.error?.message ?? ""}
+        .opened=${route.page === "alarm" ? route.reference : ""}
+        @alarm-changed=${() => this.#alarms.again()}
+      ></wv-alarm-list>`;
+    }
     return html`<wv-policy-page .reference=${"reference" in route ? route.reference : ""}></wv-policy-page>`;
   }
 

@@ -5,6 +5,8 @@ export type Route =
   | { readonly page: "stream"; readonly reference: string }
   | { readonly page: "policies" }
   | { readonly page: "policy"; readonly reference: string }
+  | { readonly page: "alarms" }
+  | { readonly page: "alarm"; readonly reference: string }
   | { readonly page: "refused" };
 
 export function parseRoute(hash: string): Route {
@@ -12,7 +14,8 @@ export function parseRoute(hash: string): Route {
   const reference = decode(rest.join("/"));
   if (page === "stream" && reference) return { page, reference };
   if (page === "policy" && reference) return { page, reference };
-  if (page === "policies" || page === "refused") return { page };
+  if (page === "alarm" && reference) return { page, reference };
+  if (page === "policies" || page === "refused" || page === "alarms") return { page };
   return { page: "streams" };
 }
 

@@ -14,6 +14,8 @@ describe("the address", () => {
     { page: "policies" },
     { page: "policy", reference: "voice" },
     { page: "refused" },
+    { page: "alarms" },
+    { page: "alarm", reference: "turbine.t07:condition:01234567:41" },
   ] as const)("of %j leads back to it", (route) => {
     expect(parseRoute(formatRoute(route))).toEqual(route);
   });

@@ -1,0 +1,47 @@
+"""`windvane model`: models that are trained apart from the stream."""
+
+import click
+
+from ..config import Settings
+from .data import require_home
+from .options import home_options
+
+
+@click.group(short_help="Train a model now.")
+def model() -> None:
+    """Models: the steps `trained_model`, which a schedule trains.
+
+    \b
+    Examples:
+      windvane model train turbine.t01.scada:strange
+    """
+
+
+@model.command("train")
+@click.argument("reference", metavar="STREAM:STEP")
+@home_options
+def train(settings: Settings, reference: str) -> None:
+    """Train the model of STREAM:STEP now, on the rows up to the last checkpoint.
+
+    The worker takes it up with the next chunk of the stream. The schedule of the policy goes on beside it.
+
+    \b
+    Examples:
+      windvane model train turbine.t01.scada:strange
+    """
+    from ..errors import OperationFailed
+    from ..processors.training import try_to_train
+    from ..processors.training_now import request_now
+    from ..processors.user_operations import UserOperations
+
+    require_home(settings)
+    UserOperations(settings.operations_dir).refresh()
+    models = settings.home / "models"
+    request = request_now(settings.checkpoint_file, settings.store_dir, models, reference)
+    report = try_to_train(request)
+    if report.error:
+        raise OperationFailed(f"{reference} was not trained: {report.error}")
+    click.echo(
+        f"trained on {report.rows:,} of the first {request.stop:,} rows of {request.source}; the worker "
+        "takes it up with the next chunk"
+    )

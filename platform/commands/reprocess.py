@@ -1,0 +1,87 @@
+"""`windvane reprocess`: the outputs of a stream, made again from the stream."""
+
+import contextlib
+import http.client
+import json
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from ..announcements import tier_sockets
+from ..config import Settings
+from .data import require_home
+from .operation import policy_of_stream, summary_of_rows
+from .options import home_options
+
+HOLD_S = 60.0
+
+
+@click.command(short_help="Make the outputs of a stream again, by its policy as it is now.")
+@click.argument("stream", metavar="STREAM")
+@click.option(
+    "--side-by-side", is_flag=True, help="Leave the new ones beside the old ones, as OUTPUT~rebuilt."
+)
+@home_options
+def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
+    """Make the outputs of STREAM again from what it has kept, by its policy as it is now.
+
+    The new outputs grow beside the old ones while everything runs; then they take their place, and the old
+    ones are set aside as OUTPUT~1. What arrives meanwhile is in both.
+
+    \b
+    Examples:
+      windvane reprocess turbine.t01.gearbox
+      windvane reprocess voice --side-by-side
+    """
+    from ..processors.reprocess import Reprocessing
+    from ..processors.user_operations import UserOperations
+    from ..store.checkpoint import CheckpointStore
+    from ..store.store import Store
+    from .progress import byte_progress
+
+    require_home(settings)
+    UserOperations(settings.operations_dir).refresh()
+    store = Store(settings.store_dir)
+    recorded = store.stream(stream)
+    policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
+    with (
+        closing(CheckpointStore(settings.checkpoint_file)) as checkpoints,
+        Reprocessing(store, stream, policy, checkpoints) as again,
+    ):
+        with byte_progress(f"reprocessing {stream}", total_bytes=recorded.size) as progress:
+            again.run(progress.update)
+        if not side_by_side:
+            try:
+                again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S))
+            finally:
+                _release(settings, stream, seconds=0.0)
+        for step, reason in again.failed.items():
+            click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
+        where = "beside the old ones, as …~rebuilt" if side_by_side else "in place; the old ones are …~1"
+        click.echo(f"rows made: {summary_of_rows(again.rows)} ({where})")
+
+
+def _release(settings: Settings, stream: str, *, seconds: float) -> None:
+    """Asks all workers that run to leave the stream alone for so long."""
+    body = json.dumps({"reference": stream, "seconds": seconds})
+    for path in tier_sockets(settings.run_dir, "worker").values():
+        with contextlib.suppress(OSError, http.client.HTTPException):  # it does not run
+            connection = _UnixConnection(path)
+            try:
+                connection.request("POST", "/streams/release", body)
+                connection.getresponse().read()
+            finally:
+                connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

@@ -1,0 +1,90 @@
+"""A model out of the platform's hands: to look at, to change, to put back."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelNotFound, ModelRefused
+from ..processors.committed import committed_stream
+from ..processors.model import Model as ModelOperation
+from ..processors.model import ModelState
+from ..processors.operation import make_operation
+from ..processors.steps import FINGERPRINT_BYTES
+from ..store.model_files import ModelFiles
+
+
+class Model:
+    """What a `model` step knew at the last checkpoint: a copy, which goes on learning nowhere.
+
+    Attributes:
+        reference: `stream:step`.
+        estimator: of River (with its scaler: a `Pipeline`) or of scikit-learn. It may be changed, or replaced
+            by another of its class, before `put`.
+        scaler: of an estimator of scikit-learn, None where there is none; River's is in the estimator. It
+            may be changed, but not replaced.
+        columns: of the rows that it learns from.
+        outputs: of the rows that it gives.
+        rows_learned: so far.
+    """
+
+    def __init__(self, home: Path, reference: str, fingerprint: bytes, operation: ModelOperation) -> None:
+        self.reference = reference
+        self._home = home
+        self._fingerprint = fingerprint
+        self._operation = operation
+        learner = operation.learner
+        self.estimator: Any = learner.estimator
+        self.scaler: Any = getattr(learner, "scaler", None)
+        self.columns = learner.columns
+        self.outputs = learner.outputs
+        self.rows_learned = operation.rows_learned
+        self._class = type(self.estimator)
+
+    def put(self) -> None:
+        """Gives it back as it is now: the worker takes it up with the next chunk of the stream.
+
+        What the platform's own copy has learned since the checkpoint is lost. A later `put` goes before one
+        that still waits.
+
+        Raises:
+            ModelRefused: the estimator is of another class than it was, or others can write to HOME/models.
+        """
+        if type(self.estimator) is not self._class:
+            raise ModelRefused(
+                f"{self.reference}: the estimator was a {self._class.__name__}, and a "
+                f"{type(self.estimator).__name__} cannot take its place; change the policy's step instead"
+            )
+        self._operation.learner.estimator = self.estimator
+        state = self._operation.anew()
+        saved = self._fingerprint + pickle.dumps(state, protocol=5)
+        ModelFiles(self._home / "models").put(self.reference, saved)
+
+    def __repr__(self) -> str:
+        return (
+            f"model {self.reference}: {self.rows_learned:,} rows learned of {', '.join(self.columns)}\n"
+            f"  gives {', '.join(self.outputs)}\n  {self.estimator!r}"
+        )
+
+
+def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
+    """The model of `stream:step` as the last checkpoint has it.
+
+    Raises:
+        ModelNotFound: no such stream, no such step, or one that is no model or has learned nothing.
+        ModelRefused: the file of checkpoints could have been written by somebody else.
+    """
+    stream, _, step_name = reference.rpartition(":")
+    committed, policy = committed_stream(checkpoint_file, stream)
+    models = [step for step in policy.pipeline if step.operation == "model"]
+    step = next((step for step in models if step.name == step_name), None)
+    if step is None:
+        there = ", ".join(f"{stream}:{step.name}" for step in models) or "none"
+        raise ModelNotFound(f"{stream} has no model named {step_name!r}; there is {there}")
+    saved = committed.states.get(step.name, b"")
+    state = pickle.loads(saved[FINGERPRINT_BYTES:]) if saved else None
+    if not isinstance(state, ModelState) or state.columns is None:
+        raise ModelNotFound(f"{reference} has learned nothing yet")
+    operation = make_operation(step)
+    assert isinstance(operation, ModelOperation)
+    operation.restore(state)
+    return Model(home, reference, saved[:FINGERPRINT_BYTES], operation)

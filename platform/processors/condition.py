@@ -1,0 +1,174 @@
+"""`condition`: from healthy to warning to danger, and how long it may last; without tuning.
+
+docs/condition.md has the method with its formulas, its sources and its limits.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from ..errors import OperationFailed, PolicyInvalid
+from .block import Block, EventTimes
+from .healthy import medians
+from .monitor import Judgement, Monitor, Thresholds
+from .operation import Operation, operation
+from .running_time import RunningTime
+from .watched import Watched
+
+MAX_GROUP_ROWS = 1024
+
+
+@dataclass(slots=True)
+class _Course:
+    """A monitor, and what is on its way to it: the rows of an interval that is not over yet."""
+
+    monitor: Monitor
+    next_row: int
+    clock: RunningTime = field(default_factory=RunningTime)
+    due_s: float = 0.0
+    group: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def take(
+        self, row: NDArray[np.float64], time_ns: int, rate_hz: float, interval_s: float
+    ) -> Judgement | None:
+        """The judgement where this row completes an interval."""
+        now_s = self.clock.advance(time_ns, rate_hz)
+        if len(self.group) < MAX_GROUP_ROWS:
+            self.group.append(row)
+        if now_s < self.due_s:
+            return None
+        # Even intervals: were they counted from row to row, a row a second would miss every other one.
+        self.due_s = (now_s // interval_s + 1) * interval_s
+        middle = self.group[0] if len(self.group) == 1 else medians(np.array(self.group))
+        self.group.clear()
+        return self.monitor.take(middle, now_s)
+
+
+@operation("condition")
+class Condition(Operation):
+    """Learns what healthy looks like, scores how far rows are from it, grades that, and looks ahead.
+
+    Rows of shape (n, columns), such as features of windows or fields of records, give one float64 row for
+    each `interval_s` of running time (for each row, where they come less often), with the columns
+
+    - `score`: the deviation from health that 8 of the last 10 rows reach, in spreads of the leading column:
+      NaN while learning. A spread of a level (`rms`) is at least 1 dB and of a band 2 dB: so 6 means that the
+      level has doubled, 10 that it is 3.2-fold, at least;
+    - `grade`: 0 healthy, 1 warning, 2 danger; it falls by one where ten scores in a row are below two thirds
+      of the threshold that raised it;
+    - `phase`: 0 learning (this operating state), 1 watching, 2 degrading;
+    - `state`: number of the operating state, in the order in which they were met;
+    - `change`: 1 where a change point of the score was found;
+    - `drift`: slope of the score over its last 60 rows, per hour of running;
+    - `rul_s`, `rul_low_s`, `rul_high_s`: remaining useful life in seconds of running, and what it lies
+      between with a chance of 80 %. `rul_s` is the 20 % quantile: four times in five it holds longer. NaN
+      while the grade is 0;
+    - `leading`: number of the column that deviates most, in the attribute `watched`; NaN while learning.
+
+    Looked at are levels and bands, in decibels and upward only; where there are none, all columns, both ways.
+    A row has the time of the last row that it was made of. NaN, infinity and levels of 0 count as missing.
+
+    Keeps 12 operating states with 128 rows each, 210 rows of scores, and at most 1,024 rows of one interval;
+    of at most 256 columns.
+    """
+
+    input = "features"
+    accepts = ("values", "score")
+    output = "condition"
+
+    def __init__(
+        self,
+        *,
+        columns: list[str] | None = None,
+        operating: list[str] | None = None,
+        interval_s: Annotated[float, Meta(gt=0)] = 1.0,
+        learn: Annotated[int, Meta(ge=10, le=100_000)] = 40,
+        warning: Annotated[float, Meta(gt=0)] = 6.0,
+        danger: Annotated[float, Meta(gt=0)] = 10.0,
+    ) -> None:
+        """All of it can be left out.
+
+        Args:
+            columns: to look at, by name or by the last part of it ("rms" is that of every channel).
+            operating: columns that say what the machine is asked to do, such as its speed: they define
+                operating states; by default those with rpm, speed, power, load or torque as a word of their
+                name. [] for none.
+            interval_s: seconds of running that one row sums up, by medians.
+            learn: intervals that are learned before the first score; up to four times as many, while what
+                is learned still moves.
+            warning: score from which the grade is 1.
+            danger: score from which it is 2.
+        """
+        if not warning < danger < np.inf:
+            raise PolicyInvalid(f"danger is {danger:g}, and must be above warning, which is {warning:g}.")
+        self._columns, self._operating = columns, operating
+        self._interval_s, self._learn = interval_s, learn
+        self._thresholds = Thresholds(warning, danger)
+        self._course: _Course | None
+        self._given: int
+        self.restore(None)
+
+    def process(self, block: Block) -> Block | None:
+        """Takes rows (n, columns); OperationFailed where columns change, or those named are not there."""
+        course = self._follow(block)
+        watched = course.monitor.watched
+        rows = np.array(block.rows[:, watched.taken], dtype=np.float64)
+        rows[~np.isfinite(rows)] = np.nan
+        times_ns = block.row_times_ns
+        given, places = [], []
+        for place, time_ns in enumerate(times_ns.tolist()):
+            row = course.take(rows[place], time_ns, block.rate_hz, self._interval_s)
+            if row is not None:
+                given.append(row)
+                places.append(place)
+        course.next_row = block.stop
+        if not given:
+            return None
+        first, self._given = self._given, self._given + len(given)
+        return Block(
+            rows=np.array(given),
+            first=first,
+            times=EventTimes(np.arange(first + 1, self._given + 1), times_ns[places]),
+            columns=Judgement._fields,
+            attrs={
+                "kind": self.output,
+                "columns": list(Judgement._fields),
+                "watched": [watched.names[index] for index in watched.indices],
+                "operating": [watched.names[index] for index in watched.operating],
+                "interval_s": self._interval_s,
+                "warning": self._thresholds.warning,
+                "danger": self._thresholds.danger,
+            },
+        )
+
+    def _follow(self, block: Block) -> _Course:
+        """What the block goes on with; changes nothing where it is refused."""
+        names = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
+        if self._course is None:
+            watched = Watched.of(names, self._columns, self._operating)
+            self._course = _Course(Monitor(watched, self._thresholds, self._learn), block.first)
+        known = self._course.monitor.watched.names
+        if known != names:
+            raise OperationFailed(
+                f"The condition of {', '.join(known)} is watched, and now come {', '.join(names)}: give what "
+                "has other columns a tag, or a step, of its own."
+            )
+        if block.first != self._course.next_row:
+            # No interval is joined over a gap, and the gap shows in what is given.
+            self._course.group.clear()
+            self._given += 1
+        return self._course
+
+    def state(self) -> bytes:
+        """All that was learned, pickled, so that what comes later does not change it."""
+        return pickle.dumps((self._given, self._course), protocol=5)
+
+    def restore(self, state: bytes | None) -> None:
+        """Goes on from `state()`."""
+        self._given, self._course = (0, None) if state is None else pickle.loads(state)

@@ -1,0 +1,172 @@
+"""The condition of one machine, interval by interval: learned, scored, graded, looked ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .healthy import LONGEST_LEARNING, OperatingStates, Reference, medians
+from .remaining_life import DegradationHistory, LifePrior, RemainingLife
+from .trend import ChangeDetector, Slope
+from .watched import Watched
+
+WINDOW_ROWS = 10
+STANDSTILL_DB = 30.0
+"""A level that leaps from health by so much: what was learned as healthy was a standstill."""
+QUIET_DB = -6.0
+"""Where half of the levels are so much below health, the machine idles: that is not learned at once."""
+
+Vector = NDArray[np.float64]
+
+LEARNING, WATCHING, DEGRADING = 0.0, 1.0, 2.0
+
+
+class Judgement(NamedTuple):
+    """One row of the output; see the operation."""
+
+    score: float = np.nan
+    grade: float = 0.0
+    phase: float = LEARNING
+    state: float = np.nan
+    change: float = 0.0
+    drift: float = np.nan
+    rul_s: float = np.nan
+    rul_low_s: float = np.nan
+    rul_high_s: float = np.nan
+    leading: float = np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Scores: `warning` and `danger` raise these grades, both fall at two thirds of that for `hold` rows."""
+
+    warning: float
+    danger: float
+    hold: int = 10
+
+    def raised(self, score: float) -> int:
+        """The grade that the score raises; 0 for NaN."""
+        return 2 if score >= self.danger else 1 if score >= self.warning else 0
+
+    def is_over(self, grade: int, score: float) -> bool:
+        """Whether the score lies clearly below what raised the grade."""
+        return score < (self.danger if grade == 2 else self.warning) * 2 / 3
+
+
+@dataclass(slots=True)
+class Monitor:
+    """All that is learned of one machine. Can be pickled; keeps what `OperatingStates` keeps, and 200 scores.
+
+    Attributes:
+        watched: the columns of its rows.
+        thresholds: of the grades.
+        learn_rows: rows learned before the first score.
+        prior: of the remaining life.
+    """
+
+    watched: Watched
+    thresholds: Thresholds
+    learn_rows: int
+    prior: LifePrior = field(default_factory=LifePrior)
+    grade: int = 0
+    _phase: float = LEARNING
+    _calm_rows: int = 0
+    _quiet_rows: int = 0
+    _states: OperatingStates = field(init=False)
+    _window: deque[Vector] = field(default_factory=lambda: deque(maxlen=WINDOW_ROWS))
+    _changes: ChangeDetector = field(default_factory=ChangeDetector)
+    _slope: Slope = field(default_factory=Slope)
+    _history: DegradationHistory = field(default_factory=DegradationHistory)
+
+    def __post_init__(self) -> None:
+        self._states = OperatingStates(self.watched.floor)
+
+    def take(self, row: Vector, now_s: float) -> Judgement:
+        """Judges the `taken` columns of a row at a running time in seconds, and learns from it."""
+        values, operating = self.watched.split(row)
+        if np.isnan(values).all() or np.isnan(operating).any():
+            return Judgement(grade=self.grade, phase=self._phase)
+        state, reference = self._states.of(operating)
+        if not reference.learned:
+            reference.add(values, self.learn_rows)
+            self._phase = LEARNING
+            return Judgement(grade=self.grade, state=state)
+        deviations = reference.deviations(values)
+        self._window.append(deviations)
+        held = self.watched.held(np.array(self._window))
+        if len(self._window) < WINDOW_ROWS:
+            held = np.full_like(held, np.nan)
+        score, leading = _largest(held)
+        relearn = self._settled_lower(values, reference)
+        if self.grade == 0 and (relearn or self._was_standstill(held, reference)):
+            self._begin_anew(reference)
+            return Judgement(state=state)
+        self._regrade(score, now_s)
+        if self.grade == 0 and not score >= self.thresholds.warning / 2 and self._quiet_rows == 0:
+            reference.add(values, self.learn_rows)
+        self._phase = DEGRADING if self.grade else WATCHING
+        if np.isnan(score):
+            return Judgement(grade=self.grade, phase=self._phase, state=state)
+        change, drift = self._changes.found(score), self._slope.per_hour(now_s, score)
+        life = self._remaining(now_s, score)
+        self._history.add(now_s, score)
+        return Judgement(
+            score,
+            self.grade,
+            self._phase,
+            state,
+            float(change),
+            drift,
+            life.estimate_s,
+            life.low_s,
+            life.high_s,
+            leading,
+        )
+
+    def _was_standstill(self, held: Vector, reference: Reference) -> bool:
+        levels = self.watched.is_level
+        return bool(np.any((held * reference.spread)[levels] >= STANDSTILL_DB))
+
+    def _settled_lower(self, values: Vector, reference: Reference) -> bool:
+        """Whether the machine has been quieter than what was learned for so long that this is health now."""
+        levels = self.watched.is_level
+        fallen_db = medians((values - reference.center)[levels, np.newaxis]) if levels.any() else np.zeros(1)
+        self._quiet_rows = self._quiet_rows + 1 if fallen_db[0] < QUIET_DB else 0
+        return self._quiet_rows > max(LONGEST_LEARNING * self.learn_rows, reference.count)
+
+    def _begin_anew(self, reference: Reference) -> None:
+        reference.forget()
+        self._window.clear()
+        self._quiet_rows, self._phase = 0, LEARNING
+
+    def _regrade(self, score: float, now_s: float) -> None:
+        raised = self.thresholds.raised(score)
+        if raised > self.grade:
+            if self.grade == 0:
+                self._history.begin(self.thresholds.warning / 2)
+            self.grade, self._calm_rows = raised, 0
+        elif self.grade and self.thresholds.is_over(self.grade, score):
+            self._calm_rows += 1
+            if self._calm_rows == self.thresholds.hold:
+                self.grade, self._calm_rows = self.grade - 1, 0
+                if self.grade == 0:
+                    self._history.end()
+        elif not np.isnan(score):
+            self._calm_rows = 0
+
+    def _remaining(self, now_s: float, score: float) -> RemainingLife:
+        return self._history.remaining(
+            now_s, score, danger=self.thresholds.danger, prior=self.prior
+        ) or RemainingLife(np.nan, np.nan, np.nan)
+
+
+def _largest(held: Vector) -> tuple[float, float]:
+    finite = ~np.isnan(held)
+    if not finite.any():
+        return np.nan, np.nan
+    leading = int(np.argmax(np.where(finite, held, -np.inf)))
+    return float(held[leading]), float(leading)

@@ -1,0 +1,134 @@
+"""An operation tried on recorded data: what goes in, what comes out, and whether it keeps its promises."""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..store.data_stream import DataStream
+from ..store.policy import Policy, Step
+from .block import Block, Events, blocks_of
+from .operation import make_operation, resolve_inputs
+from .recorded import recorded_inputs
+from .steps import RunningSteps
+
+_TRIED = "tried"
+MAX_ROWS = 2_000_000
+"""Rows that come out are kept for the comparisons, up to so many."""
+
+
+@dataclass
+class Trial:
+    """What a trial has shown."""
+
+    chunks: int = 0
+    given: list[Block | Events] = field(default_factory=list)
+    """What went in."""
+    gave: list[Block] = field(default_factory=list)
+    """What came out."""
+    errors: list[Exception] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    """Promises of `Operation` that it broke."""
+
+
+def try_operation(
+    stream: DataStream, policy: Policy, operation: str, parameters: Mapping[str, Any], *, chunks: int
+) -> Trial:
+    """Runs `operation` behind the policy's pipeline on the last `chunks` of the stream.
+
+    Then once more with its input cut otherwise, and with its state saved and restored in between: all must
+    give the same rows. Raises PolicyInvalid where it cannot stand behind that pipeline. Memory: what goes in
+    and comes out.
+    """
+    step = Step(operation=operation, name=_TRIED, parameters=dict(parameters))
+    before = tuple(each for each in policy.pipeline if each.operation != operation)
+    source = resolve_inputs((*before, step))[-1]
+    make_operation(step)
+    trial = Trial()
+    steps = RunningSteps(replace_pipeline(policy, before), {})
+    stop = stream.chunks
+    first = max(stream.arrivals.start, stop - chunks)
+    wanted = steps.sources | ({source} & {"bytes", "events"})
+    recorded = recorded_inputs(
+        stream, policy, wanted, first_chunk=first, stop_chunk=stop, failed=lambda name, error: None
+    )
+    for _, given in recorded:
+        results = steps.run(given, failed=lambda name, error: None)
+        made = [result.block for result in results if result.step == source]
+        trial.given += [given[source]] if source in given else made
+    trial.chunks = stop - first
+    trial.gave = _run(step, trial.given, trial.errors)
+    if not trial.errors and sum(len(block.rows) for block in trial.gave) <= MAX_ROWS:
+        _compare(step, trial)
+    return trial
+
+
+def replace_pipeline(policy: Policy, steps: Sequence[Step]) -> Policy:
+    """The policy with other steps."""
+    return Policy(reference=policy.reference, format=policy.format, field=policy.field, pipeline=tuple(steps))
+
+
+def _compare(step: Step, trial: Trial) -> None:
+    wanted = _joined(trial.gave)
+    cut = list(chain.from_iterable(map(_halves, trial.given)))
+    if not _equal(_joined(_run(step, cut, [])), wanted):
+        trial.complaints.append(
+            "the rows differ where the input is cut into other blocks: keep in `state` what a row needs of "
+            "the block before"
+        )
+    middle = len(trial.given) // 2
+    operation, again = make_operation(step), make_operation(step)
+    rows = [block for given in trial.given[:middle] for block in blocks_of(operation.process(given))]
+    try:
+        again.restore(pickle.loads(pickle.dumps(operation.state())))
+        rows += [block for given in trial.given[middle:] for block in blocks_of(again.process(given))]
+    except Exception as error:
+        trial.complaints.append(f"its state cannot be saved and restored: {error!r}")
+        return
+    if not _equal(_joined(rows), wanted):
+        trial.complaints.append(
+            "the rows differ where the worker is restarted on the way: give all that it keeps in `state`, "
+            "and take it up in `restore`"
+        )
+
+
+def _run(step: Step, given: Sequence[Block | Events], errors: list[Exception]) -> list[Block]:
+    operation = make_operation(step)
+    made: list[Block] = []
+    for each in given:
+        try:
+            made += blocks_of(operation.process(each))
+        except MemoryError:
+            raise
+        except Exception as error:
+            errors.append(error)
+    return made
+
+
+def _halves(given: Block | Events) -> Iterator[Block | Events]:
+    if isinstance(given, Events):
+        middle = len(given.records) // 2
+        parts = [slice(0, middle), slice(middle, None)]
+        yield from (
+            Events(given.times_ns[part], given.records[part]) for part in parts if given.records[part]
+        )
+        return
+    middle = len(given.rows) // 2
+    if middle:
+        yield replace(given, rows=given.rows[:middle])
+    yield replace(given, rows=given.rows[middle:], first=given.first + middle)
+
+
+def _joined(blocks: Sequence[Block]) -> NDArray[Any] | None:
+    shapes = {(block.rows.dtype, block.rows.shape[1:]) for block in blocks}
+    return np.concatenate([block.rows for block in blocks]) if len(shapes) == 1 else None
+
+
+def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()

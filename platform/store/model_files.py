@@ -1,0 +1,94 @@
+"""Models on their way back into the platform: files that a worker takes up with the next chunk of the stream.
+
+A file is `HOME/models/<hash of stream:step>.model`, and holds what a checkpoint holds of the step. That is a
+pickle, and a pickle can run anything when it is read: so a file counts only where nobody but the user who
+reads it can have written it, and the same is asked of the folder.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from ..errors import ModelRefused
+
+_SUFFIX = ".model"
+
+Identity = tuple[int, int]
+"""Inode and time of change in ns: another put gives another."""
+
+
+class ModelFiles:
+    """The folder of models that wait to be taken up; it is made with the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
+
+    @staticmethod
+    def name(reference: str) -> str:
+        """The name of the file of `stream:step`: references can be longer than file names."""
+        return hashlib.blake2b(reference.encode(), digest_size=16).hexdigest() + _SUFFIX
+
+    def put(self, reference: str, saved: bytes) -> None:
+        """Leaves a model for the worker, in the place of one that still waits; whole or not at all.
+
+        Raises ModelRefused where others can write to the folder, and OSError.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(self._folder, os.stat(self._folder))
+        handle, temporary = tempfile.mkstemp(dir=self._folder)  # of mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(saved)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._folder / self.name(reference))
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def waiting(self) -> dict[str, Identity]:
+        """Names of the files that wait, with what tells a file from a later one of the same name."""
+        try:
+            with os.scandir(self._folder) as entries:
+                found = [entry for entry in entries if entry.name.endswith(_SUFFIX)]
+            return {entry.name: _identity(entry.stat(follow_symlinks=False)) for entry in found}
+        except OSError:  # no folder, which is usual; one of no use; or a file that was just taken
+            return {}
+
+    def read(self, name: str) -> tuple[bytes, Identity]:
+        """What a file holds. Raises ModelRefused where somebody else can have written it, and OSError."""
+        _check_owner(self._folder, os.stat(self._folder))
+        handle = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            _check_owner(self._folder / name, status)
+            return file.read(), _identity(status)
+
+    def remove(self, name: str, identity: Identity) -> None:
+        """Takes a file away that is durable elsewhere now, but none that was put there since."""
+        if self.waiting().get(name) == identity:
+            (self._folder / name).unlink(missing_ok=True)
+
+
+def check_own(path: Path) -> None:
+    """ModelRefused where somebody else can have written the file."""
+    _check_owner(path, os.stat(path))
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_ino, status.st_mtime_ns
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ModelRefused(
+            f"{path} is not read: user {status.st_uid} owns it with mode {stat.S_IMODE(status.st_mode):o}, "
+            "and reading a model runs what is in it; make it yours alone with `chmod go-w`, if you trust it"
+        )

@@ -1,0 +1,349 @@
+"""Outputs made again from the stream as it is kept: equal, while data arrives, and whole after a crash."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from windvane.bus import open_bus
+from windvane.errors import OperationFailed, PolicyInvalid, StoreLocked
+from windvane.processors.reprocess import Reprocessing
+from windvane.store.catalog import Catalog
+from windvane.store.checkpoint import CheckpointStore
+from windvane.store.policy import policy_from_mapping
+from windvane.store.store import Store
+
+from tests.processors.test_worker import PCM, SPECTRUM, Home
+
+PIPELINE = [PCM, SPECTRUM, {"operation": "features", "window": 100, "bands": 2}]
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    bus = open_bus("embedded:", tmp_path)
+    catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
+    yield Home(tmp_path, bus, bus.producer(), catalog)
+    await catalog.close()
+    await bus.close()
+
+
+@pytest.fixture
+def checkpoints(home: Home) -> Iterator[CheckpointStore]:
+    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+        yield checkpoints
+
+
+def policy(**settings: Any) -> Any:
+    return policy_from_mapping({"reference": "p", "tags": ["t"], "format": "raw", **settings})
+
+
+def noise(count: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).integers(-999, 999, count).astype("<i2").tobytes()
+
+
+def contents(home: Home, reference: str) -> tuple[bytes, list[int]]:
+    with home.store.array(reference) as array:
+        return array[:].tobytes(), array.times_ns[:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "records"),
+    [
+        ({"format": "raw", "pipeline": PIPELINE}, [noise(777, n) for n in range(5)]),
+        (
+            {"format": "json", "pipeline": [{"operation": "fields"}]},
+            [{"a": 1.5, "b": n, "text": "é"} for n in range(5)],
+        ),
+        ({"format": "msgpack", "pipeline": [{"operation": "fields"}]}, [{"a": n} for n in range(5)]),
+    ],
+)
+async def test_the_same_policy_makes_the_same_outputs_with_the_same_times(
+    home: Home, checkpoints: CheckpointStore, settings: dict[str, Any], records: list[Any]
+) -> None:
+    await home.policy("p", tags=["t"], **settings)
+    for record in records:
+        await home.publish("p", record, record)
+    async with home.working():
+        await home.until_stored(len(records))
+    with Reprocessing(home.store, "t", policy(**settings), checkpoints) as again:
+        again.run()
+        assert not again.failed
+        made = again.rows
+    assert made
+    for output in made:
+        assert contents(home, f"t:{output}~rebuilt") == contents(home, f"t:{output}")
+
+
+async def test_a_changed_policy_s_outputs_take_the_place_of_the_old_ones_and_grow_on(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=PIPELINE)
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    changed = [PCM, {**SPECTRUM, "length": 32}, PIPELINE[2]]
+    await home.policy("p", tags=["t"], format="raw", pipeline=changed)
+    with (
+        Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as again,
+    ):
+        again.run()
+        again.put_in_place(lambda: None)
+    assert home.store.array("t:spectrum").shape == (1 + (1000 - 32) // 16, 17)
+    assert home.store.array("t:spectrum~1").shape == (1 + (1000 - 64) // 32, 33)
+
+    await home.publish("p", noise(1000, 1))
+    async with home.working():
+        await home.until_stored(1)
+    assert len(home.store.array("t:spectrum")) == 1 + (2000 - 32) // 16
+    assert len(home.store.array("t:features")) == 20
+    with Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as afresh:
+        afresh.run()
+    for output in ("spectrum", "features", "samples"):
+        assert contents(home, f"t:{output}") == contents(home, f"t:{output}~rebuilt")
+
+
+async def test_a_running_worker_hands_the_stream_over_and_takes_it_back(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    changed = [PCM, {**SPECTRUM, "length": 32}]
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    async with home.working(checkpoint_interval_s=0.05):
+        for n in range(20):
+            await home.publish("p", noise(500, n))
+        await home.until_stored(20)
+        await home.worker.checkpoint()
+        await home.policy("p", tags=["t"], format="raw", pipeline=changed)
+        loop = asyncio.get_running_loop()
+
+        def let_go() -> None:
+            asyncio.run_coroutine_threadsafe(home.worker.release("t", seconds=20), loop).result(20)
+
+        def rebuild() -> None:
+            with Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as again:
+                again.run()
+                asyncio.run_coroutine_threadsafe(more(), loop).result(20)
+                again.put_in_place(let_go)
+
+        async def more() -> None:
+            for n in range(20, 40):
+                await home.publish("p", noise(500, n))
+
+        await asyncio.to_thread(rebuild)
+        await home.worker.release("t", seconds=0)
+        await home.until_stored(40)
+    samples = b"".join(noise(500, n) for n in range(40))
+    assert home.stream() == samples
+    assert home.store.array("t:samples")[:].tobytes() == samples
+    assert home.store.array("t:spectrum").shape == (1 + (20_000 - 32) // 16, 17)
+
+
+async def test_a_stream_that_was_worked_on_since_is_not_let_go_without_a_commit(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus takes published rows late, say: a checkpoint takes longer than the stream is left alone."""
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+        checkpoint = home.worker.checkpoint
+
+        async def late_checkpoint() -> None:
+            await checkpoint()
+            await home.worker.release("t", seconds=0)
+            await home.publish("p", noise(100, 1))
+            await home.until_stored(2)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(home.worker, "checkpoint", late_checkpoint)
+            await home.worker.release("t", seconds=20)
+        await home.publish("p", noise(100, 2))
+        await home.until_stored(3)
+    assert home.stream() == b"".join(noise(100, n) for n in range(3))
+    assert home.store.array("t:samples")[:].tobytes() == home.stream()
+
+
+async def test_killed_between_the_commit_and_the_renaming_the_new_outputs_take_their_place(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    changed = [PCM, {**SPECTRUM, "length": 32}]
+    await home.policy("p", tags=["t"], format="raw", pipeline=changed)
+    with (
+        monkeypatch.context() as patched,
+        Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as again,
+    ):
+        patched.setattr(type(home.store), "put_rebuilt_in_place", _killed)
+        again.run()
+        with pytest.raises(KeyboardInterrupt):
+            again.put_in_place(lambda: None)
+    assert home.store.array("t:spectrum").row_shape == (33,)
+
+    await home.publish("p", noise(16, 1))
+    async with home.working():
+        await home.until_stored(1)
+    assert home.store.array("t:spectrum").shape == (2 + (1000 - 32) // 16, 17)
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+async def test_what_cannot_be_made_again_is_said(home: Home, checkpoints: CheckpointStore) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[])
+    await home.publish("p", b"x")
+    async with home.working():
+        await home.until_stored(1)
+    with pytest.raises(PolicyInvalid, match="no pipeline"):
+        Reprocessing(home.store, "t", policy(), checkpoints)
+    with (
+        Reprocessing(home.store, "t", policy(pipeline=[{"operation": "fields"}]), checkpoints) as again,
+        pytest.raises(PolicyInvalid, match="keeps their bytes alone"),
+    ):
+        again.run()
+
+
+async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints: CheckpointStore) -> None:
+    with home.store.stream_writer("t", attrs={}) as writer:
+        writer.append(noise(10), arrived_ns=1, chunk_id=None, events=1)
+    with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+        again.run()
+        with pytest.raises(OperationFailed, match="has no checkpoint yet"):
+            again.put_in_place(lambda: None)
+
+
+async def test_chunks_that_no_checkpoint_covers_are_made_once(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+    # A worker that was killed after a chunk, before its checkpoint: the chunk comes again from the bus.
+    with home.store.stream_writer("t", attrs=home.store.stream("t").attrs) as writer:
+        writer.append(noise(100, 1), arrived_ns=1, chunk_id=None, events=0)
+    await home.publish("p", noise(100, 1))
+    with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+        again.run()
+        again.put_in_place(lambda: None)
+    async with home.working():
+        await home.until_stored(1)
+    assert home.stream() == noise(100, 0) + noise(100, 1)
+    assert home.store.array("t:samples")[:].tobytes() == noise(100, 0) + noise(100, 1)
+
+
+async def test_another_run_after_one_that_was_killed_behind_its_commit_loses_nothing(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+    with (
+        monkeypatch.context() as patched,
+        Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again,
+    ):
+        patched.setattr(type(home.store), "put_rebuilt_in_place", _killed)
+        again.run()
+        with pytest.raises(KeyboardInterrupt):
+            again.put_in_place(lambda: None)
+    with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as beside:
+        beside.run()
+        committed = checkpoints.stream("t")
+        assert committed is not None
+        with home.store.array("t:samples") as array:
+            assert array.uid == committed.outputs["t:samples"].uid
+            assert array[:].tobytes() == noise(100, 0)
+    await home.publish("p", noise(100, 1))
+    async with home.working():
+        await home.until_stored(1)
+    assert home.store.array("t:samples")[:].tobytes() == noise(100, 0) + noise(100, 1)
+
+
+async def test_two_at_once_do_not_touch_each_other_s_outputs(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one begins at the worst moment: the first one has committed and let go of its outputs."""
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+    with (
+        Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as first,
+        Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as second,
+    ):
+        first.run()
+        with pytest.raises(StoreLocked):
+            second.run()
+        with monkeypatch.context() as patched:
+            patched.setattr(type(home.store), "put_rebuilt_in_place", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                first.put_in_place(lambda: None)
+        first.close()
+        with pytest.raises(OperationFailed, match="another"):
+            second.run()
+    with home.store.array("t:samples~rebuilt") as array:
+        assert array[:].tobytes() == noise(100, 0)
+
+
+async def test_the_new_outputs_are_on_the_disk_with_their_names_before_the_commit(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(100, 0))
+    async with home.working():
+        await home.until_stored(1)
+    done: list[str] = []
+    sync, commit = home.store.sync, checkpoints.commit
+
+    def noted_sync() -> None:
+        sync()
+        done.append("sync")
+
+    def noted_commit(**given: Any) -> None:
+        commit(**given)
+        done.append("commit")
+
+    monkeypatch.setattr(home.store, "sync", noted_sync)
+    monkeypatch.setattr(checkpoints, "commit", noted_commit)
+    with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+        again.run()
+        again.put_in_place(lambda: None)
+    assert done == ["sync", "commit"]
+
+
+async def test_what_fails_of_a_chunk_fails_as_it_did_in_the_worker(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    settings: dict[str, Any] = {"format": "json", "pipeline": [{"operation": "fields"}]}
+    await home.policy("p", tags=["t"], **settings)
+    records = [{"a": 1.0, "b": {"c": 2.0}}, {"a": 1.0, "b": {"base64": "not of that kind"}}, {"a": 3.0}]
+    for record in records:
+        await home.publish("p", record)
+    async with home.working():
+        await home.until_stored(3)
+    with Reprocessing(home.store, "t", policy(**settings), checkpoints) as again:
+        again.run()
+        assert "events" in again.failed
+        assert again.rows
+
+
+async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_first(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    store = Store(home.path / "store", segment_bytes=4096)
+    chunks = [noise(500, n) for n in range(10)]
+    with store.stream_writer("t", attrs={}) as writer:
+        for data in chunks:
+            writer.append(data, arrived_ns=1, chunk_id=None, events=1)
+        writer.drop_before(5000)
+        assert writer.size == 10_000
+    with Reprocessing(store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+        again.run()
+        assert not again.failed
+    assert store.array("t:samples~rebuilt")[:].tobytes() == b"".join(chunks[5:])
