@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,7 @@ class CatalogLink:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._revision = -1
+        self._read_s = float("-inf")
         self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
         self.policies: Mapping[str, Policy] = {}
         """By reference; another object whenever something has changed."""
@@ -50,19 +52,18 @@ class CatalogLink:
                 self._log.warning(("catalog",), f"the catalog cannot be used now: {error}")
             await asyncio.sleep(POLL_S)
 
-    async def refresh_until_read(self) -> None:
-        """`refresh`, again and again while the catalog is away: without it nobody knows a new policy."""
-        while True:
-            try:
-                return await self.refresh()
-            except WindvaneError as error:
-                self._log.warning(("catalog",), f"waiting for the catalog: {error}")
-            await asyncio.sleep(POLL_S)
+    def is_newer_than(self, monotonic_s: float) -> bool:
+        """Whether the policies were read after that time: a policy can be so new that its first chunk is
+        quicker than the poll of the catalog.
+        """
+        return self._read_s > monotonic_s
 
     async def refresh(self) -> None:
         """Reads the policies where the catalog has changed."""
+        began_s = time.monotonic()
         revision = await self._catalog.revision()
         if revision == self._revision:
+            self._read_s = began_s
             return
         policies: dict[str, Policy] = {}
         for document in await self._catalog.list("policy", limit=1_000_000):
@@ -86,6 +87,7 @@ class CatalogLink:
         if policies != self.policies:
             self.policies = policies
         self._revision = revision
+        self._read_s = began_s
 
     def read_again(self) -> None:
         """The next `refresh` reads all policies: what they can name has changed."""

@@ -1,29 +1,35 @@
-"""How a worker's work becomes durable: one snapshot after another, of the partitions that are still owned."""
+"""How a worker's work becomes durable: streams give snapshots between two chunks, commits record them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+import time
+from collections.abc import Collection, Mapping
 
 from ..bus.interface import TopicPartition
 from ..config import WorkerSettings
-from ..errors import PartitionLost, TierFailed
+from ..errors import PartitionLost
 from ..store.checkpoint import CheckpointStore
 from ..store.store import Store
 from .open_streams import OpenStreams
-from .ownership import Ownership
+from .lanes import Lanes
+from .ownership import OwnedPartition, Ownership
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .snapshot import Snapshot
+from .stream_work import StreamWork
 from .telemetry import WorkerTelemetry
+
+SNAPSHOT_WAIT_S = 0.5
+"""How long a commit waits for streams that are in the middle of a chunk; they are part of the next one."""
+RESULTS_WAIT_S = 1.0
+"""How long a commit waits for results that the bus has not taken; their streams are part of the next one."""
+_LOOK_S = 0.05
 
 
 class Checkpointing:
-    """Takes snapshots and commits them. The locks are for who calls, too:
+    """Commits what the streams have snapshots of. A stream that is late delays no other.
 
-    - `alone` is held from before a snapshot is taken until it is committed, and where partitions are taken up
-      or given back: so snapshots are committed in the order in which they are taken.
-    - `between_chunks` is held while threads work, and while a snapshot is taken or streams are closed; where
-      both are needed, inside `alone`.
+    `alone` is held while a commit is made, and while partitions are taken or given back: so commits are made
+    one after the other, and none is half known.
     """
 
     def __init__(
@@ -34,9 +40,9 @@ class Checkpointing:
         settings: WorkerSettings,
         owned: Ownership,
         streams: OpenStreams,
+        lanes: Lanes,
         publisher: ResultsPublisher,
         models: PutBackModels,
-        threads: Executor,
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
@@ -44,19 +50,18 @@ class Checkpointing:
         self._settings = settings
         self._owned = owned
         self._streams = streams
+        self._lanes = lanes
         self._publisher = publisher
         self._models = models
-        self._threads = threads
         self._telemetry = telemetry
         self.alone = asyncio.Lock()
-        self.between_chunks = asyncio.Lock()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.is_shared = False
         """Whether other workers have partitions of the same topics."""
 
     def fail(self, error: BaseException) -> None:
-        """From now on nothing is committed: a chunk may be half worked on, or a commit half known."""
+        """From now on nothing is committed: what a commit has recorded is not known."""
         if self.failure is None:
             self.failure = error
             self.failed.set()
@@ -67,90 +72,143 @@ class Checkpointing:
         if self.failure is not None:
             raise self.failure
 
-    async def commit_all(self) -> Mapping[TopicPartition, int]:
-        """Commits a snapshot as far as its partitions are still owned; gives the positions in it.
+    async def commit(self, *, wait_s: float = SNAPSHOT_WAIT_S) -> Mapping[TopicPartition, int]:
+        """Commits what there are snapshots of, as far as its partitions are still owned; gives the positions.
 
-        Under `alone`. Whatever it raises has failed: nothing is committed after it.
+        Under `alone`. Streams that are in the middle of a chunk get `wait_s` to end it. Whatever it raises has
+        failed: nothing is committed after it.
         """
         try:
-            async with self.between_chunks:
-                self.check()
-                snapshot = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._take_snapshot
-                )
-                published = self._publisher.mark()
-            await self._publisher.durable(published)
+            self.check()
+            began_s = time.monotonic()
+            await self._ask_for_snapshots(wait_s)
+            await self._wait_for_results()
+            snapshot = self._collect()
             while True:
                 try:
                     await asyncio.to_thread(self._commit, snapshot)
                     break
                 except PartitionLost as lost:
                     gone = [TopicPartition(*key) for key in lost.owners]
-                    await self.let_go(gone, snapshot)
+                    partitions = [each for key in gone if (each := self._owned.get(key)) is not None]
+                    self._put_back(snapshot)
+                    await self.let_go(partitions)
                     self._owned.lose(gone)
                     self._telemetry.partitions_lost(lost)
-                    snapshot = snapshot.without(gone)
-            async with self.between_chunks:
-                self._close_idle_streams()
+                    snapshot = self._collect()
+            self._settle(snapshot, began_s)
+            await asyncio.to_thread(
+                self._streams.committed, idle_s=self._settings.stream_wait_s / 2 if self.is_shared else None
+            )
         except BaseException as error:
             # Before anybody else gets the lock: the next snapshot would lack what was in this one.
             self.fail(error)
             raise
+        self._telemetry.streams = len(self._streams)
         self._telemetry.checkpoint_made()
-        return snapshot.positions
+        return {partition.key: at for partition, at in snapshot.positions.items()}
 
-    def _take_snapshot(self) -> Snapshot:
-        partitions = list(self._owned)
-        streams, changed_by = self._streams.snapshot()
-        for reference in streams:
-            pipeline = self._streams.pipeline(reference)
-            gained = pipeline.newly_counted()
-            self._telemetry.steps_counted(stream=reference, gained=gained, total=pipeline.counts)
-        return Snapshot(
-            epochs={partition.key: partition.epoch for partition in partitions},
-            positions={p.key: at for p in partitions if (at := p.moved_to()) is not None},
-            chunk_keys={p.key: keys for p in partitions if (keys := p.take_new_keys())},
-            streams=streams,
-            changed_by=changed_by,
-            models=self._models.take_taken(),
+    async def _ask_for_snapshots(self, wait_s: float) -> None:
+        with self._lanes.lock:
+            asked = [
+                stream
+                for stream in self._streams
+                if stream.uncommitted and stream.snapshot is None and not stream.is_dropped
+            ]
+            for stream in asked:
+                stream.snapshot_wanted = True
+            self._lanes.schedule(asked)
+        if asked:
+            await asyncio.to_thread(
+                self._lanes.wait_for, lambda: not any(each.snapshot_wanted for each in asked), wait_s
+            )
+
+    async def _wait_for_results(self) -> None:
+        give_up_at_s = time.monotonic() + RESULTS_WAIT_S
+        while (left_s := give_up_at_s - time.monotonic()) > 0:
+            with self._lanes.lock:
+                waiting = [
+                    stream
+                    for stream in self._streams
+                    if stream.snapshot is not None and not self._is_durable(stream)
+                ]
+            if not waiting:
+                return
+            await self._publisher.settle(min(left_s, _LOOK_S))
+
+    def _is_durable(self, stream: StreamWork) -> bool:
+        return stream.snapshot is not None and self._publisher.is_durable(
+            stream.reference, stream.snapshot.results_mark
         )
+
+    def _collect(self) -> Snapshot:
+        """What is ready, and for each partition the lowest offset that a stream still needs beside it."""
+        owned = list(self._owned)
+        with self._lanes.lock:
+            streams = {stream: stream.snapshot for stream in self._streams if self._is_durable(stream)}
+            taken = {}
+            positions = {each: each.frontier for each in owned if each.frontier is not None}
+            for stream in self._streams:
+                if (snapshot := streams.get(stream)) is not None:
+                    taken[stream] = stream.committing = snapshot
+                    stream.snapshot = None
+                for partition in stream.partitions:
+                    needed = stream.needs(partition, besides=snapshot)
+                    if needed is not None and needed < positions.get(partition, -1):
+                        positions[partition] = needed
+        return Snapshot(
+            owned=owned,
+            positions={each: at for each, at in positions.items() if at != each.committed},
+            streams=taken,
+        )
+
+    def _put_back(self, snapshot: Snapshot) -> None:
+        """A commit has recorded nothing: its snapshots are for the next one."""
+        with self._lanes.lock:
+            for stream in snapshot.streams:
+                # One that was dropped meanwhile has none any more; a newer one is taken only behind a commit.
+                if stream.committing is not None:
+                    stream.snapshot, stream.committing = stream.committing, None
 
     def _commit(self, snapshot: Snapshot) -> None:
-        if snapshot.positions or snapshot.streams:
+        if snapshot.streams:
             self._store.sync()
+        keys: dict[TopicPartition, list[tuple[str, bytes]]] = {}
+        for stream, each in snapshot.streams.items():
+            for key, chunk_key in each.keys:
+                keys.setdefault(key, []).append((stream.reference, chunk_key))
         self._checkpoints.commit(
-            positions=dict(snapshot.positions.items()),
-            streams=snapshot.streams,
-            chunk_keys=dict(snapshot.chunk_keys.items()),
+            positions={partition.key: at for partition, at in snapshot.positions.items()},
+            streams={stream.reference: each.checkpoint for stream, each in snapshot.streams.items()},
+            chunk_keys=dict(keys.items()),
             window=self._settings.chunk_id_window,
-            epochs=dict(snapshot.epochs.items()),
+            epochs={partition.key: partition.epoch for partition in snapshot.owned},
+            logs={partition.key: partition.log for partition in snapshot.owned},
         )
-        for taken in snapshot.models.values():
-            self._models.remove(taken)
+        for each in snapshot.streams.values():
+            self._models.remove(each.models)
 
-    def _close_idle_streams(self) -> None:
-        # Others may wait for a stream whose tag has moved to them.
-        self._streams.close_idle(idle_s=self._settings.stream_wait_s / 2 if self.is_shared else None)
-        self._telemetry.streams = len(self._streams)
+    def _settle(self, snapshot: Snapshot, began_s: float) -> None:
+        with self._lanes.lock:
+            for partition, at in snapshot.positions.items():
+                partition.committed = at
+            for stream, each in snapshot.streams.items():
+                stream.committing = None
+                if stream.pipeline is not None:
+                    stream.pipeline.committed(each.checkpoint)
+            for stream in self._streams:
+                # A chunk that waits since before the commit began is what the stream is behind with.
+                if not stream.is_dropped and not stream.is_dirty and not stream.queue:
+                    stream.covered_s = began_s
+                elif stream in snapshot.streams:
+                    stream.covered_s = began_s
 
-    async def let_go(self, partitions: Sequence[TopicPartition], uncommitted: Snapshot) -> None:
-        """Stops working on the partitions, and closes their streams without a commit.
-
-        `uncommitted` is a snapshot that could not be committed. Raises TierFailed where a stream has chunks
-        of other partitions too that are not committed: they would be missing in it.
-        """
-        gone = set(partitions)
-        async with self.between_chunks:
-            if self.failure is None:
-                mixed = self._streams.mixed(gone, uncommitted.changed_by)
-                if mixed:
-                    raise TierFailed(
-                        f"streams have chunks of lost partitions and of others ({', '.join(mixed[:5])}): the "
-                        "worker ends, so that all begin at the last checkpoint; let each tag belong to "
-                        "one policy alone"
-                    )
-            self._streams.close_of(gone, uncommitted.changed_by)
-            given_up = [key for key in gone if key in self._owned]
-            self._owned.drop(gone)
-            if given_up:
-                self._telemetry.partitions_left(given_up, owned=len(self._owned))
+    async def let_go(self, partitions: Collection[OwnedPartition]) -> None:
+        """Stops working on the partitions, and closes their streams without a commit."""
+        keys = [partition.key for partition in partitions]
+        await asyncio.to_thread(self._streams.release_partitions, partitions)
+        await asyncio.to_thread(self._streams.let_go, partitions, also=keys)
+        given_up = [key for key in keys if key in self._owned]
+        self._owned.drop(keys)
+        if given_up:
+            self._telemetry.partitions_left(given_up, owned=len(self._owned))

@@ -1,32 +1,45 @@
-"""What the worker's threads do: the messages of a partition, in their order, into the pipelines."""
+"""What the threads of the lanes do: the chunks of one stream, in their order, into its pipeline."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping
 
-from ..bus.envelope import ChunkMessage, decode_chunk
-from ..bus.interface import BusMessage
+from ..bus.envelope import ChunkMessage
 from ..config import WorkerSettings
-from ..errors import EnvelopeInvalid
-from ..store.checkpoint import CheckpointStore, StreamCheckpoint
+from ..errors import WindvaneError
+from ..store.checkpoint import CheckpointStore, Hole, StreamCheckpoint
 from ..store.dead_letters import DeadLetter, DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
-from .catalog_link import NewOutput
+from .catalog_link import CatalogLink
 from .held_streams import HeldStreams
-from .open_streams import OpenStreams, StreamHeld
+from .in_flight import InFlight
+from .lanes import SLICE_S, Lanes
+from .open_streams import CommitNeeded, OpenStreams, StreamHeld
 from .ownership import OwnedPartition, Ownership, repetition_key
-from .pipeline import StreamPipeline
+from .pipeline import Abandoned, StreamPipeline
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
+from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
 from .telemetry import WorkerTelemetry
 from .trainings import Trainings
+from .trouble_codes import trouble_code
+
+DEATHS_TO_SET_ASIDE = 2
+"""A chunk that the worker process died of so often goes to the dead letters instead of a third try."""
+
+_AGAIN_S = 0.05
+_ARCHIVED = ("step-failed", "not-published")
+"""Dead letters whose chunk is in the archive."""
+_logger = logging.getLogger("windvane.worker")
 
 
 class ChunkWork:
-    """Works on chunks of one worker; different partitions in different threads at once.
+    """Works on the streams of one worker; different streams in different threads at once.
 
-    What cannot be worked on goes to the dead letters. StoreFailed and the like go through: without its store
-    the worker must not go on.
+    What one chunk does wrong costs that chunk, at a step or whole: it goes to the dead letters. What one
+    stream's files do wrong stops that stream. Nothing that happens here ends the worker.
     """
 
     def __init__(
@@ -40,110 +53,237 @@ class ChunkWork:
         publisher: ResultsPublisher,
         models: PutBackModels,
         trainings: Trainings,
-        new_output: Callable[[NewOutput], None],
+        catalog: CatalogLink,
         telemetry: WorkerTelemetry,
+        in_flight: InFlight,
     ) -> None:
         self._store = store
+        self._database_id = checkpoints.database_id
         self._publisher = publisher
         self._models = models
         self._trainings = trainings
         self._dead_letters = dead_letters
         self._window = settings.chunk_id_window
-        self._new_output = new_output
+        self._catalog = catalog
         self._telemetry = telemetry
+        self._owned = owned
+        self._in_flight = in_flight
         self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
-        self.streams = OpenStreams(checkpoints, self._open_pipeline)
-        self.policies: Mapping[str, Policy] = {}
-        """By reference, which is the topic; changed while no thread works."""
+        self.lanes = Lanes(self._work_on)
+        self.streams = OpenStreams(
+            checkpoints, self._open_pipeline, lanes=self.lanes, dropped=models.forget
+        )
 
-    def work_on(self, partition: OwnedPartition, messages: Sequence[BusMessage]) -> None:
-        """Works on the messages in their order; parks what comes after one whose stream is held."""
-        for index, message in enumerate(messages):
-            if partition.released:
-                return  # who has it next reads the rest again
+    def _work_on(self, stream: StreamWork) -> None:
+        """One slice: chunk after chunk, and the snapshot if one is wanted."""
+        slice_ends_s = time.monotonic() + SLICE_S
+        try:
+            while True:
+                if stream.snapshot_wanted:
+                    self._take_snapshot(stream)
+                with self.lanes.lock:
+                    queued = self._next(stream)
+                    if queued is None:
+                        break
+                    stream.chunk_began_s = began_s = time.monotonic()
+                done = False
+                try:
+                    done = self._work_on_chunk(stream, queued)
+                finally:
+                    with self.lanes.lock:
+                        ended_s = time.monotonic()
+                        stream.chunk_began_s = None
+                        if done and not stream.abandoned:
+                            stream.pop()
+                            self.streams.used(stream)
+                        self.lanes.chunk_done(stream, ended_s - began_s)
+                if not done or ended_s >= slice_ends_s:
+                    break
+        except Abandoned:
+            pass
+        except BaseException as error:  # a thread of the lanes has no other caller
+            self._stop(stream, error)
+        if stream.abandoned:
+            self.streams.close(stream)
+
+    def _next(self, stream: StreamWork) -> QueuedChunk | None:
+        """Under the lock: the next chunk of the stream, unless it has to wait."""
+        while stream.queue and stream.queue[0].partition.released and not stream.abandoned:
+            stream.pop()
+        if stream.abandoned or stream.is_dropped or not stream.has_work(time.monotonic()):
+            return None
+        if not stream.queue:
+            return None
+        self.lanes.move(stream, stream.queue[0].partition.key.topic)
+        return stream.queue[0]
+
+    def _stop(self, stream: StreamWork, error: BaseException) -> None:
+        if not isinstance(error, (OSError, MemoryError)):
+            _logger.error(
+                "stream %s has stopped on an unexpected error:\n%s",
+                stream.reference,
+                "".join(traceback.format_exception(error)),
+            )
+        code = trouble_code(error)
+        self.streams.stop(stream, code, str(error) or repr(error))
+        if not stream.abandoned:
+            self._telemetry.stream_stopped(stream.reference, code=code, reason=str(error) or repr(error))
+
+    def _work_on_chunk(self, stream: StreamWork, queued: QueuedChunk) -> bool:
+        """Whether the chunk is done; False if it has to wait."""
+        partition, chunk = queued.partition, queued.chunk
+        topic = partition.key.topic
+        policy = self._catalog.policies.get(topic)
+        if policy is None and not self._catalog.is_newer_than(partition.polled_s):
+            return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
+        deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
+        if deaths >= DEATHS_TO_SET_ASIDE:
+            if not stream.has(queued):
+                reason = f"the worker process ended {deaths} times while it worked on this chunk: {died_of}"
+                self.keep(chunk, "ended-worker", reason, policy=topic)
+            return True
+        with self._in_flight.working_on(partition, queued.offset, suspected=deaths > 0):
             try:
-                self._work_on_message(partition, message)
-            except StreamHeld:
-                partition.parked = list(messages[index:])
-                return
-            partition.position = message.offset + 1
-        partition.parked = []
+                return self._run_pipeline(stream, queued, policy)
+            except StreamHeld as held:
+                try:
+                    reason = self._held.wait_or_give_up(held, partition)
+                except StreamHeld:
+                    return self._wait(stream, "another worker still writes it", _AGAIN_S)
+                self.keep(chunk, "stream-held", reason, policy=topic)
+                return True
+            except CommitNeeded as needed:
+                with self.lanes.lock:
+                    stream.waits_for_commit, stream.waits_for = True, needed.reason
+                self.streams.commit_wanted()
+                return False
 
-    def _work_on_message(self, partition: OwnedPartition, message: BusMessage) -> None:
+    def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:
+        with self.lanes.lock:
+            stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
+        return False
+
+    def _run_pipeline(self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None) -> bool:
+        partition, chunk = queued.partition, queued.chunk
         topic = partition.key.topic
-        try:
-            chunk = decode_chunk(message.value)
-        except EnvelopeInvalid as error:
-            self._keep_message(topic, message, error)
-            return
-        policy = self.policies.get(topic)
+        if not self.streams.open(stream, policy, partition.key):
+            reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
+            self.keep(chunk, "no-policy", reason, policy=topic)
+            return True
+        self._held.free(stream.reference)
+        if stream.has(queued):
+            return True
+        self._record_holes(stream, queued)
         key = repetition_key(chunk, by_content=policy is not None and policy.suppress_repeats == "content")
-        if partition.seen_before(key):
+        if self._is_repetition(stream, partition, key, chunk):
             self._telemetry.chunk_repeated()
-            return
-        self._work_on_chunk(partition, policy, chunk)
-        partition.remember(key, window=self._window)
-
-    def _work_on_chunk(self, partition: OwnedPartition, policy: Policy | None, chunk: ChunkMessage) -> None:
-        topic = partition.key.topic
-        try:
-            with self.streams.using(chunk.tag, policy, partition.key) as pipeline:
-                self._held.free(chunk.tag)
-                if pipeline is not None:
-                    self._models.take_up(pipeline)
-                    self._trainings.settle(pipeline)
-                    pipeline.process(chunk)
-                    self._trainings.ask(pipeline)
-        except StreamHeld as held:
-            reason = self._held.wait_or_give_up(held, partition)
-            self._keep(chunk, "stream-held", reason, policy=topic)
-            return
-        if pipeline is None:
-            reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; make it again"
-            self._keep(chunk, "no-policy", reason, policy=topic)
-            return
+            self._part_of(stream, queued, None)
+            return True
+        pipeline = stream.pipeline
+        assert pipeline is not None
+        self._models.take_up(pipeline)
+        self._trainings.settle(pipeline)
+        pipeline.process(chunk)
+        self._trainings.ask(pipeline)
+        self._part_of(stream, queued, key)
+        self.streams.count_mappings(stream)
         self._telemetry.streams = len(self.streams)
         self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
+        return True
+
+    def _is_repetition(
+        self, stream: StreamWork, partition: OwnedPartition, key: bytes | None, chunk: ChunkMessage
+    ) -> bool:
+        if stream.adopted and (chunk.received_ns, (chunk.chunk_id or b"")[:32]) in stream.adopted:
+            return True
+        if key is None:
+            return False
+        # A tag's chunks move to another partition when partitions are added; their keys do not.
+        return key in stream.moved_keys or self._owned.has_seen(partition.key.topic, key)
+
+    def _part_of(self, stream: StreamWork, queued: QueuedChunk, key: bytes | None) -> None:
+        with self.lanes.lock:
+            if stream.abandoned:
+                return
+            stream.add(queued)
+            if key is not None:
+                queued.partition.remember(key, window=self._window)
+                stream.keys.append((queued.partition.key, key))
+
+    def _record_holes(self, stream: StreamWork, queued: QueuedChunk) -> None:
+        """Messages that were given up before this chunk may have been the stream's."""
+        for hole in queued.partition.holes:
+            known = stream.positions or stream.holes
+            if known and hole not in stream.holes and queued.offset >= hole.resume_at:
+                stream.holes = (*stream.holes, Hole(*hole))
+
+    def _take_snapshot(self, stream: StreamWork) -> None:
+        """Between two chunks, by the thread that has the stream."""
+        with self.lanes.lock:
+            if stream.committing is not None:
+                return  # the next one is taken behind this commit
+            stream.snapshot_wanted = False
+            if stream.snapshot is not None or not stream.uncommitted or stream.pipeline is None:
+                return
+            covered = stream.uncommitted
+            pipeline = stream.pipeline
+            positions = stream.committable_positions()
+            partition = stream.partition
+        checkpoint = pipeline.checkpoint(
+            partition, positions=positions, adopted_chunks=stream.adopted_chunks, holes=stream.holes
+        )
+        gained = pipeline.newly_counted()
+        self._telemetry.steps_counted(stream=stream.reference, gained=gained, total=pipeline.counts)
+        with self.lanes.lock:
+            if stream.abandoned or stream.is_dropped:
+                return
+            stream.snapshot = StreamSnapshot(
+                checkpoint=checkpoint,
+                uncommitted=covered,
+                keys=stream.keys,
+                models=self._models.take_taken(stream.reference),
+                results_mark=self._publisher.mark(stream.reference),
+            )
+            stream.uncommitted, stream.keys = {}, []
 
     def _open_pipeline(
-        self, reference: str, policy: Policy, read_committed: Callable[[], StreamCheckpoint | None]
+        self, stream: StreamWork, policy: Policy, read_committed: Callable[[], StreamCheckpoint | None]
     ) -> StreamPipeline:
         return StreamPipeline(
-            reference,
+            stream.reference,
             policy,
             self._store,
             read_committed,
             publisher=self._publisher,
             report_failure=self._report_failure,
-            new_output=self._new_output,
+            new_output=self._catalog.new_outputs.append,
+            database_id=self._database_id,
         )
 
     def _report_failure(
-        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str
+        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: BaseException, detail: str
     ) -> None:
         self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
         reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
         code = {"archive": "not-archived", "publish": "not-published"}.get(step, "step-failed")
-        self._keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
+        self.keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
 
-    def _keep_message(self, topic: str, message: BusMessage, error: EnvelopeInvalid) -> None:
-        """Bytes on the bus that are no chunk: another program published them."""
-        chunk = ChunkMessage(
-            tag="", sender="bus", chunk_id=None, received_ns=time.time_ns(), events=0, payload=message.value
-        )
-        self._keep(chunk, "bad-envelope", str(error), policy=topic)
-
-    def _keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
+    def keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
+        """Add a chunk to the dead letters."""
         self._telemetry.dead_lettered(code=code, tag=chunk.tag, reason=reason)
-        self._dead_letters.add(
-            DeadLetter(
-                code=code,
-                reason=reason,
-                tag=chunk.tag,
-                sender=chunk.sender,
-                policy=policy,
-                payload=chunk.payload,
-                time_ns=chunk.received_ns,
-                detail=detail,
-            )
+        letter = DeadLetter(
+            code=code,
+            reason=reason,
+            tag=chunk.tag,
+            sender=chunk.sender,
+            policy=policy,
+            payload=chunk.payload,
+            time_ns=chunk.received_ns,
+            detail=detail,
         )
+        try:
+            self._dead_letters.add(letter)
+        except WindvaneError as error:
+            if code not in _ARCHIVED:
+                raise  # nothing else has the chunk, so the stream stops
+            self._telemetry.dead_letter_lost(error)

@@ -1,28 +1,38 @@
-"""The data streams that a worker has open, and for which partition it writes each of them.
+"""The data streams of a worker: found by reference, opened, closed, stopped, and read again.
 
 A stream has one writer at a time, by the lock of its files. A new owner of a partition can meet a stream that
 the former one has not let go of yet: it was stopped (SIGSTOP, a suspended machine) and does not know that its
-partition is gone. It will notice, or end; until then the stream is `StreamHeld`, and its partition waits.
+partition is gone. It will notice, or end; until then the stream is `StreamHeld`, and its chunks wait.
+
+Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for streams:
+before another one is opened, streams that a commit covers and that were idle longest are closed; if there is
+none, the stream waits for the next commit, which is asked for at once.
 """
 
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 
+from ..bus.envelope import ChunkMessage
 from ..bus.interface import TopicPartition
 from ..errors import StoreLocked
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
 from ..store.policy import Policy
+from .lanes import Lanes
+from .ownership import OwnedPartition
 from .pipeline import StreamPipeline
 from .steps import last_policy
+from .stream_work import QueuedChunk, Stopped, StreamWork
 
-MAX_OPEN_OUTPUTS = 25_000  # each has two mappings, of the 65,530 that Linux gives a process
+MAPPINGS_SHARE = 0.7
+MAPPINGS_A_STREAM = 16
+"""What a stream that is opened is taken to need until it is known."""
+_DEFAULT_MAX_MAP_COUNT = 65_530
+_CLOSED_AT_ONCE = 256
 
-OpenPipeline = Callable[[str, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
-"""Makes the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
+OpenPipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
+"""Opens the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
 
 
 class StreamHeld(Exception):
@@ -34,175 +44,372 @@ class StreamHeld(Exception):
         self.partition = partition
 
 
-@dataclass(slots=True, eq=False)
-class _OpenStream:
-    pipeline: StreamPipeline
-    partition: TopicPartition
-    """The one that has brought the last chunk: when it goes, the stream is closed."""
-    changed_by: set[TopicPartition] = field(default_factory=set)
-    """The partitions that have brought chunks since the last snapshot."""
-    used_s: float = 0.0
+class CommitNeeded(Exception):
+    """The stream cannot be opened before the next commit: `reason` says what for."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def max_mappings() -> int:
+    """How many mappings the streams of this process may have together."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        limit = _DEFAULT_MAX_MAP_COUNT
+    return int(limit * MAPPINGS_SHARE)
 
 
 class OpenStreams:
-    """Pipelines by the reference of their stream.
+    """Streams by reference, guarded by the lock of the lanes.
 
-    `using` may be called by several threads at once; everything else only while no thread works. At most
-    25,000 outputs stay open after `close_idle`: those of streams that were idle longest are closed.
+    Memory: a few hundred bytes for each stream that has something to do or is open; what waits is bounded by
+    the backlog of the partitions. Streams are forgotten when they are closed and have nothing to do.
     """
 
-    def __init__(self, checkpoints: CheckpointStore, open_pipeline: OpenPipeline) -> None:
+    def __init__(
+        self,
+        checkpoints: CheckpointStore,
+        open_pipeline: OpenPipeline,
+        *,
+        lanes: Lanes,
+        dropped: Callable[[str, Collection[str]], None],
+    ) -> None:
+        """`dropped` is told the stream, and the models of it, of which no commit knows any more."""
+        self._dropped = dropped
         self._checkpoints = checkpoints
         self._open_pipeline = open_pipeline
-        self._streams: OrderedDict[str, _OpenStream] = OrderedDict()
-        self._held_back: dict[str, float] = {}
-        self._opening = threading.Lock()  # two topics may bring the same tag
+        self._lanes = lanes
+        self._streams: OrderedDict[str, StreamWork] = OrderedDict()
+        self._mappings: dict[StreamWork, int] = {}
+        self._mapped = 0
+        self._max_mappings = max_mappings()
+        self._no_room = False
+        self._held_until_s: dict[str, float] = {}
+        self._rewinds: dict[OwnedPartition, int] = {}
+        self.commit_wanted: Callable[[], None] = lambda: None
+        """Asks for a commit at once; may be called by any thread."""
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._mappings)
 
-    @contextmanager
-    def using(
-        self, reference: str, policy: Policy | None, partition: TopicPartition
-    ) -> Iterator[StreamPipeline | None]:
-        """The stream's pipeline, for a chunk that `partition` brings; opened where it is not, or anew where
-        its policy has changed.
+    def __iter__(self) -> Iterator[StreamWork]:
+        """Under the lock: all streams."""
+        return iter(self._streams.values())
 
-        None where there is neither a policy nor one that the stream was under before. Raises StreamHeld.
+    def get(self, reference: str) -> StreamWork | None:
+        """Under the lock: the stream, if something of it is known here."""
+        return self._streams.get(reference)
+
+    def put(self, messages: Iterable[tuple[OwnedPartition, int, ChunkMessage | None]]) -> None:
+        """Messages were polled: (partition, offset, chunk, or None if it holds none), in order."""
+        with self._lanes.lock:
+            touched: dict[StreamWork, None] = {}
+            for partition, offset, chunk in messages:
+                if partition.released:
+                    continue
+                partition.frontier = offset + 1
+                if chunk is None:
+                    continue
+                stream = self._streams.get(chunk.tag)
+                if stream is None:
+                    stream = self._streams[chunk.tag] = StreamWork(chunk.tag, partition.key.topic)
+                    stream.covered_s = time.monotonic()
+                    stream.wait_until_s = self._held_until_s.get(chunk.tag, 0.0)
+                if not stream.is_dropped:
+                    stream.put(QueuedChunk(partition, offset, chunk))
+                    touched[stream] = None
+                elif partition not in stream.pinned:
+                    stream.pinned[partition] = offset
+                    if stream.stopped is None:
+                        self.resume(stream)
+            self._lanes.schedule(touched)
+
+    def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
+        """For the thread that has claimed the stream: open its pipeline for a chunk of `partition`.
+
+        False if there is neither a policy nor one that the stream was under before. Raises StreamHeld if
+        another worker writes it, CommitNeeded, and what the store says of its files.
         """
-        with self._opening:
-            if time.monotonic() < self._held_back.get(reference, 0.0):
-                raise StreamHeld(reference, partition)
-            stream = self._opened(reference, policy, partition)
-            if stream is not None:
-                stream.partition = partition
-                stream.changed_by.add(partition)
-                stream.used_s = time.monotonic()
-                self._streams.move_to_end(reference)
-                # Before another partition's thread can close it for a policy of its own.
-                stream.pipeline.in_use.acquire()
-        if stream is None:
-            yield None
-            return
-        try:
-            yield stream.pipeline
-        finally:
-            stream.pipeline.in_use.release()
-
-    def _opened(self, reference: str, policy: Policy | None, partition: TopicPartition) -> _OpenStream | None:
-        stream = self._streams.get(reference)
-        if stream is not None and policy in (None, stream.pipeline.policy):
-            return stream
-        if stream is not None:
-            assert policy is not None
-            with stream.pipeline.in_use:
-                state = stream.pipeline.checkpoint()
-                stream.pipeline.close()
-            # Not StreamHeld: what it did since the last checkpoint is in `state` alone, so without the stream
-            # this worker cannot go on.
-            stream.pipeline = self._open_pipeline(reference, policy, lambda: state)
-            return stream
+        pipeline = stream.pipeline
+        if pipeline is not None:
+            if not stream.reopen and policy in (None, pipeline.policy):
+                return True
+            if stream.reopen or (policy is not None and policy.reference == pipeline.policy.reference):
+                # What the old policy made is committed first: a replay must not run old chunks through new
+                # steps.
+                if stream.is_dirty:
+                    raise CommitNeeded("its policy has changed")
+                policy = policy or pipeline.policy
+                self.close(stream)
+            else:
+                assert policy is not None
+                state = pipeline.checkpoint(stream.partition)
+                pipeline.close()
+                stream.pipeline = None
+                self._opened(stream, self._open_pipeline(stream, policy, lambda: state))
+                return True
+        self._make_room()
+        committed = self._checkpoints.stream(stream.reference)
         if policy is None:
-            committed = self._checkpoints.stream(reference)
             policy = last_policy(committed.states) if committed else None
             if policy is None:
-                return None
+                return False
+        read: list[StreamCheckpoint | None] = []
+
+        def read_committed() -> StreamCheckpoint | None:
+            # When the lock of the files is ours: until then another worker may have committed more.
+            read.append(self._checkpoints.stream(stream.reference))
+            return read[-1]
+
         try:
-            pipeline = self._open_pipeline(reference, policy, lambda: self._checkpoints.stream(reference))
+            opened = self._open_pipeline(stream, policy, read_committed)
         except StoreLocked:
-            committed = self._checkpoints.stream(reference)
             owner = committed.partition if committed else None
-            raise StreamHeld(reference, TopicPartition(*owner) if owner else None) from None
-        stream = self._streams[reference] = _OpenStream(pipeline, partition)
-        return stream
+            raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
+        stream.restore(read[-1] if read else committed)
+        stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
+        stream.adopted = opened.adopted_chunks(stream.adopted_chunks)
+        stream.reopen = False
+        self._opened(stream, opened)
+        return True
 
-    def snapshot(self) -> tuple[dict[str, StreamCheckpoint], dict[str, frozenset[TopicPartition]]]:
-        """The streams that changed since the last one, and which partitions have changed each."""
-        streams: dict[str, StreamCheckpoint] = {}
-        changed_by: dict[str, frozenset[TopicPartition]] = {}
-        for reference, stream in self._streams.items():
-            if stream.changed_by:
-                streams[reference] = stream.pipeline.checkpoint(stream.partition)
-                changed_by[reference] = frozenset(stream.changed_by)
-                stream.changed_by.clear()
-        return streams, changed_by
+    def _opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
+        stream.pipeline = pipeline
+        self.count_mappings(stream)
 
-    def pipeline(self, reference: str) -> StreamPipeline:
-        """That of a stream that is open."""
-        return self._streams[reference].pipeline
+    def count_mappings(self, stream: StreamWork) -> None:
+        """For the thread that has claimed the stream: it may have opened more outputs."""
+        assert stream.pipeline is not None
+        now = stream.pipeline.mappings
+        if now != self._mappings.get(stream, 0):
+            with self._lanes.lock:
+                self._mapped += now - self._mappings.get(stream, 0)
+                self._mappings[stream] = now
 
-    def mixed(
-        self, gone: Collection[TopicPartition], uncommitted: Mapping[str, frozenset[TopicPartition]]
-    ) -> list[str]:
-        """The streams with uncommitted chunks of partitions that are `gone` and of others, sorted.
+    def _make_room(self) -> None:
+        with self._lanes.lock:
+            if self._mapped + MAPPINGS_A_STREAM <= self._max_mappings:
+                return
+            closing = [] if self._no_room else self._claim_idle(_CLOSED_AT_ONCE, idle_since_s=None)
+            self._no_room = not closing
+        if not closing:
+            raise CommitNeeded("as many streams are open as the kernel lets a process map")
+        self._close_claimed(closing)
 
-        `uncommitted` is what a snapshot held that could not be committed: the partitions by stream.
+    def _claim_idle(self, count: int, *, idle_since_s: float | None) -> list[StreamWork]:
+        """Under the lock: claim streams that were idle longest and that commits cover whole."""
+        found: list[StreamWork] = []
+        for stream in self._streams.values():
+            if len(found) == count or (idle_since_s is not None and stream.used_s > idle_since_s):
+                break
+            if stream.pipeline is None or stream.claimed or stream.queue or stream.is_dirty:
+                continue
+            stream.claimed = True
+            found.append(stream)
+        return found
+
+    def _close_claimed(self, streams: Iterable[StreamWork]) -> None:
+        for stream in streams:
+            self.close(stream)
+            with self._lanes.lock:
+                self._lanes.release(stream)
+                self._forget(stream)
+
+    def close(self, stream: StreamWork) -> None:
+        """For the thread that has claimed the stream: let go of its files, without a commit."""
+        pipeline, stream.pipeline = stream.pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+            with self._lanes.lock:
+                self._mapped -= self._mappings.pop(stream, 0)
+
+    def _forget(self, stream: StreamWork) -> None:
+        """Under the lock: drop what is known of a stream that is closed and has nothing to do."""
+        if (
+            stream.pipeline is None
+            and not (stream.claimed or stream.queue or stream.is_dirty or stream.is_dropped)
+            and self._streams.get(stream.reference) is stream
+        ):
+            self._lanes.forget(stream)
+            del self._streams[stream.reference]
+
+    def used(self, stream: StreamWork) -> None:
+        """Under the lock: a chunk of the stream is done."""
+        stream.used_s = time.monotonic()
+        if self._streams.get(stream.reference) is stream:
+            self._streams.move_to_end(stream.reference)
+            if stream.pipeline is None:
+                self._forget(stream)
+
+    def stop(self, stream: StreamWork, code: str, reason: str) -> None:
+        """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
+        self.close(stream)
+        with self._lanes.lock:
+            self._drop(stream, pin=True)
+            if not stream.abandoned:
+                stream.stopped = Stopped(code, reason, time.monotonic())
+
+    def _drop(self, stream: StreamWork, *, pin: bool) -> None:
+        """Under the lock: back to what is committed."""
+        owned = {partition.key: partition for partition in stream.partitions}
+        snapshots = [each for each in (stream.snapshot, stream.committing) if each is not None]
+        self._dropped(stream.reference, [name for each in snapshots for name in each.models])
+        for key, chunk_key in stream.drop(pin=pin):
+            if key in owned:
+                owned[key].recent.pop(chunk_key, None)
+
+    def resume(self, stream: StreamWork) -> None:
+        """Under the lock: read again what a stream that was dropped has not; its partitions are to be sought
+        (`take_rewinds`).
         """
-        found = []
-        for reference, stream in self._streams.items():
-            changed_by = stream.changed_by | uncommitted.get(reference, frozenset())
-            if not changed_by.isdisjoint(gone) and changed_by.difference(gone):
-                found.append(reference)
-        return sorted(found)
+        stream.stopped = None
+        for partition, at in stream.pinned.items():
+            self._rewinds[partition] = min(at, self._rewinds.get(partition, at))
 
-    def close_of(
-        self,
-        partitions: Collection[TopicPartition],
-        uncommitted: Mapping[str, frozenset[TopicPartition]],
-    ) -> None:
-        """Close, without a commit, what is written for `partitions` or holds chunks of theirs.
+    def take_rewinds(self) -> dict[OwnedPartition, int]:
+        """From which offsets partitions are to be read again; whoever takes them seeks before the next poll."""
+        if not self._rewinds:
+            return {}
+        with self._lanes.lock:
+            rewinds, self._rewinds = self._rewinds, {}
+            for partition, at in rewinds.items():
+                partition.frontier = at
+            for stream in self._streams.values():
+                if stream.pinned and stream.stopped is None:
+                    stream.pinned = {
+                        partition: at for partition, at in stream.pinned.items() if partition not in rewinds
+                    }
+            return {partition: at for partition, at in rewinds.items() if not partition.released}
 
-        `uncommitted` is what a snapshot held that could not be committed.
+    def release_partitions(self, gone: Collection[OwnedPartition]) -> None:
+        """The chunks of these partitions that no thread works on yet are left to the next owner."""
+        with self._lanes.lock:
+            for partition in gone:
+                partition.released = True
+            for stream in self._streams.values():
+                first = stream.queue[0] if stream.queue and stream.chunk_began_s is not None else None
+                if any(queued.partition.released for queued in stream.queue if queued is not first):
+                    kept = [
+                        queued
+                        for queued in stream.queue
+                        if queued is first or not queued.partition.released
+                    ]
+                    stream.purge()
+                    for queued in kept:
+                        stream.put(queued)
+
+    def let_go(self, gone: Collection[OwnedPartition], *, also: Collection[TopicPartition]) -> None:
+        """Close, without a commit, what is written for these partitions or holds chunks of theirs.
+
+        What such a stream has of other partitions too is read again from there. `also` has the keys of
+        partitions whose streams are clean, and closed for their next owner.
         """
-        gone = frozenset(partitions)
-        for reference, stream in list(self._streams.items()):
-            changed_by = stream.changed_by | uncommitted.get(reference, frozenset())
-            if stream.partition in gone or changed_by & gone:
-                del self._streams[reference]
-                stream.pipeline.close()
+        keys = {partition.key for partition in gone} | set(also)
+        lost = set(gone)
+        with self._lanes.lock:
+            concerned = [
+                stream
+                for stream in self._streams.values()
+                if stream.partition in keys or not lost.isdisjoint(stream.partitions)
+            ]
+            for stream in concerned:
+                self._detach(stream)
+        self._close_claimed([stream for stream in concerned if not stream.abandoned])
+
+    def _detach(self, stream: StreamWork) -> None:
+        """Under the lock: drop a stream; one that a thread works on is closed by that thread."""
+        self._drop(stream, pin=True)
+        if not stream.claimed:
+            stream.claimed = True
+            if stream.pinned:
+                self.resume(stream)
+            return
+        stream.abandoned = True
+        self._lanes.forget(stream)
+        if stream.pipeline is not None:
+            stream.pipeline.abandon()
+        del self._streams[stream.reference]
+        if stream.pinned:
+            again = self._streams[stream.reference] = StreamWork(stream.reference, stream.policy)
+            again.pinned = stream.pinned
+            self.resume(again)
 
     def hold_back(self, reference: str, seconds: float) -> None:
-        """From now on, for so long, the stream is StreamHeld: somebody else is to write it."""
-        now_s = time.monotonic()
-        self._held_back = {name: until for name, until in self._held_back.items() if until > now_s}
-        self._held_back[reference] = now_s + seconds
+        """From now on, for so long, chunks of the stream wait: another process is to write it."""
+        with self._lanes.lock:
+            now_s = time.monotonic()
+            self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
+            self._held_until_s[reference] = now_s + seconds
+            if (stream := self._streams.get(reference)) is not None:
+                stream.wait_until_s = now_s + seconds
+                stream.waits_for = "another process, such as `windvane reprocess`, writes it"
 
     def close_one(self, reference: str) -> None:
-        """Close a stream that is held back, where it is open; right after a commit of all.
+        """Close a stream that is held back; right after a commit of all."""
+        with self._lanes.lock:
+            stream = self._streams.get(reference)
+            if stream is None or stream.claimed or stream.is_dirty or stream.pipeline is None:
+                return
+            stream.claimed = True
+        self._close_claimed([stream])
 
-        One that was worked on since stays, as the commit may have taken longer than it was held back.
+    def reopen_naming(self, operations: Collection[str]) -> None:
+        """The streams whose pipelines name one of the operations are opened again before their next chunk."""
+        with self._lanes.lock:
+            for stream in self._streams.values():
+                if stream.pipeline is not None:
+                    named = {step.operation for step in stream.pipeline.policy.pipeline}
+                    stream.reopen |= not named.isdisjoint(operations)
+
+    def committed(self, *, idle_s: float | None) -> None:
+        """A commit has ended: what waited for it goes on. Closes streams that were idle for `idle_s`."""
+        with self._lanes.lock:
+            self._no_room = False
+            waiting = [
+                stream
+                for stream in self._streams.values()
+                if stream.waits_for_commit or stream.snapshot_wanted
+            ]
+            for stream in waiting:
+                if stream.waits_for_commit:
+                    stream.waits_for_commit, stream.waits_for = False, None
+            self._lanes.schedule(stream for stream in waiting if stream.has_work(time.monotonic()))
+            closing = (
+                []
+                if idle_s is None
+                else self._claim_idle(len(self._streams), idle_since_s=time.monotonic() - idle_s)
+            )
+        self._close_claimed(closing)
+
+    def wake(self) -> None:
+        """Several times a second: streams whose time of waiting has passed go on."""
+        now_s = time.monotonic()
+        with self._lanes.lock:
+            due = [
+                stream
+                for stream in self._streams.values()
+                if stream.wait_until_s and stream.wait_until_s <= now_s
+            ]
+            for stream in due:
+                stream.wait_until_s, stream.waits_for = 0.0, None
+            self._lanes.schedule(stream for stream in due if stream.has_work(now_s))
+
+    def close_all(self) -> None:
+        """Give all locks back, without a commit; what a thread works on is left to it, or to the end of the
+        process.
         """
-        stream = self._streams.get(reference)
-        if stream is not None and not stream.changed_by:
-            del self._streams[reference]
-            stream.pipeline.close()
-
-    def close_naming(self, operations: Collection[str]) -> None:
-        """Close the streams whose pipelines name one of the operations; right after a commit of all."""
-        for reference, stream in list(self._streams.items()):
-            named = {step.operation for step in stream.pipeline.policy.pipeline}
-            if not named.isdisjoint(operations):
-                assert not stream.changed_by
-                del self._streams[reference]
-                stream.pipeline.close()
-
-    def close_idle(self, *, idle_s: float | None) -> None:
-        """Right after a commit: what has not changed since is durable and can be opened again.
-
-        Closes the longest idle ones over the bound, and those of `idle_s` and more where that is given.
-        """
-        outputs = sum(stream.pipeline.open_outputs for stream in self._streams.values())
-        idle_since_s = float("-inf") if idle_s is None else time.monotonic() - idle_s
-        for reference, stream in list(self._streams.items()):
-            if outputs <= MAX_OPEN_OUTPUTS and stream.used_s > idle_since_s:
-                break
-            if not stream.changed_by:
-                del self._streams[reference]
-                outputs -= stream.pipeline.open_outputs
-                stream.pipeline.close()
-
-    def close(self) -> None:
-        """Give all locks back, without a commit."""
-        for stream in self._streams.values():
-            stream.pipeline.close()
-        self._streams.clear()
+        with self._lanes.lock:
+            streams = list(self._streams.values())
+            for stream in streams:
+                if stream.claimed:
+                    stream.abandoned = True
+                    if stream.pipeline is not None:
+                        stream.pipeline.abandon()
+                else:
+                    stream.claimed = True
+            self._streams.clear()
+        for stream in streams:
+            if not stream.abandoned:
+                self.close(stream)

@@ -6,13 +6,13 @@ here: because the bus has revoked it, or because a commit has shown that another
 
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..bus.envelope import ChunkMessage
-from ..bus.interface import BusMessage, TopicPartition
+from ..bus.interface import TopicPartition
 from ..events import chunk_key, content_key, is_stored_anew
-from ..store.checkpoint import CheckpointStore
+from ..store.checkpoint import CheckpointStore, Hole, Taken
 
 TAKE_AGAIN_S = 10.0
 """A partition that another worker took, and that the bus has not revoked by then, is ours after all.
@@ -25,47 +25,35 @@ Three times as long as an engine of the bus needs at most to notice that its gro
 class OwnedPartition:
     """One partition while it is owned; a later time of owning it is another object.
 
-    Memory: the keys of the chunk id window, and what was polled and waits for another's lock: two polls.
+    Memory: the keys of the chunk id window, and what was polled and is not done, up to the backlog's bounds.
     """
 
     key: TopicPartition
+    log: str
+    """The identity of the log that its offsets belong to."""
     epoch: int
     before: str | None
     """Who owned it before, by name."""
     recent: OrderedDict[bytes, None]
-    new_keys: list[bytes] = field(default_factory=list)
-    position: int | None = None
-    """The next offset, once something was worked on."""
-    parked: list[BusMessage] = field(default_factory=list)
-    """The message that cannot be worked on yet, and all that were polled after it."""
+    committed: int | None = None
+    """The position in the last commit; None if there is none in this log."""
+    frontier: int | None = None
+    """One past the last message that was polled."""
+    queued_bytes: int = 0
+    polled_s: float = 0.0
+    """Monotonic time of the last poll that gave messages of it."""
+    suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Messages that a worker died of: offset → how often, and how."""
+    holes: tuple[Hole, ...] = ()
+    waits_for: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """It was added to its topic: it is read when the others were read up to these offsets."""
     paused: bool = False
     released: bool = False
-    """Being given back: a thread that works on it begins no other chunk."""
+    """Being given back: no thread begins a chunk of it."""
 
-    _snapshot_position: int | None = None
-
-    def moved_to(self) -> int | None:
-        """The position, where it is another than at the last call."""
-        if self.position == self._snapshot_position:
-            return None
-        self._snapshot_position = self.position
-        return self.position
-
-    def take_new_keys(self) -> list[bytes]:
-        """The keys that were remembered since the last call."""
-        keys, self.new_keys = self.new_keys, []
-        return keys
-
-    def seen_before(self, key: bytes | None) -> bool:
-        """Whether a chunk of this key was worked on recently."""
-        return key is not None and key in self.recent
-
-    def remember(self, key: bytes | None, *, window: int) -> None:
-        """The chunk of this key was worked on."""
-        if key is None:
-            return
+    def remember(self, key: bytes, *, window: int) -> None:
+        """A chunk of this key has become part of its stream."""
         self.recent[key] = None
-        self.new_keys.append(key)
         if len(self.recent) > window:
             self.recent.popitem(last=False)
 
@@ -80,13 +68,14 @@ def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
 
 
 class Ownership:
-    """The partitions of one worker; changed on the event loop, while no thread works on what changes."""
+    """The partitions of one worker; changed on the event loop alone."""
 
     def __init__(self, checkpoints: CheckpointStore, name: str) -> None:
         self._checkpoints = checkpoints
         self._name = name
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._lost_at_s: dict[TopicPartition, float] = {}
+        self._by_topic: dict[str, list[OwnedPartition]] = {}
 
     def get(self, key: TopicPartition) -> OwnedPartition | None:
         """The partition, where it is owned now."""
@@ -102,28 +91,38 @@ class Ownership:
     def __len__(self) -> int:
         return len(self._owned)
 
-    def take(self, keys: Iterable[TopicPartition]) -> list[tuple[OwnedPartition, int | None]]:
-        """Raise the epochs; each partition with the offset of its next message, None where none is known.
+    def take(
+        self, keys: Iterable[TopicPartition], logs: Mapping[str, str]
+    ) -> list[tuple[OwnedPartition, Taken]]:
+        """Raise the epochs; each partition with what was committed of it.
 
-        Blocks; nothing is owned until `add`. Raises StoreFailed.
+        `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
         """
-        taken = self._checkpoints.take(keys, owner=self._name)
-        return [
-            (
-                OwnedPartition(
-                    key=TopicPartition(*key),
-                    epoch=each.epoch,
-                    before=each.before,
-                    recent=OrderedDict.fromkeys(each.chunk_keys),
-                ),
-                each.position,
-            )
-            for key, each in taken.items()
-        ]
+        taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
+        return [(self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()]
+
+    def _owned_partition(self, key: TopicPartition, logs: Mapping[str, str], taken: Taken) -> OwnedPartition:
+        log = logs[key.topic]
+        return OwnedPartition(
+            key=key,
+            log=log,
+            epoch=taken.epoch,
+            before=taken.before,
+            recent=OrderedDict.fromkeys(taken.chunk_keys),
+            committed=taken.position,
+            frontier=taken.position,
+            suspects=self._checkpoints.suspects(log, key),
+            holes=tuple(self._checkpoints.holes(log, key)),
+        )
+
+    def has_seen(self, topic: str, key: bytes) -> bool:
+        """Whether a chunk of this key was worked on recently, on any partition of the topic that is owned."""
+        return any(key in each.recent for each in self._by_topic.get(topic, ()))
 
     def add(self, partition: OwnedPartition) -> None:
         """Work may begin on it."""
         self._owned[partition.key] = partition
+        self._index()
         self._lost_at_s.pop(partition.key, None)
 
     def drop(self, keys: Collection[TopicPartition]) -> None:
@@ -131,6 +130,13 @@ class Ownership:
         for key in keys:
             self._owned.pop(key, None)
             self._lost_at_s.pop(key, None)
+        self._index()
+
+    def _index(self) -> None:
+        by_topic: dict[str, list[OwnedPartition]] = {}
+        for partition in self._owned.values():
+            by_topic.setdefault(partition.key.topic, []).append(partition)
+        self._by_topic = by_topic  # in one step: threads look it up
 
     def lose(self, keys: Collection[TopicPartition]) -> None:
         """Another worker has taken them, though the bus has not revoked them yet."""

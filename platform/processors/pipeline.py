@@ -1,6 +1,5 @@
 """A policy's operations at work on one data stream."""
 
-import threading
 import time
 import traceback
 from collections import Counter
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from ..bus.envelope import ChunkMessage
 from ..errors import ChunkRefused, StoreLocked
 from ..events import check_pairs
-from ..store.checkpoint import OutputLength, Partition, StreamCheckpoint
+from ..store.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
 from ..store.data_array import DataArrayWriter
-from ..store.data_stream import DataStreamWriter
+from ..store.data_stream import CHUNK_ID_BYTES, DataStreamWriter
 from ..store.policy import Policy
 from ..store.store import Store
 from .alarm_watch import AlarmWatch
@@ -29,7 +28,14 @@ from .steps import RunningSteps, in_passes
 from .training import TrainingRequest
 
 _ARRAY_LOCK_S = 5.0
-FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
+MAX_ADOPTED_CHUNKS = 100_000
+"""Of an archive that was adopted without a checkpoint: so many of its last chunks are known if they come again."""
+
+FailureReport = Callable[["StreamPipeline", str, ChunkMessage, BaseException, str], None]
+
+
+class Abandoned(Exception):
+    """The stream belongs to somebody else now: its thread stops in the middle of a chunk."""
 
 
 class StreamPipeline:
@@ -37,7 +43,8 @@ class StreamPipeline:
 
     `process` appends to the outputs at once; `checkpoint` says what is to be committed of it. A step that
     raises is reported, gives nothing for that chunk, and does not stop the others. Memory: one chunk, and
-    what the operations keep.
+    what the operations keep. `abandon` may be called by any thread; then `process` raises Abandoned before the
+    next step, and what it has appended is cut off by whoever opens the stream next.
     """
 
     def __init__(
@@ -50,10 +57,12 @@ class StreamPipeline:
         publisher: ResultsPublisher,
         report_failure: FailureReport,
         new_output: Callable[[NewOutput], None],
+        database_id: bytes,
     ) -> None:
         self.reference = reference
         self.policy = policy
-        self.in_use = threading.Lock()
+        self._database_id = database_id
+        self._abandoned = False
         self._store = store
         self._report_failure = report_failure
         self._new_output = new_output
@@ -114,10 +123,37 @@ class StreamPipeline:
         if self._steps.broken is not None:
             self._fail("pipeline", chunk, self._steps.broken)
         for given in self._passes(chunk, inputs):
-            for step, keep, block in self._steps.run(given, failed=partial(self._step_failed, chunk)):
+            for step, keep, block in self._steps.run(
+                given, failed=partial(self._step_failed, chunk), go_on=self._go_on
+            ):
                 if keep:
                     self._keep(step, block, chunk)
         self._alarms.finish_chunk()
+
+    def abandon(self) -> None:
+        """The thread that works on a chunk is to stop as soon as a step has returned."""
+        self._abandoned = True
+
+    def _go_on(self) -> None:
+        if self._abandoned:
+            raise Abandoned(self.reference)
+
+    @property
+    def step(self) -> tuple[str, float] | None:
+        """The step that is at work, and since when (monotonic); None between steps."""
+        return self._steps.at_work
+
+    def adopted_chunks(self, count: int) -> frozenset[tuple[int, bytes]]:
+        """(arrival time in ns, first bytes of the chunk ID) of the last of the first `count` chunks."""
+        if not count:
+            return frozenset()
+        with self._store.stream(self.reference) as stream:
+            first = max(stream.arrivals.start, count - MAX_ADOPTED_CHUNKS)
+            arrivals = stream.arrivals[first:count]
+            return frozenset(
+                (int(each["arrived_ns"]), bytes(each["chunk_id"])[: min(int(each["chunk_id_size"]), CHUNK_ID_BYTES)])
+                for each in arrivals
+            )
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
@@ -186,13 +222,20 @@ class StreamPipeline:
                     raise
                 time.sleep(0.01)
 
-    def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
+    def _step_failed(self, chunk: ChunkMessage, step: str, error: BaseException) -> None:
         self._fail(step, chunk, error)
 
-    def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
+    def _fail(self, step: str, chunk: ChunkMessage, error: BaseException) -> None:
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
-    def checkpoint(self, partition: Partition | None = None) -> StreamCheckpoint:
+    def checkpoint(
+        self,
+        partition: Partition | None = None,
+        *,
+        positions: tuple[StreamPosition, ...] = (),
+        adopted_chunks: int = 0,
+        holes: tuple[Hole, ...] = (),
+    ) -> StreamCheckpoint:
         """States and lengths as they are now; once it is committed, a restart begins here.
 
         `partition` is the one that has brought the last chunk.
@@ -208,6 +251,9 @@ class StreamPipeline:
             partition=partition,
             alarm_state=self._alarms.state(),
             alarms=tuple(self._alarms.take_new()),
+            positions=positions,
+            adopted_chunks=adopted_chunks,
+            holes=holes,
         )
 
     @property
@@ -260,9 +306,9 @@ class StreamPipeline:
         self._steps.training_failed(step, bytes.fromhex(request.fingerprint), request.due)
 
     @property
-    def open_outputs(self) -> int:
-        """The data stream and the data arrays that are open."""
-        return (2 if self.policy.format == "raw" else 1) + len(self._writers)
+    def mappings(self) -> int:
+        """Mappings of files that it holds: one for each segmented file, two files an array."""
+        return (3 if self.policy.format == "raw" else 2) + 2 * len(self._writers)
 
     def close(self) -> None:
         """Gives the writers' locks back, that of the archive last: who has it has the stream."""

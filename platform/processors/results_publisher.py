@@ -3,15 +3,16 @@
 Results of one stream stand on their topic in the order of their numbers, also where a publish fails and is
 tried again: of each stream and topic one message is on its way at a time, and what comes meanwhile goes into
 the next one. So a consumer that keeps the number it is to see next, and drops what lies below, has everything
-once. A checkpoint waits until all that it covers is durable (`ResultsPublisher.durable`); what a crash has
-left published beyond its checkpoint is published again under the same numbers.
+once. A stream's checkpoint waits until all that it covers is durable (`ResultsPublisher.is_durable`); what a
+crash has left published beyond its checkpoint is published again under the same numbers.
 """
 
 import asyncio
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..bus.interface import Bus, Producer
@@ -28,9 +29,13 @@ _LAST_RETRY_S = 5.0
 _log = logging.getLogger("windvane.worker")
 
 
+TOPIC_SHARE = 0.25
+"""Of the bound on what waits: what one topic may take, so that one that takes nothing holds no other up."""
+
+
 class _Put(NamedTuple):
     part: ResultPart
-    mark: int
+    number: int
 
 
 class _Lane:
@@ -67,12 +72,13 @@ class ResultsPublisher:
         self.max_message_bytes = self._producer.max_message_bytes
         self.part_bytes = min(MESSAGE_BYTES, self.max_message_bytes)
         """What a part should have at most, so that several go into one message."""
-        self._state = threading.Condition()  # guards the five that follow
+        self._state = threading.Condition()  # guards the six that follow
         self._pending_bytes = 0
+        self._pending_by_topic: Counter[str] = Counter()
         self._given_up = False
         self._handed_over: list[_Put] = []
-        self._mark = 0
-        self._unpublished = {0: 0}  # parts by mark
+        self._number = 0
+        self._unpublished: dict[bytes, dict[int, None]] = {}  # numbers of parts, rising, by stream
         self._settled = asyncio.Event()  # some were published, or there is no hope
         self._lanes: dict[tuple[str, bytes], _Lane] = {}
         self._sending: set[asyncio.Task[None]] = set()
@@ -85,45 +91,49 @@ class ResultsPublisher:
         """
         if not parts:
             return
+        topic = parts[0].topic
         with self._state:
-            self._state.wait_for(lambda: self._given_up or self._pending_bytes < self._max_pending_bytes)
+            self._state.wait_for(lambda: self._given_up or self._has_room(topic))
             if self._given_up:
                 raise ResultsNotPublished(
                     "the worker ends while the bus does not take its results; what no checkpoint covers is "
                     "made again at the next start"
                 )
-            self._pending_bytes += sum(map(_weight, parts))
-            self._unpublished[self._mark] += len(parts)
             is_first = not self._handed_over
-            self._handed_over += [_Put(part, self._mark) for part in parts]
+            for part in parts:
+                self._number += 1
+                self._pending_bytes += _weight(part)
+                self._pending_by_topic[part.topic] += _weight(part)
+                self._unpublished.setdefault(part.key, {})[self._number] = None
+                self._handed_over.append(_Put(part, self._number))
         if is_first:
             self._loop.call_soon_threadsafe(self._take_over)
 
-    def mark(self) -> int:
-        """Stands for all that was put so far; see `durable`."""
+    def _has_room(self, topic: str) -> bool:
+        of_topic = self._pending_by_topic[topic]
+        return of_topic < TOPIC_SHARE * self._max_pending_bytes and (
+            self._pending_bytes < self._max_pending_bytes or not of_topic
+        )
+
+    def mark(self, stream: str) -> int:
+        """Stands for all that was put of the stream so far; see `is_durable`."""
         with self._state:
-            self._mark += 1
-            self._unpublished[self._mark] = 0
-            return self._mark - 1
+            return max(self._unpublished.get(stream.encode(), ()), default=0)
 
-    async def durable(self, mark: int) -> None:
-        """Waits until all that was put before `mark` is durable on the bus.
+    def is_durable(self, stream: str, mark: int) -> bool:
+        """Whether all that was put of the stream before `mark` is durable on the bus."""
+        with self._state:
+            return next(iter(self._unpublished.get(stream.encode(), ())), mark + 1) > mark
 
-        Raises ResultsNotPublished where `give_up` was called and it is not.
-        """
-        while True:
-            with self._state:
-                for earlier in [m for m, count in self._unpublished.items() if m <= mark and not count]:
-                    del self._unpublished[earlier]
-                if min(self._unpublished) > mark:
-                    return
-                if self._given_up:
-                    raise ResultsNotPublished(
-                        "results are not durable on the bus; no checkpoint is made of what they belong to, "
-                        "and they are made again at the next start"
-                    )
-                self._settled.clear()
-            await self._settled.wait()
+    async def settle(self, timeout_s: float) -> None:
+        """Waits until something has become durable, for so long at most."""
+        with self._state:
+            if self._given_up:
+                return
+            self._settled.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     def give_up(self) -> None:
         """Nobody waits any longer: the worker is to end without a checkpoint of what is not durable."""
@@ -189,7 +199,13 @@ class ResultsPublisher:
         with self._state:
             for put in message:
                 self._pending_bytes -= _weight(put.part)
-                self._unpublished[put.mark] -= 1
+                self._pending_by_topic[put.part.topic] -= _weight(put.part)
+                if not self._pending_by_topic[put.part.topic]:
+                    del self._pending_by_topic[put.part.topic]
+                numbers = self._unpublished[put.part.key]
+                del numbers[put.number]
+                if not numbers:
+                    del self._unpublished[put.part.key]
             self._state.notify_all()
         self._settled.set()
 

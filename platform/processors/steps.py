@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from .trained_model import TrainedModel
 
 _log = RateLimitedLog(logging.getLogger("windvane.worker"))
 
-FailedStep = Callable[[str, Exception], None]
+FailedStep = Callable[[str, BaseException], None]
 """Told the name of a step that raised, and what."""
 
 
@@ -75,6 +76,8 @@ class RunningSteps:
         self._steps: list[_RunningStep] = []
         self._kept_states: Mapping[str, bytes] = {}
         self.broken: PolicyInvalid | None = None
+        self.at_work: tuple[str, float] | None = None
+        """The step at work, and since when (monotonic time); read by other threads."""
         try:
             sources = resolve_inputs(policy.pipeline)
             for step, source in zip(policy.pipeline, sources, strict=True):
@@ -99,25 +102,32 @@ class RunningSteps:
         """What the steps ask for: "bytes", "events", and names of steps."""
         return frozenset(step.source for step in self._steps)
 
-    def run(self, given: Mapping[str, Block | Events], *, failed: FailedStep) -> Iterator[Result]:
+    def run(
+        self,
+        given: Mapping[str, Block | Events],
+        *,
+        failed: FailedStep,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> Iterator[Result]:
         """What each step gives, in their order, for the bytes or events that are given.
 
-        A step that raises gives nothing and stops no other; MemoryError goes through. None may write into
-        the rows that it is given.
+        Whatever a step raises costs that step this input and stops no other: also what is no Exception, such
+        as the panic of an extension, KeyboardInterrupt, SystemExit. None may write into the rows that it is
+        given. `go_on` is called before each step, and what it raises goes through.
         """
         results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
             made: list[Block] = []
             # A source gives several blocks where a gap falls between their rows.
             for taken in results.get(step.source, ()):
+                go_on()
+                self.at_work = step.name, time.monotonic()
                 try:
                     made += blocks_of(step.operation.process(taken))
-                except MemoryError:
-                    raise
-                except SystemExit as error:  # of the user's own code, which is not to end the worker
-                    failed(step.name, OperationFailed(f"it called exit({error.code!r})"))
-                except Exception as error:
-                    failed(step.name, error)
+                except BaseException as error:
+                    failed(step.name, OperationFailed(_said(error)) if _is_unusual(error) else error)
+                finally:
+                    self.at_work = None
             results[step.name] = tuple(made)
             for block in made:
                 yield Result(step.name, step.keep, block)
@@ -161,6 +171,16 @@ class RunningSteps:
             **policy,
             **{name: state for name, state in dumped.items() if state is not None},
         }
+
+
+def _is_unusual(error: BaseException) -> bool:
+    return not isinstance(error, Exception)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called exit({error.code!r})"
+    return f"it raised {type(error).__name__}: {error}"
 
 
 class _RunningStep:

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -27,14 +28,14 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 class Trainings:
     """Starts what is due, and hears how it went.
 
-    `look` and `close` while no thread works; `settle` and `ask` by several threads at once, for different
-    streams. What a training gives is in HOME/models and comes to the stream as what was put back from a
+    `settle` and `ask` may be called by several threads at once, for different streams. What a training gives is in HOME/models and comes to the stream as what was put back from a
     notebook does. Memory: at most 10,000 requests, and one for each failure that its stream has not heard of.
     """
 
     def __init__(self, models: Path, telemetry: WorkerTelemetry) -> None:
         self._models = models
         self._telemetry = telemetry
+        self._lock = threading.RLock()  # guards the four that follow
         self._waiting: dict[str, TrainingRequest] = {}
         self._failed: dict[str, TrainingRequest] = {}
         self._done: dict[str, TrainingRequest] = {}
@@ -49,24 +50,33 @@ class Trainings:
     def settle(self, pipeline: StreamPipeline) -> None:
         """Tells the stream which of its trainings have failed."""
         for step in pipeline.step_names if self._failed else ():
-            if (request := self._failed.pop(f"{pipeline.reference}:{step}", None)) is not None:
+            with self._lock:
+                request = self._failed.pop(f"{pipeline.reference}:{step}", None)
+            if request is not None:
                 pipeline.training_failed(step, request)
 
     def ask(self, pipeline: StreamPipeline) -> None:
         """Takes down what is due in the stream, behind a chunk."""
         wanted = {each.reference: each for each in pipeline.wanted_trainings(self._models)}
-        for step in pipeline.step_names if self._done else ():
-            if (name := f"{pipeline.reference}:{step}") not in wanted:
-                self._done.pop(name, None)
-        running = self._running[0] if self._running else None
-        for name, request in wanted.items():
-            if request in (running, self._done.get(name), self._failed.get(name)):
-                continue
-            if name in self._waiting or len(self._waiting) < MAX_WAITING:
-                self._waiting[name] = request
+        if not wanted and not self._done:
+            return
+        with self._lock:
+            for step in pipeline.step_names if self._done else ():
+                if (name := f"{pipeline.reference}:{step}") not in wanted:
+                    self._done.pop(name, None)
+            running = self._running[0] if self._running else None
+            for name, request in wanted.items():
+                if request in (running, self._done.get(name), self._failed.get(name)):
+                    continue
+                if name in self._waiting or len(self._waiting) < MAX_WAITING:
+                    self._waiting[name] = request
 
     def look(self) -> None:
         """Hears of a training that has ended, and starts the next one."""
+        with self._lock:
+            self._look()
+
+    def _look(self) -> None:
         if self._running is not None:
             request, process = self._running
             if process.poll() is None:

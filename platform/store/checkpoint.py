@@ -268,19 +268,22 @@ class CheckpointStore:
             for partition, keys in chunk_keys.items():
                 _add_keys(database, partition, keys, window)
 
-    def decisions(self) -> dict[tuple[str, Partition], int]:
-        """(log, partition) → where an operator wants reading to go on behind a hole."""
-        with self._file.reading("read the decisions") as database:
-            rows = database.execute("SELECT log, topic, partition, resume_at FROM decisions").fetchall()
-        return {(log, (topic, partition)): resume_at for log, topic, partition, resume_at in rows}
+    def holes(self, log: str, partition: Partition) -> list[Hole]:
+        """The messages of a partition that an operator chose to go past, lowest first."""
+        with self._file.reading("read which messages were given up") as database:
+            rows = database.execute(
+                "SELECT first, resume_at FROM decisions"
+                " WHERE topic = ? AND partition = ? AND log = ? ORDER BY resume_at",
+                (*partition, log),
+            ).fetchall()
+        return [Hole(log, *partition, *row) for row in rows]
 
-    def decide(self, log: str, partition: Partition, resume_at: int) -> None:
-        """Reading of this partition goes on at `resume_at`, whatever lies below is given up."""
-        with self._file.transaction("record a decision") as database:
+    def skip(self, hole: Hole) -> None:
+        """Record that reading goes on behind the hole: what is in it is given up."""
+        with self._file.transaction("record which messages are given up") as database:
             database.execute(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET resume_at = excluded.resume_at",
-                (*partition, log, resume_at),
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (hole.topic, hole.partition, hole.log, hole.resume_at, hole.first),
             )
 
     def blame(self, log: str, partition: Partition, offsets: Iterable[int], reason: str) -> None:

@@ -1,0 +1,193 @@
+"""Which chunks a worker process was working on when it died, and whether it died of them.
+
+A step can end the process without an exception: a segmentation fault in an extension, an `os._exit`, memory
+that the kernel takes back by killing the process. The bus then gives the same chunk again, for ever. So before
+a thread begins a chunk it writes down which one, into a file that is mapped: what is in it survives the
+process, though not the machine. The next worker reads it, and how its predecessor ended.
+
+A kill from outside (an operator, a test, a shutdown) is no fault of a chunk. It counts if the process died of a
+signal that faults raise, if it left by itself without saying so, or if the kernel's count of processes killed
+for want of memory has risen. A chunk that was blamed is worked on while no other one that was blamed is.
+"""
+
+import faulthandler
+import json
+import mmap
+import os
+import signal
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgpack
+
+from .ownership import OwnedPartition
+
+SLOTS = 32
+SLOT_BYTES = 1024
+_HEADER_BYTES = 4096
+_LENGTH = struct.Struct("<I")
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
+
+
+class Place(NamedTuple):
+    """A message on the bus."""
+
+    log: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class InFlight:
+    """The chunks at work in this process, one slot a thread. Without a path nothing is written down."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Begin the file anew; read it with `died_of` before."""
+        self._one_suspect = threading.Lock()
+        self._local = threading.local()
+        self._slots = iter(range(SLOTS))
+        self._lock = threading.Lock()
+        self._map: mmap.mmap | None = None
+        self._fault_file = None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, _HEADER_BYTES + SLOTS * SLOT_BYTES)
+            self._map = mmap.mmap(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        self._write(0, {"pid": os.getpid(), "boot": _boot_id(), "oom_kills": _oom_kills()})
+        self._fault_file = open(_fault_path(path), "w")
+        faulthandler.enable(self._fault_file)
+
+    @contextmanager
+    def working_on(self, partition: OwnedPartition, offset: int, *, suspected: bool) -> Iterator[None]:
+        """This thread works on the message; one that was blamed waits for others that were."""
+        if self._map is None:
+            yield
+            return
+        if suspected:
+            with self._one_suspect, self._written_down(partition, offset):
+                yield
+            return
+        with self._written_down(partition, offset):
+            yield
+
+    @contextmanager
+    def _written_down(self, partition: OwnedPartition, offset: int) -> Iterator[None]:
+        slot = getattr(self._local, "slot", None)
+        if slot is None:
+            with self._lock:
+                slot = self._local.slot = next(self._slots, None)
+        if slot is None:  # more threads than slots: what this one does is not written down
+            yield
+            return
+        place = _HEADER_BYTES + slot * SLOT_BYTES
+        self._write(place, [partition.log, *partition.key, offset])
+        try:
+            yield
+        finally:
+            assert self._map is not None
+            _LENGTH.pack_into(self._map, place, 0)
+
+    def close(self) -> None:
+        """The process ends in an orderly way."""
+        if self._map is not None:
+            self._write(0, {"clean": True})
+            faulthandler.disable()
+            self._map.close()
+            self._map = None
+        if self._fault_file is not None:
+            self._fault_file.close()
+
+    def _write(self, place: int, what: object) -> None:
+        packed = msgpack.packb(what)
+        assert self._map is not None
+        if len(packed) <= SLOT_BYTES - _LENGTH.size:
+            # The length last: a slot is whole or empty.
+            self._map[place + _LENGTH.size : place + _LENGTH.size + len(packed)] = packed
+            _LENGTH.pack_into(self._map, place, len(packed))
+
+
+def died_of(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
+    """The messages that the last worker was working on when it died, and how; None if it was no fault of theirs.
+
+    `exit_file` is what the supervisor wrote of its last exit, if there is a supervisor.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    header = _read(data, 0)
+    if not isinstance(header, dict) or header.get("clean"):
+        return None
+    places = [
+        Place(*found)
+        for slot in range(SLOTS)
+        if isinstance(found := _read(data, _HEADER_BYTES + slot * SLOT_BYTES), list) and len(found) == 4
+    ]
+    reason = _fault(path) or _exit(exit_file, header) or _out_of_memory(header)
+    return (places, reason) if places and reason else None
+
+
+def _read(data: bytes, place: int) -> object:
+    with suppress(ValueError, struct.error):
+        (length,) = _LENGTH.unpack_from(data, place)
+        if 0 < length <= SLOT_BYTES:
+            return msgpack.unpackb(data[place + _LENGTH.size : place + _LENGTH.size + length])
+    return None
+
+
+def _fault_path(path: Path) -> Path:
+    return path.with_suffix(".fault")
+
+
+def _fault(path: Path) -> str | None:
+    with suppress(OSError):
+        first = _fault_path(path).read_text(errors="replace").partition("\n")[0]
+        if first:
+            return first
+    return None
+
+
+def _exit(exit_file: Path, header: dict[str, object]) -> str | None:
+    try:
+        ended = json.loads(exit_file.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(ended, dict) or ended.get("pid", header.get("pid")) != header.get("pid"):
+        return None
+    number, code = ended.get("signal"), ended.get("code")
+    if number in _FAULTS:
+        return f"it was ended by {signal.Signals(number).name}"
+    if number is None and code:
+        return f"it exited with code {code} without saying why"
+    return None
+
+
+def _out_of_memory(header: dict[str, object]) -> str | None:
+    before = header.get("oom_kills")
+    if header.get("boot") == _boot_id() and isinstance(before, int) and _oom_kills() > before:
+        return "the kernel was out of memory and killed it"
+    return None
+
+
+def _boot_id() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _oom_kills() -> int:
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0

@@ -1,0 +1,244 @@
+"""The threads that work on streams, shared out so that no policy waits for another.
+
+A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of
+50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that works
+on it; another thread takes its place. Slow streams have the slow lane to themselves: two threads a policy, six
+in all. A stream is fast again after twenty chunks that were quick.
+
+So a step that sleeps, computes in Python, or never returns, costs its own policy. What no thread can be saved
+from is a call into C that keeps Python's global lock.
+"""
+
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .stream_work import StreamWork
+
+FAST_THREADS = 2
+SLOW_THREADS = 6
+SLOW_THREADS_A_POLICY = 2
+MAX_THREADS = 16
+"""With those whose chunk has turned out to be slow: each was replaced, up to here."""
+SLICE_S = 0.05
+SLOW_AFTER_S = 0.5
+SLOW_STREAMS_A_POLICY = 4
+"""A policy with so many slow streams is slow as a whole."""
+QUICK_CHUNK_S = 0.1
+QUICK_CHUNKS = 20
+_IDLE_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Slice:
+    stream: StreamWork
+    policy: str
+    began_s: float
+    is_fast: bool
+
+
+class Lanes:
+    """Runs `work` on streams that have something to do, one thread a stream at a time.
+
+    `lock` guards the streams and everything here. `work` is given a stream that its thread has claimed, and
+    works on it until it is done or `SLICE_S` has passed. It must not raise.
+    """
+
+    def __init__(self, work: Callable[[StreamWork], None]) -> None:
+        self._work = work
+        self.lock = threading.Lock()
+        self._wake = threading.Condition(self.lock)
+        self._urgent: deque[StreamWork] = deque()
+        self._fast: OrderedDict[str, deque[StreamWork]] = OrderedDict()
+        self._slow: OrderedDict[str, deque[StreamWork]] = OrderedDict()
+        self._slices: set[_Slice] = set()
+        self._fast_running = 0
+        self._slow_running: Counter[str] = Counter()
+        self._slow_streams: Counter[str] = Counter()
+        self._threads = 0
+        self._closed = False
+        self._quiet = threading.Condition(self.lock)
+
+    def schedule(self, streams: Iterable[StreamWork]) -> None:
+        """Under the lock: these may have something to do."""
+        count = 0
+        for stream in streams:
+            # A stream that is claimed is looked at again when its thread lets go of it.
+            if stream.claimed:
+                continue
+            if stream.snapshot_wanted and not stream.urgent and not self.is_slow(stream):
+                stream.urgent = True
+                self._urgent.append(stream)
+                count += 1
+            elif not stream.scheduled:
+                lane = self._slow if self.is_slow(stream) else self._fast
+                lane.setdefault(stream.policy, deque()).append(stream)
+                stream.scheduled = True
+                count += 1
+        if count:
+            self._start_threads()
+            self._wake.notify(min(count, MAX_THREADS))
+
+    def is_slow(self, stream: StreamWork) -> bool:
+        """Under the lock: whether the stream, or its whole policy, belongs to the slow lane."""
+        return stream.slow or self._slow_streams[stream.policy] >= SLOW_STREAMS_A_POLICY
+
+    def look(self) -> list[StreamWork]:
+        """Several times a second: move what takes long to the slow lane; the streams that moved."""
+        moved = []
+        with self.lock:
+            now_s = time.monotonic()
+            for each in self._slices:
+                if each.is_fast and now_s - each.began_s >= SLOW_AFTER_S:
+                    began_s = each.stream.chunk_began_s
+                    if began_s is not None and now_s - began_s >= SLOW_AFTER_S:
+                        each.is_fast = False
+                        self._fast_running -= 1
+                        self._slow_running[each.policy] += 1
+                        self._became_slow(each.stream)
+                        moved.append(each.stream)
+            if moved:
+                self._start_threads()
+                self._wake.notify_all()
+        return moved
+
+    def chunk_done(self, stream: StreamWork, seconds: float) -> None:
+        """Under the lock: how long one chunk took."""
+        if seconds >= SLOW_AFTER_S:
+            self._became_slow(stream)
+            stream.quick_chunks = 0
+        elif stream.slow:
+            stream.quick_chunks = stream.quick_chunks + 1 if seconds < QUICK_CHUNK_S else 0
+            if stream.quick_chunks >= QUICK_CHUNKS:
+                self.forget(stream)
+
+    def forget(self, stream: StreamWork) -> None:
+        """Under the lock: the stream is fast, or closed."""
+        if stream.slow:
+            stream.slow = False
+            stream.quick_chunks = 0
+            self._slow_streams[stream.policy] -= 1
+
+    def move(self, stream: StreamWork, policy: str) -> None:
+        """Under the lock: another policy brings its chunks now."""
+        if stream.policy != policy:
+            was_slow = stream.slow
+            self.forget(stream)
+            stream.policy = policy
+            if was_slow:
+                self._became_slow(stream)
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Block until the condition holds after some thread has let go of a stream, for so long at most."""
+        with self.lock:
+            return self._quiet.wait_for(condition, timeout_s)
+
+    def release(self, stream: StreamWork) -> None:
+        """Under the lock: its thread, or whoever else claimed it, lets go of the stream."""
+        stream.claimed = False
+        if stream.has_work(time.monotonic()):
+            self.schedule([stream])
+        self._quiet.notify_all()
+
+    def close(self) -> None:
+        """Begin nothing more. Threads that are at work end by themselves; they do not keep the process."""
+        with self.lock:
+            self._closed = True
+            self._wake.notify_all()
+
+    def _became_slow(self, stream: StreamWork) -> None:
+        if not stream.slow:
+            stream.slow = True
+            self._slow_streams[stream.policy] += 1
+
+    def _start_threads(self) -> None:
+        while (
+            not self._closed
+            and self._threads < MAX_THREADS
+            and self._threads - len(self._slices) < self._wanted()
+        ):
+            self._threads += 1
+            threading.Thread(target=self._run, name=f"lane-{self._threads}", daemon=True).start()
+
+    def _wanted(self) -> int:
+        """How many threads could begin something now."""
+        fast = FAST_THREADS - self._fast_running if self._urgent or self._fast else 0
+        slow = sum(
+            min(len(waiting), max(SLOW_THREADS_A_POLICY - self._slow_running[policy], 0))
+            for policy, waiting in self._slow.items()
+        )
+        return max(fast, 0) + max(min(slow, SLOW_THREADS - self._slow_running.total()), 0)
+
+    def _run(self) -> None:
+        while (taken := self._wait_for_slice()) is not None:
+            self._work(taken.stream)
+            with self.lock:
+                self._slices.discard(taken)
+                if taken.is_fast:
+                    self._fast_running -= 1
+                else:
+                    self._slow_running[taken.policy] -= 1
+                self.release(taken.stream)
+
+    def _wait_for_slice(self) -> _Slice | None:
+        """The next thing to do; None if this thread is to end."""
+        with self.lock:
+            while True:
+                woken = True
+                if not self._closed:
+                    if (taken := self._take()) is not None:
+                        return taken
+                    woken = self._wake.wait(_IDLE_S)
+                if self._closed or (not woken and self._threads > FAST_THREADS):
+                    self._threads -= 1
+                    return None
+
+    def _take(self) -> _Slice | None:
+        """Under the lock: the next stream, claimed; None if none may begin now."""
+        stream = None
+        is_fast = self._fast_running < FAST_THREADS
+        if is_fast:
+            stream = self._take_urgent() or self._take_from(self._fast, lambda _: True)
+        if stream is None and self._slow_running.total() < SLOW_THREADS:
+            is_fast = False
+            stream = self._take_from(
+                self._slow, lambda policy: self._slow_running[policy] < SLOW_THREADS_A_POLICY
+            )
+        if stream is None:
+            return None
+        taken = _Slice(stream, stream.policy, time.monotonic(), is_fast)
+        self._slices.add(taken)
+        if is_fast:
+            self._fast_running += 1
+        else:
+            self._slow_running[stream.policy] += 1
+        stream.claimed = True
+        return taken
+
+    def _take_urgent(self) -> StreamWork | None:
+        while self._urgent:
+            stream = self._urgent.popleft()
+            stream.urgent = False
+            if not stream.claimed:
+                return stream
+        return None
+
+    def _take_from(
+        self, lane: OrderedDict[str, deque[StreamWork]], may_begin: Callable[[str], bool]
+    ) -> StreamWork | None:
+        for _ in range(len(lane)):
+            policy = next(iter(lane))
+            lane.move_to_end(policy)
+            waiting = lane[policy]
+            while waiting and may_begin(policy):
+                stream = waiting.popleft()
+                stream.scheduled = False
+                if not stream.claimed:
+                    if not waiting:
+                        del lane[policy]
+                    return stream
+            if not waiting:
+                del lane[policy]
+        return None
