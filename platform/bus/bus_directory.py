@@ -1,6 +1,7 @@
 """The directory of an embedded bus: where things lie and which topics there are.
 
     <topic>/<partition>/…    the log of a partition, `segment_log.py`
+    <topic>/uid              identity of the topic's log: 32 hex digits, made with it
     @groups/<group>/…        where a consumer group stands, `group_positions.py`
     @doorbell                wakes consumers that wait, `doorbell.py`
 
@@ -9,14 +10,19 @@ No topic can be named like the last two: names consist of letters, digits, '.', 
 
 import os
 import re
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from ..errors import BusUnavailable, ConfigInvalid, WindvaneError
+from ..errors import BusCorrupt, BusUnavailable, ConfigInvalid, WindvaneError
 from .doorbell import Doorbell
 from .interface import TopicPartition
-from .segment_log import create_log, sync_directory
+from .segment_log import COMMITTED, END_WORD, create_log, sync_directory
+from .shared_words import SharedWords
 
+_UID = "uid"
+_UID_FORM = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,240}")
 
 
@@ -64,6 +70,7 @@ class BusDirectory:
             return
         (self.path / topic).mkdir(exist_ok=True)
         sync_directory(self.path)
+        self._uid(topic)
         for partition in range(existing, count):
             try:
                 create_log(self.log_path(TopicPartition(topic, partition)))
@@ -71,10 +78,52 @@ class BusDirectory:
                 continue  # another process made it in the meantime
         self.doorbell.ring_for_topics()
 
+    def log_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """See `Bus.log_ids`; a topic of an earlier version gets its identity now."""
+        return {topic: f"embedded:{self._uid(topic)}" for topic in topics if self.partitions([topic])}
+
+    def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        """See `Bus.ends`."""
+        found = {}
+        for partition in self.partitions(topics):
+            with suppress(BusCorrupt, OSError):
+                committed = SharedWords(self.log_path(partition) / COMMITTED, writable=False)
+                found[partition] = committed.words[END_WORD]
+                committed.close()
+        return found
+
+    def _uid(self, topic: str) -> str:
+        path = self.path / topic / _UID
+        try:
+            uid = path.read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            _create_uid(path)
+            uid = path.read_text(encoding="ascii")
+        if not _UID_FORM.fullmatch(uid):
+            raise BusCorrupt(
+                f"{path} is damaged: it must hold 32 hex digits. Restore it from a copy; without one, remove "
+                "it: the topic then counts as a new one, and is read again from the first message kept"
+            )
+        return uid
+
     def group_path(self, group: str) -> Path:
         """Where a consumer group keeps what it knows."""
         check_name("consumer group", group)
         return self.groups / group
+
+
+def _create_uid(path: Path) -> None:
+    building = path.with_name(f"@{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        with building.open("x", encoding="ascii") as file:
+            file.write(uuid.uuid4().hex)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(building, path)
+    finally:
+        building.unlink(missing_ok=True)
+    sync_directory(path.parent)
 
 
 def check_name(what: str, name: str) -> None:

@@ -69,6 +69,14 @@ class EmbeddedBus(Bus):
         """See `Bus.topics`."""
         return await self._in_thread(self._directory.topics)
 
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """See `Bus.log_ids`."""
+        return await self._in_thread(self._directory.log_ids, topics)
+
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """See `Bus.ends`."""
+        return await self._in_thread(self._directory.ends, topics)
+
     async def prepare(self, *, groups: Collection[str]) -> None:
         """See `Bus.prepare`."""
         for group in groups:
@@ -86,10 +94,12 @@ class EmbeddedBus(Bus):
         self._producers.append(producer)
         return producer
 
-    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
         """See `Bus.consumer`."""
         self._check_open()
-        consumer = EmbeddedConsumer(self._directory, group, listener)
+        consumer = EmbeddedConsumer(self._directory, group, listener, positions_of=positions_of)
         self._consumers.append(consumer)
         return consumer
 

@@ -10,24 +10,40 @@ since it thought this consumer was gone. A poll brings `_held` in line with `_gr
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
-    CorruptRecordException,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
 )
 
-from ..errors import BusCorrupt, BusUnavailable, RangeGone, WindvaneError
-from .interface import DEFAULT_POLL_BYTES, AssignmentListener, BusMessage, Consumer, TopicPartition
+from ..errors import (
+    BusUnavailable,
+    LogReplaced,
+    MessagesDamaged,
+    MessagesGone,
+    PartitionHalted,
+    WindvaneError,
+)
+from .interface import (
+    BEGINNING,
+    DEFAULT_POLL_BYTES,
+    AssignmentListener,
+    BusMessage,
+    Consumer,
+    TopicPartition,
+)
 from .kafka_assignor import CooperativeAssignor
 from .kafka_connection import KafkaConnection
+from .kafka_metadata import find_hole, log_ids
 
 HEARTBEATS = 10
 """How many a session timeout has room for: each is also when a consumer learns that the group changes."""
@@ -45,10 +61,13 @@ REQUEST_TIMEOUT_S = 10.0
 """Bound on the requests that a call waits for: committing, looking for positions."""
 
 _FETCH_WAIT_S = 0.5
+_FETCH_TURN_S = 1.0
 _RETRY_S = 0.2
 _STOP_S = 5.0
 
 _Result = TypeVar("_Result")
+
+_log = logging.getLogger(__name__)
 
 
 class KafkaConsumer(Consumer):
@@ -59,7 +78,15 @@ class KafkaConsumer(Consumer):
     has to be fenced by other means. Memory: about three times `fetch_bytes`.
     """
 
-    def __init__(self, connection: KafkaConnection, group: str, listener: AssignmentListener) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        group: str,
+        listener: AssignmentListener,
+        *,
+        positions_of: str | None = None,
+    ) -> None:
+        self._positions_of = positions_of or ""
         self._connection = connection
         self._settings = connection.settings
         self._group = connection.to_kafka(group)
@@ -75,6 +102,10 @@ class KafkaConsumer(Consumer):
         self._held: set[TopicPartition] = set()
         self._stale: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
+        self._halted: dict[TopicPartition, PartitionHalted] = {}
+        self._log_ids: dict[str, str] = {}  # of the topics held, as they were when positions were given
+        self._one_by_one: set[KafkaPartition] = set()
+        self._ids_read_s = float("-inf")
         self._handing_over: asyncio.Task[None] | None = None
         # Held while this consumer joins: a commit in between would carry a generation that is over, for which
         # the group would throw it out.
@@ -89,6 +120,16 @@ class KafkaConsumer(Consumer):
         self._turn = 0
         self._closing = False
 
+    @property
+    def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
+        """See `Consumer.halted`."""
+        return dict(self._halted)
+
+    @property
+    def log_ids(self) -> Mapping[str, str]:
+        """The logs that are being read: what comes from any other one is not given."""
+        return self._log_ids
+
     def subscribe(self, topics: Collection[str]) -> None:
         """See `Consumer.subscribe`."""
         if (wanted := frozenset(topics)) != self._topics:
@@ -99,13 +140,14 @@ class KafkaConsumer(Consumer):
         """See `Consumer.poll`."""
         deadline_s = self._loop.time() + timeout_s
         async with self._polling:
+            halted = self._halted.keys() | set()
             if self._closing:
                 raise BusUnavailable("the consumer is closed; make another one")
             while not self._closing:
                 self._woken.clear()
                 self._follow_subscription()
                 await self._hand_over()
-                if messages := self._take(max_bytes):
+                if (messages := self._take(max_bytes)) or self._halted.keys() - halted:
                     return messages
                 if self._failure is not None and self._client is not None:
                     failure, self._failure = self._failure, None
@@ -123,6 +165,7 @@ class KafkaConsumer(Consumer):
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         """See `Consumer.seek`."""
         self._check_held([topic_partition])
+        self._halted.pop(topic_partition, None)
         self._drop_buffer(topic_partition)
         self._fetched_to[topic_partition] = offset
         self._fetch_on(topic_partition)
@@ -147,7 +190,9 @@ class KafkaConsumer(Consumer):
         self._check_held(positions)
         if not positions:
             return
-        offsets = {self._kafka(at): OffsetAndMetadata(offset, "") for at, offset in positions.items()}
+        offsets = {
+            self._kafka(at): OffsetAndMetadata(offset, self._positions_of) for at, offset in positions.items()
+        }
 
         async def put() -> None:
             async with self._membership:
@@ -255,11 +300,14 @@ class KafkaConsumer(Consumer):
             return  # `_take_grant` comes by
         at = self._kafka(partition)
         reads = partition in self._held - self._stale and partition in self._fetched_to
-        if reads and partition not in self._paused:
+        start = self._fetched_to[partition] if reads else 0
+        if start == BEGINNING:
+            self._room.set()  # `_fetch` finds out where that is
+        if reads and start != BEGINNING and partition not in self._paused and partition not in self._halted:
             self._client.resume(at)
         else:
             self._client.pause(at)
-        self._client.seek(at, self._fetched_to[partition] if reads else 0)
+        self._client.seek(at, max(start, 0))
 
     def _is_fetched(self, partition: TopicPartition) -> bool:
         return self._client is not None and self._kafka(partition) in self._client.assignment()
@@ -292,7 +340,10 @@ class KafkaConsumer(Consumer):
             self._held.discard(partition)
             self._stale.discard(partition)
             self._paused.discard(partition)
+            self._halted.pop(partition, None)
             self._fetched_to.pop(partition, None)
+        topics = {partition.topic for partition in self._held}
+        self._log_ids = {topic: log_id for topic, log_id in self._log_ids.items() if topic in topics}
         if self._client is not None and not self._closing:
             # Now the leader can give them to others, or back.
             self._client._coordinator.request_rejoin()
@@ -301,6 +352,9 @@ class KafkaConsumer(Consumer):
         wanted = sorted(new)
         self._held.update(wanted)
         try:
+            # First, so that the listener's starts cannot be those of a log that came before this one.
+            topics = {at.topic for at in wanted if at.topic not in self._log_ids}
+            self._log_ids.update(await self._ask(self._read_log_ids(topics), "the topics cannot be read"))
             starts = dict(await self._listener.assigned(wanted))
             unknown = [self._kafka(at) for at in wanted if starts.get(at) is None]
             starts.update(await self._ask(self._first_offsets(unknown), "the positions cannot be read"))
@@ -317,9 +371,33 @@ class KafkaConsumer(Consumer):
         """The group's committed positions, else the beginnings."""
         client = self._require_client()
         committed = await client._coordinator.fetch_committed_offsets(partitions)
-        fresh = [at for at in partitions if at not in committed]
+        ours = {at: kept for at, kept in committed.items() if kept.metadata == self._positions_of}
+        fresh = [at for at in partitions if at not in ours]
         firsts = await client.beginning_offsets(fresh) if fresh else {}
-        return {self._own(at): committed[at].offset if at in committed else firsts[at] for at in partitions}
+        return {self._own(at): ours[at].offset if at in ours else firsts[at] for at in partitions}
+
+    async def _read_log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """The identities of these topics' logs, each asked of a broker that serves it.
+
+        No other one may be asked: it can know of an older state than that which the messages come from.
+        """
+        client = self._require_client()._client
+        by_leader: dict[int, list[str]] = {}
+        for topic in topics:
+            name = self._connection.to_kafka(topic)
+            leaders = {
+                client.cluster.leader_for_partition(KafkaPartition(name, partition))
+                for partition in client.cluster.partitions_for_topic(name) or ()
+            } - {None, -1}
+            if leaders:
+                by_leader.setdefault(min(leaders), []).append(name)
+        found: dict[str, str] = {}
+        for leader, names in by_leader.items():
+            for name, log_id in (await log_ids(client, leader, names)).items():
+                topic_name = self._connection.from_kafka(name)
+                assert topic_name is not None, name
+                found[topic_name] = log_id
+        return found
 
     # Fetching
 
@@ -387,32 +465,192 @@ class KafkaConsumer(Consumer):
             if self._buffered_bytes > self._settings.fetch_bytes // 2 or self._failure is not None:
                 await self._room.wait()
                 continue
-            try:
-                fetched = await client.getmany(timeout_ms=1000)
-            except NoOffsetForPartitionError:
-                continue  # before `_take_grant` said where to begin
-            except OffsetOutOfRangeError as error:
-                ((at, offset),) = error.args[0].items()
-                self._failure = RangeGone(
-                    f"{at.topic}/{at.partition} does not have offset {offset}; the topic's retention has "
-                    "dropped what stood there, or the topic was made anew"
-                )
-            except CorruptRecordException as error:
-                self._failure = BusCorrupt(f"{self._connection.where}: a message is damaged: {error}")
-            except KafkaError as error:
-                if client._coordinator._coordination_task.done() or client._fetcher.error_future.done():
-                    raise  # it does nothing any more: another one is made
-                self._failure = self._connection.explain(error)
-            else:
-                if not fetched:
-                    continue
+            await self._find_beginnings(client)
+            if not client._fetcher._records:
+                await self._wait_for_records(client)
+                if self._loop.time() - self._ids_read_s > METADATA_AGE_S:
+                    await self._check_logs(self._log_ids)
+                continue
+            fetched = {}
+            # One by one, so that the trouble of a partition is known to be its own.
+            for at in list(client._fetcher._records):
+                try:
+                    if records := await self._fetched(client, at):
+                        fetched[at] = records
+                except NoOffsetForPartitionError:
+                    continue  # before `_take_grant` said where to begin
+                except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
+                    await self._halt_outside(client, self._own(at), error)
+                except Exception as error:  # whatever a decoder makes of damaged bytes
+                    if _is_over(client):
+                        raise
+                    await self._halt_damaged(client, self._own(at), error)
+            if fetched:
+                await self._check_logs({self._own(at).topic for at in fetched})
                 self._alive_at_s = self._loop.time()
                 for at, records in fetched.items():
                     self._keep(self._own(at), records)
+                self._woken.set()
+
+    async def _wait_for_records(self, client: AIOKafkaConsumer) -> None:
+        """Until aiokafka has fetched something, at most a second. Raises what ended the membership."""
+        client._coordinator.check_errors()
+        waiter = client._fetcher._create_fetch_waiter()
+        room = asyncio.ensure_future(self._room.wait())
+        try:
+            await asyncio.wait([waiter, room], timeout=_FETCH_TURN_S, return_when=asyncio.FIRST_COMPLETED)
+            if waiter.done() and not waiter.cancelled():
+                waiter.result()
+        finally:
+            waiter.cancel()
+            room.cancel()
+        if _is_over(client):
+            raise KafkaError("the consumer has stopped")
+
+    async def _fetched(self, client: AIOKafkaConsumer, at: KafkaPartition) -> Sequence[object]:
+        """What was fetched of a partition; all that stands before a damaged message is given first."""
+        if at not in self._one_by_one:
+            try:
+                fetched: dict[KafkaPartition, Sequence[object]] = await client.getmany(at)
+                return fetched.get(at, ())
+            except (KafkaError, WindvaneError) as error:
+                if _is_over(client) or isinstance(
+                    error, NoOffsetForPartitionError | OffsetOutOfRangeError | TopicAuthorizationFailedError
+                ):
+                    raise
+            except Exception:
+                pass  # of a decoder
+            # aiokafka has dropped what came before the damage, and fetches it again.
+            self._one_by_one.add(at)
+            return ()
+        records: list[object] = []
+        try:
+            while at in client._fetcher._records:
+                records += (await client.getmany(at, max_records=1)).get(at, ())
+        except Exception:
+            if not records or _is_over(client):
+                self._one_by_one.discard(at)
+                raise
+            self._fetch_again(client, at, records[-1])
+        else:
+            if records:
+                self._one_by_one.discard(at)
+        return records
+
+    def _fetch_again(self, client: AIOKafkaConsumer, at: KafkaPartition, last: Any) -> None:
+        """Meet the damage once more, with nothing before it."""
+        client.seek(at, last.offset + 1)
+
+    async def _find_beginnings(self, client: AIOKafkaConsumer) -> None:
+        """Replace `BEGINNING` by the first offset that the log has."""
+        wanted = [
+            at for at, offset in self._fetched_to.items() if offset == BEGINNING and self._is_fetched(at)
+        ]
+        if not wanted:
+            return
+        firsts = await client.beginning_offsets([self._kafka(at) for at in wanted])
+        for partition in wanted:
+            if self._fetched_to.get(partition) == BEGINNING:
+                self._fetched_to[partition] = firsts[self._kafka(partition)]
+                self._fetch_on(partition)
+
+    async def _check_logs(self, topics: Collection[str]) -> None:
+        """Halt what is read of a topic that was deleted and made again since positions were given.
+
+        What was fetched before this is then known to be of the log that the positions count.
+        """
+        topics = [topic for topic in topics if topic in self._log_ids]
+        found = await self._read_log_ids(topics)
+        self._ids_read_s = self._loop.time()
+        client = self._require_client()
+        for topic in topics:
+            if topic in found and found[topic] != self._log_ids.get(topic):
+                self._log_ids[topic] = found[topic]
+                held = [at for at in self._held if at.topic == topic]
+                firsts = await client.beginning_offsets([self._kafka(at) for at in held])
+                for partition in held:
+                    offset = self._next_offset(partition)
+                    self._drop_buffer(partition)
+                    self._halt(
+                        partition,
+                        LogReplaced(
+                            f"the topic {topic} was deleted and made again: message {offset} of "
+                            f"{topic}/{partition.partition} was due, of a log that is gone",
+                            topic=topic,
+                            partition=partition.partition,
+                            offset=offset,
+                            resume_at=firsts[self._kafka(partition)],
+                            missing=None,
+                        ),
+                    )
+
+    async def _halt_outside(
+        self, client: AIOKafkaConsumer, partition: TopicPartition, error: KafkaError
+    ) -> None:
+        if isinstance(error, TopicAuthorizationFailedError):
+            self._failure = self._connection.explain(error, partition.topic)
             self._woken.set()
+            return
+        offset, at = self._fetched_to.get(partition), self._kafka(partition)
+        if offset is None or offset == BEGINNING or partition in self._halted:
+            return
+        await self._check_logs({partition.topic})
+        if partition in self._halted:
+            return
+        first = (await client.beginning_offsets([at]))[at]
+        end = (await client.end_offsets([at]))[at]
+        if first <= offset <= end:
+            self._fetch_on(partition)  # of a leader that was behind
+            return
+        name = f"{partition.topic}/{partition.partition}"
+        self._halt(
+            partition,
+            MessagesGone(
+                f"messages {offset} to {first - 1} of {name} ({first - offset}) are not kept any more: the "
+                "topic's retention has dropped them"
+                if offset < first
+                else f"message {offset} of {name} was never written, or was lost: the log ends at {end}. "
+                "Look at the brokers (an unclean leader election?), or go on with what comes",
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=offset,
+                resume_at=first if offset < first else end,
+                missing=first - offset if offset < first else None,
+            ),
+        )
+
+    async def _halt_damaged(
+        self, client: AIOKafkaConsumer, partition: TopicPartition, error: Exception
+    ) -> None:
+        offset, at = self._fetched_to.get(partition), self._kafka(partition)
+        if offset is None or partition in self._halted:
+            return
+        end = (await client.end_offsets([at]))[at]
+        hole = await find_hole(client._client, at, offset, end)
+        resume_at = None if hole is None else hole.resume_at
+        which = f"message {offset}" if resume_at is None else f"messages {offset} to {resume_at - 1}"
+        reason = error if hole is None else hole.reason
+        self._halt(
+            partition,
+            MessagesDamaged(
+                f"{self._connection.where}: {which} of {partition.topic}/{partition.partition} cannot be "
+                f"read: {reason}. Another replica may be whole: look at the brokers",
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=offset,
+                resume_at=resume_at,
+                missing=None if resume_at is None else resume_at - offset,
+            ),
+        )
+
+    def _halt(self, partition: TopicPartition, error: PartitionHalted) -> None:
+        self._halted[partition] = error
+        self._fetch_on(partition)
+        self._woken.set()
+        _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
 
     def _keep(self, partition: TopicPartition, records: Sequence[object]) -> None:
-        if partition not in self._fetched_to or partition in self._paused:
+        if partition not in self._fetched_to or partition in self._paused or partition in self._halted:
             return
         buffer = self._buffers.setdefault(partition, deque())
         for record in records:
@@ -428,7 +666,7 @@ class KafkaConsumer(Consumer):
 
     def _next_offset(self, partition: TopicPartition) -> int:
         buffer = self._buffers.get(partition)
-        return buffer[0].offset if buffer else self._fetched_to.get(partition, 0)
+        return buffer[0].offset if buffer else max(self._fetched_to.get(partition, 0), 0)
 
     def _take(self, max_bytes: int) -> list[BusMessage]:
         """Of each partition in turn an even share of what those before it have left."""
@@ -515,3 +753,8 @@ class _JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _size(message: BusMessage) -> int:
     return len(message.key) + len(message.value)
+
+
+def _is_over(client: AIOKafkaConsumer) -> bool:
+    """Whether the client does nothing any more, so that another one has to be made."""
+    return bool(client._coordinator._coordination_task.done() or client._fetcher.error_future.done())

@@ -274,8 +274,9 @@ class LogWriter:
         found = _scan(self._fd, bases[-1], end_offset)
         if found.next_offset < end_offset:
             raise BusCorrupt(
-                f"{self._path} is damaged at byte {found.stop}, where message {found.next_offset} of "
-                f"{end_offset} durable ones begins: {found.reason or 'the file ends'}; restore it from a copy"
+                f"{self._path} is damaged at byte {found.stop}: message {found.next_offset} of {end_offset} "
+                f"durable ones cannot be read: {found.reason or 'the file ends'}. Nothing is written to this "
+                "partition until `windvane verify --repair` has set the damage aside, or the file is restored"
             )
         size = os.fstat(self._fd).st_size
         if found.stop < size:

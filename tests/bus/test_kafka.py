@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from windvane.bus import Bus, BusMessage, TopicPartition, open_bus
 from windvane.bus.kafka_consumer import KafkaConsumer
 from windvane.bus.kafka_producer import KafkaProducer
 from windvane.config import KafkaSettings
-from windvane.errors import BusUnavailable, RangeGone
+from windvane.errors import BusUnavailable
 
 from deploy.kafka.local.broker import free_port
 from tests.bus.conformance import Assignments, BusConformance, MakeBus, by_partition, poll_until, receive
@@ -24,8 +24,13 @@ from tests.kafka_broker import KafkaBroker
 
 
 @pytest.fixture
-async def make_bus(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[MakeBus]:
-    settings = KafkaSettings(topic_prefix=f"{kafka.prefix()}.", session_timeout_s=2.0)
+def prefix(kafka: KafkaBroker) -> str:
+    return f"{kafka.prefix()}."
+
+
+@pytest.fixture
+async def make_bus(kafka: KafkaBroker, tmp_path: Path, prefix: str) -> AsyncIterator[MakeBus]:
+    settings = KafkaSettings(topic_prefix=prefix, session_timeout_s=2.0)
     buses: list[Bus] = []
 
     def make() -> Bus:
@@ -35,6 +40,40 @@ async def make_bus(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[MakeBus]
     yield make
     for bus in buses:
         await bus.close()
+
+
+class Interference:
+    """What retention and an administrator do to the topics of the fixture's prefix."""
+
+    def __init__(self, servers: str, prefix: str) -> None:
+        self._servers = servers
+        self._prefix = prefix
+
+    async def trim(self, topic: str, before: int) -> None:
+        async with admin(self._servers) as client:
+            place = KafkaPartition(self._prefix + topic, 0)
+            await client.delete_records({place: RecordsToDelete(before_offset=before)})
+
+    async def delete(self, topic: str) -> None:
+        async with admin(self._servers) as client:
+            await client.delete_topics([self._prefix + topic])
+            while self._prefix + topic in await client.list_topics():
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def interference(kafka: KafkaBroker, prefix: str) -> Interference:
+    return Interference(kafka.bootstrap, prefix)
 
 
 class TestKafka(BusConformance):
@@ -218,32 +257,6 @@ class TestOutages:
 
 
 class TestReading:
-    async def test_a_position_that_retention_has_dropped_is_range_gone_until_seek(
-        self, kafka: KafkaBroker, tmp_path: Path
-    ) -> None:
-        bus = opened(kafka, tmp_path)
-        await bus.ensure_topic("t", partitions=1)
-        producer = bus.producer()
-        for number in range(5):
-            await producer.publish("t", b"k", b"%d" % number)
-        partition = TopicPartition("t", 0)
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-        await admin.start()
-        name = bus._connection.to_kafka("t")  # type: ignore[attr-defined]
-        await admin.delete_records({KafkaPartition(name, 0): RecordsToDelete(before_offset=3)})
-        await admin.close()
-        consumer = bus.consumer("g", Assignments({partition: 1}))
-        consumer.subscribe(["t"])
-        for _ in range(2):
-            with pytest.raises(RangeGone, match="does not have offset 1"):
-                await poll_until(consumer, lambda: False)
-        consumer.seek(partition, 3)
-        assert [message.value for message in await receive(consumer, 2)] == [b"3", b"4"]
-        late = bus.consumer("new-group", Assignments())
-        late.subscribe(["t"])
-        assert [message.value for message in await receive(late, 2)] == [b"3", b"4"]
-        await bus.close()
-
     async def test_a_consumer_that_the_group_gave_up_is_told_and_begins_anew(
         self, kafka: KafkaBroker, tmp_path: Path
     ) -> None:
