@@ -125,6 +125,7 @@ class Checkpointing:
             window=self._settings.chunk_id_window,
             epochs=dict(snapshot.epochs.items()),
         )
+        self._streams.mark_committed(snapshot.streams)
         for taken in snapshot.models.values():
             self._models.remove(taken)
 

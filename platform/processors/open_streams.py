@@ -127,6 +127,12 @@ class OpenStreams:
                 stream.changed_by.clear()
         return streams, changed_by
 
+    def mark_committed(self, committed: Mapping[str, StreamCheckpoint]) -> None:
+        """After their commit: the outputs that are still open remember how far they are covered."""
+        for reference, checkpoint in committed.items():
+            if (stream := self._streams.get(reference)) is not None:
+                stream.pipeline.mark_committed(checkpoint)
+
     def pipeline(self, reference: str) -> StreamPipeline:
         """That of a stream that is open."""
         return self._streams[reference].pipeline
