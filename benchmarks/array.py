@@ -57,7 +57,9 @@ def write_both(store: Store, flat: Path, segments: int) -> None:
     count = -(-segments * DEFAULT_SEGMENT_BYTES // block.nbytes)
     times_ns = np.arange(ROWS_PER_APPEND, dtype=np.int64)
     with (
-        store.array_writer(ARRAY, dtype=block.dtype, row_shape=(BINS,), attrs={}) as writer,
+        store.array_writer(ARRAY, dtype=block.dtype, row_shape=(BINS,), attrs={}).resume(
+            None, database_id=b""
+        ) as writer,
         flat.open("wb") as file,
     ):
         for _ in range(count):
@@ -99,7 +101,10 @@ def looks(report: Report, store: Store, flat: Path) -> None:
 
 def appends(report: Report, store: Store, bare: Path, streams: int) -> None:
     """Append small chunks in turn to many streams, and to bare files."""
-    writers = [store.stream_writer(f"bench.{number}", attrs={}) for number in range(streams)]
+    writers = [
+        store.stream_writer(f"bench.{number}", attrs={}).resume(None, database_id=b"")
+        for number in range(streams)
+    ]
     bare.mkdir()
     # Not more of them: the descriptors are to be there for the streams.
     count = min(streams, 1000)

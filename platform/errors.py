@@ -44,7 +44,29 @@ class StoreLocked(WindvaneError, RuntimeError):
 
 
 class StoreFailed(WindvaneError, OSError):
-    """A write or fsync failed; the writer has stopped: a later fsync would report success for lost pages."""
+    """The whole store is in trouble: a write or sync failed, and the writer has stopped.
+
+    A later fsync would report success for lost pages, so the worker starts over at its last checkpoint.
+    """
+
+
+class DiskFull(StoreFailed):
+    """The file system has no room (ENOSPC, EDQUOT). Nothing that was acked is lost; wait for room."""
+
+
+class DatabaseDamaged(StoreFailed):
+    """A database file is damaged or cannot be read. It stays as it is until a command repairs it."""
+
+
+class StreamDamaged(WindvaneError, OSError):
+    """The files of one stream or array do not hold what was committed, or cannot be read (EIO).
+
+    That stream stops, and its bytes stay as they are; every other stream goes on.
+    """
+
+
+class CheckpointMissing(StreamDamaged):
+    """A stream or array has bytes that may have been committed, and no checkpoint covers them."""
 
 
 class BusUnavailable(WindvaneError, ConnectionError):

@@ -195,7 +195,7 @@ class Checkpointing:
             for stream, each in snapshot.streams.items():
                 stream.committing = None
                 if stream.pipeline is not None:
-                    stream.pipeline.committed(each.checkpoint)
+                    stream.pipeline.mark_committed(each.checkpoint)
             for stream in self._streams:
                 # A chunk that waits since before the commit began is what the stream is behind with.
                 if not stream.is_dropped and not stream.is_dirty and not stream.queue:

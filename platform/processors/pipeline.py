@@ -59,38 +59,36 @@ class StreamPipeline:
         new_output: Callable[[NewOutput], None],
         database_id: bytes,
     ) -> None:
+        """`database_id` is that of the checkpoint database: outputs remember under which they were made."""
         self.reference = reference
         self.policy = policy
-        self._database_id = database_id
         self._abandoned = False
         self._store = store
         self._report_failure = report_failure
         self._new_output = new_output
+        self._database_id = database_id
         self._publication = Publication(reference, policy, publisher)
         self._archive: DataStreamWriter = store.stream_writer(
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
         )
-        # Only now: until its lock was let go, another worker may have committed more.
-        committed = read_committed()
-        self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
-        self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
-        self._writers: dict[str, DataArrayWriter] = {}
-        self._cut_archive()
-        for output, length in self._committed.items():
-            if output != reference:  # a reprocessing was killed after its commit
-                store.put_rebuilt_in_place(output, length.uid)
+        try:
+            # Only now: until its lock was let go, another worker may have committed more.
+            committed = read_committed()
+            self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+            # Back to what was committed: what lies behind it comes again from the bus.
+            self._archive.resume(self._committed.get(reference), database_id=database_id)
+            self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
+            self._writers: dict[str, DataArrayWriter] = {}
+            for output, length in self._committed.items():
+                if output != reference:  # a reprocessing was killed after its commit
+                    store.put_rebuilt_in_place(output, length.uid)
+            self._steps = RunningSteps(policy, committed.states if committed else {})
+        except BaseException:
+            self._archive.close()
+            raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
-        self._steps = RunningSteps(policy, committed.states if committed else {})
         self._counted = Counter[str]()
         self.newly_counted()
-
-    def _cut_archive(self) -> None:
-        """Back to what was committed: what lies behind it comes again from the bus."""
-        committed = self._committed.get(self.reference)
-        if committed is not None and committed.uid == self._archive.uid:
-            self._archive.cut(committed.length, committed.chunks)
-        else:
-            self._archive.cut(0, 0)
 
     def process(self, chunk: ChunkMessage) -> None:
         """Archives the chunk, runs the operations on it, and publishes what the policy says.
@@ -195,8 +193,11 @@ class StreamPipeline:
     def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
         reference = f"{self.reference}:{name}"
         writer = self._locked_writer(reference, block)
-        committed = self._committed.get(reference)
-        writer.cut(committed.length if committed is not None and committed.uid == writer.uid else 0)
+        try:
+            writer.resume(self._committed.get(reference), database_id=self._database_id)
+        except BaseException:
+            writer.close()
+            raise
         self._writers[name] = writer
         described = {
             "stream": self.reference,
@@ -255,6 +256,14 @@ class StreamPipeline:
             adopted_chunks=adopted_chunks,
             holes=holes,
         )
+
+    def mark_committed(self, committed: StreamCheckpoint) -> None:
+        """After the commit of that checkpoint: the outputs remember how far they are covered."""
+        for reference, length in committed.outputs.items():
+            if reference == self.reference:
+                self._archive.mark_committed(length)
+            elif (writer := self._writers.get(reference.partition(":")[2])) is not None:
+                writer.mark_committed(length)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

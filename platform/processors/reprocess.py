@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Self
 
-from ..errors import OperationFailed, PolicyInvalid, StoreLocked, WindvaneError
+from ..errors import CheckpointMissing, OperationFailed, PolicyInvalid, StoreLocked, WindvaneError
 from ..store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
@@ -40,6 +40,7 @@ class Reprocessing:
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints
+        self._database_id: bytes = getattr(checkpoints, "database_id", bytes(16))
         self._closing = ExitStack()
         self._stream = self._closing.enter_context(store.stream(reference))
         self.steps = RunningSteps(policy, {})
@@ -114,7 +115,7 @@ class Reprocessing:
                 )
             if self._stream.uid != archive.uid or length.chunks < self._next_chunk:
                 raise OperationFailed(f"{reference!r} was begun anew, or cut back, meanwhile; try again")
-            archive.cut(length.length, length.chunks)
+            archive.resume(length, database_id=self._database_id)
             self.run()
             self._store.sync()  # a commit must not name directories that a power failure takes away
             made = {
@@ -192,7 +193,10 @@ class Reprocessing:
                 raise OperationFailed(
                     f"another `windvane reprocess` has made {writer.reference} just now; try again"
                 )
-            writer.cut(0)  # what an earlier run left
+            try:
+                writer.resume(None, database_id=self._database_id)
+            except CheckpointMissing:  # what an earlier run left, under another checkpoint database
+                writer.start_over(database_id=self._database_id)
             self._writers[step] = writer
         writer.append(block.rows, block.row_times_ns)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ..errors import StreamDamaged
+from .checkpoint import OutputLength
 from .description import as_json, dtype_from_json, dtype_to_json, read_description, write_description
+from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows, row_bytes
 from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
@@ -33,7 +37,7 @@ class DataArray(Rows):
       in hexadecimal. It is written last when an array is made: where it is missing there is no array yet.
 
     Times are appended before rows, and the array is as long as the shorter of the two: a crash between leaves
-    times without rows, which nobody sees and the next writer cuts off.
+    times without rows, which nobody sees and the next `resume` cuts off.
 
     Raises FileNotFoundError where there is no array. Bound: one mapping a segment looked at, and two for
     heads.
@@ -81,8 +85,10 @@ class DataArray(Rows):
 class DataArrayWriter:
     """The one writer of a data array (the format is described at `DataArray`).
 
-    An array's dtype, row shape and attrs are for good. Where the directory holds one that differs, it is set
-    aside: renamed to `…~1` (`~2`, …), still readable as such, and a new one with a new uid begins.
+    Opening looks and changes nothing; `resume` says how many rows are committed, cuts off what lies behind
+    them, and lets the array go on. An array's dtype, row shape and attrs are for good: if the directory holds
+    one that differs, `resume` sets it aside, renamed to `…~1` (`~2`, …), still readable as such, and a new
+    one with a new uid begins.
 
     Errors and threads as with `SegmentedWriter`.
     """
@@ -97,32 +103,123 @@ class DataArrayWriter:
         attrs: Mapping[str, Any],
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
     ) -> None:
-        """Open the array, or make it. Raises StoreLocked while another writer has it, ValueError for a dtype,
-        a row shape or attrs that cannot be stored.
+        """Open the array, or make it. Raises StoreLocked while another writer has it, StreamDamaged if its
+        files contradict each other, ValueError for a dtype, a row shape or attrs that cannot be stored.
         """
         self.reference = reference
         self.directory = directory
         self.dtype = np.dtype(dtype)
         self.row_shape = tuple(row_shape)
         self._row_bytes = row_bytes(self.dtype, self.row_shape)
-        wanted = as_json(
+        self._segment_bytes = segment_bytes
+        self._wanted = as_json(
             {"dtype": dtype_to_json(self.dtype), "row_shape": self.row_shape, "attrs": dict(attrs)}
         )
-        self.attrs: Mapping[str, Any] = MappingProxyType(wanted["attrs"])
-        rows = SegmentedWriter(directory / "rows", segment_bytes=segment_bytes)
-        found = read_description(directory)
-        if not _describes(found, wanted) and (found is not None or rows.length):
-            # Renamed while it is locked, so that no other writer can be at it.
-            set_aside(directory)
-            rows.close()
+        self.attrs: Mapping[str, Any] = MappingProxyType(self._wanted["attrs"])
+        self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        self._rows = SegmentedWriter(self.directory / "rows", segment_bytes=self._segment_bytes)
+        try:
+            if self._rows.length and not (self.directory / "times" / "head").exists():
+                raise StreamDamaged(
+                    f"{self.directory}/times/head is missing beside rows. Nothing was changed; "
+                    "`windvane verify` shows what is damaged"
+                )
+            self._times = SegmentedWriter(self.directory / "times", segment_bytes=self._segment_bytes)
+        except BaseException:
+            self._rows.close()
+            raise
+        self.uid = self._rows.uid
+
+    def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
+        """Go on where the array is committed to end; rows behind that are made again.
+
+        As `DataStreamWriter.resume`. An array with another dtype, row shape or attrs is set aside first, so
+        `uid` may change. Raises StreamDamaged, and CheckpointMissing; then the files are as they were.
+        """
+        found = read_description(self.directory)
+        is_empty = not self._rows.length and not self._times.length
+        if found is None and not is_empty:
+            if committed is not None and committed.uid == self.uid:
+                raise StreamDamaged(
+                    f"{self.directory}/meta.json is missing or unreadable, and {committed.length} rows were "
+                    "committed. Nothing was changed; put it back from a copy, or make the array again with "
+                    f"`windvane recover rebuild {self.reference.partition(':')[0]}`"
+                )
+            if self._rows.committed:
+                raise no_checkpoint(
+                    self.reference, f"{self.length} rows without a meta.json", other=committed is not None
+                )
+        if not _describes(found, self._wanted) and (found is not None or not is_empty):
+            self._begin_another()
             found = None
-            rows = SegmentedWriter(directory / "rows", segment_bytes=segment_bytes)
-        self._rows = rows
-        self._times = SegmentedWriter(directory / "times", segment_bytes=segment_bytes)
-        self.uid = rows.uid
-        if found is None or found["uid"] != self.uid.hex():
-            write_description(directory, {**wanted, "uid": self.uid.hex()})
-        self.cut(min(self._rows.length // self._row_bytes, self._times.length // _TIME.itemsize))
+        elif committed is not None and committed.uid == self.uid:
+            self._go_on(committed.length)
+            self._describe(found, database_id)
+            return self
+        elif not is_empty:
+            assert found is not None
+            if self._rows.committed or found.get("database_id") != database_id.hex():
+                raise no_checkpoint(self.reference, f"{self.length} rows", other=committed is not None)
+        elif committed is not None and committed.length and not self._is_set_aside(committed.uid):
+            raise StreamDamaged(
+                f"{self.reference}: {committed.length} rows were committed, and {self.directory} holds none "
+                "of them (it was removed, or moved?). Put it back, or make the array again from the stream "
+                f"with `windvane recover rebuild {self.reference.partition(':')[0]}`"
+            )
+        self._go_on(0)
+        self._describe(found, database_id)
+        return self
+
+    def start_over(self, *, database_id: bytes) -> Self:
+        """Set aside what is there, if anything, and go on with an empty array."""
+        if self._rows.length or self._times.length:
+            self._begin_another()
+        return self.resume(None, database_id=database_id)
+
+    @property
+    def found(self) -> OutputLength:
+        """How many rows the array has now; before `resume`, how many were found."""
+        return OutputLength(
+            self.uid, min(self._rows.length // self._row_bytes, self._times.length // _TIME.itemsize)
+        )
+
+    def mark_committed(self, length: OutputLength) -> None:
+        """Remember, after the commit of `length`, that a checkpoint covers it; see `DataStreamWriter`."""
+        if length.uid == self.uid and not self._closed:
+            self._rows.mark_committed(length.length * self._row_bytes)
+            self._times.mark_committed(length.length * _TIME.itemsize)
+
+    def _go_on(self, rows: int) -> None:
+        marked = self._rows.committed // self._row_bytes
+        if rows < marked:
+            raise older_checkpoint(self.reference, f"it covers {rows} rows, and {marked} rows were committed")
+        self._rows.check_held(rows * self._row_bytes)
+        self._times.check_held(rows * _TIME.itemsize)
+        self._rows.resume(rows * self._row_bytes)
+        self._times.resume(rows * _TIME.itemsize)
+
+    def _describe(self, found: Mapping[str, Any] | None, database_id: bytes) -> None:
+        description = {**self._wanted, "uid": self.uid.hex(), "database_id": database_id.hex()}
+        if found != description:
+            write_description(self.directory, description)
+
+    def _begin_another(self) -> None:
+        # Renamed while it is locked, so that no other writer can be at it.
+        set_aside(self.directory)
+        self._rows.close()
+        self._times.close()
+        self._open()
+
+    def _is_set_aside(self, uid: bytes) -> bool:
+        """Whether the array of this uid is beside this one, renamed."""
+        for other in self.directory.parent.glob(f"{glob.escape(self.directory.name)}~*"):
+            found = read_description(other)
+            if found is not None and found.get("uid") == uid.hex():
+                return True
+        return False
 
     @property
     def length(self) -> int:
@@ -170,6 +267,7 @@ class DataArrayWriter:
 
     def close(self) -> None:
         """Let go of the files and their locks. Does not sync."""
+        self._closed = True
         self._rows.close()
         self._times.close()
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import google_crc32c
 import numpy as np
 
+from ..errors import StreamDamaged
+from .checkpoint import OutputLength
 from .description import as_json, read_description, write_description
+from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows
 from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
@@ -159,7 +162,8 @@ class DataStream:
 class DataStreamWriter:
     """The one writer of a data stream (the format is described at `DataStream`).
 
-    Errors and threads as with `SegmentedWriter`.
+    Opening looks and changes nothing; `resume` says what is committed, cuts off what lies behind it, and lets
+    the stream go on. Errors and threads as with `SegmentedWriter`.
     """
 
     def __init__(
@@ -170,9 +174,10 @@ class DataStreamWriter:
         attrs: Mapping[str, Any],
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
     ) -> None:
-        """Open the stream, or make it; other attrs than before take the place of the former ones.
+        """Open the stream, or make it; `attrs` take the place of the former ones when it is resumed.
 
-        Raises StoreLocked while another writer has it, ValueError for attrs that cannot be stored.
+        Raises StoreLocked while another writer has it, StreamDamaged if its files contradict each other,
+        ValueError for attrs that cannot be stored.
         """
         self.reference = reference
         self.directory = directory
@@ -181,19 +186,81 @@ class DataStreamWriter:
         self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
         self._segment_bytes = segment_bytes
         self._event_times: SegmentedWriter | None = None
+        self._closed = False
         try:
+            if self._bytes.length and not (directory / "arrivals" / "head").exists():
+                raise StreamDamaged(
+                    f"{directory}/arrivals/head is missing beside {self._bytes.length} bytes. Nothing was "
+                    "changed; `windvane verify` shows what is damaged"
+                )
             self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
             if (directory / "events").exists():
                 self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
         except BaseException:
-            self._bytes.close()  # its lock must not last as long as somebody looks at the error
+            # Their locks must not last as long as somebody looks at the error.
+            self._bytes.close()
+            if hasattr(self, "_arrivals"):
+                self._arrivals.close()
             raise
         self.uid = self._bytes.uid
-        description = {"attrs": plain, "uid": self.uid.hex()}
-        if read_description(directory) != description:
-            write_description(directory, description)
         self._events = 0
-        self._cut_to_whole_chunks()
+
+    def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
+        """Go on where the stream is committed to end; what lies behind comes again from the bus.
+
+        `committed` is the checkpoint's word, None if it has none of this stream; `database_id` tells the
+        checkpoint database from others. Checks that all that was committed is there before it changes
+        anything. Raises StreamDamaged if it is not, and CheckpointMissing, a StreamDamaged, if the stream has
+        bytes that may have been committed without this checkpoint: then the files are as they were.
+        """
+        found = read_description(self.directory) or {}
+        if committed is not None and committed.uid == self.uid:
+            size, chunks = committed.length, committed.chunks
+        else:
+            self._require_never_committed(committed, found, database_id)
+            size = chunks = 0
+        if size < self._bytes.committed or chunks < self._arrivals.committed // ARRIVAL.itemsize:
+            raise older_checkpoint(
+                self.reference,
+                f"it covers {size} bytes in {chunks} chunks, and {self._bytes.committed} bytes in "
+                f"{self._arrivals.committed // ARRIVAL.itemsize} chunks were committed",
+            )
+        self._bytes.check_held(size)
+        self._arrivals.check_held(chunks * ARRIVAL.itemsize)
+        events = self._check_chain(size, chunks)
+        times = self._event_times_until(size)
+        if self._event_times is not None and times < self._event_times.committed:
+            raise StreamDamaged(
+                f"{self.directory}/events: {self._event_times.committed // EVENT.itemsize} times of events "
+                f"were committed, and {times // EVENT.itemsize} are there. Nothing was changed; "
+                f"`windvane verify {self.reference}` shows what is damaged"
+            )
+        self._bytes.resume(size)
+        self._arrivals.resume(chunks * ARRIVAL.itemsize)
+        if self._event_times is not None:
+            self._event_times.resume(times)
+        self._events = events
+        description = {"attrs": dict(self.attrs), "uid": self.uid.hex(), "database_id": database_id.hex()}
+        if found != description:
+            write_description(self.directory, description)
+        return self
+
+    @property
+    def found(self) -> OutputLength:
+        """How long the stream is now; before `resume`, how long it was found."""
+        return OutputLength(self.uid, self.size, self.chunks)
+
+    def mark_committed(self, length: OutputLength) -> None:
+        """Remember, after the commit of `length`, that a checkpoint covers it: words in the files' heads.
+
+        A later `resume` with an older checkpoint, or with none, is then refused. Closed writers ignore it.
+        """
+        if length.uid != self.uid or self._closed:
+            return
+        self._bytes.mark_committed(length.length)
+        self._arrivals.mark_committed(length.chunks * ARRIVAL.itemsize)
+        if self._event_times is not None and length.length == self._bytes.length:
+            self._event_times.mark_committed(self._event_times.length)
 
     @property
     def size(self) -> int:
@@ -279,6 +346,7 @@ class DataStreamWriter:
 
     def close(self) -> None:
         """Let go of the files and their locks. Does not sync."""
+        self._closed = True
         for file in self._files():
             file.close()
 
@@ -294,52 +362,83 @@ class DataStreamWriter:
 
     def _append_event_times(self, ends: NDArray[np.int64], times_ns: NDArray[np.int64]) -> None:
         if self._event_times is None:
-            self._event_times = SegmentedWriter(self.directory / "events", segment_bytes=self._segment_bytes)
+            self._event_times = SegmentedWriter(
+                self.directory / "events", segment_bytes=self._segment_bytes
+            ).resume()
         records = np.empty(len(ends), EVENT)
         records["end"], records["time_ns"] = ends, times_ns
         self._event_times.append(records.view(np.uint8).data)
 
-    def _cut_event_times(self, size: int) -> None:
-        if self._event_times is None:
+    def _require_never_committed(
+        self, committed: OutputLength | None, found: Mapping[str, Any], database_id: bytes
+    ) -> None:
+        """Nothing is lost by cutting to 0 only if no checkpoint ever covered any of it."""
+        if not self._bytes.length and not self._arrivals.length:
+            if committed is not None and (committed.length or committed.chunks):
+                raise StreamDamaged(
+                    f"{self.reference}: {committed.length} bytes in {committed.chunks} chunks were "
+                    f"committed, and {self.directory} holds none of them (it was removed, or moved?). Put it "
+                    f"back, or make the stream again with `windvane recover rebuild {self.reference}`"
+                )
             return
-        kept = self._event_times.length // EVENT.itemsize
+        marked = self._bytes.committed or self._arrivals.committed
+        if marked or found.get("database_id") != database_id.hex():
+            raise no_checkpoint(
+                self.reference,
+                f"{self._bytes.length} bytes in {self.chunks} chunks",
+                other=committed is not None,
+            )
+
+    def _event_times_until(self, size: int) -> int:
+        """The length of the file of event times at which the stream ends after `size` bytes."""
+        if self._event_times is None:
+            return 0
+        # After a power failure the last records can be zeros, or not there.
+        kept = self._event_times.held // EVENT.itemsize
         with SegmentedFile(self._event_times.directory) as file:
-            start = file.start // EVENT.itemsize
+            start = -(-file.start // EVENT.itemsize)
             while kept > start:
                 first = max(start, kept - _EVENTS_A_READ)
                 read = file.read(first * EVENT.itemsize, (kept - first) * EVENT.itemsize)
                 ends = np.frombuffer(read, EVENT)["end"]
-                # After a power failure the last records can be zeros.
                 whole = np.flatnonzero((ends > 0) & (ends <= size))
                 kept = first if not len(whole) else first + int(whole[-1]) + 1
                 if len(whole):
                     break
-        self._event_times.cut(kept * EVENT.itemsize)
+        return kept * EVENT.itemsize
+
+    def _cut_event_times(self, size: int) -> None:
+        if self._event_times is not None:
+            self._event_times.cut(self._event_times_until(size))
+
+    def _arrival(self, chunk: int) -> tuple[int, int, int]:
+        """Of one chunk: where its bytes begin and end, and the events of the stream up to it."""
+        with SegmentedFile(self._arrivals.directory) as file:
+            record = file.read(chunk * ARRIVAL.itemsize, ARRIVAL.itemsize)
+        if len(record) < ARRIVAL.itemsize:
+            raise StreamDamaged(f"{self.reference}: the arrival record of chunk {chunk} is not there")
+        offset, size, _, events, _, _, _ = _ARRIVAL.unpack(record)
+        return offset, offset + size, events
 
     def _end_of(self, chunks: int) -> tuple[int, int]:
         """Where the first `chunks` chunks end, in bytes and in events."""
-        if chunks == 0:
-            return 0, 0
-        with SegmentedFile(self._arrivals.directory) as file:
-            record = file.read((chunks - 1) * ARRIVAL.itemsize, ARRIVAL.itemsize)
-        offset, size, _, events, _, _, _ = _ARRIVAL.unpack(record)
-        return offset + size, events
+        return self._arrival(chunks - 1)[1:] if chunks else (0, 0)
 
-    def _cut_to_whole_chunks(self) -> None:
-        # After a power failure the last records can be zeros, or torn: those before them must stay. So a
-        # record counts only where it goes on where the one before it ended.
-        first = -(-self._arrivals.start // ARRIVAL.itemsize)
-        chunks = self.chunks
-        while chunks > first + 1 and not self._goes_on(chunks):
-            chunks -= 1
-        if chunks == 1 and not self._goes_on(1):
-            chunks = 0
-        self.cut(self._end_of(chunks)[0], chunks)
+    def _check_chain(self, size: int, chunks: int) -> int:
+        """The last committed arrival record ends at `size`, and goes on where the one before it ended.
 
-    def _goes_on(self, chunks: int) -> bool:
-        end, events = self._end_of(chunks)
-        end_before, events_before = self._end_of(chunks - 1)
-        with SegmentedFile(self._arrivals.directory) as file:
-            record = file.read((chunks - 1) * ARRIVAL.itemsize, ARRIVAL.itemsize)
-        offset = _ARRIVAL.unpack(record)[0]
-        return any(record) and offset == end_before and end <= self.size and events >= events_before
+        Gives the count of events. Raises StreamDamaged.
+        """
+        if chunks == 0 and size == 0:
+            return 0
+        begin, end, events = self._arrival(chunks - 1) if chunks else (0, 0, 0)
+        before, events_before = begin, 0
+        if (chunks - 1) * ARRIVAL.itemsize > self._arrivals.start + ARRIVAL.itemsize:
+            _, before, events_before = self._arrival(chunks - 2)
+        if end != size or begin != before or events < events_before:
+            raise StreamDamaged(
+                f"{self.reference}: {size} bytes in {chunks} chunks were committed, and the arrival records "
+                f"say that chunk {chunks - 1} has bytes {begin} to {end}, behind {before}. Nothing was "
+                f"changed; `windvane verify {self.reference}` shows what is damaged"
+            )
+        return events

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import StoreFailed
-from .mapping import map_whole
+from ..errors import StreamDamaged
+from .mapping import PAGE_BYTES, map_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 HEAD_BYTES = 64
 _MAGIC = b"WVSF"
 _VERSION = 1
-_LAYOUT = struct.Struct("<4sIQQQ16sQ8x")
-_START, _LENGTH, _EPOCH = 2, 3, 6
+_MOST_SEGMENT_BYTES = 1 << 40
+_LAYOUT = struct.Struct("<4sIQQQ16sQQ")
+_START, _LENGTH, _EPOCH, _COMMITTED = 2, 3, 6, 7
 
 
 class Head:
@@ -30,31 +31,45 @@ class Head:
     | 4 | 4 | version of the format, 1 |
     | 8 | 8 | `segment_bytes` |
     | 16 | 8 | `start`: offset of the first byte kept, a multiple of `segment_bytes` |
-    | 24 | 8 | `length`: the committed length |
+    | 24 | 8 | `length`: what readers may see |
     | 32 | 16 | `uid`: random, made with the file |
     | 48 | 8 | `epoch`: how often the file was begun anew after its beginning had been dropped |
-    | 56 | 8 | zero |
+    | 56 | 8 | `committed`: bytes that a checkpoint is known to cover; 0 if none is known |
 
-    All numbers are unsigned and little endian. `start`, `length` and `epoch` change while the file lives;
-    each is an aligned word of eight bytes, read and written in one access, so that none is ever seen
-    half-written.
+    All numbers are unsigned and little endian. `start`, `length`, `epoch` and `committed` change while the
+    file lives; each is an aligned word of eight bytes, read and written in one access, so that none is ever
+    seen half-written.
 
     A crash of a process leaves the words as they were last written. After a power failure they may be newer
     than the segments beside them, or older; an all-zero or missing head is one that never reached the disk.
+    `committed` is written after the commit, so it may be too low after a crash, and never too high.
     """
 
     def __init__(self, descriptor: int, path: Path, *, writeable: bool = False) -> None:
-        """Map the head of an open file. Raises FileNotFoundError where none was written yet, StoreFailed
-        where it is no head that this version reads.
+        """Map the head of an open file. Raises FileNotFoundError if none was written yet,
+        StreamDamaged if it is not a head that this version reads, or one that contradicts itself.
         """
-        raw = os.pread(descriptor, HEAD_BYTES, 0)
+        try:
+            raw = os.pread(descriptor, HEAD_BYTES, 0)
+        except OSError as error:
+            raise StreamDamaged(
+                f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
+            ) from error
         if len(raw) < HEAD_BYTES or not any(raw):
             raise FileNotFoundError(f"{path} has not been written yet")
-        magic, version, self.segment_bytes, _, _, self.uid, _ = _LAYOUT.unpack(raw)
+        magic, version, self.segment_bytes, _, _, self.uid, _, _ = _LAYOUT.unpack(raw)
         if magic != _MAGIC or version != _VERSION:
-            raise StoreFailed(
+            raise StreamDamaged(
                 f"{path} is not the head of a segmented file of version {_VERSION} "
-                f"(it begins with {raw[:8].hex(' ')}); put it back from a backup, or move its directory away"
+                f"(it begins with {raw[:8].hex(' ')}). The segments beside it are untouched; "
+                "`windvane verify` shows what is damaged, `windvane verify --repair` restores the head"
+            )
+        # `start` and `length` are two words, which a writer may be changing: they are not compared here.
+        if not 0 < self.segment_bytes < _MOST_SEGMENT_BYTES or self.segment_bytes % PAGE_BYTES:
+            raise StreamDamaged(
+                f"{path} is damaged: it says segments of {self.segment_bytes} bytes. The segments beside it "
+                "are untouched; `windvane verify` shows what is damaged, `windvane verify --repair` restores "
+                "the head"
             )
         self._region = map_whole(descriptor, HEAD_BYTES, writeable=writeable)
         self._words = self._region.bytes().view(np.uint64)
@@ -62,7 +77,7 @@ class Head:
     @staticmethod
     def write_new(descriptor: int, segment_bytes: int) -> None:
         """Write the head of an empty file, with a new uid, over whatever the file holds."""
-        os.pwrite(descriptor, _LAYOUT.pack(_MAGIC, _VERSION, segment_bytes, 0, 0, os.urandom(16), 0), 0)
+        os.pwrite(descriptor, _LAYOUT.pack(_MAGIC, _VERSION, segment_bytes, 0, 0, os.urandom(16), 0, 0), 0)
 
     @property
     def start(self) -> int:
@@ -75,7 +90,7 @@ class Head:
 
     @property
     def length(self) -> int:
-        """The committed length: one aligned read of eight bytes."""
+        """What readers may see, in bytes: one aligned read of eight bytes."""
         return int(self._words.item(_LENGTH))
 
     @length.setter
@@ -90,6 +105,15 @@ class Head:
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._words[_EPOCH] = epoch
+
+    @property
+    def committed(self) -> int:
+        """Bytes that a checkpoint is known to cover; 0 if none is known."""
+        return int(self._words.item(_COMMITTED))
+
+    @committed.setter
+    def committed(self, length: int) -> None:
+        self._words[_COMMITTED] = length
 
     def close(self) -> None:
         """Unmap, and with it let go of the lock that a writer holds through the mapping."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from ..errors import RangeGone, StoreFailed
+from ..errors import RangeGone, StreamDamaged
 from .head import Head
 from .mapping import ContiguousMapping, segment_path
 
@@ -34,10 +34,10 @@ class SegmentedFile:
 
     **What a crash can do.** Killing the writer leaves `length` as it was before or after an append, never
     between; bytes past it may have been written. A power failure takes back, in any order, whatever was not
-    synced since: the next writer then lowers `length` to what the segments hold, and who needs to know that
-    bytes are whole remembers a length of which the sync succeeded (the checkpoint does) and cuts back to it.
-    Between the failure and that moment a reader may see zeros past the synced length, or StoreFailed where a
-    segment is short. A crash while dropping leaves segments below `start`; the next writer removes them.
+    synced since. So the checkpoint remembers a length of which the sync succeeded, and the next writer cuts
+    back to it, once it has seen that the segments hold it. Until then a reader may see zeros past the synced
+    length, or StreamDamaged where a segment is short. A crash while dropping leaves segments below `start`;
+    the next drop removes them.
 
     Bound: one mapping for the head and one a segment that `view` has looked at; no file descriptor. Reading
     from several threads is safe. A view of bytes that are cut back and written anew shows the new ones.
@@ -79,7 +79,7 @@ class SegmentedFile:
     def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`; fewer at the end, none past it.
 
-        Raises RangeGone below `start`, StoreFailed where the disk cannot give what it was given.
+        Raises RangeGone below `start`, StreamDamaged where the disk cannot give what it was given.
         """
         if offset < 0 or size < 0:
             raise ValueError(f"cannot read {size} bytes from offset {offset}: neither may be negative")
@@ -92,6 +92,12 @@ class SegmentedFile:
                 segment, offset - segment, min(stop, segment + self.segment_bytes) - offset
             )
             if not piece:
+                self._require_kept(offset)
+                if offset < self.length:
+                    raise StreamDamaged(
+                        f"{segment_path(self._path, segment)} is missing or short: byte {offset} of "
+                        f"{self.length} is not there. `windvane verify` shows what is missing"
+                    )
                 break
             pieces.append(piece)
             offset += len(piece)
@@ -101,7 +107,7 @@ class SegmentedFile:
         """Give bytes [start, stop) as a read-only array of shape (stop - start,), not copied, however long.
 
         `stop` is at most a `length` that was read. Raises RangeGone below `start`, IndexError past the end,
-        StoreFailed where a segment is missing or short.
+        StreamDamaged where a segment is missing or short.
         """
         if not 0 <= start <= stop:
             raise ValueError(f"cannot view bytes {start} to {stop}: they must be ordered and not negative")
@@ -121,9 +127,10 @@ class SegmentedFile:
             reason = str(error)
         if stop > self.length:
             raise IndexError(f"{self.directory} has {self.length} bytes, and byte {stop - 1} was asked for")
-        raise StoreFailed(
-            f"{self.directory}: {reason}, below the committed length of {self.length}; after a power "
-            "failure, starting the worker mends this"
+        raise StreamDamaged(
+            f"{self.directory}: {reason}, below the length of {self.length}. After a power failure the "
+            "worker cuts back to its checkpoint when the stream goes on; else `windvane verify` shows what "
+            "is missing"
         )
 
     def close(self) -> None:
@@ -154,8 +161,9 @@ class SegmentedFile:
         try:
             return os.pread(descriptor, size, position)
         except OSError as error:
-            raise StoreFailed(
-                f"reading {path} at {position} failed ({error.strerror}), check the disk"
+            raise StreamDamaged(
+                f"cannot read {path} at byte {position}: {error.strerror}. Check the disk; the data is "
+                "untouched. Then restart"
             ) from error
         finally:
             os.close(descriptor)

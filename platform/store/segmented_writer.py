@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from ..errors import RangeGone, StoreFailed, StoreLocked
+from ..errors import DiskFull, RangeGone, StoreFailed, StoreLocked, StreamDamaged
 from .head import Head
 from .mapping import PAGE_BYTES, segment_path
 from .open_segments import open_segments
@@ -22,6 +22,8 @@ DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 # The kernel takes no more buffers than this in one call (UIO_MAXIOV).
 _MOST_BUFFERS = 1024
 _CLOSED = "the writer is closed"
+_NOT_RESUMED = "the writer has not been resumed: call `resume` first"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentedWriter:
@@ -31,6 +33,9 @@ class SegmentedWriter:
     after its descriptor is closed: so an idle writer costs one mapping and no descriptor, and the death of
     the process frees the lock. Segments are opened when they are written to; all writers of a process share a
     bounded number of open ones (`OpenSegments`).
+
+    Opening an existing file looks at it and changes nothing. `resume` says where the file goes on; until then
+    nothing can be appended or cut.
 
     Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
     makes the whole store durable at once, `flush` this file.
@@ -44,8 +49,8 @@ class SegmentedWriter:
     def __init__(self, directory: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
         """Open the file in `directory`, or make it; `segment_bytes` matters to a new one only.
 
-        Raises StoreLocked while another writer has it, in this process or in another; StoreFailed where it
-        cannot be made.
+        Raises StoreLocked while another writer has it, in this process or in another; StreamDamaged if its
+        head is damaged, or missing beside segments; StoreFailed if it cannot be made.
         """
         if segment_bytes <= 0 or segment_bytes % PAGE_BYTES:
             raise ValueError(
@@ -54,20 +59,88 @@ class SegmentedWriter:
         self.directory = directory
         self._path = str(directory)
         self._failure: str | None = None
+        self._failure_kind: type[StoreFailed] = StoreFailed
         self._unsynced_directories: set[Path] = set()
         try:
             self._head = self._lock_head(segment_bytes)
-            self.uid = self._head.uid
-            self.segment_bytes = self._head.segment_bytes
-            self._start = self._head.start
-            self._remove_dropped()
-            self._length = self._head.length = self._held_length()
-            # Whether the writer before this one has synced is not known.
-            self._unsynced_from = self._start
-        except StoreFailed:
+        except (StoreFailed, StreamDamaged):
             raise
         except OSError as error:
-            raise StoreFailed(f"{directory} cannot be opened for writing: {error}") from error
+            kind = DiskFull if error.errno in _NO_ROOM else StoreFailed
+            if error.errno == errno.EIO:
+                raise StreamDamaged(_unreadable(directory, error)) from error
+            raise kind(f"cannot open {directory} for writing: {error}") from error
+        self.uid = self._head.uid
+        self.segment_bytes = self._head.segment_bytes
+        self._start = self._head.start
+        # A writer that was killed while it cut a file to 0 leaves a start past the length.
+        self._length = self._head.length or self._start
+        self._failure = _NOT_RESUMED
+        # Whether the writer before this one has synced is not known.
+        self._unsynced_from = self._start
+
+    def resume(self, length: int | None = None) -> Self:
+        """Go on at `length`, cutting off what lies behind; None: at the length that was found.
+
+        First checks that the segments hold all of it. Raises StreamDamaged if they do not, RangeGone as
+        `cut`; then the file is as it was.
+        """
+        self.check_held(self._length if length is None else length)
+        self._failure = None
+        try:
+            if length is not None:
+                self.cut(length)
+        except BaseException:
+            self._failure = _NOT_RESUMED
+            raise
+        return self
+
+    def check_held(self, length: int) -> None:
+        """Raise StreamDamaged unless bytes `start` to `length` are there; looks at sizes, reads nothing."""
+        found = self._length
+        if found < self._start or self._start % self.segment_bytes:
+            raise StreamDamaged(
+                f"{self.directory}/head is damaged: it says that bytes {self._start} to {found} are kept. "
+                + _UNTOUCHED
+            )
+        if length > found:
+            raise StreamDamaged(
+                f"{self.directory} has {found} bytes, fewer than {length} that were committed: data is "
+                "missing. " + _UNTOUCHED
+            )
+        held = self._held(length)
+        if held < length:
+            raise StreamDamaged(
+                f"{segment_path(self._path, held - held % self.segment_bytes)} is missing or short: bytes "
+                f"{held} to {length} were committed and are not there. " + _UNTOUCHED
+            )
+
+    @property
+    def held(self) -> int:
+        """The length up to which segments are there without a gap, at most `length`."""
+        return self._held(self._length)
+
+    def _held(self, length: int) -> int:
+        for segment in range(self._start, length, self.segment_bytes):
+            path = segment_path(self._path, segment)
+            try:
+                held = os.stat(path).st_size
+            except FileNotFoundError:
+                held = 0
+            except OSError as error:
+                raise StreamDamaged(_unreadable(path, error)) from error
+            if held < min(self.segment_bytes, length - segment):
+                return segment + held
+        return length
+
+    @property
+    def committed(self) -> int:
+        """Bytes that a checkpoint is known to cover, 0 if none is known."""
+        return self._head.committed
+
+    def mark_committed(self, length: int) -> None:
+        """Remember that a checkpoint covers `length` bytes; after its commit."""
+        self._head.committed = length
 
     @property
     def start(self) -> int:
@@ -104,14 +177,14 @@ class SegmentedWriter:
         """Make the file end at `length`; readers see that at once, and the next append begins there.
 
         `length` lies between `start` and the present length, or is 0: then the file begins anew even where
-        its beginning has been dropped. Raises RangeGone for other lengths below `start`, and StoreFailed,
+        its beginning has been dropped. Raises RangeGone for other lengths below `start`, and StreamDamaged,
         without stopping the writer, for one past the end: bytes that the caller knows of are not there.
         """
         self.check()
         if length > self._length:
-            raise StoreFailed(
+            raise StreamDamaged(
                 f"{self.directory} has {self._length} bytes, fewer than {length} to cut back to: committed "
-                "data is missing; put the directory back from a backup, or move it away to begin anew"
+                "data is missing. " + _UNTOUCHED
             )
         if length < 0:
             raise ValueError(f"cannot cut {self.directory} back to {length} bytes")
@@ -119,6 +192,8 @@ class SegmentedWriter:
             raise RangeGone(
                 f"{self.directory} cannot be cut back to {length} bytes: all before {self._start} was dropped"
             )
+        if length < self._head.committed:
+            self._head.committed = length
         self._length = self._head.length = length
         self._unsynced_from = min(self._unsynced_from, length)
         if length < self._start:
@@ -142,7 +217,7 @@ class SegmentedWriter:
         # On the disk first: a start below the segments that are left would make the next writer see none.
         self._sync(f"{self._path}/head")
         try:
-            self._remove_dropped()
+            self._remove_segments(0, start)
         except OSError as error:
             self._fail("dropping its beginning", error)
         self._sync_directory(self._path)
@@ -160,11 +235,13 @@ class SegmentedWriter:
         self._unsynced_from = self._length
 
     def check(self) -> None:
-        """Raise StoreFailed where the writer has stopped after a failure, ValueError where it is closed."""
-        if self._failure == _CLOSED:
-            raise ValueError(f"{self.directory}: {_CLOSED}")
+        """Raise StoreFailed if the writer has stopped after a failure, ValueError if it is closed or was not
+        resumed.
+        """
+        if self._failure in (_CLOSED, _NOT_RESUMED):
+            raise ValueError(f"{self.directory}: {self._failure}")
         if self._failure is not None:
-            raise StoreFailed(self._failure)
+            raise self._failure_kind(self._failure)
 
     def close(self) -> None:
         """Let go of the file and its lock. Does not sync."""
@@ -190,6 +267,7 @@ class SegmentedWriter:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
+                self._require_no_segments()
                 self._make_directory()
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -200,6 +278,7 @@ class SegmentedWriter:
                 try:
                     return Head(descriptor, path, writeable=True)
                 except FileNotFoundError:
+                    self._require_no_segments()
                     Head.write_new(descriptor, segment_bytes)
                     return Head(descriptor, path, writeable=True)
             except BlockingIOError:
@@ -218,25 +297,19 @@ class SegmentedWriter:
         self._unsynced_directories.add(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
 
-    def _remove_dropped(self) -> None:
-        if self._start == 0:
-            return
-        for entry in os.scandir(self.directory):
-            name, dot, suffix = entry.name.partition(".")
-            if dot and suffix == "seg" and name.isdigit() and int(name) < self._start:
-                os.unlink(entry.path)
+    def _require_no_segments(self) -> None:
+        """A head that never reached the disk has no bytes beside it that were synced after it."""
+        for entry in _segments(self._path):
+            if entry.stat().st_size:
+                raise StreamDamaged(
+                    f"{self.directory}/head is missing or empty, and there are bytes in {entry.name}. "
+                    + _UNTOUCHED
+                )
 
-    def _held_length(self) -> int:
-        """The committed length, or less where a power failure took segments or their ends."""
-        length = self._head.length
-        for segment in range(self._start, length, self.segment_bytes):
-            try:
-                held = os.stat(segment_path(self._path, segment)).st_size
-            except FileNotFoundError:
-                held = 0
-            if held < min(self.segment_bytes, length - segment):
-                return segment + held
-        return max(length, self._start)
+    def _remove_segments(self, start: int, stop: int) -> None:
+        for entry in _segments(self._path):
+            if start <= int(entry.name.partition(".")[0]) < stop:
+                os.unlink(entry.path)
 
     def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
         """Write `total` > 0 bytes that fit into the segment of `offset`."""
@@ -277,6 +350,9 @@ class SegmentedWriter:
                 if segment < self._length:
                     raise
             descriptor = _open(path, os.O_WRONLY | os.O_CREAT)
+        except FileNotFoundError:
+            self._failure = f"{path} is missing, and bytes of it were committed. {_UNTOUCHED}"
+            raise StreamDamaged(self._failure) from None
         except OSError as error:
             self._fail(f"opening {path}", error)
         if segment == 0:
@@ -305,11 +381,33 @@ class SegmentedWriter:
             self._fail(f"syncing {path}", error)
 
     def _fail(self, doing: str, error: OSError) -> NoReturn:
-        self._failure = (
-            f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped; mend the "
-            "cause (a full or broken disk?) and start the worker again: it goes on from its last checkpoint"
-        )
-        raise StoreFailed(self._failure) from error
+        if error.errno in _NO_ROOM:
+            self._failure = (
+                f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Make room "
+                "on the file system; the worker goes on from its last checkpoint"
+            )
+            self._failure_kind = DiskFull
+        else:
+            self._failure = (
+                f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Check the "
+                "disk, then start the worker again: it goes on from its last checkpoint"
+            )
+        raise self._failure_kind(self._failure) from error
+
+
+_UNTOUCHED = "Nothing was changed; `windvane verify` shows the damage, `windvane recover list` what to do"
+
+
+def _unreadable(path: object, error: OSError) -> str:
+    return f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
+
+
+def _segments(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return []
+    return [entry for entry in entries if entry.name.endswith(".seg") and entry.name[:-4].isdigit()]
 
 
 def _open(path: str, flags: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import ArrayNotFound, StoreFailed, StreamNotFound
+from ..errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from .data_array import DataArray, DataArrayWriter, set_aside
 from .data_stream import DataStream, DataStreamWriter
 from .description import read_description
@@ -58,6 +59,7 @@ class Store:
         self.root = root
         self._segment_bytes = segment_bytes
         self._failure: str | None = None
+        self._failure_kind: type[StoreFailed] = StoreFailed
         try:
             root.mkdir(parents=True, exist_ok=True)
             # Kept open: syncfs reports the errors since the descriptor that it is given was opened.
@@ -104,7 +106,7 @@ class Store:
             ) from None
 
     def stream_writer(self, reference: str, *, attrs: Mapping[str, Any]) -> DataStreamWriter:
-        """Open a data stream for appending, or make it; see `DataStreamWriter`."""
+        """Open a data stream for appending, or make it; resume it before use (`DataStreamWriter`)."""
         self._require_working()
         directory = self._stream_directory(reference)
         self._keep_hashed_reference(directory, reference)
@@ -115,7 +117,7 @@ class Store:
     def array_writer(
         self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
     ) -> DataArrayWriter:
-        """Open a data array for appending, or make it; one that differs is set aside (`DataArrayWriter`)."""
+        """Open a data array for appending, or make it; resume it before use (`DataArrayWriter`)."""
         self._require_working()
         directory = self._array_directory(reference)
         self._keep_hashed_reference(directory.parent.parent, reference.partition(":")[0])
@@ -153,12 +155,15 @@ class Store:
         """
         self._require_working()
         if _libc.syncfs(self._descriptor):
-            reason = os.strerror(ctypes.get_errno())
-            self._failure = (
-                f"syncing {self.root} failed ({reason}), so this store has stopped; mend the cause "
-                "(a full or broken disk?) and start the worker again: it goes on from its last checkpoint"
-            )
-            raise StoreFailed(self._failure)
+            code = ctypes.get_errno()
+            cause = f"syncing {self.root} failed ({os.strerror(code)}), so this store has stopped"
+            if code in (errno.ENOSPC, errno.EDQUOT):
+                self._failure_kind = DiskFull
+                advice = "Make room on the file system; the worker goes on from its last checkpoint"
+            else:
+                advice = "Check the disk, then start the worker again: it goes on from its last checkpoint"
+            self._failure = f"{cause}. {advice}"
+            raise self._failure_kind(self._failure)
 
     def close(self) -> None:
         """Let go of the directory; streams and arrays that were opened stay open."""
@@ -178,7 +183,7 @@ class Store:
 
     def _require_working(self) -> None:
         if self._failure is not None:
-            raise StoreFailed(self._failure)
+            raise self._failure_kind(self._failure)
 
     def _directories(self) -> list[tuple[str, Path]]:
         directories = []

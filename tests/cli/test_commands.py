@@ -14,6 +14,8 @@ import pytest
 from windvane.cli import main
 from windvane.commands.send import _create_line
 
+from tests.store.resumed import resumed
+
 from .conftest import Run
 
 
@@ -133,7 +135,8 @@ def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
     from windvane.store.store import Store
 
     with Store(home / "store") as store:
-        store.stream_writer("big", attrs={}).append(bytes(4_000_000), arrived_ns=1, chunk_id=None, events=1)
+        writer = resumed(store.stream_writer("big", attrs={}))
+        writer.append(bytes(4_000_000), arrived_ns=1, chunk_id=None, events=1)
     command = [sys.executable, "-m", "windvane.cli", "cat", "big", "--home", str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
         assert cat.stdout is not None

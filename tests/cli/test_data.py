@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from windvane.store.store import Store
 
+from tests.store.resumed import resumed
+
 from .conftest import Run
 
 
 def put_stream(home: Path, reference: str, *chunks: bytes) -> None:
     with Store(home / "store") as store:
-        writer = store.stream_writer(reference, attrs={"tag": reference, "policy": "p"})
+        writer = resumed(store.stream_writer(reference, attrs={"tag": reference, "policy": "p"}))
         for number, chunk in enumerate(chunks, start=1):
             writer.append(chunk, arrived_ns=number * 10**9, chunk_id=None, events=number)
 
@@ -24,7 +26,9 @@ def put_array(
     home: Path, reference: str, rows: NDArray[Any], times_ns: NDArray[np.int64], **attrs: Any
 ) -> None:
     with Store(home / "store") as store:
-        writer = store.array_writer(reference, dtype=rows.dtype, row_shape=rows.shape[1:], attrs=attrs)
+        writer = resumed(
+            store.array_writer(reference, dtype=rows.dtype, row_shape=rows.shape[1:], attrs=attrs)
+        )
         writer.append(rows, times_ns)
 
 

@@ -14,6 +14,8 @@ from windvane.store.data_array import DataArrayWriter
 from windvane.store.data_stream import DataStreamWriter
 from windvane.store.store import Store
 
+from tests.store.resumed import resumed
+
 SEGMENT_BYTES = 64 * 1024
 
 
@@ -27,17 +29,19 @@ class Filled:
         self.spectrum = self.array("voice:spectrum", np.arange(12, dtype="<f4").reshape(4, 3))
 
     def stream(self, reference: str, *chunks: bytes) -> DataStreamWriter:
-        writer = self.store.stream_writer(reference, attrs={"tag": reference})
+        writer = resumed(self.store.stream_writer(reference, attrs={"tag": reference}))
         for number, chunk in enumerate(chunks, start=1):
             writer.append(chunk, arrived_ns=number * 10**9, chunk_id=None, events=2)
         return writer
 
     def array(self, reference: str, rows: NDArray[np.float32]) -> DataArrayWriter:
-        writer = self.store.array_writer(
-            reference,
-            dtype=rows.dtype,
-            row_shape=rows.shape[1:],
-            attrs={"rate_hz": 4.0, "columns": ["a", "b"]},
+        writer = resumed(
+            self.store.array_writer(
+                reference,
+                dtype=rows.dtype,
+                row_shape=rows.shape[1:],
+                attrs={"rate_hz": 4.0, "columns": ["a", "b"]},
+            )
         )
         writer.append(rows, np.arange(len(rows)) * 10**9)
         return writer

@@ -17,6 +17,7 @@ from windvane.store.policy import policy_from_mapping
 from windvane.store.store import Store
 
 from tests.processors.test_worker import PCM, SPECTRUM, Home
+from tests.store.resumed import resumed
 
 PIPELINE = [PCM, SPECTRUM, {"operation": "features", "window": 100, "bands": 2}]
 
@@ -209,7 +210,7 @@ async def test_what_cannot_be_made_again_is_said(home: Home, checkpoints: Checkp
 
 
 async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints: CheckpointStore) -> None:
-    with home.store.stream_writer("t", attrs={}) as writer:
+    with resumed(home.store.stream_writer("t", attrs={})) as writer:
         writer.append(noise(10), arrived_ns=1, chunk_id=None, events=1)
     with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
         again.run()
@@ -225,7 +226,7 @@ async def test_chunks_that_no_checkpoint_covers_are_made_once(
     async with home.working():
         await home.until_stored(1)
     # A worker that was killed after a chunk, before its checkpoint: the chunk comes again from the bus.
-    with home.store.stream_writer("t", attrs=home.store.stream("t").attrs) as writer:
+    with resumed(home.store.stream_writer("t", attrs=home.store.stream("t").attrs)) as writer:
         writer.append(noise(100, 1), arrived_ns=1, chunk_id=None, events=0)
     await home.publish("p", noise(100, 1))
     with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
@@ -338,7 +339,7 @@ async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_firs
 ) -> None:
     store = Store(home.path / "store", segment_bytes=4096)
     chunks = [noise(500, n) for n in range(10)]
-    with store.stream_writer("t", attrs={}) as writer:
+    with resumed(store.stream_writer("t", attrs={})) as writer:
         for data in chunks:
             writer.append(data, arrived_ns=1, chunk_id=None, events=1)
         writer.drop_before(5000)

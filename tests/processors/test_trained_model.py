@@ -42,6 +42,7 @@ from windvane.store.store import Store
 from tests.processes import Running, windvane
 from tests.processors.streams import Cut, one, op, run, whole
 from tests.processors.test_worker import Home
+from tests.store.resumed import resumed
 
 COLUMNS = ("a", "b", "c")
 FINGERPRINT = b"f" * FINGERPRINT_BYTES
@@ -56,7 +57,8 @@ def table(count: int, seed: int = 5) -> NDArray[np.float64]:
 def stored(path: Path, rows: NDArray[Any], times_ns: NDArray[np.int64] | None = None) -> Store:
     store = Store(path / "store")
     times_ns = np.arange(len(rows)) * 1_000_000_000 if times_ns is None else times_ns
-    with store.array_writer("t:values", dtype=rows.dtype, row_shape=rows.shape[1:], attrs={}) as writer:
+    array = store.array_writer("t:values", dtype=rows.dtype, row_shape=rows.shape[1:], attrs={})
+    with resumed(array) as writer:
         writer.append(rows, times_ns)
     return store
 
@@ -198,7 +200,8 @@ print(len(rows), held() - before)
 
 def test_memory_is_that_of_the_rows_drawn_however_long_the_history(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with store.array_writer("t:values", dtype=np.dtype(np.float64), row_shape=(32,), attrs={}) as writer:
+    array = store.array_writer("t:values", dtype=np.dtype(np.float64), row_shape=(32,), attrs={})
+    with resumed(array) as writer:
         for first in range(0, 400_000, 20_000):
             writer.append(np.ones((20_000, 32)), np.arange(first, first + 20_000))
     command = [sys.executable, "-c", PEAK, str(tmp_path / "store")]

@@ -27,6 +27,8 @@ from windvane.store.model_files import ModelFiles
 from windvane.store.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.store import Store
 
+from tests.store.resumed import resumed
+
 PCM = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 1000.0}
 SPECTRUM = {"operation": "spectrum", "length": 64, "dtype": "float64"}
 
@@ -162,7 +164,7 @@ async def test_what_was_appended_after_the_checkpoint_is_made_again(home: Home) 
     await home.publish("p", samples[:400].tobytes())
     async with home.working():
         await home.until_stored(1)
-    writer = home.store.stream_writer("t", attrs=home.store.stream("t").attrs)
+    writer = resumed(home.store.stream_writer("t", attrs=home.store.stream("t").attrs))
     writer.append(b"what a crashed worker left behind", arrived_ns=1, chunk_id=None, events=1)
     writer.close()
     await home.publish("p", samples[400:].tobytes())

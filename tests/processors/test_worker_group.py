@@ -25,6 +25,7 @@ from windvane.store.store import Store
 
 from tests.processors.test_worker import PCM, SPECTRUM, Home
 from tests.processors.turbulent_bus import Logs, TurbulentBus, TurbulentConsumer
+from tests.store.resumed import resumed
 
 BOUND_S = 60  # only ends a test that hangs
 
@@ -173,7 +174,7 @@ async def test_a_stream_that_another_still_writes_stops_its_partition_alone(grou
         await group.home.publish("p", "1", tag="p.t")
         await until(lambda: group.committed("p") == 1, a)
     # One that does not know that its partition is gone: it goes on writing, and commits nothing.
-    zombie = group.home.store.stream_writer("p.t", attrs=group.home.store.stream("p.t").attrs)
+    zombie = resumed(group.home.store.stream_writer("p.t", attrs=group.home.store.stream("p.t").attrs))
     zombie.append(b"never committed", arrived_ns=1, chunk_id=None, events=1)
     async with group.member("b", stream_wait_s=0.01) as b:
         await b.consumer.give(P0)
@@ -199,7 +200,7 @@ async def test_a_waiting_partition_is_handed_on_where_it_stands(group: Group) ->
         await a.consumer.give(P0)
         await group.home.publish("p", "1", tag="p.t")
         await until(lambda: group.committed("p") == 1, a)
-    zombie = group.home.store.stream_writer("p.t", attrs=group.home.store.stream("p.t").attrs)
+    zombie = resumed(group.home.store.stream_writer("p.t", attrs=group.home.store.stream("p.t").attrs))
     async with group.member("b") as b, group.member("c") as c:
         await b.consumer.give(P0)
         await group.home.publish("p", "2", tag="p.t")

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
-from windvane.errors import RangeGone, StoreFailed, StoreLocked
+from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
 from windvane.store.open_segments import open_segments
 from windvane.store.segmented_file import SegmentedFile
 from windvane.store.segmented_writer import SegmentedWriter
@@ -47,7 +48,7 @@ class AgainstPlainBytes(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.directory = Path(self.folder.name) / "file"
-        self.writer = SegmentedWriter(self.directory, segment_bytes=PAGE)
+        self.writer = SegmentedWriter(self.directory, segment_bytes=PAGE).resume()
         self.reader = SegmentedFile(self.directory)
         self.model = bytearray()
         self.start = 0
@@ -87,7 +88,7 @@ class AgainstPlainBytes(RuleBasedStateMachine):
     @rule()
     def reopen_the_writer(self) -> None:
         self.writer.close()
-        self.writer = SegmentedWriter(self.directory)
+        self.writer = SegmentedWriter(self.directory).resume()
 
     @rule()
     def reopen_the_reader(self) -> None:
@@ -141,14 +142,14 @@ TestAgainstPlainBytes = AgainstPlainBytes.TestCase
 def test_many_buffers_and_arrays_are_appended_as_one(tmp_path: Path) -> None:
     numbers = np.arange(3 * PAGE, dtype=np.int64)
     pieces = [bytes([i % 256]) for i in range(3000)]
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytearray(b"begin"), memoryview(b""), numbers.data)
         writer.append(*pieces)
     assert SegmentedFile(tmp_path).read(0, 1 << 30) == b"begin" + numbers.tobytes() + b"".join(pieces)
 
 
 def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path)
+    writer = SegmentedWriter(tmp_path).resume()
     with pytest.raises(StoreLocked, match="stop it first"):
         SegmentedWriter(tmp_path)
     assert open_in_another_process(tmp_path) == "StoreLocked"
@@ -163,7 +164,7 @@ import sys
 from pathlib import Path
 from windvane.store.segmented_writer import SegmentedWriter
 try:
-    SegmentedWriter(Path(sys.argv[1]))
+    SegmentedWriter(Path(sys.argv[1])).resume()
     print("opened")
 except Exception as error:
     print(type(error).__name__)
@@ -174,7 +175,7 @@ except Exception as error:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path)
+    writer = SegmentedWriter(tmp_path).resume()
     context = multiprocessing.get_context("fork")
     done = context.Event()
     child = context.Process(target=done.wait)
@@ -188,8 +189,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_was_forgotten_gives_its_lock_back(tmp_path: Path) -> None:
-    SegmentedWriter(tmp_path).append(b"something")
-    with SegmentedWriter(tmp_path) as writer:
+    SegmentedWriter(tmp_path).resume().append(b"something")
+    with SegmentedWriter(tmp_path).resume() as writer:
         assert writer.length == 9
 
 
@@ -228,7 +229,7 @@ while True:
 def test_another_process_reads_what_is_appended_cut_back_and_dropped(tmp_path: Path) -> None:
     # The same bytes belong to an offset always: so it may read at any moment, even while they are replayed.
     randomness = np.random.default_rng(1)
-    with SegmentedWriter(tmp_path, segment_bytes=4 * PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=4 * PAGE).resume() as writer:
         reader = subprocess.Popen(
             [sys.executable, "-c", READER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -256,7 +257,7 @@ from pathlib import Path
 import numpy as np
 from windvane.store.segmented_writer import SegmentedWriter
 
-writer = SegmentedWriter(Path(sys.argv[1]), segment_bytes=16384)
+writer = SegmentedWriter(Path(sys.argv[1]), segment_bytes=16384).resume()
 print("writing", flush=True)
 while True:
     start, stop = writer.length, writer.length + 1 + writer.length * 31 % 9973
@@ -282,7 +283,7 @@ def test_a_killed_writer_leaves_whole_appends(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_stops_the_writer_and_shows_nothing_of_it(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path, segment_bytes=16 * PAGE)
+    writer = SegmentedWriter(tmp_path, segment_bytes=16 * PAGE).resume()
     writer.append(b"before")
     with (
         soft_limit(resource.RLIMIT_FSIZE, PAGE),
@@ -299,13 +300,13 @@ def test_a_failed_write_stops_the_writer_and_shows_nothing_of_it(tmp_path: Path)
             action()
     assert SegmentedFile(tmp_path).read(0, 100) == b"before"
     writer.close()
-    with SegmentedWriter(tmp_path) as mended:
+    with SegmentedWriter(tmp_path).resume() as mended:
         mended.append(b" after")
     assert SegmentedFile(tmp_path).read(0, 100) == b"before after"
 
 
 def test_a_segment_that_cannot_be_made_stops_the_writer(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path, segment_bytes=PAGE)
+    writer = SegmentedWriter(tmp_path, segment_bytes=PAGE).resume()
     (tmp_path / f"{PAGE:020d}.seg").mkdir()
     with pytest.raises(StoreFailed, match="has stopped"):
         writer.append(bytes(PAGE + 1))
@@ -315,7 +316,7 @@ def test_a_segment_that_cannot_be_made_stops_the_writer(tmp_path: Path) -> None:
 
 
 def test_a_failed_sync_stops_the_writer(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path)
+    writer = SegmentedWriter(tmp_path).resume()
     writer.append(b"bytes")
     segment = tmp_path / f"{0:020d}.seg"
     segment.rename(tmp_path / "aside")
@@ -330,7 +331,7 @@ def test_a_failed_sync_stops_the_writer(tmp_path: Path) -> None:
 
 
 def test_a_closed_writer_refuses(tmp_path: Path) -> None:
-    writer = SegmentedWriter(tmp_path)
+    writer = SegmentedWriter(tmp_path).resume()
     writer.close()
     writer.close()
     with pytest.raises(ValueError, match="closed"):
@@ -338,16 +339,16 @@ def test_a_closed_writer_refuses(tmp_path: Path) -> None:
 
 
 def test_cutting_to_more_than_there_is_says_that_data_is_missing(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path) as writer:
+    with SegmentedWriter(tmp_path).resume() as writer:
         writer.append(b"abc")
-        with pytest.raises(StoreFailed, match=r"3 bytes, fewer than 4.*missing"):
+        with pytest.raises(StreamDamaged, match=r"3 bytes, fewer than 4.*missing"):
             writer.cut(4)
         writer.append(b"d")
         assert writer.length == 4
 
 
 def test_cutting_back_into_what_was_dropped_is_refused(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(3 * PAGE))
         writer.drop_before(2 * PAGE)
         with pytest.raises(RangeGone, match="dropped"):
@@ -355,7 +356,7 @@ def test_cutting_back_into_what_was_dropped_is_refused(tmp_path: Path) -> None:
 
 
 def test_dropped_segments_leave_the_disk_and_stay_in_views(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(expected(0, 5 * PAGE + 10).data)
         reader = SegmentedFile(tmp_path)
         before = reader.view(0, reader.length)
@@ -371,7 +372,7 @@ def test_dropped_segments_leave_the_disk_and_stay_in_views(tmp_path: Path) -> No
 
 
 def test_a_file_begun_anew_shows_none_of_its_former_bytes(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(3 * PAGE))
         reader = SegmentedFile(tmp_path)
         former = reader.view(0, reader.length)
@@ -383,49 +384,99 @@ def test_a_file_begun_anew_shows_none_of_its_former_bytes(tmp_path: Path) -> Non
         assert not former[: 2 * PAGE].any()
 
 
-def test_a_crash_while_dropping_is_mended_by_the_next_writer(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
-        writer.append(bytes(3 * PAGE))
+def test_what_a_crash_while_dropping_left_goes_with_the_next_drop(tmp_path: Path) -> None:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
+        writer.append(bytes(5 * PAGE))
         first = tmp_path / f"{0:020d}.seg"
         kept = first.read_bytes()
         writer.drop_before(2 * PAGE)
     first.write_bytes(kept)
-    SegmentedWriter(tmp_path).close()
+    with SegmentedWriter(tmp_path).resume() as writer:
+        assert first.exists()  # a damaged start must not delete what it names as dropped
+        writer.drop_before(3 * PAGE)
     assert not first.exists()
 
 
-@pytest.mark.parametrize("left", [0, 10, PAGE])
-def test_after_a_power_failure_the_length_is_what_the_segments_hold(tmp_path: Path, left: int) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=2 * PAGE) as writer:
+def all_files(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("left", [None, 0, 10, PAGE])
+def test_a_short_or_missing_segment_is_found_and_nothing_is_changed(tmp_path: Path, left: int | None) -> None:
+    with SegmentedWriter(tmp_path, segment_bytes=2 * PAGE).resume() as writer:
         writer.append(expected(0, 7 * PAGE).data)
-    os.truncate(tmp_path / f"{2 * PAGE:020d}.seg", left)
+    segment = tmp_path / f"{2 * PAGE:020d}.seg"
+    segment.unlink() if left is None else os.truncate(segment, left)
     reader = SegmentedFile(tmp_path)
-    with pytest.raises(StoreFailed, match="power failure"):
-        reader.view(0, reader.length)
+    for look in (lambda: reader.view(0, reader.length), lambda: reader.read(0, reader.length)):
+        with pytest.raises(StreamDamaged, match=r"missing|has"):
+            look()
+    before = all_files(tmp_path)
     with SegmentedWriter(tmp_path) as writer:
-        assert writer.length == reader.length == 2 * PAGE + left
+        for length in (None, 7 * PAGE, 2 * PAGE + (left or 0) + 1):
+            with pytest.raises(StreamDamaged, match=r"missing or short.*windvane verify"):
+                writer.resume(length)
+            with pytest.raises(ValueError, match="not been resumed"):
+                writer.append(b"x")
+        assert all_files(tmp_path) == before
+        writer.resume(2 * PAGE + (left or 0))  # what a checkpoint covers is there: the rest comes again
         writer.append(expected(writer.length, 9 * PAGE).data)
         assert np.array_equal(reader.view(0, 9 * PAGE), expected(0, 9 * PAGE))
 
 
-@pytest.mark.parametrize("content", [b"", bytes(64)], ids=["empty", "zeros"])
-def test_a_head_that_never_reached_the_disk_is_begun_anew(tmp_path: Path, content: bytes) -> None:
-    with SegmentedWriter(tmp_path) as writer:
-        writer.append(b"lost")
+@pytest.mark.parametrize("content", [b"", bytes(64), None], ids=["empty", "zeros", "missing"])
+def test_a_head_that_never_reached_the_disk_is_begun_anew_unless_there_are_bytes(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    with SegmentedWriter(tmp_path).resume() as writer:
+        writer.append(b"kept")
         uid = writer.uid
-    (tmp_path / "head").write_bytes(content)
+    head, [segment] = tmp_path / "head", tmp_path.glob("*.seg")
+    head.unlink() if content is None else head.write_bytes(content)
     with pytest.raises(FileNotFoundError):
         SegmentedFile(tmp_path)
-    with SegmentedWriter(tmp_path) as writer:
+    before = all_files(tmp_path)
+    with pytest.raises(StreamDamaged, match=r"head is missing or empty.*Nothing was changed"):
+        SegmentedWriter(tmp_path)
+    assert all_files(tmp_path) == before
+    os.truncate(segment, 0)
+    with SegmentedWriter(tmp_path).resume() as writer:
         assert writer.length == 0
         assert writer.uid != uid
 
 
-def test_a_head_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_head_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "head").write_bytes(b"RIFF" + bytes(60))
     for opened in (SegmentedFile, SegmentedWriter):
-        with pytest.raises(StoreFailed, match="52 49 46 46"):
+        with pytest.raises(StreamDamaged, match="52 49 46 46"):
             opened(tmp_path)
+    (tmp_path / "head").write_bytes(struct.pack("<4sIQ", b"WVSF", 1, PAGE + 1) + bytes(48))
+    for opened in (SegmentedFile, SegmentedWriter):
+        with pytest.raises(StreamDamaged, match=f"segments of {PAGE + 1} bytes"):
+            opened(tmp_path)
+
+
+def test_opening_changes_nothing(tmp_path: Path) -> None:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
+        writer.append(expected(0, 3 * PAGE + 7).data)
+    before = all_files(tmp_path)
+    with SegmentedWriter(tmp_path) as writer:
+        assert writer.length == 3 * PAGE + 7
+        for action in (lambda: writer.append(b"x"), lambda: writer.cut(0), lambda: writer.drop_before(PAGE)):
+            with pytest.raises(ValueError, match="not been resumed"):
+                action()
+    assert all_files(tmp_path) == before
+
+
+def test_the_committed_word_is_kept_and_never_behind_the_length(tmp_path: Path) -> None:
+    with SegmentedWriter(tmp_path).resume() as writer:
+        writer.append(b"0123456789")
+        assert writer.committed == 0
+        writer.mark_committed(7)
+    with SegmentedWriter(tmp_path).resume(8) as writer:
+        assert (writer.length, writer.committed) == (8, 7)
+        writer.cut(3)
+        assert writer.committed == 3
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
@@ -434,7 +485,7 @@ def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
 
 
 def test_views_past_the_end_are_refused(tmp_path: Path) -> None:
-    with SegmentedWriter(tmp_path, segment_bytes=PAGE) as writer:
+    with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(2 * PAGE))
         with pytest.raises(IndexError, match=f"{2 * PAGE} bytes"):
             SegmentedFile(tmp_path).view(0, 3 * PAGE)
@@ -453,7 +504,7 @@ def test_a_reader_notices_that_its_file_was_replaced(tmp_path: Path) -> None:
 def test_more_writers_than_descriptors(tmp_path: Path) -> None:
     used = len(os.listdir("/proc/self/fd"))
     with soft_limit(resource.RLIMIT_NOFILE, used + 40):
-        writers = [SegmentedWriter(tmp_path / str(number)) for number in range(used + 160)]
+        writers = [SegmentedWriter(tmp_path / str(number)).resume() for number in range(used + 160)]
         for turn in range(3):
             for number, writer in enumerate(writers):
                 writer.append(f"{number}/{turn} ".encode())
@@ -468,6 +519,6 @@ def test_more_writers_than_descriptors(tmp_path: Path) -> None:
 
 def test_an_idle_writer_costs_no_descriptor(tmp_path: Path) -> None:
     used = len(os.listdir("/proc/self/fd"))
-    writers = [SegmentedWriter(tmp_path / str(number)) for number in range(20)]
+    writers = [SegmentedWriter(tmp_path / str(number)).resume() for number in range(20)]
     assert len(os.listdir("/proc/self/fd")) == used
     assert len(writers) == 20

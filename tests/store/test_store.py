@@ -9,6 +9,8 @@ from windvane.errors import ArrayNotFound, StoreFailed, StoreLocked, StreamNotFo
 from windvane.store.data_array import DataArrayWriter
 from windvane.store.store import Store
 
+from tests.store.resumed import resumed
+
 FLOAT = np.dtype("<f4")
 # What a tag may be: 1 to 200 bytes of UTF-8 without ':' and control characters.
 TAGS = st.text(
@@ -17,13 +19,13 @@ TAGS = st.text(
 
 
 def open_array(store: Store, reference: str, *, rate_hz: float = 1.0) -> DataArrayWriter:
-    return store.array_writer(reference, dtype=FLOAT, row_shape=(2,), attrs={"rate_hz": rate_hz})
+    return resumed(store.array_writer(reference, dtype=FLOAT, row_shape=(2,), attrs={"rate_hz": rate_hz}))
 
 
 def test_streams_and_arrays_are_found_by_reference(tmp_path: Path) -> None:
     store = Store(tmp_path / "home/store")
     assert store.streams() == store.arrays() == []
-    with store.stream_writer("turbine.t07", attrs={"tag": "turbine.t07"}) as stream:
+    with resumed(store.stream_writer("turbine.t07", attrs={"tag": "turbine.t07"})) as stream:
         stream.append(b"bytes", arrived_ns=1, chunk_id=None, events=1)
         with open_array(store, "turbine.t07:spectrum") as array, open_array(store, "alone:score"):
             array.append(np.ones((3, 2), FLOAT), np.arange(3))
@@ -46,7 +48,7 @@ def test_any_tag_names_a_stream_of_its_own(tags: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         for tag in tags:
-            store.stream_writer(tag, attrs={"tag": tag}).close()
+            resumed(store.stream_writer(tag, attrs={"tag": tag})).close()
             open_array(store, f"{tag}:spectrum").close()
             open_array(store, f"{tag}:..").close()
         assert store.streams() == sorted(tags)
@@ -100,7 +102,8 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_sync_makes_all_durable_and_a_failed_one_stops_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.stream_writer("s", attrs={}).append(b"x", arrived_ns=0, chunk_id=None, events=1)
+    writer = resumed(store.stream_writer("s", attrs={}))
+    writer.append(b"x", arrived_ns=0, chunk_id=None, events=1)
     store.sync()
     store.close()
     with pytest.raises(StoreFailed, match=r"Bad file descriptor.*has stopped"):

@@ -19,6 +19,8 @@ from windvane.store.dead_letters import DeadLetters
 from windvane.store.store import Store
 from yarl import URL
 
+from tests.store.resumed import resumed
+
 TOKEN = "correct-horse-battery-staple"
 Client: TypeAlias = TestClient[Request, Application]
 StartClient: TypeAlias = Callable[..., Awaitable[Client]]
@@ -46,7 +48,9 @@ class Home:
         self, reference: str, *chunks: bytes, attrs: Mapping[str, Any] | None = None
     ) -> DataStreamWriter:
         """A stream of these chunks, the first of which arrived at 1 s, the next at 2 s, and so on."""
-        writer = self.store.stream_writer(reference, attrs=attrs or {"tag": reference, "policy": "any"})
+        writer = resumed(
+            self.store.stream_writer(reference, attrs=attrs or {"tag": reference, "policy": "any"})
+        )
         self.opened.callback(writer.close)
         for number, chunk in enumerate(chunks, start=1):
             writer.append(chunk, arrived_ns=number * 1_000_000_000, chunk_id=None, events=2)
@@ -56,8 +60,8 @@ class Home:
         self, reference: str, rows: NDArray[Any], *, attrs: Mapping[str, Any] | None = None
     ) -> DataArrayWriter:
         """An array of these rows; row i has the event time i * 1,000 ns."""
-        writer = self.store.array_writer(
-            reference, dtype=rows.dtype, row_shape=rows.shape[1:], attrs=attrs or {}
+        writer = resumed(
+            self.store.array_writer(reference, dtype=rows.dtype, row_shape=rows.shape[1:], attrs=attrs or {})
         )
         self.opened.callback(writer.close)
         append(writer, rows)

@@ -13,6 +13,8 @@ from windvane.processors.operation import check_pipeline
 from windvane.store.store import Store
 from windvane.web.tier import serve
 
+from tests.store.resumed import resumed
+
 
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[str]:
@@ -37,9 +39,9 @@ async def test_the_tier_serves_its_home_until_it_is_told_to_stop(tmp_path: Path)
     settings = Settings(home=tmp_path, web="127.0.0.1:0")
     async with served(settings) as address, ClientSession() as session:
         with Store(settings.store_dir) as store:
-            writer = store.stream_writer("voice", attrs={"tag": "voice"})
+            writer = resumed(store.stream_writer("voice", attrs={"tag": "voice"}))
             writer.append(b"abc", arrived_ns=1, chunk_id=None, events=1)
-            array = store.array_writer("voice:x", dtype=np.dtype("<f8"), row_shape=(), attrs={})
+            array = resumed(store.array_writer("voice:x", dtype=np.dtype("<f8"), row_shape=(), attrs={}))
             array.append(np.arange(3.0), np.arange(3))
         async with session.get(f"{address}/api/v1/streams/voice/data") as answer:
             assert await answer.read() == b"abc"
