@@ -9,8 +9,8 @@ from ..config import WorkerSettings
 from ..errors import PartitionLost
 from ..store.checkpoint import CheckpointStore
 from ..store.store import Store
-from .open_streams import OpenStreams
 from .lanes import Lanes
+from .open_streams import OpenStreams
 from .ownership import OwnedPartition, Ownership
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
@@ -105,7 +105,7 @@ class Checkpointing:
             self.fail(error)
             raise
         self._telemetry.streams = len(self._streams)
-        self._telemetry.checkpoint_made()
+        self._telemetry.checkpoint_made(began_s=began_s)
         return {partition.key: at for partition, at in snapshot.positions.items()}
 
     async def _ask_for_snapshots(self, wait_s: float) -> None:
@@ -198,9 +198,9 @@ class Checkpointing:
                     stream.pipeline.mark_committed(each.checkpoint)
             for stream in self._streams:
                 # A chunk that waits since before the commit began is what the stream is behind with.
-                if not stream.is_dropped and not stream.is_dirty and not stream.queue:
-                    stream.covered_s = began_s
-                elif stream in snapshot.streams:
+                if (
+                    not stream.is_dropped and not stream.is_dirty and not stream.queue
+                ) or stream in snapshot.streams:
                     stream.covered_s = began_s
 
     async def let_go(self, partitions: Collection[OwnedPartition]) -> None:

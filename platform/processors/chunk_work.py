@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ..bus.envelope import ChunkMessage
 from ..config import WorkerSettings
@@ -70,9 +70,7 @@ class ChunkWork:
         self._in_flight = in_flight
         self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
-        self.streams = OpenStreams(
-            checkpoints, self._open_pipeline, lanes=self.lanes, dropped=models.forget
-        )
+        self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=models.forget)
 
     def _work_on(self, stream: StreamWork) -> None:
         """One slice: chunk after chunk, and the snapshot if one is wanted."""
@@ -108,8 +106,8 @@ class ChunkWork:
 
     def _next(self, stream: StreamWork) -> QueuedChunk | None:
         """Under the lock: the next chunk of the stream, unless it has to wait."""
-        while stream.queue and stream.queue[0].partition.released and not stream.abandoned:
-            stream.pop()
+        if stream.queue and stream.queue[0].partition.released:
+            stream.give_back(besides=None)
         if stream.abandoned or stream.is_dropped or not stream.has_work(time.monotonic()):
             return None
         if not stream.queue:
@@ -157,6 +155,19 @@ class ChunkWork:
                     stream.waits_for_commit, stream.waits_for = True, needed.reason
                 self.streams.commit_wanted()
                 return False
+
+    def probe(self, stream: StreamWork) -> bool:
+        """Whether a stream that has stopped, and that the caller has claimed, can be opened."""
+        partition = next(iter(stream.pinned), None)
+        if partition is None:
+            return True
+        try:
+            return self.streams.open(stream, self._catalog.policies.get(stream.policy), partition.key)
+        except (StreamHeld, CommitNeeded):
+            return False
+        except Exception as error:
+            self.streams.stop(stream, trouble_code(error), str(error) or repr(error))
+            return False
 
     def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:
         with self.lanes.lock:

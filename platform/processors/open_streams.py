@@ -235,9 +235,41 @@ class OpenStreams:
             self._lanes.forget(stream)
             del self._streams[stream.reference]
 
+    @property
+    def queued_chunks(self) -> int:
+        """Chunks that were polled and are not done."""
+        with self._lanes.lock:
+            return sum(len(stream.queue) for stream in self._streams.values())
+
+    def full_partitions(self, bound_bytes: int, *, resume_share: float) -> set[OwnedPartition]:
+        """The partitions of streams that have more than `bound_bytes` waiting, or, of a partition that is
+        paused, more than `resume_share` of that.
+        """
+        with self._lanes.lock:
+            return {
+                queued.partition
+                for stream in self._streams.values()
+                if stream.queued_bytes > bound_bytes * resume_share
+                for queued in stream.queue
+                if queued.partition.paused or stream.queued_bytes > bound_bytes
+            }
+
+    def works_on(self, partitions: Collection[OwnedPartition]) -> bool:
+        """Under the lock: whether a thread is in the middle of a chunk of one of them."""
+        return any(
+            stream.chunk_began_s is not None and stream.queue and stream.queue[0].partition in partitions
+            for stream in self._streams.values()
+        )
+
+    def needs(self, partition: OwnedPartition) -> bool:
+        """Whether a stream has something of the partition that no commit covers."""
+        with self._lanes.lock:
+            return any(stream.needs(partition, besides=None) is not None for stream in self._streams.values())
+
     def used(self, stream: StreamWork) -> None:
         """Under the lock: a chunk of the stream is done."""
         stream.used_s = time.monotonic()
+        stream.retry_s = 0.0
         if self._streams.get(stream.reference) is stream:
             self._streams.move_to_end(stream.reference)
             if stream.pipeline is None:
@@ -247,16 +279,16 @@ class OpenStreams:
         """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
         self.close(stream)
         with self._lanes.lock:
-            self._drop(stream, pin=True)
+            self._drop(stream)
             if not stream.abandoned:
                 stream.stopped = Stopped(code, reason, time.monotonic())
 
-    def _drop(self, stream: StreamWork, *, pin: bool) -> None:
+    def _drop(self, stream: StreamWork) -> None:
         """Under the lock: back to what is committed."""
         owned = {partition.key: partition for partition in stream.partitions}
         snapshots = [each for each in (stream.snapshot, stream.committing) if each is not None]
         self._dropped(stream.reference, [name for each in snapshots for name in each.models])
-        for key, chunk_key in stream.drop(pin=pin):
+        for key, chunk_key in stream.drop():
             if key in owned:
                 owned[key].recent.pop(chunk_key, None)
 
@@ -289,16 +321,8 @@ class OpenStreams:
             for partition in gone:
                 partition.released = True
             for stream in self._streams.values():
-                first = stream.queue[0] if stream.queue and stream.chunk_began_s is not None else None
-                if any(queued.partition.released for queued in stream.queue if queued is not first):
-                    kept = [
-                        queued
-                        for queued in stream.queue
-                        if queued is first or not queued.partition.released
-                    ]
-                    stream.purge()
-                    for queued in kept:
-                        stream.put(queued)
+                at_work = stream.queue[0] if stream.queue and stream.chunk_began_s is not None else None
+                stream.give_back(besides=at_work)
 
     def let_go(self, gone: Collection[OwnedPartition], *, also: Collection[TopicPartition]) -> None:
         """Close, without a commit, what is written for these partitions or holds chunks of theirs.
@@ -320,7 +344,7 @@ class OpenStreams:
 
     def _detach(self, stream: StreamWork) -> None:
         """Under the lock: drop a stream; one that a thread works on is closed by that thread."""
-        self._drop(stream, pin=True)
+        self._drop(stream)
         if not stream.claimed:
             stream.claimed = True
             if stream.pinned:

@@ -51,6 +51,11 @@ class OwnedPartition:
     released: bool = False
     """Being given back: no thread begins a chunk of it."""
 
+    def unread(self, offset: int) -> None:
+        """The message is not done, and not in memory any more: whoever reads the partition reads it again."""
+        if self.frontier is not None:
+            self.frontier = min(self.frontier, offset)
+
     def remember(self, key: bytes, *, window: int) -> None:
         """A chunk of this key has become part of its stream."""
         self.recent[key] = None
@@ -99,7 +104,9 @@ class Ownership:
         `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
         """
         taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
-        return [(self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()]
+        return [
+            (self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()
+        ]
 
     def _owned_partition(self, key: TopicPartition, logs: Mapping[str, str], taken: Taken) -> OwnedPartition:
         log = logs[key.topic]

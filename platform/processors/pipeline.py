@@ -141,6 +141,11 @@ class StreamPipeline:
         """The step that is at work, and since when (monotonic); None between steps."""
         return self._steps.at_work
 
+    @property
+    def slowest_step(self) -> str | None:
+        """The step that took longest for one chunk."""
+        return self._steps.slowest[0] if self._steps.slowest is not None else None
+
     def adopted_chunks(self, count: int) -> frozenset[tuple[int, bytes]]:
         """(arrival time in ns, first bytes of the chunk ID) of the last of the first `count` chunks."""
         if not count:
@@ -149,7 +154,10 @@ class StreamPipeline:
             first = max(stream.arrivals.start, count - MAX_ADOPTED_CHUNKS)
             arrivals = stream.arrivals[first:count]
             return frozenset(
-                (int(each["arrived_ns"]), bytes(each["chunk_id"])[: min(int(each["chunk_id_size"]), CHUNK_ID_BYTES)])
+                (
+                    int(each["arrived_ns"]),
+                    bytes(each["chunk_id"])[: min(int(each["chunk_id_size"]), CHUNK_ID_BYTES)],
+                )
                 for each in arrivals
             )
 

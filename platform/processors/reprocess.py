@@ -12,6 +12,7 @@ again.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Self
 
 from ..errors import CheckpointMissing, OperationFailed, PolicyInvalid, StoreLocked, WindvaneError
@@ -40,7 +41,7 @@ class Reprocessing:
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints
-        self._database_id: bytes = getattr(checkpoints, "database_id", bytes(16))
+        self._database_id = checkpoints.database_id
         self._closing = ExitStack()
         self._stream = self._closing.enter_context(store.stream(reference))
         self.steps = RunningSteps(policy, {})
@@ -125,11 +126,8 @@ class Reprocessing:
             self._checkpoints.commit(
                 positions={},
                 streams={
-                    reference: StreamCheckpoint(
-                        states=self.steps.states(),
-                        outputs={**committed.outputs, **made},
-                        partition=committed.partition,
-                        alarm_state=committed.alarm_state,
+                    reference: replace(
+                        committed, states=self.steps.states(), outputs={**committed.outputs, **made}
                     )
                 },
                 chunk_keys={},
@@ -200,5 +198,5 @@ class Reprocessing:
             self._writers[step] = writer
         writer.append(block.rows, block.row_times_ns)
 
-    def _failed(self, step: str, error: Exception) -> None:
+    def _failed(self, step: str, error: BaseException) -> None:
         self.failed[step] = str(error) or repr(error)

@@ -78,6 +78,8 @@ class RunningSteps:
         self.broken: PolicyInvalid | None = None
         self.at_work: tuple[str, float] | None = None
         """The step at work, and since when (monotonic time); read by other threads."""
+        self.slowest: tuple[str, float] | None = None
+        """The step that took longest for one input, and how long in s."""
         try:
             sources = resolve_inputs(policy.pipeline)
             for step, source in zip(policy.pipeline, sources, strict=True):
@@ -127,10 +129,18 @@ class RunningSteps:
                 except BaseException as error:
                     failed(step.name, OperationFailed(_said(error)) if _is_unusual(error) else error)
                 finally:
-                    self.at_work = None
+                    self._note_time()
             results[step.name] = tuple(made)
             for block in made:
                 yield Result(step.name, step.keep, block)
+
+    def _note_time(self) -> None:
+        assert self.at_work is not None
+        name, began_s = self.at_work
+        self.at_work = None
+        took_s = time.monotonic() - began_s
+        if self.slowest is None or took_s > self.slowest[1]:
+            self.slowest = name, took_s
 
     def take_up(self, step: str, saved: bytes) -> None:
         """Goes on with the state of a step that was changed elsewhere.

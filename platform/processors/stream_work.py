@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..bus.envelope import ChunkMessage
@@ -62,13 +62,21 @@ class StreamSnapshot:
     results_mark: int
 
 
+FIRST_RETRY_S = 2.0
+"""How long a stream that has stopped is left alone before it is tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a stream does not go on by itself; `code` is that of the trouble."""
+    """Why a stream does not go on; `code` is that of the trouble, `tried_s` the time of the last try."""
 
     code: str
     reason: str
-    at_s: float
+    tried_s: float
+
+    def again(self, tried_s: float) -> Stopped:
+        """After another try that changed nothing."""
+        return replace(self, tried_s=tried_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +114,7 @@ class StreamWork:
     abandoned: bool = False
     """Its partition is gone: the thread that works on it closes it without a commit."""
     stopped: Stopped | None = None
+    retry_s: float = 0.0
     wait_until_s: float = 0.0
     """Monotonic time before which it is not worked on: something else has to happen first."""
     waits_for: str | None = None
@@ -159,13 +168,21 @@ class StreamWork:
         queued.partition.queued_bytes -= queued.size
         return queued
 
-    def purge(self, gone: Iterable[OwnedPartition] | None = None) -> None:
-        """Forget the chunks that wait, or those of some partitions; who reads them next has to read again."""
-        kept = [] if gone is None else [queued for queued in self.queue if queued.partition not in set(gone)]
-        while self.queue:
-            self.pop()
+    def give_back(self, *, besides: QueuedChunk | None) -> None:
+        """Leave the chunks of released partitions to their next owner, but not `besides`, which is at work."""
+        kept = [queued for queued in self.queue if queued is besides or not queued.partition.released]
+        given = [queued for queued in self.queue if queued is not besides and queued.partition.released]
+        if not given:
+            return
+        self._purge()
         for queued in kept:
             self.put(queued)
+        for queued in given:
+            queued.partition.unread(queued.offset)
+
+    def _purge(self) -> None:
+        while self.queue:
+            self.pop()
 
     def has(self, queued: QueuedChunk) -> bool:
         """Whether the chunk is part of the stream already, and was read again."""
@@ -209,9 +226,7 @@ class StreamWork:
         `besides` is a snapshot that a commit is about to cover.
         """
         found = [
-            at
-            for source in (self.uncommitted, self.pinned)
-            if (at := source.get(partition)) is not None
+            at for source in (self.uncommitted, self.pinned) if (at := source.get(partition)) is not None
         ]
         for snapshot in (self.snapshot, self.committing):
             if snapshot is not None and snapshot is not besides:
@@ -223,22 +238,24 @@ class StreamWork:
                 break
         return min(found, default=None)
 
-    def drop(self, *, pin: bool) -> list[tuple[TopicPartition, bytes]]:
+    def drop(self) -> list[tuple[TopicPartition, bytes]]:
         """Go back to what is committed, and give the chunk keys that are not known any more.
 
-        With `pin`, what was not committed is to be read again; without it, that is somebody else's.
+        What was not committed is to be read again: here, or by the next owner of a released partition.
         """
-        pinned = {
-            partition: at
-            for partition in self.partitions
-            if not partition.released and (at := self.needs(partition, besides=None)) is not None
-        }
+        pinned = {}
+        for partition in self.partitions:
+            at = self.needs(partition, besides=None)
+            if at is not None and partition.released:
+                partition.unread(at)
+            elif at is not None:
+                pinned[partition] = at
         forgotten = list(self.keys)
         for snapshot in (self.snapshot, self.committing):
             if snapshot is not None:
                 forgotten += snapshot.keys
-        self.purge()
+        self._purge()
         self.uncommitted, self.keys, self.snapshot, self.committing = {}, [], None, None
         self.snapshot_wanted = False
-        self.pinned = pinned if pin else {}
+        self.pinned = pinned
         return forgotten

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ..bus.interface import TopicPartition
-from ..errors import PartitionLost
+from ..errors import PartitionHalted, PartitionLost
+from ..store.checkpoint import Hole
 from ..telemetry import RateLimitedLog
 
 _REMEMBERED_FAILURES = 50
@@ -37,11 +38,19 @@ class WorkerTelemetry(Collector):
         self.partitions = 0
         self.lost_total = 0
         self.checkpoint_ns = 0
+        self.committed_s = time.monotonic()
+        self.streams_behind: Callable[[float], dict[str, dict[str, Any]]] = lambda _: {}
+        """The streams that a commit begun at that time (monotonic) does not cover; the worker sets it."""
         self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
         self.counted_by_name: Counter[str] = Counter()
         self._counted: OrderedDict[str, Mapping[str, Mapping[str, int]]] = OrderedDict()
         self._waits: dict[str, dict[str, Any]] = {}
+        self.bus_away_since_s: float | None = None
+        self.slow_total = 0
+        self.stopped_by_code: Counter[str] = Counter()
+        self.halted: Mapping[TopicPartition, PartitionHalted] = {}
+        self._new_logs: dict[str, dict[str, Any]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
         self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
@@ -76,11 +85,55 @@ class WorkerTelemetry(Collector):
         for name, reason in self._broken_operations.items():
             self._log.warning(("operation", name, reason), f"operation not loaded: {reason}")
 
-    def checkpoint_made(self) -> None:
-        """All up to now is durable."""
+    def checkpoint_made(self, *, began_s: float) -> None:
+        """What was done at `began_s` (monotonic) is durable, except of streams that are late."""
         self.checkpoint_ns = time.time_ns()
+        self.committed_s = began_s
 
-    def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
+    def stream_is_slow(self, stream: str, *, step: str | None) -> None:
+        """A chunk takes so long that the stream has moved to the slow threads."""
+        self.slow_total += 1
+        self._log.warning(
+            ("slow", stream),
+            f"stream {stream!r:.220} is slow{f' in step {step!r}' if step else ''}: it has threads of its own "
+            "now, and the others go on",
+        )
+
+    def stream_stopped(self, stream: str, *, code: str, reason: str) -> None:
+        """A stream does not go on; nothing of it is lost, and the others go on."""
+        self.stopped_by_code[code] += 1
+        self._log.warning((code, stream), f"stream {stream!r:.220} has stopped: {reason}")
+
+    def partitions_halted(self, halted: Mapping[TopicPartition, PartitionHalted]) -> None:
+        """These partitions cannot be read on; all others can."""
+        for key, error in halted.items():
+            self._log.warning(("halted", f"{key.topic}/{key.partition}"), str(error))
+        self.halted = dict(halted)
+
+    def hole_skipped(self, key: TopicPartition, hole: Hole) -> None:
+        """Reading goes on behind messages that are gone, as an operator decided."""
+        _logger.warning(
+            "%s/%d is read on at message %d; messages %d to %d were given up",
+            *key,
+            hole.resume_at,
+            hole.first,
+            hole.resume_at - 1,
+        )
+
+    def log_is_new(self, key: TopicPartition, *, log: str, former: Collection[str]) -> None:
+        """A partition has positions of another log only, so it is read from its beginning."""
+        self._new_logs[f"{key.topic}/{key.partition}"] = {"log": log, "former": list(former)}
+        self._log.warning(
+            ("new log", f"{key.topic}/{key.partition}"),
+            f"{key.topic}/{key.partition} is a new log ({log}); it is read from its beginning. Positions of "
+            f"the former one ({', '.join(former)}) are kept",
+        )
+
+    def dead_letter_lost(self, error: Exception) -> None:
+        """A dead letter could not be kept; its chunk is in the archive."""
+        self._log.warning(("dead letters",), f"a dead letter is not kept: {error}")
+
+    def step_failed(self, *, stream: str, step: str, error: BaseException) -> None:
         """A step raised; the others went on."""
         self._failures.append(
             {"stream": stream, "step": step, "message": str(error)[:500], "time_ns": time.time_ns()}
@@ -128,9 +181,15 @@ class WorkerTelemetry(Collector):
         """The bus takes no results now; pipelines that make some will wait."""
         self._log.warning(("results",), f"results wait for the bus: {error}")
 
+    def bus_answers(self) -> None:
+        """The bus gives messages, or says that there are none."""
+        self.bus_away_since_s = None
+
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
-        self._log.warning(("bus",), f"waiting for the bus: {error}")
+        if self.bus_away_since_s is None:
+            self.bus_away_since_s = time.monotonic()
+        self._log.warning(("bus",), f"waiting for the bus: {str(error) or repr(error)}")
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -145,6 +204,20 @@ class WorkerTelemetry(Collector):
             "lost_total": self.lost_total,
             "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
+            "checkpoint_age_s": round(time.monotonic() - self.committed_s, 3),
+            "streams_behind": self.streams_behind(self.committed_s),
+            "halted": [
+                {
+                    "topic": key.topic,
+                    "partition": key.partition,
+                    "offset": error.offset,
+                    "resume_at": error.resume_at,
+                    "missing": error.missing,
+                    "reason": str(error),
+                }
+                for key, error in self.halted.items()
+            ],
+            "new_logs": self._new_logs,
             "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "counted_by_name": dict(self.counted_by_name),
@@ -163,6 +236,8 @@ class WorkerTelemetry(Collector):
             ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
             ("published_results", "Rows and events published on topics of results", self.published_total),
             ("lost_partitions", "Partitions that another worker took unnoticed", self.lost_total),
+            ("slow_streams", "Times that a stream moved to the slow threads", self.slow_total),
+            ("stopped_streams", "Times that a stream has stopped", self.stopped_by_code.total()),
         ):
             yield CounterMetricFamily(f"windvane_worker_{name}", text, value=total)
         letters = CounterMetricFamily(
@@ -181,6 +256,9 @@ class WorkerTelemetry(Collector):
         yield counted
         yield GaugeMetricFamily(
             "windvane_worker_lag_messages", "Messages still on the bus", value=self.lag_messages
+        )
+        yield GaugeMetricFamily(
+            "windvane_worker_halted_partitions", "Partitions that cannot be read on", value=len(self.halted)
         )
         yield GaugeMetricFamily("windvane_worker_streams", "Open data streams", value=self.streams)
         yield GaugeMetricFamily(

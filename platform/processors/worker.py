@@ -26,8 +26,8 @@ know whether that one still runs, so what holds does not depend on the bus:
 5. Once a commit has failed nothing is committed any more, and the worker ends.
 6. What goes out to others is durable on the bus before the commit that covers it (`ResultsPublisher`): rows
    that are published beyond the last commit are made and published again, under the same numbers.
-7. A position belongs to one log. Before chunks that were polled are handed on, and before a commit, the log
-   is the one that they were polled from (`LogWatch`).
+7. A position belongs to one log. The bus gives no message of another log than the one whose identity it had
+   when the partition was taken; if the log is another one, the partition is taken again (`PartitionReader`).
 """
 
 import asyncio
@@ -108,7 +108,9 @@ class Worker:
         self._models = PutBackModels(models)
         self._trainings = Trainings(models.folder, telemetry)
         self._operations_looked_at_s = float("-inf")
-        self._consumer: Consumer = bus.consumer(WORKER_GROUP, self)
+        self._consumer: Consumer = bus.consumer(
+            WORKER_GROUP, self, positions_of=checkpoints.database_id.hex()
+        )
         self._owned = Ownership(checkpoints, name)
         self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
         self._chunks = ChunkWork(
@@ -148,13 +150,18 @@ class Worker:
             settings=settings,
             telemetry=telemetry,
         )
-        self._stopped = StoppedStreams(self._streams, self._lanes)
+        self._stopped = StoppedStreams(self._streams, self._lanes, self._chunks.probe)
         self._commit_wanted = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
-        self._streams.commit_wanted = lambda: self._loop.call_soon_threadsafe(self._commit_wanted.set)
+        self._streams.commit_wanted = self._want_commit
         self._unfinished: set[asyncio.Task[Any]] = set()
-        telemetry.streams_behind = lambda: streams_behind(self._streams, self._lanes)
+        telemetry.streams_behind = lambda committed_s: streams_behind(
+            self._streams, self._lanes, committed_s=committed_s
+        )
+
+    def _want_commit(self) -> None:
+        self._loop.call_soon_threadsafe(self._commit_wanted.set)
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Takes partitions where their last checkpoint left them."""
@@ -215,7 +222,7 @@ class Worker:
                 await asyncio.to_thread(self._streams.close_all)
             await asyncio.to_thread(self._trainings.close)
             await self._publisher.close()
-            self._telemetry.streams_behind = dict
+            self._telemetry.streams_behind = lambda _: {}
 
     async def _run(self, stop: asyncio.Event) -> None:
         tasks = [
@@ -264,7 +271,8 @@ class Worker:
     async def _look_after_streams(self) -> None:
         while True:
             for stream in self._lanes.look():
-                self._telemetry.stream_is_slow(stream)
+                at_work = stream.pipeline.step if stream.pipeline is not None else None
+                self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
             self._streams.wake()
             self._trainings.look()
             await asyncio.to_thread(self._models.look)
@@ -300,7 +308,6 @@ class Worker:
     async def _checkpoint(self) -> None:
         async with self._durable.alone:
             self._durable.check()
-            await self._reader.confirm_logs()
             positions = await self._durable.commit()
         await self._report(positions)
 

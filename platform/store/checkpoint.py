@@ -299,8 +299,7 @@ class CheckpointStore:
         """The messages that a worker died of: offset → how often, and how it died the last time."""
         with self._file.reading("read what workers died of") as database:
             rows = database.execute(
-                "SELECT message, deaths, reason FROM suspects"
-                " WHERE topic = ? AND partition = ? AND log = ?",
+                "SELECT message, deaths, reason FROM suspects WHERE topic = ? AND partition = ? AND log = ?",
                 (*partition, log),
             ).fetchall()
         return {offset: (deaths, reason) for offset, deaths, reason in rows}
@@ -337,7 +336,7 @@ def _take(
             partition,
         ).fetchall()
     )
-    if UNKNOWN_LOG in rows and log != UNKNOWN_LOG:
+    if UNKNOWN_LOG in rows and log not in rows:
         # Committed before logs had identities: what is read first since is taken for the same log.
         database.execute(
             "UPDATE positions SET log = ? WHERE topic = ? AND partition = ? AND log = ?",
@@ -368,10 +367,7 @@ def _add_keys(
     kept = keys[max(0, len(keys) - window) :]
     database.executemany(
         "INSERT INTO chunk_keys VALUES (?, ?, ?, ?, ?)",
-        (
-            (*partition, newest - len(kept) + i, key, reference)
-            for i, (reference, key) in enumerate(kept, 1)
-        ),
+        ((*partition, newest - len(kept) + i, key, reference) for i, (reference, key) in enumerate(kept, 1)),
     )
     database.execute(
         "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",

@@ -1,0 +1,55 @@
+"""Streams that have stopped, tried again: the disk has room, a file was put back, an operator has repaired."""
+
+import time
+from collections.abc import Callable
+
+from .lanes import Lanes
+from .open_streams import OpenStreams
+from .stream_work import FIRST_RETRY_S, StreamWork
+
+MAX_RETRY_S = 60.0
+RETRIES_AT_ONCE = 16
+_LOOK_S = 0.5
+
+
+class StoppedStreams:
+    """Lets streams go on, a few at a time, each after a pause that doubles.
+
+    First the stream's files are opened (`probe`). Only if that works is it read again from what it has not
+    committed; the other streams of the partition skip what they have.
+    """
+
+    def __init__(self, streams: OpenStreams, lanes: Lanes, probe: Callable[[StreamWork], bool]) -> None:
+        self._streams = streams
+        self._lanes = lanes
+        self._probe = probe
+        self._next_s = 0.0
+
+    def retry(self) -> None:
+        """Often: resume the streams whose time has come. Blocks."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _LOOK_S
+        for stream in self._claim_due(now_s):
+            works = self._probe(stream)
+            with self._lanes.lock:
+                stream.retry_s = min(2 * max(stream.retry_s, FIRST_RETRY_S), MAX_RETRY_S)
+                if works:
+                    self._streams.resume(stream)
+                elif stream.stopped is not None:
+                    stream.stopped = stream.stopped.again(time.monotonic())
+                self._lanes.release(stream)
+
+    def _claim_due(self, now_s: float) -> list[StreamWork]:
+        with self._lanes.lock:
+            due = [
+                stream
+                for stream in self._streams
+                if stream.stopped is not None
+                and not stream.claimed
+                and now_s - stream.stopped.tried_s >= max(stream.retry_s, FIRST_RETRY_S)
+            ][:RETRIES_AT_ONCE]
+            for stream in due:
+                stream.claimed = True
+        return due
