@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import msgspec
 import numpy as np
 import pytest
 from windvane.bus import Bus, TopicPartition, open_bus
 from windvane.bus.result_messages import ROWS_SCHEMA, ResultPart, join, rows_head, rows_parts
 from windvane.errors import ResultsNotPublished
-from windvane.processors.results_publisher import PART_OVERHEAD_BYTES, ResultsPublisher
+from windvane.processors.results_publisher import PART_OVERHEAD_BYTES, TOPIC_SHARE, ResultsPublisher
 from windvane.processors.telemetry import WorkerTelemetry
 
 from tests.bus.conformance import Assignments
@@ -82,6 +83,13 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
     await opened.close()
 
 
+async def durable(publisher: ResultsPublisher) -> None:
+    """Until all that was put is on the bus."""
+    async with asyncio.timeout(30):
+        while publisher.pending_bytes:
+            await publisher.settle(0.05)
+
+
 def put_all(publisher: ResultsPublisher, batches: Iterable[Sequence[ResultPart]]) -> None:
     for batch in batches:
         publisher.put(batch)
@@ -98,7 +106,7 @@ async def test_rows_of_a_stream_stand_in_order_and_small_parts_share_messages(bu
     publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=1 << 20)
     streams = [f"t{i}" for i in range(4)]
     await in_threads(publisher, *([parts(stream, first, 1) for first in range(2000)] for stream in streams))
-    await publisher.durable(publisher.mark())
+    await durable(publisher)
     assert publisher.pending_bytes == 0
     found = await consumed(bus, 8000)
     assert found.rows == {stream: list(range(2000)) for stream in streams}
@@ -113,7 +121,7 @@ async def test_pipelines_wait_where_the_bus_takes_less_than_they_make(bus: Bus, 
     other = open_bus("embedded:", tmp_path)
     await hold(other)
     bound = 20 * (PART_OVERHEAD_BYTES + parts("t", 0, 1)[0].size)
-    publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=bound)
+    publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=round(bound / TOPIC_SHARE))
     made: list[int] = []
 
     def batches() -> Iterable[Sequence[ResultPart]]:
@@ -125,16 +133,15 @@ async def test_pipelines_wait_where_the_bus_takes_less_than_they_make(bus: Bus, 
     async with asyncio.timeout(30):
         while publisher.pending_bytes < bound:
             await asyncio.sleep(0.01)
-    mark = publisher.mark()
-    checkpoint = asyncio.ensure_future(publisher.durable(mark))
-    await asyncio.wait([checkpoint, working], timeout=0.3)
-    assert not checkpoint.done(), "a checkpoint would cover what is not on the bus"
+    mark = publisher.mark("t")
+    await asyncio.wait([working], timeout=0.3)
+    assert not publisher.is_durable("t", mark), "a checkpoint would cover what is not on the bus"
     assert not working.done()
     assert len(made) <= 21
     await other.close()  # the bus is back
-    await checkpoint
+    await durable(publisher)
     await working
-    await publisher.durable(publisher.mark())
+    await durable(publisher)
     found = await consumed(bus, 100)
     assert (found.rows, found.repeated) == ({"t": list(range(100))}, 0)
     await publisher.close()
@@ -158,21 +165,44 @@ async def test_a_worker_that_ends_waits_no_longer_and_says_so(bus: Bus, tmp_path
     await hold(other)
     publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=1)
     publisher.put(parts("t", 0, 1))
-    checkpoint = asyncio.ensure_future(publisher.durable(publisher.mark()))
+    checkpoint = asyncio.ensure_future(durable(publisher))
     waiting = asyncio.ensure_future(asyncio.to_thread(publisher.put, parts("t", 1, 1)))
     await asyncio.wait([waiting, checkpoint], timeout=0.2)
     publisher.give_up()
-    for each in (waiting, checkpoint):
-        with pytest.raises(ResultsNotPublished):
-            await each
+    with pytest.raises(ResultsNotPublished):
+        await waiting
+    assert not publisher.is_durable("t", publisher.mark("t"))
+    checkpoint.cancel()
     await publisher.close()
     await other.close()
+
+
+async def test_a_topic_that_takes_nothing_holds_up_no_other(bus: Bus, tmp_path: Path) -> None:
+    await bus.ensure_topic(TOPIC, partitions=2)
+    other = open_bus("embedded:", tmp_path)
+    await hold(other)
+    weight = PART_OVERHEAD_BYTES + parts("t", 0, 1)[0].size
+    publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=round(4 * weight / TOPIC_SHARE))
+    stuck = asyncio.ensure_future(in_threads(publisher, [parts("t", first, 1) for first in range(100)]))
+    async with asyncio.timeout(30):
+        while publisher.pending_bytes < 4 * weight:
+            await asyncio.sleep(0.01)
+    elsewhere = [msgspec.structs.replace(part, topic="elsewhere") for part in parts("u", 0, 1)]
+    await asyncio.wait_for(asyncio.to_thread(publisher.put, elsewhere), 30)
+    async with asyncio.timeout(30):
+        while not publisher.is_durable("u", publisher.mark("u")):
+            await publisher.settle(0.05)
+    assert not publisher.is_durable("t", publisher.mark("t"))
+    await other.close()
+    await stuck
+    await durable(publisher)
+    await publisher.close()
 
 
 async def test_rows_of_another_array_are_not_joined_to_those_before(bus: Bus) -> None:
     publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=1 << 20)
     publisher.put([*parts("t", 0, 5), *parts("t", 0, 5, array=b"b"), *parts("t", 7, 2, array=b"b")])
-    await publisher.durable(publisher.mark())
+    await durable(publisher)
     consumer = bus.consumer("others", Assignments())
     consumer.subscribe([TOPIC])
     messages: list[Any] = []
@@ -195,7 +225,7 @@ async def test_a_topic_of_results_keeps_its_bound_though_a_group_is_known(tmp_pa
     publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=1 << 20)
     for first in range(0, 20_000, 1000):
         await asyncio.to_thread(publisher.put, parts("t", first, 1000))
-        await publisher.durable(publisher.mark())
+        await durable(publisher)
     await publisher.close()
     [used] = [
         sum(file.stat().st_size for file in folder.glob("*.log"))

@@ -33,6 +33,10 @@ PCM = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 1000.
 SPECTRUM = {"operation": "spectrum", "length": 64, "dtype": "float64"}
 
 
+class _Killed(Exception):
+    """In the place of a SIGKILL: nothing is committed any more."""
+
+
 class Home:
     """A home directory, with what a test puts in and looks at."""
 
@@ -68,8 +72,10 @@ class Home:
         await self.producer.publish(topic, tag.encode(), *encode_chunk(chunk))
 
     @asynccontextmanager
-    async def working(self, *, checkpoint_interval_s: float = 1e9) -> AsyncIterator[None]:
-        """A worker, until all that is on the bus is worked on."""
+    async def working(
+        self, *, checkpoint_interval_s: float = 1e9, dies: bool = False, **settings: Any
+    ) -> AsyncIterator[None]:
+        """A worker, until all that is on the bus is worked on; one that dies makes no last checkpoint."""
         checkpoints = CheckpointStore(self.path / "checkpoints.sqlite")
         bus = open_bus("embedded:", self.path)
         self.telemetry = WorkerTelemetry()
@@ -81,7 +87,7 @@ class Home:
             store=self.store,
             checkpoints=checkpoints,
             dead_letters=self.letters,
-            settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s),
+            settings=WorkerSettings(checkpoint_interval_s=checkpoint_interval_s, **settings),
             catalog=link,
             telemetry=self.telemetry,
             operations=operations,
@@ -93,8 +99,11 @@ class Home:
         try:
             yield
         finally:
+            if dies:
+                self.worker._durable.fail(_Killed())
             stop.set()
-            await running
+            with suppress(_Killed):
+                await running
             following.cancel()
             await asyncio.wait([following])
             checkpoints.close()
