@@ -45,6 +45,7 @@ class PartitionReader:
         streams: OpenStreams,
         durable: Checkpointing,
         keep: Keep,
+        before_chunks: Callable[[], None],
         settings: WorkerSettings,
         telemetry: WorkerTelemetry,
     ) -> None:
@@ -55,6 +56,7 @@ class PartitionReader:
         self._streams = streams
         self._durable = durable
         self._keep = keep
+        self._before_chunks = before_chunks
         self._settings = settings
         self._telemetry = telemetry
         self._topics_read_s = float("-inf")
@@ -223,6 +225,7 @@ class PartitionReader:
                 partition.polled_s = now_s
                 batch.append((partition, message))
         if batch:
+            self._before_chunks()
             decoded = await asyncio.to_thread(self._decode, batch)
             self._streams.put(decoded)
 

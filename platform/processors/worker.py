@@ -147,6 +147,7 @@ class Worker:
             streams=self._streams,
             durable=self._durable,
             keep=self._chunks.keep,
+            before_chunks=self._look_at_models,
             settings=settings,
             telemetry=telemetry,
         )
@@ -274,11 +275,14 @@ class Worker:
                 at_work = stream.pipeline.step if stream.pipeline is not None else None
                 self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
             self._streams.wake()
-            self._trainings.look()
-            await asyncio.to_thread(self._models.look)
+            self._look_at_models()
             await self._take_operations()
             await asyncio.to_thread(self._stopped.retry)
             await asyncio.sleep(_LOOK_S)
+
+    def _look_at_models(self) -> None:
+        self._trainings.look()
+        self._models.look()
 
     async def release(self, reference: str, *, seconds: float) -> None:
         """Lets go of a stream, and leaves it alone for so long: its chunks wait."""

@@ -27,7 +27,12 @@ def commit(
     chunk_keys: dict[tuple[str, int], list[bytes]] | None = None,
     window: int = 100,
 ) -> None:
-    store.commit(positions=positions or {}, streams=streams or {}, chunk_keys=chunk_keys or {}, window=window)
+    store.commit(
+        positions=positions or {},
+        streams=streams or {},
+        chunk_keys={at: [("t1", key) for key in keys] for at, keys in (chunk_keys or {}).items()},
+        window=window,
+    )
 
 
 def of_generation(n: int) -> StreamCheckpoint:
@@ -134,7 +139,7 @@ def test_a_commit_that_fails_half_way_changes_nothing(path: Path) -> None:
         store.commit(
             positions={("wind", 0): 2},
             streams={"t1": of_generation(2)},
-            chunk_keys={("wind", 0): [b"2"], ("wind", beyond_sqlite): [b"2"]},
+            chunk_keys={("wind", 0): [("t1", b"2")], ("wind", beyond_sqlite): [("t1", b"2")]},
             window=10,
         )
     assert store.positions() == {("wind", 0): 1}
@@ -178,7 +183,7 @@ def commit(generation):
     store.commit(
         positions={("wind", 0): generation, ("wind", 1): generation},
         streams={"t1": checkpoint, "t2": checkpoint},
-        chunk_keys={("wind", 0): [b"%d" % generation]},
+        chunk_keys={("wind", 0): [("t1", b"%d" % generation)]},
         window=1,
     )
 

@@ -40,7 +40,7 @@ def test_the_next_owner_finds_what_the_one_before_has_committed(path: Path) -> N
     here.commit(
         positions={("wind", 0): 4},
         streams={"t": StreamCheckpoint(states={"s": b"1"}, partition=("wind", 0))},
-        chunk_keys={("wind", 0): [b"k1", b"k2"]},
+        chunk_keys={("wind", 0): [("t", b"k1"), ("t", b"k2")]},
         window=10,
         epochs={("wind", 0): epoch},
     )
@@ -61,7 +61,7 @@ def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
         here.commit(
             positions={("a", 0): 9, ("b", 0): 9},
             streams={"t": StreamCheckpoint()},
-            chunk_keys={("a", 0): [b"k"]},
+            chunk_keys={("a", 0): [("t", b"k")]},
             window=10,
             epochs=epochs,
         )
@@ -93,3 +93,60 @@ def test_a_file_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(path:
         assert (taken.position, list(taken.chunk_keys), taken.epoch) == (7, [b"\0"], epoch)
         assert store.stream("t") == StreamCheckpoint({"model": b"s"}, {"t": OutputLength(b"u", 5, 1)})
         store.close()
+
+
+LOG_A, LOG_B = "embedded:a", "kafka:c:b"
+
+
+def commit_at(store: CheckpointStore, log: str, offset: int, *, epoch: int) -> None:
+    at = ("wind", 0)
+    store.commit(
+        positions={at: offset}, streams={}, chunk_keys={}, window=10, epochs={at: epoch}, logs={at: log}
+    )
+
+
+def test_a_position_counts_for_its_own_log_alone(path: Path) -> None:
+    store = CheckpointStore(path)
+    at = ("wind", 0)
+    commit_at(store, LOG_A, 7, epoch=store.take([at], owner="w", logs={"wind": LOG_A})[at].epoch)
+    new = store.take([at], owner="w", logs={"wind": LOG_B})[at]
+    assert (new.position, new.other_logs, new.is_new) == (None, [LOG_A], False)
+    commit_at(store, LOG_B, 2, epoch=new.epoch)
+    assert store.positions() == {at: 2}
+    back = store.take([at], owner="w", logs={"wind": LOG_A})[at]
+    assert (back.position, back.other_logs) == (7, [LOG_B])
+    assert store.logs() == {LOG_A: {at: 7}, LOG_B: {at: 2}}
+
+
+def test_a_position_from_before_logs_had_identities_is_that_of_the_log_that_is_read_first(path: Path) -> None:
+    store = CheckpointStore(path)
+    at = ("wind", 0)
+    commit_at(store, "", 7, epoch=store.take([at], owner="w")[at].epoch)
+    assert store.take([at], owner="w", logs={"wind": LOG_A})[at].position == 7
+    assert store.take([at], owner="w", logs={"wind": LOG_B})[at].position is None
+
+
+def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) -> None:
+    store = CheckpointStore(path)
+    logs = {"wind": LOG_A}
+    first = store.take([("wind", 0), ("wind", 1)], owner="w", logs=logs)
+    assert [each.is_new for each in first.values()] == [False, False]
+    again = store.take([("wind", 0), ("wind", 1), ("wind", 2)], owner="w", logs=logs)
+    assert [each.is_new for each in again.values()] == [False, False, True]
+    assert not store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].is_new
+
+
+def test_the_keys_of_a_stream_are_found_on_the_partitions_that_it_came_from(path: Path) -> None:
+    store = CheckpointStore(path)
+    for partition, keys in enumerate([[("t", b"1"), ("u", b"2")], [("t", b"3")]]):
+        store.commit(positions={}, streams={}, chunk_keys={("wind", partition): keys}, window=10)
+    assert store.keys_elsewhere("t", ("wind", 1)) == [b"1"]
+    assert sorted(store.keys_elsewhere("t", ("wind", 2))) == [b"1", b"3"]
+
+
+def test_deaths_are_counted_for_each_message(path: Path) -> None:
+    store = CheckpointStore(path)
+    store.blame(LOG_A, ("wind", 0), [3, 4], "SIGSEGV")
+    store.blame(LOG_A, ("wind", 0), [3], "SIGBUS")
+    assert store.suspects(LOG_A, ("wind", 0)) == {3: (2, "SIGBUS"), 4: (1, "SIGSEGV")}
+    assert store.suspects(LOG_B, ("wind", 0)) == {}
