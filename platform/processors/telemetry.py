@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from ..bus.interface import TopicPartition
 from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
+from .state_losses import state_losses
 
 _REMEMBERED_FAILURES = 50
 _COUNTED_STREAMS = 1000
@@ -150,6 +151,7 @@ class WorkerTelemetry(Collector):
             "counted_by_name": dict(self.counted_by_name),
             "counted_by_stream": dict(self._counted),
             "broken_operations": self._broken_operations,
+            "lost_states_by_reason": state_losses.by_reason,
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
         }
@@ -171,6 +173,14 @@ class WorkerTelemetry(Collector):
         for code, count in self.dead_lettered_by_code.items():
             letters.add_metric([code], count)
         yield letters
+        lost = CounterMetricFamily(
+            "windvane_worker_lost_states",
+            "States of steps not read or not kept, by reason",
+            labels=["reason"],
+        )
+        for reason, count in state_losses.by_reason.items():
+            lost.add_metric([reason], count)
+        yield lost
         counted = CounterMetricFamily(
             "windvane_worker_counted",
             "What steps counted in the data, such as gaps and late samples",

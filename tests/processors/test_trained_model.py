@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from windvane.bus import open_bus
 from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors.operation import check_pipeline
+from windvane.processors.state_codec import decode_state
 from windvane.processors.steps import FINGERPRINT_BYTES
 from windvane.processors.trained_model import TrainedModel, TrainedState
 from windvane.processors.training import BLOCK_ROWS, TrainingReport, TrainingRequest, drawn_rows, train
@@ -79,7 +80,7 @@ def trained(path: Path, stop: int, **parameters: Any) -> TrainedModel:
     assert saved.startswith(FINGERPRINT)
     model = op("trained_model", **parameters)
     assert isinstance(model, TrainedModel)
-    model.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
+    model.take_up(decode_state(TrainedModel, saved[FINGERPRINT_BYTES:]))
     return model
 
 
@@ -402,7 +403,7 @@ def forest_state(home: Home) -> TrainedState:
     committed = checkpoints.stream("t")
     checkpoints.close()
     assert committed is not None
-    state = pickle.loads(committed.states["forest"][FINGERPRINT_BYTES:])
+    state = decode_state(TrainedModel, committed.states["forest"][FINGERPRINT_BYTES:])
     assert isinstance(state, TrainedState)
     assert state.learner is None or zlib.decompress(state.learner)
     return state

@@ -189,7 +189,7 @@ def test_code_that_others_could_have_written_is_not_run(folder: Path) -> None:
     (folder / "clip.py").chmod(0o666)
     own = UserOperations(folder)
     own.refresh()
-    assert "could be written by other users" in own.broken[folder / "clip.py"]
+    assert "other users can write it" in own.broken[folder / "clip.py"]
     assert "clip" not in operations()
 
 
