@@ -231,8 +231,10 @@ def as_failure(error: BaseException) -> Exception:
     if isinstance(error, Exception) and _text(error):
         return error
     if isinstance(error, SystemExit):
-        return OperationFailed(f"it called exit({error.code!r})")
-    return OperationFailed(f"{type(error).__name__}: {_text(error)}".removesuffix(": "))
+        failure = OperationFailed(f"it called exit({error.code!r})")
+    else:
+        failure = OperationFailed(f"{type(error).__name__}: {_text(error)}".removesuffix(": "))
+    return failure.with_traceback(error.__traceback__)
 
 
 def _text(error: BaseException) -> str:

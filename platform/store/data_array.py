@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .description import as_json, dtype_from_json, dtype_to_json, read_description, write_description
+from .replaced_arrays import set_aside
 from .rows import Rows, row_bytes
 from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
@@ -113,7 +113,7 @@ class DataArrayWriter:
         found = read_description(directory)
         if not _describes(found, wanted) and (found is not None or rows.length):
             # Renamed while it is locked, so that no other writer can be at it.
-            set_aside(directory)
+            set_aside(directory, by="layout")
             rows.close()
             found = None
             rows = SegmentedWriter(directory / "rows", segment_bytes=segment_bytes)
@@ -182,13 +182,3 @@ class DataArrayWriter:
 
 def _describes(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     return found is not None and {name: found.get(name) for name in wanted} == dict(wanted)
-
-
-def set_aside(directory: Path) -> None:
-    """Rename an array's directory, where there is one, to the first free of `…~1`, `…~2`, …"""
-    if not directory.exists():
-        return
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}~{number}")).exists():
-        number += 1
-    os.rename(directory, aside)
