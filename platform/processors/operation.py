@@ -228,16 +228,17 @@ def as_failure(error: BaseException) -> Exception:
     That code can raise what is no `Exception`: `sys.exit`, KeyboardInterrupt, or the panic of an extension
     module in Rust (`pyo3_runtime.PanicException`).
     """
-    if isinstance(error, Exception) and _text(error):
+    if isinstance(error, Exception) and error_text(error):
         return error
     if isinstance(error, SystemExit):
         failure = OperationFailed(f"it called exit({error.code!r})")
     else:
-        failure = OperationFailed(f"{type(error).__name__}: {_text(error)}".removesuffix(": "))
+        failure = OperationFailed(f"{type(error).__name__}: {error_text(error)}".removesuffix(": "))
     return failure.with_traceback(error.__traceback__)
 
 
-def _text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """What it says; nothing if saying it raises."""
     try:
         return str(error)
     except BaseException:  # an error's own __str__ is their code too

@@ -20,7 +20,7 @@ import math
 import pickle
 from collections import deque
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -83,7 +83,7 @@ def decode_state(operation: type[Operation], saved: bytes | memoryview) -> Any:
         raise StateInvalid("unreadable", f"it is not a state of version {version}: {error}") from error
 
 
-@cache
+@lru_cache(maxsize=256)  # a user's file makes new types each time that it is loaded
 def _decoder(state_type: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(state_type, dec_hook=_from_plain)
 
@@ -116,7 +116,7 @@ def _from_plain(wanted: Any, plain: Any) -> Any:
     return _reader(wanted)(plain)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _reader(wanted: Any) -> Callable[[Any], Any]:
     """What makes a value of this type of its plain form."""
     kind = get_origin(wanted) or wanted

@@ -24,6 +24,7 @@ from .operation import (
     built_in_operations,
     check_pipeline,
     collected_operations,
+    error_text,
     meant,
     operations,
     parameters_of,
@@ -168,7 +169,9 @@ def load_file(path: Path) -> tuple[ModuleType, dict[str, type[Operation]]]:
     except OperationFileInvalid as error:
         raise OperationFileInvalid(f"{path}: {error}") from None
     except BaseException as error:  # the user's own code: sys.exit, or a panic of an extension module
-        raise OperationFileInvalid(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
+        raise OperationFileInvalid(
+            f"{_place(error, path)}: {type(error).__name__}: {error_text(error)}"
+        ) from error
     finally:
         if before is None:
             del sys.modules[module.__name__]
