@@ -450,7 +450,7 @@ async def test_what_another_layout_replaced_is_not_taken_for_an_older_one(
             again.run()
             again.put_in_place(lambda: None)
     causes = {name: each.by for name, each in home.store.replaced().items() if "spectrum" in name}
-    assert sorted(causes.values()) == ["layout", "reprocess"]
+    assert sorted(map(str, causes.values())) == ["layout", "reprocess"]
     assert contents(home, next(name for name, by in causes.items() if by == "layout")) == old
 
 
