@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .commands import alarm, data, dead_letter, model, operation, policy, reprocess, send, tiers, topics
+from .commands import alarm, data, dead_letter, drop, model, operation, policy, reprocess, send, tiers, topics
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -87,6 +87,7 @@ for _command in (
     data.ls,
     data.cat,
     data.export,
+    drop.drop,
     alarm.alarm,
     dead_letter.dead_letter,
     operation.operation,

@@ -55,7 +55,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     checkpoint_interval_s: Seconds = 2.0
     poll_bytes: Bytes = 4 * MIB
-    # What one stream may have waiting in memory; over it its partition waits, and its policy's others with it.
+    # What one stream may have waiting in memory; over it its partition waits, and its policy's others with
+    # it.
     stream_backlog_bytes: Bytes = 8 * MIB
     chunk_id_window: Count = 100_000
     # A chunk whose stream another worker writes, for another policy, goes to the dead letters after this.

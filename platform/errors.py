@@ -209,5 +209,17 @@ class ModelRefused(WindvaneError, PermissionError):
     """A model is not read, since others could have written it; or not taken up, since it does not fit."""
 
 
+class FileUntrusted(ModelRefused):
+    """A file that can run code when it is read is not read, because another user can write it."""
+
+
+class StateInvalid(WindvaneError, ValueError):
+    """A saved state of an operation cannot be decoded; `code` is the stable name of the reason."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class AlarmActionRefused(WindvaneError, ValueError):
     """What was asked of an alarm does not fit its state, or says too little or too much."""

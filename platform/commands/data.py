@@ -22,9 +22,13 @@ NS_PER_S = 1_000_000_000
 
 @click.command(short_help="List data streams, data arrays or policies.")
 @click.argument("what", type=click.Choice(["streams", "arrays", "policies"]), default="streams")
+@click.option("--replaced", is_flag=True, help="Only arrays that were replaced, with their size and time.")
 @home_options
-def ls(settings: Settings, what: str) -> None:
+def ls(settings: Settings, what: str, replaced: bool) -> None:
     """List data streams, data arrays or policies.
+
+    With --replaced: the arrays that `windvane reprocess`, or a change of a pipeline, has set aside, with
+    their bytes on the disk, when they were replaced, and by what. `windvane drop` removes them.
 
     A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
     times in UTC.
@@ -34,8 +38,11 @@ def ls(settings: Settings, what: str) -> None:
       windvane ls
       windvane ls arrays
       windvane ls streams | cut -f 1
+      windvane ls --replaced
     """
-    if what == "policies":
+    if replaced:
+        _print_replaced(settings)
+    elif what == "policies":
         print_policies(settings)
     elif what == "arrays":
         _print_arrays(settings)
@@ -167,6 +174,14 @@ def _print_arrays(settings: Settings) -> None:
         rows,
         empty="no data arrays yet; a policy's pipeline makes them from what is sent",
     )
+
+
+def _print_replaced(settings: Settings) -> None:
+    rows = [
+        (reference, each.size_bytes, format_time(each.replaced_ns), each.by or "")
+        for reference, each in _open_store(settings).replaced().items()
+    ]
+    print_table(("array", "bytes on disk", "replaced", "by"), rows, empty="no array was replaced")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *, empty: str) -> None:

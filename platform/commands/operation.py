@@ -199,11 +199,15 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
         return
     from ..processors.trial import try_operation
     from ..store.store import Store
+    from .interrupts import interrupted_between_blocks
 
     require_home(settings)
     recorded = Store(settings.store_dir).stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
-    trial = try_operation(recorded, policy, name, parameters, chunks=chunks)
+    with interrupted_between_blocks() as check_interrupt:
+        trial = try_operation(
+            recorded, policy, name, parameters, chunks=chunks, between_blocks=check_interrupt
+        )
     _show(name, trial)
     if trial.errors or trial.complaints:
         click.get_current_context().exit(1)

@@ -28,7 +28,8 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
     """Make the outputs of STREAM again from what it has kept, by its policy as it is now.
 
     The new outputs grow beside the old ones while everything runs; then they take their place, and the old
-    ones are set aside as OUTPUT~1. What arrives meanwhile is in both.
+    ones are set aside as OUTPUT~1 (or ~2, …). What arrives meanwhile is in both. Those that an earlier
+    reprocessing has set aside are removed: `windvane ls --replaced` lists what is there.
 
     \b
     Examples:
@@ -39,6 +40,7 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
     from ..processors.user_operations import UserOperations
     from ..store.checkpoint import CheckpointStore
     from ..store.store import Store
+    from .interrupts import interrupted_between_blocks
     from .progress import byte_progress
 
     require_home(settings)
@@ -50,8 +52,16 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
         closing(CheckpointStore(settings.checkpoint_file)) as checkpoints,
         Reprocessing(store, stream, policy, checkpoints) as again,
     ):
-        with byte_progress(f"reprocessing {stream}", total_bytes=recorded.size) as progress:
-            again.run(progress.update)
+        with (
+            byte_progress(f"reprocessing {stream}", total_bytes=recorded.size) as progress,
+            interrupted_between_blocks() as check,
+        ):
+
+            def done(bytes_done: int) -> None:
+                progress.update(bytes_done)
+                check()
+
+            again.run(done)
         if not side_by_side:
             try:
                 again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S))
@@ -59,8 +69,12 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
                 _release(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
-        where = "beside the old ones, as …~rebuilt" if side_by_side else "in place; the old ones are …~1"
+        where = "beside the old ones, as …~rebuilt" if side_by_side else "in place"
         click.echo(f"rows made: {summary_of_rows(again.rows)} ({where})")
+        if again.set_aside:
+            click.echo(f"the old ones: {', '.join(again.set_aside)}")
+        if again.dropped:
+            click.echo(f"removed, of earlier reprocessings: {', '.join(again.dropped)}")
 
 
 def _release(settings: Settings, stream: str, *, seconds: float) -> None:

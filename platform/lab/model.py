@@ -1,6 +1,5 @@
 """A model out of the platform's hands: to look at, to change, to put back."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from ..processors.committed import committed_stream
 from ..processors.model import Model as ModelOperation
 from ..processors.model import ModelState
 from ..processors.operation import make_operation
+from ..processors.state_codec import decode_state, encode_state
 from ..processors.steps import FINGERPRINT_BYTES
 from ..store.model_files import ModelFiles
 
@@ -56,7 +56,7 @@ class Model:
             )
         self._operation.learner.estimator = self.estimator
         state = self._operation.anew()
-        saved = self._fingerprint + pickle.dumps(state, protocol=5)
+        saved = self._fingerprint + encode_state(ModelOperation, state)
         ModelFiles(self._home / "models").put(self.reference, saved)
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
 
     Raises:
         ModelNotFound: no such stream, no such step, or one that is no model or has learned nothing.
-        ModelRefused: the file of checkpoints could have been written by somebody else.
+        ModelRefused: another user can write the database of checkpoints.
     """
     stream, _, step_name = reference.rpartition(":")
     committed, policy = committed_stream(checkpoint_file, stream)
@@ -81,7 +81,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
         there = ", ".join(f"{stream}:{step.name}" for step in models) or "none"
         raise ModelNotFound(f"{stream} has no model named {step_name!r}; there is {there}")
     saved = committed.states.get(step.name, b"")
-    state = pickle.loads(saved[FINGERPRINT_BYTES:]) if saved else None
+    state = decode_state(ModelOperation, saved[FINGERPRINT_BYTES:]) if saved else None
     if not isinstance(state, ModelState) or state.columns is None:
         raise ModelNotFound(f"{reference} has learned nothing yet")
     operation = make_operation(step)

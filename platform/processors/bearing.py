@@ -70,6 +70,7 @@ class Bearing(Operation):
     input = "samples"
     accepts = ("values",)
     output = "features"
+    state_type = BearingState
 
     def __init__(
         self,

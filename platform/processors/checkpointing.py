@@ -75,8 +75,8 @@ class Checkpointing:
     async def commit(self, *, wait_s: float = SNAPSHOT_WAIT_S) -> Mapping[TopicPartition, int]:
         """Commits what there are snapshots of, as far as its partitions are still owned; gives the positions.
 
-        Under `alone`. Streams that are in the middle of a chunk get `wait_s` to end it. Whatever it raises has
-        failed: nothing is committed after it.
+        Under `alone`. Streams that are in the middle of a chunk get `wait_s` to end it. Whatever it raises
+        has failed: nothing is committed after it.
         """
         try:
             self.check()

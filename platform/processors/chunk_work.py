@@ -272,7 +272,7 @@ class ChunkWork:
         )
 
     def _report_failure(
-        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: BaseException, detail: str
+        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str
     ) -> None:
         self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
         reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import ModelNotFound
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
-from ..store.model_files import check_own
+from ..store.file_owner import check_own_database
 from ..store.policy import Policy
 from .steps import last_policy
 
@@ -12,14 +12,14 @@ from .steps import last_policy
 def committed_stream(checkpoint_file: Path, stream: str) -> tuple[StreamCheckpoint, Policy]:
     """The checkpoint of the stream, and the policy that it was under.
 
-    Its states are pickles, so the file must be the user's own. Raises ModelNotFound where there is no such
-    stream, ModelRefused where somebody else could have written the file.
+    The estimators in its states are pickles, so no other user may be able to write the database. Raises
+    ModelNotFound if there is no such stream, FileUntrusted (a ModelRefused) if another user can write it.
     """
     if not checkpoint_file.exists():
         raise ModelNotFound(
             f"there is no checkpoint yet in {checkpoint_file.parent}: a worker makes it once it has worked"
         )
-    check_own(checkpoint_file)
+    check_own_database(checkpoint_file)
     checkpoints = CheckpointStore(checkpoint_file)
     try:
         committed = checkpoints.stream(stream)

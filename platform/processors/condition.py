@@ -5,9 +5,10 @@ docs/condition.md has the method with its formulas, its sources and its limits.
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass, field
-from typing import Annotated
+import copy
+from collections import deque
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
@@ -19,6 +20,7 @@ from .healthy import medians
 from .monitor import Judgement, Monitor, Thresholds
 from .operation import Operation, operation
 from .running_time import RunningTime
+from .unpickling import unpickle
 from .watched import Watched
 
 MAX_GROUP_ROWS = 1024
@@ -48,6 +50,14 @@ class _Course:
         middle = self.group[0] if len(self.group) == 1 else medians(np.array(self.group))
         self.group.clear()
         return self.monitor.take(middle, now_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionState:
+    """What is kept between blocks: the number of the next row that is given, and all that was learned."""
+
+    given: int = 0
+    course: _Course | None = None
 
 
 @operation("condition")
@@ -81,6 +91,7 @@ class Condition(Operation):
     input = "features"
     accepts = ("values", "score")
     output = "condition"
+    state_type = ConditionState
 
     def __init__(
         self,
@@ -165,10 +176,43 @@ class Condition(Operation):
             self._given += 1
         return self._course
 
-    def state(self) -> bytes:
-        """All that was learned, pickled, so that what comes later does not change it."""
-        return pickle.dumps((self._given, self._course), protocol=5)
+    def state(self) -> ConditionState:
+        """All that was learned, copied, so that what comes later does not change it."""
+        return ConditionState(self._given, _copied(self._course))
 
-    def restore(self, state: bytes | None) -> None:
-        """Goes on from `state()`."""
-        self._given, self._course = (0, None) if state is None else pickle.loads(state)
+    def restore(self, state: ConditionState | bytes | None) -> None:
+        """Goes on from `state()`, which may be a pickle: earlier versions gave one."""
+        if isinstance(state, bytes):
+            given, course = unpickle(state)
+            state = ConditionState(given, _complete(course))
+        state = state or ConditionState()
+        self._given, self._course = state.given, _copied(state.course)
+
+
+def _copied(value: Any) -> Any:
+    """With lists and objects of its own; arrays are shared, as nothing here writes into one."""
+    if isinstance(value, list | deque):
+        new: Any = copy.copy(value)
+        for index, each in enumerate(value):
+            if not isinstance(each, np.ndarray | float | int):
+                new[index] = _copied(each)
+        return new
+    if is_dataclass(value) and not isinstance(value, type) and not _is_frozen(value):
+        new = copy.copy(value)
+        for each in fields(value):
+            setattr(new, each.name, _copied(getattr(value, each.name)))
+        return new
+    return value
+
+
+def _is_frozen(value: Any) -> bool:
+    return bool(value.__dataclass_params__.frozen)
+
+
+def _complete(course: _Course | None) -> _Course | None:
+    """Earlier versions left center and spread of a reference unset until enough rows had come."""
+    for reference in course.monitor._states.references if course else ():
+        for name in ("center", "spread"):
+            if not hasattr(reference, name):
+                setattr(reference, name, np.empty(0))
+    return course

@@ -53,6 +53,7 @@ class Envelope(Operation):
     input = "samples"
     accepts = ("values",)
     output = "spectrum"
+    state_type = Carry | None
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class Features(Operation):
     input = "samples"
     accepts = ("values",)
     output = "features"
+    state_type = Carry | None
 
     def __init__(
         self,

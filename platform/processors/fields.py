@@ -51,6 +51,7 @@ class Fields(Operation):
 
     input = "events"
     output = "values"
+    state_type = FieldsState
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class Filter(Operation):
     input = "samples"
     accepts = ("values",)
     output = "samples"
+    state_type = FilterState | None
 
     def __init__(
         self,

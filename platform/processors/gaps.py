@@ -31,6 +31,7 @@ class Gaps(Operation):
     input = "samples"
     accepts = ("values", "spectrum", "features")
     output = "gaps"
+    state_type = GapsState
 
     def __init__(self) -> None:
         self._state = GapsState()

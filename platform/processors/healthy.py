@@ -34,14 +34,14 @@ class Reference:
     Attributes:
         floor: least spread of each column.
         center: median of each column, NaN where a column has had no value; where there is a floor, at most
-            two of it above the lowest that it was.
+            two of it above the lowest that it was. Empty before enough rows have come.
         spread: of each column.
         learned: whether there are enough rows to score others by.
     """
 
     floor: Vector
-    center: Vector = field(init=False)
-    spread: Vector = field(init=False)
+    center: Vector = field(default_factory=lambda: np.empty(0))
+    spread: Vector = field(default_factory=lambda: np.empty(0))
     learned: bool = False
     _rows: list[Vector] = field(default_factory=list)
     _every: int = 1
@@ -117,7 +117,7 @@ class OperatingStates:
         references: of the states, in the order in which they were met.
     """
 
-    floor: Vector
+    floor: Vector = field(default_factory=lambda: np.empty(0))
     references: list[Reference] = field(default_factory=list)
     _centers: list[Vector] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)

@@ -1,13 +1,14 @@
 """Which chunks a worker process was working on when it died, and whether it died of them.
 
 A step can end the process without an exception: a segmentation fault in an extension, an `os._exit`, memory
-that the kernel takes back by killing the process. The bus then gives the same chunk again, for ever. So before
-a thread begins a chunk it writes down which one, into a file that is mapped: what is in it survives the
-process, though not the machine. The next worker reads it, and how its predecessor ended.
+that the kernel takes back by killing the process. The bus then gives the same chunk again, for ever. So
+before a thread begins a chunk it writes down which one, into a file that is mapped: what is in it survives
+the process, though not the machine. The next worker reads it, and how its predecessor ended.
 
-A kill from outside (an operator, a test, a shutdown) is no fault of a chunk. It counts if the process died of a
-signal that faults raise, if it left by itself without saying so, or if the kernel's count of processes killed
-for want of memory has risen. A chunk that was blamed is worked on while no other one that was blamed is.
+A kill from outside (an operator, a test, a shutdown) is no fault of a chunk. It counts if the process died of
+a signal that faults raise, if it left by itself without saying so, or if the kernel's count of processes
+killed for want of memory has risen. A chunk that was blamed is worked on while no other one that was blamed
+is.
 """
 
 import faulthandler
@@ -63,7 +64,7 @@ class InFlight:
         finally:
             os.close(descriptor)
         self._write(0, {"pid": os.getpid(), "boot": _boot_id(), "oom_kills": _oom_kills()})
-        self._fault_file = open(_fault_path(path), "w")
+        self._fault_file = _fault_path(path).open("w")  # noqa: SIM115  # for as long as the process lives
         faulthandler.enable(self._fault_file)
 
     @contextmanager
@@ -116,7 +117,8 @@ class InFlight:
 
 
 def died_of(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
-    """The messages that the last worker was working on when it died, and how; None if it was no fault of theirs.
+    """The messages that the last worker was working on when it died, and how; None if it was no fault of
+    theirs.
 
     `exit_file` is what the supervisor wrote of its last exit, if there is a supervisor.
     """

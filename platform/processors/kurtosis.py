@@ -57,6 +57,7 @@ class Kurtosis(Operation):
     input = "samples"
     accepts = ("values",)
     output = "kurtosis"
+    state_type = KurtosisState
 
     def __init__(
         self,

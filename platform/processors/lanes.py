@@ -1,9 +1,9 @@
 """The threads that work on streams, shared out so that no policy waits for another.
 
 A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of
-50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that works
-on it; another thread takes its place. Slow streams have the slow lane to themselves: two threads a policy, six
-in all. A stream is fast again after twenty chunks that were quick.
+50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that
+works on it; another thread takes its place. Slow streams have the slow lane to themselves: two threads a
+policy, six in all. A stream is fast again after twenty chunks that were quick.
 
 So a step that sleeps, computes in Python, or never returns, costs its own policy. What no thread can be saved
 from is a call into C that keeps Python's global lock.

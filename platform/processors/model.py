@@ -15,6 +15,7 @@ from ..errors import OperationFailed
 from .block import Block
 from .estimators import MAX_BATCH_ROWS, Learner, Scaler, make_learner
 from .operation import Operation, operation
+from .unpickling import unpickle
 
 JOURNAL_ROWS = 512
 """Rows learned from one snapshot of the estimator to the next."""
@@ -62,6 +63,8 @@ class Model(Operation):
     input = "features"
     accepts = ("values", "score")
     output = "score"
+    state_type = ModelState
+    state_pickles = True
 
     def __init__(
         self,
@@ -120,8 +123,10 @@ class Model(Operation):
         try:
             for index in np.flatnonzero(np.isfinite(rows).all(axis=1)):
                 scores[index] = self._next(rows[index])
-        except Exception as failure:
+        except BaseException as failure:
             self.restore(before)
+            if not isinstance(failure, Exception):
+                raise
             row = ", ".join(f"{c}={v:g}" for c, v in zip(columns, rows[index].tolist(), strict=True))
             raise OperationFailed(
                 f"{self._arguments[0]} cannot go on with the row {row} "
@@ -154,7 +159,7 @@ class Model(Operation):
         if state.columns is not None:
             self._begin(state.columns)
         if state.snapshot is not None:
-            self._learner = pickle.loads(zlib.decompress(state.snapshot))
+            self._learner = unpickle(zlib.decompress(state.snapshot))
         for row in state.journal:
             self._next(row)
 

@@ -59,7 +59,7 @@ class Thresholds:
 
 @dataclass(slots=True)
 class Monitor:
-    """All that is learned of one machine. Can be pickled; keeps what `OperatingStates` keeps, and 200 scores.
+    """All that is learned of one machine. Keeps what `OperatingStates` keeps, and 200 scores.
 
     Attributes:
         watched: the columns of its rows.
@@ -76,14 +76,14 @@ class Monitor:
     _phase: float = LEARNING
     _calm_rows: int = 0
     _quiet_rows: int = 0
-    _states: OperatingStates = field(init=False)
+    _states: OperatingStates = field(default_factory=OperatingStates)
     _window: deque[Vector] = field(default_factory=lambda: deque(maxlen=WINDOW_ROWS))
     _changes: ChangeDetector = field(default_factory=ChangeDetector)
     _slope: Slope = field(default_factory=Slope)
     _history: DegradationHistory = field(default_factory=DegradationHistory)
 
     def __post_init__(self) -> None:
-        self._states = OperatingStates(self.watched.floor)
+        self._states.floor = self.watched.floor
 
     def take(self, row: Vector, now_s: float) -> Judgement:
         """Judges the `taken` columns of a row at a running time in seconds, and learns from it."""

@@ -4,9 +4,9 @@ A stream has one writer at a time, by the lock of its files. A new owner of a pa
 the former one has not let go of yet: it was stopped (SIGSTOP, a suspended machine) and does not know that its
 partition is gone. It will notice, or end; until then the stream is `StreamHeld`, and its chunks wait.
 
-Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for streams:
-before another one is opened, streams that a commit covers and that were idle longest are closed; if there is
-none, the stream waits for the next commit, which is asked for at once.
+Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for
+streams: before another one is opened, streams that a commit covers and that were idle longest are closed; if
+there is none, the stream waits for the next commit, which is asked for at once.
 """
 
 import time
@@ -301,7 +301,9 @@ class OpenStreams:
             self._rewinds[partition] = min(at, self._rewinds.get(partition, at))
 
     def take_rewinds(self) -> dict[OwnedPartition, int]:
-        """From which offsets partitions are to be read again; whoever takes them seeks before the next poll."""
+        """From which offsets partitions are to be read again; whoever takes them seeks before the next
+        poll.
+        """
         if not self._rewinds:
             return {}
         with self._lanes.lock:

@@ -77,6 +77,14 @@ class Operation(ABC):
     """Whether it looks at earlier rows of its source in the store, so that the source must be kept."""
     output: ClassVar[str]
     """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
+    state_type: ClassVar[Any] = type(None)
+    """Type of what `state` gives: dataclasses, named tuples, plain values, arrays. If a class has a `state`
+    and does not say its type, its states are pickled."""
+    state_version: ClassVar[int] = 1
+    """Of `state_type`, up to 65,535. A state of another version is not read: raise it if the type changes."""
+
+    state_pickles: ClassVar[bool] = False
+    """Whether a `state_type` has pickles in it, which `restore` reads: estimators of libraries."""
 
     @abstractmethod
     def process(self, block: Any) -> Given:
@@ -98,7 +106,9 @@ class Operation(ABC):
         return {}
 
     def state(self) -> Any:
-        """All that is kept between blocks; can be pickled, and later blocks do not change it."""
+        """All that is kept between blocks: a `state_type`, or what can be pickled. Later blocks do not change
+        what was given.
+        """
         return None
 
     def restore(self, state: Any) -> None:  # noqa: B027
@@ -208,8 +218,31 @@ def make_operation(step: Step) -> Operation:
     arguments = _arguments(step, cls)
     try:
         return cls(**arguments)
-    except Exception as refusal:  # what an estimator makes of its parameters can be any class of error
-        raise PolicyInvalid(f'step "{step.name}": {refusal or repr(refusal)}') from refusal
+    except BaseException as refusal:  # an estimator, or a user's class, can raise anything
+        raise PolicyInvalid(f'step "{step.name}": {as_failure(refusal)}') from refusal
+
+
+def as_failure(error: BaseException) -> Exception:
+    """What other people's code has raised, as an error that ends nothing and that has a message.
+
+    That code can raise what is no `Exception`: `sys.exit`, KeyboardInterrupt, or the panic of an extension
+    module in Rust (`pyo3_runtime.PanicException`).
+    """
+    if isinstance(error, Exception) and error_text(error):
+        return error
+    if isinstance(error, SystemExit):
+        failure = OperationFailed(f"it called exit({error.code!r})")
+    else:
+        failure = OperationFailed(f"{type(error).__name__}: {error_text(error)}".removesuffix(": "))
+    return failure.with_traceback(error.__traceback__)
+
+
+def error_text(error: BaseException) -> str:
+    """What it says; nothing if saying it raises."""
+    try:
+        return str(error)
+    except BaseException:  # an error's own __str__ is their code too
+        return ""
 
 
 def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
@@ -317,6 +350,10 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
                 f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
                 f"{describe(hints.get(name, Any))}"
             ) from refusal
+        except BaseException as error:  # a type of a user's class that no value can be checked against
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} of "{step.operation}" cannot be checked: {as_failure(error)}'
+            ) from error
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise PolicyInvalid(

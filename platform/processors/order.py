@@ -79,6 +79,7 @@ class Order(Operation):
     input = "samples"
     accepts = ("values",)
     output = "samples"
+    state_type = OrderState | None
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""Where a worker's messages come from: which offsets are read, when a partition waits, and when it cannot go on."""
+"""Where a worker's messages come from: which offsets are read, when a partition waits, and when it cannot go
+on.
+"""
 
 import asyncio
 import time
@@ -88,7 +90,8 @@ class PartitionReader:
         try:
             async with self._durable.alone:
                 self._durable.check()
-                # If the bus has not said that they were gone in between, what was not committed is done again.
+                # If the bus has not said that they were gone in between, what was not committed is done
+                # again.
                 if again := [each for key in keys if (each := self._owned.get(key)) is not None]:
                     await self._durable.let_go(again)
                 return await self._take(keys)

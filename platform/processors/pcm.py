@@ -81,6 +81,7 @@ class Pcm(Operation):
 
     input = "bytes"
     output = "samples"
+    state_type = PcmState | None
 
     def __init__(
         self,

@@ -29,9 +29,11 @@ from .training import TrainingRequest
 
 _ARRAY_LOCK_S = 5.0
 MAX_ADOPTED_CHUNKS = 100_000
-"""Of an archive that was adopted without a checkpoint: so many of its last chunks are known if they come again."""
+"""Of an archive that was adopted without a checkpoint: so many of its last chunks are known if they come
+again.
+"""
 
-FailureReport = Callable[["StreamPipeline", str, ChunkMessage, BaseException, str], None]
+FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
 
 class Abandoned(Exception):
@@ -43,8 +45,8 @@ class StreamPipeline:
 
     `process` appends to the outputs at once; `checkpoint` says what is to be committed of it. A step that
     raises is reported, gives nothing for that chunk, and does not stop the others. Memory: one chunk, and
-    what the operations keep. `abandon` may be called by any thread; then `process` raises Abandoned before the
-    next step, and what it has appended is cut off by whoever opens the stream next.
+    what the operations keep. `abandon` may be called by any thread; then `process` raises Abandoned before
+    the next step, and what it has appended is cut off by whoever opens the stream next.
     """
 
     def __init__(
@@ -231,10 +233,10 @@ class StreamPipeline:
                     raise
                 time.sleep(0.01)
 
-    def _step_failed(self, chunk: ChunkMessage, step: str, error: BaseException) -> None:
+    def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
         self._fail(step, chunk, error)
 
-    def _fail(self, step: str, chunk: ChunkMessage, error: BaseException) -> None:
+    def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
     def checkpoint(

@@ -47,6 +47,8 @@ class Reprocessing:
         self.steps = RunningSteps(policy, {})
         if self.steps.broken is not None:
             raise self.steps.broken
+        for error in self.steps.unusable.values():
+            raise error
         if not policy.pipeline:
             raise PolicyInvalid(f"policy {policy.reference!r} has no pipeline, so there is nothing to make")
         self._writers: dict[str, DataArrayWriter] = {}
@@ -57,6 +59,9 @@ class Reprocessing:
             self._next_chunk += 1
         self.failed: dict[str, str] = {}
         """The last error of each step that raised; of "events" where a chunk's cannot be decoded."""
+        self.set_aside: list[str] = []
+        self.dropped: list[str] = []
+        """References of arrays that `put_in_place` has replaced, and of earlier ones that it has dropped."""
         self._finish_earlier_one()
 
     def __enter__(self) -> Self:
@@ -100,6 +105,8 @@ class Reprocessing:
     def put_in_place(self, take_from_worker: Callable[[], object]) -> None:
         """Catches up and puts the new outputs where the old ones are, which are set aside (`~1`).
 
+        Of the arrays that earlier reprocessings have replaced, none is kept longer than this: `dropped`.
+
         `take_from_worker` asks whoever writes the stream to let go of it. Raises StoreLocked where nobody
         does within 30 s: then all is as it was.
         """
@@ -134,7 +141,14 @@ class Reprocessing:
                 window=0,
             )
             # While they are locked, so that nobody can be at them.
+            earlier = self._store.replaced(reference)
             self._put_in_place(made)
+            self.set_aside = sorted(self._store.replaced(reference).keys() - earlier.keys())
+            self._store.sync()  # first the renamed directories are durable, then older ones go
+            for output, length in made.items():
+                if self._store.array_uid(output) == length.uid:
+                    for each in (output, output + REBUILT):
+                        self.dropped += self._store.drop_superseded(each)
             for writer in self._writers.values():
                 writer.close()
 
@@ -198,5 +212,5 @@ class Reprocessing:
             self._writers[step] = writer
         writer.append(block.rows, block.row_times_ns)
 
-    def _failed(self, step: str, error: BaseException) -> None:
+    def _failed(self, step: str, error: Exception) -> None:
         self.failed[step] = str(error) or repr(error)

@@ -59,6 +59,7 @@ class Resample(Operation):
     input = "samples"
     accepts = ("values",)
     output = "samples"
+    state_type = ResampleState | None
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class SlidingDft(Operation):
     input = "samples"
     accepts = ("values",)
     output = "features"
+    state_type = SlidingDftState
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class Spectrum(Operation):
     input = "samples"
     accepts = ("values",)
     output = "spectrum"
+    state_type = Carry | None
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class Statistics(Operation):
     input = "values"
     accepts = ("samples", "features")
     output = "features"
+    state_type = StatisticsState
 
     def __init__(
         self,

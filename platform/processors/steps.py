@@ -1,24 +1,21 @@
 """The steps of a policy as operations at work: what they give for a chunk, and what is kept of them."""
 
 import hashlib
-import logging
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import ModelRefused, OperationFailed, PolicyInvalid
+from ..errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInvalid, StateInvalid
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
-from ..telemetry import RateLimitedLog
 from .block import Block, Events, blocks_of
-from .operation import Operation, make_operation, resolve_inputs
+from .operation import Operation, as_failure, built_in_operations, make_operation, resolve_inputs
+from .state_codec import decode_state, encode_state
+from .state_losses import state_losses
 from .trained_model import TrainedModel
 
-_log = RateLimitedLog(logging.getLogger("windvane.worker"))
-
-FailedStep = Callable[[str, BaseException], None]
+FailedStep = Callable[[str, Exception], None]
 """Told the name of a step that raised, and what."""
 
 
@@ -67,8 +64,9 @@ def last_policy(states: Mapping[str, bytes]) -> Policy | None:
 class RunningSteps:
     """The operations of a policy, for one data stream. Memory: what the operations keep.
 
-    Where they cannot be made (an operation of the user's own is gone, say), `broken` says why: then they give
-    nothing, and the states that they had are kept for when they can.
+    If the pipeline cannot be put together (a user's operation is gone), `broken` says why: then no step gives
+    anything. If one step cannot be made, or its state must not be read, `unusable` says why by its name: then
+    that step alone fails with each chunk. The states of such steps are kept.
     """
 
     def __init__(self, policy: Policy, states: Mapping[str, bytes]) -> None:
@@ -84,7 +82,7 @@ class RunningSteps:
             sources = resolve_inputs(policy.pipeline)
             for step, source in zip(policy.pipeline, sources, strict=True):
                 before = next((each for each in self._steps if each.name == source), None)
-                self._steps.append(_RunningStep(step, source, before))
+                self._steps.append(_RunningStep(step, source, before, policy.reference))
         except PolicyInvalid as error:
             self.broken = error
             self._steps = []
@@ -98,6 +96,11 @@ class RunningSteps:
     def names(self) -> tuple[str, ...]:
         """Of the steps, in order."""
         return tuple(step.name for step in self._steps)
+
+    @property
+    def unusable(self) -> dict[str, Exception]:
+        """The steps that cannot work, by name, and why."""
+        return {step.name: step.unusable for step in self._steps if step.unusable is not None}
 
     @property
     def sources(self) -> frozenset[str]:
@@ -127,7 +130,7 @@ class RunningSteps:
                 try:
                     made += blocks_of(step.operation.process(taken))
                 except BaseException as error:
-                    failed(step.name, OperationFailed(_said(error)) if _is_unusual(error) else error)
+                    failed(step.name, as_failure(error))
                 finally:
                     self._note_time()
             results[step.name] = tuple(made)
@@ -145,8 +148,8 @@ class RunningSteps:
     def take_up(self, step: str, saved: bytes) -> None:
         """Goes on with the state of a step that was changed elsewhere.
 
-        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
-        from someone who may run code here.
+        Raises ModelRefused if it does not fit; then all is as it was. The estimator in `saved` is unpickled:
+        it must come from someone who may run code here.
         """
         next(running for running in self._steps if running.name == step).take_up(saved)
 
@@ -183,66 +186,104 @@ class RunningSteps:
         }
 
 
-def _is_unusual(error: BaseException) -> bool:
-    return not isinstance(error, Exception)
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"it called exit({error.code!r})"
-    return f"it raised {type(error).__name__}: {error}"
-
-
 class _RunningStep:
-    """An operation with its name, its source, and what its saved state must match to be taken up."""
+    """An operation with its name, its source, and what its saved state must match to be taken up.
 
-    def __init__(self, step: Step, source: str, before: "_RunningStep | None") -> None:
+    Whatever the operation raises from these methods, BaseException included, concerns this step alone.
+    """
+
+    def __init__(self, step: Step, source: str, before: "_RunningStep | None", policy: str) -> None:
         self.step = step
         self.name = step.name
         self.keep = step.keep
         self.source = source
-        self.operation: Operation = make_operation(step)
+        self.unusable: Exception | None = None
+        self._policy = policy
+        self._kept: bytes | None = None
         # With that of the step before it: what a step has learned is of no use on rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
         above: bytes = before.fingerprint if before else b""
         configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
         self.fingerprint: bytes = configured.digest()
+        self.operation: Operation = self._new_operation()
+
+    def _new_operation(self) -> Operation:
+        try:
+            return make_operation(self.step)
+        except PolicyInvalid as error:
+            return self._unusable(error)
+
+    def _unusable(self, why: Exception) -> Operation:
+        self.unusable = why
+        return _Unusable(why)
 
     def dump(self) -> bytes | None:
-        """None where an operation of the user's own has a state that cannot be kept: it will begin anew."""
+        """None if a user's operation has a state that cannot be kept: it will start over."""
+        if self.unusable is not None:
+            return self._kept
         try:
-            return self.fingerprint + pickle.dumps(self.operation.state(), protocol=5)
-        except MemoryError:
-            raise
-        except Exception as error:
-            _log.warning((self.name,), f"the state of step {self.name!r} cannot be kept: {error!r}")
+            return self.fingerprint + encode_state(type(self.operation), self.operation.state())
+        except BaseException as error:
+            if isinstance(error, MemoryError) and self.step.operation in built_in_operations():
+                raise  # no checkpoint now is better than one without this state
+            self._lost("not-kept", error)
             return None
 
     def restore(self, saved: bytes | None) -> None:
-        """A step begins anew where its parameters, or those of a step before it, were changed since."""
+        """A step starts over if its parameters, or those of a step before it, were changed since."""
+        if self.unusable is not None:
+            self._kept = saved
+            return
         if saved is None or not saved.startswith(self.fingerprint):
             return
         try:
-            self.operation.restore(pickle.loads(saved[len(self.fingerprint) :]))
-        except Exception as error:  # an estimator's library was updated, say: any class of error can come
-            _log.warning((self.name,), f"step {self.name!r} begins anew, its state cannot be read: {error!r}")
-            self.operation = make_operation(self.step)  # whatever has become of the other one
+            self.operation.restore(self._decoded(saved))
+        except (FileUntrusted, MemoryError) as error:  # it may be sound: another start can read it
+            self._kept = saved
+            self.operation = self._unusable(
+                OperationFailed(f"its state is kept, but cannot be read now: {as_failure(error)}")
+            )
+        except BaseException as error:  # a library of estimators was updated: any class of error can come
+            self._lost(error.code if isinstance(error, StateInvalid) else "unreadable", error)
+            self.operation = self._new_operation()  # whatever has become of the other one
+
+    def _decoded(self, saved: bytes) -> Any:
+        return decode_state(type(self.operation), memoryview(saved)[FINGERPRINT_BYTES:])
+
+    def _lost(self, code: str, error: BaseException) -> None:
+        state_losses.lost(policy=self._policy, step=self.name, code=code, error=as_failure(error))
 
     def counts(self) -> dict[str, int]:
-        """What the operation has counted, where it is not 0."""
+        """What the operation has counted, if it is not 0."""
         try:
             return {str(key): int(n) for key, n in self.operation.counts().items() if n}
-        except Exception as error:  # of an operation of the user's own
-            _log.warning((self.name, "counts"), f"step {self.name!r} cannot say its counts: {error!r}")
+        except BaseException as error:  # of a user's operation
+            state_losses.not_counted(policy=self._policy, step=self.name, error=as_failure(error))
             return {}
 
     def take_up(self, saved: bytes) -> None:
         if not saved.startswith(self.fingerprint):
             raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
+        if self.unusable is not None:
+            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up now: {self.unusable}")
         before = self.dump()
         try:
-            self.operation.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
-        except Exception as error:  # what is unpickled can be anything
-            self.operation = make_operation(self.step)
+            self.operation.take_up(self._decoded(saved))
+        except BaseException as error:  # what is unpickled can be anything
+            self.operation = self._new_operation()
             self.restore(before)
-            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up: {error!r}") from error
+            raise ModelRefused(
+                f"step {self.name!r}: its model cannot be taken up: {as_failure(error)!r}"
+            ) from error
+
+
+class _Unusable(Operation):
+    """Stands in for an operation that cannot be made: fails with each block."""
+
+    input = output = ""
+
+    def __init__(self, why: Exception) -> None:
+        self._why = why
+
+    def process(self, block: Block | Events) -> None:
+        raise OperationFailed(str(self._why))

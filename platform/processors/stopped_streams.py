@@ -1,4 +1,6 @@
-"""Streams that have stopped, tried again: the disk has room, a file was put back, an operator has repaired."""
+"""Streams that have stopped, tried again: the disk has room, a file was put back, an operator has
+repaired.
+"""
 
 import time
 from collections.abc import Callable

@@ -8,14 +8,14 @@ The rules that keep a stream exactly-once are all here, in terms of offsets:
 - `snapshot` is taken between two chunks and waits for its commit; `committing` is in a commit now.
 - `pinned` has the offsets from which a stream that was dropped must read again.
 
-So the lowest offset of a partition that a stream still needs is known at any time (`needs`), and a partition's
-position in a checkpoint is the lowest of its streams.
+So the lowest offset of a partition that a stream still needs is known at any time (`needs`), and a
+partition's position in a checkpoint is the lowest of its streams.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -169,7 +169,9 @@ class StreamWork:
         return queued
 
     def give_back(self, *, besides: QueuedChunk | None) -> None:
-        """Leave the chunks of released partitions to their next owner, but not `besides`, which is at work."""
+        """Leave the chunks of released partitions to their next owner, but not `besides`, which is at
+        work.
+        """
         kept = [queued for queued in self.queue if queued is besides or not queued.partition.released]
         given = [queued for queued in self.queue if queued is not besides and queued.partition.released]
         if not given:
@@ -229,9 +231,10 @@ class StreamWork:
             at for source in (self.uncommitted, self.pinned) if (at := source.get(partition)) is not None
         ]
         for snapshot in (self.snapshot, self.committing):
-            if snapshot is not None and snapshot is not besides:
-                if (at := snapshot.uncommitted.get(partition)) is not None:
-                    found.append(at)
+            if snapshot is None or snapshot is besides:
+                continue
+            if (at := snapshot.uncommitted.get(partition)) is not None:
+                found.append(at)
         for queued in self.queue:
             if queued.partition is partition:
                 found.append(queued.offset)

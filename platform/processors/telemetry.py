@@ -15,6 +15,7 @@ from ..bus.interface import TopicPartition
 from ..errors import PartitionHalted, PartitionLost
 from ..store.checkpoint import Hole
 from ..telemetry import RateLimitedLog
+from .state_losses import state_losses
 
 _REMEMBERED_FAILURES = 50
 _COUNTED_STREAMS = 1000
@@ -95,8 +96,8 @@ class WorkerTelemetry(Collector):
         self.slow_total += 1
         self._log.warning(
             ("slow", stream),
-            f"stream {stream!r:.220} is slow{f' in step {step!r}' if step else ''}: it has threads of its own "
-            "now, and the others go on",
+            f"stream {stream!r:.220} is slow{f' in step {step!r}' if step else ''}: it has threads of its "
+            "own now, and the others go on",
         )
 
     def stream_stopped(self, stream: str, *, code: str, reason: str) -> None:
@@ -133,7 +134,7 @@ class WorkerTelemetry(Collector):
         """A dead letter could not be kept; its chunk is in the archive."""
         self._log.warning(("dead letters",), f"a dead letter is not kept: {error}")
 
-    def step_failed(self, *, stream: str, step: str, error: BaseException) -> None:
+    def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
         """A step raised; the others went on."""
         self._failures.append(
             {"stream": stream, "step": step, "message": str(error)[:500], "time_ns": time.time_ns()}
@@ -223,6 +224,7 @@ class WorkerTelemetry(Collector):
             "counted_by_name": dict(self.counted_by_name),
             "counted_by_stream": dict(self._counted),
             "broken_operations": self._broken_operations,
+            "lost_states_by_reason": state_losses.by_reason,
             "failures": list(self._failures),
             "time_ns": time.time_ns(),
         }
@@ -246,6 +248,14 @@ class WorkerTelemetry(Collector):
         for code, count in self.dead_lettered_by_code.items():
             letters.add_metric([code], count)
         yield letters
+        lost = CounterMetricFamily(
+            "windvane_worker_lost_states",
+            "States of steps not read or not kept, by reason",
+            labels=["reason"],
+        )
+        for reason, count in state_losses.by_reason.items():
+            lost.add_metric([reason], count)
+        yield lost
         counted = CounterMetricFamily(
             "windvane_worker_counted",
             "What steps counted in the data, such as gaps and late samples",

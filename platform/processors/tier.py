@@ -20,6 +20,7 @@ from ..telemetry import add_status_routes, serve_on_socket
 from .alarm_relay import AlarmRelay
 from .catalog_link import CatalogLink
 from .telemetry import WorkerTelemetry
+from .unpickling import states_come_from
 from .user_operations import UserOperations
 from .webhook import AlarmWebhook
 from .worker import Worker
@@ -38,6 +39,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
         checkpoints = CheckpointStore(settings.checkpoint_file)
+        states_come_from(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
         worker = Worker(
             bus=bus,

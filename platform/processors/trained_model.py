@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from .batch_learner import FRAME_ROWS, BatchLearner, make_batch_learner
 from .block import Block
 from .estimators import Scaler
 from .operation import Operation, operation
+from .unpickling import unpickle
 
 MAX_ROWS = 1_000_000
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -73,6 +73,8 @@ class TrainedModel(Operation):
     accepts = ("values", "score")
     output = "score"
     reads_stored_source = True
+    state_type = TrainedState
+    state_pickles = True
 
     def __init__(
         self,
@@ -234,7 +236,7 @@ class TrainedModel(Operation):
     def restore(self, state: TrainedState | None) -> None:
         """Goes on from `state()`."""
         state = state or TrainedState()
-        self._learner = None if state.learner is None else pickle.loads(zlib.decompress(state.learner))
+        self._learner = None if state.learner is None else unpickle(zlib.decompress(state.learner))
         self._state = state
 
     def take_up(self, state: Any) -> None:

@@ -27,7 +27,8 @@ from ..store.data_array import DataArray
 from ..store.model_files import ModelFiles
 from ..store.policy import Step
 from ..store.store import Store
-from .operation import make_operation
+from .operation import as_failure, make_operation
+from .state_codec import encode_state
 from .trained_model import MAX_MODEL_BYTES, TrainedModel, TrainedState
 
 BLOCK_ROWS = 4096
@@ -109,7 +110,7 @@ def train(request: TrainingRequest) -> int:
         trained_on=count,
         settled=request.due,
     )
-    saved = bytes.fromhex(request.fingerprint) + pickle.dumps(state, protocol=5)
+    saved = bytes.fromhex(request.fingerprint) + encode_state(TrainedModel, state)
     ModelFiles(Path(request.models)).put(request.reference, saved)
     return count
 
@@ -202,8 +203,10 @@ def try_to_train(request: TrainingRequest) -> TrainingReport:
         return TrainingReport(error="there is not enough memory; set fewer max_rows, or a smaller model")
     except WindvaneError as error:
         return TrainingReport(error=str(error))
-    except Exception as error:  # of an estimator: any class can come
-        return TrainingReport(error=f"{type(error).__name__}: {error}"[:2000])
+    except BaseException as error:  # of an estimator: any class can come, such as the panic of a Rust module
+        failure = as_failure(error)
+        kind = "" if isinstance(failure, WindvaneError) else f"{type(error).__name__}: "
+        return TrainingReport(error=f"{kind}{failure}"[:2000])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """A training by hand: what the schedule would ask for, with the rows of the last checkpoint."""
 
-import pickle
 from pathlib import Path
 
 from ..errors import ModelNotFound
 from .committed import committed_stream
 from .operation import resolve_inputs
+from .state_codec import decode_state
 from .steps import FINGERPRINT_BYTES
-from .trained_model import TrainedState
+from .trained_model import TrainedModel, TrainedState
 from .training import TrainingRequest
 
 OPERATION = "trained_model"
@@ -18,7 +18,7 @@ def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str
 
     Raises:
         ModelNotFound: no such stream or step, or one that is not trained or has had no rows yet.
-        ModelRefused: the file of checkpoints could have been written by somebody else.
+        ModelRefused: another user can write the database of checkpoints.
         PolicyInvalid: an operation of the pipeline is gone.
     """
     stream, _, name = reference.rpartition(":")
@@ -29,7 +29,7 @@ def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str
         there = ", ".join(f"{stream}:{step}" for step in steps) or "none"
         raise ModelNotFound(f"{stream} has no {OPERATION} named {name!r}; there is {there}")
     saved = committed.states.get(name, b"")
-    state = pickle.loads(saved[FINGERPRINT_BYTES:]) if saved else None
+    state = decode_state(TrainedModel, saved[FINGERPRINT_BYTES:]) if saved else None
     source = f"{stream}:{sources[name]}"
     length = committed.outputs.get(source)
     if not isinstance(state, TrainedState) or state.columns is None or length is None:

@@ -28,8 +28,9 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 class Trainings:
     """Starts what is due, and hears how it went.
 
-    `settle` and `ask` may be called by several threads at once, for different streams. What a training gives is in HOME/models and comes to the stream as what was put back from a
-    notebook does. Memory: at most 10,000 requests, and one for each failure that its stream has not heard of.
+    `settle` and `ask` may be called by several threads at once, for different streams. What a training gives
+    is in HOME/models and comes to the stream as what was put back from a notebook does. Memory: at most
+    10,000 requests, and one for each failure that its stream has not heard of.
     """
 
     def __init__(self, models: Path, telemetry: WorkerTelemetry) -> None:

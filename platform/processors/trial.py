@@ -1,7 +1,6 @@
 """An operation tried on recorded data: what goes in, what comes out, and whether it keeps its promises."""
 
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from ..store.data_stream import DataStream
 from ..store.policy import Policy, Step
 from .block import Block, Events, blocks_of
-from .operation import make_operation, resolve_inputs
+from .operation import Operation, as_failure, make_operation, resolve_inputs
 from .recorded import recorded_inputs
+from .state_codec import decode_state, encode_state
 from .steps import RunningSteps
 
 _TRIED = "tried"
@@ -36,13 +36,20 @@ class Trial:
 
 
 def try_operation(
-    stream: DataStream, policy: Policy, operation: str, parameters: Mapping[str, Any], *, chunks: int
+    stream: DataStream,
+    policy: Policy,
+    operation: str,
+    parameters: Mapping[str, Any],
+    *,
+    chunks: int,
+    between_blocks: Callable[[], object] = lambda: None,
 ) -> Trial:
     """Runs `operation` behind the policy's pipeline on the last `chunks` of the stream.
 
     Then once more with its input cut otherwise, and with its state saved and restored in between: all must
-    give the same rows. Raises PolicyInvalid where it cannot stand behind that pipeline. Memory: what goes in
-    and comes out.
+    give the same rows. Whatever the operation raises is an error of the trial, BaseException included;
+    `between_blocks` may raise to end the trial. Raises PolicyInvalid if the operation cannot be made, or
+    cannot follow that pipeline. Memory: what goes in and comes out.
     """
     step = Step(operation=operation, name=_TRIED, parameters=dict(parameters))
     before = tuple(each for each in policy.pipeline if each.operation != operation)
@@ -57,13 +64,14 @@ def try_operation(
         stream, policy, wanted, first_chunk=first, stop_chunk=stop, failed=lambda name, error: None
     )
     for _, given in recorded:
+        between_blocks()
         results = steps.run(given, failed=lambda name, error: None)
         made = [result.block for result in results if result.step == source]
         trial.given += [given[source]] if source in given else made
     trial.chunks = stop - first
-    trial.gave = _run(step, trial.given, trial.errors)
+    trial.gave = _run(step, trial.given, trial.errors, between_blocks)
     if not trial.errors and sum(len(block.rows) for block in trial.gave) <= MAX_ROWS:
-        _compare(step, trial)
+        _compare(step, trial, between_blocks)
     return trial
 
 
@@ -72,23 +80,28 @@ def replace_pipeline(policy: Policy, steps: Sequence[Step]) -> Policy:
     return Policy(reference=policy.reference, format=policy.format, field=policy.field, pipeline=tuple(steps))
 
 
-def _compare(step: Step, trial: Trial) -> None:
+def _compare(step: Step, trial: Trial, between_blocks: Callable[[], object]) -> None:
     wanted = _joined(trial.gave)
     cut = list(chain.from_iterable(map(_halves, trial.given)))
-    if not _equal(_joined(_run(step, cut, [])), wanted):
+    if not _equal(_joined(_run(step, cut, [], between_blocks)), wanted):
         trial.complaints.append(
             "the rows differ where the input is cut into other blocks: keep in `state` what a row needs of "
             "the block before"
         )
     middle = len(trial.given) // 2
     operation, again = make_operation(step), make_operation(step)
-    rows = [block for given in trial.given[:middle] for block in blocks_of(operation.process(given))]
+    cls = type(operation)
+    rows = _process(operation, trial.given[:middle], [], between_blocks)
     try:
-        again.restore(pickle.loads(pickle.dumps(operation.state())))
-        rows += [block for given in trial.given[middle:] for block in blocks_of(again.process(given))]
-    except Exception as error:
-        trial.complaints.append(f"its state cannot be saved and restored: {error!r}")
+        again.restore(decode_state(cls, encode_state(cls, operation.state())))
+    except BaseException as error:
+        trial.complaints.append(f"its state cannot be saved and restored: {as_failure(error)!r}")
         return
+    try:
+        operation.counts()
+    except BaseException as error:
+        trial.complaints.append(f"it cannot give its counts: {as_failure(error)!r}")
+    rows += _process(again, trial.given[middle:], [], between_blocks)
     if not _equal(_joined(rows), wanted):
         trial.complaints.append(
             "the rows differ where the worker is restarted on the way: give all that it keeps in `state`, "
@@ -96,16 +109,28 @@ def _compare(step: Step, trial: Trial) -> None:
         )
 
 
-def _run(step: Step, given: Sequence[Block | Events], errors: list[Exception]) -> list[Block]:
-    operation = make_operation(step)
+def _run(
+    step: Step,
+    given: Sequence[Block | Events],
+    errors: list[Exception],
+    between_blocks: Callable[[], object],
+) -> list[Block]:
+    return _process(make_operation(step), given, errors, between_blocks)
+
+
+def _process(
+    operation: Operation,
+    given: Sequence[Block | Events],
+    errors: list[Exception],
+    between_blocks: Callable[[], object],
+) -> list[Block]:
     made: list[Block] = []
     for each in given:
+        between_blocks()
         try:
             made += blocks_of(operation.process(each))
-        except MemoryError:
-            raise
-        except Exception as error:
-            errors.append(error)
+        except BaseException as error:  # as in the worker
+            errors.append(as_failure(error))
     return made
 
 

@@ -6,7 +6,6 @@ name. See docs/own-operations.md for how such a file looks.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import threading
@@ -16,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple, TypeAlias
 
-from ..errors import OperationFileInvalid, PolicyInvalid
+from ..errors import FileUntrusted, OperationFileInvalid, PolicyInvalid
+from ..store.file_owner import check_own
 from ..store.policy import Policy
 from ..store.policy_wording import NAME
 from .operation import (
@@ -24,6 +24,7 @@ from .operation import (
     built_in_operations,
     check_pipeline,
     collected_operations,
+    error_text,
     meant,
     operations,
     parameters_of,
@@ -167,8 +168,10 @@ def load_file(path: Path) -> tuple[ModuleType, dict[str, type[Operation]]]:
             _check(name, cls)
     except OperationFileInvalid as error:
         raise OperationFileInvalid(f"{path}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise OperationFileInvalid(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
+    except BaseException as error:  # the user's own code: sys.exit, or a panic of an extension module
+        raise OperationFileInvalid(
+            f"{_place(error, path)}: {type(error).__name__}: {error_text(error)}"
+        ) from error
     finally:
         if before is None:
             del sys.modules[module.__name__]
@@ -199,15 +202,13 @@ def _check(name: str, cls: type[Operation]) -> None:
 
 
 def _require_owned(path: Path) -> None:
-    """Refuses code that somebody else could have written."""
+    """Refuses code that another user can have written."""
     try:
-        status = path.stat()
+        check_own(path)
+    except FileUntrusted as error:
+        raise OperationFileInvalid(str(error)) from None
     except OSError as error:
         raise OperationFileInvalid(f"{path} cannot be read: {error.strerror or error}") from None
-    if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
-        raise OperationFileInvalid(
-            f"{path} could be written by other users, so its code is not run; `chmod go-w` and `chown` it"
-        )
 
 
 def _place(error: BaseException, path: Path) -> str:

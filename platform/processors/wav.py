@@ -162,6 +162,7 @@ class Wav(Operation):
 
     input = "bytes"
     output = "samples"
+    state_type = WavState
 
     def __init__(self, *, times: EventTimeMeaning = "ignore", max_gap_s: Tolerance = MAX_GAP_S) -> None:
         """Whether gaps are looked for.

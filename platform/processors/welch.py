@@ -58,6 +58,7 @@ class Welch(Operation):
     input = "samples"
     accepts = ("values",)
     output = "spectrum"
+    state_type = WelchState
 
     def __init__(
         self,

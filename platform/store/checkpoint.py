@@ -79,8 +79,8 @@ class StreamCheckpoint:
 
     `partition` is the one that brought the last chunk: its owner writes the stream. `positions` say which
     messages are part of the stream; a partition that is missing stands for its committed position.
-    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them is
-    read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
+    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them
+    is read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
     `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
     checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
     none.

@@ -21,9 +21,9 @@ CREATE TABLE positions (
 ) WITHOUT ROWID
 """
 
-# A queue per partition: `sequence` rises by one, the window is a range at its end. Without row ids the keys of
-# a partition lie side by side, so adding and dropping touch the two ends alone. `reference` finds the keys of
-# a stream whose tag has moved to another partition.
+# A queue per partition: `sequence` rises by one, the window is a range at its end. Without row ids the keys
+# of a partition lie side by side, so adding and dropping touch the two ends alone. `reference` finds the keys
+# of a stream whose tag has moved to another partition.
 _CHUNK_KEYS = """
 CREATE TABLE chunk_keys (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, key BLOB NOT NULL,

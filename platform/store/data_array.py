@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +11,7 @@ import numpy as np
 from ..errors import StreamDamaged
 from .checkpoint import OutputLength
 from .description import as_json, dtype_from_json, dtype_to_json, read_description, write_description
+from .replaced_arrays import set_aside
 from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows, row_bytes
 from .segmented_file import SegmentedFile
@@ -208,7 +208,7 @@ class DataArrayWriter:
 
     def _begin_another(self) -> None:
         # Renamed while it is locked, so that no other writer can be at it.
-        set_aside(self.directory)
+        set_aside(self.directory, by="layout")
         self._rows.close()
         self._times.close()
         self._open()
@@ -280,13 +280,3 @@ class DataArrayWriter:
 
 def _describes(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     return found is not None and {name: found.get(name) for name in wanted} == dict(wanted)
-
-
-def set_aside(directory: Path) -> None:
-    """Rename an array's directory, where there is one, to the first free of `…~1`, `…~2`, …"""
-    if not directory.exists():
-        return
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}~{number}")).exists():
-        number += 1
-    os.rename(directory, aside)

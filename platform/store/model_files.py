@@ -1,17 +1,16 @@
 """Models on their way back into the platform: files that a worker takes up with the next chunk of the stream.
 
-A file is `HOME/models/<hash of stream:step>.model`, and holds what a checkpoint holds of the step. That is a
-pickle, and a pickle can run anything when it is read: so a file counts only where nobody but the user who
-reads it can have written it, and the same is asked of the folder.
+A file is `HOME/models/<hash of stream:step>.model`, and holds what a checkpoint holds of the step. The
+estimator in it is a pickle, and a pickle can run anything when it is read: so the file and the folder must be
+writable by no other user (`file_owner.check_own`).
 """
 
 import hashlib
 import os
-import stat
 import tempfile
 from pathlib import Path
 
-from ..errors import ModelRefused
+from .file_owner import check_own
 
 _SUFFIX = ".model"
 
@@ -41,7 +40,7 @@ class ModelFiles:
         Raises ModelRefused where others can write to the folder, and OSError.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_owner(self._folder, os.stat(self._folder))
+        check_own(self._folder)
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # of mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
@@ -64,11 +63,11 @@ class ModelFiles:
 
     def read(self, name: str) -> tuple[bytes, Identity]:
         """What a file holds. Raises ModelRefused where somebody else can have written it, and OSError."""
-        _check_owner(self._folder, os.stat(self._folder))
+        check_own(self._folder)
         handle = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
-            _check_owner(self._folder / name, status)
+            check_own(self._folder / name, status)
             return file.read(), _identity(status)
 
     def remove(self, name: str, identity: Identity) -> None:
@@ -77,18 +76,5 @@ class ModelFiles:
             (self._folder / name).unlink(missing_ok=True)
 
 
-def check_own(path: Path) -> None:
-    """ModelRefused where somebody else can have written the file."""
-    _check_owner(path, os.stat(path))
-
-
 def _identity(status: os.stat_result) -> Identity:
     return status.st_ino, status.st_mtime_ns
-
-
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ModelRefused(
-            f"{path} is not read: user {status.st_uid} owns it with mode {stat.S_IMODE(status.st_mode):o}, "
-            "and reading a model runs what is in it; make it yours alone with `chmod go-w`, if you trust it"
-        )

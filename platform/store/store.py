@@ -11,9 +11,10 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
-from .data_array import DataArray, DataArrayWriter, set_aside
+from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream, DataStreamWriter
 from .description import read_description
+from .replaced_arrays import Replaced, drop, replaced, set_aside, superseded
 from .segmented_writer import DEFAULT_SEGMENT_BYTES
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Store:
             f"{reference}:{_unquote(name)}"
             for reference, directory in directories
             for name in _listing(directory / "arrays")
-            if _is_made(directory / "arrays" / name)
+            if not name.startswith(".") and _is_made(directory / "arrays" / name)
         )
 
     def stream(self, reference: str) -> DataStream:
@@ -98,7 +99,7 @@ class Store:
     def array(self, reference: str) -> DataArray:
         """Open a data array for reading. Raises ArrayNotFound."""
         try:
-            return DataArray(self._array_directory(reference), reference)
+            return DataArray(self.array_directory(reference), reference)
         except (FileNotFoundError, ValueError):
             raise ArrayNotFound(
                 f"there is no data array {reference!r} in {self.root}; references are `stream:output`, and "
@@ -119,7 +120,7 @@ class Store:
     ) -> DataArrayWriter:
         """Open a data array for appending, or make it; resume it before use (`DataArrayWriter`)."""
         self._require_working()
-        directory = self._array_directory(reference)
+        directory = self.array_directory(reference)
         self._keep_hashed_reference(directory.parent.parent, reference.partition(":")[0])
         return DataArrayWriter(
             directory,
@@ -137,14 +138,46 @@ class Store:
         has its place already. Whoever calls has the lock of the stream.
         """
         if self.is_rebuilt(reference, uid):
-            directory = self._array_directory(reference)
-            set_aside(directory)
-            os.rename(self._array_directory(reference + REBUILT), directory)
+            directory = self.array_directory(reference)
+            set_aside(directory, by="reprocess")
+            os.rename(self.array_directory(reference + REBUILT), directory)
+
+    def replaced(self, stream: str | None = None) -> dict[str, Replaced]:
+        """Give the arrays that were set aside, by reference: all, or those of one stream."""
+        directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
+        return {
+            f"{reference}:{_unquote(each.directory.name)}": each
+            for reference, directory in sorted(directories)
+            for each in replaced(directory / "arrays")
+        }
+
+    def drop_superseded(self, reference: str) -> list[str]:
+        """Drop what a later array has made superfluous of those that `reference` has replaced; give their
+        references.
+
+        Whoever calls has the lock of the stream, and has made the latest one durable (`sync`).
+        """
+        directory = self.array_directory(reference)
+        stream = reference.partition(":")[0]
+        dropped = []
+        for each in superseded(directory.parent, directory.name):
+            drop(each.directory)
+            dropped.append(f"{stream}:{_unquote(each.directory.name)}")
+        return dropped
+
+    def drop_array(self, reference: str) -> None:
+        """Drop an array, its rows and times. Raises ArrayNotFound, StoreLocked while it is being written."""
+        self.array(reference).close()
+        drop(self.array_directory(reference))
 
     def is_rebuilt(self, reference: str, uid: bytes) -> bool:
         """Whether `reference~rebuilt` is the array of this uid."""
-        found = read_description(self._array_directory(reference + REBUILT))
-        return found is not None and found["uid"] == uid.hex()
+        return self.array_uid(reference + REBUILT) == uid
+
+    def array_uid(self, reference: str) -> bytes | None:
+        """The uid of an array, None if there is none of that reference."""
+        found = read_description(self.array_directory(reference))
+        return None if found is None else bytes.fromhex(found["uid"])
 
     def sync(self) -> None:
         """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.
@@ -208,7 +241,8 @@ class Store:
             name = _HASHED + hashlib.sha256(reference.encode()).hexdigest()
         return self.root / name
 
-    def _array_directory(self, reference: str) -> Path:
+    def array_directory(self, reference: str) -> Path:
+        """Give the directory that a data array has, or would have. Raises ValueError for no such name."""
         stream, colon, output = reference.partition(":")
         name = _quote(output)
         if not colon or not output or len(name.encode()) > _LONGEST_NAME_BYTES:

@@ -1,13 +1,18 @@
 """`windvane operation` and `windvane reprocess`, as their user calls them, over a running installation."""
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGINT
 
 import numpy as np
 import pytest
+from windvane.store.store import Store
 
-from tests.processes import Running, wait_until, windvane
+from tests.processes import COMMAND, Running, environment, wait_until, windvane
 
 POLICY = """
 reference = "t"
@@ -64,6 +69,111 @@ def test_new_check_policy_reprocess(site: Running) -> None:
     # The stream goes on behind the new outputs.
     assert windvane(home, "send", "t", str(home / "samples.raw"), "--format", "raw").returncode == 0
     wait_until(lambda: "t:clip\t40000" in ok(home, "ls", "arrays"), "the rows behind them")
+
+
+def test_what_was_replaced_is_listed_and_dropped(site: Running) -> None:
+    home = site.home
+    for _ in range(2):
+        done = ok(home, "reprocess", "t")
+    assert "removed, of earlier reprocessings: " in done
+    lines = [line.split("\t") for line in ok(home, "ls", "--replaced").splitlines()]
+    [(reference, size, time, by)] = [line for line in lines if line[0].startswith("t:samples~")]
+    assert int(size) > 2 * 20_000
+    assert time.startswith("20")
+    assert by == "reprocess"
+    assert f"the old ones: {reference}" in done or reference in done
+
+    for refused, why in (
+        ("t:samples", "it is the current output t:samples"),
+        ("t:x~1", "no data array 't:x~1'"),
+    ):
+        failed = windvane(home, "drop", refused, "--yes")
+        assert failed.returncode == 1
+        assert why in failed.stderr.decode()
+    asked = windvane(home, "drop", reference)
+    assert asked.returncode == 1
+    assert "nothing was removed; add --yes" in asked.stderr.decode()
+    assert reference in ok(home, "ls", "arrays")
+
+    assert f"removed {reference}" in ok(home, "drop", reference, "--yes")
+    assert reference not in ok(home, "ls", "arrays")
+    assert ok(home, "ls", "--replaced").count("t:samples") == 0
+    assert "t:samples\t" in ok(home, "ls", "arrays")
+
+
+def test_an_output_that_counts_under_the_name_of_a_rebuilt_one_is_not_dropped(site: Running) -> None:
+    """A reprocessing was killed between its commit and the renaming: by its uid it is the current output."""
+    home = site.home
+    ok(home, "reprocess", "t", "--side-by-side")
+    store = Store(home / "store")
+    folder = store.array_directory("t:samples").parent
+    # As that crash leaves it: the current one has the name of the rebuilt one.
+    os.rename(folder / "samples~rebuilt", folder / "samples~9")
+    shutil.copytree(folder / "samples", folder / "samples~rebuilt")
+    failed = windvane(home, "drop", "t:samples~rebuilt", "--yes")
+    assert failed.returncode == 1
+    assert "it is the current output t:samples" in failed.stderr.decode()
+    shutil.rmtree(folder / "samples~rebuilt")
+    assert "removed t:samples~9" in ok(home, "drop", "t:samples~9", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        ("SystemExit(3)", "exit(3)"),
+        ("KeyboardInterrupt", "KeyboardInterrupt"),
+        ("type('PanicException', (BaseException,), {})('x')", "PanicException"),
+    ],
+)
+@pytest.mark.parametrize("where", ["process", "__init__", "state", "restore", "counts"])
+def test_whatever_an_operation_raises_is_said_by_check(
+    site: Running, where: str, raised: str, expected: str
+) -> None:
+    file = site.home / "operations" / "raising.py"
+    methods = "".join(
+        f"    def {name}(self, *given):\n        {f'raise {raised}' if name == where else body}\n"
+        for name, body in {
+            "__init__": "pass",
+            "process": "return given[0]",
+            "state": "return 1",
+            "restore": "pass",
+            "counts": "return {}",
+        }.items()
+    )
+    file.write_text(
+        "from windvane.processors.operation import Operation, operation\n"
+        f'@operation("raising")\nclass Raising(Operation):\n    input = output = "samples"\n{methods}'
+    )
+    file.chmod(0o600)
+    done = windvane(site.home, "operation", "check", "raising", "t")
+    file.unlink()
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    assert (
+        next(name for name in ("exit(3)", "KeyboardInterrupt", "PanicException") if name in said) == expected
+    )
+
+
+def test_ctrl_c_ends_a_check_whatever_the_operation_catches(site: Running) -> None:
+    """The first one between two blocks; the second one at once, here in a block that never ends."""
+    file = site.home / "operations" / "stubborn.py"
+    file.write_text(
+        "import sys\nfrom windvane.processors.operation import operation\n"
+        '@operation("stubborn")\ndef stubborn(block):\n'
+        "    print('working', file=sys.stderr, flush=True)\n"
+        "    while True:\n        try:\n            while True: pass\n        except BaseException: pass\n"
+    )
+    file.chmod(0o600)
+    command = [*COMMAND, "operation", "check", "stubborn", "t"]
+    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"working" in process.stderr.readline()
+        process.send_signal(SIGINT)
+        assert b"Ctrl-C again ends at once" in process.stderr.readline()
+        process.send_signal(SIGINT)
+        assert process.wait(60) == -SIGINT
+    file.unlink()
 
 
 def test_a_class_is_written_and_keeps_its_promises(site: Running) -> None:

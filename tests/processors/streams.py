@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.processors.block import Block, Events, EventTimes, Given, blocks_of
 from windvane.processors.operation import Operation, make_operation
+from windvane.processors.state_codec import decode_state, encode_state
 from windvane.store.policy import Step
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -100,18 +100,18 @@ def run(operation: Operation, blocks: Iterable[Block | Events], *, gaps: bool = 
 def run_with_restarts(
     make: Callable[[], Operation], blocks: Sequence[Block | Events], *, gaps: bool = False
 ) -> Output:
-    """The same, where after each block the operation dies, and its pickled state is taken up by a new one."""
+    """The same, if after each block the operation dies, and a new one goes on from its state, as saved."""
     given: list[Block] = []
-    pickled = pickle.dumps(None)
+    saved = None
     for index, block in enumerate(blocks):
         operation = make()
-        operation.restore(pickle.loads(pickled))
+        operation.restore(None if saved is None else decode_state(type(operation), saved))
         result = operation.process(block)
         state = operation.state()
         # What is done behind a checkpoint is lost with the process, and must leave no trace in the state.
         for lost in blocks[index + 1 : index + 2]:
             operation.process(lost)
-        pickled = pickle.dumps(state)
+        saved = encode_state(type(operation), state)
         given += blocks_of(result)
     return _together(given, gaps=gaps)
 

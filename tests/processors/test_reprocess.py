@@ -191,7 +191,7 @@ async def test_killed_between_the_commit_and_the_renaming_the_new_outputs_take_t
     assert home.store.array("t:spectrum").shape == (2 + (1000 - 32) // 16, 17)
 
 
-def _killed(*_: object) -> None:
+def _killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -292,7 +292,7 @@ async def test_two_at_once_do_not_touch_each_other_s_outputs(
         assert array[:].tobytes() == noise(100, 0)
 
 
-async def test_the_new_outputs_are_on_the_disk_with_their_names_before_the_commit(
+async def test_the_new_outputs_are_on_the_disk_before_the_commit_and_the_swap_before_older_ones_go(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
@@ -300,22 +300,28 @@ async def test_the_new_outputs_are_on_the_disk_with_their_names_before_the_commi
     async with home.working():
         await home.until_stored(1)
     done: list[str] = []
-    sync, commit = home.store.sync, checkpoints.commit
 
-    def noted_sync() -> None:
-        sync()
-        done.append("sync")
+    def note(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
 
-    def noted_commit(**given: Any) -> None:
-        commit(**given)
-        done.append("commit")
+        def noted(*given: Any, **named: Any) -> Any:
+            result = call(*given, **named)
+            if result != []:
+                done.append(name)
+            return result
 
-    monkeypatch.setattr(home.store, "sync", noted_sync)
-    monkeypatch.setattr(checkpoints, "commit", noted_commit)
-    with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
-        again.run()
-        again.put_in_place(lambda: None)
-    assert done == ["sync", "commit"]
+        monkeypatch.setattr(owner, name, noted)
+
+    note(home.store, "sync")
+    note(checkpoints, "commit")
+    note(home.store, "put_rebuilt_in_place")
+    note(home.store, "drop_superseded")
+    for dropped in ([], ["drop_superseded"]):
+        done.clear()
+        with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+            again.run()
+            again.put_in_place(lambda: None)
+        assert done == ["sync", "commit", "put_rebuilt_in_place", "sync", *dropped]
 
 
 async def test_what_fails_of_a_chunk_fails_as_it_did_in_the_worker(
@@ -348,3 +354,114 @@ async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_firs
         again.run()
         assert not again.failed
     assert store.array("t:samples~rebuilt")[:].tobytes() == b"".join(chunks[5:])
+
+
+async def test_of_the_arrays_that_reprocessings_replace_the_latest_is_kept(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=PIPELINE)
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    kept = []
+    for length in (32, 16, 64, 128):
+        before = contents(home, "t:spectrum")
+        changed = [PCM, {**SPECTRUM, "length": length, "overlap": 0.0}]
+        with Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as again:
+            again.run()
+            again.put_in_place(lambda: None)
+        [reference] = [each for each in home.store.replaced("t") if each.startswith("t:spectrum~")]
+        assert reference in again.set_aside
+        assert contents(home, reference) == before
+        assert home.store.replaced("t")[reference].by == "reprocess"
+        kept.append(reference)
+    # "features" was made by the first policy alone: no reprocessing has replaced it.
+    assert [each for each in home.store.arrays("t") if "samples" not in each] == [
+        "t:features",
+        "t:spectrum",
+        kept[-1],
+    ]
+
+
+@pytest.mark.parametrize(
+    "killed_in", ["before the commit", "put_rebuilt_in_place", "sync", "drop_superseded", "rmtree"]
+)
+async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_removes_what_was_left(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+
+    def reprocess() -> None:
+        with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
+            again.run()
+            again.put_in_place(lambda: None)
+
+    expected = contents(home, "t:samples")
+    reprocess()
+    [first] = home.store.replaced()
+    with monkeypatch.context() as patched:
+        if killed_in == "rmtree":
+            patched.setattr("shutil.rmtree", _killed)
+        elif killed_in == "before the commit":
+            patched.setattr(checkpoints, "commit", _killed)
+        elif killed_in == "sync":
+            syncs = []
+
+            def sync() -> None:
+                syncs.append(1)
+                if len(syncs) == 2:  # the one behind the commit
+                    raise KeyboardInterrupt
+
+            patched.setattr(home.store, "sync", sync)
+        else:
+            patched.setattr(home.store, killed_in, _killed)
+        with pytest.raises(KeyboardInterrupt):
+            reprocess()
+    assert contents(home, "t:samples") == expected
+    # Nothing is gone before what takes its place is durable.
+    assert (first in home.store.replaced()) == (killed_in != "rmtree")
+    assert all(contents(home, each) == expected for each in home.store.replaced())
+
+    reprocess()
+    [reference] = home.store.replaced()
+    assert contents(home, reference) == contents(home, "t:samples") == expected
+    folder = home.store.array_directory("t:samples").parent
+    assert sorted(each.name for each in folder.iterdir()) == ["samples", reference.removeprefix("t:")]
+
+
+async def test_what_another_layout_replaced_is_not_taken_for_an_older_one(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    """A worker sets all rows aside when the policy changes; a reprocessing replaces only the rows since."""
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    old = contents(home, "t:spectrum")
+    changed = [PCM, {**SPECTRUM, "length": 32}]
+    await home.policy("p", tags=["t"], format="raw", pipeline=changed)
+    await home.publish("p", noise(100, 1))
+    async with home.working():
+        await home.until_stored(1)
+    for _ in range(3):
+        with Reprocessing(home.store, "t", policy(pipeline=changed), checkpoints) as again:
+            again.run()
+            again.put_in_place(lambda: None)
+    causes = {name: each.by for name, each in home.store.replaced().items() if "spectrum" in name}
+    assert sorted(map(str, causes.values())) == ["layout", "reprocess"]
+    assert contents(home, next(name for name, by in causes.items() if by == "layout")) == old
+
+
+async def test_a_step_that_cannot_be_made_stops_the_reprocessing_before_it_begins(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    impossible = [PCM, {**SPECTRUM, "window": "no such window"}]
+    with pytest.raises(PolicyInvalid, match="window"):
+        Reprocessing(home.store, "t", policy(pipeline=impossible), checkpoints)

@@ -30,9 +30,17 @@ from sklearn.preprocessing import StandardScaler
 from windvane.bus import open_bus
 from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors.operation import check_pipeline
+from windvane.processors.state_codec import decode_state
 from windvane.processors.steps import FINGERPRINT_BYTES
 from windvane.processors.trained_model import TrainedModel, TrainedState
-from windvane.processors.training import BLOCK_ROWS, TrainingReport, TrainingRequest, drawn_rows, train
+from windvane.processors.training import (
+    BLOCK_ROWS,
+    TrainingReport,
+    TrainingRequest,
+    drawn_rows,
+    train,
+    try_to_train,
+)
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.model_files import ModelFiles
@@ -81,7 +89,7 @@ def trained(path: Path, stop: int, **parameters: Any) -> TrainedModel:
     assert saved.startswith(FINGERPRINT)
     model = op("trained_model", **parameters)
     assert isinstance(model, TrainedModel)
-    model.take_up(pickle.loads(saved[FINGERPRINT_BYTES:]))
+    model.take_up(decode_state(TrainedModel, saved[FINGERPRINT_BYTES:]))
     return model
 
 
@@ -325,6 +333,39 @@ def test_a_training_without_rows_says_so(tmp_path: Path) -> None:
         trained(tmp_path, 21)
 
 
+class PanicException(BaseException):
+    """As that of PyO3 is."""
+
+
+@pytest.mark.parametrize(
+    "error", [PanicException("index"), SystemExit(3), KeyboardInterrupt(), MemoryError()]
+)
+def test_whatever_an_estimator_raises_is_a_failed_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    from sklearn.ensemble import IsolationForest
+
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    stored(tmp_path, table(100)).close()
+    monkeypatch.setattr(IsolationForest, "fit", raises)
+    request = TrainingRequest(
+        reference="t:model",
+        source="t:values",
+        stop=100,
+        due=0,
+        columns=COLUMNS,
+        step=Step("trained_model"),
+        fingerprint=FINGERPRINT.hex(),
+        store=str(tmp_path / "store"),
+        models=str(tmp_path / "models"),
+    )
+    said = {SystemExit: "exit(3)", MemoryError: "not enough memory"}.get(type(error), type(error).__name__)
+    assert said in try_to_train(request).error
+    assert not list((tmp_path / "models").glob("*"))
+
+
 def test_a_training_ends_with_its_worker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "windvane.processors.training"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -405,7 +446,7 @@ def forest_state(home: Home) -> TrainedState:
     committed = checkpoints.stream("t")
     checkpoints.close()
     assert committed is not None
-    state = pickle.loads(committed.states["forest"][FINGERPRINT_BYTES:])
+    state = decode_state(TrainedModel, committed.states["forest"][FINGERPRINT_BYTES:])
     assert isinstance(state, TrainedState)
     assert state.learner is None or zlib.decompress(state.learner)
     return state

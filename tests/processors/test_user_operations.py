@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors.block import Block, EventTimes
 from windvane.processors.operation import Operation, make_operation, operations, set_user_operations
+from windvane.processors.state_codec import decode_state, encode_state
 from windvane.processors.user_operations import UserOperations
 from windvane.store.policy import Step
+
+from tests.processors.streams import op, whole
 
 CLIP = """
 from typing import Annotated
@@ -131,13 +134,13 @@ def test_a_changed_file_is_stale_until_it_is_loaded_again_and_state_goes_over(fo
 
     write(folder / "counter.py", "FACTOR = 10\n" + COUNTER)
     assert own.is_stale()
-    kept = pickle.dumps(old.state())
+    kept = encode_state(type(old), old.state())
     assert own.refresh() == {"counter"}
     new = make("counter")
-    new.restore(pickle.loads(kept))
+    new.restore(decode_state(type(new), kept))
     new.process(samples(1, 2))
     assert new.state().rows == 3 + 20
-    assert pickle.loads(pickle.dumps(new.state())).rows == 23
+    assert decode_state(type(new), encode_state(type(new), new.state())).rows == 23
 
 
 def test_a_broken_edit_leaves_what_was_and_says_where_the_mistake_is(folder: Path) -> None:
@@ -163,6 +166,9 @@ def test_a_broken_edit_leaves_what_was_and_says_where_the_mistake_is(folder: Pat
         (CLIP.replace('"clip"', '"spectrum"'), "'spectrum' is a built-in operation"),
         (CLIP.replace('"clip"', '"cl ip"'), "no name of an operation"),
         ("raise SystemExit(3)", "line 1: SystemExit: 3"),
+        ("raise KeyboardInterrupt", "line 1: KeyboardInterrupt"),
+        ("class PanicException(BaseException): ...\nraise PanicException('index')", "PanicException: index"),
+        ("class Mute(BaseException):\n  def __str__(self): raise self\nraise Mute", "line 3: Mute"),
         (COUNTER.replace('    output = "samples"\n', ""), "does not say its `output`"),
         (CLIP.replace("Annotated[float, Meta(gt=0)]", '"Nonsense"'), "NameError: name 'Nonsense'"),
     ],
@@ -189,7 +195,7 @@ def test_code_that_others_could_have_written_is_not_run(folder: Path) -> None:
     (folder / "clip.py").chmod(0o666)
     own = UserOperations(folder)
     own.refresh()
-    assert "could be written by other users" in own.broken[folder / "clip.py"]
+    assert "other users can write it" in own.broken[folder / "clip.py"]
     assert "clip" not in operations()
 
 
@@ -207,3 +213,45 @@ def test_no_folder_is_no_operations(tmp_path: Path) -> None:
     own = UserOperations(tmp_path / "operations")
     assert not own.is_stale()
     assert own.refresh() == frozenset()
+
+
+def documented(heading: str) -> str:
+    """The first block of Python below a heading of the page."""
+    page = (Path(__file__).parents[2] / "docs" / "own-operations.md").read_text()
+    return page.partition(heading)[2].partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_page_s_typed_state_is_saved_without_a_pickle_and_outlives_an_edit(folder: Path) -> None:
+    file = folder / "mean.py"
+    text = (
+        "from dataclasses import dataclass, replace\nimport numpy as np\nfrom numpy.typing import NDArray\n"
+        "from windvane.processors.operation import Operation, operation\n"
+        + documented("### The saved state")
+        + """
+    input = output = "samples"
+    kept = MeanState(np.zeros(2))
+
+    def process(self, block):
+        self.kept = MeanState(self.kept.sums + block.rows.sum(axis=0), self.kept.count + len(block.rows))
+
+    def state(self):
+        return self.kept
+
+    def restore(self, state):
+        self.kept = state
+"""
+    )
+    write(file, text)
+    own = UserOperations(folder)
+    own.refresh()
+    old: Any = op("mean")
+    old.process(next(whole(5).blocks(np.ones((5, 2)))))
+    saved = encode_state(type(old), old.state())
+    assert saved[0] == 1
+    write(file, text + "# edited\n")
+    assert own.refresh() == {"mean"}
+    new: Any = op("mean")
+    assert type(new) is not type(old)
+    new.restore(decode_state(type(new), saved))
+    new.process(next(whole(5).blocks(np.ones((5, 2)))))
+    assert (new.kept.sums.tolist(), new.kept.count) == ([10, 10], 10)

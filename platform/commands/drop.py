@@ -1,0 +1,62 @@
+"""`windvane drop`: data arrays that others have replaced, removed for good."""
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+import click
+
+from ..config import Settings
+from ..errors import ConfigInvalid
+from .data import require_home
+from .options import home_options
+
+_REPLACED = re.compile(r"[^:]+:.+~([1-9][0-9]*|rebuilt)")
+
+
+@click.command(short_help="Remove arrays that were replaced.")
+@click.argument("arrays", metavar="ARRAY…", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_options
+def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
+    """Remove data arrays that `reprocess`, or a change of a pipeline, has set aside, for good.
+
+    `windvane ls --replaced` lists them. ARRAY~rebuilt, which `reprocess --side-by-side` leaves, can be
+    removed too. Arrays that the worker writes to are never removed.
+
+    \b
+    Examples:
+      windvane drop turbine.t01.gearbox:spectrum~1
+      windvane drop voice:spectrum~1 voice:features~1 --yes
+    """
+    from ..store.checkpoint import CheckpointStore
+    from ..store.replaced_arrays import size_bytes
+    from ..store.store import REBUILT, Store
+    from .progress import amount, plural
+
+    require_home(settings)
+    store = Store(settings.store_dir)
+    sizes: dict[str, int] = {}
+    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+        for reference in arrays:
+            store.array(reference).close()
+            committed = checkpoints.stream(reference.partition(":")[0])
+            current = {length.uid: name for name, length in (committed.outputs if committed else {}).items()}
+            in_use_as = current.get(store.array_uid(reference) or b"")
+            if committed is None and reference.endswith(REBUILT):
+                in_use_as = reference.removesuffix(REBUILT)  # for all that is known
+            if in_use_as is not None or not _REPLACED.fullmatch(reference):
+                raise ConfigInvalid(
+                    f"{reference} is not removed: it is the current output {in_use_as or reference}. "
+                    "`windvane ls --replaced` lists what can be removed"
+                )
+            sizes[reference] = size_bytes(store.array_directory(reference))
+        what = f"{plural(len(sizes), 'array')}, {amount(sum(sizes.values()))} on the disk"
+        if not yes:
+            if not sys.stdin.isatty():
+                raise ConfigInvalid(f"{what}: nothing was removed; add --yes to remove without a question")
+            click.confirm(f"Remove {what}, for good?", abort=True, err=True)
+        for reference, size in sizes.items():
+            store.drop_array(reference)
+            click.echo(f"removed {reference} ({amount(size)})")
