@@ -140,6 +140,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = KafkaSettings()
     alarms: AlarmSettings = AlarmSettings()
     dead_letter_bytes: Bytes = 256 * MIB
+    # Room that is left on the file system of the home: below it nothing is acked or stored.
+    disk_reserve_bytes: Bytes = 64 * MIB
 
     @property
     def store_dir(self) -> Path:

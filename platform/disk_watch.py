@@ -3,10 +3,12 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from .errors import ConfigInvalid, DiskFull
 from .troubles import Trouble, Troubles, code_of
 
 RESERVE_BYTES = 64 * 1024 * 1024
@@ -58,7 +60,7 @@ class DiskWatch:
     """
 
     def __init__(self, home: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
-        self._home = home
+        self.home = home
         self._reserve_bytes = reserve_bytes
         self._lock = threading.Lock()
         self._is_full = False
@@ -69,6 +71,13 @@ class DiskWatch:
         """What the last `check` or `failed` found; does not block."""
         return self._is_full
 
+    def require_room(self) -> None:
+        """Raises DiskFull if the last look found no room; does not block."""
+        if self._is_full:
+            raise DiskFull(
+                f"the disk of {self.home} is full; nothing is taken until there is room, the sender keeps it"
+            )
+
     def reserve_bytes(self, space: DiskSpace) -> int:
         """How much of a file system like this is left free."""
         return min(self._reserve_bytes, space.size_bytes // RESERVE_SHARE)
@@ -76,7 +85,7 @@ class DiskWatch:
     def check(self) -> Trouble | None:
         """Look now. None: there is room. An unreadable directory raises OSError."""
         with self._lock:
-            space = disk_space(self._home)
+            space = disk_space(self.home)
             reserve = self.reserve_bytes(space)
             reserve_inodes = min(RESERVE_INODES, space.inodes // RESERVE_SHARE)
             if self._is_full:  # has to rise well above the reserve, so that it does not come and go
@@ -99,7 +108,7 @@ class DiskWatch:
                 )
             return Trouble(
                 "disk-full",
-                f"the disk of {self._home} is full ({lack}). Nothing is acked or stored until there is room, "
+                f"the disk of {self.home} is full ({lack}). Nothing is acked or stored until there is room, "
                 "and nothing is lost: senders keep their data. Make room on that disk, or enlarge it; "
                 "Windvane then goes on by itself",
             )
@@ -113,7 +122,7 @@ class DiskWatch:
         return True
 
     def _can_write(self) -> bool:
-        path = self._home / f".disk-probe.{os.getpid()}"
+        path = self.home / f".disk-probe.{os.getpid()}"
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
@@ -152,9 +161,23 @@ async def look_at_disk(watch: DiskWatch, troubles: Troubles) -> bool:
     return False
 
 
-async def wait_for_room(watch: DiskWatch, troubles: Troubles, stop: asyncio.Event) -> bool:
-    """Wait until there is room, before anything is opened; False if `stop` was set first."""
+async def wait_for_room(
+    watch: DiskWatch,
+    troubles: Troubles,
+    stop: asyncio.Event,
+    *,
+    waiting: Callable[[], object] = lambda: None,
+) -> bool:
+    """Wait until there is room, before anything is opened; False if `stop` was set first.
+
+    Calls `waiting` once if it has to wait; what it raises for lack of room is passed over, and tried again.
+    """
+    has_told = False
     while not await look_at_disk(watch, troubles):
+        if not has_told:
+            with suppress(ConfigInvalid):
+                waiting()
+                has_told = True
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LOOK_S)
         if stop.is_set():

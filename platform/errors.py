@@ -91,6 +91,10 @@ class BusCorrupt(WindvaneError, OSError):
     """A message that was durable on the bus is damaged or gone; it is never skipped silently."""
 
 
+class DiskFull(BusUnavailable):
+    """The disk has no room beyond its reserve; what was not acked stays with its sender."""
+
+
 class TierFailed(WindvaneError, RuntimeError):
     """A process of the platform could not be started; those that were are ended again."""
 

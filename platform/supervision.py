@@ -6,6 +6,7 @@ process of CHILD ended last, and is written before the next one starts.
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ State: TypeAlias = Literal["starting", "running", "restarting", "stopped"]
 class LastExit(msgspec.Struct, frozen=True):
     """How a process ended: by `signal` or with `code`, when, and how often it was restarted before.
 
+    Both are null if the supervisor killed it, because it did not start or stop in time.
     `at` is RFC 3339, UTC; `restarts` counts since the supervisor started.
     """
 
@@ -34,11 +36,20 @@ class LastExit(msgspec.Struct, frozen=True):
     restarts: int
 
     @classmethod
-    def of(cls, returncode: int, *, restarts: int) -> "LastExit":
+    def of(cls, returncode: int, *, restarts: int, by_supervisor: bool = False) -> "LastExit":
         """From what `subprocess` calls the return code."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if by_supervisor:
+            return cls(None, None, at, restarts)
         is_signal = returncode < 0
         return cls(-returncode if is_signal else None, None if is_signal else returncode, at, restarts)
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(self.signal).name}"
+            return f"killed by signal {self.signal}"
+        return "killed by its supervisor" if self.code is None else f"exit code {self.code}"
 
 
 class ChildState(msgspec.Struct):

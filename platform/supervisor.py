@@ -57,6 +57,8 @@ class _Child:
     backoff_s: float = field(default=FIRST_BACKOFF_S)
     ended_process: asyncio.subprocess.Process | None = None
     """The last one whose end was written down."""
+    killed_process: asyncio.subprocess.Process | None = None
+    """The last one that the supervisor killed."""
     state: ChildState = field(default_factory=ChildState.starting)
 
 
@@ -138,7 +140,11 @@ class Supervisor:
         if process is None or process.returncode is None or process is child.ended_process:
             return
         child.ended_process = process
-        last_exit = LastExit.of(process.returncode, restarts=child.state.restarts)
+        last_exit = LastExit.of(
+            process.returncode,
+            restarts=child.state.restarts,
+            by_supervisor=process is child.killed_process and process.returncode == -signal.SIGKILL,
+        )
         if was_told_to:
             child.state.last_exit = last_exit
         else:
@@ -239,6 +245,7 @@ class Supervisor:
                 self._say_again(child)
             elif child.process.returncode is None:
                 log.warning("%s is given up: %s", child.plan.name, trouble)
+                child.killed_process = child.process
                 child.process.kill()
 
     def _say_ended(self, child: _Child, ended: str) -> None:
@@ -280,6 +287,7 @@ class Supervisor:
                 await process.wait()
         except TimeoutError:
             log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
+            child.killed_process = process
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

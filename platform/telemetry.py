@@ -15,6 +15,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from .troubles import Troubles
+
 _REPEAT_S = 60.0
 _MAX_REMEMBERED = 4096
 _MAX_LINES = 200
@@ -57,12 +59,22 @@ class RateLimitedLog:
 
 
 def add_status_routes(
-    app: web.Application, *, status: Callable[[], dict[str, Any]], registry: CollectorRegistry
+    app: web.Application,
+    *,
+    status: Callable[[], dict[str, Any]],
+    registry: CollectorRegistry,
+    troubles: Troubles | None = None,
 ) -> None:
-    """GET /status (JSON) and GET /metrics (Prometheus text), the same in every tier."""
+    """GET /status (JSON) and GET /metrics (Prometheus text), the same in every tier.
+
+    The status has the `troubles` that hold now, and the metrics count them.
+    """
+    if troubles is not None:
+        registry.register(troubles)
 
     async def get_status(_request: web.Request) -> web.Response:
-        return web.json_response(status(), dumps=json.dumps)
+        listed = [] if troubles is None else troubles.as_json()
+        return web.json_response({**status(), "troubles": listed}, dumps=json.dumps)
 
     async def get_metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")

@@ -20,6 +20,8 @@ from typing import Literal, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .errors import DiskFull
+
 TroubleCode: TypeAlias = Literal[
     "tier-away",
     "stuck",
@@ -183,7 +185,7 @@ def code_of(error: BaseException | None) -> TroubleCode | None:
     True
     """
     for each in _causes(error):
-        if isinstance(each, OSError) and each.errno in _FULL:
+        if isinstance(each, DiskFull) or (isinstance(each, OSError) and each.errno in _FULL):
             return "disk-full"
         if isinstance(each, OSError) and each.errno == errno.EIO:
             return "io-error"

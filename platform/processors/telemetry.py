@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from ..bus.interface import TopicPartition
 from ..errors import PartitionLost
 from ..telemetry import RateLimitedLog
+from ..troubles import Troubles
 
 _REMEMBERED_FAILURES = 50
 _COUNTED_STREAMS = 1000
@@ -37,6 +38,8 @@ class WorkerTelemetry(Collector):
         self.partitions = 0
         self.lost_total = 0
         self.checkpoint_ns = 0
+        self.checkpoint_s = time.monotonic()
+        """When all was durable last, on the monotonic clock; at first when the worker started."""
         self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
         self.counted_by_name: Counter[str] = Counter()
@@ -45,6 +48,7 @@ class WorkerTelemetry(Collector):
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
         self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
+        self.troubles = Troubles(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""
@@ -79,6 +83,11 @@ class WorkerTelemetry(Collector):
     def checkpoint_made(self) -> None:
         """All up to now is durable."""
         self.checkpoint_ns = time.time_ns()
+        self.checkpoint_s = time.monotonic()
+
+    def has_work(self) -> bool:
+        """Whether a checkpoint is due now. A worker without work makes them too, so it always is."""
+        return True
 
     def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
         """A step raised; the others went on."""
@@ -145,6 +154,7 @@ class WorkerTelemetry(Collector):
             "lost_total": self.lost_total,
             "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
+            "checkpoint_age_s": round(time.monotonic() - self.checkpoint_s, 3),
             "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "counted_by_name": dict(self.counted_by_name),
