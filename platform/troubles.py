@@ -119,7 +119,7 @@ class Troubles(Collector):
             entry = self._entries.pop(key, None)
             self._left_out.clear()  # what still holds is reported again, and has room now
         if entry is not None and entry.is_logged:
-            self._logger.info("%s is over (it was: %s)", entry.trouble.code, entry.trouble.detail)
+            self._logger.info("%s has ended (%.100s)", entry.trouble.code, entry.trouble.detail)
 
     def _end_old(self) -> None:
         now_s = time.monotonic()

@@ -20,7 +20,8 @@ from ..config import Settings, ensure_token, is_loopback, make_home, make_run_di
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
 from ..ingest.security import require_guarded_port
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
-from .logs import configure_logging
+from ..troubles import code_of
+from .logs import configure_logging, say_lost_errors_in_words
 from .options import tier_options
 
 log = logging.getLogger(__name__)
@@ -291,6 +292,7 @@ def _serve_tier(
 
     async def serve_until_stopped() -> int:
         stop = asyncio.Event()
+        say_lost_errors_in_words(asyncio.get_running_loop())
         received = _stop_at_signals(stop)
         if stop_fd is not None:
             loop = asyncio.get_running_loop()
@@ -303,11 +305,20 @@ def _serve_tier(
         return run(serve_until_stopped())
     except WindvaneError:
         raise
-    except Exception:
-        log.critical("ended by an error", exc_info=True)
+    except Exception as error:
+        if (code := code_of(error)) is None:
+            log.critical("ended by an error", exc_info=True)
+        else:
+            log.critical("ended, %s: %s; %s", code, error, _WHAT_TO_DO[code])
         return 1
     finally:
         announced.unlink(missing_ok=True)
+
+
+_WHAT_TO_DO = {
+    "disk-full": "make room on that disk; nothing that was acked is lost",
+    "io-error": "check the disk and the kernel's log (dmesg); then start again",
+}
 
 
 def raise_open_file_limit() -> None:

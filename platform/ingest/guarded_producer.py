@@ -4,28 +4,38 @@ import asyncio
 
 from ..bus.interface import Buffer, Durability, Producer
 from ..disk_watch import DiskWatch
-from ..errors import DiskFull
+from ..errors import BusUnavailable, DiskFull
+
+LOOK_BYTES = 8 * 1024 * 1024
 
 
 class GuardedProducer(Producer):
-    """Publishes through another producer as long as `disk` has room beyond its reserve."""
+    """Publishes through another producer as long as `disk` has room beyond its reserve.
+
+    Who watches the disk looks once a second; the producer looks by itself after every `LOOK_BYTES`, so that
+    a second of fast senders does not use the reserve up.
+    """
 
     def __init__(self, producer: Producer, disk: DiskWatch) -> None:
         self.max_message_bytes = producer.max_message_bytes
         self._producer = producer
         self._disk = disk
+        self._since_look_bytes = 0
 
     def publish(
         self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
     ) -> asyncio.Future[int]:
         """See `Producer.publish`; the future fails with DiskFull while there is no room."""
-        if self._disk.is_full:
+        self._since_look_bytes += sum(map(len, value))
+        try:
+            if self._since_look_bytes >= LOOK_BYTES:
+                self._since_look_bytes = 0
+                self._disk.check()  # one statvfs, a few microseconds
+            self._disk.require_room()
+        except (DiskFull, OSError) as error:
             refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            try:
-                self._disk.require_room()
-            except DiskFull as error:
-                refused.set_exception(error)
-                return refused
+            refused.set_exception(error if isinstance(error, DiskFull) else BusUnavailable(str(error)))
+            return refused
         return self._producer.publish(topic, key, *value, durability=durability)
 
     @property

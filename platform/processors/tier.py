@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
@@ -73,6 +74,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             await webhook.begin()
             cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
         cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
+        telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to be made durable
         for watching in (
             watch_disk(disk, telemetry.troubles),
             watch_bus(bus.topics, telemetry.troubles),
