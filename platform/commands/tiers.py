@@ -18,6 +18,7 @@ import msgspec
 from ..announcements import announce, forward_address, tier_file
 from ..config import Settings, ensure_token, is_loopback, make_home, make_run_dir, parse_address
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
+from ..home_modes import secure_home
 from ..ingest.security import require_guarded_port
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
 from ..troubles import code_of
@@ -71,6 +72,7 @@ def up(context: click.Context, settings: Settings, workers: int, ready_file: Pat
     _require_folder_of(ready_file)
     configure_logging("up", debug=_debug(context))
     raise_open_file_limit()
+    secure_home(settings)
     make_run_dir(settings)
     token = ensure_token(settings)
     # To the children by their environment: these URLs can hold passwords, and anybody can see arguments.
@@ -235,6 +237,7 @@ def run_tier(
     # The name of an instance tells the lines of several apart in one log.
     log_name = settings.tier_name(name) if name in ("gateway", "worker") else name
     configure_logging(log_name, debug=_debug(context))
+    secure_home(settings)
     make_run_dir(settings)
     with only_one_tier(settings, name):
         import uvloop
@@ -254,6 +257,7 @@ def run_gateways(
     _require_bus_for(settings, gateways=count)
     _require_folder_of(ready_file)
     configure_logging("gateway", debug=_debug(context))
+    secure_home(settings)
     make_run_dir(settings)
     serve = partial(serve_gateways, count=count, arguments=_own_options(context))
     with only_one_tier(settings, "gateway"):
