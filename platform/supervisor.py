@@ -20,6 +20,7 @@ from typing import Any
 
 from .announcements import read_announcement
 from .errors import TierFailed
+from .rate_limited_log import RateLimitedLog
 from .supervision import (
     ChildState,
     LastExit,
@@ -28,7 +29,6 @@ from .supervision import (
     supervision_file,
     write_whole,
 )
-from .telemetry import RateLimitedLog
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 from ..errors import WindvaneError
-from ..telemetry import RateLimitedLog
-from ..troubles import code_of
+from ..rate_limited_log import RateLimitedLog
 
 REPEAT_S = 60.0
 
@@ -67,6 +66,8 @@ def say_lost_errors_in_words(loop: asyncio.AbstractEventLoop) -> None:
     Their cause is reported by who met it first; the line says what failed besides. All else is a mistake in
     the program, whose traceback is logged as ever.
     """
+    from ..troubles import code_of  # not for every command: it loads the metrics
+
     lost = RateLimitedLog(logging.getLogger("windvane"))
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

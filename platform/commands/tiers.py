@@ -21,7 +21,6 @@ from ..errors import ConfigInvalid, StoreLocked, WindvaneError
 from ..home_modes import secure_home
 from ..ingest.security import require_guarded_port
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
-from ..troubles import code_of
 from .logs import configure_logging, say_lost_errors_in_words
 from .options import tier_options
 
@@ -310,6 +309,8 @@ def _serve_tier(
     except WindvaneError:
         raise
     except Exception as error:
+        from ..troubles import code_of
+
         if (code := code_of(error)) is None:
             log.critical("ended by an error", exc_info=True)
         else:
