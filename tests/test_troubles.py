@@ -132,6 +132,9 @@ def test_the_system_s_reason_is_found_through_causes_and_in_words(tmp_path: Path
     assert code_of(DiskFull("no room")) == "disk-full"
     assert code_of(sqlite_full(tmp_path / "full.sqlite")) == "disk-full"
     assert code_of(broken) == "io-error"
+    with open("/proc/self/mem", "rb") as memory, pytest.raises(OSError, match="Input/output") as failed:
+        os.pread(memory.fileno(), 1, 0)  # the kernel's own
+    assert code_of(failed.value) == "io-error"
     assert code_of(BusUnavailable(f"cannot write x: {broken.strerror}. Nothing was kept")) == "io-error"
     assert code_of(StoreFailed("x.sqlite: cannot commit: disk I/O error; …")) == "io-error"
     for other in (None, BusUnavailable("away"), OSError(errno.EACCES, "no"), ValueError("full")):

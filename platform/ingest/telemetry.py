@@ -117,6 +117,8 @@ class GatewayTelemetry(Collector):
 
     def policies_broken(self, error: WindvaneError) -> None:
         """The catalog cannot be read or holds a policy that cannot be used; those in force stay."""
+        if self._failed("catalog", error, what="the policies cannot be read, those in force stay"):
+            return
         self._log.warning(("policies", str(error)), f"policies not reloaded: {error}")
 
     def dead_letter_lost(self, error: BaseException) -> None:
