@@ -89,20 +89,22 @@ def test_a_port_open_to_others_without_credentials_is_a_failure(run: Run) -> Non
 
 def make_database(path: Path, *, version: int = 1) -> bytes:
     database = sqlite3.connect(path)
-    database.executescript(f"CREATE TABLE t (x); PRAGMA user_version = {version}")
-    database.executemany("INSERT INTO t VALUES (?)", [(str(number) * 50,) for number in range(1000)])
+    database.executescript(f"CREATE TABLE t (x); CREATE INDEX i ON t (x); PRAGMA user_version = {version}")
+    database.executemany("INSERT INTO t VALUES (?)", [(f"{number:08}" * 10,) for number in range(1000)])
     database.commit()
     database.close()
     path.chmod(0o600)
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["header", "page", "cut"])
+@pytest.mark.parametrize("damage", ["header", "page", "bit", "cut"])
 def test_a_damaged_database_is_named_and_not_touched(run: Run, home: Path, damage: str) -> None:
     path = home / "catalog.sqlite"
     content = bytearray(make_database(path))
     if damage == "header":
         content[:16] = bytes(16)
+    elif damage == "bit":  # of a value that stands in the table and in the index
+        content[content.rindex(b"00000500")] ^= 1
     elif damage == "page":
         content[4096 * 3 : 4096 * 4] = b"\xff" * 4096
     else:

@@ -135,7 +135,8 @@ async def test_a_tier_that_starts_is_away_only_when_it_takes_long(
 
 async def test_a_tier_that_announced_itself_and_is_gone_is_away(client: Client, home: Home) -> None:
     announce(home.run_dir / "worker-b.json", {})
-    (home.run_dir / "worker.exit.json").write_text("{}")  # no announcement
+    for name in ("worker", "worker-b"):
+        (home.run_dir / f"{name}.exit.json").write_text("{}")  # no announcement
     assert await reasons(client) == [("worker-b", "tier-away")]
     runner = await Site(home).start("worker", "worker-b")
     assert await reasons(client) == []
