@@ -58,7 +58,10 @@ class DiskStatus(msgspec.Struct):
 
 
 class WebStatus(msgspec.Struct):
-    """What this web tier has done since it started. `time_ns`: now, in ns since the epoch, UTC."""
+    """What this web tier has done since it started, and the troubles that it has now.
+
+    `time_ns`: now, in ns since the epoch, UTC.
+    """
 
     requests_total: int
     live_connections: int
@@ -66,6 +69,7 @@ class WebStatus(msgspec.Struct):
     rows_sent_total: int
     rows_skipped_total: int
     time_ns: int
+    troubles: list[dict[str, str]]
 
 
 class DeadLetterTotals(msgspec.Struct):

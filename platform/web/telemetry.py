@@ -106,6 +106,7 @@ class WebTelemetry:
             rows_sent_total=self._rows_sent_total,
             rows_skipped_total=self._rows_skipped_total,
             time_ns=time.time_ns(),
+            troubles=self.troubles.as_json(),
         )
 
 
