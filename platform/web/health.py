@@ -137,9 +137,9 @@ def _away(tier: Expected) -> list[Reason]:
     if state.state == "starting" and age_s < START_GRACE_S:
         return []
     what = {
-        "starting": "has been starting",
-        "running": "runs, but its socket has not been there",
-        "restarting": f"ended ({state.last_exit}) and has been restarting",
-        "stopped": "has been stopping",
+        "starting": f"has been starting for {age_s:.0f} s",
+        "running": "takes no connections; it ended just now, or its socket was removed",
+        "restarting": f"ended ({state.last_exit}) {age_s:.0f} s ago and is being restarted",
+        "stopped": "is being stopped",
     }[state.state]
-    return [Reason(tier.name, "tier-away", f"{tier.name} {what} for {age_s:.0f} s; its log says why")]
+    return [Reason(tier.name, "tier-away", f"{tier.name} {what}; its log says why")]
