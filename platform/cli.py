@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-from .commands import alarm, data, dead_letter, drop, model, operation, policy, reprocess, send, tiers, topics
+from .commands import (
+    alarm,
+    data,
+    dead_letter,
+    doctor,
+    drop,
+    model,
+    operation,
+    policy,
+    reprocess,
+    send,
+    tiers,
+    topics,
+)
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -94,6 +107,7 @@ for _command in (
     model.model,
     reprocess.reprocess,
     topics.topics,
+    doctor.doctor,
     tiers.gateway,
     tiers.process,
     tiers.web,

@@ -143,6 +143,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = KafkaSettings()
     alarms: AlarmSettings = AlarmSettings()
     dead_letter_bytes: Bytes = 256 * MIB
+    # Room that is left on the file system of the home: below it nothing is acked or stored.
+    disk_reserve_bytes: Bytes = 64 * MIB
+    # The most that the permissions of the home may allow, in octal; by default 0700. With a value of its own
+    # the home may belong to another user, as one that is shared within a group does.
+    home_mode: Annotated[str, msgspec.Meta(pattern="^0?7[0-7]{2}$")] | None = None
 
     @property
     def store_dir(self) -> Path:
@@ -272,11 +277,11 @@ def ensure_token(settings: Settings) -> str:
 def make_home(settings: Settings) -> Path:
     """Make the home directory where there is none, for this user alone: its databases hold what was sent.
 
-    One that exists keeps its permissions, since somebody chose them. Raises `ConfigInvalid`.
+    Raises `ConfigInvalid`. Of one that exists the tiers tighten the permissions (`home_modes.secure_home`).
     """
     home = settings.home
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=int(settings.home_mode or "700", 8), parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigInvalid(
             f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"

@@ -20,6 +20,15 @@ from typing import Any
 
 from .announcements import read_announcement
 from .errors import TierFailed
+from .rate_limited_log import RateLimitedLog
+from .supervision import (
+    ChildState,
+    LastExit,
+    Supervision,
+    exit_file,
+    supervision_file,
+    write_whole,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +55,11 @@ class _Child:
     process: asyncio.subprocess.Process | None = None
     ready_at_s: float | None = None
     backoff_s: float = field(default=FIRST_BACKOFF_S)
+    ended_process: asyncio.subprocess.Process | None = None
+    """The last one whose end was written down."""
+    killed_process: asyncio.subprocess.Process | None = None
+    """The last one that the supervisor killed."""
+    state: ChildState = field(default_factory=ChildState.starting)
 
 
 class Supervisor:
@@ -57,7 +71,8 @@ class Supervisor:
     it would have to wait counts as mended.
 
     The children's ready files are `up-NAME.json` in `ready_dir`, which must exist; a run after one that was
-    killed takes over those that it left.
+    killed takes over those that it left. There too, as `supervision` says, it keeps the state of its children
+    and their last exits; `name` tells several supervisors apart.
     """
 
     def __init__(
@@ -65,6 +80,7 @@ class Supervisor:
         stages: Sequence[Sequence[ChildPlan]],
         *,
         ready_dir: Path,
+        name: str = "up",
         stop_bound_s: float = STOP_BOUND_S,
         stops_together: bool = False,
     ) -> None:
@@ -72,6 +88,9 @@ class Supervisor:
         self._ready_dir = ready_dir
         self._stop_bound_s = stop_bound_s
         self._stops_together = stops_together
+        self._file = supervision_file(ready_dir, name)
+        self._supervision = Supervision.of_this_process()
+        self._log = RateLimitedLog(log)
         self._reports: dict[str, str] = {}
         self._children: list[list[_Child]] = []
 
@@ -81,13 +100,56 @@ class Supervisor:
         Raises `TierFailed` where a child ends, or is not ready in two minutes, at its first start.
         """
         kept_read_end, kept_write_end = os.pipe()
+        self._begin()
         try:
             await self._run(stop, ready, kept_read_end)
         finally:
             for child in (child for stage in self._children for child in stage):
                 child.ready_file.unlink(missing_ok=True)
+            self._file.unlink(missing_ok=True)
             os.close(kept_write_end)
             os.close(kept_read_end)
+
+    def _begin(self) -> None:
+        if self._file.exists():
+            # The supervisor before was killed: how its last children ended is not known.
+            for plan in (plan for stage in self._stages for plan in stage):
+                exit_file(self._ready_dir, plan.name).unlink(missing_ok=True)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Write down the state of all children; on a full disk it is known to the log alone."""
+        self._supervision.children = {
+            child.plan.name: child.state for stage in self._children for child in stage
+        }
+        self._write(self._file, self._supervision)
+
+    def _write(self, path: Path, value: Supervision | LastExit) -> None:
+        try:
+            write_whole(path, value)
+        except OSError as error:
+            self._log.warning(
+                (path.name,),
+                f"{path} cannot be written: {error.strerror or error}; health and status show an old state "
+                "until there is room on that disk",
+            )
+
+    def _keep_exit(self, child: _Child, *, was_told_to: bool) -> None:
+        """Write down, once, how the process of `child` ended, before another one starts."""
+        process = child.process
+        if process is None or process.returncode is None or process is child.ended_process:
+            return
+        child.ended_process = process
+        last_exit = LastExit.of(
+            process.returncode,
+            restarts=child.state.restarts,
+            by_supervisor=process is child.killed_process and process.returncode == -signal.SIGKILL,
+        )
+        if was_told_to:
+            child.state.last_exit = last_exit
+        else:
+            child.state.add_exit(last_exit)
+        self._write(exit_file(self._ready_dir, child.plan.name), last_exit)
 
     async def _run(
         self,
@@ -119,6 +181,7 @@ class Supervisor:
         for plans in self._stages:
             children = [_Child(plan, self._ready_dir / f"up-{plan.name}.json") for plan in plans]
             self._children.append(children)
+            self._publish()
             for child in children:
                 await self._start(child, stop_fd)
             for child in children:
@@ -152,6 +215,7 @@ class Supervisor:
             while (report := read_announcement(child.ready_file)) is None:
                 await asyncio.wait({ended}, timeout=POLL_S)
                 if ended.done():
+                    self._keep_exit(child, was_told_to=False)
                     return _how_it_ended(ended.result())
                 if time.monotonic() > give_up_at_s:
                     return f"not ready after {START_BOUND_S:.0f} s"
@@ -159,23 +223,47 @@ class Supervisor:
             ended.cancel()
         self._reports.update(report)
         child.ready_at_s = time.monotonic()
+        child.state.enter("running")
+        self._publish()
         return None
 
     async def _keep(self, child: _Child, stop_fd: int) -> None:
         while True:
             assert child.process is not None
             ended = _how_it_ended(await child.process.wait())
+            self._keep_exit(child, was_told_to=False)
+            child.state.enter("restarting")
+            self._publish()
             if child.ready_at_s is not None and time.monotonic() - child.ready_at_s > child.backoff_s:
                 child.backoff_s = FIRST_BACKOFF_S
-            log.warning("%s ended (%s); it starts again in %.1f s", child.plan.name, ended, child.backoff_s)
+            self._say_ended(child, ended)
             await asyncio.sleep(child.backoff_s)
             child.backoff_s = min(2 * child.backoff_s, MAX_BACKOFF_S)
+            child.state.restarts += 1
             await self._start(child, stop_fd)
             if (trouble := await self._until_ready(child)) is None:
-                log.warning("%s runs again (process %d)", child.plan.name, child.process.pid)
+                self._say_again(child)
             elif child.process.returncode is None:
                 log.warning("%s is given up: %s", child.plan.name, trouble)
+                child.killed_process = child.process
                 child.process.kill()
+
+    def _say_ended(self, child: _Child, ended: str) -> None:
+        name = child.plan.name
+        if not child.state.in_crash_loop(time.monotonic()):
+            log.warning("%s ended (%s); it starts again in %.1f s", name, ended, child.backoff_s)
+            return
+        # From here on one line a minute: the same happens every few seconds.
+        self._log.warning(
+            ("crash-loop", name),
+            f"{name} ended again ({ended}), as it does at each start: its own message says why. It starts "
+            f"again every {MAX_BACKOFF_S:g} s until the cause is gone",
+        )
+
+    def _say_again(self, child: _Child) -> None:
+        assert child.process is not None
+        if not child.state.in_crash_loop(time.monotonic()):
+            log.warning("%s runs again (process %d)", child.plan.name, child.process.pid)
 
     async def _stop_all(self) -> None:
         for stage in reversed(self._children):
@@ -187,6 +275,9 @@ class Supervisor:
 
     async def _stop(self, child: _Child) -> None:
         process = child.process
+        self._keep_exit(child, was_told_to=False)
+        child.state.enter("stopped")
+        self._publish()
         if process is None or process.returncode is not None:
             return
         with suppress(ProcessLookupError):
@@ -196,9 +287,11 @@ class Supervisor:
                 await process.wait()
         except TimeoutError:
             log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
+            child.killed_process = process
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        self._keep_exit(child, was_told_to=True)
 
 
 def stop_at_end_of_file(descriptor: int, stop: Callable[[], object]) -> None:

@@ -2,18 +2,23 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from windvane.announcements import announce, read_announcement
 from windvane.errors import ConfigInvalid, TierFailed
+from windvane.supervision import LastExit, read_last_exit, running_supervisors, supervision_file
 from windvane.supervisor import ChildPlan, Supervisor
 
 TIMEOUT_S = 60.0  # only ends a test that hangs
@@ -102,9 +107,9 @@ async def test_a_stage_begins_when_the_one_before_is_ready_and_knows_what_it_ann
     )
     async with supervised([[child("first", diary, "--announce", "port=7")], [second]], tmp_path) as announced:
         assert announced == {"port": "7", "heard": "7"}
-        assert sorted(path.name for path in tmp_path.glob("*.json")) == ["up-first.json", "up-second.json"]
+        assert sorted(path.name for path in tmp_path.glob("up-*.json")) == ["up-first.json", "up-second.json"]
         assert diary.read_text().splitlines() == ["first began port=7", "second began heard=7"]
-    assert list(tmp_path.glob("*.json")) == []
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["first.exit.json", "second.exit.json"]
 
 
 async def test_children_end_from_the_last_stage_back_and_in_their_order_inside_a_stage(
@@ -133,6 +138,90 @@ async def test_a_child_that_dies_is_started_again_with_what_was_announced_first(
     assert "tier ended (killed by SIGKILL); it starts again in 0.2 s" in caplog.text
 
 
+def exit_of(directory: Path, name: str) -> LastExit:
+    found = read_last_exit(directory, name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+async def test_how_a_child_ended_is_written_down_before_it_starts_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    diary = diary_of(tmp_path)
+    # What the child finds when it starts is what its predecessor left.
+    looking = "import os, shutil, sys; shutil.copy(sys.argv[1], sys.argv[1] + '.seen');"
+    seen = tmp_path / "tier.exit.json.seen"
+    # Of a run before, whose supervisor was killed:
+    (tmp_path / "tier.exit.json").write_bytes(msgspec.json.encode(LastExit.of(-11, restarts=7)))
+    assert exit_of(tmp_path, "tier").signal == signal.SIGSEGV
+    supervision_file(tmp_path, "up").write_text("{}")
+
+    def arguments(reports: Mapping[str, str]) -> list[str]:
+        look = looking + "sys.argv.pop(1);" if (tmp_path / "tier.exit.json").exists() else ""
+        more = [str(tmp_path / "tier.exit.json")] if look else []
+        return ["-c", look + CHILD, *more, "tier", str(diary)]
+
+    async with supervised([[ChildPlan("tier", arguments)]], tmp_path):
+        assert read_last_exit(tmp_path, "tier") is None
+        os.kill(pid_of("tier", diary), number)
+        await lines(diary, 2)
+        found = json.loads(seen.read_text())
+        assert sorted(found) == ["at", "code", "restarts", "signal"]
+        assert (found["signal"], found["code"], found["restarts"]) == (int(number), None, 0)
+        assert datetime.fromisoformat(found["at"]).tzinfo is not None
+    # An orderly end is one too: what it says must not be taken for the crash before.
+    last = exit_of(tmp_path, "tier")
+    assert (last.signal, last.code, last.restarts) == (None, 0, 1)
+    print(f"{number.name}: {found}, then {last}")
+
+
+async def test_the_state_of_the_children_and_their_restarts_can_be_read(tmp_path: Path) -> None:
+    diary = diary_of(tmp_path)
+    async with supervised([[child("tier", diary), child("other", diary)]], tmp_path):
+        [(name, found)] = running_supervisors(tmp_path)
+        assert (name, found.pid) == ("up", os.getpid())
+        assert {each: state.state for each, state in found.children.items()} == {
+            "tier": "running",
+            "other": "running",
+        }
+        for begun in range(3, 6):
+            assert not found.children["tier"].in_crash_loop(time.monotonic())
+            os.kill(pid_of("tier", diary), signal.SIGKILL)
+            await lines(diary, begun)
+            while found.children["tier"].restarts < begun - 2 or found.children["tier"].state != "running":
+                [(_, found)] = running_supervisors(tmp_path)
+                await asyncio.sleep(0.01)
+        tier = found.children["tier"]
+        assert tier.in_crash_loop(time.monotonic())
+        assert not tier.in_crash_loop(time.monotonic() + 1000)
+        assert tier.last_exit == exit_of(tmp_path, "tier")
+        assert (tier.restarts, found.children["other"].restarts) == (3, 0)
+        assert supervision_file(tmp_path, "up").stat().st_mode & 0o777 == 0o600
+        dead = msgspec.structs.replace(found, process_start=found.process_start + 1)
+        supervision_file(tmp_path, "dead").write_bytes(msgspec.json.encode(dead))
+        assert [name for name, _ in running_supervisors(tmp_path)] == ["up"]
+    assert list(running_supervisors(tmp_path)) == []
+
+
+async def test_a_crash_loop_is_said_in_the_log_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    diary = diary_of(tmp_path)
+    ends_again = "import sys, os; sys.exit(1) if os.path.exists(sys.argv[2] + '.broken') else None\n"
+    tier = ChildPlan("tier", lambda reports: ["-c", ends_again + CHILD, "tier", str(diary)])
+    async with supervised([[tier]], tmp_path):
+        Path(f"{diary}.broken").touch()
+        os.kill(pid_of("tier", diary), signal.SIGKILL)
+        while not ((found := read_last_exit(tmp_path, "tier")) and found.restarts >= 4):
+            await asyncio.sleep(0.01)
+    said = [line for line in caplog.messages if line.startswith("tier ended")]
+    assert [line.split(";")[0] for line in said] == [
+        "tier ended (killed by SIGKILL)",
+        "tier ended (exit code 1)",
+        "tier ended again (exit code 1), as it does at each start: its own message says why. It starts again "
+        "every 5 s until the cause is gone",
+    ]
+
+
 async def test_a_child_that_does_not_end_in_time_is_killed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +232,9 @@ async def test_a_child_that_does_not_end_in_time_is_killed(
         pass
     assert diary.read_text().splitlines()[-1] == "good ended"
     assert "deaf did not end within" in caplog.text
+    # Not by a signal of its own doing:
+    assert (exit_of(tmp_path, "deaf").signal, exit_of(tmp_path, "deaf").code) == (None, None)
+    assert exit_of(tmp_path, "good").code == 0
 
 
 async def test_a_child_that_cannot_start_ends_the_others_and_is_named(tmp_path: Path) -> None:

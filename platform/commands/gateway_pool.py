@@ -33,7 +33,12 @@ async def serve_gateways(
     with _held_port(settings.forward) as forward:
         instances = [_instance(settings, number) for number in range(1, count + 1)]
         plans = [_plan(instance, forward, arguments) for instance in instances]
-        supervisor = Supervisor([plans], ready_dir=settings.run_dir, stops_together=True)
+        supervisor = Supervisor(
+            [plans],
+            ready_dir=settings.run_dir,
+            name=settings.tier_name("gateway"),
+            stops_together=True,
+        )
         with _links(settings, instances[0]):
             await supervisor.run(stop, ready=lambda _reports: ready({"forward": forward}))
 

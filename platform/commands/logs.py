@@ -1,9 +1,14 @@
 """The log of a process: standard error, one line for each record, whatever the record holds."""
 
+import asyncio
 import logging
 import math
 import sys
 import time
+from typing import Any
+
+from ..errors import WindvaneError
+from ..rate_limited_log import RateLimitedLog
 
 REPEAT_S = 60.0
 
@@ -53,6 +58,26 @@ class NoHttpFilter(logging.Filter):
                 type(error).__name__,
             )
         return False
+
+
+def say_lost_errors_in_words(loop: asyncio.AbstractEventLoop) -> None:
+    """Errors that no task took, of the platform or with a message of ours, become one line, not a traceback.
+
+    Their cause is reported by who met it first; the line says what failed besides. All else is a mistake in
+    the program, whose traceback is logged as ever.
+    """
+    from ..troubles import code_of  # not for every command: it loads the metrics
+
+    lost = RateLimitedLog(logging.getLogger("windvane"))
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, WindvaneError) or code_of(error) is not None:
+            lost.warning((type(error).__name__, str(error)[:200]), f"given up: {error}")
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
 
 
 def configure_logging(process: str, *, debug: bool) -> None:

@@ -18,9 +18,10 @@ import msgspec
 from ..announcements import announce, forward_address, tier_file
 from ..config import Settings, ensure_token, is_loopback, make_home, make_run_dir, parse_address
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
+from ..home_modes import secure_home
 from ..ingest.security import require_guarded_port
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
-from .logs import configure_logging
+from .logs import configure_logging, say_lost_errors_in_words
 from .options import tier_options
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def up(context: click.Context, settings: Settings, workers: int, ready_file: Pat
     _require_folder_of(ready_file)
     configure_logging("up", debug=_debug(context))
     raise_open_file_limit()
+    secure_home(settings)
     make_run_dir(settings)
     token = ensure_token(settings)
     # To the children by their environment: these URLs can hold passwords, and anybody can see arguments.
@@ -234,6 +236,7 @@ def run_tier(
     # The name of an instance tells the lines of several apart in one log.
     log_name = settings.tier_name(name) if name in ("gateway", "worker") else name
     configure_logging(log_name, debug=_debug(context))
+    secure_home(settings)
     make_run_dir(settings)
     with only_one_tier(settings, name):
         import uvloop
@@ -253,6 +256,7 @@ def run_gateways(
     _require_bus_for(settings, gateways=count)
     _require_folder_of(ready_file)
     configure_logging("gateway", debug=_debug(context))
+    secure_home(settings)
     make_run_dir(settings)
     serve = partial(serve_gateways, count=count, arguments=_own_options(context))
     with only_one_tier(settings, "gateway"):
@@ -291,6 +295,7 @@ def _serve_tier(
 
     async def serve_until_stopped() -> int:
         stop = asyncio.Event()
+        say_lost_errors_in_words(asyncio.get_running_loop())
         received = _stop_at_signals(stop)
         if stop_fd is not None:
             loop = asyncio.get_running_loop()
@@ -303,11 +308,22 @@ def _serve_tier(
         return run(serve_until_stopped())
     except WindvaneError:
         raise
-    except Exception:
-        log.critical("ended by an error", exc_info=True)
+    except Exception as error:
+        from ..troubles import code_of
+
+        if (code := code_of(error)) is None:
+            log.critical("ended by an error", exc_info=True)
+        else:
+            log.critical("ended, %s: %s; %s", code, error, _WHAT_TO_DO[code])
         return 1
     finally:
         announced.unlink(missing_ok=True)
+
+
+_WHAT_TO_DO = {
+    "disk-full": "make room on that disk; nothing that was acked is lost",
+    "io-error": "check the disk and the kernel's log (dmesg); then start again",
+}
 
 
 def raise_open_file_limit() -> None:

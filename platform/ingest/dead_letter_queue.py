@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import BusUnavailable, ChunkRefused
+from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
 from ..store.dead_letters import DeadLetter, DeadLetters
 from .chunk import IncomingChunk, charge
 from .http_formats import EVENTS
@@ -46,6 +46,8 @@ class DeadLetterQueue:
                 self._telemetry.dead_letter_lost(full)
                 kept.set_exception(full)
             return kept
+        if (disk := self._telemetry.disk) is not None and disk.is_full:
+            return self._lose(kept, is_dispensable=is_dispensable)
         self._pending_bytes += size
         writing = asyncio.get_running_loop().run_in_executor(self._writing, self._dead_letters.add, letter)
 
@@ -53,12 +55,26 @@ class DeadLetterQueue:
             self._pending_bytes -= size
             error = done.exception()
             if error is None:
+                self._telemetry.dead_letter_kept()
                 kept.set_result(None)
             else:
                 self._telemetry.dead_letter_lost(error)
                 kept.set_exception(BusUnavailable(f"the dead letters failed: {error}"))
 
         writing.add_done_callback(written)
+        return kept
+
+    def _lose(self, kept: asyncio.Future[None], *, is_dispensable: bool) -> asyncio.Future[None]:
+        """The disk is full: what the sender keeps is left out, all else is not acked."""
+        if is_dispensable:
+            self._telemetry.letter_left_out()
+            kept.set_result(None)
+        else:
+            kept.set_exception(
+                DiskReserveUsed(
+                    "the disk is full, so rejected input cannot be kept; it is not acked, the sender keeps it"
+                )
+            )
         return kept
 
     async def close(self) -> None:

@@ -425,7 +425,9 @@ class Gateway:
             error = next(filter(None, map(_error_of, parts)), None)
             if checked.events and _error_of(parts[0]) is None:
                 self.telemetry.chunk_stored(events=checked.events, size=len(checked.payload))
-            if error is not None:
+            if error is not None and checked.events and error is _error_of(parts[0]):
+                self.telemetry.publish_failed(error)
+            elif error is not None:
                 self.telemetry.bus_unavailable(error)
             if future.done():
                 return

@@ -12,8 +12,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..errors import WindvaneError
+from ..disk_watch import DISK, DiskWatch
+from ..errors import BusUnavailable, RateExceeded, WindvaneError
 from ..telemetry import RateLimitedLog
+from ..troubles import Troubles, code_of
+
+FAILURE_S = 60.0
+"""A failed write is a trouble for so long, unless another one fails or one succeeds: senders try again."""
+
+_PUBLISH, _LETTERS = "publish", "dead-letters"
 
 
 class GatewayTelemetry(Collector):
@@ -33,6 +40,8 @@ class GatewayTelemetry(Collector):
         self.timeouts_by_kind: Counter[str] = Counter()
         self.refused_by_code: Counter[str] = Counter()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
+        self.disk: DiskWatch | None = None
+        self.troubles = Troubles(logging.getLogger("windvane.gateway"))
 
     @property
     def refused_total(self) -> int:
@@ -44,6 +53,7 @@ class GatewayTelemetry(Collector):
         self.chunks_total += 1
         self.events_total += events
         self.bytes_total += size
+        self.troubles.clear(_PUBLISH)
 
     def chunk_repeated(self) -> None:
         """A retransmission met its first sending."""
@@ -78,18 +88,51 @@ class GatewayTelemetry(Collector):
         self._log.warning((code, sender, tag if code == "no-policy" else ""), f"refused {subject}: {reason}")
 
     def bus_unavailable(self, error: BaseException) -> None:
-        """A publish failed; the sender keeps its chunk and will try again."""
-        self._log.warning(("bus",), f"not acking: {error}")
+        """A chunk was not taken; the sender keeps it and will try again."""
+        if not self._failed(_PUBLISH, error, what="a chunk cannot be published"):
+            self._log.warning(("bus",), f"not acking: {error}")
+
+    def publish_failed(self, error: BaseException) -> None:
+        """The bus did not take a chunk; the sender keeps it and will try again."""
+        self.bus_unavailable(error)
+        if (
+            code_of(error) is None
+            and isinstance(error, BusUnavailable)
+            and not isinstance(error, RateExceeded)
+        ):
+            self.troubles.report(_PUBLISH, "bus-away", str(error), for_s=FAILURE_S)
+
+    def _failed(self, key: str, error: BaseException, *, what: str) -> bool:
+        """Report a failed write; False if neither the disk nor its room was the cause."""
+        code = code_of(error)
+        if code is None:
+            return False
+        # A full disk is one trouble, whichever write met it first.
+        if code == "disk-full":
+            key = DISK
+            if self.disk is not None:
+                self.disk.failed(error)
+        self.troubles.report(key, code, f"{what}: {error}", for_s=FAILURE_S)
+        return True
 
     def policies_broken(self, error: WindvaneError) -> None:
         """The catalog cannot be read or holds a policy that cannot be used; those in force stay."""
+        if self._failed("catalog", error, what="the policies cannot be read, those in force stay"):
+            return
         self._log.warning(("policies", str(error)), f"policies not reloaded: {error}")
 
     def dead_letter_lost(self, error: BaseException) -> None:
         """Refused input could not be kept; it is not acked."""
-        self._log.warning(
-            ("dead-letters",), f"dead letters cannot be written: {error}; nothing refused is acked"
-        )
+        if not self._failed(
+            _LETTERS, error, what="dead letters cannot be written, rejected input is not acked"
+        ):
+            self._log.warning(
+                ("dead-letters",), f"dead letters cannot be written: {error}; nothing refused is acked"
+            )
+
+    def dead_letter_kept(self) -> None:
+        """Rejected input is durable."""
+        self.troubles.clear(_LETTERS)
 
     def letter_left_out(self) -> None:
         """Input of a sender who keeps it was refused, and not kept here: too much of it came at once."""

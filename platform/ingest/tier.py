@@ -9,13 +9,16 @@ from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
-from ..bus import WORKER_GROUP, open_bus
+from ..bus import WORKER_GROUP, open_bus, takes_many_gateways
+from ..bus_watch import watch_bus
 from ..config import MIB, Settings, parse_address
+from ..disk_watch import DiskWatch, look_at_disk, wait_for_room, watch_disk
 from ..errors import ConfigInvalid
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..telemetry import add_status_routes, serve_on_socket
 from .gateway import Gateway
+from .guarded_producer import GuardedProducer
 from .http import add_ingest_routes
 from .listeners import ForwardServer
 from .policy_book import PolicyBook
@@ -44,7 +47,12 @@ async def serve(
     _keep_freed_memory()
     _collect_garbage_rarely()
     telemetry = GatewayTelemetry()
+    telemetry.disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
+        if takes_many_gateways(settings.bus):
+            await look_at_disk(telemetry.disk, telemetry.troubles)
+        elif not await wait_for_room(telemetry.disk, telemetry.troubles, stop):
+            return
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
         bus = open_bus(settings.bus, settings.home, settings.kafka)
@@ -56,6 +64,13 @@ async def serve(
         cleanup.push_async_callback(_cancel, following)
         producer = bus.producer()
         cleanup.push_async_callback(producer.close)
+        if not takes_many_gateways(settings.bus):  # its log is on this disk
+            producer = GuardedProducer(producer, telemetry.disk)
+        for watching in (
+            watch_disk(telemetry.disk, telemetry.troubles),
+            watch_bus(bus.topics, telemetry.troubles),
+        ):
+            cleanup.push_async_callback(_cancel, asyncio.get_running_loop().create_task(watching))
         dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
         gateway = Gateway(
             producer=producer,
@@ -70,7 +85,12 @@ async def serve(
         security = SecurityFile(settings.forward_security_file, on_broken=telemetry.settings_broken)
         add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
-        add_status_routes(app, status=lambda: _status(telemetry), registry=telemetry.registry)
+        add_status_routes(
+            app,
+            status=lambda: _status(telemetry),
+            registry=telemetry.registry,
+            troubles=telemetry.troubles,
+        )
         http = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('gateway')}.sock")
         cleanup.push_async_callback(http.cleanup)
 
@@ -148,6 +168,7 @@ def _status(telemetry: GatewayTelemetry) -> dict[str, object]:
         "refused_total": telemetry.refused_total,
         "refused_by_code": dict(telemetry.refused_by_code),
         "connections": telemetry.connections,
+        "handshakes_failed_total": telemetry.handshakes_failed_total,
         "pending_bytes": telemetry.pending_bytes(),
         "time_ns": time.time_ns(),
     }

@@ -16,6 +16,7 @@ from ..errors import PartitionHalted, PartitionLost
 from ..store.checkpoint import Hole
 from ..telemetry import RateLimitedLog
 from .state_losses import state_losses
+from ..troubles import Troubles
 
 _REMEMBERED_FAILURES = 50
 _COUNTED_STREAMS = 1000
@@ -39,7 +40,8 @@ class WorkerTelemetry(Collector):
         self.partitions = 0
         self.lost_total = 0
         self.checkpoint_ns = 0
-        self.committed_s = time.monotonic()
+        self.checkpoint_s = time.monotonic()
+        """When the last commit began, on the monotonic clock; at first when the worker started."""
         self.streams_behind: Callable[[float], dict[str, dict[str, Any]]] = lambda _: {}
         """The streams that a commit begun at that time (monotonic) does not cover; the worker sets it."""
         self.published_total = 0
@@ -55,6 +57,7 @@ class WorkerTelemetry(Collector):
         self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
         self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
+        self.troubles = Troubles(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""
@@ -89,7 +92,7 @@ class WorkerTelemetry(Collector):
     def checkpoint_made(self, *, began_s: float) -> None:
         """What was done at `began_s` (monotonic) is durable, except of streams that are late."""
         self.checkpoint_ns = time.time_ns()
-        self.committed_s = began_s
+        self.checkpoint_s = began_s
 
     def stream_is_slow(self, stream: str, *, step: str | None) -> None:
         """A chunk takes so long that the stream has moved to the slow threads."""
@@ -205,8 +208,8 @@ class WorkerTelemetry(Collector):
             "lost_total": self.lost_total,
             "waits": list(self._waits.values()),
             "checkpoint_ns": self.checkpoint_ns,
-            "checkpoint_age_s": round(time.monotonic() - self.committed_s, 3),
-            "streams_behind": self.streams_behind(self.committed_s),
+            "checkpoint_age_s": round(time.monotonic() - self.checkpoint_s, 3),
+            "streams_behind": self.streams_behind(self.checkpoint_s),
             "halted": [
                 {
                     "topic": key.topic,

@@ -3,13 +3,16 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
 from ..bus import open_bus
+from ..bus_watch import watch_bus
 from ..config import Settings
+from ..disk_watch import DiskWatch, wait_for_room, watch_disk
 from ..errors import WindvaneError
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
@@ -19,6 +22,7 @@ from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
 from .alarm_relay import AlarmRelay
 from .catalog_link import CatalogLink
+from .checkpoint_watch import watch_checkpoints
 from .telemetry import WorkerTelemetry
 from .unpickling import states_come_from
 from .user_operations import UserOperations
@@ -29,7 +33,10 @@ from .worker import Worker
 async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
     """Runs the worker until `stop` is set, then makes a last checkpoint and leaves."""
     telemetry = WorkerTelemetry()
+    disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
+        if not await wait_for_room(disk, telemetry.troubles, stop, waiting=lambda: ready({})):
+            return
         catalog = await Catalog.open(settings.catalog_url)
         cleanup.push_async_callback(catalog.close)
         operations = UserOperations(settings.operations_dir)
@@ -55,7 +62,9 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         )
         app = web.Application()
         add_release_route(app, worker)
-        add_status_routes(app, status=telemetry.status, registry=telemetry.registry)
+        add_status_routes(
+            app, status=telemetry.status, registry=telemetry.registry, troubles=telemetry.troubles
+        )
         runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
@@ -67,6 +76,13 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             await webhook.begin()
             cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
         cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
+        telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to be made durable
+        for watching in (
+            watch_disk(disk, telemetry.troubles),
+            watch_bus(bus.topics, telemetry.troubles),
+            watch_checkpoints(telemetry, interval_s=settings.worker.checkpoint_interval_s),
+        ):
+            cleanup.push_async_callback(_cancel, asyncio.create_task(watching))
         ready({})
         await worker.run(stop)
         with suppress(WindvaneError):  # else at the next start

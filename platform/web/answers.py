@@ -8,6 +8,7 @@ import numpy as np
 
 from ..store.alarms import Alarm, HistoryEntry, State
 from ..store.catalog import Document
+from ..supervision import LastExit
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -19,15 +20,48 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str
 
 
-class Health(msgspec.Struct):
-    """The web tier answers."""
+class Reason(msgspec.Struct):
+    """Why an installation is unhealthy: which tier, a stable code, and in words what to do."""
+
+    tier: str
+    code: str
+    detail: str
+
+
+class Health(msgspec.Struct, omit_defaults=True):
+    """`status` is `ok`, or `unhealthy` with `reasons`."""
 
     status: str
     version: str
+    reasons: list[Reason] = []
+
+
+class TierState(msgspec.Struct):
+    """A tier that `windvane up` keeps running.
+
+    `state` is `starting`, `running`, `restarting` or `stopped`, `since` that time (RFC 3339); `restarts`
+    counts since `up` started.
+    """
+
+    state: str
+    since: str
+    restarts: int
+    last_exit: LastExit | None
+
+
+class DiskStatus(msgspec.Struct):
+    """The file system of the home, in bytes. Below `reserve_bytes` nothing is acked or stored."""
+
+    free_bytes: int
+    size_bytes: int
+    reserve_bytes: int
 
 
 class WebStatus(msgspec.Struct):
-    """What this web tier has done since it started. `time_ns`: now, in ns since the epoch, UTC."""
+    """What this web tier has done since it started, and the troubles that it has now.
+
+    `time_ns`: now, in ns since the epoch, UTC.
+    """
 
     requests_total: int
     live_connections: int
@@ -35,6 +69,7 @@ class WebStatus(msgspec.Struct):
     rows_sent_total: int
     rows_skipped_total: int
     time_ns: int
+    troubles: list[dict[str, str]]
 
 
 class DeadLetterTotals(msgspec.Struct):
@@ -50,14 +85,18 @@ class Status(msgspec.Struct):
     """What each tier says of itself, null where it is away; and what was refused.
 
     `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
-    for the one without.
+    for the one without. `tiers` are those that `windvane up` keeps running; `disk` is null if it cannot be
+    read.
     """
 
+    health: Health
     gateway: dict[str, Any] | None
     worker: dict[str, Any] | None
     gateways: dict[str, dict[str, Any]]
     workers: dict[str, dict[str, Any]]
     web: WebStatus
+    tiers: dict[str, TierState]
+    disk: DiskStatus | None
     dead_letters: DeadLetterTotals
 
 

@@ -1,7 +1,7 @@
 """The application: every route of the web tier, and what stands before all of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -9,15 +9,17 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from ..disk_watch import DiskWatch, disk_space, watch_disk
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
 from .alarms import AlarmRoutes
-from .answers import DeadLetterTotals, Health, Status
+from .answers import DeadLetterTotals, DiskStatus, Status
 from .arrays import ArrayRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
 from .documents import DeadLetterRoutes, SearchRoutes
+from .health import HealthCheck
 from .live import LiveFeed, LiveLimits
 from .openapi import describe_api
 from .pages import json_response
@@ -40,6 +42,7 @@ def create_app(
     check_policy: Callable[[Policy], None],
     dead_letters: DeadLetters,
     tiers: TierClient,
+    disk: DiskWatch,
     token: str | None,
     ui: Path,
     open_on_loopback: bool = False,
@@ -70,7 +73,8 @@ def create_app(
     app.cleanup_ctx.append(tiers.closing)
     app.on_shutdown.append(live.close)
 
-    own = _OwnRoutes(telemetry, tiers, dead_letters)
+    own = _OwnRoutes(telemetry, tiers, dead_letters, disk)
+    app.cleanup_ctx.append(own.watching)
     streams = StreamRoutes(store, telemetry)
     arrays = ArrayRoutes(store, telemetry)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
@@ -135,29 +139,54 @@ async def _plain_bodies(request: web.Request, handler: Handler) -> web.StreamRes
 class _OwnRoutes:
     """What the web tier says of itself and of the tiers beside it, and what it hands on to them."""
 
-    def __init__(self, telemetry: WebTelemetry, tiers: TierClient, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self, telemetry: WebTelemetry, tiers: TierClient, dead_letters: DeadLetters, disk: DiskWatch
+    ) -> None:
         self._telemetry = telemetry
         self._tiers = tiers
         self._dead_letters = dead_letters
+        self._disk = disk
         self._version = version("windvane")
+        self._health = HealthCheck(tiers, telemetry.troubles, version=self._version)
+
+    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+        """A cleanup context of the application: looks at the disk meanwhile."""
+        watching = asyncio.create_task(watch_disk(self._disk, self._telemetry.troubles))
+        yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
     async def health(self, _request: web.Request) -> web.Response:
-        """The web tier answers."""
-        return json_response(Health(status="ok", version=self._version))
+        """200 if all is well, 503 with the reasons if not."""
+        health = await self._health.health()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if health.reasons else HTTPStatus.OK
+        return json_response(health, status=status)
 
     async def status(self, _request: web.Request) -> web.Response:
         """What each tier says of itself."""
-        gateways, workers = await asyncio.gather(*(self._tiers.status(tier) for tier in TIERS))
+        health, gateways, workers = await asyncio.gather(
+            self._health.health(), *(self._tiers.status(tier) for tier in TIERS)
+        )
         return json_response(
             Status(
+                health=health,
                 gateway=together(gateways),
                 worker=together(workers),
                 gateways=gateways,
                 workers=workers,
                 web=self._telemetry.status(),
+                tiers=await asyncio.to_thread(self._health.tier_states),
+                disk=await asyncio.to_thread(self._disk_status),
                 dead_letters=await self._dead_letter_totals(),
             )
         )
+
+    def _disk_status(self) -> DiskStatus | None:
+        try:
+            space = disk_space(self._disk.home)
+        except OSError:
+            return None
+        return DiskStatus(space.free_bytes, space.size_bytes, self._disk.reserve_bytes(space))
 
     async def _dead_letter_totals(self) -> DeadLetterTotals:
         found = await asyncio.to_thread(self._dead_letters.statistics)
@@ -166,6 +195,9 @@ class _OwnRoutes:
     async def metrics(self, _request: web.Request) -> web.Response:
         """The metrics of all tiers of this home for one scrape."""
         self._telemetry.dead_letters(await self._dead_letter_totals())
+        self._telemetry.platform(
+            await asyncio.to_thread(self._disk_status), await asyncio.to_thread(self._health.tier_states)
+        )
         pages = await asyncio.gather(*(self._tiers.metrics(tier) for tier in TIERS))
         others = dict(zip(TIERS, pages, strict=True))
         body = merged_metrics(self._telemetry, others)

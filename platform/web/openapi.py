@@ -361,7 +361,12 @@ def _platform() -> dict[str, Any]:
     return {
         "/api/v1/health": {
             "get": _operation(
-                "Whether the web tier answers", {"200": _json("It does.", _ref("Health"))}, tag="platform"
+                "Whether the installation is healthy",
+                {
+                    "200": _json("It is.", _ref("Health")),
+                    "503": _json("It is not, for these reasons.", _ref("Health")),
+                },
+                tag="platform",
             )
         },
         "/api/v1/status": {

@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from .answers import DeadLetterTotals, WebStatus
+from ..troubles import Troubles
+from .answers import DeadLetterTotals, DiskStatus, TierState, WebStatus
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ class WebTelemetry:
         )
         self._dead_letters = _DeadLetterMetrics()
         self.registry.register(self._dead_letters)
+        self._platform = _PlatformMetrics()
+        self.registry.register(self._platform)
+        self.troubles = Troubles(logging.getLogger("windvane.web"))
+        self.registry.register(self.troubles)
         self._requests_total = 0
         self._rows_sent_total = 0
         self._rows_skipped_total = 0
@@ -88,6 +93,10 @@ class WebTelemetry:
         """What is kept now; said again before each scrape."""
         self._dead_letters.totals = totals
 
+    def platform(self, disk: DiskStatus | None, tiers: Mapping[str, TierState]) -> None:
+        """The disk and the supervised tiers as they are now; said again before each scrape."""
+        self._platform.disk, self._platform.tiers = disk, tiers
+
     def status(self) -> WebStatus:
         """For `GET /api/v1/status`."""
         return WebStatus(
@@ -97,6 +106,7 @@ class WebTelemetry:
             rows_sent_total=self._rows_sent_total,
             rows_skipped_total=self._rows_skipped_total,
             time_ns=time.time_ns(),
+            troubles=self.troubles.as_json(),
         )
 
 
@@ -145,6 +155,27 @@ class _DeadLetterMetrics(Collector):
             "Dead letters that had to leave for newer ones",
             value=self.totals.evicted,
         )
+
+
+class _PlatformMetrics(Collector):
+    def __init__(self) -> None:
+        self.disk: DiskStatus | None = None
+        self.tiers: Mapping[str, TierState] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        if self.disk is not None:
+            for name, text, value in (
+                ("free", "Free bytes on the file system of the home", self.disk.free_bytes),
+                ("size", "Size of that file system", self.disk.size_bytes),
+                ("reserve", "Below so many free bytes nothing is acked or stored", self.disk.reserve_bytes),
+            ):
+                yield GaugeMetricFamily(f"windvane_disk_{name}_bytes", text, value=value)
+        restarts = CounterMetricFamily(
+            "windvane_tier_restarts", "Restarts since `windvane up` started", labels=["process"]
+        )
+        for name, state in self.tiers.items():
+            restarts.add_metric([name], state.restarts)
+        yield restarts
 
 
 class _Merged(Collector):

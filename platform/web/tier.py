@@ -8,6 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
+from ..disk_watch import DiskWatch
 from ..errors import ConfigInvalid
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
@@ -45,6 +46,7 @@ async def serve(
             check_policy=check_policy,
             dead_letters=dead_letters,
             tiers=TierClient(settings.run_dir),
+            disk=DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes),
             token=ensure_token(settings),
             ui=Path(__file__).parent / "ui" / "dist",
             open_on_loopback=is_loopback(host),

@@ -1,12 +1,13 @@
 """The way to the other tiers of this home: HTTP over the Unix sockets in HOME/run."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import msgspec
@@ -48,7 +49,7 @@ class TierClient:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+        self.run_dir = run_dir
         self._sessions: dict[Path, aiohttp.ClientSession] = {}
         self._turn = 0
 
@@ -65,6 +66,26 @@ class TierClient:
             else:
                 logger.warning("the status of the %s %s is no JSON object", tier, instance)
         return found
+
+    async def ask_status(
+        self, socket: Path, *, timeout_s: float
+    ) -> dict[str, Any] | Literal["away", "stuck"]:
+        """What the tier behind `socket` says of itself.
+
+        `away`: nothing listens there. `stuck`: it takes the connection, but gives no status in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with self._session(socket).get(f"http://{socket.stem}/status") as answer:
+                    status = msgspec.json.decode(await answer.read())
+        except aiohttp.ClientConnectorError as error:
+            # A full queue of connections is one that nobody takes from.
+            return "stuck" if error.os_error.errno == errno.EAGAIN else "away"
+        except (aiohttp.ClientConnectionError, ConnectionError):
+            return "away"  # it ended just now
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+            return "stuck"
+        return status if isinstance(status, dict) else "stuck"
 
     async def metrics(self, tier: str) -> dict[str, str]:
         """The metrics pages of the running instances of `tier` (`GET /metrics`), by name."""
@@ -89,7 +110,7 @@ class TierClient:
         503 with Retry-After where the tier is away, so that the sender keeps what it has and comes back.
         """
         path = path or request.rel_url.without_query_params("token").raw_path_qs
-        sockets = list(tier_sockets(self._run_dir, tier).values())
+        sockets = list(tier_sockets(self.run_dir, tier).values())
         self._turn += 1
         for index in range(len(sockets)):
             try:
@@ -132,7 +153,7 @@ class TierClient:
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
     async def _ask(self, tier: str, path: str) -> dict[str, bytes]:
-        sockets = tier_sockets(self._run_dir, tier)
+        sockets = tier_sockets(self.run_dir, tier)
         answers = await asyncio.gather(*(self._get(socket, tier, path) for socket in sockets.values()))
         return {
             instance: answer for instance, answer in zip(sockets, answers, strict=True) if answer is not None
@@ -164,7 +185,8 @@ class TierClient:
 def together(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """One status of all instances of a tier, None where there is none.
 
-    Numbers are added up; times (`…_ns`) are the earliest that is known; lists follow one another.
+    Numbers are added up; times (`…_ns`) are the earliest that is known, ages (`…_age_s`) the highest; lists
+    follow one another.
     """
     if not statuses:
         return None
@@ -174,6 +196,8 @@ def together(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None
             before = whole.get(name)
             if before is None:
                 whole[name] = value
+            elif name.endswith("_age_s"):
+                whole[name] = max(before, value)
             elif name.endswith("_ns"):
                 whole[name] = min(before, value) if before and value else before or value
             elif isinstance(before, dict) and isinstance(value, dict):

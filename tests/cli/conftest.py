@@ -13,7 +13,8 @@ Run = Callable[..., Result]
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
-    (path / "store").mkdir(parents=True)
+    path.mkdir(mode=0o700)
+    (path / "store").mkdir()
     return path
 
 

@@ -1,13 +1,17 @@
 """The log says what happened, and nothing of what was sent."""
 
 import asyncio
+import errno
+import gc
 import io
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
-from windvane.commands.logs import LineFormatter, configure_logging
+from windvane.commands.logs import LineFormatter, configure_logging, say_lost_errors_in_words
+from windvane.errors import StoreFailed
 
 
 @pytest.fixture
@@ -40,3 +44,40 @@ async def test_what_is_no_http_costs_one_line_without_its_bytes(log: io.StringIO
     lines = log.getvalue().splitlines()
     assert 1 <= len(lines) <= 2
     assert "is it a forwarder?" in lines[0]
+
+
+async def lose(error: Exception) -> None:
+    """A task fails, and nobody asks what became of it."""
+
+    async def fail() -> None:
+        raise error
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+
+
+async def test_an_error_that_no_task_took_is_one_line_if_it_says_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    say_lost_errors_in_words(asyncio.get_running_loop())
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/x")
+    except OSError as error:
+        await lose(error)
+    await lose(StoreFailed("x.sqlite: cannot commit; make room"))
+    await lose(StoreFailed("x.sqlite: cannot commit; make room"))
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)] * 2
+    assert caplog.messages == [
+        "given up: [Errno 28] No space left on device: '/srv/x'",
+        "given up: x.sqlite: cannot commit; make room",
+    ]
+
+
+async def test_a_mistake_in_the_program_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    say_lost_errors_in_words(asyncio.get_running_loop())
+    await lose(KeyError("a mistake"))
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert record.levelname == "ERROR"

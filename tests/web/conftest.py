@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from windvane.disk_watch import DiskWatch
 from windvane.processors.operation import check_pipeline
 from windvane.store.catalog import Catalog
 from windvane.store.dead_letters import DeadLetters
@@ -40,6 +41,7 @@ async def start(home: Home) -> StartClient:
             check_policy=check_pipeline,
             dead_letters=home.dead_letters,
             tiers=TierClient(home.run_dir),
+            disk=DiskWatch(home.path),
             token=TOKEN,
             ui=home.ui,
             open_on_loopback=open_on_loopback,

@@ -236,7 +236,7 @@ async def test_the_status_shows_each_tier_and_null_for_one_that_is_away(
     await start_tier("worker", tier("worker"))
     found = await (await client.get("/api/v1/status")).json()
     assert found["gateway"] is None
-    assert found["worker"] == {"events_total": 9, "name": "worker"}
+    assert found["worker"] == {"events_total": 9, "name": "worker", "troubles": []}
     assert found["web"]["requests_total"] == 0
 
 
@@ -264,6 +264,7 @@ async def test_the_status_has_all_instances_of_a_tier_and_what_they_are_together
         "checkpoint_ns": 200,
         "dead_lettered_by_code": {"a": 3, "b": 4},
         "failures": [{"stream": "s5"}, {"stream": "s7"}, {"stream": "s0"}],
+        "troubles": [],
     }
     assert (found["gateways"], found["gateway"]) == ({}, None)
 
