@@ -148,6 +148,8 @@ class MessagesGone(PartitionHalted, RangeGone):
 
 class LogReplaced(MessagesGone):
     """The topic was deleted and made again: the position counts messages of a log that is gone."""
+
+
 class DiskReserveUsed(BusUnavailable):
     """The disk has no room beyond its reserve; what was not acked stays with its sender."""
 

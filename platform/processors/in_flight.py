@@ -64,7 +64,7 @@ class InFlight:
         finally:
             os.close(descriptor)
         self._write(0, {"pid": os.getpid(), "boot": _boot_id(), "oom_kills": _oom_kills()})
-        self._fault_file = _fault_path(path).open("w")  # noqa: SIM115  # for as long as the process lives
+        self._fault_file = _fault_path(path).open("w")  # for as long as the process lives
         faulthandler.enable(self._fault_file)
 
     @contextmanager

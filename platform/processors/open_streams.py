@@ -19,6 +19,7 @@ from ..bus.interface import TopicPartition
 from ..errors import StoreLocked
 from ..store.checkpoint import CheckpointStore, StreamCheckpoint
 from ..store.policy import Policy
+from ..troubles import TroubleCode
 from .lanes import Lanes
 from .ownership import OwnedPartition
 from .pipeline import StreamPipeline
@@ -275,7 +276,7 @@ class OpenStreams:
             if stream.pipeline is None:
                 self._forget(stream)
 
-    def stop(self, stream: StreamWork, code: str, reason: str) -> None:
+    def stop(self, stream: StreamWork, code: TroubleCode, reason: str) -> None:
         """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
         self.close(stream)
         with self._lanes.lock:

@@ -77,7 +77,6 @@ class PartitionReader:
                 await self._subscribe()
                 self._pause_and_resume()
                 messages = await self._consumer.poll(max_bytes=self._settings.poll_bytes, timeout_s=_POLL_S)
-                self._telemetry.bus_answers()
             except BusUnavailable as error:
                 self._telemetry.bus_unavailable(error)
                 await asyncio.sleep(_POLL_S)

@@ -3,11 +3,16 @@
 import time
 from typing import Any
 
+from ..troubles import TroubleCode
 from .lanes import SLOW_AFTER_S, Lanes
 from .open_streams import OpenStreams
 from .stream_work import StreamWork
+from .telemetry import WorkerTelemetry
 
 MAX_LISTED = 1000
+LATE_INTERVALS = 3
+"""A stream that no checkpoint has covered for so many intervals is late."""
+MAX_NAMED = 3
 
 
 def streams_behind(streams: OpenStreams, lanes: Lanes, *, committed_s: float) -> dict[str, dict[str, Any]]:
@@ -55,3 +60,54 @@ def _behind(stream: StreamWork, now_s: float, committed_s: float) -> dict[str, s
     if stream.queue and stream.covered_s < committed_s:
         return {"step": None, "reason": "more arrives than is worked off"}
     return None
+
+
+def report_troubles(
+    streams: OpenStreams, lanes: Lanes, telemetry: WorkerTelemetry, *, interval_s: float
+) -> None:
+    """Report the streams that have stopped or are late as troubles of the platform, one for each code."""
+    now_s = time.monotonic()
+    stopped: dict[TroubleCode, list[str]] = {}
+    late: list[str] = []
+    with lanes.lock:
+        for stream in streams:
+            if stream.stopped is not None:
+                stopped.setdefault(stream.stopped.code, []).append(
+                    f"{stream.reference}: {stream.stopped.reason}"
+                )
+            elif (stream.is_dirty or stream.queue) and now_s - stream.covered_s > LATE_INTERVALS * interval_s:
+                behind = _behind(stream, now_s, now_s)
+                late.append(f"{stream.reference}: {behind['reason'] if behind else 'it is being read again'}")
+    for code in _STOP_CODES:
+        _report(
+            telemetry,
+            f"streams {code}",
+            code,
+            "have stopped, and nothing of them is lost",
+            stopped.get(code, []),
+        )
+    _report(telemetry, "streams late", "checkpoint-late", "are late; the others go on", late)
+    halted = [str(error) for error in telemetry.halted.values()]
+    _report(
+        telemetry, "halted", "stuck", "of the bus cannot be read on; the others can", halted, what="partition"
+    )
+
+
+_STOP_CODES: tuple[TroubleCode, ...] = ("no-checkpoint", "io-error", "disk-full", "bus-away", "stuck")
+
+
+def _report(
+    telemetry: WorkerTelemetry,
+    key: str,
+    code: TroubleCode,
+    happened: str,
+    details: list[str],
+    *,
+    what: str = "stream",
+) -> None:
+    if not details:
+        telemetry.troubles.clear(key)
+        return
+    named = "; ".join(details[:MAX_NAMED])
+    more = f"; and {len(details) - MAX_NAMED} more" if len(details) > MAX_NAMED else ""
+    telemetry.troubles.report(key, code, f"{len(details)} {what}s {happened}: {named}{more}")

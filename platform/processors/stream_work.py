@@ -23,6 +23,7 @@ from ..bus.envelope import ChunkMessage
 from ..bus.interface import TopicPartition
 from ..store.checkpoint import Hole, StreamCheckpoint, StreamPosition
 from ..store.model_files import Identity
+from ..troubles import TroubleCode
 
 if TYPE_CHECKING:
     from .ownership import OwnedPartition
@@ -70,7 +71,7 @@ FIRST_RETRY_S = 2.0
 class Stopped:
     """Why a stream does not go on; `code` is that of the trouble, `tried_s` the time of the last try."""
 
-    code: str
+    code: TroubleCode
     reason: str
     tried_s: float
 

@@ -15,8 +15,8 @@ from ..bus.interface import TopicPartition
 from ..errors import PartitionHalted, PartitionLost
 from ..store.checkpoint import Hole
 from ..telemetry import RateLimitedLog
-from .state_losses import state_losses
 from ..troubles import Troubles
+from .state_losses import state_losses
 
 _REMEMBERED_FAILURES = 50
 _COUNTED_STREAMS = 1000
@@ -49,7 +49,8 @@ class WorkerTelemetry(Collector):
         self.counted_by_name: Counter[str] = Counter()
         self._counted: OrderedDict[str, Mapping[str, Mapping[str, int]]] = OrderedDict()
         self._waits: dict[str, dict[str, Any]] = {}
-        self.bus_away_since_s: float | None = None
+        self.unread_buses: Mapping[str, str] = {}
+        """Buses that the home was used with before and that cannot be read, each with the reason."""
         self.slow_total = 0
         self.stopped_by_code: Counter[str] = Counter()
         self.halted: Mapping[TopicPartition, PartitionHalted] = {}
@@ -94,6 +95,10 @@ class WorkerTelemetry(Collector):
         self.checkpoint_ns = time.time_ns()
         self.checkpoint_s = began_s
 
+    def has_work(self) -> bool:
+        """Whether a checkpoint is due now. A worker without work makes them too, so it always is."""
+        return True
+
     def stream_is_slow(self, stream: str, *, step: str | None) -> None:
         """A chunk takes so long that the stream has moved to the slow threads."""
         self.slow_total += 1
@@ -131,6 +136,15 @@ class WorkerTelemetry(Collector):
             ("new log", f"{key.topic}/{key.partition}"),
             f"{key.topic}/{key.partition} is a new log ({log}); it is read from its beginning. Positions of "
             f"the former one ({', '.join(former)}) are kept",
+        )
+
+    def worker_died(self, chunks: int, reason: str) -> None:
+        """The worker before this one died while it worked on so many chunks, and one of them may be why."""
+        _logger.warning(
+            "the last worker ended while it worked on %d chunks: %s. A chunk that a worker ends with twice "
+            "is set aside as a dead letter",
+            chunks,
+            reason,
         )
 
     def dead_letter_lost(self, error: Exception) -> None:
@@ -185,14 +199,8 @@ class WorkerTelemetry(Collector):
         """The bus takes no results now; pipelines that make some will wait."""
         self._log.warning(("results",), f"results wait for the bus: {error}")
 
-    def bus_answers(self) -> None:
-        """The bus gives messages, or says that there are none."""
-        self.bus_away_since_s = None
-
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
-        if self.bus_away_since_s is None:
-            self.bus_away_since_s = time.monotonic()
         self._log.warning(("bus",), f"waiting for the bus: {str(error) or repr(error)}")
 
     def status(self) -> dict[str, Any]:
@@ -222,6 +230,7 @@ class WorkerTelemetry(Collector):
                 for key, error in self.halted.items()
             ],
             "new_logs": self._new_logs,
+            "unread_buses": self.unread_buses,
             "published_total": self.published_total,
             "dead_lettered_by_code": dict(self.dead_lettered_by_code),
             "counted_by_name": dict(self.counted_by_name),

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from aiohttp import web
 
 from ..bus import open_bus
+from ..bus.interface import Bus
 from ..bus_watch import watch_bus
 from ..config import Settings
 from ..disk_watch import DiskWatch, wait_for_room, watch_disk
@@ -20,9 +21,12 @@ from ..store.dead_letters import DeadLetters
 from ..store.model_files import ModelFiles
 from ..store.store import Store
 from ..telemetry import add_status_routes, serve_on_socket
+from ..troubles import Troubles
 from .alarm_relay import AlarmRelay
 from .catalog_link import CatalogLink
 from .checkpoint_watch import watch_checkpoints
+from .former_buses import finish_former_buses
+from .in_flight import InFlight, died_of
 from .telemetry import WorkerTelemetry
 from .unpickling import states_come_from
 from .user_operations import UserOperations
@@ -48,24 +52,32 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         checkpoints = CheckpointStore(settings.checkpoint_file)
         states_come_from(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
-        worker = Worker(
-            bus=bus,
-            store=Store(settings.store_dir),
-            checkpoints=checkpoints,
-            dead_letters=DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes),
-            settings=settings.worker,
-            catalog=link,
-            telemetry=telemetry,
-            models=ModelFiles(settings.home / "models"),
-            operations=operations,
-            name=f"{settings.tier_name('worker')} (process {os.getpid()} on {socket.gethostname()})",
+        name = settings.tier_name("worker")
+        in_flight = _watch_over_chunks(settings, checkpoints, telemetry)
+        cleanup.callback(in_flight.close)
+        workers = Workers(
+            lambda bus: Worker(
+                bus=bus,
+                store=Store(settings.store_dir),
+                checkpoints=checkpoints,
+                dead_letters=DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes),
+                settings=settings.worker,
+                catalog=link,
+                telemetry=telemetry,
+                models=ModelFiles(settings.home / "models"),
+                operations=operations,
+                in_flight=in_flight,
+                name=f"{name} (process {os.getpid()} on {socket.gethostname()})",
+            ),
+            disk=disk,
+            troubles=telemetry.troubles,
         )
         app = web.Application()
-        add_release_route(app, worker)
+        add_release_route(app, workers)
         add_status_routes(
             app, status=telemetry.status, registry=telemetry.registry, troubles=telemetry.troubles
         )
-        runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
+        runner = await serve_on_socket(app, settings.run_dir / f"{name}.sock")
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)
@@ -84,20 +96,66 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         ):
             cleanup.push_async_callback(_cancel, asyncio.create_task(watching))
         ready({})
-        await worker.run(stop)
+        telemetry.unread_buses = await finish_former_buses(settings, checkpoints, workers.run, stop=stop)
+        await workers.run(bus, stop)
         with suppress(WindvaneError):  # else at the next start
             await relay.empty()
+
+
+def _watch_over_chunks(
+    settings: Settings, checkpoints: CheckpointStore, telemetry: WorkerTelemetry
+) -> InFlight:
+    """Blame the chunks that the worker before this one died of, and write down those of this one."""
+    name = settings.tier_name("worker")
+    path = settings.run_dir / f"{name}.chunks"
+    blamed = died_of(path, settings.run_dir / f"{name}.exit.json")
+    if blamed is not None:
+        places, reason = blamed
+        for place in places:
+            checkpoints.blame(place.log, (place.topic, place.partition), [place.offset], reason)
+        telemetry.worker_died(len(places), reason)
+    return InFlight(path)
+
+
+class Workers:
+    """One worker after another in this process: a full disk ends a worker, and another goes on when there is
+    room.
+    """
+
+    def __init__(self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, troubles: Troubles) -> None:
+        self._make_worker = make_worker
+        self._disk = disk
+        self._troubles = troubles
+        self._running: Worker | None = None
+
+    async def run(self, bus: Bus, stop: asyncio.Event) -> None:
+        """Works on the bus until `stop` is set."""
+        while not stop.is_set():
+            self._running = self._make_worker(bus)
+            try:
+                return await self._running.run(stop)
+            except (WindvaneError, OSError) as error:
+                if not self._disk.failed(error):
+                    raise
+            finally:
+                self._running = None
+            await wait_for_room(self._disk, self._troubles, stop)
+
+    async def release(self, reference: str, *, seconds: float) -> None:
+        """See `Worker.release`; without a worker nobody writes the stream."""
+        if self._running is not None:
+            await self._running.release(reference, seconds=seconds)
 
 
 MAX_RELEASE_S = 60.0
 
 
-def add_release_route(app: web.Application, worker: Worker) -> None:
+def add_release_route(app: web.Application, workers: Workers) -> None:
     """POST /streams/release {"reference": …, "seconds": …}: another process is to write the stream."""
 
     async def release(request: web.Request) -> web.Response:
         asked = await request.json()
-        await worker.release(str(asked["reference"]), seconds=min(float(asked["seconds"]), MAX_RELEASE_S))
+        await workers.release(str(asked["reference"]), seconds=min(float(asked["seconds"]), MAX_RELEASE_S))
         return web.json_response({})
 
     app.router.add_post("/streams/release", release)

@@ -1,21 +1,15 @@
 """The health code of what has stopped a stream."""
 
-import errno
-
 from ..errors import BusUnavailable, CheckpointMissing, ResultsNotPublished
+from ..troubles import TroubleCode, code_of
 
 
-def trouble_code(error: BaseException) -> str:
+def trouble_code(error: BaseException) -> TroubleCode:
     """One of the codes of `GET /api/v1/health`."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "disk-full"
-        cause = cause.__cause__
     if isinstance(error, CheckpointMissing):
         return "no-checkpoint"
     if isinstance(error, (BusUnavailable, ResultsNotPublished)):
         return "bus-away"
-    if isinstance(error, OSError):
-        return "io-error"
-    return "stuck"
+    if (code := code_of(error)) is not None:
+        return code
+    return "io-error" if isinstance(error, OSError) else "stuck"

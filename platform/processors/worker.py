@@ -51,7 +51,7 @@ from .partition_reader import PartitionReader
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .stopped_streams import StoppedStreams
-from .stream_status import streams_behind
+from .stream_status import report_troubles, streams_behind
 from .telemetry import WorkerTelemetry
 from .trainings import Trainings
 from .user_operations import UserOperations
@@ -251,10 +251,12 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        try:
-            await self._consumer.close()  # by way of `revoked` it makes the last checkpoint
-            await asyncio.gather(*self._unfinished)
-        finally:
+            try:
+                # By way of `revoked` it makes the last checkpoint, unless something has failed.
+                await self._consumer.close()
+                await asyncio.gather(*self._unfinished)
+            except Exception as error:
+                self._durable.fail(error)
             giving_up.cancel()
         self._durable.check()
 
@@ -276,6 +278,9 @@ class Worker:
                 self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
             self._streams.wake()
             self._look_at_models()
+            report_troubles(
+                self._streams, self._lanes, self._telemetry, interval_s=self._settings.checkpoint_interval_s
+            )
             await self._take_operations()
             await asyncio.to_thread(self._stopped.retry)
             await asyncio.sleep(_LOOK_S)
