@@ -23,7 +23,7 @@ def test_it_is_over_with_the_next_checkpoint() -> None:
     telemetry.checkpoint_s -= 100
     look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)
     assert codes(telemetry) == ["checkpoint-late"]
-    telemetry.checkpoint_made()
+    telemetry.checkpoint_made(began_s=time.monotonic())
     look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s)
     assert codes(telemetry) == []
 
