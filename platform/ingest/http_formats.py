@@ -12,13 +12,13 @@ Everything here is a function of the bytes: no clock, no socket.
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import msgspec
 
 from ..errors import ChunkRefused
-from .body_events import parse_time
+from .body_events import BodyBounds, parse_time
 from .json_bodies import events_of_json
 from .msgpack_bodies import events_of_msgpack
 
@@ -41,6 +41,8 @@ _NAMES: Mapping[str, str] = {
 }
 
 _FORM_FIELDS = {"data_chunk": EVENTS, "json": JSON, "ndjson": JSON, "msgpack": MSGPACK}
+Payload = bytes | bytearray | memoryview
+MAX_EVENTS = 2**30
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
 
 
@@ -68,12 +70,26 @@ class BodyFormat(msgspec.Struct, frozen=True):
 
 
 def events_of(
-    body: bytes | bytearray | memoryview, format: BodyFormat, *, arrived_ns: int, max_bytes: int
-) -> bytes | bytearray | memoryview:
+    body: Payload, format: BodyFormat, *, arrived_ns: int, max_bytes: int, max_events: int = MAX_EVENTS
+) -> Payload:
+    """What `making_events` returns, in one go."""
+    steps = making_events(body, format, arrived_ns=arrived_ns, max_bytes=max_bytes, max_events=max_events)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Payload = end.value
+            return found
+
+
+def making_events(
+    body: Payload, format: BodyFormat, *, arrived_ns: int, max_bytes: int, max_events: int
+) -> Generator[None, None, Payload]:
     """The payload that `body` says: msgpack events, one behind the other; `body` itself where it is that.
 
-    Events without a time of their own are of `format.time`, else of `arrived_ns`. Raises ChunkRefused:
-    "unsupported-type", "malformed", "bad-time", or "too-large" where the payload would be over `max_bytes`.
+    Yields every few milliseconds. Events without a time of their own are of `format.time`, else of
+    `arrived_ns`. Raises ChunkRefused: "unsupported-type", "malformed", "bad-time", or "too-large" and
+    "too-many-events" where the payload would be over `max_bytes` or `max_events`.
 
     Memory: the payload, and what one JSON record of MAX_JSON_RECORD_BYTES becomes when it is decoded.
     """
@@ -94,10 +110,12 @@ def events_of(
         if kind == EVENTS:
             return body
         format = msgspec.structs.replace(format, time=time or format.time)
+        yield
     stamp_ns = (format.time and parse_time(format.time)) or arrived_ns
+    bounds = BodyBounds(max_bytes, max_events)
     if kind == JSON:
-        return events_of_json(body, format.time_key, stamp_ns, max_bytes)
-    return events_of_msgpack(body, format.time_key, stamp_ns, max_bytes)
+        return (yield from events_of_json(body, format.time_key, stamp_ns, bounds))
+    return (yield from events_of_msgpack(body, format.time_key, stamp_ns, bounds))
 
 
 def _form_field(body: bytes) -> tuple[str, bytes, str]:

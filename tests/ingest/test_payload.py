@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
-from windvane.ingest.payload import count_events, decompress
+from windvane.ingest.decompression import decompress
+from windvane.ingest.payload import count_events
 
 if sys.version_info >= (3, 14):
     from compression import zstd
