@@ -70,9 +70,10 @@ def bytes_block(pieces: list[bytes], times_ns: NDArray[np.int64] | list[int], fi
 def json_lines(events: ChunkEvents) -> bytes:
     """One line an event."""
     lines = bytearray()
+    plain = _plain if events.are_kept else _made_plain
     for each in events.slices():
         for time_ns, record in zip(each.times_ns, each.records, strict=True):
-            lines += _json_encoder.encode({"time": rfc3339(time_ns), "record": _plain(record)})
+            lines += _json_encoder.encode({"time": rfc3339(time_ns), "record": plain(record)})
             lines += b"\n"
     return bytes(lines)
 
@@ -85,7 +86,7 @@ def parse_json_lines(lines: bytes) -> ChunkEvents:
         times = np.array([each["time"].removesuffix("Z") for each in decoded], "datetime64[ns]")
         return Events(times.astype(np.int64).tolist(), [_as_it_came(each["record"]) for each in decoded])
 
-    return ChunkEvents(list(_line_cuts(lines)), decode)
+    return ChunkEvents(list(_line_cuts(lines)), decode, keep=len(lines) <= _LINES_BYTES)
 
 
 def _line_cuts(lines: bytes) -> Iterator[tuple[int, int, int]]:
@@ -142,6 +143,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, EventTime):
         return rfc3339(value)
     return value
+
+
+def _made_plain(value: Any) -> Any:
+    """As `_plain`, and `value` is used up: a large event must not be in memory twice."""
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            value[index] = _made_plain(inner)
+        return value
+    if isinstance(value, dict):
+        return {_key(key): _made_plain(value.pop(key)) for key in list(value)}
+    return _plain(value)
 
 
 def _key(key: Any) -> str:

@@ -27,8 +27,12 @@ _Cut = tuple[int, int, int]
 class ChunkEvents:
     """The events of a chunk, in slices. Memory: one slice, and 8 bytes an event."""
 
-    def __init__(self, cuts: list[_Cut], decode: Callable[[int, int], Events]) -> None:
+    def __init__(
+        self, cuts: list[_Cut], decode: Callable[[int, int], Events], *, keep: bool = False
+    ) -> None:
         """Decodes all slices once; `cuts` are (first byte, byte behind the last, events).
+
+        With `keep` there is one slice, which stays decoded.
 
         Raises what `decode` raises, for the first slice in which something is wrong.
         """
@@ -39,10 +43,16 @@ class ChunkEvents:
         for begin, end, _ in cuts:
             events = decode(begin, end)
             times_ns.append(np.array(events.times_ns, np.int64))
-            if len(cuts) == 1:
+            if keep:
                 self._kept = events
+            del events  # before the next is decoded
         self.times_ns: NDArray[np.int64] = np.concatenate([*times_ns, np.empty(0, np.int64)])
         """Event times in ns since the epoch, UTC: int64 of shape (events,)."""
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether `slices` gives the same objects each time; else the caller may do as he likes with them."""
+        return self._kept is not None
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -54,6 +64,7 @@ class ChunkEvents:
             for start in range(0, len(events.records), EVENTS_A_PASS):
                 part = slice(start, start + EVENTS_A_PASS)
                 yield Events(events.times_ns[part], events.records[part])
+            del events  # before the next is decoded
 
 
 def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
@@ -70,7 +81,7 @@ def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BY
         return Events(times_ns, records)
 
     if is_surely_within(payload, 0, limit_bytes=SLICE_BYTES):
-        return ChunkEvents([(0, len(payload), 0)], decode)
+        return ChunkEvents([(0, len(payload), 0)], decode, keep=True)
     cuts: list[_Cut] = []
     try:
         for begin, end, events in slices(payload, limit_bytes=SLICE_BYTES, max_events=EVENTS_A_PASS):
