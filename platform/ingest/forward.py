@@ -22,7 +22,7 @@ _RESTING_BYTES = 4096  # who sent less since the last look gives back the memory
 _WINDOW, _MEMORY, _WRITES, _ENDING, _WORK, _TURN = 1, 2, 4, 8, 16, 32
 
 MESSAGES_A_TURN = 256
-"""So many messages of a connection are taken in before others have their turn. A message of four bytes costs as
+"""So many messages of a connection are taken in before others have a turn. A message of four bytes costs as
 much time as one of a kilobyte, and a buffer holds 32,000 of them."""
 
 

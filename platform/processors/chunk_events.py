@@ -27,9 +27,7 @@ _Cut = tuple[int, int, int]
 class ChunkEvents:
     """The events of a chunk, in slices. Memory: one slice, and 8 bytes an event."""
 
-    def __init__(
-        self, cuts: list[_Cut], decode: Callable[[int, int], Events], *, keep: bool = False
-    ) -> None:
+    def __init__(self, cuts: list[_Cut], decode: Callable[[int, int], Events], *, keep: bool = False) -> None:
         """Decodes all slices once; `cuts` are (first byte, byte behind the last, events).
 
         With `keep` there is one slice, which stays decoded.
