@@ -8,6 +8,7 @@ that hold nothing at all. So members are bounded as bytes are, and those without
 import sys
 import zlib
 from collections.abc import Generator
+from functools import partial
 
 from ..errors import ChunkRefused
 
@@ -66,68 +67,76 @@ def decompressing(
 
 
 class _Content:
-    """What came out so far, within its bounds."""
+    """What came out so far, within its bounds. A member costs two calls of it: the loop is that hot."""
 
     def __init__(self, max_bytes: int, max_members: int) -> None:
         self._pieces: list[bytes] = []
         self._max_bytes, self._room_bytes = max_bytes, max_bytes
         self._max_members, self._members, self._empty_members = max_members, 0, 0
         self._member_began_at = max_bytes
-
-    @property
-    def next_bytes(self) -> int:
+        self.next_bytes = min(max_bytes + 1, _MAX_PIECE_BYTES)
         """How many bytes may come next: one over the bound is enough to know."""
-        return min(self._room_bytes + 1, _MAX_PIECE_BYTES)
 
     def add(self, piece: bytes) -> None:
-        if len(piece) > self._room_bytes:
-            raise ChunkRefused(
-                "too-large", f"the payload unpacks to more than {self._max_bytes} bytes; send smaller chunks"
-            )
-        if piece:
-            self._pieces.append(piece)
-            self._room_bytes -= len(piece)
+        """Takes what came; raises ChunkRefused("too-large")."""
+        if not piece:
+            return
+        self._room_bytes -= len(piece)
+        if self._room_bytes < _MAX_PIECE_BYTES:
+            self.next_bytes = self._room_bytes + 1
+            if self._room_bytes < 0:
+                raise ChunkRefused(
+                    "too-large",
+                    f"the payload unpacks to more than {self._max_bytes} bytes; send smaller chunks",
+                )
+        self._pieces.append(piece)
 
     def end_member(self) -> bool:
-        """Counts a member; True where it is time to yield."""
+        """Counts a member; True where it is time to yield. Raises ChunkRefused("too-many-members")."""
         self._members += 1
         if self._room_bytes == self._member_began_at:
             self._empty_members += 1
-        self._member_began_at = self._room_bytes
-        if self._members > self._max_members or self._empty_members > MAX_EMPTY_MEMBERS:
-            kind, bound = "compressed members", self._max_members
             if self._empty_members > MAX_EMPTY_MEMBERS:
-                kind, bound = "compressed members without content", MAX_EMPTY_MEMBERS
-            raise ChunkRefused(
-                "too-many-members",
-                f"the payload has more than {bound} {kind}; send smaller chunks, or more records in an emit",
-            )
-        return self._members % _MEMBERS_A_STEP == 0
+                raise _too_many_members("compressed members without content", MAX_EMPTY_MEMBERS)
+        self._member_began_at = self._room_bytes
+        if self._members > self._max_members:
+            raise _too_many_members("compressed members", self._max_members)
+        return not self._members % _MEMBERS_A_STEP
 
     def joined(self) -> bytes:
         return b"".join(self._pieces)
 
 
+def _too_many_members(kind: str, bound: int) -> ChunkRefused:
+    return ChunkRefused(
+        "too-many-members",
+        f"the payload has more than {bound} {kind}; send smaller chunks, or more records in an emit",
+    )
+
+
 def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator[None, None, bytes]:
     content = _Content(max_bytes, max_members)
-    member = zlib.decompressobj(wbits=31)
+    new_member, size = partial(zlib.decompressobj, wbits=31), len(payload)
+    member = new_member()
     position, window_bytes = 0, _MIN_WINDOW_BYTES
     is_inside = False
     try:
-        while position < len(payload):
+        while position < size:
             window = payload[position : position + window_bytes]
             content.add(member.decompress(window, content.next_bytes))
             # What follows a member's end is copied out by zlib: small windows at its start keep a payload
             # of many tiny members linear.
-            position += len(window) - len(member.unused_data) - len(member.unconsumed_tail)
-            is_inside = not member.eof
-            if is_inside:
-                window_bytes = min(2 * window_bytes, _MAX_WINDOW_BYTES)
-                yield
-            else:
+            if member.eof:
+                position += len(window) - len(member.unused_data)
+                is_inside = False
                 if content.end_member():
                     yield
-                member, window_bytes = zlib.decompressobj(wbits=31), _MIN_WINDOW_BYTES
+                member, window_bytes = new_member(), _MIN_WINDOW_BYTES
+            else:
+                position += len(window) - len(member.unconsumed_tail)
+                is_inside = True
+                yield
+                window_bytes = min(2 * window_bytes, _MAX_WINDOW_BYTES)
     except zlib.error as error:
         raise ChunkRefused("malformed", f"the payload is no gzip: {error}; check the sender") from error
     while is_inside:  # all of it was read, and some may be left to come out

@@ -9,6 +9,9 @@ from ..errors import ChunkRefused
 from ..events import NS_PER_S
 from .body_events import RECORDS_A_STEP, BodyBounds, event_head, in_range, parse_time
 
+MAX_FIELDS = 10_000
+"""Of a record whose time is in one of them: they are looked at one by one."""
+
 
 def events_of_msgpack(
     body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, bounds: BodyBounds
@@ -84,6 +87,12 @@ def _without(
     time_ns: int | None = None
     pieces = bytearray()
     count = kept = walker.read_map_header()
+    if count > MAX_FIELDS:
+        raise ChunkRefused(
+            "malformed",
+            f"a record has {count} fields, of which one may be its time; at most {MAX_FIELDS} are looked at. "
+            "Send [time, record]",
+        )
     for _ in range(count):
         begin = walker.tell()
         walker.skip()

@@ -3,6 +3,7 @@
 import gzip
 import sys
 import zlib
+from collections.abc import Callable
 
 import msgpack
 import pytest
@@ -168,7 +169,7 @@ def test_what_is_no_zstd_is_refused() -> None:
 
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\0\0\0\0"
-PACKERS = {"gzip": lambda content: gzip.compress(content, 1), "zstd": zstd.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
 
 
 @pytest.mark.parametrize("compression", PACKERS)

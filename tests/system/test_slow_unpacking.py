@@ -101,7 +101,8 @@ async def acked_beside(gateway: Running, attacks: "asyncio.Future[list[None]]", 
     """
     reader, writer = await asyncio.open_connection(*gateway.forward, local_addr=("127.0.0.2", 0))
     payload = gzip.compress(EVENT * NEIGHBOUR_EVENTS)
-    taken_s, before_s = [], gateway.cpu_s()
+    taken_s: list[float] = []
+    before_s = gateway.cpu_s()
     while not attacks.done() or not taken_s:
         chunk_id = f"{name} {len(taken_s)}"
         option = {"size": NEIGHBOUR_EVENTS, "compressed": "gzip", "chunk": chunk_id}
