@@ -128,6 +128,25 @@ def test_it_is_what_decoding_takes(name: str) -> None:
     assert 0.85 * taken <= measured <= 1.7 * taken + 100_000
 
 
+DENSE = {
+    "maps of eleven": b"\x8b" + bytes(byte for key in range(11) for byte in (key, 0)),
+    "maps of one": b"\x81\x00\x00",
+    "long maps of short keys": b"\xde\x00\x80" + bytes(byte for key in range(128) for byte in (key, 0)),
+    "empty arrays": b"\x90",
+    "negative numbers": b"\xe1",
+    "extensions": b"\xd5\x05ab",
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_bounds_hold_for_what_is_dearest(name: str) -> None:
+    count = MIB // len(DENSE[name])
+    payload = b"\x92\x00\xdd" + struct.pack(">I", count) + DENSE[name] * count
+    measured = measured_bytes(payload, 1, limit_bytes=UNLIMITED)
+    assert measured <= bound_bytes(payload, 1)
+    assert measured <= most_bytes(len(payload), 1)
+
+
 def test_it_stops_where_the_limit_is_passed_and_rests_on_the_way() -> None:
     payload, count = PAYLOADS["empty arrays"]
     steps = measuring(payload, count, limit_bytes=10 * MIB)
