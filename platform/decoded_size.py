@@ -28,9 +28,9 @@ _EVENT_BYTES = 64
 
 # Bounds by the first byte of a value. A byte inside a string counts as if it began a value.
 _ANY_BYTE_BYTES = 8  # the place of a value in its list or dict
-_HIGH_BYTE_BYTES = 104  # 0x80 to 0xff: a list, a string, a number or an extension
+_HIGH_BYTE_BYTES = 112  # 0x80 to 0xff: a list, a string, a number or an extension
 _MAP_BYTES = 400  # 0x80 to 0x8f
-_LARGE_MAP_BYTES = 4096  # 0xde and 0xdf
+_LARGE_MAP_BYTES = 8192  # 0xde and 0xdf
 _SLICE_BYTES = 128 * 1024  # stays in the cache
 
 Payload = bytes | bytearray | memoryview
