@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import msgpack
 import pytest
+from windvane.ingest.decompression import decompress
 from windvane.ingest.framing import Message, MessageReader
-from windvane.ingest.payload import count_events, decompress
+from windvane.ingest.payload import count_events
 from windvane.ingest.schema import EventCheck
 from windvane.store.policy_schema import parse_schema
 

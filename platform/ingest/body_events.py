@@ -6,8 +6,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from ..errors import ChunkRefused
 from ..events import NS_PER_S
+
+RECORDS_A_STEP = 1024
+"""Records that are made into events between two yields."""
 
 _DECIMAL = re.compile(r"\d{1,19}(\.\d{1,20})?")
 _MAX_TIME_S = 1 << 32  # EventTime has 32 bits for them
@@ -68,8 +73,20 @@ def event_head(time_ns: int) -> bytes:
     return struct.pack(">BBBII", 0x92, 0xD7, 0, *divmod(time_ns, NS_PER_S))
 
 
-def becomes_too_large(max_bytes: int) -> ChunkRefused:
-    """What to raise where the events would be over `max_bytes`."""
-    return ChunkRefused(
-        "too-large", f"the body becomes more than {max_bytes} bytes of events; send smaller chunks"
-    )
+class BodyBounds(msgspec.Struct, frozen=True):
+    """How much a body may become."""
+
+    payload_bytes: int
+    events: int
+
+    def check(self, events: int, payload_bytes: int) -> None:
+        """Raises ChunkRefused where the events so far are over a bound."""
+        if payload_bytes > self.payload_bytes:
+            raise ChunkRefused(
+                "too-large",
+                f"the body becomes more than {self.payload_bytes} bytes of events; send smaller chunks",
+            )
+        if events > self.events:
+            raise ChunkRefused(
+                "too-many-events", f"the body has more than {self.events} events; send smaller chunks"
+            )

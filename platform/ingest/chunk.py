@@ -52,6 +52,11 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     is_replay: bool = False
     """It comes from the dead letters, where it stays if it is refused again."""
 
+    @property
+    def who(self) -> str:
+        """With whom others take turns at what is scarce: one who proved who he is, else an address."""
+        return self.sender if self.identity is None else self.identity
+
 
 def halves(run: IncomingChunk) -> tuple[IncomingChunk, IncomingChunk]:
     """A run of two events or more in two parts; an event by itself is no run any more."""

@@ -16,6 +16,7 @@ import msgspec
 from ..bus.envelope import ChunkMessage
 from ..bus.interface import Producer
 from ..config import GatewaySettings
+from ..decoded_size import is_surely_within
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
 from ..store.dead_letters import DeadLetters
@@ -29,8 +30,8 @@ from .dead_letter_queue import (
     letter_of_events,
 )
 from .held_chunks import HeldChunks
-from .off_loop import OffLoop, Turn, Turns, begin, give_way
-from .payload import count_events
+from .off_loop import OffLoop, Turn, Turns, begin, give_way, in_one_step
+from .payload import counting
 from .policy_book import InForce, PolicyBook
 from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
@@ -38,10 +39,12 @@ from .recent_chunks import RecentChunks
 from .schema import Sifted
 from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
-from .unpacking import Unpacker, check_signal, unpack_at_once
+from .unpacking import Bounds, Unpacker, check_signal, unpack_at_once
 
 INVALID_RECORDS = "schema"
-_OF_SOME_EVENTS = frozenset([INVALID_RECORDS, "too-large", "too-many-events", "event-too-large"])
+_OF_SOME_EVENTS = frozenset(
+    [INVALID_RECORDS, "too-large", "too-large-decoded", "too-many-events", "event-too-large"]
+)
 _LARGE_TO_HASH_BYTES = 1024 * 1024
 
 
@@ -276,19 +279,21 @@ class Gateway:
             if self._is_repeated(key, future):
                 return None
         events = chunk.events
+        max_events = policy.limits.events_per_chunk
         if events is None:
-            events = count_events(payload, chunk.size_hint)
-        if events > policy.limits.events_per_chunk:
+            steps = counting(payload, chunk.size_hint, max_events=max_events)
+            events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
+        if events > max_events:
             raise ChunkRefused(
                 "too-many-events",
-                f"the chunk has {events} events, "
-                f"policy {policy.reference!r} takes {policy.limits.events_per_chunk}; "
+                f"the chunk has {events} events or more, policy {policy.reference!r} takes {max_events}; "
                 "send smaller chunks, or raise limits.events_per_chunk",
             )
+        await self._check_decoded_size(chunk, policy, payload, events, turn)
         sifted = None
         if rules.check is not None:
             slices = rules.check.sifting(payload, events, now_ns=self._now_ns())
-            sifted = await self._off_loop.in_slices(slices, on_long=turn.keep)
+            sifted = await self._off_loop.in_slices(slices, who=chunk.who, on_long=turn.keep)
         if sifted is not None:
             if policy.invalid_records == "refuse" or (chunk.is_replay and not sifted.valid_events):
                 raise ChunkRefused(INVALID_RECORDS, _about_invalid(sifted))
@@ -302,14 +307,13 @@ class Gateway:
     ) -> bytes | bytearray | memoryview:
         """The payload, uncompressed."""
         check_signal(chunk)
-        max_bytes, max_text_bytes = policy.limits.chunk_bytes, self.settings.max_decompressed_bytes
-        payload = unpack_at_once(chunk, max_bytes=max_bytes, max_text_bytes=max_text_bytes)
+        max_bytes = policy.limits.chunk_bytes
+        bounds = Bounds(max_bytes, self.settings.max_decompressed_bytes, policy.limits.events_per_chunk)
+        payload = unpack_at_once(chunk, bounds)
         if payload is None:
             turn.keep()
             await give_way()
-            payload = await self._unpacker.unpack(
-                chunk, future, max_bytes=max_bytes, max_text_bytes=max_text_bytes
-            )
+            payload = await self._unpacker.unpack(chunk, future, bounds)
         if len(payload) > max_bytes:
             raise ChunkRefused(
                 "too-large",
@@ -320,6 +324,29 @@ class Gateway:
             self._count(len(payload), future)  # both are kept until it is durable
         return payload
 
+    async def _check_decoded_size(
+        self,
+        chunk: IncomingChunk,
+        policy: Policy,
+        payload: bytes | bytearray | memoryview,
+        events: int,
+        turn: Turn,
+    ) -> None:
+        """Raises ChunkRefused for events that would take too much memory once they are decoded."""
+        limit_bytes = policy.limits.decoded_bytes
+        if is_surely_within(payload, events, limit_bytes=limit_bytes):
+            return
+        turn.keep()
+        await give_way()
+        found = await self._unpacker.decoded_bytes(chunk, payload, events, limit_bytes=limit_bytes)
+        if found > limit_bytes:
+            raise ChunkRefused(
+                "too-large-decoded",
+                f"the chunk of {len(payload)} bytes and {events} events takes more than {limit_bytes} bytes "
+                f"of memory once it is decoded, which is what policy {policy.reference!r} takes; send "
+                "smaller chunks, or raise limits.decoded_bytes",
+            )
+
     async def _content_key(
         self, chunk: IncomingChunk, payload: bytes | bytearray | memoryview, turn: Turn
     ) -> bytes:
@@ -328,7 +355,7 @@ class Gateway:
             return hashing()
         turn.keep()
         await give_way()
-        return await self._off_loop.in_thread(hashing)
+        return await self._off_loop.in_thread(partial(in_one_step, hashing), who=chunk.who)
 
     def _is_repeated(self, key: bytes, future: asyncio.Future[None]) -> bool:
         """Whether a chunk of that key is known; `future` then ends as the first one's."""

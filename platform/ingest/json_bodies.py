@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
 
 from ..errors import ChunkRefused
-from .body_events import becomes_too_large, event_head, parse_time
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head, parse_time
 
 MAX_JSON_RECORD_BYTES = 1024 * 1024
 """Decoded JSON can be 24 times as large as its text: so much of it is decoded at once, not more."""
@@ -16,11 +16,11 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def events_of_json(
-    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, max_bytes: int
-) -> bytearray:
+    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, bounds: BodyBounds
+) -> Generator[None, None, bytearray]:
     """The payload. Events are of the time under `time_key` in their records, else of `stamp_ns`.
 
-    Raises ChunkRefused as `http_formats.events_of`.
+    Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
     """
     payload = bytearray()
     encoder = msgspec.msgpack.Encoder()
@@ -36,8 +36,9 @@ def events_of_json(
             raise ChunkRefused(
                 "malformed", f"record {index} cannot be kept ({error}); check the sender"
             ) from error
-        if len(payload) > max_bytes:
-            raise becomes_too_large(max_bytes)
+        bounds.check(index + 1, len(payload))
+        if index % RECORDS_A_STEP == 0:
+            yield
     return payload
 
 

@@ -1,26 +1,34 @@
 """Msgpack bodies as events: records, events, or arrays of them, one behind the other."""
 
 import struct
+from collections.abc import Generator
 
 import msgpack
 
 from ..errors import ChunkRefused
 from ..events import NS_PER_S
-from .body_events import becomes_too_large, event_head, in_range, parse_time
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head, in_range, parse_time
+
+MAX_FIELDS = 10_000
+"""Of a record whose time is in one of them: they are looked at one by one."""
 
 
 def events_of_msgpack(
-    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, max_bytes: int
-) -> bytes | bytearray | memoryview:
-    """Fluent Bit's events pass as they are; records get a time put before them, their bytes stay the same."""
+    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, bounds: BodyBounds
+) -> Generator[None, None, bytes | bytearray | memoryview]:
+    """Fluent Bit's events pass as they are; records get a time put before them, their bytes stay the same.
+
+    Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
+    """
     walker = msgpack.Unpacker(read_size=len(body) or 1, max_buffer_size=len(body) or 1)
     walker.feed(body)
     payload = bytearray()
+    events = 0
     stamp, key = event_head(stamp_ns), time_key.encode()
 
     def add(start: int) -> None:
         """One record or event, which begins at `start` and ends where the walker goes."""
-        nonlocal payload
+        nonlocal payload, events
         if _is_map(body[start]):
             if key:
                 time_ns, pieces = _without(walker, body, key)
@@ -38,8 +46,8 @@ def events_of_msgpack(
                 "malformed",
                 f"byte {start} of the body begins neither a map nor [time, record]; check the sender",
             )
-        if len(payload) > max_bytes:
-            raise becomes_too_large(max_bytes)
+        events += 1
+        bounds.check(events, len(payload))
 
     start = 0
     try:
@@ -52,8 +60,12 @@ def events_of_msgpack(
                 for _ in range(walker.read_array_header()):
                     start = walker.tell()
                     add(start)
+                    if events % RECORDS_A_STEP == 0:
+                        yield
             else:
                 add(start)
+            if events % RECORDS_A_STEP == 0:
+                yield
     except (msgpack.OutOfData, IndexError) as error:
         raise ChunkRefused(
             "malformed",
@@ -75,6 +87,12 @@ def _without(
     time_ns: int | None = None
     pieces = bytearray()
     count = kept = walker.read_map_header()
+    if count > MAX_FIELDS:
+        raise ChunkRefused(
+            "malformed",
+            f"a record has {count} fields, of which one may be its time; at most {MAX_FIELDS} are looked at. "
+            "Send [time, record]",
+        )
     for _ in range(count):
         begin = walker.tell()
         walker.skip()

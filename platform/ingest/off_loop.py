@@ -5,11 +5,20 @@ on the loop in slices, since a thread would make the loop wait for the lock at e
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+from ..errors import ChunkRefused
+from .fair_turns import FairTurns
 
 THREADS = 2
+QUICK_CPU_S = 0.05
+"""CPU time after which work in a thread is slow. An ordinary chunk of 8 MiB takes 30 ms to unpack."""
+MAX_CPU_S = 10.0
+"""CPU time after which work in a thread is given up for good, and its chunk rejected."""
+_PAUSE_S = 0.0002
 
 T = TypeVar("T")
 
@@ -17,6 +26,12 @@ T = TypeVar("T")
 async def give_way() -> None:
     """Lets everybody else go on first."""
     await asyncio.sleep(0)
+
+
+def in_one_step(work: Callable[[], T]) -> Generator[None, None, T]:
+    """Work that cannot be cut into steps, for `OffLoop.in_thread`: it has to be short."""
+    return work()
+    yield
 
 
 def begin(
@@ -35,23 +50,60 @@ def begin(
 
 
 class OffLoop:
-    """Two threads, and one turn for slices: whoever has large chunks shares these with the others like him.
+    """Two threads, and one turn for slices; senders take turns at both.
 
-    Memory: what is given to it; the callers bound that.
+    Work begins in any thread. What has taken `QUICK_CPU_S` is slow: one thread at most has slow work, so
+    that there is always one for the others. Slow work that finds another one running is given up, and is
+    done again from its beginning in its turn.
+
+    Memory: what is given to it; the callers bound that. No more work than `THREADS` is under way, and work
+    that was given up has nothing.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="unpack")
-        self._slicing = asyncio.Lock()
+        self._places = FairTurns(THREADS)
+        self._slow = FairTurns(THREADS - 1)
+        self._slicing = FairTurns(1)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """What `work` gives, or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def in_thread(
+        self,
+        begin_work: Callable[[], Generator[None, None, T]],
+        *,
+        who: str,
+        ready: Callable[[], Awaitable[object]] | None = None,
+    ) -> T:
+        """What the work returns, or raises.
 
-    async def in_slices(self, slices: Generator[None, None, T], *, on_long: Callable[[], None]) -> T:
+        It yields every few milliseconds, and may be begun a second time. `who` is the sender, with whom the
+        others take turns. `ready` is awaited before the work begins, at its turn.
+
+        Raises ChunkRefused("too-slow") for work that takes more than `MAX_CPU_S`.
+        """
+        run = _Run(begin_work, self._slow)
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._places.place(who):
+                if ready is not None:
+                    await ready()
+                await loop.run_in_executor(self._threads, run.advance)
+            if not run.is_done:
+                await self._slow.take(who)
+                run.is_slow = True
+                async with self._places.place(who):
+                    await loop.run_in_executor(self._threads, run.advance)
+        finally:
+            if run.is_slow:
+                self._slow.give_back()
+        return run.result
+
+    async def in_slices(
+        self, slices: Generator[None, None, T], *, who: str, on_long: Callable[[], None]
+    ) -> T:
         """What `slices` returns; the first slice runs at once, each other in a turn of the loop of its own.
 
-        One at a time over all callers. `on_long` is called where there is more than one slice.
+        One at a time over all callers, sender by sender. `on_long` is called where there is more than one
+        slice.
         """
         try:
             next(slices)
@@ -59,7 +111,7 @@ class OffLoop:
             return end.value  # type: ignore[no-any-return]
         on_long()
         await give_way()
-        async with self._slicing:
+        async with self._slicing.place(who):
             while True:
                 try:
                     next(slices)
@@ -70,6 +122,45 @@ class OffLoop:
     async def close(self) -> None:
         """Waits for what runs."""
         await asyncio.to_thread(self._threads.shutdown)
+
+
+class _Run(Generic[T]):
+    """Work in a thread, until it is done, or is slow while other slow work runs."""
+
+    result: T
+
+    def __init__(self, begin_work: Callable[[], Generator[None, None, T]], slow: FairTurns) -> None:
+        self._begin_work = begin_work
+        self._slow = slow
+        self.is_slow = False
+        """It has the place of slow work."""
+        self.is_done = False
+
+    def advance(self) -> None:
+        """To the end; where it has to be given up, `is_done` stays False."""
+        work = self._begin_work()
+        # CPU time of this thread: on a busy machine nothing counts as slow because others are.
+        began_s = time.thread_time()
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                self.result = end.value
+                self.is_done = True
+                return
+            used_s = time.thread_time() - began_s
+            if used_s > MAX_CPU_S:
+                raise ChunkRefused(
+                    "too-slow",
+                    f"unpacking the chunk took {used_s:.3g} s of CPU and was not done; the bound is "
+                    f"{MAX_CPU_S:g} s. Send smaller chunks, of fewer compressed members",
+                )
+            if used_s > QUICK_CPU_S and not self.is_slow:
+                if not self._slow.try_take():
+                    return
+                self.is_slow = True
+            if self.is_slow:
+                time.sleep(_PAUSE_S)  # lets go of the interpreter's lock, for which the event loop may wait
 
 
 class Turns:

@@ -26,6 +26,8 @@ from .schema_wording import fault_in_words
 BATCH_EVENTS = 16_384
 """Events that are decoded at once: a chunk of a million tiny ones must not take its weight in GB, nor the
 event loop from everybody else."""
+BATCH_BYTES = 2 * 1024 * 1024
+"""Bytes of events that are decoded at once, or one event: 2 MiB of numbers take 10 ms."""
 FEW_EVENTS = 256
 """Where some in a batch are invalid, so many are looked at together, and one by one only where they are."""
 NAMED_EVENTS = 5
@@ -208,18 +210,22 @@ def _as_array(events: bytes | bytearray | memoryview, count: int) -> bytes:
 def _batches(
     payload: bytes | bytearray | memoryview, events: int, size: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Where each `size` events begin and end, and how many they are."""
-    if events <= size:
+    """Where each `size` events, or as many as `BATCH_BYTES` have, begin and end, and how many they are."""
+    if events <= size and len(payload) <= BATCH_BYTES:
         yield 0, len(payload), events
         return
     walker = msgpack.Unpacker(read_size=len(payload), max_buffer_size=len(payload))
     walker.feed(payload)
-    skip = walker.skip
-    for first in range(0, events, size):
-        start, count = walker.tell(), min(size, events - first)
-        for _ in range(count):
-            skip()
-        yield start, walker.tell(), count
+    skip, tell = walker.skip, walker.tell
+    start = count = 0
+    for _ in range(events):
+        skip()
+        count += 1
+        if count == size or tell() - start >= BATCH_BYTES:
+            yield start, tell(), count
+            start, count = tell(), 0
+    if count:
+        yield start, tell(), count
 
 
 _raw_event_array = msgspec.msgpack.Decoder(list[Raw])

@@ -1,54 +1,94 @@
-"""From what a door took in to the payload: decompressed, and made of events where it was a posted body."""
+"""From what a door took in to the payload: decompressed, made of events where it was a posted body, and
+measured for what it decodes to.
+
+`unpacking` is the whole of it, in small steps. What is little is done at once on the event loop; the rest
+goes to the threads of `OffLoop`, where senders take turns.
+"""
 
 import asyncio
+from collections.abc import Generator
 from functools import partial
 
+import msgspec
+
+from ..decoded_size import measuring
 from ..errors import ChunkRefused
 from .chunk import IncomingChunk
-from .http_formats import events_of
-from .off_loop import THREADS, OffLoop
-from .payload import decompress
+from .decompression import MAX_MEMBERS, decompress, decompressing
+from .http_formats import Payload, events_of, making_events
+from .off_loop import OffLoop
 
 AT_ONCE_BYTES = 256 * 1024
 """So much is unpacked on the event loop; more takes longer than a turn of it should."""
 _AT_ONCE_COMPRESSED_BYTES = 32 * 1024
+_AT_ONCE_MEMBERS = {"gzip": 256, "zstd": 16}
 _AT_ONCE_BODY_BYTES = 16 * 1024
 _SIGNALS = {1: "metrics", 2: "traces", 3: "profiles"}
 
 
-def unpack(chunk: IncomingChunk, *, max_bytes: int, max_text_bytes: int) -> bytes | bytearray | memoryview:
-    """The payload of a chunk, which may have `max_bytes`. Raises ChunkRefused.
+class Bounds(msgspec.Struct, frozen=True):
+    """How large a payload may be."""
 
-    Memory: the payload, twice while it is put together; of a body also `max_text_bytes` of text.
+    payload_bytes: int
+    """What the policy takes."""
+    text_bytes: int
+    """Of anything that is decompressed."""
+    events: int
+
+
+def unpacking(chunk: IncomingChunk, bounds: Bounds) -> Generator[None, None, Payload]:
+    """The payload of a chunk; yields every few milliseconds. Raises ChunkRefused.
+
+    Memory: the payload, twice while it is put together; of a body also `text_bytes` of text.
     """
     body = chunk.body
     if body is None:
         if chunk.compression == "text":
             return chunk.payload
-        return decompress(chunk.payload, chunk.compression, max_bytes=min(max_bytes, max_text_bytes))
-    data: bytes | bytearray | memoryview = memoryview(body.data)
+        max_bytes = min(bounds.payload_bytes, bounds.text_bytes)
+        return (yield from decompressing(chunk.payload, chunk.compression, max_bytes=max_bytes))
+    data: Payload = memoryview(body.data)
     if body.compression != "text":
-        data = decompress(data, body.compression, max_bytes=max_text_bytes)
-    return events_of(data, body.format, arrived_ns=body.arrived_ns, max_bytes=max_text_bytes)
+        data = yield from decompressing(data, body.compression, max_bytes=bounds.text_bytes)
+    return (
+        yield from making_events(
+            data,
+            body.format,
+            arrived_ns=body.arrived_ns,
+            max_bytes=min(bounds.payload_bytes, bounds.text_bytes),
+            max_events=bounds.events,
+        )
+    )
 
 
-def unpack_at_once(
-    chunk: IncomingChunk, *, max_bytes: int, max_text_bytes: int
-) -> bytes | bytearray | memoryview | None:
-    """As `unpack`, where that is little work; None where it is for a thread."""
+def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
+    """What `unpacking` returns, where that is little work; None where it is for a thread."""
     body = chunk.body
+    max_bytes = min(bounds.payload_bytes, bounds.text_bytes)
     if body is not None:
-        is_little = body.compression == "text" and len(body.data) <= _AT_ONCE_BODY_BYTES
-        return unpack(chunk, max_bytes=max_bytes, max_text_bytes=max_text_bytes) if is_little else None
+        if body.compression != "text" or len(body.data) > _AT_ONCE_BODY_BYTES:
+            return None
+        return events_of(
+            memoryview(body.data),
+            body.format,
+            arrived_ns=body.arrived_ns,
+            max_bytes=max_bytes,
+            max_events=bounds.events,
+        )
     if chunk.compression == "text":
         return chunk.payload
     if len(chunk.payload) > _AT_ONCE_COMPRESSED_BYTES:
         return None
     try:
-        return unpack(chunk, max_bytes=min(max_bytes, AT_ONCE_BYTES), max_text_bytes=max_text_bytes)
+        return decompress(
+            chunk.payload,
+            chunk.compression,
+            max_bytes=min(max_bytes, AT_ONCE_BYTES),
+            max_members=_AT_ONCE_MEMBERS.get(chunk.compression, MAX_MEMBERS),
+        )
     except ChunkRefused as refusal:
         # How much it unpacks to is only known by doing it: what was done is done again in the thread.
-        if refusal.code == "too-large" and min(max_bytes, max_text_bytes) > AT_ONCE_BYTES:
+        if refusal.code == "too-many-members" or (refusal.code == "too-large" and max_bytes > AT_ONCE_BYTES):
             return None
         raise
 
@@ -61,7 +101,7 @@ def check_signal(chunk: IncomingChunk) -> None:
 
 
 class Unpacker:
-    """Unpacks large chunks in threads.
+    """Unpacks large chunks in threads, and measures what those decode to that could be over a limit.
 
     Memory: `limit_bytes` of payloads that came of it and are not decided yet, and those that are being made,
     one a thread.
@@ -71,21 +111,24 @@ class Unpacker:
         self._off_loop = off_loop
         self._limit_bytes = limit_bytes
         self._undecided_bytes = 0
-        self._one_a_thread = asyncio.Semaphore(THREADS)
         self._room = asyncio.Event()
         self._room.set()
 
-    async def unpack(
-        self, chunk: IncomingChunk, decided: asyncio.Future[None], *, max_bytes: int, max_text_bytes: int
-    ) -> bytes | bytearray | memoryview:
-        """As the function `unpack`; the payload counts until `decided` is done."""
-        async with self._one_a_thread:
-            await self._room.wait()
-            work = partial(unpack, chunk, max_bytes=max_bytes, max_text_bytes=max_text_bytes)
-            payload = await self._off_loop.in_thread(work)
-            self._change(len(payload))
+    async def unpack(self, chunk: IncomingChunk, decided: asyncio.Future[None], bounds: Bounds) -> Payload:
+        """As `unpacking`; the payload counts until `decided` is done."""
+        payload = await self._off_loop.in_thread(
+            partial(unpacking, chunk, bounds), who=chunk.who, ready=self._room.wait
+        )
+        self._change(len(payload))
         decided.add_done_callback(lambda _: self._change(-len(payload)))
         return payload
+
+    async def decoded_bytes(
+        self, chunk: IncomingChunk, payload: Payload, events: int, *, limit_bytes: int
+    ) -> int:
+        """What the payload of well-formed events decodes to; over the limit, any figure above it."""
+        work = partial(measuring, payload, events, limit_bytes=limit_bytes)
+        return await self._off_loop.in_thread(work, who=chunk.who)
 
     def _change(self, size: int) -> None:
         self._undecided_bytes += size

@@ -7,35 +7,40 @@ json     one line an event: {"time": "2026-11-22T10:36:56.123456789Z", "record":
 
 import base64
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import OperationFailed
-from ..events import NS_PER_S, EventTime, iterate_events
+from ..events import NS_PER_S, EventTime
 from .block import Block, Events, EventTimes
+from .chunk_events import ChunkEvents, events_of_payload
 
+_LINES_BYTES = 2 * 1024 * 1024
+"""Text that is decoded at once: JSON takes up to 24 times its size."""
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
 
 
-def decode_events(payload: bytes) -> Events:
-    """All events of a chunk; str and bin as bytes. Raises ChunkRefused where one is none."""
-    times_ns: list[int] = []
-    records: list[Any] = []
-    for time_ns, record in iterate_events(payload):
-        times_ns.append(time_ns)
-        records.append(record)
-    return Events(times_ns, records)
+def decode_events(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
+    """All events of a chunk; str and bin as bytes. Raises ChunkRefused where one is none.
+
+    An event that would take more than `max_event_bytes` of memory once it is decoded is none either.
+    """
+    return events_of_payload(payload, max_event_bytes=max_event_bytes)
 
 
-def raw_pieces(events: Events, field: str) -> list[bytes]:
+def raw_pieces(events: ChunkEvents, field: str) -> list[bytes]:
     """The bytes of each record. Raises OperationFailed where a record has none."""
     key = field.encode()
-    pieces = []
-    for index, record in enumerate(events.records):
+    pieces: list[bytes] = []
+    records = (record for each in events.slices() for record in each.records)
+    for index, record in enumerate(records):
         value = record.get(key) if isinstance(record, dict) else record
         if not isinstance(value, bytes):
             what = (
@@ -49,33 +54,49 @@ def raw_pieces(events: Events, field: str) -> list[bytes]:
     return pieces
 
 
-def bytes_block(pieces: list[bytes], times_ns: list[int], first: int) -> Block:
+def bytes_block(pieces: list[bytes], times_ns: NDArray[np.int64] | list[int], first: int) -> Block:
     """The pieces as one block of uint8 rows, (bytes,), of which the first is byte `first` of the stream."""
     ends = first + np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
     return Block(
         rows=np.frombuffer(b"".join(pieces), np.uint8),
         first=first,
-        times=EventTimes(ends, np.array(times_ns, np.int64)),
+        times=EventTimes(ends, np.asarray(times_ns, np.int64)),
         rate_hz=0.0,
         columns=(),
         attrs={},
     )
 
 
-def json_lines(events: Events) -> bytes:
+def json_lines(events: ChunkEvents) -> bytes:
     """One line an event."""
-    lines = []
-    for time_ns, record in zip(events.times_ns, events.records, strict=True):
-        lines.append(_json_encoder.encode({"time": rfc3339(time_ns), "record": _plain(record)}))
-    lines.append(b"")
-    return b"\n".join(lines)
+    lines = bytearray()
+    plain = _plain if events.are_kept else _made_plain
+    for each in events.slices():
+        for time_ns, record in zip(each.times_ns, each.records, strict=True):
+            lines += _json_encoder.encode({"time": rfc3339(time_ns), "record": plain(record)})
+            lines += b"\n"
+    return bytes(lines)
 
 
-def parse_json_lines(lines: bytes) -> Events:
+def parse_json_lines(lines: bytes) -> ChunkEvents:
     """The inverse of `json_lines`: text as bytes in UTF-8, as msgpack gave it."""
-    decoded = [_json_decoder.decode(line) for line in lines.splitlines()]
-    times = np.array([each["time"].removesuffix("Z") for each in decoded], "datetime64[ns]")
-    return Events(times.astype(np.int64).tolist(), [_as_it_came(each["record"]) for each in decoded])
+
+    def decode(begin: int, end: int) -> Events:
+        decoded = [_json_decoder.decode(line) for line in lines[begin:end].splitlines()]
+        times = np.array([each["time"].removesuffix("Z") for each in decoded], "datetime64[ns]")
+        return Events(times.astype(np.int64).tolist(), [_as_it_came(each["record"]) for each in decoded])
+
+    return ChunkEvents(list(_line_cuts(lines)), decode, keep=len(lines) <= _LINES_BYTES)
+
+
+def _line_cuts(lines: bytes) -> Iterator[tuple[int, int, int]]:
+    """Whole lines, about `_LINES_BYTES` at a time, or one that is longer."""
+    begin = 0
+    while begin < len(lines):
+        end = lines.rfind(b"\n", begin, begin + _LINES_BYTES) + 1
+        end = end or lines.find(b"\n", begin) + 1 or len(lines)
+        yield begin, end, 0
+        begin = end
 
 
 def _as_it_came(value: Any) -> Any:
@@ -122,6 +143,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, EventTime):
         return rfc3339(value)
     return value
+
+
+def _made_plain(value: Any) -> Any:
+    """As `_plain`, and `value` is used up: a large event must not be in memory twice."""
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            value[index] = _made_plain(inner)
+        return value
+    if isinstance(value, dict):
+        return {_key(key): _made_plain(value.pop(key)) for key in list(value)}
+    return _plain(value)
 
 
 def _key(key: Any) -> str:

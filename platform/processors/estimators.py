@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OperationFailed, PolicyInvalid
+from .estimator_bounds import check_parameters
 from .operation import meant
 
 Scaler = Literal["minmax", "standard", "none"]
@@ -309,7 +310,7 @@ def _bases(path: str) -> tuple[type[Any], ...]:
 
 def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
     """An estimator of the class; where it takes a seed and is given none, the seed is 0. PolicyInvalid where
-    it does not take the parameters.
+    it does not take the parameters, or one is over its bound.
     """
     known = inspect.signature(cls).parameters
     for name, value in parameters.items():
@@ -319,6 +320,7 @@ def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
             )
         if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
             raise PolicyInvalid(f'parameters: "{path}" takes no "{name}"{meant(name, known)}')
+    check_parameters(path, parameters)
     seeds = {name: 0 for name in ("seed", "random_state") if name in known}
     try:
         estimator = cls(**{**seeds, **parameters})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bus.envelope import ChunkMessage
+from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import ChunkRefused, StoreLocked
 from ..events import check_pairs
 from ..store.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
@@ -22,6 +23,7 @@ from .alarm_watch import AlarmWatch
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
+from .chunk_events import ChunkEvents
 from .publication import Publication
 from .results_publisher import ResultsPublisher
 from .steps import RunningSteps, in_passes
@@ -345,8 +347,10 @@ class _ChunkInputs:
         self._stream_size = stream_size
 
     @cached_property
-    def events(self) -> Events:
-        return decode_events(self._chunk.payload)
+    def events(self) -> ChunkEvents:
+        # A limit that was lowered since the chunk came in does not count.
+        most = max(self._policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
+        return decode_events(self._chunk.payload, max_event_bytes=most)
 
     @cached_property
     def record_bytes(self) -> Block:

@@ -10,6 +10,7 @@ import msgspec
 from ..errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInvalid, StateInvalid
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from .block import Block, Events, blocks_of
+from .chunk_events import ChunkEvents
 from .operation import Operation, as_failure, built_in_operations, make_operation, resolve_inputs
 from .state_codec import decode_state, encode_state
 from .state_losses import state_losses
@@ -38,20 +39,20 @@ class WantedTraining(NamedTuple):
     given_since: int
 
 
-EVENTS_A_PASS = 4096
 FINGERPRINT_BYTES = 16
 """Of the configuration, ahead of every saved state."""
 _POLICY_STATE = ""  # no step has an empty name
 
 
-def in_passes(given: dict[str, Block | Events], events: Events | None) -> Iterator[dict[str, Block | Events]]:
-    """What steps are given of one chunk; events in slices, so that what comes of them is bounded."""
+def in_passes(
+    given: dict[str, Block | Events], events: ChunkEvents | None
+) -> Iterator[dict[str, Block | Events]]:
+    """What steps are given of one chunk; events in slices: so they, and what comes of them, are bounded."""
     if events is None:
         yield given
         return
-    for start in range(0, len(events.records), EVENTS_A_PASS):
-        part = slice(start, start + EVENTS_A_PASS)
-        yield {**given, "events": Events(events.times_ns[part], events.records[part])}
+    for some in events.slices():
+        yield {**given, "events": some}
         given = {}
 
 

@@ -26,6 +26,7 @@ else:
 MAX_LINES = 20
 MAX_LINE_CHARACTERS = 1000
 READ_BYTES = 64 * 1024
+_MAX_MEMBERS = 500  # an empty frame of zstd takes as long as a full one
 """Of the payload, unpacked, this much is looked at."""
 
 _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -73,7 +74,9 @@ def _unpack(payload: bytes, compression: str) -> bytes | None:
     pieces: list[bytes] = []
     rest, room = payload[:READ_BYTES], READ_BYTES + 1
     with suppress(zlib.error, zstd.ZstdError):
-        while rest and room > 0:
+        for _ in range(_MAX_MEMBERS):
+            if not rest or room <= 0:
+                break
             member: Any
             if compression == "gzip":
                 member = zlib.decompressobj(wbits=31)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import PolicyInvalid
 from .alarm_rules import CONDITION, AlarmRule, check_alarm_rules, plain_rules, rule_to_mapping
 from .policy_rules import Allow, check_rules
@@ -83,13 +84,15 @@ class Step(Struct, frozen=True):
 class Limits(Struct, frozen=True):
     """How much may be sent, and of when.
 
-    A chunk may have `chunk_bytes` of payload, decompressed, and `events_per_chunk`. All senders of a policy
+    A chunk may have `chunk_bytes` of payload, decompressed, and `events_per_chunk`, and may take
+    `decoded_bytes` of memory once its events are Python objects (`decoded_size`). All senders of a policy
     together may send `events_per_s` and `bytes_per_s`, and what the rates give in `burst_s` at once; None is
     no limit. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
     """
 
     chunk_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 8 * 1024 * 1024
     events_per_chunk: Annotated[int, Meta(ge=1, le=2**30)] = 1_000_000
+    decoded_bytes: Annotated[int, Meta(ge=1, le=2**34)] = DEFAULT_LIMIT_BYTES
     events_per_s: _Rate | None = None
     bytes_per_s: _Rate | None = None
     burst_s: Annotated[float, Meta(gt=0, le=86_400)] = 2.0

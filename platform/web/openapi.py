@@ -44,7 +44,11 @@ _POLICY: dict[str, Any] = {
         "field": {"type": "string"},
         "limits": {
             "type": "object",
-            "properties": {"chunk_bytes": {"type": "integer"}, "events_per_chunk": {"type": "integer"}},
+            "properties": {
+                "chunk_bytes": {"type": "integer"},
+                "events_per_chunk": {"type": "integer"},
+                "decoded_bytes": {"type": "integer"},
+            },
         },
         "pipeline": {
             "type": "array",

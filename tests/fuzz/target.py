@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import msgspec
 from windvane.errors import ChunkRefused, FramingError
 from windvane.events import iterate_events
+from windvane.ingest.decompression import decompress
 from windvane.ingest.framing import Message, MessageReader
 from windvane.ingest.handshake import MAX_HANDSHAKE_BYTES, ServerHandshake
 from windvane.ingest.json_events import JsonReader
-from windvane.ingest.payload import count_events, decompress
+from windvane.ingest.payload import count_events
 from windvane.ingest.security import parse_security
 
 DOORS = ["open", "handshake", "json"]

@@ -16,7 +16,7 @@ from windvane.config import GatewaySettings, Settings
 from windvane.errors import ConfigInvalid
 from windvane.ingest import tier
 from windvane.ingest.client import ForwardClient, local_address
-from windvane.ingest.forward import ForwardConnection
+from windvane.ingest.forward import MESSAGES_A_TURN, ForwardConnection
 from windvane.ingest.framing import MessageReader
 
 from tests.ingest.forward_site import (
@@ -344,3 +344,14 @@ def resident_bytes() -> int:
 def test_settings_have_bounds_for_all_of_it() -> None:
     settings = GatewaySettings()
     assert settings.handshake_timeout_s < settings.message_timeout_s < settings.idle_timeout_s
+
+
+async def test_a_flood_of_tiny_messages_leaves_others_their_turns(tmp_path: Path) -> None:
+    """Work is counted, not time: how many of the flood are taken in between two acks of a neighbour."""
+    async with forward_site(tmp_path) as site, site.connected() as flood, site.connected() as neighbour:
+        flood.writer.write(b"\x92\xa1t\xa0" * 20_000)
+        most, before = 0, 0
+        while len(site.chunks) < 20_000:
+            assert await neighbour.acked(packed("t", EVENT, chunk="id")) == b"id"
+            most, before = max(most, len(site.chunks) - before), len(site.chunks)
+        assert most <= 10 * MESSAGES_A_TURN

@@ -4,9 +4,10 @@ import base64
 import json
 import struct
 import tracemalloc
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote_from_bytes, urlencode
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlencode
 
 import msgpack
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
 from windvane.events import iterate_events
+from windvane.ingest import http_formats
 from windvane.ingest.body_events import parse_time
 from windvane.ingest.http_formats import BodyFormat, events_of
 from windvane.ingest.json_bodies import MAX_JSON_RECORD_BYTES
@@ -319,3 +321,38 @@ def test_a_type_that_is_not_known_is_refused_with_those_that_are() -> None:
 )
 def test_a_format_survives_being_kept_as_text(format: BodyFormat) -> None:
     assert BodyFormat.parse(str(format)) == format
+
+
+@given(
+    st.lists(st.sampled_from([b"%", b"%4", b"%41", b"%zz", b"+", b"a", b"\xff"])).map(b"".join),
+    st.integers(3, 9),
+)
+def test_a_form_is_decoded_as_the_library_does_wherever_it_is_cut(text: bytes, cut: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_formats, "_FORM_SLICE_BYTES", cut)
+        assert end_of(http_formats._percent_decoding(text)) == unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def end_of(steps: Generator[None, None, bytes]) -> bytes:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return bytes(end.value)
+
+
+def test_a_large_form_takes_a_few_times_its_size() -> None:
+    packed = b"\x92\x00\xa0" * 200_000
+    body = b"data_chunk=" + b"".join(b"%%%02x" % byte for byte in packed)
+    tracemalloc.start()
+    payload = events_of(body, BodyFormat(http_formats.FORM), arrived_ns=1, max_bytes=1 << 23)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert payload == packed
+    assert peak < 8 * len(body) + 5 * MIB
+
+
+def test_the_fields_that_are_searched_for_a_time_are_bounded() -> None:
+    fields = {f"{i}": 0 for i in range(10_001)}
+    with pytest.raises(ChunkRefused, match="10001 fields"):
+        payload_of(msgpack.packb(fields), "application/msgpack", time_key="date")

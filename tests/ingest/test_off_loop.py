@@ -198,7 +198,7 @@ async def test_slices_of_several_take_turns_and_short_ones_take_none() -> None:
             yield
         return number
 
-    found = [off_loop.in_slices(slices(i, i), on_long=partial(long.append, i)) for i in range(4)]
+    found = [off_loop.in_slices(slices(i, i), who="a", on_long=partial(long.append, i)) for i in range(4)]
     assert await asyncio.gather(*found) == [0, 1, 2, 3]
     assert long == [1, 2, 3]
     await off_loop.close()

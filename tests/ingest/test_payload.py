@@ -3,13 +3,15 @@
 import gzip
 import sys
 import zlib
+from collections.abc import Callable
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
-from windvane.ingest.payload import count_events, decompress
+from windvane.ingest.decompression import decompress, decompressing
+from windvane.ingest.payload import count_events, counting
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -164,3 +166,48 @@ def test_what_is_no_zstd_is_refused() -> None:
     for packed in (b"\x92\x00\x80\x00\x00", gzip.compress(b"x"), checked[:-1] + bytes([checked[-1] ^ 1])):
         with pytest.raises(ChunkRefused, match="no zstd"):
             decompress(packed, "zstd", max_bytes=1000)
+
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\0\0\0\0"
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("compression", PACKERS)
+def test_members_are_counted_and_those_without_content_are_counted_apart(compression: str) -> None:
+    pack = PACKERS[compression]
+    full, empty = pack(b"abc"), pack(b"")
+    assert decompress(full * 50, compression, max_bytes=1000, max_members=50) == b"abc" * 50
+    with pytest.raises(ChunkRefused, match="more than 50 compressed members;") as refused:
+        decompress(full * 51, compression, max_bytes=1000, max_members=50)
+    assert refused.value.code == "too-many-members"
+    assert decompress(empty * 1000 + full, compression, max_bytes=1000) == b"abc"
+    with pytest.raises(ChunkRefused, match="more than 1000 compressed members without content") as refused:
+        decompress(full + empty * 1001, compression, max_bytes=1000)
+    assert refused.value.code == "too-many-members"
+
+
+def test_skippable_frames_are_members_without_content_whatever_their_size() -> None:
+    event, large = (
+        zstd.compress(b"abc"),
+        b"\x5f\x2a\x4d\x18" + (1 << 20).to_bytes(4, "little") + bytes(1 << 20),
+    )
+    assert decompress(SKIPPABLE + event + large + event, "zstd", max_bytes=100) == b"abcabc"
+    with pytest.raises(ChunkRefused, match="without content"):
+        decompress(SKIPPABLE * (3 << 20), "zstd", max_bytes=1 << 23)
+    with pytest.raises(ChunkRefused, match="cut off"):
+        decompress(event + large[:-1], "zstd", max_bytes=100)
+
+
+@pytest.mark.parametrize("compression", PACKERS)
+def test_decompressing_rests_after_each_megabyte_and_each_few_members(compression: str) -> None:
+    pack = PACKERS[compression]
+    for packed in (pack(bytes(20 << 20)), pack(b"abc") * 640):
+        rests = sum(1 for _ in decompressing(packed, compression, max_bytes=32 << 20))
+        assert rests >= 19
+
+
+def test_counting_rests_and_stops_behind_the_most_that_is_taken() -> None:
+    payload = b"\x92\x00\x80" * 200_000
+    assert sum(1 for _ in counting(payload, None, max_events=1_000_000)) == 12
+    assert sum(1 for _ in counting(payload, None, max_events=20_000)) == 2
+    assert 20_000 < count_events(payload, max_events=20_000) < 40_000

@@ -1,6 +1,7 @@
 """A late checkpoint is a trouble of the worker until the next one is made."""
 
 import asyncio
+import time
 
 import pytest
 from windvane.processors.checkpoint_watch import look_at_checkpoints, watch_checkpoints

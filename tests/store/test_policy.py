@@ -102,7 +102,12 @@ def test_the_mapping_spells_everything_out() -> None:
         "allow": [],
         "additional_fields": "refuse",
         "invalid_records": "drop",
-        "limits": {"chunk_bytes": 65536, "events_per_chunk": 1_000_000, "burst_s": 2.0},
+        "limits": {
+            "chunk_bytes": 65536,
+            "events_per_chunk": 1_000_000,
+            "decoded_bytes": 268_435_456,
+            "burst_s": 2.0,
+        },
         "durability": "fsync",
         "suppress_repeats": "chunk-id",
         "encoding": "msgpack",

@@ -152,9 +152,9 @@ def dripping(message: bytes) -> Attack:
     return attack
 
 
-def refused_chunk(payload: bytes) -> Attack:
-    """A chunk that is framed well, and no good inside: acked, and kept for people to see."""
-    message = msgpack.packb(["t", payload, {"chunk": "bad"}])
+def refused_chunk(payload: bytes, **option: str) -> Attack:
+    """A chunk that is framed well, and no good inside: acked, and kept as a dead letter."""
+    message = msgpack.packb(["t", payload, {"chunk": "bad", **option}])
     ack: bytes = msgpack.packb({"ack": "bad"})
 
     async def attack(address: Address) -> None:

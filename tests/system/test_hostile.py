@@ -1,6 +1,7 @@
 """A real gateway under attack: its memory stays below a bound that is named, and others are served."""
 
 import asyncio
+import gzip
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def check_growth(gateway: Running, name: str, before: int, neighbour: Neighbour,
     assert grown < MAX_GROWTH_BYTES
 
 
+EMPTY_ARRAYS = gzip.compress(b"\x92\x00\xdd\x00\x7f\xff\x00" + b"\x90" * 0x7FFF00)
+SKIPPABLE = b"\x50\x2a\x4d\x18\0\0\0\0" * (3 * MIB)
 ANNOUNCED = b"\x92\xa1t\xdd\xff\xff\xff\xff"
 ATTACKS: dict[str, tuple[int, Callable[[], Attack]]] = {
     "gzip bombs of 1 GiB": (8, lambda: bomb("gzip")),
@@ -73,6 +76,8 @@ ATTACKS: dict[str, tuple[int, Callable[[], Attack]]] = {
     "arrays nested 100,000 deep": (20, lambda: nesting(b"\x92\xa1t\x91\x92\x00", b"\x91")),
     "maps nested 100,000 deep": (20, lambda: nesting(b"\x93\xa1t\x00", b"\x81\xa1a")),
     "events nested 100,000 deep": (20, lambda: refused_chunk(b"\x92\x00" + b"\x91" * DEEP)),
+    "8 MiB of empty arrays, zipped": (20, lambda: refused_chunk(EMPTY_ARRAYS, compressed="gzip")),
+    "24 MiB of skippable frames": (4, lambda: refused_chunk(SKIPPABLE, compressed="zstd")),
     "array32 of 2^32 - 1": (100, lambda: announcement(b"\xdd\xff\xff\xff\xff\xa1t\xa0")),
     "2^32 - 1 entries, and they do come": (
         4,
