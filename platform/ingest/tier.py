@@ -71,7 +71,12 @@ async def serve(
         add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_status_routes(app, status=lambda: _status(telemetry), registry=telemetry.registry)
-        http = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('gateway')}.sock")
+        http = await serve_on_socket(
+            app,
+            settings.run_dir / f"{settings.tier_name('gateway')}.sock",
+            limits=settings.http,
+            registry=telemetry.registry,
+        )
         cleanup.push_async_callback(http.cleanup)
 
         require_guarded_port(settings)

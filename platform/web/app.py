@@ -44,6 +44,7 @@ def create_app(
     ui: Path,
     open_on_loopback: bool = False,
     live_limits: LiveLimits | None = None,
+    telemetry: WebTelemetry | None = None,
 ) -> web.Application:
     """The web tier over one store and one catalog.
 
@@ -51,7 +52,7 @@ def create_app(
     interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
     every request needs `token`.
     """
-    telemetry = WebTelemetry()
+    telemetry = telemetry or WebTelemetry()
     rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
     interface = UiRoutes(ui)
     app = web.Application(

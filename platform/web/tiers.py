@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..announcements import tier_sockets
+from ..errors import BodyTooSlow
 from .problems import RequestRefused
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ class TierClient:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 broken = request.content.exception()
+                if isinstance(broken, BodyTooSlow):
+                    raise broken from None
                 if broken is not None:
                     raise RequestRefused(
                         HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}."
