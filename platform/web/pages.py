@@ -1,5 +1,6 @@
 """Lists in pages: `?limit=&after=`, and a Link header that leads to the next page (RFC 8288)."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -12,6 +13,8 @@ from .problems import RequestRefused
 
 DEFAULT_PAGE = 1_000
 LARGEST_PAGE = 10_000
+LARGEST_INTEGER = 2**63 - 1
+"""What SQLite, PostgreSQL and NumPy can take."""
 
 
 def encode_nothing_known(value: object) -> Any:
@@ -44,18 +47,35 @@ def json_response(
 
 
 def whole_number(request: web.Request, name: str) -> int | None:
-    """The query parameter `name` as an integer, None where it is absent or empty; 400 where it is none."""
+    """The query parameter `name` as an integer of 64 bits, None if it is absent or empty.
+
+    A number beyond 64 bits counts as the largest, or least, that there is. 400 for anything else.
+    """
     text = request.query.get(name, "")
     if not text:
         return None
-    try:
-        if len(text) > 20:
-            raise ValueError(text)
-        return int(text)
-    except ValueError:
+    number = integer_in(text)
+    if number is None:
         raise RequestRefused(
-            HTTPStatus.BAD_REQUEST, f"{name}={text[:40]} is no whole number; write it as in {name}=100."
-        ) from None
+            HTTPStatus.BAD_REQUEST,
+            f"{name}={text[:40]} is not a valid whole number; write it as in {name}=100.",
+        )
+    return max(-LARGEST_INTEGER - 1, min(number, LARGEST_INTEGER))
+
+
+def integer_in(text: str) -> int | None:
+    """The decimal integer that `text` is, with any number of leading zeros; None if it is not one.
+
+    Python itself raises ValueError for more than 4,300 digits. More than 20 stand for a number that no
+    database and no array can have.
+
+    >>> integer_in("-0042")
+    -42
+    >>> integer_in("9" * 5000) > LARGEST_INTEGER
+    True
+    """
+    match = re.fullmatch(r"([+-]?)0*([0-9]+)", text)
+    return int(match[1] + match[2][:21]) if match else None
 
 
 def one_of(request: web.Request, name: str, *allowed: str) -> str:
