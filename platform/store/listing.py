@@ -71,9 +71,8 @@ class StoreListing:
         page: list[str] = []
         # By `stream:`, as arrays are ordered: "a.b:x" is before "a:x", though "a" is before "a.b".
         streams = sorted(self._stream_references(), key=_array_prefix)
-        after_stream = after.partition(":")[0]
-        begin = bisect_right(streams, _array_prefix(after_stream), key=_array_prefix)
-        if begin and streams[begin - 1] == after_stream:
+        begin = bisect_right(streams, after, key=_array_prefix)
+        if begin and after.startswith(_array_prefix(streams[begin - 1])):
             begin -= 1
         for stream in streams[begin:]:
             directory = self._root / directory_name(stream) / "arrays"

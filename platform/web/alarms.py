@@ -16,7 +16,7 @@ from ..store.alarms import OPEN_STATES, STATES, Alarm
 from ..store.catalog import Catalog, Document
 from .answers import AlarmAction, AlarmInfo, AlarmShelving, AlarmSummary
 from .json_input import read_json
-from .pages import json_response, next_page, one_of, page_limit, whole_number
+from .pages import json_page, json_response, next_page, one_of, page_limit, whole_number
 from .policies import etag_of, revision_in
 from .problems import RequestRefused
 
@@ -54,7 +54,7 @@ class AlarmRoutes:
         )
         if len(found) > limit:
             headers |= next_page(request, before=str(found[limit - 1].revision))
-        return json_response([_summary(document) for document in found[:limit]], headers=headers)
+        return await json_page(lambda: [_summary(document) for document in found[:limit]], headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
         """One alarm with its evidence and its history."""

@@ -17,7 +17,9 @@ from .alarms import AlarmRoutes
 from .answers import DeadLetterTotals, Health, Status
 from .arrays import ArrayRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
+from .delays import WorkerDelays
 from .documents import DeadLetterRoutes, SearchRoutes
+from .listings import Listings
 from .live import LiveFeed, LiveLimits
 from .openapi import describe_api
 from .pages import json_response
@@ -72,8 +74,10 @@ def create_app(
     app.on_shutdown.append(live.close)
 
     own = _OwnRoutes(telemetry, tiers, dead_letters)
-    streams = StreamRoutes(store, telemetry)
-    arrays = ArrayRoutes(store, telemetry)
+    listings = Listings(store, telemetry)
+    app.cleanup_ctx.append(listings.closing)
+    streams = StreamRoutes(store, telemetry, listings, WorkerDelays(tiers))
+    arrays = ArrayRoutes(store, telemetry, listings)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
     letters = DeadLetterRoutes(dead_letters, tiers)
     alarms = AlarmRoutes(catalog)

@@ -10,7 +10,16 @@ from ..store.catalog import DOCUMENT_TYPES, Catalog
 from ..store.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
 from ..store.excerpt import excerpt_of
 from .answers import DeadLetterDetail, DeadLetterInfo, document_info
-from .pages import LARGEST_INTEGER, integer_in, json_response, next_page, one_of, page_limit, whole_number
+from .pages import (
+    LARGEST_INTEGER,
+    integer_in,
+    json_page,
+    json_response,
+    next_page,
+    one_of,
+    page_limit,
+    whole_number,
+)
 from .problems import RequestRefused
 from .tiers import TierClient
 
@@ -39,7 +48,7 @@ class SearchRoutes:
         if len(found) > limit:
             last = page[-1]
             headers = next_page(request, after=last.reference if kind else f"{last.type}/{last.reference}")
-        return json_response([document_info(document) for document in page], headers=headers)
+        return await json_page(lambda: [document_info(document) for document in page], headers=headers)
 
 
 class DeadLetterRoutes:

@@ -14,7 +14,7 @@ from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
 from ..store.catalog import Catalog, Document
 from ..store.policy import Policy, policy_from_mapping, policy_to_mapping
 from .json_input import read_json
-from .pages import json_response, next_page, page_limit
+from .pages import json_page, json_response, next_page, page_limit
 from .problems import RequestRefused
 
 POLICY = "policy"
@@ -37,7 +37,7 @@ class PolicyRoutes:
         limit = page_limit(request)
         found = await self._catalog.list(POLICY, limit=limit + 1, after=request.query.get("after") or None)
         headers = next_page(request, after=found[limit - 1].reference) if len(found) > limit else {}
-        return json_response([document.body for document in found[:limit]], headers=headers)
+        return await json_page(lambda: [document.body for document in found[:limit]], headers=headers)
 
     async def create(self, request: web.Request) -> web.Response:
         """A new policy; 409 where there is one of that reference."""
