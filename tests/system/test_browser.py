@@ -113,6 +113,20 @@ def test_a_policy_that_is_made_is_seen(demo: Running, page: Page) -> None:
     expect(page.locator('[data-testid=policy][data-ref="logs"]')).to_be_visible(timeout=SOON_MS)
 
 
+def test_the_filter_finds_streams_by_their_policy(demo: Running, page: Page) -> None:
+    page.goto(demo.ready["web"])
+    streams = page.locator("[data-testid=stream]")
+    expect(streams.first).to_be_visible(timeout=SOON_MS)
+    policy = streams.first.locator(".second").inner_text()
+    for words, least in ((policy.upper(), 1), ("nothing is called so", 0)):
+        page.get_by_test_id("filter").fill(words)
+        expect(page.get_by_text("found")).to_be_visible(timeout=SOON_MS)
+        expect(streams.filter(has_not_text=policy)).to_have_count(0, timeout=SOON_MS)
+        assert (streams.count() > 0) == (least > 0)
+    page.get_by_test_id("filter").press("Escape")
+    expect(streams.first).to_be_visible(timeout=SOON_MS)
+
+
 def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:
     page.goto(site.ready["web"])
     expect(page.get_by_test_id("empty")).to_contain_text("windvane policy create", timeout=SOON_MS)

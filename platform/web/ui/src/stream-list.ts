@@ -6,12 +6,15 @@ import { delayInShort } from "./delay";
 import { formatAgo, formatCount, formatQuantity, parseTime, splitReference } from "./format";
 import { formatRoute } from "./router";
 import type { StreamRates } from "./stream-rates";
+import { matchesWords } from "./stream-pages";
 import { base } from "./styles";
 
 /** Height of an entry: those that are out of sight are empty space. */
 const ENTRY_PX = 54;
 /** Entries in the page above and below those that are seen. */
 const BEYOND = 30;
+/** So many streams, if all are known, are filtered here, by their policies too. The server knows references. */
+const MAX_LOCAL = 300;
 /** The server is asked so long after the last key. */
 const TYPING_MS = 250;
 const LIVE_MS = 10_000;
@@ -179,6 +182,8 @@ export class StreamList extends LitElement {
   @state() private room = 20;
   #typing: ReturnType<typeof setTimeout> | undefined;
   #told = "";
+  /** The words that the server was asked for. */
+  #asked = "";
   /** The chosen stream that was scrolled to. */
   #seen = "";
   @query("input") private input!: HTMLInputElement;
@@ -196,8 +201,11 @@ export class StreamList extends LitElement {
   }
 
   protected override render() {
-    const { streams, first, room } = this;
-    const total = Math.max(this.matching, streams.length);
+    const { first, room } = this;
+    const words = this.#words();
+    const filtered = words.length > 0 && this.#isLocal();
+    const streams = filtered ? this.streams.filter((stream) => matchesWords(stream, words)) : this.streams;
+    const total = filtered ? streams.length : Math.max(this.matching, streams.length);
     const begin = Math.max(0, Math.min(first - BEYOND, streams.length - room));
     const end = Math.min(streams.length, first + room + BEYOND);
     return html`
@@ -220,7 +228,7 @@ export class StreamList extends LitElement {
           ${
             this.loading
               ? "Loading\u2026"
-              : `${formatCount(total)} ${total === 1 ? "stream" : "streams"}${this.filter.trim() ? " found" : ""}`
+              : `${formatCount(total)} ${total === 1 ? "stream" : "streams"}${words.length ? " found" : ""}`
           }
         </span>
       </p>
@@ -238,7 +246,7 @@ export class StreamList extends LitElement {
             : nothing
         }
         ${
-          total === 0 && !this.loading && this.filter.trim()
+          total === 0 && !this.loading && words.length
             ? html`<li class="nothing">No stream matches.</li>`
             : nothing
         }
@@ -248,6 +256,8 @@ export class StreamList extends LitElement {
 
   protected override updated(): void {
     this.#tellRange();
+    if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#asked)
+      this.#tellFilter();
     if (this.chosen === this.#seen) return;
     const at = this.streams.findIndex(({ reference }) => reference === this.chosen);
     if (at < 0) return;
@@ -264,7 +274,9 @@ export class StreamList extends LitElement {
   /** Which entries are seen has changed, or how many there are. */
   #tellRange(): void {
     this.room = Math.max(1, Math.ceil(this.list.clientHeight / ENTRY_PX) + 1);
-    const { first, room } = this;
+    const whole = this.#words().length > 0 && this.#isLocal();
+    const first = whole ? 0 : this.first;
+    const room = whole ? this.streams.length : this.room;
     const told = `${first} ${room} ${this.streams.length}`;
     if (told === this.#told) return;
     this.#told = told;
@@ -279,9 +291,21 @@ export class StreamList extends LitElement {
 
   #tellFilter(): void {
     clearTimeout(this.#typing);
+    this.#typing = undefined;
     this.list.scrollTop = 0;
-    const words = this.filter.trim().split(/\s+/).join(" ");
+    const words = this.#words().join(" ");
+    if (words === this.#asked || this.#isLocal()) return;
+    this.#asked = words;
     this.dispatchEvent(new CustomEvent("filter-changed", { detail: words }));
+  }
+
+  #words(): string[] {
+    return this.filter.split(/\s+/).filter(Boolean);
+  }
+
+  #isLocal(): boolean {
+    const { length } = this.streams;
+    return this.#asked === "" && length >= this.matching && length <= MAX_LOCAL && !this.loading;
   }
 
   #entry(stream: StreamSummary) {

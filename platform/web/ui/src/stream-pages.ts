@@ -27,6 +27,12 @@ export function compareReferences(one: string, other: string): number {
   return a.length - b.length;
 }
 
+/** Whether the reference or the policy of a stream contain each of `words`, in any case. */
+export function matchesWords({ reference, policy }: StreamSummary, words: readonly string[]): boolean {
+  const text = `${reference} ${policy ?? ""}`.toLowerCase();
+  return words.every((word) => text.includes(word.toLowerCase()));
+}
+
 export class StreamPages {
   /** What has been read, in order; null before. */
   entries: readonly StreamSummary[] | null = null;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { StreamPage, StreamSummary } from "../src/api";
-import { PAGE_ENTRIES, StreamPages, compareReferences } from "../src/stream-pages";
+import { PAGE_ENTRIES, StreamPages, compareReferences, matchesWords } from "../src/stream-pages";
 
 /** A server of these streams, which counts what it is asked for. */
 function server(references: string[]) {
@@ -101,6 +101,13 @@ describe("a search", () => {
     expect(asked.at(-1)!.words).toBe("blade");
     expect(pages.search("blade")).toBe(false);
   });
+});
+
+it("words are looked for in the reference and in the policy", () => {
+  const stream = { reference: "park.T07.blade", policy: "Vibration" } as StreamSummary;
+  expect(matchesWords(stream, ["t07", "VIB"])).toBe(true);
+  expect(matchesWords(stream, ["t07", "tower"])).toBe(false);
+  expect(matchesWords({ ...stream, policy: null }, [])).toBe(true);
 });
 
 it("references are ordered as the server orders them", () => {
