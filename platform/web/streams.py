@@ -166,11 +166,10 @@ class StreamRoutes:
             except (WindvaneError, OSError, ValueError, KeyError) as error:
                 self._log.warning((reference,), f"{reference} cannot be listed: {error}")
                 found.append(_damaged(reference, str(error)))
-        self._listings.opened(len(references))
         return found
 
     def _describe(self, reference: str, delays: Delays) -> StreamInfo:
-        stream = self._store.stream(reference)
+        stream = self._listings.streams.get(reference)
         checkpoint_age_s, lag_chunks, behind = delays.of(reference)
         first_ns, last_ns = stream.first_arrival_ns, stream.last_arrival_ns
         return StreamInfo(

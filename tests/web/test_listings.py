@@ -1,6 +1,8 @@
 """Long lists come in pages that cost what they show; streams that are behind say so."""
 
 import asyncio
+import os
+import shutil
 import time
 from typing import Any
 
@@ -72,6 +74,35 @@ async def test_a_page_opens_what_it_shows_and_nothing_else(start: StartClient, h
         print(f"a page of 10 of {total} {kind}: {telemetry.listed_total - before} opened")
     answer = await client.get("/api/v1/streams?limit=10")
     assert answer.headers["Windvane-Matching"] == "300"
+
+
+async def test_a_page_that_is_asked_for_again_opens_nothing_unless_it_has_changed(
+    start: StartClient, home: Home
+) -> None:
+    fill(home, 20)
+    settled_ns = time.time_ns() - 3600 * 10**9
+    for description in home.store.root.glob("*/stream/meta.json"):
+        os.utime(description, ns=(settled_ns, settled_ns))
+    telemetry = WebTelemetry()
+    client = await start(telemetry=telemetry)
+
+    async def listed() -> tuple[list[Any], int]:
+        before = telemetry.listed_total
+        found = await (await client.get("/api/v1/streams")).json()
+        return found, telemetry.listed_total - before
+
+    assert (await listed())[1] == 20
+    with home.store.stream_writer("s0003", attrs={"tag": "s0003", "policy": "any"}) as writer:
+        writer.append(b"more", arrived_ns=2, chunk_id=None, events=1)
+    found, opened = await listed()
+    assert (found[3]["size"], found[3]["events"], opened) == (7, 2, 0)
+    home.store.stream_writer("s0004", attrs={"tag": "s0004", "policy": "another"}).close()
+    shutil.rmtree(home.store.root / "s0005")
+    home.stream("s0005", b"anew")
+    shutil.rmtree(home.store.root / "s0006")
+    found, opened = await listed()
+    assert (found[4]["policy"], found[5]["size"], found[6]["reference"]) == ("another", 4, "s0007")
+    assert opened == 2
 
 
 async def test_long_lists_hold_up_no_other_answer(client: Client, home: Home) -> None:
