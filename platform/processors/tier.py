@@ -54,7 +54,12 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         app = web.Application()
         add_release_route(app, worker)
         add_status_routes(app, status=telemetry.status, registry=telemetry.registry)
-        runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
+        runner = await serve_on_socket(
+            app,
+            settings.run_dir / f"{settings.tier_name('worker')}.sock",
+            limits=settings.http,
+            registry=telemetry.registry,
+        )
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)

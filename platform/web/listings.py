@@ -34,7 +34,7 @@ MAX_OPEN_STREAMS = 512
 class OpenStreams:
     """The streams that were listed last, still open, since a page is asked for again every two seconds.
 
-    One that was made anew, or whose attributes have changed, is opened again: that costs two stat(2). Any
+    One that was replaced, or whose attributes have changed, is opened again: that costs two stat(2). Any
     thread may call.
     """
 
@@ -49,9 +49,9 @@ class OpenStreams:
         with self._lock:
             known = self._open.pop(reference, None)
         if known is not None:
-            mark, stream = known
-            if mark == _mark(stream.directory) and not stream.replaced:
-                return self._keep(reference, mark, stream)
+            kept_mark, stream = known
+            if kept_mark == _mark(stream.directory) and not stream.replaced:
+                return self._keep(reference, kept_mark, stream)
         self._telemetry.listed(opened=1)
         stream = self._store.stream(reference)
         mark = _mark(stream.directory)
