@@ -65,6 +65,24 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     results_pending_bytes: Bytes = 32 * MIB
 
 
+class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of the HTTP connections of each tier; `windvane.http_connections` says how they work."""
+
+    # From the connection, or its first byte, to the end of a request's header.
+    header_timeout_s: Seconds = 15.0
+    # Between two requests.
+    idle_timeout_s: Seconds = 75.0
+    # A body may pause so long, and take `body_timeout_s` and a second for every `body_bytes_per_s` of it.
+    body_idle_timeout_s: Seconds = 30.0
+    body_timeout_s: Seconds = 60.0
+    body_bytes_per_s: Bytes = 1024
+    # A client that takes nothing of its answer for so long has left.
+    send_timeout_s: Seconds = 300.0
+    max_connections: Count = 1000
+    # Behind a reverse proxy all connections have its address: raise it to `max_connections` there.
+    max_connections_per_address: Count = 500
+
+
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to reach a Kafka cluster, and the bounds of its producers and consumers.
 
@@ -140,6 +158,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog: str | None = None
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    http: HttpSettings = HttpSettings()
     kafka: KafkaSettings = KafkaSettings()
     alarms: AlarmSettings = AlarmSettings()
     dead_letter_bytes: Bytes = 256 * MIB

@@ -89,6 +89,10 @@ class ChunkRefused(WindvaneError, ValueError):
         self.code = code
 
 
+class BodyTooSlow(WindvaneError, TimeoutError):
+    """The body of an HTTP request pauses too long, or is slower than the server's floor."""
+
+
 class OperationFailed(WindvaneError, RuntimeError):
     """A step of a pipeline cannot work on what it was given."""
 

@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from .config import HttpSettings
+from .http_connections import ConnectionGuard
 from .rate_limited_log import RateLimitedLog
 from .troubles import Troubles
 
@@ -46,16 +48,27 @@ def add_status_routes(
     app.router.add_get("/metrics", get_metrics)
 
 
-async def serve_on_socket(app: web.Application, path: Path) -> web.AppRunner:
-    """Serves `app` on a Unix socket that only this user can open; `cleanup()` of what comes back ends it."""
+async def serve_on_socket(
+    app: web.Application,
+    path: Path,
+    *,
+    limits: HttpSettings | None = None,
+    registry: CollectorRegistry | None = None,
+) -> web.AppRunner:
+    """Serves `app` on a Unix socket that only this user can open; `cleanup()` of what comes back ends it.
+
+    `registry` gets the metrics of its connections.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
+    guard = ConnectionGuard(limits or HttpSettings(), limits_addresses=False)
+    if registry is not None:
+        registry.register(guard)
     # A body stays as compressed as it came: who reads it bounds what it may become.
     # The rest of one that was refused before its end is waited for no longer than this when the tier stops.
     runner = web.AppRunner(
         app, access_log=None, auto_decompress=False, lingering_time=2.0, shutdown_timeout=SHUTDOWN_S
     )
-    await runner.setup()
-    await web.UnixSite(runner, str(path)).start()
+    await guard.serve_unix(runner, path)
     path.chmod(0o600)
     return runner

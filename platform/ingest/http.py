@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import ClientError, web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
-from ..errors import BusUnavailable, ChunkRefused, RateExceeded
+from ..errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
 from .chunk import IncomingChunk, PostedBody
 from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from .gateway import Gateway
@@ -152,6 +152,8 @@ class _HttpDoor:
             try:
                 async with asyncio.timeout(min(BODY_IDLE_S, end_s - now_s())):
                     piece = await request.content.readany()
+            except BodyTooSlow as error:
+                raise _NotTaken(HTTPStatus.REQUEST_TIMEOUT, str(error)) from None
             except TimeoutError:
                 raise _NotTaken(
                     HTTPStatus.REQUEST_TIMEOUT,

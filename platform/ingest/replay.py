@@ -8,6 +8,7 @@ it is replayed, also where the gateway dies between storing it and dropping the 
 """
 
 import asyncio
+import re
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -48,9 +49,10 @@ class _Replay:
 
     async def post(self, request: web.Request) -> web.Response:
         """204 once it is durable and dropped; else the letter stays, and the problem says why."""
-        number = request.match_info["id"]
-        if not (number.isascii() and number.isdigit()) or int(number[:20]) > _LARGEST_NUMBER:
-            return problem(HTTPStatus.NOT_FOUND, f"{number[:40]!r} is no dead letter's number")
+        number = request.match_info["id"].lstrip("0") or "0"
+        # Python raises ValueError for an integer of more than 4,300 digits.
+        if not re.fullmatch("[0-9]{1,19}", number) or int(number) > _LARGEST_NUMBER:
+            return problem(HTTPStatus.NOT_FOUND, f"{number[:40]!r} is not the ID of a dead letter")
         async with self._one_at_a_time:
             try:
                 letter = await asyncio.to_thread(self._dead_letters.get, int(number))

@@ -91,7 +91,12 @@ async def serve(
             registry=telemetry.registry,
             troubles=telemetry.troubles,
         )
-        http = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('gateway')}.sock")
+        http = await serve_on_socket(
+            app,
+            settings.run_dir / f"{settings.tier_name('gateway')}.sock",
+            limits=settings.http,
+            registry=telemetry.registry,
+        )
         cleanup.push_async_callback(http.cleanup)
 
         require_guarded_port(settings)

@@ -77,7 +77,9 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         add_status_routes(
             app, status=telemetry.status, registry=telemetry.registry, troubles=telemetry.troubles
         )
-        runner = await serve_on_socket(app, settings.run_dir / f"{name}.sock")
+        runner = await serve_on_socket(
+            app, settings.run_dir / f"{name}.sock", limits=settings.http, registry=telemetry.registry
+        )
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)

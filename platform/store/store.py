@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
-import re
-import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream, DataStreamWriter
 from .description import read_description
+from .names import (
+    HASHED,
+    HASHED_REFERENCE,
+    LONGEST_NAME_BYTES,
+    directory_name,
+    is_made,
+    quote,
+    reference_of,
+    unquote,
+)
 from .replaced_arrays import Replaced, drop, replaced, set_aside, superseded
 from .segmented_writer import DEFAULT_SEGMENT_BYTES
 
@@ -26,13 +33,8 @@ if TYPE_CHECKING:
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 
-# File systems take names of 255 bytes; this leaves room for the `~1` of an array that was set aside.
 REBUILT = "~rebuilt"
 """Ends the reference of an array that is being made anew beside the one without it."""
-
-_LONGEST_NAME_BYTES = 240
-_HASHED = "%-"
-_HASHED_REFERENCE = "reference"
 
 
 class Store:
@@ -73,17 +75,17 @@ class Store:
     def streams(self) -> list[str]:
         """Give the references of all data streams, sorted."""
         return sorted(
-            reference for reference, directory in self._directories() if _is_made(directory / "stream")
+            reference for reference, directory in self._directories() if is_made(directory / "stream")
         )
 
     def arrays(self, stream: str | None = None) -> list[str]:
         """Give the references of all data arrays, or of those of one stream, sorted."""
         directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
         return sorted(
-            f"{reference}:{_unquote(name)}"
+            f"{reference}:{unquote(name)}"
             for reference, directory in directories
             for name in _listing(directory / "arrays")
-            if not name.startswith(".") and _is_made(directory / "arrays" / name)
+            if not name.startswith(".") and is_made(directory / "arrays" / name)
         )
 
     def stream(self, reference: str) -> DataStream:
@@ -146,7 +148,7 @@ class Store:
         """Give the arrays that were set aside, by reference: all, or those of one stream."""
         directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
         return {
-            f"{reference}:{_unquote(each.directory.name)}": each
+            f"{reference}:{unquote(each.directory.name)}": each
             for reference, directory in sorted(directories)
             for each in replaced(directory / "arrays")
         }
@@ -162,7 +164,7 @@ class Store:
         dropped = []
         for each in superseded(directory.parent, directory.name):
             drop(each.directory)
-            dropped.append(f"{stream}:{_unquote(each.directory.name)}")
+            dropped.append(f"{stream}:{unquote(each.directory.name)}")
         return dropped
 
     def drop_array(self, reference: str) -> None:
@@ -219,57 +221,33 @@ class Store:
             raise self._failure_kind(self._failure)
 
     def _directories(self) -> list[tuple[str, Path]]:
-        directories = []
-        for name in _listing(self.root):
-            directory = self.root / name
-            reference = _unquote(name)
-            if name.startswith(_HASHED):
-                try:
-                    reference = (directory / _HASHED_REFERENCE).read_text(encoding="utf-8")
-                except FileNotFoundError:
-                    continue
-            directories.append((reference, directory))
-        return directories
+        found = ((reference_of(self.root / name), self.root / name) for name in _listing(self.root))
+        return [(reference, directory) for reference, directory in found if reference is not None]
 
     def _stream_directory(self, reference: str) -> Path:
         if not reference or ":" in reference:
             raise ValueError(
                 f"{reference!r} cannot name a data stream: it must not be empty, nor contain ':'"
             )
-        name = _quote(reference)
-        if len(name.encode()) > _LONGEST_NAME_BYTES:
-            name = _HASHED + hashlib.sha256(reference.encode()).hexdigest()
-        return self.root / name
+        return self.root / directory_name(reference)
 
     def array_directory(self, reference: str) -> Path:
         """Give the directory that a data array has, or would have. Raises ValueError for no such name."""
         stream, colon, output = reference.partition(":")
-        name = _quote(output)
-        if not colon or not output or len(name.encode()) > _LONGEST_NAME_BYTES:
+        name = quote(output)
+        if not colon or not output or len(name.encode()) > LONGEST_NAME_BYTES:
             raise ValueError(
                 f"{reference!r} cannot name a data array: it must be `stream:output`, with an output of 1 to "
-                f"{_LONGEST_NAME_BYTES} bytes"
+                f"{LONGEST_NAME_BYTES} bytes"
             )
         return self._stream_directory(stream) / "arrays" / name
 
     def _keep_hashed_reference(self, directory: Path, reference: str) -> None:
-        if directory.name.startswith(_HASHED) and not (directory / _HASHED_REFERENCE).exists():
+        if directory.name.startswith(HASHED) and not (directory / HASHED_REFERENCE).exists():
             directory.mkdir(parents=True, exist_ok=True)
-            draft = directory / f"{_HASHED_REFERENCE}.new"
+            draft = directory / f"{HASHED_REFERENCE}.new"
             draft.write_text(reference, encoding="utf-8")
-            os.replace(draft, directory / _HASHED_REFERENCE)
-
-
-def _quote(name: str) -> str:
-    return re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
-
-
-def _unquote(name: str) -> str:
-    return urllib.parse.unquote(name)
-
-
-def _is_made(directory: Path) -> bool:
-    return (directory / "meta.json").exists()
+            os.replace(draft, directory / HASHED_REFERENCE)
 
 
 def _listing(directory: Path) -> list[str]:

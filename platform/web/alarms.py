@@ -15,7 +15,8 @@ from ..store.alarm_book import AlarmBook, alarm_of
 from ..store.alarms import OPEN_STATES, STATES, Alarm
 from ..store.catalog import Catalog, Document
 from .answers import AlarmAction, AlarmInfo, AlarmShelving, AlarmSummary
-from .pages import json_response, next_page, one_of, page_limit, whole_number
+from .json_input import read_json
+from .pages import json_page, json_response, next_page, one_of, page_limit, whole_number
 from .policies import etag_of, revision_in
 from .problems import RequestRefused
 
@@ -53,7 +54,7 @@ class AlarmRoutes:
         )
         if len(found) > limit:
             headers |= next_page(request, before=str(found[limit - 1].revision))
-        return json_response([_summary(document) for document in found[:limit]], headers=headers)
+        return await json_page(lambda: [_summary(document) for document in found[:limit]], headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
         """One alarm with its evidence and its history."""
@@ -121,16 +122,7 @@ def _until_ns(asked: AlarmShelving) -> int:
 
 
 async def _body(request: web.Request, kind: type[Body]) -> Body:
-    if request.content_type != "application/json":
-        raise RequestRefused(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON, with 'Content-Type: application/json'."
-        )
-    try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.ValidationError as error:
-        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"The body does not fit: {error}.") from None
-    except msgspec.DecodeError as error:
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"The body is no JSON: {error}.") from None
+    return await read_json(request, partial(msgspec.json.decode, type=kind))
 
 
 def _answer(document: Document) -> web.Response:

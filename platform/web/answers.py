@@ -100,8 +100,19 @@ class Status(msgspec.Struct):
     dead_letters: DeadLetterTotals
 
 
+class Behind(msgspec.Struct):
+    """Why a stream is behind: the step of its pipeline that is late ("" if it is none), and the reason."""
+
+    step: str
+    reason: str
+
+
 class StreamInfo(msgspec.Struct):
-    """A data stream: `start` is the first byte kept, `size` the offset after the last; times are RFC 3339."""
+    """A data stream: `start` is the first byte kept, `size` the offset after the last; times are RFC 3339.
+
+    `checkpoint_age_s` is how long ago its work was last made durable, `lag_chunks` how many chunks wait: null
+    if no worker says it. `behind` is null while the stream is up to date.
+    """
 
     reference: str
     start: int
@@ -113,6 +124,9 @@ class StreamInfo(msgspec.Struct):
     tag: str
     policy: str | None
     arrays: list[str]
+    checkpoint_age_s: float | None
+    lag_chunks: int | None
+    behind: Behind | None
 
 
 class ArrayInfo(msgspec.Struct):

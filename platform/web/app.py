@@ -18,8 +18,10 @@ from .alarms import AlarmRoutes
 from .answers import DeadLetterTotals, DiskStatus, Status
 from .arrays import ArrayRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
+from .delays import WorkerDelays
 from .documents import DeadLetterRoutes, SearchRoutes
 from .health import HealthCheck
+from .listings import Listings
 from .live import LiveFeed, LiveLimits
 from .openapi import describe_api
 from .pages import json_response
@@ -47,6 +49,7 @@ def create_app(
     ui: Path,
     open_on_loopback: bool = False,
     live_limits: LiveLimits | None = None,
+    telemetry: WebTelemetry | None = None,
 ) -> web.Application:
     """The web tier over one store and one catalog.
 
@@ -54,7 +57,7 @@ def create_app(
     interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
     every request needs `token`.
     """
-    telemetry = WebTelemetry()
+    telemetry = telemetry or WebTelemetry()
     rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
     interface = UiRoutes(ui)
     app = web.Application(
@@ -75,8 +78,10 @@ def create_app(
 
     own = _OwnRoutes(telemetry, tiers, dead_letters, disk)
     app.cleanup_ctx.append(own.watching)
-    streams = StreamRoutes(store, telemetry)
-    arrays = ArrayRoutes(store, telemetry)
+    listings = Listings(store, telemetry)
+    app.cleanup_ctx.append(listings.closing)
+    streams = StreamRoutes(store, telemetry, listings, WorkerDelays(tiers))
+    arrays = ArrayRoutes(store, telemetry, listings)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
     letters = DeadLetterRoutes(dead_letters, tiers)
     alarms = AlarmRoutes(catalog)

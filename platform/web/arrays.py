@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -13,16 +14,29 @@ import numpy as np
 from aiohttp import web
 from numpy.lib import format as npy_format
 
-from ..errors import ArrayNotFound, RangeGone
+from ..errors import ArrayNotFound, RangeGone, WindvaneError
 from ..store.data_array import DataArray
+from ..store.listing import Page
 from ..store.rows import Rows
 from ..store.rows import row_bytes as bytes_per_row
 from ..store.store import Store
+from ..telemetry import RateLimitedLog
 from .answers import ArrayInfo
 from .bodies import Piece, send_pieces
-from .pages import json_bytes, json_response, one_of, page_of, whole_number
+from .listings import Listings
+from .pages import (
+    json_bytes,
+    json_bytes_response,
+    json_response,
+    next_page,
+    one_of,
+    page_limit,
+    whole_number,
+)
 from .problems import RequestRefused
 from .telemetry import WebTelemetry
+
+logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
 """A slice is read and sent in pieces of about this size (at least one row): an answer never needs more."""
@@ -77,14 +91,23 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 class ArrayRoutes:
     """`GET arrays`, `GET arrays/{ref}`, `GET arrays/{ref}/data`, `GET arrays/{ref}/times`."""
 
-    def __init__(self, store: Store, telemetry: WebTelemetry) -> None:
+    def __init__(self, store: Store, telemetry: WebTelemetry, listings: Listings) -> None:
         self._store = store
         self._telemetry = telemetry
+        self._listings = listings
+        self._log = RateLimitedLog(logger)
 
     async def list(self, request: web.Request) -> web.Response:
         """The arrays, in the order of their references."""
-        references, headers = page_of(request, await asyncio.to_thread(self._store.arrays))
-        return json_response(await asyncio.to_thread(self._describe_all, references), headers=headers)
+        limit, after = page_limit(request), request.query.get("after", "")
+
+        def page() -> tuple[bytes, Page]:
+            found = self._listings.names.arrays(after=after, limit=limit)
+            return json_bytes(self._describe_all(found.references)), found
+
+        body, found = await self._listings.run(page)
+        headers = next_page(request, after=found.references[-1]) if found.more else {}
+        return json_bytes_response(body, headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
         """One array."""
@@ -136,6 +159,9 @@ class ArrayRoutes:
                 found.append(self._describe(reference))
             except ArrayNotFound:  # set aside since the list was made
                 continue
+            except (WindvaneError, OSError, ValueError, KeyError) as error:  # it must not hide the others
+                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+        self._listings.opened(len(references))
         return found
 
     def _describe(self, reference: str) -> ArrayInfo:

@@ -10,14 +10,21 @@ from ..store.catalog import DOCUMENT_TYPES, Catalog
 from ..store.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
 from ..store.excerpt import excerpt_of
 from .answers import DeadLetterDetail, DeadLetterInfo, document_info
-from .pages import json_response, next_page, one_of, page_limit, whole_number
+from .pages import (
+    LARGEST_INTEGER,
+    integer_in,
+    json_page,
+    json_response,
+    next_page,
+    one_of,
+    page_limit,
+    whole_number,
+)
 from .problems import RequestRefused
 from .tiers import TierClient
 
 EXCERPT_BYTES = 1024
 """A dead letter's JSON shows this much of its payload."""
-
-LARGEST_NUMBER = 2**63 - 1
 
 
 class SearchRoutes:
@@ -41,7 +48,7 @@ class SearchRoutes:
         if len(found) > limit:
             last = page[-1]
             headers = next_page(request, after=last.reference if kind else f"{last.type}/{last.reference}")
-        return json_response([document_info(document) for document in page], headers=headers)
+        return await json_page(lambda: [document_info(document) for document in page], headers=headers)
 
 
 class DeadLetterRoutes:
@@ -55,7 +62,7 @@ class DeadLetterRoutes:
         """The letters, the newest first; `before` is the id after which the page goes on."""
         limit, before = page_limit(request), whole_number(request, "before")
         if before is not None:
-            before = min(max(before, 0), LARGEST_NUMBER)
+            before = max(before, 0)
         found = await asyncio.to_thread(self._dead_letters.list, limit=limit + 1, before=before)
         headers = next_page(request, before=str(found[limit - 1].id)) if len(found) > limit else {}
         return json_response([_info(letter) for letter in found[:limit]], headers=headers)
@@ -103,12 +110,13 @@ class DeadLetterRoutes:
 
 
 def _number_of(request: web.Request) -> int:
-    number = request.match_info["id"]
-    if not (number.isascii() and number.isdigit()) or int(number[:20]) > LARGEST_NUMBER:
+    text = request.match_info["id"]
+    number = integer_in(text) if text.isascii() and text.isdigit() else None
+    if number is None or number > LARGEST_INTEGER:
         raise RequestRefused(
-            HTTPStatus.NOT_FOUND, f"{number[:40]!r} is no dead letter's number; the list shows them."
+            HTTPStatus.NOT_FOUND, f"{text[:40]!r} is not the ID of a dead letter; the list shows them."
         )
-    return int(number)
+    return number
 
 
 def _info(letter: DeadLetterSummary) -> DeadLetterInfo:

@@ -74,7 +74,7 @@ class Refused(msgspec.Struct, frozen=True, tag_field="op", tag="error"):
 _decoder: msgspec.json.Decoder[Subscribe | Unsubscribe] = msgspec.json.Decoder(Subscribe | Unsubscribe)
 
 
-def decode_message(text: str) -> Subscribe | Unsubscribe:
+def decode_message(text: str | bytes) -> Subscribe | Unsubscribe:
     """A client's message. Raises msgspec.ValidationError or DecodeError, which say what is wrong."""
     return _decoder.decode(text)
 

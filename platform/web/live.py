@@ -3,7 +3,7 @@
 One poller looks at the lengths of the arrays that somebody watches (a read of mapped memory each) and wakes
 the connections that have rows to get. Each connection takes the rows out of the store when its client can
 take them: nothing is queued, a slow client costs one frame and the socket's buffer. `frames.Pace` says what
-it gets.
+it gets. Arrays that do not exist cost the poller nothing: `ArrayLookout` finds them.
 """
 
 import asyncio
@@ -19,12 +19,15 @@ import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 from numpy.lib import format as npy_format
 
-from ..errors import ArrayNotFound, RangeGone, WindvaneError
+from ..errors import RangeGone
 from ..store.data_array import DataArray
 from ..store.rows import row_bytes
 from ..store.store import Store
 from ..telemetry import RateLimitedLog
 from . import frames
+from .array_lookout import ArrayLookout, WatchedArray
+from .json_input import NestedTooDeeply, decode_json
+from .masked_websocket import MaskedWebSocket
 from .pages import json_bytes
 from .telemetry import WebTelemetry
 
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class LiveLimits:
     """The bounds of the live feed.
+
+    A connection has at most `max_subscriptions`. While there are `max_subscriptions_in_all` it has at most
+    `guaranteed_subscriptions`, so that clients with many cannot keep others out.
 
     A subscriber whose arrears grow by more than `max_lag_bytes` is sent fewer rows. Frames that span more
     than `inline_bytes` of the array are read in a thread, since they may have to come from the disk.
@@ -46,19 +52,23 @@ class LiveLimits:
     inline_bytes: int = 64 * 1024
     send_buffer_bytes: int = 512 * 1024
     max_subscriptions: int = 256
+    max_subscriptions_in_all: int = 32_768
+    guaranteed_subscriptions: int = 16
     max_message_bytes: int = 64 * 1024
     heartbeat_s: float = 60.0
     goodbye_s: float = 2.0
 
 
-class _Watched:
-    """An array that somebody watches, or waits for: `array` is None until it exists."""
+BUSIEST_SHARE = 0.2
+"""The poller pauses so long that it takes at most this share of the event loop's time."""
+
+
+class _Watched(WatchedArray):
+    """An array that somebody watches, or waits for."""
 
     def __init__(self, reference: str) -> None:
-        self.reference = reference
-        self.array: DataArray | None = None
+        super().__init__(reference)
         self.subscriptions: set[_Subscription] = set()
-        self.looking = asyncio.Lock()
 
 
 class _Subscription:
@@ -109,19 +119,28 @@ class LiveFeed:
     def __init__(self, store: Store, telemetry: WebTelemetry, limits: LiveLimits) -> None:
         self.telemetry = telemetry
         self.limits = limits
-        self._store = store
         self._watched: dict[str, _Watched] = {}
+        self._present: set[_Watched] = set()
+        self._subscriptions = 0
+        self._lookout = ArrayLookout(
+            store,
+            telemetry,
+            round_s=limits.look_again_s,
+            watched=self._watched.values,
+            found=self._found,
+        )
         self._connections: weakref.WeakSet[LiveConnection] = weakref.WeakSet()
         self._anybody = asyncio.Event()
         self._log = RateLimitedLog(logger)
 
     async def running(self, _app: web.Application) -> AsyncIterator[None]:
-        """A cleanup context of the application: the poller runs as long as the application does."""
-        poller = asyncio.create_task(self._poll())
-        yield
-        poller.cancel()
-        with suppress(asyncio.CancelledError):
-            await poller
+        """A cleanup context of the application: the feed runs as long as the application does."""
+        async with self._lookout.running():
+            poller = asyncio.create_task(self._poll())
+            yield
+            poller.cancel()
+            with suppress(asyncio.CancelledError):
+                await poller
 
     async def close(self, _app: web.Application) -> None:
         """A shutdown signal of the application: clients are told to come back later."""
@@ -129,7 +148,7 @@ class LiveFeed:
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """`GET /api/v1/live`."""
-        websocket = web.WebSocketResponse(
+        websocket = MaskedWebSocket(
             heartbeat=self.limits.heartbeat_s,
             timeout=self.limits.goodbye_s,
             max_msg_size=self.limits.max_message_bytes,
@@ -146,79 +165,83 @@ class LiveFeed:
             self.telemetry.connected(-1)
         return websocket
 
-    async def watch(self, subscription: _Subscription) -> _Watched:
+    def admits(self, *, held: int) -> bool:
+        """Whether a connection that has `held` subscriptions may have another one."""
+        limits = self.limits
+        crowded = self._subscriptions >= limits.max_subscriptions_in_all
+        return held < min(
+            limits.max_subscriptions, limits.guaranteed_subscriptions if crowded else limits.max_subscriptions
+        )
+
+    async def watch(self, subscription: "_Subscription") -> _Watched:
         """Adds a subscription; its array is looked for before this returns. Cancelled, it adds nothing."""
         reference = subscription.asked.array
         watched = self._watched.setdefault(reference, _Watched(reference))
         watched.subscriptions.add(subscription)
+        self._subscriptions += 1
         self.telemetry.subscribed(+1)
-        self._anybody.set()
         try:
             if watched.array is None:
-                await self._look(watched)
+                await self._lookout.look(watched)
         except BaseException:
             self.unwatch(watched, subscription)
             raise
         return watched
 
-    def unwatch(self, watched: _Watched, subscription: _Subscription) -> None:
+    def unwatch(self, watched: _Watched, subscription: "_Subscription") -> None:
         """Removes a subscription; the array is let go with the last one."""
         watched.subscriptions.discard(subscription)
+        self._subscriptions -= 1
         self.telemetry.subscribed(-1)
         if not watched.subscriptions:
-            self._watched.pop(watched.reference, None)
-        if not self._watched:
+            if self._watched.get(watched.reference) is watched:
+                del self._watched[watched.reference]
+            self._present.discard(watched)
+        if not self._present:
             self._anybody.clear()
+
+    def _found(self, watched: WatchedArray) -> None:
+        assert isinstance(watched, _Watched)
+        if watched.subscriptions:
+            self._present.add(watched)
+            self._anybody.set()
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()
-        look_at_s = loop.time()
+        pause_s = self.limits.poll_interval_s
         while True:
             await self._anybody.wait()
-            await asyncio.sleep(self.limits.poll_interval_s)
+            await asyncio.sleep(pause_s)
+            began_s = loop.time()
             try:
-                if loop.time() >= look_at_s:
-                    look_at_s = loop.time() + self.limits.look_again_s
-                    for watched in list(self._watched.values()):
-                        if watched.array is None or watched.array.replaced:
-                            await self._look(watched)
-                for watched in self._watched.values():
+                for watched in self._present:
                     self._wake(watched)
             except Exception as error:  # one array's trouble must not end the feed of all
                 self._log.warning(("poll",), f"the live feed's poller goes on after {error!r}")
+            pause_s = max(self.limits.poll_interval_s, (loop.time() - began_s) * (1 / BUSIEST_SHARE - 1))
 
     def _wake(self, watched: _Watched) -> None:
-        if watched.array is None:
-            return
+        assert watched.array is not None
         length = len(watched.array)
         for subscription in watched.subscriptions:
             if subscription.announced is not watched.array or (subscription.next_row or 0) < length:
-                subscription.connection.wake.set()
-
-    async def _look(self, watched: _Watched) -> None:
-        """Opens the array if it exists by now, or if another one has taken its place."""
-        async with watched.looking:
-            try:
-                found = await asyncio.to_thread(self._store.array, watched.reference)
-            except ArrayNotFound:
-                return
-            except (WindvaneError, OSError, ValueError) as error:
-                self._log.warning(
-                    (watched.reference,), f"the live feed cannot open {watched.reference}: {error}"
-                )
-                return
-            if watched.array is None or watched.array.uid != found.uid:
-                watched.array = found
+                subscription.connection.wake(subscription.asked.id)
 
 
 class LiveConnection:
-    """One WebSocket. `wake` is set when one of its subscriptions may have something to send."""
+    """One WebSocket."""
 
     def __init__(self, feed: LiveFeed, websocket: web.WebSocketResponse) -> None:
-        self.wake = asyncio.Event()
+        self._due: dict[int, None] = {}
+        self._any_due = asyncio.Event()
         self._feed = feed
         self._websocket = websocket
         self._subscriptions: dict[int, tuple[_Subscription, _Watched]] = {}
+
+    def wake(self, subscription: int) -> None:
+        """The subscription of this id may have something to send."""
+        self._due[subscription] = None
+        self._any_due.set()
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
@@ -227,6 +250,8 @@ class LiveConnection:
             async for message in self._websocket:
                 if message.type is WSMsgType.TEXT:
                     await self._receive(message.data)
+                elif message.type is WSMsgType.ERROR:  # it is closed, with the reason
+                    break
                 else:
                     await self._tell(frames.Refused(None, "Not understood", "Send JSON text, not binary."))
         except ConnectionError:
@@ -249,9 +274,17 @@ class LiveConnection:
 
     async def _receive(self, text: str) -> None:
         try:
-            message = frames.decode_message(text)
+            message = decode_json(text, frames.decode_message)
+        except NestedTooDeeply as error:
+            await self._websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode())
+            return
         except msgspec.MsgspecError as error:
-            await self._tell(frames.Refused(_id_in(text), "Not understood", str(error)))
+            try:
+                number = _id_in(text)
+            except NestedTooDeeply as deep:
+                await self._websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(deep).encode())
+                return
+            await self._tell(frames.Refused(number, "Not understood", str(error)))
             return
         if isinstance(message, frames.Unsubscribe):
             ended = self._subscriptions.pop(message.id, None)
@@ -260,8 +293,12 @@ class LiveConnection:
         elif message.id in self._subscriptions:
             detail = f"{message.id} is in use; unsubscribe it first or take another number."
             await self._tell(frames.Refused(message.id, "Id in use", detail))
-        elif len(self._subscriptions) >= self._feed.limits.max_subscriptions:
-            detail = f"A connection has at most {self._feed.limits.max_subscriptions}; unsubscribe some."
+        elif not self._feed.admits(held=len(self._subscriptions)):
+            limits = self._feed.limits
+            detail = (
+                f"A connection has at most {limits.max_subscriptions}, and {limits.guaranteed_subscriptions} "
+                f"while all connections together have {limits.max_subscriptions_in_all}; unsubscribe some."
+            )
             await self._tell(frames.Refused(message.id, "Too many subscriptions", detail))
         else:
             subscription = _Subscription(message, self)
@@ -269,16 +306,18 @@ class LiveConnection:
             if watched.array is not None:
                 subscription.begin_in(watched.array)
             self._subscriptions[message.id] = subscription, watched
-            self.wake.set()
+            self.wake(message.id)
 
     async def _send(self) -> None:
         try:
             while True:
-                await self.wake.wait()
-                self.wake.clear()
-                sent = [await self._serve(*entry) for entry in list(self._subscriptions.values())]
-                if any(sent):
-                    self.wake.set()
+                await self._any_due.wait()
+                self._any_due.clear()
+                due, self._due = self._due, {}
+                for number in due:
+                    entry = self._subscriptions.get(number)
+                    if entry is not None and await self._serve(*entry):
+                        self.wake(number)
                 # Nothing above yields while the client takes everything; others want their turn.
                 await asyncio.sleep(0)
         except ConnectionError:
@@ -346,7 +385,7 @@ def _row_bytes(array: DataArray) -> int:
 def _id_in(text: str) -> int | None:
     """The id of a message that could not be understood, if it has one."""
     try:
-        found = msgspec.json.decode(text)
+        found = decode_json(text, msgspec.json.decode)
     except msgspec.DecodeError:
         return None
     number = found.get("id") if isinstance(found, dict) else None

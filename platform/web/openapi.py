@@ -211,7 +211,13 @@ def _streams() -> dict[str, Any]:
     whole = {"200": _bytes("All bytes."), "206": part, "410": gone, "416": {"description": "Nothing there."}}
     return {
         "/api/v1/streams": {
-            "get": _operation("The data streams", {"200": _list_of("StreamInfo")}, *_PAGES, tag="streams")
+            "get": _operation(
+                "The data streams",
+                {"200": _list_of("StreamInfo")},
+                *_PAGES,
+                _query("q", "string", "Words that a reference must contain, in any case."),
+                tag="streams",
+            )
         },
         "/api/v1/streams/{ref}": {
             "get": _operation(

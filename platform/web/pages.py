@@ -1,7 +1,8 @@
 """Lists in pages: `?limit=&after=`, and a Link header that leads to the next page (RFC 8288)."""
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +13,8 @@ from .problems import RequestRefused
 
 DEFAULT_PAGE = 1_000
 LARGEST_PAGE = 10_000
+LARGEST_INTEGER = 2**63 - 1
+"""What SQLite, PostgreSQL and NumPy can take."""
 
 
 def encode_nothing_known(value: object) -> Any:
@@ -35,27 +38,56 @@ def json_response(
     value: object, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """A JSON answer that caches ask about each time."""
+    return json_bytes_response(json_bytes(value), status=status, headers=headers)
+
+
+def json_bytes_response(
+    body: bytes, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """The same, of JSON that was encoded elsewhere."""
     return web.Response(
-        body=json_bytes(value),
+        body=body,
         status=status,
         content_type="application/json",
         headers={"Cache-Control": "no-cache", **(headers or {})},
     )
 
 
+async def json_page(make: Callable[[], object], *, headers: Mapping[str, str]) -> web.Response:
+    """A JSON answer of what `make` gives, both in a thread: long pages must not hold up the event loop."""
+    return json_bytes_response(await asyncio.to_thread(lambda: json_bytes(make())), headers=headers)
+
+
 def whole_number(request: web.Request, name: str) -> int | None:
-    """The query parameter `name` as an integer, None where it is absent or empty; 400 where it is none."""
+    """The query parameter `name` as an integer of 64 bits, None if it is absent or empty.
+
+    A number of 20 digits beyond 64 bits counts as the largest, or least, that there is. Otherwise 400.
+    """
     text = request.query.get(name, "")
     if not text:
         return None
-    try:
-        if len(text) > 20:
-            raise ValueError(text)
-        return int(text)
-    except ValueError:
+    number = integer_in(text)
+    if number is None or abs(number) >= 10**20:
         raise RequestRefused(
-            HTTPStatus.BAD_REQUEST, f"{name}={text[:40]} is no whole number; write it as in {name}=100."
-        ) from None
+            HTTPStatus.BAD_REQUEST,
+            f"{name}={text[:40]} is not a valid whole number; write it as in {name}=100.",
+        )
+    return max(-LARGEST_INTEGER - 1, min(number, LARGEST_INTEGER))
+
+
+def integer_in(text: str) -> int | None:
+    """The decimal integer that `text` is, with any number of leading zeros; None if it is not one.
+
+    Python itself raises ValueError for more than 4,300 digits. More than 20 stand for a number that no
+    database and no array can have.
+
+    >>> integer_in("-0042")
+    -42
+    >>> integer_in("9" * 5000) > LARGEST_INTEGER
+    True
+    """
+    match = re.fullmatch(r"([+-]?)0*([0-9]+)", text)
+    return int(match[1] + match[2][:21]) if match else None
 
 
 def one_of(request: web.Request, name: str, *allowed: str) -> str:
@@ -76,15 +108,6 @@ def page_limit(request: web.Request) -> int:
     if limit < 1:
         raise RequestRefused(HTTPStatus.BAD_REQUEST, f"limit={limit} gives nothing; it must be at least 1.")
     return min(limit, LARGEST_PAGE)
-
-
-def page_of(request: web.Request, references: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The page of sorted `references` that the request asks for, and the headers of its answer."""
-    limit, after = page_limit(request), request.query.get("after")
-    begin = bisect_right(references, after) if after else 0
-    page = list(references[begin : begin + limit])
-    more = begin + limit < len(references)
-    return page, next_page(request, after=page[-1]) if more else {}
 
 
 def next_page(request: web.Request, **cursor: str) -> dict[str, str]:

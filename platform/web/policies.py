@@ -13,7 +13,8 @@ from aiohttp import web
 from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
 from ..store.catalog import Catalog, Document
 from ..store.policy import Policy, policy_from_mapping, policy_to_mapping
-from .pages import json_response, next_page, page_limit
+from .json_input import read_json
+from .pages import json_page, json_response, next_page, page_limit
 from .problems import RequestRefused
 
 POLICY = "policy"
@@ -36,7 +37,7 @@ class PolicyRoutes:
         limit = page_limit(request)
         found = await self._catalog.list(POLICY, limit=limit + 1, after=request.query.get("after") or None)
         headers = next_page(request, after=found[limit - 1].reference) if len(found) > limit else {}
-        return json_response([document.body for document in found[:limit]], headers=headers)
+        return await json_page(lambda: [document.body for document in found[:limit]], headers=headers)
 
     async def create(self, request: web.Request) -> web.Response:
         """A new policy; 409 where there is one of that reference."""
@@ -142,15 +143,7 @@ def _precondition_failed(error: Exception) -> RequestRefused:
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
-    if request.content_type != "application/json":
-        raise RequestRefused(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "Send the policy as JSON, with 'Content-Type: application/json'.",
-        )
-    try:
-        found = msgspec.json.decode(await request.read())
-    except msgspec.DecodeError as error:
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"The body is no JSON: {error}.") from None
+    found: Any = await read_json(request, msgspec.json.decode)
     if not isinstance(found, dict):
         raise PolicyInvalid("a policy is a JSON object with a reference, tags, a format and a pipeline")
     return found

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from ..errors import (
     AlarmActionRefused,
+    BodyTooSlow,
     ChunkRefused,
     DocumentInvalid,
     PolicyInvalid,
@@ -27,6 +28,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 _STATUS: Mapping[type[Exception], HTTPStatus] = {
     RangeGone: HTTPStatus.GONE,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     PolicyInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,

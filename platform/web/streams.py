@@ -1,6 +1,7 @@
 """Data streams over HTTP: what they are, and their bytes by range (RFC 9110, section 14)."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,12 +9,16 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from ..errors import StreamNotFound
+from ..errors import StreamNotFound, WindvaneError
 from ..store.data_stream import DataStream
+from ..store.listing import Page
 from ..store.store import Store
-from .answers import StreamInfo, rfc3339
+from ..telemetry import RateLimitedLog
+from .answers import Behind, StreamInfo, rfc3339
 from .bodies import Piece, send_pieces
-from .pages import json_response, page_of
+from .delays import Delays, WorkerDelays
+from .listings import Listings
+from .pages import json_bytes, json_bytes_response, json_response, next_page, page_limit
 from .problems import RequestRefused
 from .ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
 from .telemetry import WebTelemetry
@@ -21,24 +26,49 @@ from .telemetry import WebTelemetry
 PIECE_BYTES = 256 * 1024
 """Bytes are read and sent in pieces of this size."""
 
+MAX_WORDS = 16
+"""Of a search; further ones do not count."""
+
+MATCHING_HEADER = "Windvane-Matching"
+"""How many streams there are on all pages together."""
+
+logger = logging.getLogger(__name__)
+
 _BYTES = "application/octet-stream"
 
 
 class StreamRoutes:
     """`GET streams`, `GET streams/{ref}`, `GET streams/{ref}/data`."""
 
-    def __init__(self, store: Store, telemetry: WebTelemetry) -> None:
+    def __init__(
+        self, store: Store, telemetry: WebTelemetry, listings: Listings, delays: WorkerDelays
+    ) -> None:
         self._store = store
         self._telemetry = telemetry
+        self._listings = listings
+        self._delays = delays
+        self._log = RateLimitedLog(logger)
 
     async def list(self, request: web.Request) -> web.Response:
-        """The streams, in the order of their references."""
-        references, headers = page_of(request, await asyncio.to_thread(self._store.streams))
-        return json_response(await asyncio.to_thread(self._describe_all, references), headers=headers)
+        """The streams, in the order of their references; `q` is words that a reference contains."""
+        limit, after = page_limit(request), request.query.get("after", "")
+        words = request.query.get("q", "").split()[:MAX_WORDS]
+        delays = await self._delays.current()
+
+        def page() -> tuple[bytes, Page]:
+            found = self._listings.names.streams(after=after, limit=limit, words=words)
+            return json_bytes(self._describe_all(found.references, delays)), found
+
+        body, found = await self._listings.run(page)
+        headers = {MATCHING_HEADER: str(found.matching)}
+        if found.more:
+            headers |= next_page(request, after=found.references[-1])
+        return json_bytes_response(body, headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
         """One stream."""
-        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"]))
+        delays = await self._delays.current()
+        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"], delays))
 
     async def data(self, request: web.Request) -> web.StreamResponse:
         """The bytes: all, one range, or several as multipart/byteranges; without what arrives meanwhile."""
@@ -126,17 +156,21 @@ class StreamRoutes:
             headers={**headers, "Content-Type": f"multipart/byteranges; boundary={boundary}"},
         )
 
-    def _describe_all(self, references: Sequence[str]) -> Sequence[StreamInfo]:
+    def _describe_all(self, references: Sequence[str], delays: Delays) -> Sequence[StreamInfo]:
         found = []
         for reference in references:
             try:
-                found.append(self._describe(reference))
+                found.append(self._describe(reference, delays))
             except StreamNotFound:  # dropped since the list was made
                 continue
+            except (WindvaneError, OSError, ValueError, KeyError) as error:
+                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+                found.append(_damaged(reference, str(error)))
         return found
 
-    def _describe(self, reference: str) -> StreamInfo:
-        stream = self._store.stream(reference)
+    def _describe(self, reference: str, delays: Delays) -> StreamInfo:
+        stream = self._listings.streams.get(reference)
+        checkpoint_age_s, lag_chunks, behind = delays.of(reference)
         first_ns, last_ns = stream.first_arrival_ns, stream.last_arrival_ns
         return StreamInfo(
             reference=reference,
@@ -149,7 +183,29 @@ class StreamRoutes:
             tag=stream.attrs.get("tag", reference),
             policy=stream.attrs.get("policy"),
             arrays=self._store.arrays(reference),
+            checkpoint_age_s=checkpoint_age_s,
+            lag_chunks=lag_chunks,
+            behind=behind,
         )
+
+
+def _damaged(reference: str, reason: str) -> StreamInfo:
+    """A stream that cannot be opened: one of them must not hide the others."""
+    return StreamInfo(
+        reference=reference,
+        start=0,
+        size=0,
+        chunks=0,
+        events=0,
+        first_arrival=None,
+        last_arrival=None,
+        tag=reference,
+        policy=None,
+        arrays=[],
+        checkpoint_age_s=None,
+        lag_chunks=None,
+        behind=Behind(step="", reason=f"it cannot be read: {reason}"),
+    )
 
 
 def _pieces(stream: DataStream, part: ByteRange) -> Iterator[Piece]:

@@ -50,6 +50,16 @@ class WebTelemetry:
             "Rows left out for subscribers that are slow or want fewer.",
             registry=self.registry,
         )
+        self._listed = Counter(
+            "windvane_web_listed", "Streams and arrays opened for pages of lists.", registry=self.registry
+        )
+        self._looks = Counter(
+            "windvane_web_live_looks",
+            "Looks for arrays of live subscriptions: at names, opened, directories read.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.looks_by_kind: dict[str, int] = {"name": 0, "open": 0, "directory": 0}
         self._dead_letters = _DeadLetterMetrics()
         self.registry.register(self._dead_letters)
         self._platform = _PlatformMetrics()
@@ -88,6 +98,21 @@ class WebTelemetry:
         self._rows_skipped_total += skipped
         self._rows_sent.inc(sent)
         self._rows_skipped.inc(skipped)
+
+    def listed(self, *, opened: int) -> None:
+        """Streams or arrays were opened for a page of a list. Called in several threads."""
+        self._listed.inc(opened)
+
+    @property
+    def listed_total(self) -> int:
+        """Streams and arrays that were opened for pages of lists."""
+        return int(sum(sample.value for sample in next(iter(self._listed.collect())).samples[:1]))
+
+    def looked(self, *, looks: int, opened: int, directories: int) -> None:
+        """The live feed looked for arrays: so many, of which so many were opened. Called in one thread."""
+        for kind, count in (("name", looks), ("open", opened), ("directory", directories)):
+            self.looks_by_kind[kind] += count
+            self._looks.labels(kind).inc(count)
 
     def dead_letters(self, totals: DeadLetterTotals) -> None:
         """What is kept now; said again before each scrape."""

@@ -10,11 +10,13 @@ from aiohttp import web
 from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
 from ..disk_watch import DiskWatch
 from ..errors import ConfigInvalid
+from ..http_connections import ConnectionGuard
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
 from .app import create_app
+from .telemetry import WebTelemetry
 from .tiers import TierClient
 
 SHUTDOWN_S = 5.0
@@ -40,6 +42,9 @@ async def serve(
         cleanup.push_async_callback(catalog.close)
         dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
         cleanup.callback(dead_letters.close)
+        telemetry = WebTelemetry()
+        guard = ConnectionGuard(settings.http, limits_addresses=True)
+        telemetry.registry.register(guard)
         app = create_app(
             Store(settings.store_dir),
             catalog,
@@ -50,14 +55,14 @@ async def serve(
             token=ensure_token(settings),
             ui=Path(__file__).parent / "ui" / "dist",
             open_on_loopback=is_loopback(host),
+            telemetry=telemetry,
         )
         # No access log: addresses may hold the token, and the metrics count requests.
         # Bodies stay as compressed as they came: the gateway bounds what they may become.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, auto_decompress=False)
-        await runner.setup()
         cleanup.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await guard.serve_tcp(runner, host, port)
         except OSError as error:
             raise ConfigInvalid(
                 f"web: {settings.web} cannot be bound: {error.strerror or error}; "

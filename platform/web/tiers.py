@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..announcements import tier_sockets
+from ..errors import BodyTooSlow
 from .problems import RequestRefused
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class TierClient:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 broken = request.content.exception()
+                if isinstance(broken, BodyTooSlow):
+                    raise broken from None
                 if broken is not None:
                     raise RequestRefused(
                         HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}."
@@ -185,26 +188,35 @@ class TierClient:
 def together(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """One status of all instances of a tier, None where there is none.
 
-    Numbers are added up; times (`…_ns`) are the earliest that is known, ages (`…_age_s`) the highest; lists
-    follow one another.
+    Numbers are added up; ages (`…_age_s`) are the oldest; times (`…_ns`) are the earliest that is known;
+    lists follow one another. Of two values that do not fit together it is the first.
     """
     if not statuses:
         return None
     whole: dict[str, Any] = {}
     for status in statuses.values():
         for name, value in status.items():
-            before = whole.get(name)
-            if before is None:
-                whole[name] = value
-            elif name.endswith("_age_s"):
-                whole[name] = max(before, value)
-            elif name.endswith("_ns"):
-                whole[name] = min(before, value) if before and value else before or value
-            elif isinstance(before, dict) and isinstance(value, dict):
-                whole[name] = {key: before.get(key, 0) + value.get(key, 0) for key in {**before, **value}}
-            elif isinstance(before, int | float | list) and isinstance(value, type(before)):
-                whole[name] = before + value  # type: ignore[operator]
+            whole[name] = _merged(name, whole[name], value) if name in whole else value
     return whole
+
+
+def _merged(name: str, before: Any, value: Any) -> Any:
+    if before is None or value is None:
+        return value if before is None else before
+    if isinstance(before, dict) and isinstance(value, dict):
+        both = {key: _merged(key, before[key], value[key]) for key in before.keys() & value.keys()}
+        return {**before, **value, **both}
+    if isinstance(before, list) and isinstance(value, list):
+        return before + value
+    if _is_number(before) and _is_number(value):
+        if name.endswith("_ns"):
+            return min(before, value) if before and value else before or value
+        return max(before, value) if name.endswith("_age_s") else before + value
+    return before
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_away(tier: str) -> RequestRefused:

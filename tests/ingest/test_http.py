@@ -13,7 +13,7 @@ import aiohttp
 import msgpack
 import msgspec
 import pytest
-from windvane.config import GatewaySettings, Settings
+from windvane.config import GatewaySettings, HttpSettings, Settings
 from windvane.events import iterate_events
 from windvane.ingest import http as door
 
@@ -293,3 +293,35 @@ async def test_many_clients_post_at_once(site: Site) -> None:
 
         assert set(await asyncio.gather(*map(one, range(100)))) == {204}
     assert sorted({tag for tag, _ in await records(site)}) == sorted(f"app.{n}" for n in range(100))
+
+
+@pytest.mark.parametrize("depth", [255, 400, 990, 1_020, 3_000, 100_000])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/x-www-form-urlencoded", "application/msgpack"]
+)
+async def test_records_nested_deeply_are_stored_or_rejected_and_others_go_on(
+    site: Site, kind: str, depth: int
+) -> None:
+    text = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+    body = {
+        "application/json": text,
+        "application/x-www-form-urlencoded": b"json=" + text,
+        "application/msgpack": b"\x81\xa1a" + b"\x91" * depth + b"\xc0",
+    }[kind]
+    status, problem = await post(site, "/ingest/logs?reference=app.deep", body, Content_Type=kind)
+    assert status in (204, 400, 422), problem
+    if status != 204:
+        assert problem["code"] == "malformed"
+    assert (await post(site, "/ingest/logs?reference=app.log", EVENT))[0] == 204
+
+
+async def test_half_a_header_on_the_socket_is_given_up(tmp_path: Path) -> None:
+    http = HttpSettings(header_timeout_s=0.3)
+    async with running(Settings(home=tmp_path, forward="127.0.0.1:0", http=http)) as site:
+        reader, writer = await asyncio.open_unix_connection(str(site.settings.run_dir / "gateway.sock"))
+        writer.write(b"POST /ingest/logs HTTP/1.1\r\nX-Long: ")
+        async with asyncio.timeout(60):
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        async with site.http() as session, session.get("/metrics") as answer:
+            assert 'windvane_http_timeouts_total{kind="header"} 1.0' in await answer.text()

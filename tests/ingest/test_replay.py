@@ -177,3 +177,9 @@ async def test_invalid_events_go_back_to_the_policy_that_was_named(site: Site) -
 @pytest.mark.parametrize("number", ["99", "x", "9" * 40, "-1", "²"])
 async def test_a_letter_that_is_not_kept_is_404(site: Site, number: str) -> None:
     assert (await replay(site, number))[0] == 404
+
+
+@pytest.mark.parametrize("number", ["0" * 5_000 + "999", "9" * 19, "9" * 5_000, "x", "²"])
+async def test_an_id_of_any_length_is_looked_for_or_not_found(site: Site, number: str) -> None:
+    status, problem = await replay(site, number)
+    assert (status, problem["status"]) == (404, 404)

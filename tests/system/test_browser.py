@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from windvane.store.dead_letters import DeadLetter, DeadLetters
 
 from tests.processes import Running, wait_until, windvane
@@ -51,10 +51,15 @@ def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=1)
     troubles: list[str] = []
     opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    opened.on("console", lambda said: troubles.append(said.text) if _is_trouble(said) else None)
     yield opened
     opened.close()
     assert troubles == []
+
+
+def _is_trouble(said: ConsoleMessage) -> bool:
+    """An error, other than the line that the browser writes for a 503 of the health route."""
+    return said.type == "error" and not str(said.location.get("url", "")).endswith("/api/v1/health")
 
 
 def rows_drawn(page: Page) -> int:
@@ -106,6 +111,20 @@ def test_a_policy_that_is_made_is_seen(demo: Running, page: Page) -> None:
     assert created.returncode == 0, created.stderr.decode()
     page.goto(f"{demo.ready['web']}/#/policies")
     expect(page.locator('[data-testid=policy][data-ref="logs"]')).to_be_visible(timeout=SOON_MS)
+
+
+def test_the_filter_finds_streams_by_their_policy(demo: Running, page: Page) -> None:
+    page.goto(demo.ready["web"])
+    streams = page.locator("[data-testid=stream]")
+    expect(streams.first).to_be_visible(timeout=SOON_MS)
+    policy = streams.first.locator(".second").inner_text()
+    for words, least in ((policy.upper(), 1), ("nothing is called so", 0)):
+        page.get_by_test_id("filter").fill(words)
+        expect(page.get_by_text("found")).to_be_visible(timeout=SOON_MS)
+        expect(streams.filter(has_not_text=policy)).to_have_count(0, timeout=SOON_MS)
+        assert (streams.count() > 0) == (least > 0)
+    page.get_by_test_id("filter").press("Escape")
+    expect(streams.first).to_be_visible(timeout=SOON_MS)
 
 
 def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:

@@ -13,6 +13,7 @@ from windvane.store.dead_letters import DeadLetters
 from windvane.store.store import Store
 from windvane.web.app import create_app
 from windvane.web.live import LiveLimits
+from windvane.web.telemetry import WebTelemetry
 from windvane.web.tiers import TierClient
 
 from tests.web.served_home import TOKEN, Client, Home, StartClient
@@ -34,7 +35,12 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 async def start(home: Home) -> StartClient:
     """Starts the application over `home` and gives a client of it."""
 
-    async def start_client(*, open_on_loopback: bool = True, live_limits: LiveLimits | None = None) -> Client:
+    async def start_client(
+        *,
+        open_on_loopback: bool = True,
+        live_limits: LiveLimits | None = None,
+        telemetry: WebTelemetry | None = None,
+    ) -> Client:
         app = create_app(
             home.store,
             home.catalog,
@@ -46,6 +52,7 @@ async def start(home: Home) -> StartClient:
             ui=home.ui,
             open_on_loopback=open_on_loopback,
             live_limits=live_limits,
+            telemetry=telemetry,
         )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as the web tier serves it

@@ -148,6 +148,9 @@ async def test_a_stream_is_described(client: Client, home: Home) -> None:
         "tag": "voice",
         "policy": "sound",
         "arrays": ["voice:spectrum"],
+        "checkpoint_age_s": None,
+        "lag_chunks": None,
+        "behind": None,
     }
 
 

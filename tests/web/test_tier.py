@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiohttp import ClientSession
-from windvane.config import Settings
+from windvane.config import HttpSettings, Settings
 from windvane.errors import ConfigInvalid
 from windvane.processors.operation import check_pipeline
 from windvane.store.store import Store
 from windvane.web.tier import serve
 
+from tests.ingest.test_gateway import running
 from tests.store.resumed import resumed
 
 
@@ -81,3 +83,26 @@ async def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigInvalid, match=address):
             async with served(Settings(home=tmp_path, web=address)):
                 pass
+
+
+async def test_a_body_that_stalls_on_its_way_to_the_gateway_is_given_up_on_both_ways(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path, web="127.0.0.1:0", forward="127.0.0.1:0", http=HttpSettings(body_idle_timeout_s=0.5)
+    )
+    async with running(settings) as gateway, served(settings) as address:
+        await gateway.policy("logs", tags=["app.**"])
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        writer.write(
+            b"POST /ingest/logs?reference=app.log HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Length: 99\r\n\r\nsome"
+        )
+        async with asyncio.timeout(60):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"too slow" in answer
+        writer.close()
+        async with ClientSession() as session, session.get(f"{address}/metrics") as page:
+            metrics = await page.text()
+        # The one that looks first ends it.
+        assert re.search(r'windvane_http_timeouts_total{kind="body",tier="(web|gateway)"} 1.0', metrics)
+        assert 'windvane_http_connections{tier="web"} 1.0' in metrics

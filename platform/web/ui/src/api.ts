@@ -11,6 +11,33 @@ export interface StreamSummary {
   tag: string;
   policy: string | null;
   arrays: string[];
+  /** How long ago its work was made durable; null, or absent, if no worker says it. */
+  checkpoint_age_s?: number | null;
+  /** Chunks that wait. */
+  lag_chunks?: number | null;
+  /** Why it is behind; null while it is up to date. `step` is "" if it is none of the pipeline's. */
+  behind?: { step: string; reason: string } | null;
+}
+
+/** A part of the list of streams. */
+export interface StreamPage {
+  entries: StreamSummary[];
+  /** Whether others follow. */
+  more: boolean;
+  /** How many streams there are on all pages; null if the server does not say it. */
+  matching: number | null;
+}
+
+export interface HealthReason {
+  tier: string;
+  code: string;
+  detail: string;
+}
+
+/** Whether the platform is well; if not, why. */
+export interface Health {
+  status: "ok" | "unhealthy";
+  reasons?: HealthReason[];
 }
 
 export interface ArraySummary {
@@ -184,7 +211,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Streams or policies that the dashboard takes in; a longer list is cut, and says so. */
+/** Policies that the dashboard takes in; a longer list is cut. */
 export const MAX_LISTED = 5000;
 const PAGE_ENTRIES = 1000;
 
@@ -212,8 +239,24 @@ export class Api {
     return this.#get("status");
   }
 
-  streams(): Promise<StreamSummary[]> {
-    return this.#list("streams");
+  /** The streams after the reference `after`; `words`: those whose references contain each of them. */
+  async streams(after: string, limit: number, words = ""): Promise<StreamPage> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (after) query.set("after", after);
+    if (words) query.set("q", words);
+    const response = await this.#ask(`${this.#base}streams?${query}`);
+    const matching = response.headers.get("Windvane-Matching");
+    return {
+      entries: (await response.json()) as StreamSummary[],
+      more: nextPage(response.headers.get("Link")) !== null,
+      matching: matching === null ? null : Number(matching),
+    };
+  }
+
+  /** Answered with 503 if the platform is not well, which is an answer like any other. */
+  async health(): Promise<Health> {
+    const response = await this.#ask(`${this.#base}health`, "GET", undefined, isHealth);
+    return (await response.json()) as Health;
   }
 
   stream(reference: string): Promise<StreamSummary> {
@@ -296,7 +339,12 @@ export class Api {
     return entries.slice(0, MAX_LISTED);
   }
 
-  async #ask(address: string, method = "GET", body?: object): Promise<Response> {
+  async #ask(
+    address: string,
+    method = "GET",
+    body?: object,
+    isAnswer?: (response: Response) => boolean,
+  ): Promise<Response> {
     let response: Response;
     try {
       response = await this.#fetch(address, {
@@ -311,11 +359,17 @@ export class Api {
     const served_ms = Date.parse(response.headers.get("Date") ?? "");
     // The header names the second that has begun, so half a second is the fairest reading of it.
     if (!Number.isNaN(served_ms)) this.clock_offset_ms = steadyOffset(served_ms + 500 - Date.now());
-    if (response.ok) return response;
+    if (response.ok || isAnswer?.(response)) return response;
     if (response.status === 401) this.onUnauthorized();
     const problem = (await response.json().catch(() => ({}))) as { title?: string; detail?: string };
     throw new ApiError(response.status, problem.title ?? `Status ${response.status}`, problem.detail ?? "");
   }
+}
+
+/** A 503 of the health route itself; one of something between is a problem document, or a page. */
+function isHealth(response: Response): boolean {
+  const type = response.headers.get("Content-Type") ?? "";
+  return response.status === 503 && type.startsWith("application/json");
 }
 
 /** Clocks that agree within two seconds are taken as equal: the header is no finer than that. */

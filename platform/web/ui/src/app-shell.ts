@@ -2,10 +2,11 @@ import { LitElement, type TemplateResult, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import "./alarm-list";
 import { byUrgency, worstGrade } from "./alarms";
-import type { AlarmSummary, Policy, StreamSummary } from "./api";
+import type { AlarmSummary, Health, Policy, StreamSummary } from "./api";
 import "./connection-badge";
 import "./empty-state";
 import { parseTime } from "./format";
+import { headline, troubles } from "./health";
 import { firstToShow } from "./outputs";
 import "./policy-page";
 import { Poller } from "./poller";
@@ -15,15 +16,20 @@ import { api, live } from "./services";
 import "./status-strip";
 import "./stream-list";
 import "./stream-page";
+import { type Range, StreamPages } from "./stream-pages";
 import { StreamRates } from "./stream-rates";
 import { base } from "./styles";
 import { takeTokenFromAddress } from "./token-prompt";
 import "./token-prompt";
+import "./trouble-banner";
 
 const STREAMS_INTERVAL_MS = 2000;
 const ALARMS_INTERVAL_MS = 2000;
+const HEALTH_INTERVAL_MS = 2000;
 /** Open alarms that are taken in. */
 const MAX_ALARMS = 500;
+/** So many entries before the end of what is known, the next page is read. */
+const ROWS_AHEAD = 40;
 /** A stream that arrived so recently is a good one to begin with. */
 const RECENT_MS = 10_000;
 const NARROW = matchMedia("(max-width: 760px)");
@@ -36,7 +42,7 @@ export class AppShell extends LitElement {
     css`
       :host {
         display: grid;
-        grid-template-rows: auto auto minmax(0, 1fr);
+        grid-template-rows: auto auto auto minmax(0, 1fr);
         height: 100vh;
         height: 100dvh;
       }
@@ -188,10 +194,19 @@ export class AppShell extends LitElement {
   @state() private policies: readonly Policy[] = [];
   readonly #rates = new StreamRates();
   #gave_token = takeTokenFromAddress();
-  readonly #poller: Poller<StreamSummary[]> = new Poller<StreamSummary[]>(this, {
+  readonly #pages = new StreamPages((after, limit, words) => api.streams(after, limit, words));
+  /** What of the list is seen: so much of it is read again and again. */
+  #range: Range = { first: 0, last: 0 };
+  @state() private filter = "";
+  readonly #poller: Poller<readonly StreamSummary[]> = new Poller<readonly StreamSummary[]>(this, {
     interval_ms: STREAMS_INTERVAL_MS,
-    read: () => api.streams(),
+    read: () => this.#pages.refresh(this.#range),
     onValue: (streams) => this.#onStreams(streams),
+  });
+
+  readonly #health: Poller<Health> = new Poller<Health>(this, {
+    interval_ms: HEALTH_INTERVAL_MS,
+    read: () => api.health(),
   });
 
   readonly #alarms: Poller<AlarmSummary[]> = new Poller<AlarmSummary[]>(this, {
@@ -229,7 +244,7 @@ export class AppShell extends LitElement {
     this.unauthorized = false;
     this.#gave_token = false;
     this.#rates.update(streams, performance.now());
-    if (streams.length === 0)
+    if (streams.length === 0 && !this.filter)
       void api.policies().then(
         (policies) => (this.policies = policies),
         () => {},
@@ -239,7 +254,7 @@ export class AppShell extends LitElement {
 
   /** Where there is room beside the list it opens a stream by itself: one that is alive, if there is one, and has much to show. */
   #chooseFirst(): void {
-    const streams = this.#poller.value;
+    const streams = this.filter ? null : this.#pages.entries;
     if (this.route.page !== "streams" || NARROW.matches || !streams?.length) return;
     const now_ms = api.now_ms();
     const first = firstToShow(
@@ -257,6 +272,7 @@ export class AppShell extends LitElement {
     if (this.unauthorized) return html`<wv-token-prompt ?rejected=${this.#gave_token}></wv-token-prompt>`;
     const { page } = this.route;
     const onStreams = page === "streams" || page === "stream";
+    const found = troubles(this.#health.value);
     return html`
       <header class="top">
         <a class="brand" href="#/streams" aria-label="Windvane, home">${MARK}<span>Windvane</span></a>
@@ -266,8 +282,9 @@ export class AppShell extends LitElement {
           ${this.#tab("#/policies", "Policies", page === "policies" || page === "policy")}
           ${this.#tab("#/refused", "Refused", page === "refused")}
         </nav>
-        <wv-connection></wv-connection>
+        <wv-connection .trouble=${headline(found) ?? ""}></wv-connection>
       </header>
+      <wv-trouble .troubles=${found}></wv-trouble>
       <wv-status-strip></wv-status-strip>
       ${onStreams ? this.#streams() : html`<div class="content">${this.#trouble()}${this.#page()}</div>`}
     `;
@@ -299,9 +316,9 @@ export class AppShell extends LitElement {
   }
 
   #streams() {
-    const streams = this.#poller.value;
+    const streams = this.#pages.entries;
     const { route } = this;
-    if (streams?.length === 0 && route.page === "streams") {
+    if (streams?.length === 0 && !this.filter && route.page === "streams") {
       return html`<div class="content">
         ${this.#trouble()}<wv-empty-state .policies=${this.policies}></wv-empty-state>
       </div>`;
@@ -311,9 +328,13 @@ export class AppShell extends LitElement {
       <aside aria-label="Data streams">
         <wv-stream-list
           .streams=${streams ?? []}
+          .matching=${this.#pages.matching}
+          ?loading=${streams === null}
           .rates=${this.#rates}
           .chosen=${reference}
           .now_ms=${api.now_ms()}
+          @range-changed=${this.#onRange}
+          @filter-changed=${this.#onFilter}
         ></wv-stream-list>
       </aside>
       <main class="content">
@@ -326,6 +347,23 @@ export class AppShell extends LitElement {
       </main>
     </div>`;
   }
+
+  #onRange = ({ detail }: CustomEvent<Range>): void => {
+    this.#range = detail;
+    const known = this.#pages.entries?.length ?? 0;
+    if (detail.last + ROWS_AHEAD < known) return;
+    void this.#pages.readMore().then(
+      () => this.requestUpdate(),
+      () => {}, // the next poll says what is wrong
+    );
+  };
+
+  #onFilter = ({ detail }: CustomEvent<string>): void => {
+    this.filter = detail;
+    if (!this.#pages.search(detail)) return;
+    this.#range = { first: 0, last: 0 };
+    this.#poller.again();
+  };
 
   #trouble() {
     const { error } = this.#poller;

@@ -1,18 +1,30 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import { MAX_LISTED, type StreamSummary } from "./api";
+import type { StreamSummary } from "./api";
+import { delayInShort } from "./delay";
 import { formatAgo, formatCount, formatQuantity, parseTime, splitReference } from "./format";
 import { formatRoute } from "./router";
 import type { StreamRates } from "./stream-rates";
+import { matchesWords } from "./stream-pages";
 import { base } from "./styles";
 
-/** Entries in the page at once; a filter finds the others. */
-const MAX_SHOWN = 300;
+/** Height of an entry: those that are out of sight are empty space. */
+const ENTRY_PX = 54;
+/** Entries in the page above and below those that are seen. */
+const BEYOND = 30;
+/** So many streams, if all are known, are filtered here, by their policies too. The server knows references. */
+const MAX_LOCAL = 300;
+/** The server is asked so long after the last key. */
+const TYPING_MS = 250;
 const LIVE_MS = 10_000;
 const QUIET_MS = 120_000;
 
-/** The data streams, filterable; a link each. Arrow keys walk through them, `/` goes to the filter. */
+/**
+ * The data streams, filterable; a link each. Arrow keys walk through them, `/` goes to the filter.
+ *
+ * Says by `range-changed` which of them are seen, by `filter-changed` what is typed.
+ */
 @customElement("wv-stream-list")
 export class StreamList extends LitElement {
   static override styles = [
@@ -73,16 +85,18 @@ export class StreamList extends LitElement {
         scrollbar-width: thin;
         scrollbar-color: var(--line-strong) transparent;
       }
-      li {
-        content-visibility: auto;
-        contain-intrinsic-size: auto 54px;
+      li.stream {
+        height: 54px;
+        overflow: hidden;
       }
       a {
         display: grid;
+        height: 100%;
         grid-template-columns: 14px minmax(40px, 1fr) auto;
         gap: 1px 6px;
         align-items: baseline;
-        padding: 7px 8px 8px;
+        align-content: center;
+        padding: 0 8px;
         border-radius: 9px;
       }
       a:hover {
@@ -104,6 +118,16 @@ export class StreamList extends LitElement {
       }
       .dot.quiet {
         border-color: var(--warn);
+      }
+      .dot.behind {
+        border-color: var(--bad);
+        border-radius: 1px;
+        background: var(--bad);
+        transform: rotate(45deg) scale(0.85);
+      }
+      .second.behind {
+        color: var(--bad);
+        font-weight: 600;
       }
       .name {
         grid-column: 2 / 4;
@@ -145,14 +169,25 @@ export class StreamList extends LitElement {
 
   @property({ attribute: false }) streams: readonly StreamSummary[] = [];
   @property({ attribute: false }) rates: StreamRates | null = null;
+  /** How many there are, with those that are not read yet. */
+  @property({ type: Number }) matching = 0;
+  @property({ type: Boolean }) loading = false;
   /** Reference of the stream that is shown. */
   @property() chosen = "";
   /** The server's time, ms since the epoch. */
   @property({ type: Number }) now_ms = 0;
   @state() private filter = "";
+  /** The first entry that is seen, and how many there is room for. */
+  @state() private first = 0;
+  @state() private room = 20;
+  #typing: ReturnType<typeof setTimeout> | undefined;
+  #told = "";
+  /** The words that the server was asked for. */
+  #asked = "";
   /** The chosen stream that was scrolled to. */
   #seen = "";
   @query("input") private input!: HTMLInputElement;
+  @query("ul") private list!: HTMLUListElement;
 
   override connectedCallback(): void {
     super.connectedCallback();
@@ -162,18 +197,17 @@ export class StreamList extends LitElement {
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     document.removeEventListener("keydown", this.#onDocumentKey);
+    clearTimeout(this.#typing);
   }
 
   protected override render() {
-    const words = this.filter.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = this.streams.filter(({ reference, policy }) => {
-      const text = `${reference} ${policy ?? ""}`.toLowerCase();
-      return words.every((word) => text.includes(word));
-    });
-    const shown = found.slice(0, MAX_SHOWN);
-    const chosen = found.find(({ reference }) => reference === this.chosen);
-    if (chosen && !shown.includes(chosen)) shown.unshift(chosen);
-    const many = this.streams.length >= MAX_LISTED ? "+" : "";
+    const { first, room } = this;
+    const words = this.#words();
+    const filtered = words.length > 0 && this.#isLocal();
+    const streams = filtered ? this.streams.filter((stream) => matchesWords(stream, words)) : this.streams;
+    const total = filtered ? streams.length : Math.max(this.matching, streams.length);
+    const begin = Math.max(0, Math.min(first - BEYOND, streams.length - room));
+    const end = Math.min(streams.length, first + room + BEYOND);
     return html`
       <div class="filter">
         <input
@@ -184,63 +218,118 @@ export class StreamList extends LitElement {
           autocomplete="off"
           spellcheck="false"
           .value=${this.filter}
-          @input=${() => (this.filter = this.input.value)}
+          @input=${this.#onInput}
           @keydown=${this.#onKey}
         />
         ${this.filter ? nothing : html`<kbd aria-hidden="true">/</kbd>`}
       </div>
       <p class="summary">
         <span role="status">
-          ${words.length ? `${formatCount(found.length)} of ` : ""}${formatCount(this.streams.length)}${many}
-          ${this.streams.length === 1 ? "stream" : "streams"}
+          ${
+            this.loading
+              ? "Loading\u2026"
+              : `${formatCount(total)} ${total === 1 ? "stream" : "streams"}${words.length ? " found" : ""}`
+          }
         </span>
       </p>
-      <ul @keydown=${this.#onKey}>
+      <ul @keydown=${this.#onKey} @scroll=${this.#onScroll}>
+        <li aria-hidden="true" style="height: ${begin * ENTRY_PX}px"></li>
         ${repeat(
-          shown,
+          streams.slice(begin, end),
           (stream) => stream.reference,
           (stream) => this.#entry(stream),
         )}
+        <li aria-hidden="true" style="height: ${(streams.length - end) * ENTRY_PX}px"></li>
         ${
-          found.length > shown.length
-            ? html`<li class="nothing">
-                ${formatCount(found.length - shown.length)} more. Filter to find them.
-              </li>`
+          streams.length < total
+            ? html`<li class="nothing">${formatCount(total - streams.length)} more. Scroll on, or filter.</li>`
             : nothing
         }
-        ${found.length === 0 && words.length ? html`<li class="nothing">No stream matches.</li>` : nothing}
+        ${
+          total === 0 && !this.loading && words.length
+            ? html`<li class="nothing">No stream matches.</li>`
+            : nothing
+        }
       </ul>
     `;
   }
 
   protected override updated(): void {
+    this.#tellRange();
+    if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#asked)
+      this.#tellFilter();
     if (this.chosen === this.#seen) return;
-    const link = this.renderRoot.querySelector('a[aria-current="page"]');
-    if (!link) return;
+    const at = this.streams.findIndex(({ reference }) => reference === this.chosen);
+    if (at < 0) return;
     this.#seen = this.chosen;
-    link.scrollIntoView({ block: "nearest" });
+    const top_px = at * ENTRY_PX;
+    if (top_px < this.list.scrollTop || top_px + ENTRY_PX > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = Math.max(0, top_px - this.list.clientHeight / 2);
+  }
+
+  #onScroll = (): void => {
+    this.first = Math.floor(this.list.scrollTop / ENTRY_PX);
+  };
+
+  /** Which entries are seen has changed, or how many there are. */
+  #tellRange(): void {
+    this.room = Math.max(1, Math.ceil(this.list.clientHeight / ENTRY_PX) + 1);
+    const whole = this.#words().length > 0 && this.#isLocal();
+    const first = whole ? 0 : this.first;
+    const room = whole ? this.streams.length : this.room;
+    const told = `${first} ${room} ${this.streams.length}`;
+    if (told === this.#told) return;
+    this.#told = told;
+    this.dispatchEvent(new CustomEvent("range-changed", { detail: { first, last: first + room } }));
+  }
+
+  #onInput = (): void => {
+    this.filter = this.input.value;
+    clearTimeout(this.#typing);
+    this.#typing = setTimeout(() => this.#tellFilter(), TYPING_MS);
+  };
+
+  #tellFilter(): void {
+    clearTimeout(this.#typing);
+    this.#typing = undefined;
+    this.list.scrollTop = 0;
+    const words = this.#words().join(" ");
+    if (words === this.#asked || this.#isLocal()) return;
+    this.#asked = words;
+    this.dispatchEvent(new CustomEvent("filter-changed", { detail: words }));
+  }
+
+  #words(): string[] {
+    return this.filter.split(/\s+/).filter(Boolean);
+  }
+
+  #isLocal(): boolean {
+    const { length } = this.streams;
+    return this.#asked === "" && length >= this.matching && length <= MAX_LOCAL && !this.loading;
   }
 
   #entry(stream: StreamSummary) {
     const { prefix, leaf } = splitReference(stream.reference);
     const arrived_ms = parseTime(stream.last_arrival);
     const elapsed_ms = arrived_ms === null ? null : this.now_ms - arrived_ms;
-    const pulse = elapsed_ms === null || elapsed_ms > QUIET_MS ? "" : elapsed_ms < LIVE_MS ? "live" : "quiet";
+    const late = delayInShort(stream);
+    const age = elapsed_ms === null || elapsed_ms > QUIET_MS ? "" : elapsed_ms < LIVE_MS ? "live" : "quiet";
+    const pulse = late ? "behind" : age;
     const rate = this.rates?.of(stream.reference);
     const events = rate?.events_per_s ? `, ${formatQuantity(rate.events_per_s, "events/s")}` : "";
-    return html`<li>
+    return html`<li class="stream">
       <a
         href=${formatRoute({ page: "stream", reference: stream.reference })}
         data-testid="stream"
         data-ref=${stream.reference}
-        title="${stream.reference}${events}"
+        title="${stream.reference}${events}${stream.behind?.reason ? `\n${stream.behind.reason}` : ""}"
         aria-current=${stream.reference === this.chosen ? "page" : "false"}
       >
         <span class="dot ${pulse}"></span>
         <span class="name"
           ><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span
         >
-        <span class="second">${stream.policy ?? "no policy"}</span>
+        <span class="second ${late ? "behind" : ""}">${late ?? stream.policy ?? "no policy"}</span>
         <span class="right number">
           ${
             rate?.bytes_per_s
@@ -265,6 +354,7 @@ export class StreamList extends LitElement {
   #onKey = (event: KeyboardEvent): void => {
     if (event.key === "Escape" && this.filter) {
       this.filter = "";
+      this.#tellFilter();
       event.preventDefault();
       return;
     }

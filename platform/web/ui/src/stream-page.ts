@@ -4,6 +4,7 @@ import { repeat } from "lit/directives/repeat.js";
 import { ApiError, type ArraySummary, type StreamSummary } from "./api";
 import { pythonExample, shellWord } from "./commands";
 import "./copy-block";
+import { delayInWords } from "./delay";
 import {
   formatCount,
   formatDate,
@@ -131,6 +132,16 @@ export class StreamPage extends LitElement {
         margin-top: 10px;
         font-size: 12.5px;
       }
+      .late {
+        margin-bottom: var(--gap);
+        padding: 10px 14px;
+        border-color: var(--bad);
+        background: var(--bad-soft);
+        overflow-wrap: anywhere;
+      }
+      .late b {
+        color: var(--bad);
+      }
       .note {
         padding: 36px 24px;
         color: var(--muted);
@@ -202,6 +213,7 @@ export class StreamPage extends LitElement {
           Take out
         </button>
       </div>
+      ${stream ? this.#late(stream) : nothing}
       ${stream && this.taking ? this.#takeOut(stream) : nothing}
       ${!stream && error ? this.#failure(error) : nothing} ${stream ? this.#outputs(stream) : nothing}
     `;
@@ -225,6 +237,12 @@ export class StreamPage extends LitElement {
       <span>in <b>${formatCount(stream.chunks)}</b> ${stream.chunks === 1 ? "chunk" : "chunks"}</span>
       ${first_ms === null ? nothing : html`<span>since ${formatDate(first_ms / 1000)} ${formatZone(first_ms / 1000)}</span>`}
     </div>`;
+  }
+
+  #late(stream: StreamSummary) {
+    const words = delayInWords(stream);
+    if (words === null) return nothing;
+    return html`<p class="panel late" role="status" data-testid="behind"><b>Behind.</b> ${words}</p>`;
   }
 
   #failure(error: Error) {

@@ -11,24 +11,28 @@ interface Seen {
   events: number;
   size: number;
   rate: Rate;
+  polled_ms: number;
 }
 
 /** Time constant of the average: chunks come in bursts, a rate should not flicker. */
 const SMOOTHING_S = 4;
 const STILL: Rate = { events_per_s: 0, bytes_per_s: 0 };
 
-/** Remembers the streams of the last poll, no others. */
+/** What was not read again for so long has no rate. */
+const FORGET_MS = 30_000;
+
+/** Remembers the streams that were read within the last half a minute. */
 export class StreamRates {
   #seen = new Map<string, Seen>();
-  #polled_ms: number | null = null;
 
-  /** Takes up the totals as read at `now_ms`. */
+  /** Takes up the totals of some streams as read at `now_ms`. */
   update(streams: readonly StreamSummary[], now_ms: number): void {
-    const elapsed_s = this.#polled_ms === null ? 0 : (now_ms - this.#polled_ms) / 1000;
-    this.#polled_ms = now_ms;
-    const seen = new Map<string, Seen>();
+    for (const [reference, { polled_ms }] of this.#seen) {
+      if (now_ms - polled_ms > FORGET_MS) this.#seen.delete(reference);
+    }
     for (const { reference, events, size } of streams) {
       const before = this.#seen.get(reference);
+      const elapsed_s = before ? (now_ms - before.polled_ms) / 1000 : 0;
       let rate = STILL;
       // Totals that fell belong to a stream that was cut back or made anew: no rate, rather than a wrong one.
       if (before && elapsed_s > 0 && events >= before.events && size >= before.size) {
@@ -38,9 +42,8 @@ export class StreamRates {
           bytes_per_s: mix(before.rate.bytes_per_s, (size - before.size) / elapsed_s, share),
         };
       }
-      seen.set(reference, { events, size, rate });
+      this.#seen.set(reference, { events, size, rate, polled_ms: now_ms });
     }
-    this.#seen = seen;
   }
 
   of(reference: string): Rate {

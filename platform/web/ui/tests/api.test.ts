@@ -31,12 +31,40 @@ describe("the API client", () => {
 
   it("reads a list to its last page", async () => {
     const { fetcher } = server({
-      "/api/v1/streams?limit=1000": () =>
-        json([{ reference: "a" }], { headers: { Link: '</api/v1/streams?limit=1000&after=a>; rel="next"' } }),
-      "/api/v1/streams?limit=1000&after=a": () => json([{ reference: "b" }]),
+      "/api/v1/policies?limit=1000": () =>
+        json([{ reference: "a" }], { headers: { Link: '</api/v1/policies?limit=1000&after=a>; rel="next"' } }),
+      "/api/v1/policies?limit=1000&after=a": () => json([{ reference: "b" }]),
     });
-    const streams = await new Api("http://host/", fetcher).streams();
-    expect(streams.map(({ reference }) => reference)).toEqual(["a", "b"]);
+    const policies = await new Api("http://host/", fetcher).policies();
+    expect(policies.map(({ reference }) => reference)).toEqual(["a", "b"]);
+  });
+
+  it("reads one page of the streams, and says whether others follow", async () => {
+    const { fetcher } = server({
+      "/api/v1/streams?limit=2": () =>
+        json([{ reference: "a" }], {
+          headers: { Link: '</api/v1/streams?limit=2&after=a>; rel="next"', "Windvane-Matching": "3" },
+        }),
+      "/api/v1/streams?limit=2&after=a+b%26&q=x+y": () => json([]),
+    });
+    const api = new Api("http://host/", fetcher);
+    expect(await api.streams("", 2)).toEqual({ entries: [{ reference: "a" }], more: true, matching: 3 });
+    expect(await api.streams("a b&", 2, "x y")).toEqual({ entries: [], more: false, matching: null });
+  });
+
+  it("takes an unhealthy platform for an answer, and a proxy's 503 for none", async () => {
+    const unhealthy = { status: "unhealthy", reasons: [{ tier: "worker", code: "disk-full", detail: "0 B" }] };
+    const asJson = { status: 503, headers: { "Content-Type": "application/json; charset=utf-8" } };
+    const answers = [
+      () => json(unhealthy, asJson),
+      () => json({ status: "ok" }),
+      () => new Response("<html>", { status: 503, headers: { "Content-Type": "text/html" } }),
+    ];
+    const { fetcher } = server({ "/api/v1/health": () => answers.shift()!() });
+    const api = new Api("http://host/", fetcher);
+    expect(await api.health()).toEqual(unhealthy);
+    expect(await api.health()).toEqual({ status: "ok" });
+    await expect(api.health()).rejects.toMatchObject({ status: 503 });
   });
 
   it("says when it is not allowed in", async () => {

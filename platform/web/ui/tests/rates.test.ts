@@ -25,6 +25,16 @@ describe("the rates of streams", () => {
     expect(rates.of("a").events_per_s).toBe(0);
   });
 
+  it("are of what is read again, each by its own time", () => {
+    const rates = new StreamRates();
+    rates.update([stream("a", 0, 0), stream("b", 0, 0)], 0);
+    rates.update([stream("b", 10, 10)], 1000);
+    rates.update([stream("a", 40, 40)], 4000);
+    expect([rates.of("a").events_per_s, rates.of("b").events_per_s]).toEqual([10, 10]);
+    rates.update([], 60_000);
+    expect(rates.of("a").events_per_s).toBe(0);
+  });
+
   it("are none where a stream is new, unknown or was cut back", () => {
     const rates = new StreamRates();
     rates.update([stream("a", 10, 1000)], 0);

@@ -1,0 +1,55 @@
+"""How references become the names of directories below a store's root; `Store` describes the form."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import urllib.parse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# File systems take names of 255 bytes; this leaves room for the `~1` of an array that was set aside.
+LONGEST_NAME_BYTES = 240
+HASHED = "%-"
+"""Begins the name of a directory whose reference is too long for a name: a hash follows."""
+
+HASHED_REFERENCE = "reference"
+"""The file in such a directory that holds the reference."""
+
+
+def quote(name: str) -> str:
+    """`name` as the name of a file: `%`, `/`, control characters and a leading dot as `%` and two digits."""
+    return re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def unquote(name: str) -> str:
+    """The inverse of `quote`."""
+    return urllib.parse.unquote(name)
+
+
+def directory_name(stream: str) -> str:
+    """The name of a stream's directory."""
+    name = quote(stream)
+    if len(name.encode()) > LONGEST_NAME_BYTES:
+        return HASHED + hashlib.sha256(stream.encode()).hexdigest()
+    return name
+
+
+def reference_of(directory: Path) -> str | None:
+    """The reference of the stream in `directory`, which for a hashed name is in a file.
+
+    None while it is being made.
+    """
+    if not directory.name.startswith(HASHED):
+        return unquote(directory.name)
+    try:
+        return (directory / HASHED_REFERENCE).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_made(directory: Path) -> bool:
+    """Whether the stream or array in `directory` is complete: its description is written last."""
+    return (directory / "meta.json").exists()

@@ -1,0 +1,96 @@
+"""Which streams are behind, as the workers' status documents say it.
+
+A worker's status has `checkpoint_age_s`, and `streams_behind` with what is not up to date:
+
+    {"turbine.t07": {"checkpoint_age_s": 41.0, "lag_chunks": 608, "behind": {"step": "…", "reason": "…"}}}
+
+Streams that are not in it are up to date. The reader takes what it understands: the worker may be of another
+version.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .answers import Behind
+from .tiers import TierClient
+
+FRESH_S = 1.0
+"""Statuses are asked for at most so often, however many lists are shown."""
+
+WAIT_S = 0.5
+"""A list waits so long for a worker that does not answer; then it shows what was known before."""
+
+
+class Delays:
+    """What the workers said at one time. Without a worker nothing is known: None."""
+
+    def __init__(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        ages = [_number(status.get("checkpoint_age_s")) for status in workers.values()]
+        # Which worker has a stream is not known here: the oldest checkpoint is the safe answer.
+        self._age_s = max((age for age in ages if age is not None), default=None)
+        self._lag_chunks = 0 if workers else None
+        self._streams: dict[str, Mapping[str, Any]] = {}
+        for status in workers.values():
+            behind = status.get("streams_behind")
+            if isinstance(behind, Mapping):
+                self._streams |= {
+                    reference: entry for reference, entry in behind.items() if isinstance(entry, Mapping)
+                }
+
+    def of(self, stream: str) -> tuple[float | None, int | None, Behind | None]:
+        """The age of a stream's checkpoint in seconds, the chunks that wait, and why it is behind."""
+        entry = self._streams.get(stream)
+        if entry is None:
+            return self._age_s, self._lag_chunks, None
+        lag = _number(entry.get("lag_chunks"))
+        age_s = _number(entry.get("checkpoint_age_s"))
+        return (
+            self._age_s if age_s is None else age_s,
+            None if lag is None else int(lag),
+            _behind(entry.get("behind")),
+        )
+
+
+class WorkerDelays:
+    """Asks the workers, once for all lists that are shown within FRESH_S."""
+
+    def __init__(self, tiers: TierClient) -> None:
+        self._tiers = tiers
+        self._known = Delays({})
+        self._asked_s = -math.inf
+        self._asking: asyncio.Task[None] | None = None
+
+    async def current(self) -> Delays:
+        """What is known now."""
+        now_s = asyncio.get_running_loop().time()
+        if self._asking is None and now_s - self._asked_s >= FRESH_S:
+            self._asked_s = now_s
+            self._asking = asyncio.create_task(self._ask())
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=WAIT_S)
+        return self._known
+
+    async def _ask(self) -> None:
+        try:
+            self._known = Delays(await self._tiers.status("worker"))
+        finally:
+            self._asking = None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return value
+
+
+def _behind(value: object) -> Behind | None:
+    if not isinstance(value, Mapping):
+        return None
+    step, reason = value.get("step"), value.get("reason")
+    if not isinstance(step, str) and not isinstance(reason, str):
+        return None
+    return Behind(
+        step=step if isinstance(step, str) else "", reason=reason if isinstance(reason, str) else ""
+    )
