@@ -161,6 +161,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
 
     @property
+    def policy_copy_file(self) -> Path:
+        """The policies that were in force last; a tier starts with them if the catalog is damaged."""
+        return self.home / "policies-in-force.json"
+
+    @property
     def operations_dir(self) -> Path:
         """Python files with operations of the user's own; see `windvane.processors.user_operations`."""
         return self.home / "operations"

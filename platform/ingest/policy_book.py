@@ -89,17 +89,31 @@ class PolicyBook:
             revision = await self._catalog.revision()
             if revision == self._revision:
                 return
-            in_force: dict[str, InForce] = {}
-            documents: dict[str, dict[str, Any]] = {}
-            for document in await self._catalog.list("policy", limit=1_000_000):
-                kept = self._in_force.get(document.reference)
-                if kept is not None and self._documents.get(document.reference) == document.body:
-                    made: InForce | None = kept
-                else:
-                    made = self._make(document.body) or kept
-                if made is not None:
-                    in_force[made.policy.reference] = made
-                    documents[made.policy.reference] = document.body
+            bodies = {
+                document.reference: document.body
+                for document in await self._catalog.list("policy", limit=1_000_000)
+            }
+        except WindvaneError as error:
+            self._telemetry.policies_broken(error)
+            if self._in_force or not (last := self._catalog.fallback()):
+                return
+            # The start over a damaged catalog: what was in force last is in force.
+            revision, bodies = -1, {str(body.get("reference")): body for body in last}
+        await self._take(revision, bodies)
+
+    async def _take(self, revision: int, bodies: dict[str, dict[str, Any]]) -> None:
+        in_force: dict[str, InForce] = {}
+        documents: dict[str, dict[str, Any]] = {}
+        for reference, body in bodies.items():
+            kept = self._in_force.get(reference)
+            if kept is not None and self._documents.get(reference) == body:
+                made: InForce | None = kept
+            else:
+                made = self._make(body) or kept
+            if made is not None:
+                in_force[made.policy.reference] = made
+                documents[made.policy.reference] = body
+        try:
             for made in in_force.values():
                 await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
         except WindvaneError as error:
@@ -111,6 +125,8 @@ class PolicyBook:
         self._revision = revision
         for made in changed:
             made.rate.change(made.policy.limits)
+        if revision >= 0:
+            await self._catalog.keep_copy(list(documents.values()))
 
     def _make(self, body: dict[str, Any]) -> InForce | None:
         try:

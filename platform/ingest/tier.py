@@ -45,7 +45,7 @@ async def serve(
     _collect_garbage_rarely()
     telemetry = GatewayTelemetry()
     async with AsyncExitStack() as cleanup:
-        catalog = await Catalog.open(settings.catalog_url)
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
         bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)

@@ -121,7 +121,7 @@ class Checkpointing:
         self._checkpoints.commit(
             positions=dict(snapshot.positions.items()),
             streams=snapshot.streams,
-            chunk_keys=dict(snapshot.chunk_keys.items()),
+            chunk_keys={p: [("", key) for key in keys] for p, keys in snapshot.chunk_keys.items()},
             window=self._settings.chunk_id_window,
             epochs=dict(snapshot.epochs.items()),
         )

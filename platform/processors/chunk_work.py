@@ -52,6 +52,7 @@ class ChunkWork:
         self._new_output = new_output
         self._telemetry = telemetry
         self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
+        self._checkpoints = checkpoints
         self.streams = OpenStreams(checkpoints, self._open_pipeline)
         self.policies: Mapping[str, Policy] = {}
         """By reference, which is the topic; changed while no thread works."""
@@ -116,6 +117,7 @@ class ChunkWork:
             publisher=self._publisher,
             report_failure=self._report_failure,
             new_output=self._new_output,
+            database_id=self._checkpoints.database_id,
         )
 
     def _report_failure(

@@ -40,7 +40,7 @@ class Reprocessing:
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints
-        self._database_id: bytes = getattr(checkpoints, "database_id", bytes(16))
+        self._database_id = checkpoints.database_id
         self._closing = ExitStack()
         self._stream = self._closing.enter_context(store.stream(reference))
         self.steps = RunningSteps(policy, {})

@@ -29,7 +29,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     """Runs the worker until `stop` is set, then makes a last checkpoint and leaves."""
     telemetry = WorkerTelemetry()
     async with AsyncExitStack() as cleanup:
-        catalog = await Catalog.open(settings.catalog_url)
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
         operations = UserOperations(settings.operations_dir)
         telemetry.operations_loaded(operations.refresh(), broken=operations.broken)

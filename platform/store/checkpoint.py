@@ -1,12 +1,21 @@
 """Checkpoints: how far the bus is read, what operations know, how long outputs are, in one transaction.
 
-On start the worker cuts every output back to the length that is recorded here, gives the operations their
-state and reads the bus on from the positions: since operations are deterministic, the same rows are written
-again. For this to be exactly-once all of it must be of the same moment, so it is one SQLite transaction.
+On start the worker cuts every output back to the length that is recorded here, restores the state of the
+operations and reads the bus on from the positions: since operations are deterministic, the same rows are
+written again. For this to be exactly-once, everything that is known of one stream must be of the same moment,
+so it is one row, and a checkpoint is one SQLite transaction.
+
+Streams do not wait for each other, so each keeps its own positions: which messages of a partition are part of
+it. The position of a partition is the lowest of its streams; a stream skips what it has seen when it is read
+again.
+
+A position belongs to one log. The same topic may be a new log (the topic was deleted and created again, the
+bus was changed from embedded to Kafka); its offsets then mean nothing for the old one. So the identity of the
+log is part of the key of a position.
 
 Several workers may share the file. Each partition has an epoch, which rises whenever a worker takes the
-partition up; a commit names the epochs that its worker was given, and is refused where one has risen since.
-So a worker that was stopped for a while changes nothing of what others have taken up meanwhile.
+partition; a commit names the epochs that its worker was given, and is rejected if one has risen since.
+So a worker that was stopped for a while changes nothing that others own now.
 """
 
 import sqlite3
@@ -14,15 +23,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from ..errors import PartitionLost
+from .checkpoint_schema import SCHEMA, UPGRADES, VERSION
 from .sqlite_file import SqliteFile
 
 Partition: TypeAlias = tuple[str, int]
 """A topic of the bus, and the number of one of its partitions."""
+
+UNKNOWN_LOG = ""
+"""The log of positions that were committed before logs had identities."""
+
+FORMER_KEYS_S = 86_400.0
+"""How long chunk keys without a stream, from before version 4, are kept after the upgrade."""
+
+
+class StreamPosition(NamedTuple):
+    """Every message of the stream below `next_offset` of this partition of this log is part of the stream."""
+
+    log: str
+    topic: str
+    partition: int
+    next_offset: int
+
+
+class Hole(NamedTuple):
+    """Messages [`first`, `resume_at`) of a partition that are gone, which an operator chose to go past."""
+
+    log: str
+    topic: str
+    partition: int
+    first: int
+    resume_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +77,13 @@ class OutputLength:
 class StreamCheckpoint:
     """What is known of one data stream: operation states by step name, output lengths by reference.
 
-    `partition` is the one that had brought the last chunk: who owns it writes the stream. `alarm_state` is
-    what is known of the stream's alarms. `alarms` are messages that are to leave with this checkpoint: a
-    commit puts them into the outbox, not into the row of the stream, so what is read back has none.
+    `partition` is the one that brought the last chunk: its owner writes the stream. `positions` say which
+    messages are part of the stream; a partition that is missing stands for its committed position.
+    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them is
+    read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
+    `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
+    checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
+    none.
     """
 
     states: Mapping[str, bytes] = field(default_factory=dict)
@@ -52,51 +91,28 @@ class StreamCheckpoint:
     partition: Partition | None = None
     alarm_state: bytes | None = None
     alarms: tuple[bytes, ...] = ()
+    positions: tuple[StreamPosition, ...] = ()
+    adopted_chunks: int = 0
+    holes: tuple[Hole, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A partition as its new owner finds it.
 
-    `position` is the offset of the next message to read, None where nothing was committed yet; `chunk_keys`
-    those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name; `before` is
-    who had it before, by name.
+    `position` is the offset of the next message to read, None if none was committed for this log;
+    `chunk_keys` those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name;
+    `before` the name of the owner before. `other_logs` are the logs of this partition's former positions, and
+    `is_new` says that the partition was added to a topic whose other partitions were read before.
     """
 
     position: int | None
     chunk_keys: Sequence[bytes]
     epoch: int
     before: str | None
+    other_logs: Sequence[str] = ()
+    is_new: bool = False
 
-
-_VERSION = 3
-
-_OWNERS = """
-CREATE TABLE owners (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, epoch INTEGER NOT NULL, owner TEXT NOT NULL,
-    PRIMARY KEY (topic, partition)
-) WITHOUT ROWID
-"""
-
-# Numbers are never given twice, so that a message is taken out by whoever has seen it, and by nobody else.
-_OUTBOX = "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL)"
-
-# chunk_keys is a queue per partition: `sequence` rises by one, the window is a range at its end. Without row
-# ids a partition's keys lie side by side, so adding and dropping touch the two ends alone.
-_SCHEMA = f"""
-CREATE TABLE positions (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition)
-) WITHOUT ROWID;
-CREATE TABLE streams (reference TEXT PRIMARY KEY, checkpoint BLOB NOT NULL);
-CREATE TABLE chunk_keys (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, key BLOB NOT NULL,
-    PRIMARY KEY (topic, partition, sequence)
-) WITHOUT ROWID;
-{_OWNERS};
-{_OUTBOX}
-"""
-_UPGRADES = {1: _OWNERS, 2: _OUTBOX}
 
 # msgspec writes dict and dataclass; any other Mapping goes through dict.
 _encode = msgspec.msgpack.Encoder(enc_hook=dict).encode
@@ -115,13 +131,32 @@ class CheckpointStore:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises StoreFailed."""
-        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA, upgrades=_UPGRADES)
+        self._file = SqliteFile(path, version=VERSION, schema=SCHEMA, upgrades=UPGRADES)
+        with self._file.reading("read its identity") as database:
+            (self.database_id,) = database.execute("SELECT database_id FROM identity").fetchone()
+
+    database_id: bytes
+    """16 random bytes, made with the file: an output knows by it which database its checkpoints are in."""
 
     def positions(self) -> dict[Partition, int]:
-        """(topic, partition) → the offset of the next message to read."""
+        """(topic, partition) → the offset of the next message to read, in the log that was read last."""
         with self._file.reading("read the positions") as database:
-            rows = database.execute("SELECT topic, partition, next_offset FROM positions").fetchall()
+            rows = database.execute(
+                "SELECT topic, partition, next_offset FROM positions WHERE next_offset IS NOT NULL"
+                " ORDER BY taken"
+            ).fetchall()
         return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+    def logs(self) -> dict[str, dict[Partition, int]]:
+        """The logs that have committed positions, each with them: former logs may still hold messages."""
+        with self._file.reading("read the positions") as database:
+            rows = database.execute(
+                "SELECT log, topic, partition, next_offset FROM positions WHERE next_offset IS NOT NULL"
+            ).fetchall()
+        logs: dict[str, dict[Partition, int]] = {}
+        for log, topic, partition, next_offset in rows:
+            logs.setdefault(log, {})[topic, partition] = next_offset
+        return logs
 
     def streams(self) -> list[str]:
         """The references of all streams that have a checkpoint, sorted."""
@@ -141,31 +176,45 @@ class CheckpointStore:
         with self._file.reading(f"read the chunk keys of {topic}/{partition}") as database:
             return _chunk_keys(database, (topic, partition))
 
-    def take(self, partitions: Iterable[Partition], *, owner: str) -> dict[Partition, Taken]:
+    def keys_elsewhere(self, reference: str, partition: Partition) -> list[bytes]:
+        """The keys of a stream's chunks that came by other partitions than this one."""
+        with self._file.reading(f"read the chunk keys of {reference}") as database:
+            return [
+                row[0]
+                for row in database.execute(
+                    "SELECT key FROM chunk_keys WHERE reference = ? AND NOT (topic = ? AND partition = ?)",
+                    (reference, *partition),
+                )
+            ]
+
+    def take(
+        self, partitions: Iterable[Partition], *, owner: str, logs: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[Partition, Taken]:
         """Make `owner` the one who may commit these partitions, and give what was committed of each.
 
         All in one transaction: what comes back is what the owner before has left, and nothing of that one's
-        is committed any more. `owner` is for people: the name of a worker. Raises StoreFailed.
+        is committed any more. `owner` is the name of a worker, for messages. `logs` has the identity of each
+        topic's log now. Raises StoreFailed.
         """
-        with self._file.transaction("take partitions up") as database:
-            taken = {}
-            for partition in partitions:
-                before = _owner(database, partition)
-                (epoch,) = database.execute(
-                    "INSERT INTO owners VALUES (?, ?, 1, ?)"
-                    " ON CONFLICT DO UPDATE SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch",
-                    (*partition, owner),
+        with self._file.transaction("take partitions") as database:
+            database.execute(
+                "DELETE FROM chunk_keys WHERE reference = ''"
+                " AND (SELECT upgraded_s FROM identity) < unixepoch() - ?",
+                (FORMER_KEYS_S,),
+            )
+            wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in partitions]
+            # Before any is taken: all partitions of a topic that nobody has read are new together.
+            read_before = {
+                topic
+                for (topic, _), log in wanted
+                if database.execute(
+                    "SELECT 1 FROM positions WHERE topic = ? AND log = ? LIMIT 1", (topic, log)
                 ).fetchone()
-                position = database.execute(
-                    "SELECT next_offset FROM positions WHERE topic = ? AND partition = ?", partition
-                ).fetchone()
-                taken[partition] = Taken(
-                    position=None if position is None else position[0],
-                    chunk_keys=_chunk_keys(database, partition),
-                    epoch=epoch,
-                    before=before,
-                )
-            return taken
+            }
+            return {
+                partition: _take(database, partition, owner, log, was_read=partition[0] in read_before)
+                for partition, log in wanted
+            }
 
     def owner(self, partition: Partition) -> str | None:
         """Who took the partition up last, by name; None where nobody ever did."""
@@ -177,18 +226,19 @@ class CheckpointStore:
         *,
         positions: Mapping[Partition, int],
         streams: Mapping[str, StreamCheckpoint],
-        chunk_keys: Mapping[Partition, Sequence[bytes]],
+        chunk_keys: Mapping[Partition, Sequence[tuple[str, bytes]]],
         window: int,
         epochs: Mapping[Partition, int] = MappingProxyType({}),
+        logs: Mapping[Partition, str] = MappingProxyType({}),
     ) -> None:
         """Record all of it in one transaction; durable on return.
 
         `positions`: the next offset to read, for the partitions that moved. `streams`: those that changed;
-        each replaces its states and outputs whole. `chunk_keys`: the new ones, oldest first; on a partition
-        that is named the oldest beyond `window` (number of keys kept) leave. `epochs`: what `take` gave for
-        the partitions that all this came from.
+        each replaces its row whole. `chunk_keys`: the new ones with the stream of each, oldest first; on a
+        partition that is named the oldest beyond `window` (number of keys kept) leave. `epochs`: what `take`
+        gave for the partitions that all this came from; `logs`: the log of each.
 
-        Raises PartitionLost where others have taken up some of them since, and StoreFailed; then nothing is
+        Raises PartitionLost if others have taken some of them since, and StoreFailed; then nothing is
         recorded.
         """
         if window < 0:
@@ -198,12 +248,15 @@ class CheckpointStore:
             (reference, _encode(replace(checkpoint, alarms=()))) for reference, checkpoint in streams.items()
         ]
         outgoing = [(message,) for checkpoint in streams.values() for message in checkpoint.alarms]
-        position_rows = [(*partition, next_offset) for partition, next_offset in positions.items()]
+        position_rows = [
+            (*partition, logs.get(partition, UNKNOWN_LOG), next_offset, epochs.get(partition, 0))
+            for partition, next_offset in positions.items()
+        ]
         with self._file.transaction("commit a checkpoint") as database:
             _check_epochs(database, epochs)
             database.executemany(
-                "INSERT INTO positions VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
+                "INSERT INTO positions VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, taken = excluded.taken",
                 position_rows,
             )
             database.executemany(
@@ -212,21 +265,42 @@ class CheckpointStore:
                 stream_rows,
             )
             database.executemany("INSERT INTO outbox (message) VALUES (?)", outgoing)
-            for (topic, partition), keys in chunk_keys.items():
-                (last,) = database.execute(
-                    "SELECT coalesce(max(sequence), 0) FROM chunk_keys WHERE topic = ? AND partition = ?",
-                    (topic, partition),
-                ).fetchone()
-                newest = last + len(keys)
-                kept = keys[max(0, len(keys) - window) :]
-                database.executemany(
-                    "INSERT INTO chunk_keys VALUES (?, ?, ?, ?)",
-                    ((topic, partition, newest - len(kept) + i, key) for i, key in enumerate(kept, 1)),
-                )
-                database.execute(
-                    "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",
-                    (topic, partition, newest - window),
-                )
+            for partition, keys in chunk_keys.items():
+                _add_keys(database, partition, keys, window)
+
+    def decisions(self) -> dict[tuple[str, Partition], int]:
+        """(log, partition) → where an operator wants reading to go on behind a hole."""
+        with self._file.reading("read the decisions") as database:
+            rows = database.execute("SELECT log, topic, partition, resume_at FROM decisions").fetchall()
+        return {(log, (topic, partition)): resume_at for log, topic, partition, resume_at in rows}
+
+    def decide(self, log: str, partition: Partition, resume_at: int) -> None:
+        """Reading of this partition goes on at `resume_at`, whatever lies below is given up."""
+        with self._file.transaction("record a decision") as database:
+            database.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET resume_at = excluded.resume_at",
+                (*partition, log, resume_at),
+            )
+
+    def blame(self, log: str, partition: Partition, offsets: Iterable[int], reason: str) -> None:
+        """A worker died while it worked on these messages: count it for each."""
+        with self._file.transaction("record what a worker died of") as database:
+            database.executemany(
+                "INSERT INTO suspects VALUES (?, ?, ?, ?, 1, ?)"
+                " ON CONFLICT DO UPDATE SET deaths = deaths + 1, reason = excluded.reason",
+                [(*partition, log, offset, reason) for offset in offsets],
+            )
+
+    def suspects(self, log: str, partition: Partition) -> dict[int, tuple[int, str]]:
+        """The messages that a worker died of: offset → how often, and how it died the last time."""
+        with self._file.reading("read what workers died of") as database:
+            rows = database.execute(
+                "SELECT message, deaths, reason FROM suspects"
+                " WHERE topic = ? AND partition = ? AND log = ?",
+                (*partition, log),
+            ).fetchall()
+        return {offset: (deaths, reason) for offset, deaths, reason in rows}
 
     def outbox(self, *, limit: int = 100) -> list[tuple[int, bytes]]:
         """The oldest messages that were committed and not taken out yet, with their numbers."""
@@ -243,6 +317,63 @@ class CheckpointStore:
     def close(self) -> None:
         """Let go of the file; closing twice is allowed."""
         self._file.close()
+
+
+def _take(
+    database: sqlite3.Connection, partition: Partition, owner: str, log: str, *, was_read: bool
+) -> Taken:
+    before = _owner(database, partition)
+    (epoch,) = database.execute(
+        "INSERT INTO owners VALUES (?, ?, 1, ?)"
+        " ON CONFLICT DO UPDATE SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch",
+        (*partition, owner),
+    ).fetchone()
+    rows = dict(
+        database.execute(
+            "SELECT log, next_offset FROM positions WHERE topic = ? AND partition = ? ORDER BY taken",
+            partition,
+        ).fetchall()
+    )
+    if UNKNOWN_LOG in rows and log != UNKNOWN_LOG:
+        # Committed before logs had identities: what is read first since is taken for the same log.
+        database.execute(
+            "UPDATE positions SET log = ? WHERE topic = ? AND partition = ? AND log = ?",
+            (log, *partition, UNKNOWN_LOG),
+        )
+        rows[log] = rows.pop(UNKNOWN_LOG)
+    database.execute(
+        "INSERT INTO positions VALUES (?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE SET taken = excluded.taken",
+        (*partition, log, epoch),
+    )
+    return Taken(
+        position=rows.get(log),
+        chunk_keys=_chunk_keys(database, partition),
+        epoch=epoch,
+        before=before,
+        other_logs=[other for other, at in rows.items() if other != log and at is not None],
+        is_new=was_read and log not in rows,
+    )
+
+
+def _add_keys(
+    database: sqlite3.Connection, partition: Partition, keys: Sequence[tuple[str, bytes]], window: int
+) -> None:
+    (last,) = database.execute(
+        "SELECT coalesce(max(sequence), 0) FROM chunk_keys WHERE topic = ? AND partition = ?", partition
+    ).fetchone()
+    newest = last + len(keys)
+    kept = keys[max(0, len(keys) - window) :]
+    database.executemany(
+        "INSERT INTO chunk_keys VALUES (?, ?, ?, ?, ?)",
+        (
+            (*partition, newest - len(kept) + i, key, reference)
+            for i, (reference, key) in enumerate(kept, 1)
+        ),
+    )
+    database.execute(
+        "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",
+        (*partition, newest - window),
+    )
 
 
 def _chunk_keys(database: sqlite3.Connection, partition: Partition) -> list[bytes]:
