@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
+    CorruptRecordException,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -27,10 +28,12 @@ from aiokafka.errors import (
 
 from ..errors import (
     BusUnavailable,
+    ConfigInvalid,
     LogReplaced,
     MessagesDamaged,
     MessagesGone,
     PartitionHalted,
+    PartitionUnreadable,
     WindvaneError,
 )
 from .interface import (
@@ -43,6 +46,7 @@ from .interface import (
 )
 from .kafka_assignor import CooperativeAssignor
 from .kafka_connection import KafkaConnection
+from .kafka_installation import KafkaInstallation
 from .kafka_metadata import find_hole, log_ids
 
 HEARTBEATS = 10
@@ -56,6 +60,9 @@ METADATA_AGE_S = 2.0
 
 SILENCE_S = 5.0
 """After this long without a sign of life from the brokers a poll asks for one."""
+
+READ_AGAIN_S = 5.0
+"""How long a topic is left alone that may not be read."""
 
 REQUEST_TIMEOUT_S = 10.0
 """Bound on the requests that a call waits for: committing, looking for positions."""
@@ -83,10 +90,13 @@ class KafkaConsumer(Consumer):
         connection: KafkaConnection,
         group: str,
         listener: AssignmentListener,
+        installation: KafkaInstallation,
         *,
         positions_of: str | None = None,
     ) -> None:
         self._positions_of = positions_of or ""
+        self._installation = installation
+        self._is_doubted = False  # another installation is in the group: whose are the topics?
         self._connection = connection
         self._settings = connection.settings
         self._group = connection.to_kafka(group)
@@ -410,24 +420,39 @@ class KafkaConsumer(Consumer):
                 await self._fetch()
             except (KafkaError, OSError, TimeoutError) as error:
                 await self._stop_client()
-                reason = await self._connection.explain_silence()
-                if reason.args and "lets us in" in str(reason):
-                    reason = self._connection.explain(error)
-                self._failure = reason
+                self._failure = await self._why(error)
             except WindvaneError as error:
                 await self._stop_client()
                 self._failure = error
             self._woken.set()
             await asyncio.sleep(_RETRY_S)
 
+    def _doubt(self) -> None:
+        self._is_doubted = True
+
+    async def _why(self, error: BaseException) -> WindvaneError:
+        try:
+            await self._connection.check()
+        except (BusUnavailable, ConfigInvalid) as reason:
+            return reason
+        return self._connection.explain(error)
+
     async def _start_client(self) -> None:
         settings = self._settings
+        await self._installation.claim()
         client = AIOKafkaConsumer(
             **self._connection.options(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            partition_assignment_strategy=[CooperativeAssignor(self._tell_held, self._take_grant)],
+            partition_assignment_strategy=[
+                CooperativeAssignor(
+                    self._tell_held,
+                    self._take_grant,
+                    installation=self._installation.id,
+                    met_another=self._doubt,
+                )
+            ],
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             heartbeat_interval_ms=int(settings.session_timeout_s * 1000 / HEARTBEATS),
             rebalance_timeout_ms=int(max(REBALANCE_TIMEOUT_S, settings.session_timeout_s) * 1000),
@@ -461,36 +486,50 @@ class KafkaConsumer(Consumer):
     async def _fetch(self) -> None:
         client = self._require_client()
         while True:
-            self._room.clear()
-            if self._buffered_bytes > self._settings.fetch_bytes // 2 or self._failure is not None:
-                await self._room.wait()
-                continue
-            await self._find_beginnings(client)
-            if not client._fetcher._records:
-                await self._wait_for_records(client)
-                if self._loop.time() - self._ids_read_s > METADATA_AGE_S:
-                    await self._check_logs(self._log_ids)
-                continue
-            fetched = {}
-            # One by one, so that the trouble of a partition is known to be its own.
-            for at in list(client._fetcher._records):
-                try:
-                    if records := await self._fetched(client, at):
-                        fetched[at] = records
-                except NoOffsetForPartitionError:
-                    continue  # before `_take_grant` said where to begin
-                except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
-                    await self._halt_outside(client, self._own(at), error)
-                except Exception as error:  # whatever a decoder makes of damaged bytes
-                    if _is_over(client):
-                        raise
-                    await self._halt_damaged(client, self._own(at), error)
-            if fetched:
-                await self._check_logs({self._own(at).topic for at in fetched})
-                self._alive_at_s = self._loop.time()
-                for at, records in fetched.items():
-                    self._keep(self._own(at), records)
-                self._woken.set()
+            try:
+                await self._fetch_once(client)
+            except (KafkaError, OSError, TimeoutError) as error:
+                if _is_over(client) or (isinstance(error, KafkaError) and not error.retriable):
+                    raise  # another client is made
+                # Brokers are away for a while. What was fetched and could not be checked is fetched again.
+                for partition in self._held:
+                    self._fetch_on(partition)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _fetch_once(self, client: AIOKafkaConsumer) -> None:
+        self._room.clear()
+        if self._buffered_bytes > self._settings.fetch_bytes // 2 or self._failure is not None:
+            await self._room.wait()
+            return
+        await self._find_beginnings(client)
+        if not client._fetcher._records:
+            await self._wait_for_records(client)
+            if self._is_doubted:
+                await self._installation.claim(again=True)
+                self._is_doubted = False
+            if self._loop.time() - self._ids_read_s > METADATA_AGE_S:
+                await self._check_logs(self._log_ids)
+            return
+        fetched = {}
+        # One by one, so that the trouble of a partition is known to be its own.
+        for at in list(client._fetcher._records):
+            try:
+                if records := await self._fetched(client, at):
+                    fetched[at] = records
+            except NoOffsetForPartitionError:
+                continue  # before `_take_grant` said where to begin
+            except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
+                await self._halt_outside(client, self._own(at), error)
+            except Exception as error:  # whatever a decoder makes of damaged bytes
+                if _is_over(client):
+                    raise
+                await self._halt_damaged(client, self._own(at), error)
+        if fetched:
+            await self._check_logs({self._own(at).topic for at in fetched})
+            self._alive_at_s = self._loop.time()
+            for at, records in fetched.items():
+                self._keep(self._own(at), records)
+            self._woken.set()
 
     async def _wait_for_records(self, client: AIOKafkaConsumer) -> None:
         """Until aiokafka has fetched something, at most a second. Raises what ended the membership."""
@@ -588,8 +627,18 @@ class KafkaConsumer(Consumer):
         self, client: AIOKafkaConsumer, partition: TopicPartition, error: KafkaError
     ) -> None:
         if isinstance(error, TopicAuthorizationFailedError):
-            self._failure = self._connection.explain(error, partition.topic)
-            self._woken.set()
+            self._halt(
+                partition,
+                PartitionUnreadable(
+                    f"{self._connection.explain(error, partition.topic)}; it is tried again",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    offset=self._next_offset(partition),
+                    resume_at=None,
+                    missing=None,
+                ),
+            )
+            self._loop.call_later(READ_AGAIN_S, self._read_again, partition)
             return
         offset, at = self._fetched_to.get(partition), self._kafka(partition)
         if offset is None or offset == BEGINNING or partition in self._halted:
@@ -627,21 +676,30 @@ class KafkaConsumer(Consumer):
             return
         end = (await client.end_offsets([at]))[at]
         hole = await find_hole(client._client, at, offset, end)
-        resume_at = None if hole is None else hole.resume_at
-        which = f"message {offset}" if resume_at is None else f"messages {offset} to {resume_at - 1}"
-        reason = error if hole is None else hole.reason
+        if hole is None:  # of the group or the connection, or another replica leads by now
+            if isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
+                raise error
+            self._fetch_on(partition)
+            await asyncio.sleep(_RETRY_S)
+            return
         self._halt(
             partition,
             MessagesDamaged(
-                f"{self._connection.where}: {which} of {partition.topic}/{partition.partition} cannot be "
-                f"read: {reason}. Another replica may be whole: look at the brokers",
+                f"{self._connection.where}: messages {offset} to {hole.resume_at - 1} of "
+                f"{partition.topic}/{partition.partition} cannot be "
+                f"read: {hole.reason}. Another replica may be whole: look at the brokers",
                 topic=partition.topic,
                 partition=partition.partition,
                 offset=offset,
-                resume_at=resume_at,
-                missing=None if resume_at is None else resume_at - offset,
+                resume_at=hole.resume_at,
+                missing=hole.resume_at - offset,
             ),
         )
+
+    def _read_again(self, partition: TopicPartition) -> None:
+        if isinstance(self._halted.get(partition), PartitionUnreadable):
+            del self._halted[partition]
+            self._fetch_on(partition)
 
     def _halt(self, partition: TopicPartition, error: PartitionHalted) -> None:
         self._halted[partition] = error

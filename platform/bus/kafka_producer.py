@@ -30,7 +30,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from ..errors import BusUnavailable, WindvaneError
-from .interface import Buffer, Durability, Producer
+from .interface import MAKE_TOPICS, Buffer, Durability, Producer
 from .kafka_connection import KafkaConnection
 from .kafka_records import RecordBatch
 
@@ -242,9 +242,7 @@ class KafkaProducer(Producer):
                 await asyncio.sleep(_RETRY_S / 2)
             else:
                 client.set_topics(set(client._topics) - {name})
-                raise BusUnavailable(
-                    f"there is no topic {topic!r} on the bus; make it first (`ensure_topic`)"
-                )
+                raise BusUnavailable(f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}")
             if self._deadline_s(waiting[0]) <= self._loop.time():
                 raise self._too_late()
             self._ask_why()
@@ -466,7 +464,8 @@ class KafkaProducer(Producer):
             self._asking = self._loop.create_task(self._find_out())
 
     async def _find_out(self) -> None:
-        error = await self._connection.explain_silence()
+        waiting = {topic for (topic, _), partition in self._partitions.items() if partition.running}
+        error = await self._connection.explain_silence(waiting | self._unresolved.keys())
         self._link_error = error
         self._say_silent(error)
         await asyncio.sleep(SILENCE_S)
