@@ -48,6 +48,7 @@ from .kafka_assignor import CooperativeAssignor
 from .kafka_connection import KafkaConnection
 from .kafka_installation import KafkaInstallation
 from .kafka_metadata import find_hole, log_ids
+from .kafka_tasks import BackgroundErrors
 
 HEARTBEATS = 10
 """How many a session timeout has room for: each is also when a consumer learns that the group changes."""
@@ -102,6 +103,7 @@ class KafkaConsumer(Consumer):
         self._group = connection.to_kafka(group)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        BackgroundErrors.watch(self._loop)
         self._client: AIOKafkaConsumer | None = None
         self._running: asyncio.Task[None] | None = None
         self._polling = asyncio.Lock()

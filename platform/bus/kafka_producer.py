@@ -33,6 +33,7 @@ from ..errors import BusUnavailable, WindvaneError
 from .interface import MAKE_TOPICS, Buffer, Durability, Producer
 from .kafka_connection import KafkaConnection
 from .kafka_records import RecordBatch
+from .kafka_tasks import BackgroundErrors
 
 PENDING_BYTES = 256 * 1024 * 1024
 """Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
@@ -113,6 +114,7 @@ class KafkaProducer(Producer):
         self._settings = connection.settings
         self.max_message_bytes = connection.settings.max_message_bytes
         self._loop = asyncio.get_running_loop()
+        BackgroundErrors.watch(self._loop)
         self._counts: dict[str, int] = {}
         self._unresolved: dict[str, deque[_Published]] = {}
         self._partitions: dict[tuple[str, int], _Partition] = {}
@@ -310,7 +312,10 @@ class KafkaProducer(Producer):
         except Exception as error:
             # Of Kafka, or of a client that got into a state it did not foresee: a new one is made.
             self._retire(link)
-            self._fail_batch(batch, self._connection.explain(error, partition.topic))
+            reason: WindvaneError = self._connection.explain(error, partition.topic)
+            if isinstance(error, KafkaError) and error.retriable:  # the last one of many: what is behind it?
+                reason = await self._connection.explain_silence([partition.topic])
+            self._fail_batch(batch, reason)
         else:
             for place, message in enumerate(batch.messages):
                 self._settle(message)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.group import LeaveGroupRequest
 from windvane.bus import Bus, BusMessage, TopicPartition, open_bus
+from windvane.bus.kafka import connection_to
 from windvane.bus.kafka_consumer import KafkaConsumer
 from windvane.bus.kafka_producer import KafkaProducer
 from windvane.config import KafkaSettings
@@ -251,6 +253,34 @@ class TestOutages:
         transactions.increment_sequence_number(KafkaPartition(bus._connection.to_kafka("t"), 0), 5)  # type: ignore[attr-defined]
         await asyncio.gather(*(producer.publish("t", b"k", b"%d" % number) for number in range(3, 6)))
         assert await values_of(bus, "t", 6) == [b"%d" % number for number in range(6)]
+        await bus.close()
+
+    async def test_a_topic_that_was_deleted_is_named_and_takes_messages_once_it_is_made_again(
+        self, kafka: KafkaBroker, tmp_path: Path, prefix: str, interference: Interference
+    ) -> None:
+        bus = opened(kafka, tmp_path, topic_prefix=prefix, delivery_timeout_s=4.0, request_timeout_s=2.0)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        await producer.publish("t", b"k", b"before")
+        await interference.delete("t")
+        # Without a wait for the topic: the brokers forget it at different times.
+        outcomes = [await asyncio.wait([producer.publish("t", b"k", b"nowhere")]) for _ in range(3)]
+        error = outcomes[-1][0].pop().exception()
+        assert re.search(r"no topic .*windvane topics apply", str(error))
+        await bus.ensure_topic("t", partitions=2)
+        await producer.publish("t", b"k", b"after")
+        assert b"after" in await values_of(bus, "t", 1)
+        await bus.close()
+
+    async def test_why_a_request_is_not_finished_is_asked_of_the_cluster(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        connection = connection_to(f"kafka://{kafka.bootstrap}", tmp_path, bus._connection.settings)  # type: ignore[attr-defined]
+        assert await connection._look_at("t") is None
+        assert "not answered in time" in str(await connection.explain_silence(["t"]))
+        assert "windvane topics apply" in str(await connection.explain_silence(["t", "missing"]))
         await bus.close()
 
     async def test_closing_does_not_wait_for_a_broker_that_is_away(
