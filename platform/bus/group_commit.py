@@ -165,6 +165,9 @@ class GroupCommit:
     @contextmanager
     def _opened_log(self) -> Iterator[LogWriter]:
         with self._using_log:
+            if self._log is not None and not self._log.is_in_place:
+                self._log.close()
+                self._log = None
             log = self._open() if self._log is None else self._log
             try:
                 yield log

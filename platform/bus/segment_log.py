@@ -221,9 +221,14 @@ class LogWriter:
         self._promised_position = self._position
         self._committed.words[END_WORD] = self.next_offset
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its files can still be found by others: False once the topic was deleted."""
+        return bool(os.fstat(self._fd).st_nlink and os.fstat(self._committed.fd).st_nlink)
+
     def _check_in_place(self) -> None:
         """What was written to a deleted file would be acknowledged and lost."""
-        if os.fstat(self._fd).st_nlink and os.fstat(self._committed.fd).st_nlink:
+        if self.is_in_place:
             return
         raise BusUnavailable(
             f"{self._directory} was deleted while it was written to. What was not acknowledged is not in it; "

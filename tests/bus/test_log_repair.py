@@ -14,7 +14,7 @@ from windvane.bus import BEGINNING, Bus, Consumer, TopicPartition, open_bus
 from windvane.bus.log_repair import partitions_of, repair_log, verify_log
 from windvane.bus.log_scan import scan_segment
 from windvane.bus.record_format import frame
-from windvane.bus.segment_log import COMMITTED, segment_bases, segment_path
+from windvane.bus.segment_log import COMMITTED, LogWriter, segment_bases, segment_path
 from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, MessagesDamaged
 
 from tests.bus.conformance import Assignments, poll_until, receive
@@ -280,12 +280,21 @@ async def test_a_topic_deleted_under_its_writer_acknowledges_nothing_that_is_los
         await producer.publish("damaged", b"k", value_of(COUNT))
         shutil.rmtree(tmp_path / "bus/damaged")
         await other.ensure_topic("damaged", partitions=1)
-        with pytest.raises(BusUnavailable, match="was deleted while it was written to"):
-            await producer.publish("damaged", b"k", b"into nothing")
         await publish(bus, "damaged", range(3))
         consumer = bus.consumer("g", Assignments())
         consumer.subscribe(["damaged"])
         assert [message.value for message in await receive(consumer, 3)] == [value_of(n) for n in range(3)]
+
+
+def test_what_is_written_while_the_files_are_deleted_is_not_acknowledged() -> None:
+    with new_log() as directory:
+        writer = LogWriter(directory)
+        writer.append(messages_of([(b"k", b"before")]))
+        shutil.rmtree(directory)
+        with pytest.raises(BusUnavailable, match="was deleted while it was written to"):
+            writer.append(messages_of([(b"k", b"into nothing")]))
+        assert not writer.usable
+        writer.close()
 
 
 @pytest.mark.parametrize("damage", ["delete", "overwrite"])
