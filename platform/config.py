@@ -79,6 +79,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Path | None = None
     # Before the name of every topic and group, so that one cluster can serve several installations.
     topic_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,40}$")] = "windvane."
+    # The ID that says whose the topics are, for a gateway with a home of its own; default: HOME/installation.
+    installation: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
     replication_factor: Count | None = None
     compression: Literal["none", "lz4", "zstd"] = "none"
     # Larger chunks are split. A topic's own limit (max.message.bytes) has to be a little above it.

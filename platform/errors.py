@@ -113,6 +113,47 @@ class BusCorrupt(WindvaneError, OSError):
     """A message that was durable on the bus is damaged or gone; it is never skipped silently."""
 
 
+class PartitionHalted(WindvaneError):
+    """A partition of the bus cannot be read on; all others can.
+
+    The first offset that cannot be read is `offset`. Reading can go on at `resume_at` (None: not known), and
+    then `missing` messages are missing (None: not known). `partition` is that of `topic`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        topic: str,
+        partition: int,
+        offset: int,
+        resume_at: int | None,
+        missing: int | None,
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.resume_at = resume_at
+        self.missing = missing
+
+
+class MessagesDamaged(PartitionHalted, BusCorrupt):
+    """Messages of a partition were durable, and are damaged or lost now."""
+
+
+class PartitionUnreadable(PartitionHalted, BusUnavailable):
+    """The disk could not read a partition's files; it is tried again every few seconds."""
+
+
+class MessagesGone(PartitionHalted, RangeGone):
+    """The position lies outside the log: retention has dropped its messages, or they were never written."""
+
+
+class LogReplaced(MessagesGone):
+    """The topic was deleted and made again: the position counts messages of a log that is gone."""
+
+
 class TierFailed(WindvaneError, RuntimeError):
     """A process of the platform could not be started; those that were are ended again."""
 

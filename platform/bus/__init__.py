@@ -13,6 +13,7 @@ from ..errors import ConfigInvalid
 from .discard import DiscardBus
 from .embedded import EmbeddedBus
 from .interface import (
+    BEGINNING,
     WORKER_GROUP,
     AssignmentListener,
     Buffer,
@@ -25,6 +26,7 @@ from .interface import (
 from .topic_setup import EmbeddedTopics, TopicAdmin
 
 __all__ = [
+    "BEGINNING",
     "WORKER_GROUP",
     "AssignmentListener",
     "Buffer",

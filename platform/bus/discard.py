@@ -4,12 +4,14 @@ For benchmarks of what lies in front of the bus.
 """
 
 import asyncio
+import uuid
 import zlib
 from collections.abc import Collection, Mapping
 
-from ..errors import BusUnavailable
+from ..errors import BusUnavailable, PartitionHalted
 from .interface import (
     DEFAULT_POLL_BYTES,
+    MAKE_TOPICS,
     AssignmentListener,
     Buffer,
     Bus,
@@ -40,7 +42,9 @@ class DiscardProducer(Producer):
         if offsets is None or self._closed:
             future.set_exception(
                 BusUnavailable(
-                    "the producer is closed" if self._closed else f"there is no topic {topic!r} on the bus"
+                    "the producer is closed"
+                    if self._closed
+                    else f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}"
                 )
             )
             return future
@@ -64,6 +68,11 @@ class DiscardConsumer(Consumer):
 
     def __init__(self) -> None:
         self._closed = asyncio.Event()
+
+    @property
+    def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
+        """Always empty."""
+        return {}
 
     def subscribe(self, topics: Collection[str]) -> None:
         """See `Consumer.subscribe`."""
@@ -108,6 +117,7 @@ class DiscardBus(Bus):
 
     def __init__(self) -> None:
         self._next_offsets: dict[str, list[int]] = {}
+        self._uid = uuid.uuid4().hex
         self._consumers: list[DiscardConsumer] = []
 
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
@@ -119,6 +129,18 @@ class DiscardBus(Bus):
         """See `Bus.topics`."""
         return {topic: len(offsets) for topic, offsets in sorted(self._next_offsets.items())}
 
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """See `Bus.log_ids`; another one each time that the bus is opened."""
+        return {topic: f"discard:{self._uid}:{topic}" for topic in topics if topic in self._next_offsets}
+
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """See `Bus.ends`: how many messages each partition was given."""
+        return {
+            TopicPartition(topic, partition): end
+            for topic in topics
+            for partition, end in enumerate(self._next_offsets.get(topic, ()))
+        }
+
     async def prepare(self, *, groups: Collection[str]) -> None:
         """There is nothing to recover, and nothing to keep."""
 
@@ -126,7 +148,9 @@ class DiscardBus(Bus):
         """See `Bus.producer`."""
         return DiscardProducer(self._next_offsets)
 
-    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
         """See `Bus.consumer`."""
         consumer = DiscardConsumer()
         self._consumers.append(consumer)

@@ -1,22 +1,42 @@
 """The embedded bus's consumer: which partitions it reads, fairly, and how it waits."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
-from ..errors import BusUnavailable, WindvaneError
+from ..errors import (
+    BusCorrupt,
+    BusUnavailable,
+    MessagesDamaged,
+    PartitionHalted,
+    PartitionUnreadable,
+    WindvaneError,
+)
 from .bus_directory import BusDirectory
 from .doorbell import Listener
 from .group_positions import GroupPositions
-from .interface import DEFAULT_POLL_BYTES, AssignmentListener, BusMessage, Consumer, TopicPartition
+from .interface import (
+    BEGINNING,
+    DEFAULT_POLL_BYTES,
+    AssignmentListener,
+    BusMessage,
+    Consumer,
+    TopicPartition,
+)
 from .log_reader import LogReader
 
 STANDBY_INTERVAL_S = 0.1
 """How often a consumer whose group has one already looks whether that one has gone."""
 
+READ_AGAIN_S = 5.0
+"""How long a partition is left alone whose files the disk could not read."""
+
 _Result = TypeVar("_Result")
-_Batch: TypeAlias = list[tuple[LogReader, list[BusMessage]]]
+_Batch: TypeAlias = list[tuple[LogReader, "list[BusMessage] | PartitionHalted"]]
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddedConsumer(Consumer):
@@ -27,11 +47,18 @@ class EmbeddedConsumer(Consumer):
     Memory: what one poll returns.
     """
 
-    def __init__(self, directory: BusDirectory, group: str, listener: AssignmentListener) -> None:
+    def __init__(
+        self,
+        directory: BusDirectory,
+        group: str,
+        listener: AssignmentListener,
+        *,
+        positions_of: str | None = None,
+    ) -> None:
         self._directory = directory
         self._doorbell = directory.doorbell
         self._bell = Listener(directory.doorbell)
-        self._positions = GroupPositions(directory.group_path(group))
+        self._positions = GroupPositions(directory.group_path(group), positions_of=positions_of)
         self._listener = listener
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"bus-{group}")
         self._polling = asyncio.Lock()
@@ -40,9 +67,17 @@ class EmbeddedConsumer(Consumer):
         self._taken_up: tuple[frozenset[str], int] | None = None
         self._readers: dict[TopicPartition, LogReader] = {}
         self._paused: set[TopicPartition] = set()
+        self._halted: dict[TopicPartition, PartitionHalted] = {}
+        self._read_again_s: dict[TopicPartition, float] = {}  # of those that are halted for the disk alone
+        self._log_ids: dict[str, str] = {}
         self._reading: asyncio.Future[_Batch] | None = None
         self._turn = 0
         self._closing = False
+
+    @property
+    def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
+        """See `Consumer.halted`."""
+        return dict(self._halted)
 
     def subscribe(self, topics: Collection[str]) -> None:
         """See `Consumer.subscribe`."""
@@ -57,9 +92,11 @@ class EmbeddedConsumer(Consumer):
                 raise BusUnavailable("the consumer is closed; make another one")
             while not self._closing:
                 rung = self._doorbell.rung
+                halted = len(self._halted)
                 await self._take_up()
+                self._end_halts_of_the_disk()
                 messages = await self._read(max_bytes)
-                if messages or not await self._wait(rung, deadline):
+                if messages or len(self._halted) > halted or not await self._wait(rung, deadline):
                     return messages
             return []
 
@@ -67,9 +104,12 @@ class EmbeddedConsumer(Consumer):
         """See `Consumer.seek`."""
         self._check_assigned([topic_partition])
         # A new reader, since a read of a cancelled poll may still go on with the old one.
-        before = self._readers[topic_partition]
-        self._readers[topic_partition] = self._reader(topic_partition, offset)
-        self._thread.submit(before.close)
+        before = self._readers.pop(topic_partition, None)
+        self._halted.pop(topic_partition, None)
+        self._start(topic_partition, offset)
+        if before is not None:
+            self._thread.submit(before.close)
+        self._bell.wake()
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
@@ -89,7 +129,9 @@ class EmbeddedConsumer(Consumer):
 
     async def lag(self) -> dict[TopicPartition, int]:
         """See `Consumer.lag`."""
-        return {partition: reader.behind for partition, reader in self._readers.items()}
+        return {partition: max(0, reader.behind) for partition, reader in self._readers.items()} | {
+            partition: 0 for partition in self._halted if partition not in self._readers
+        }
 
     async def close(self) -> None:
         """See `Consumer.close`."""
@@ -102,8 +144,8 @@ class EmbeddedConsumer(Consumer):
                 await asyncio.wait([self._reading])
                 self._reading.exception()
             try:
-                if self._readers:
-                    await self._listener.revoked(sorted(self._readers))
+                if held := self._held():
+                    await self._listener.revoked(sorted(held))
             finally:
                 for reader in self._readers.values():
                     self._thread.submit(reader.close)
@@ -112,19 +154,49 @@ class EmbeddedConsumer(Consumer):
                 self._thread.shutdown(wait=False)
                 self._bell.close()
 
-    def _reader(self, partition: TopicPartition, offset: int | None) -> LogReader:
+    def _held(self) -> set[TopicPartition]:
+        """What is assigned: what is read, and what cannot even be opened."""
+        return self._readers.keys() | self._halted.keys()
+
+    def _start(self, partition: TopicPartition, offset: int | None) -> None:
+        """Read the partition from `offset` on; halts it where its log cannot be opened for damage."""
         try:
-            return LogReader(self._directory.log_path(partition), partition, offset)
-        except WindvaneError:
-            raise
+            self._readers[partition] = LogReader(
+                self._directory.log_path(partition), partition, None if offset == BEGINNING else offset
+            )
+        except BusCorrupt as error:
+            self._halt(
+                partition,
+                MessagesDamaged(
+                    f"{partition.topic}/{partition.partition} cannot be read: {error}",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    offset=max(offset or 0, 0),
+                    resume_at=None,
+                    missing=None,
+                ),
+            )
         except OSError as error:
             raise BusUnavailable(
                 f"cannot read {partition.topic}/{partition.partition} in {self._directory.path}: {error}"
             ) from error
 
+    def _end_halts_of_the_disk(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for partition in [at for at, due_s in self._read_again_s.items() if due_s <= now_s]:
+            del self._read_again_s[partition]
+            if isinstance(self._halted.get(partition), PartitionUnreadable):
+                del self._halted[partition]
+
+    def _halt(self, partition: TopicPartition, error: PartitionHalted) -> None:
+        self._halted[partition] = error
+        if isinstance(error, PartitionUnreadable):
+            self._read_again_s[partition] = asyncio.get_running_loop().time() + READ_AGAIN_S
+        _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
+
     def _check_assigned(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
-            if partition not in self._readers:
+            if partition not in self._readers and partition not in self._halted:
                 raise BusUnavailable(
                     f"{partition.topic}/{partition.partition} is not assigned to this consumer (any more)"
                 )
@@ -139,23 +211,38 @@ class EmbeddedConsumer(Consumer):
         if aim == self._taken_up:
             return
         wanted = await self._in_thread(self._directory.partitions, sorted(self._topics))
-        if gone := sorted(self._readers.keys() - set(wanted)):
+        log_ids = await self._in_thread(self._directory.log_ids, self._topics)
+        if gone := sorted(self._held() - set(wanted)):
             await self._listener.revoked(gone)
             self._paused.difference_update(gone)
             for partition in gone:
-                self._thread.submit(self._readers.pop(partition).close)
-        if new := [partition for partition in wanted if partition not in self._readers]:
+                self._halted.pop(partition, None)
+                if (reader := self._readers.pop(partition, None)) is not None:
+                    self._thread.submit(reader.close)
+        for partition in self._held():
+            if log_ids.get(partition.topic) != self._log_ids.get(partition.topic):
+                self._replace(partition)
+        self._log_ids = log_ids
+        if new := [partition for partition in wanted if partition not in self._held()]:
             starts = await self._listener.assigned(new)
             known = {partition: self._positions.get(partition) for partition in new}
             # Position 0 says that nothing was read: it makes the group known to retention before it reads.
             unknown = [partition for partition, offset in known.items() if offset is None]
-            first_positions = {partition: starts.get(partition) or 0 for partition in unknown}
+            first_positions = {partition: max(starts.get(partition) or 0, 0) for partition in unknown}
             await self._in_thread(self._positions.put, first_positions)
             for partition in new:
                 start = starts.get(partition)
-                offset = (known[partition] or None) if start is None else start
-                self._readers[partition] = self._reader(partition, offset)
+                self._start(partition, (known[partition] or None) if start is None else start)
         self._taken_up = aim
+
+    def _replace(self, partition: TopicPartition) -> None:
+        """The topic was deleted and made again: read the new log only once somebody says where."""
+        before = self._readers.pop(partition, None)
+        if before is None:
+            return
+        self._start(partition, BEGINNING)
+        self._halt(partition, before.replaced())
+        self._thread.submit(before.close)
 
     async def _read(self, max_bytes: int) -> list[BusMessage]:
         """What is there now."""
@@ -164,7 +251,7 @@ class EmbeddedConsumer(Consumer):
                 ready = [
                     reader
                     for partition, reader in self._readers.items()
-                    if reader.behind and partition not in self._paused
+                    if reader.behind and partition not in self._paused and partition not in self._halted
                 ]
                 if not ready:
                     return []
@@ -175,11 +262,16 @@ class EmbeddedConsumer(Consumer):
             await asyncio.wait([self._reading])
             reading, self._reading = self._reading, None
             messages: list[BusMessage] = []
+            halted = len(self._halted)
             for reader, read in reading.result():
                 # Not where the partition was given back or sought elsewhere in the meantime.
-                if self._readers.get(reader.topic_partition) is reader:
+                if self._readers.get(reader.topic_partition) is not reader:
+                    continue
+                if isinstance(read, PartitionHalted):
+                    self._halt(reader.topic_partition, read)
+                else:
                     messages += read
-            if messages:
+            if messages or len(self._halted) > halted:
                 return messages
 
     async def _wait(self, rung: int, deadline: float) -> bool:
@@ -208,7 +300,8 @@ class EmbeddedConsumer(Consumer):
 def _read_fairly(readers: Sequence[LogReader], max_bytes: int) -> _Batch:
     """Read from all of them in turn: each has an even share of what those before it have left.
 
-    The first one gives at least one message. An error of a later one waits until that one is first.
+    The first one gives at least one message. A partition that cannot go on says so in the place of its
+    messages. Another error of a later one waits until that one is first.
     """
     batch: _Batch = []
     remaining = max_bytes
@@ -219,6 +312,9 @@ def _read_fairly(readers: Sequence[LogReader], max_bytes: int) -> _Batch:
             messages, size = reader.read(
                 remaining // (len(readers) - place), first_bytes=remaining if batch else None
             )
+        except PartitionHalted as error:
+            batch.append((reader, error))
+            continue
         except WindvaneError:
             if batch:
                 break

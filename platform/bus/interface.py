@@ -1,8 +1,8 @@
 """What every bus engine offers: topics, a producer, consumers in groups.
 
 A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
-engines (`embedded.py`, `discard.py`, later Apache Kafka) differ in where the log lies, not in what they
-promise. The promises are written here and checked by `tests/bus/conformance.py`, which every engine passes.
+engines (`embedded.py`, `kafka.py`, `discard.py`) differ in where the log lies, not in what they promise. The
+promises are written here and checked by `tests/bus/conformance.py`, which every engine passes.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+
+from ..errors import PartitionHalted, WindvaneError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of a message's value: contiguous bytes."""
@@ -22,6 +24,13 @@ WORKER_GROUP = "windvane-worker"
 """The consumer group of the workers."""
 
 DEFAULT_POLL_BYTES = 4 * 1024 * 1024
+
+BEGINNING = -1
+"""As an offset to start at: the first message that the log still has."""
+
+
+MAKE_TOPICS = "`windvane topics apply` makes the topics of all policies"
+"""What to do about a topic that is missing."""
 
 
 class TopicPartition(NamedTuple):
@@ -52,8 +61,8 @@ class AssignmentListener(Protocol):
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Take responsibility, and say at which offset to start reading each partition.
 
-        None, or a partition that is missing from the answer, means the group's committed position, or
-        the beginning of the log where the group has none.
+        `BEGINNING` means the first message that the log still has. None, or a partition that is missing from
+        the answer, means the group's committed position, or the beginning of the log where it has none.
         """
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -104,6 +113,18 @@ class Consumer(ABC):
     A partition is assigned to at most one consumer of a group at a time, over all processes.
     """
 
+    @property
+    @abstractmethod
+    def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
+        """Assigned partitions that cannot be read on, each with the reason; all others are read on.
+
+        A message is damaged (`MessagesDamaged`, a `BusCorrupt`), the position lies outside the log
+        (`MessagesGone`, a `RangeGone`), the log is another one than at the assignment (`LogReplaced`), or the
+        disk cannot read it (`PartitionUnreadable`, which ends by itself if the disk gets well).
+        The position stays, and what comes before it was given. `seek` ends the halt; a partition that is
+        assigned again starts without one.
+        """
+
     @abstractmethod
     def subscribe(self, topics: Collection[str]) -> None:
         """Read these topics from now on, instead of those before; may be called again at any time.
@@ -121,14 +142,16 @@ class Consumer(ABC):
         evenly among the partitions that have messages. A cancelled poll loses nothing: what it had read comes
         with the next one.
 
-        Raises `BusUnavailable` when the bus cannot give messages now, `BusCorrupt` when a durable message is
-        damaged (the position stays in front of it, and `seek` can go past it), `RangeGone` when the position
-        lies outside the log.
+        Partitions in `halted` are passed over; a poll during which one is halted returns early. Raises
+        `BusUnavailable` when the bus cannot give messages now.
         """
 
     @abstractmethod
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
-        """Go on at `offset` with the next poll. `BusUnavailable` where the partition is not assigned here."""
+        """Go on at `offset`, or at `BEGINNING`, with the next poll; ends a halt.
+
+        `BusUnavailable` where the partition is not assigned here.
+        """
 
     @abstractmethod
     def pause(self, partitions: Collection[TopicPartition]) -> None:
@@ -165,6 +188,11 @@ class Consumer(ABC):
 class Bus(ABC):
     """A bus, opened: see `windvane.bus.open_bus`."""
 
+    @property
+    def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
+        """Partitions that take no messages from here until they are repaired; all others do."""
+        return {}
+
     @abstractmethod
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
         """Make the topic where there is none, add partitions where it has fewer; never removes anything."""
@@ -172,6 +200,21 @@ class Bus(ABC):
     @abstractmethod
     async def topics(self) -> dict[str, int]:
         """The topics that exist, each with its number of partitions."""
+
+    @abstractmethod
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """The identity of each topic's log, for those that exist: `ENGINE:…`.
+
+        It is made with the topic. A topic that was deleted and made again has another one; more partitions
+        do not change it. Offsets are comparable only within one log.
+        """
+
+    @abstractmethod
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """For each partition of these topics, the offset after its last durable message.
+
+        Topics that do not exist, and partitions whose end cannot be read now, are missing from the answer.
+        """
 
     @abstractmethod
     async def prepare(self, *, groups: Collection[str]) -> None:
@@ -187,8 +230,14 @@ class Bus(ABC):
         """A producer, for the running event loop."""
 
     @abstractmethod
-    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
-        """A consumer of the group, for the running event loop, subscribed to nothing yet."""
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
+        """A consumer of the group, for the running event loop, subscribed to nothing yet.
+
+        `positions_of` identifies the database whose positions it commits. Positions that the group committed
+        for another database count as none: no start is taken from them, and retention drops nothing for them.
+        """
 
     @abstractmethod
     async def close(self) -> None:

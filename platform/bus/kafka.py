@@ -8,12 +8,15 @@ lists those alone. The parts: `kafka_connection` (addresses, security, errors in
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     InvalidPartitionsError,
     KafkaError,
@@ -23,13 +26,17 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
 
 from ..config import KafkaSettings
 from ..errors import BusUnavailable, ConfigInvalid
 from .bus_directory import check_name
-from .interface import AssignmentListener, Bus, Consumer, Producer
+from .interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .kafka_connection import KafkaConnection, split_server
 from .kafka_consumer import KafkaConsumer
+from .kafka_installation import KafkaInstallation
+from .kafka_metadata import log_ids
 from .kafka_producer import KafkaProducer
 
 TOPICS_AGE_S = 0.5
@@ -37,6 +44,9 @@ TOPICS_AGE_S = 0.5
 
 _VISIBLE_S = 10.0
 _RETRY_S = 0.05
+_LATEST = -1  # as a time, in ListOffsets of the Kafka protocol
+
+_Result = TypeVar("_Result")
 
 
 class KafkaBus(Bus):
@@ -48,6 +58,7 @@ class KafkaBus(Bus):
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
+        self._installation = KafkaInstallation(connection)
         self._admin: AIOKafkaAdminClient | None = None
         self._administering = asyncio.Lock()
         self._producers: list[KafkaProducer] = []
@@ -89,14 +100,50 @@ class KafkaBus(Bus):
                     raise await self._failed(error) from error
         return dict(self._topics)
 
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """See `Bus.log_ids`. Of topics that a consumer of this bus reads, it is the log that it reads."""
+        names = {self._connection.to_kafka(topic): topic for topic in topics}
+
+        async def ask(client: AIOKafkaClient) -> dict[str, str]:
+            by_leader: dict[int, set[str]] = {}
+            for (name, _), leader in (await _leaders(client, names)).items():
+                by_leader.setdefault(leader, set()).add(name)
+            found: dict[str, str] = {}
+            for leader, theirs in by_leader.items():
+                found.update(await log_ids(client, leader, theirs))
+            return found
+
+        found = {names[name]: log_id for name, log_id in (await self._asked(ask)).items()}
+        for consumer in self._consumers:
+            found.update({topic: at for topic, at in consumer.log_ids.items() if topic in topics})
+        return found
+
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """See `Bus.ends`."""
+        names = {self._connection.to_kafka(topic): topic for topic in topics}
+
+        async def ask(client: AIOKafkaClient) -> dict[KafkaPartition, int]:
+            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
+            for (name, number), leader in (await _leaders(client, names)).items():
+                by_leader.setdefault(leader, {}).setdefault(name, []).append((number, _LATEST))
+            found = {}
+            for leader, wanted in by_leader.items():
+                answer = await client.send(leader, OffsetRequest(-1, 0, list(wanted.items())))
+                for name, parts in answer.topics:
+                    found.update({KafkaPartition(name, part[0]): part[3] for part in parts if part[1] == 0})
+            return found
+
+        return {TopicPartition(names[name], at): end for (name, at), end in (await self._asked(ask)).items()}
+
     async def prepare(self, *, groups: Collection[str]) -> None:
-        """Checks that the cluster can be reached and lets this installation in.
+        """Checks that the cluster can be reached, lets us in, and has no topics of another installation.
 
         There is nothing to recover. What `groups` have not read is kept as long as the topics' retention
         says.
         """
         self._check_open()
         await self._connection.check()
+        await self._installation.claim()
 
     def producer(self) -> Producer:
         """See `Bus.producer`."""
@@ -105,11 +152,15 @@ class KafkaBus(Bus):
         self._producers.append(producer)
         return producer
 
-    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
         """See `Bus.consumer`."""
         self._check_open()
         check_name("consumer group", group)
-        consumer = KafkaConsumer(self._connection, group, listener)
+        consumer = KafkaConsumer(
+            self._connection, group, listener, self._installation, positions_of=positions_of
+        )
         self._consumers.append(consumer)
         return consumer
 
@@ -139,6 +190,14 @@ class KafkaBus(Bus):
                 raise
             self._admin = admin
         return self._admin
+
+    async def _asked(self, ask: Callable[[AIOKafkaClient], Awaitable[_Result]]) -> _Result:
+        self._check_open()
+        async with self._administering:
+            try:
+                return await ask((await self._client())._client)
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise await self._failed(error) from error
 
     async def _make(self, topic: str, partitions: int) -> None:
         admin = await self._client()
@@ -191,6 +250,20 @@ class KafkaBus(Bus):
         except (BusUnavailable, ConfigInvalid) as reason:
             return reason
         return self._connection.explain(error, topic)
+
+
+async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[KafkaPartition, int]:
+    """The broker that leads each partition of these topics, of those that have one."""
+    if not names:
+        return {}
+    request = MetadataRequest(sorted(names), allow_auto_topic_creation=False)
+    answer = await client.send(client.get_random_node(), request)
+    return {
+        KafkaPartition(name, number): leader
+        for error, name, _, parts in answer.topics
+        for _, number, leader, *_ in parts
+        if error == 0 and leader >= 0
+    }
 
 
 def topic_message_bytes(settings: KafkaSettings) -> int:

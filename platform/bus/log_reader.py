@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
-from ..errors import BusCorrupt, BusUnavailable, RangeGone, WindvaneError
+from ..errors import LogReplaced, MessagesDamaged, MessagesGone, PartitionHalted, PartitionUnreadable
 from .interface import BusMessage, TopicPartition
-from .record_format import HEADER_BYTES, RecordDamagedError, key_and_value, record_bytes, record_end
+from .log_scan import scan_segment
+from .record_format import (
+    HEADER_BYTES,
+    RecordDamagedError,
+    key_and_value,
+    record_at,
+    record_bytes,
+    record_end,
+)
 from .segment_log import COMMITTED, END_WORD, READ_BYTES, segment_bases, segment_path
 from .shared_words import SharedWords
 
@@ -39,8 +47,9 @@ class LogReader:
         """The next messages, and the bytes of their records: at most `max_bytes`, or one message with more.
 
         That one is left for another time where its record has more than `first_bytes`; None: it may have any
-        size. Raises `BusCorrupt` at a damaged message (those before it are given first), `RangeGone` for an
-        offset that is not in the log, `BusUnavailable` where a file cannot be read; the position then stays.
+        size. Raises `MessagesDamaged` at a damaged message (those before it are given first), `MessagesGone`
+        for an offset that is not in the log, `PartitionUnreadable` if a file cannot be read. The position
+        stays then.
         """
         messages: list[BusMessage] = []
         total = 0
@@ -48,16 +57,21 @@ class LogReader:
         while more and (total < max_bytes or not messages):
             try:
                 taken, more = self._read_on(messages, max_bytes - total, first_bytes)
-            except OSError as error:
+            except PartitionHalted:
                 if messages:
                     break  # they are given first: the next read meets the error again
-                if isinstance(error, WindvaneError):
-                    raise
-                raise BusUnavailable(f"cannot read {self._path}: {error}; mend the disk") from error
-            except RangeGone:
+                raise
+            except OSError as error:
                 if messages:
                     break
-                raise
+                raise PartitionUnreadable(
+                    f"cannot read {self._path}: {error}. Check the disk (dmesg); it is tried again",
+                    topic=self.topic_partition.topic,
+                    partition=self.topic_partition.partition,
+                    offset=self.next_offset,
+                    resume_at=None,
+                    missing=None,
+                ) from error
             total += taken
         return messages, total
 
@@ -74,10 +88,13 @@ class LogReader:
         if self.next_offset == end_offset:
             return 0, False
         if self.next_offset > end_offset:
-            raise RangeGone(
-                f"message {self.next_offset} of {self._name} was never written, it ends at {end_offset}. "
-                "Is it another bus? Put the right one in place, or seek"
+            bases = segment_bases(self._directory)
+            reason = (
+                f"message {self.next_offset} of {self._name} was never written, the log ends at "
+                f"{end_offset}. It is not the log that was read before: restore that one, or read this one "
+                "from the beginning"
             )
+            raise self._gone(MessagesGone, reason, resume_at=bases[0] if bases else 0, missing=None)
         if self._fd < 0:
             self._locate()
         available = os.fstat(self._fd).st_size - self._position
@@ -147,15 +164,40 @@ class LogReader:
             data = os.pread(self._fd, READ_BYTES, position)
             at = 0
             try:
-                while offset < self.next_offset and (whole := record_bytes(data, at)) is not None:
+                while offset < self.next_offset and (whole := record_at(data, at, offset)) is not None:
                     at += whole
                     offset += 1
-            except RecordDamagedError as error:
-                raise self._corrupt(str(error), at=position + at, offset=offset) from error
+            except RecordDamagedError:
+                return self._find_behind_damage(base)
             if at == 0 or position + at > size:
-                raise self._corrupt("it is cut short", at=position + at, offset=offset)
+                return self._find_behind_damage(base)
             position += at
-        return position
+        try:  # a damaged length leads elsewhere
+            found = record_at(os.pread(self._fd, HEADER_BYTES, position), 0, offset)
+        except RecordDamagedError:
+            found = None
+        return self._find_behind_damage(base) if found is None else position
+
+    def _find_behind_damage(self, base: int) -> int:
+        """As `_find`, in a segment with a damaged record: reads all of it."""
+        runs, damages = scan_segment(self._path, base, self._segment_stop(base))
+        for run in runs:
+            if run.first <= self.next_offset < run.stop:
+                position, offset = run.start_byte, run.first
+                while offset < self.next_offset:
+                    whole = record_bytes(os.pread(self._fd, HEADER_BYTES, position))
+                    assert whole is not None, "it was checked a moment ago"
+                    position += whole
+                    offset += 1
+                return position
+        damage = next(damage for damage in damages if damage.first <= self.next_offset < damage.stop)
+        raise self._damaged(damage.reason, damage.byte, damage.stop)
+
+    def _segment_stop(self, base: int) -> int:
+        """The offset after the last message that the segment should hold."""
+        return min(
+            (other for other in segment_bases(self._directory) if other > base), default=self._words[END_WORD]
+        )
 
     def _follow(self) -> None:
         """Go over to the segment that begins with the next message."""
@@ -164,16 +206,27 @@ class LogReader:
         try:
             self._open(self.next_offset)
         except FileNotFoundError as error:
-            self._check_kept(segment_bases(self._directory))
-            raise self._corrupt("the file ends, and the next one is missing") from error
+            bases = segment_bases(self._directory)
+            self._check_kept(bases)
+            later = [base for base in bases if base > self.next_offset]
+            reason = "the file ends" + (", and the next one is missing" if later else "")
+            resume_at = min(later, default=self._words[END_WORD])
+            raise self._damaged(reason, self._position, resume_at) from error
         self._position = 0
 
     def _check_kept(self, bases: list[int]) -> None:
-        if not bases or self.next_offset < bases[0]:
-            raise RangeGone(
-                f"message {self.next_offset} of {self._name} is not kept any more, the log begins at "
-                f"{bases[0] if bases else self._words[END_WORD]}; seek there to go on without it"
-            )
+        if bases and self.next_offset >= bases[0]:
+            return
+        begin = bases[0] if bases else self._words[END_WORD]
+        if not bases:
+            raise self._damaged("it has no files", 0, begin)
+        raise self._gone(
+            MessagesGone,
+            f"messages {self.next_offset} to {begin - 1} of {self._name} ({begin - self.next_offset}) are "
+            "not kept any more: retention has dropped them",
+            resume_at=begin,
+            missing=begin - self.next_offset,
+        )
 
     def _open(self, base: int) -> None:
         path = segment_path(self._directory, base)
@@ -190,9 +243,54 @@ class LogReader:
     def _name(self) -> str:
         return f"{self.topic_partition.topic}/{self.topic_partition.partition}"
 
-    def _corrupt(self, reason: str, *, at: int | None = None, offset: int | None = None) -> BusCorrupt:
-        return BusCorrupt(
-            f"{self._path} is damaged at byte {self._position if at is None else at}, where message "
-            f"{self.next_offset if offset is None else offset} of {self._name} begins: {reason}. Restore it "
-            "from a copy, or seek past it to go on without what is lost"
+    def replaced(self) -> LogReplaced:
+        """The error of a reader whose topic was deleted and made again."""
+        bases = segment_bases(self._directory) if self._directory.is_dir() else []
+        error = self._gone(
+            LogReplaced,
+            f"the topic {self.topic_partition.topic} was deleted and made again: message {self.next_offset} "
+            f"of {self._name} was due, of a log that is gone",
+            resume_at=bases[0] if bases else 0,
+            missing=None,
+        )
+        assert isinstance(error, LogReplaced)
+        return error
+
+    def _gone(
+        self, kind: type[MessagesGone], message: str, *, resume_at: int, missing: int | None
+    ) -> MessagesGone:
+        return kind(
+            message,
+            topic=self.topic_partition.topic,
+            partition=self.topic_partition.partition,
+            offset=self.next_offset,
+            resume_at=resume_at,
+            missing=missing,
+        )
+
+    def _corrupt(self, reason: str) -> MessagesDamaged:
+        """The error for the next message, which is damaged at the position; finds the next whole one."""
+        stop = self._segment_stop(self._base)
+        if self.next_offset >= stop:
+            return self._damaged(reason, self._position, self.next_offset + 1)
+        for damage in scan_segment(self._path, self._base, stop).damages:
+            if damage.first <= self.next_offset < damage.stop:
+                return self._damaged(damage.reason, damage.byte, damage.stop)
+        return self._damaged(reason, self._position, self.next_offset + 1)
+
+    def _damaged(self, reason: str, byte: int, resume_at: int) -> MessagesDamaged:
+        missing = resume_at - self.next_offset
+        which = (
+            f"message {self.next_offset}"
+            if missing == 1
+            else (f"messages {self.next_offset} to {resume_at - 1} ({missing})")
+        )
+        return MessagesDamaged(
+            f"{self._path} is damaged at byte {byte}: {which} of {self._name} cannot be read: {reason}. "
+            "Restore the file from a copy if you have one",
+            topic=self.topic_partition.topic,
+            partition=self.topic_partition.partition,
+            offset=self.next_offset,
+            resume_at=resume_at,
+            missing=missing,
         )

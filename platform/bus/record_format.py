@@ -102,6 +102,18 @@ def record_bytes(data: bytes, start: int = 0) -> int | None:
     return 8 + length
 
 
+def record_at(data: bytes, start: int, offset: int) -> int | None:
+    """How long the record with `offset` that should begin at `data[start]` says it is, otherwise unchecked.
+
+    None: not even its header is there. Raises `RecordDamagedError` for another offset, or for a length that
+    no record has.
+    """
+    whole = record_bytes(data, start)
+    if whole is not None and (found := _HEADER.unpack_from(data, start)[2]) != offset:
+        raise RecordDamagedError(f"it has offset {found} where {offset} is due")
+    return whole
+
+
 def key_and_value(data: bytes, start: int, end: int) -> tuple[bytes, bytes]:
     """Key and value of the record between `start` and `end`, which `record_end` has checked."""
     value = start + HEADER_BYTES + _HEADER.unpack_from(data, start)[3]

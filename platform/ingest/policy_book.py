@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from .schema import EventCheck
 from .telemetry import GatewayTelemetry
 
 POLL_S = 0.25
+TOPICS_INTERVAL_S = 5.0
+"""How soon a topic that somebody has deleted is made again."""
 _MIN_REFRESH_INTERVAL_S = 0.05  # a flood of unknown tags must not become a flood of queries
 
 
@@ -51,6 +54,7 @@ class PolicyBook:
         self._in_force: dict[str, InForce] = {}
         self._documents: dict[str, dict[str, Any]] = {}  # what the policies in force were made of
         self._revision = -1
+        self._topics_due_s = 0.0
         self._refreshed_at = -_MIN_REFRESH_INTERVAL_S
         self._refreshing = asyncio.Lock()
 
@@ -88,6 +92,7 @@ class PolicyBook:
         try:
             revision = await self._catalog.revision()
             if revision == self._revision:
+                await self._make_topics(self._in_force.values())
                 return
             bodies = {
                 document.reference: document.body
@@ -114,8 +119,8 @@ class PolicyBook:
                 in_force[made.policy.reference] = made
                 documents[made.policy.reference] = body
         try:
-            for made in in_force.values():
-                await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
+            self._topics_due_s = 0.0
+            await self._make_topics(in_force.values())
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return
@@ -127,6 +132,14 @@ class PolicyBook:
             made.rate.change(made.policy.limits)
         if revision >= 0:
             await self._catalog.keep_copy(list(documents.values()))
+
+    async def _make_topics(self, in_force: Iterable[InForce]) -> None:
+        """Make the topics that are missing, with as many partitions as their policies say; now and then."""
+        if time.monotonic() < self._topics_due_s:
+            return
+        for made in in_force:
+            await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
+        self._topics_due_s = time.monotonic() + TOPICS_INTERVAL_S
 
     def _make(self, body: dict[str, Any]) -> InForce | None:
         try:

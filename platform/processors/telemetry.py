@@ -130,7 +130,7 @@ class WorkerTelemetry(Collector):
 
     def bus_unavailable(self, error: Exception) -> None:
         """The bus gives no messages now."""
-        self._log.warning(("bus",), f"waiting for the bus: {error}")
+        self._log.warning(("bus",), f"waiting for the bus: {str(error) or 'no answer in time'}")
 
     def status(self) -> dict[str, Any]:
         """For the status page."""

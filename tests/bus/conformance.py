@@ -4,10 +4,11 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import pytest
-from windvane.bus import Buffer, Bus, BusMessage, Consumer, TopicPartition
-from windvane.errors import BusUnavailable
+from windvane.bus import BEGINNING, Buffer, Bus, BusMessage, Consumer, TopicPartition
+from windvane.errors import BusUnavailable, LogReplaced, PartitionHalted, RangeGone
 
 MakeBus = Callable[[], Bus]
 _numbers = itertools.count()
@@ -60,8 +61,21 @@ def by_partition(messages: Iterable[BusMessage]) -> dict[TopicPartition, list[Bu
     return parted
 
 
+class Interference(Protocol):
+    """What happens to topics from outside, in the way of an engine."""
+
+    async def trim(self, topic: str, before: int) -> None:
+        """Retention drops the messages of partition 0 before the offset."""
+
+    async def delete(self, topic: str) -> None:
+        """Delete the topic, with all its messages."""
+
+
 class BusConformance:
-    """The fixture `make_bus` is a function that opens one more bus on the same messages, and closes all."""
+    """The fixture `make_bus` is a function that opens one more bus on the same messages, and closes all.
+
+    `interference` reaches into the same messages from outside.
+    """
 
     @pytest.fixture
     def topic(self) -> str:
@@ -528,3 +542,176 @@ class BusConformance:
         with pytest.raises(BusUnavailable, match=topic):
             await consumer.commit({TopicPartition(topic, 0): 1})
         await consumer.commit({})
+
+    async def publish_numbers(self, bus: Bus, topic: str, numbers: range) -> None:
+        producer = bus.producer()
+        for number in numbers:
+            await producer.publish(topic, b"k", b"%d" % number)
+        await producer.close()
+
+    async def test_a_log_keeps_its_id_until_the_topic_is_made_again(
+        self, make_bus: MakeBus, interference: Interference, topic: str
+    ) -> None:
+        bus = make_bus()
+        assert await bus.log_ids([topic]) == {}
+        await bus.ensure_topic(topic, partitions=1)
+        await bus.ensure_topic(f"{topic}-other", partitions=1)
+        ids = await bus.log_ids([topic, f"{topic}-other", "missing"])
+        assert ids.keys() == {topic, f"{topic}-other"}
+        assert len(set(ids.values())) == 2
+        await bus.ensure_topic(topic, partitions=3)
+        assert await make_bus().log_ids([topic]) == {topic: ids[topic]}
+        await interference.delete(topic)
+        again = make_bus()
+        await again.ensure_topic(topic, partitions=1)
+        (remade,) = (await again.log_ids([topic])).values()
+        assert remade not in ids.values()
+
+    async def test_ends_count_the_durable_messages_of_each_partition(
+        self, make_bus: MakeBus, topic: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=3)
+        producer = bus.producer()
+        offsets = await asyncio.gather(*(producer.publish(topic, b"%d" % n, b"v") for n in range(50)))
+        ends = await make_bus().ends([topic, "missing"])
+        assert ends.keys() == {TopicPartition(topic, number) for number in range(3)}
+        assert sum(ends.values()) == len(offsets)
+
+    async def test_beginning_is_the_first_message_that_is_kept(
+        self, make_bus: MakeBus, interference: Interference, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        await self.publish_numbers(bus, topic, range(5))
+        await interference.trim(topic, 3)
+        partition = TopicPartition(topic, 0)
+        consumer = bus.consumer(group, Assignments({partition: BEGINNING}))
+        consumer.subscribe([topic])
+        assert [message.offset for message in await receive(consumer, 2)] == [3, 4]
+        consumer.seek(partition, 4)
+        await receive(consumer, 1)
+        consumer.seek(partition, BEGINNING)
+        assert [message.offset for message in await receive(consumer, 2)] == [3, 4]
+        assert consumer.halted == {}
+
+    async def test_a_position_that_retention_has_dropped_halts_its_partition_alone(
+        self, make_bus: MakeBus, interference: Interference, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        other = f"{topic}-other"
+        for name in (topic, other):
+            await bus.ensure_topic(name, partitions=1)
+            await self.publish_numbers(bus, name, range(5))
+        await interference.trim(topic, 3)
+        partition = TopicPartition(topic, 0)
+        consumer = bus.consumer(group, Assignments({partition: 1}))
+        consumer.subscribe([topic, other])
+        messages = await poll_until(consumer, lambda: bool(consumer.halted))
+        messages += await receive(consumer, 5 - len(messages))
+        assert [message.value for message in messages] == [b"%d" % number for number in range(5)]
+        assert {message.topic_partition.topic for message in messages} == {other}
+        assert_halted(consumer, partition, RangeGone, offset=1, resume_at=3, missing=2)
+        await self.publish_numbers(bus, other, range(5, 7))
+        assert [message.value for message in await receive(consumer, 2)] == [b"5", b"6"]
+        consumer.seek(partition, 3)
+        assert consumer.halted == {}
+        assert [message.value for message in await receive(consumer, 2)] == [b"3", b"4"]
+
+    async def test_a_position_beyond_the_end_halts_its_partition(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        await self.publish_numbers(bus, topic, range(2))
+        partition = TopicPartition(topic, 0)
+        consumer = bus.consumer(group, Assignments({partition: 5}))
+        consumer.subscribe([topic])
+        assert await poll_until(consumer, lambda: bool(consumer.halted)) == []
+        assert isinstance(consumer.halted[partition], RangeGone)
+        assert consumer.halted[partition].offset == 5
+        await self.publish_numbers(bus, topic, range(2, 8))
+        assert await consumer.poll(timeout_s=0.1) == []
+        consumer.seek(partition, BEGINNING)
+        assert [message.value for message in await receive(consumer, 8)] == [b"%d" % n for n in range(8)]
+
+    @pytest.mark.parametrize("count", [2, 5, 9], ids=["shorter", "as long", "longer"])
+    async def test_a_topic_made_again_while_it_is_read_halts_instead_of_going_on_in_another_log(
+        self, make_bus: MakeBus, interference: Interference, topic: str, group: str, count: int
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        before = (await bus.log_ids([topic]))[topic]
+        await self.publish_numbers(bus, topic, range(5))
+        partition = TopicPartition(topic, 0)
+        listener = NoPositionsOf(bus, before, 5)
+        consumer = bus.consumer(group, listener)
+        consumer.subscribe([topic])
+        await receive(consumer, 5)
+        await interference.delete(topic)
+        other = make_bus()
+        await other.ensure_topic(topic, partitions=1)
+        await self.publish_numbers(other, topic, range(100, 100 + count))
+        # It may be told that the topic is gone, and then of the new one; or it finds a new log in its place.
+        messages = await poll_until(
+            consumer, lambda: bool(consumer.halted) or before not in listener.log_ids.values()
+        )
+        if consumer.halted:
+            assert messages == []
+            assert isinstance(consumer.halted[partition], LogReplaced)
+            assert (await bus.log_ids([topic]))[topic] != before
+            consumer.seek(partition, BEGINNING)
+        messages += await receive(consumer, count - len(messages))
+        assert [message.value for message in messages] == [b"%d" % n for n in range(100, 100 + count)]
+
+    async def test_positions_of_another_database_do_not_count(
+        self, make_bus: MakeBus, topic: str, group: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=1)
+        await self.publish_numbers(bus, topic, range(4))
+        for database, first in (("a", 0), ("a", 3), ("b", 0), ("b", 3), ("a", 0)):
+            consumer = bus.consumer(group, Assignments(), positions_of=database)
+            consumer.subscribe([topic])
+            assert (await receive(consumer, 4 - first))[0].offset == first
+            await consumer.commit({TopicPartition(topic, 0): 3})
+            await consumer.close()
+
+
+class NoPositionsOf(Assignments):
+    """Starts at the beginning of every log but one, of which it knows a position."""
+
+    def __init__(self, bus: Bus, log_id: str, position: int) -> None:
+        super().__init__()
+        self.log_ids: dict[str, str] = {}
+        self._bus = bus
+        self._log_id = log_id
+        self._position = position
+        self._is_first = True
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        await super().assigned(partitions)
+        self.log_ids = await self._bus.log_ids({partition.topic for partition in partitions})
+        start = BEGINNING if self._is_first else self._position
+        self._is_first = False
+        return {
+            partition: start if self.log_ids[partition.topic] == self._log_id else BEGINNING
+            for partition in partitions
+        }
+
+
+def assert_halted(
+    consumer: Consumer,
+    partition: TopicPartition,
+    kind: type[Exception],
+    *,
+    offset: int,
+    resume_at: int | None,
+    missing: int | None,
+) -> None:
+    assert consumer.halted.keys() == {partition}
+    error = consumer.halted[partition]
+    assert isinstance(error, kind)
+    assert isinstance(error, PartitionHalted)
+    assert (error.topic, error.partition) == partition
+    assert (error.offset, error.resume_at, error.missing) == (offset, resume_at, missing)

@@ -14,12 +14,21 @@ from pathlib import Path
 import pytest
 from windvane.bus import Bus, BusMessage, Consumer, TopicPartition, open_bus
 from windvane.bus.doorbell import Doorbell, Listener
+from windvane.bus.record_format import frame
 from windvane.bus.segment_log import segment_bases, segment_path
 from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, ConfigInvalid
 
 from tests.bus import bus_process
-from tests.bus.conformance import Assignments, BusConformance, MakeBus, by_partition, poll_until, receive
-from tests.bus.test_segment_log import disk_room, failing_fdatasync
+from tests.bus.conformance import (
+    Assignments,
+    BusConformance,
+    MakeBus,
+    assert_halted,
+    by_partition,
+    poll_until,
+    receive,
+)
+from tests.bus.test_segment_log import disk_room, failing_fdatasync, read
 
 KILLS = 8
 SMALL = "embedded:?segment_bytes=4096&retention_bytes=8192"
@@ -36,6 +45,30 @@ async def make_bus(tmp_path: Path) -> AsyncIterator[MakeBus]:
     yield make
     for bus in buses:
         await bus.close()
+
+
+class Interference:
+    """What retention and an operator do to the files."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def trim(self, topic: str, before: int) -> None:
+        directory = self._path / topic / "0"
+        messages = read(directory)[before:]
+        writer_end = read(directory)[-1].offset + 1
+        segment_path(directory, 0).unlink()
+        records = frame([(message.key, [message.value]) for message in messages], before)
+        segment_path(directory, before).write_bytes(b"".join(map(bytes, records)))
+        assert before + len(messages) == writer_end
+
+    async def delete(self, topic: str) -> None:
+        shutil.rmtree(self._path / topic)
+
+
+@pytest.fixture
+def interference(tmp_path: Path) -> Interference:
+    return Interference(tmp_path / "bus")
 
 
 @asynccontextmanager
@@ -234,18 +267,16 @@ class TestDiskTrouble:
                 file.write(b"damage")
             consumer = bus.consumer("group", Assignments())
             consumer.subscribe(["damaged", "sound"])
-            messages: list[BusMessage] = []
-            errors: list[str] = []
-            async with asyncio.timeout(30):
-                while len(messages) < 60 or len(errors) < 3:
-                    try:
-                        messages += await consumer.poll(max_bytes=500, timeout_s=30)
-                    except BusCorrupt as error:
-                        errors.append(str(error))
-            assert all(str(path) in error for error in errors)
+            messages = await receive(consumer, 60, max_bytes=500)
             parted = by_partition(messages)
             assert len(parted[TopicPartition("sound", 0)]) == 50
-            assert len(parted[TopicPartition("damaged", 0)]) == 10
+            damaged = TopicPartition("damaged", 0)
+            assert len(parted[damaged]) == 10
+            assert await poll_until(consumer, lambda: bool(consumer.halted)) == []
+            assert str(path) in str(consumer.halted[damaged])
+            assert_halted(consumer, damaged, BusCorrupt, offset=10, resume_at=11, missing=1)
+            consumer.seek(damaged, 11)
+            assert [message.offset for message in await receive(consumer, 39)] == list(range(11, 50))
 
 
 class TestRetention:
@@ -267,13 +298,42 @@ class TestRetention:
             assert segment_bases(directory)[0] == 0
             await receive(consumer, 40)
             await consumer.commit({TopicPartition("topic", 0): 20})
-            await consumer.close()
             await self.publish(bus, 10)
             assert 12 < segment_bases(directory)[0] <= 20
 
+            await consumer.close()
             shutil.rmtree(tmp_path / "bus/@groups/slow")
             await self.publish(bus, 10)
             assert segment_bases(directory)[0] > 40
+
+    async def test_positions_let_go_of_messages_only_for_the_database_that_a_live_reader_has(
+        self, tmp_path: Path
+    ) -> None:
+        directory = tmp_path / "bus/topic/0"
+        async with opened(tmp_path, SMALL) as bus:
+            await bus.ensure_topic("topic", partitions=1)
+            await self.publish(bus, 20)
+
+            async def reader_of(database: str) -> Consumer:
+                listener = Assignments()
+                consumer = bus.consumer("workers", listener, positions_of=database)
+                consumer.subscribe(["topic"])
+                await poll_until(consumer, lambda: bool(listener.now))
+                return consumer
+
+            kept = segment_bases(directory)[0]
+            reader = await reader_of("first")
+            await reader.commit({TopicPartition("topic", 0): 20})
+            await reader.close()
+            await self.publish(bus, 20)
+            assert segment_bases(directory)[0] == kept, "dropped for a reader that may have lost its database"
+            reader = await reader_of("second")
+            await self.publish(bus, 20)
+            assert segment_bases(directory)[0] == kept, "dropped by the positions of another database"
+            await reader.commit({TopicPartition("topic", 0): 40})
+            await self.publish(bus, 10)
+            assert segment_bases(directory)[0] > 30
+            await reader.close()
 
     async def test_without_a_group_the_disk_is_bounded(self, tmp_path: Path) -> None:
         directory = tmp_path / "bus/topic/0"
@@ -294,7 +354,9 @@ class TestRetention:
             messages = await receive(consumer, 60 - first)
             assert messages[0].offset == first
 
-    async def test_damaged_positions_keep_everything_and_are_named(self, tmp_path: Path) -> None:
+    async def test_damaged_positions_keep_everything_and_are_set_aside_by_the_next_reader(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         positions = tmp_path / "bus/@groups/group/positions.json"
         async with opened(tmp_path, SMALL) as bus:
             await bus.ensure_topic("topic", partitions=1)
@@ -304,8 +366,10 @@ class TestRetention:
             assert segment_bases(tmp_path / "bus/topic/0")[0] == 0
             consumer = bus.consumer("group", Assignments())
             consumer.subscribe(["topic"])
-            with pytest.raises(BusCorrupt, match=r"positions\.json is damaged"):
-                await consumer.poll(timeout_s=0)
+            await receive(consumer, 60)
+            (kept,) = positions.parent.glob("positions.json.damaged-*")
+            assert kept.read_text() == '{"topic"'
+            assert f"it was moved to {kept}" in caplog.text
 
 
 class TestWaiting:

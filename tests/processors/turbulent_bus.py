@@ -25,7 +25,7 @@ from windvane.bus.interface import (
     Producer,
     TopicPartition,
 )
-from windvane.errors import BusUnavailable
+from windvane.errors import BusUnavailable, PartitionHalted
 
 _MOST_AT_ONCE = 3
 
@@ -66,6 +66,10 @@ class TurbulentConsumer(Consumer):
         self.closed = False
 
     @property
+    def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
+        return {}
+
+    @property
     def assigned(self) -> set[TopicPartition]:
         return set(self._positions)
 
@@ -74,7 +78,7 @@ class TurbulentConsumer(Consumer):
             if not self.closed:
                 starts = await self._listener.assigned([partition])
                 self._paused.discard(partition)
-                self._positions[partition] = starts.get(partition) or 0
+                self._positions[partition] = max(starts.get(partition) or 0, 0)
 
     async def take_away(self, partition: TopicPartition) -> None:
         async with self._calling:
@@ -104,7 +108,7 @@ class TurbulentConsumer(Consumer):
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         self._check([topic_partition])
-        self._positions[topic_partition] = offset
+        self._positions[topic_partition] = max(offset, 0)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self._check(partitions)
@@ -177,13 +181,23 @@ class TurbulentBus(Bus):
     async def topics(self) -> dict[str, int]:
         return dict(self._logs.topics)
 
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        return {topic: f"turbulent:{topic}" for topic in topics if topic in self._logs.topics}
+
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        return {
+            at: len(self._logs.messages.get(at, [])) for at in self._logs.partitions() if at.topic in topics
+        }
+
     async def prepare(self, *, groups: Collection[str]) -> None:
         pass
 
     def producer(self) -> Producer:
         return _Producer(self._logs)
 
-    def consumer(self, group: str, listener: AssignmentListener) -> Consumer:
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
         consumer = TurbulentConsumer(self._logs, listener)
         self._consumers.append(consumer)
         self._logs.consumers.append(consumer)
