@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from ..errors import LogReplaced, MessagesDamaged, MessagesGone, PartitionHalted, PartitionUnreadable
+from ..errors import (
+    BusCorrupt,
+    LogReplaced,
+    MessagesDamaged,
+    MessagesGone,
+    PartitionHalted,
+    PartitionUnreadable,
+)
 from .interface import BusMessage, TopicPartition
 from .log_scan import scan_segment
 from .record_format import (
@@ -31,7 +38,11 @@ class LogReader:
         # Retention may move the beginning until the first segment is open.
         self._at_beginning = offset is None
         self.next_offset = (segment_bases(directory) or [0])[0] if offset is None else offset
-        self._committed = SharedWords(directory / COMMITTED, writable=False)
+        try:
+            self._committed = SharedWords(directory / COMMITTED, writable=False)
+        except FileNotFoundError as error:
+            # A log appears whole or not at all, so this is damage, of this partition alone.
+            raise BusCorrupt(f"{directory / COMMITTED} is missing; `windvane verify --repair`") from error
         self._words = self._committed.words
         self._fd = -1
         self._path = directory

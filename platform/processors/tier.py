@@ -1,6 +1,7 @@
 """The worker as a process."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from ..bus import open_bus
 from ..config import Settings
-from ..errors import WindvaneError
+from ..errors import DatabaseDamaged, WindvaneError
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
@@ -37,7 +38,9 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         await link.refresh()
         bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
-        checkpoints = CheckpointStore(settings.checkpoint_file)
+        checkpoints = await _open_checkpoints(settings, telemetry, stop, waiting=lambda: ready({}))
+        if checkpoints is None:
+            return
         cleanup.callback(checkpoints.close)
         worker = Worker(
             bus=bus,
@@ -70,6 +73,40 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         with suppress(WindvaneError):  # else at the next start
             await relay.empty()
 
+
+async def _open_checkpoints(
+    settings: Settings, telemetry: WorkerTelemetry, stop: asyncio.Event, *, waiting: Callable[[], None]
+) -> CheckpointStore | None:
+    """Opens the database; one that is damaged keeps this tier out of work, and no other.
+
+    Then nothing is made in its place: the worker says what to do, calls `waiting`, and answers on its socket
+    until `stop` is set, or the database has been repaired or put back. None: `stop` was set.
+    """
+    try:
+        return CheckpointStore(settings.checkpoint_file)
+    except DatabaseDamaged as error:
+        logging.getLogger("windvane.worker").error(
+            "the worker does nothing until this is repaired: %s", error
+        )
+    app = web.Application()
+    add_status_routes(app, status=telemetry.status, registry=telemetry.registry)
+    runner = await serve_on_socket(app, settings.run_dir / f"{settings.tier_name('worker')}.sock")
+    try:
+        waiting()
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), REOPEN_S)
+            # A file that is gone is not made anew here: the streams would have no checkpoint.
+            if not stop.is_set() and settings.checkpoint_file.exists():
+                with suppress(DatabaseDamaged):
+                    return CheckpointStore(settings.checkpoint_file)
+        return None
+    finally:
+        await runner.cleanup()
+
+
+REOPEN_S = 5.0
+"""How often a damaged database is looked at again."""
 
 MAX_RELEASE_S = 60.0
 

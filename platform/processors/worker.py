@@ -286,7 +286,7 @@ class Worker:
 
     async def _work(self, batch: _Batch) -> None:
         # A policy may be so new that its first chunk is quicker than the poll of the catalog.
-        if any(partition.key.topic not in self._chunks.policies for partition, _ in batch):
+        if any(partition.key.topic not in self._catalog.policies for partition, _ in batch):
             await self._catalog.refresh_until_read()
         await self._take_operations()
         policies = self._catalog.policies

@@ -79,8 +79,8 @@ class StreamCheckpoint:
 
     `partition` is the one that brought the last chunk: its owner writes the stream. `positions` say which
     messages are part of the stream; a partition that is missing stands for its committed position.
-    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them is
-    read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
+    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them
+    is read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
     `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
     checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
     none.
@@ -268,19 +268,22 @@ class CheckpointStore:
             for partition, keys in chunk_keys.items():
                 _add_keys(database, partition, keys, window)
 
-    def decisions(self) -> dict[tuple[str, Partition], int]:
-        """(log, partition) → where an operator wants reading to go on behind a hole."""
-        with self._file.reading("read the decisions") as database:
-            rows = database.execute("SELECT log, topic, partition, resume_at FROM decisions").fetchall()
-        return {(log, (topic, partition)): resume_at for log, topic, partition, resume_at in rows}
+    def holes(self, log: str, partition: Partition) -> list[Hole]:
+        """The messages of a partition that an operator chose to go past, lowest first."""
+        with self._file.reading("read which messages were given up") as database:
+            rows = database.execute(
+                "SELECT first, resume_at FROM decisions"
+                " WHERE topic = ? AND partition = ? AND log = ? ORDER BY resume_at",
+                (*partition, log),
+            ).fetchall()
+        return [Hole(log, *partition, *row) for row in rows]
 
-    def decide(self, log: str, partition: Partition, resume_at: int) -> None:
-        """Reading of this partition goes on at `resume_at`, whatever lies below is given up."""
-        with self._file.transaction("record a decision") as database:
+    def skip(self, hole: Hole) -> None:
+        """Record that reading goes on behind the hole: what is in it is given up."""
+        with self._file.transaction("record which messages are given up") as database:
             database.execute(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET resume_at = excluded.resume_at",
-                (*partition, log, resume_at),
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (hole.topic, hole.partition, hole.log, hole.resume_at, hole.first),
             )
 
     def blame(self, log: str, partition: Partition, offsets: Iterable[int], reason: str) -> None:
@@ -296,8 +299,7 @@ class CheckpointStore:
         """The messages that a worker died of: offset → how often, and how it died the last time."""
         with self._file.reading("read what workers died of") as database:
             rows = database.execute(
-                "SELECT message, deaths, reason FROM suspects"
-                " WHERE topic = ? AND partition = ? AND log = ?",
+                "SELECT message, deaths, reason FROM suspects WHERE topic = ? AND partition = ? AND log = ?",
                 (*partition, log),
             ).fetchall()
         return {offset: (deaths, reason) for offset, deaths, reason in rows}
@@ -334,7 +336,7 @@ def _take(
             partition,
         ).fetchall()
     )
-    if UNKNOWN_LOG in rows and log != UNKNOWN_LOG:
+    if UNKNOWN_LOG in rows and log not in rows:
         # Committed before logs had identities: what is read first since is taken for the same log.
         database.execute(
             "UPDATE positions SET log = ? WHERE topic = ? AND partition = ? AND log = ?",
@@ -365,10 +367,7 @@ def _add_keys(
     kept = keys[max(0, len(keys) - window) :]
     database.executemany(
         "INSERT INTO chunk_keys VALUES (?, ?, ?, ?, ?)",
-        (
-            (*partition, newest - len(kept) + i, key, reference)
-            for i, (reference, key) in enumerate(kept, 1)
-        ),
+        ((*partition, newest - len(kept) + i, key, reference) for i, (reference, key) in enumerate(kept, 1)),
     )
     database.execute(
         "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",

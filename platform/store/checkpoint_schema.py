@@ -21,9 +21,9 @@ CREATE TABLE positions (
 ) WITHOUT ROWID
 """
 
-# A queue per partition: `sequence` rises by one, the window is a range at its end. Without row ids the keys of
-# a partition lie side by side, so adding and dropping touch the two ends alone. `reference` finds the keys of
-# a stream whose tag has moved to another partition.
+# A queue per partition: `sequence` rises by one, the window is a range at its end. Without row ids the keys
+# of a partition lie side by side, so adding and dropping touch the two ends alone. `reference` finds the keys
+# of a stream whose tag has moved to another partition.
 _CHUNK_KEYS = """
 CREATE TABLE chunk_keys (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, key BLOB NOT NULL,
@@ -36,9 +36,10 @@ CREATE INDEX chunk_keys_by_stream ON chunk_keys (reference)
 _IDENTITY = """
 CREATE TABLE identity (database_id BLOB NOT NULL, upgraded_s REAL NOT NULL);
 INSERT INTO identity VALUES (randomblob(16), unixepoch());
+-- Where an operator chose to go on behind messages that are gone: [first, resume_at).
 CREATE TABLE decisions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, resume_at INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition, log)
+    first INTEGER NOT NULL, PRIMARY KEY (topic, partition, log, resume_at)
 ) WITHOUT ROWID;
 CREATE TABLE suspects (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, message INTEGER NOT NULL,
