@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-from .commands import alarm, data, dead_letter, model, operation, policy, reprocess, send, tiers, topics
+from .commands import (
+    alarm,
+    data,
+    dead_letter,
+    model,
+    operation,
+    policy,
+    recover,
+    reprocess,
+    send,
+    tiers,
+    topics,
+    verify,
+)
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -92,6 +105,8 @@ for _command in (
     operation.operation,
     model.model,
     reprocess.reprocess,
+    verify.verify,
+    recover.recover,
     topics.topics,
     tiers.gateway,
     tiers.process,
