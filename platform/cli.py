@@ -17,10 +17,12 @@ from .commands import (
     model,
     operation,
     policy,
+    recover,
     reprocess,
     send,
     tiers,
     topics,
+    verify,
 )
 from .errors import WindvaneError
 
@@ -106,6 +108,8 @@ for _command in (
     operation.operation,
     model.model,
     reprocess.reprocess,
+    verify.verify,
+    recover.recover,
     topics.topics,
     doctor.doctor,
     tiers.gateway,

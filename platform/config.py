@@ -100,6 +100,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Path | None = None
     # Before the name of every topic and group, so that one cluster can serve several installations.
     topic_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,40}$")] = "windvane."
+    # The ID that says whose the topics are, for a gateway with a home of its own; default: HOME/installation.
+    installation: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
     replication_factor: Count | None = None
     compression: Literal["none", "lz4", "zstd"] = "none"
     # Larger chunks are split. A topic's own limit (max.message.bytes) has to be a little above it.
@@ -186,6 +188,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def catalog_url(self) -> str:
         """The SQLAlchemy URL of the catalog, by default SQLite in the home directory."""
         return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
+
+    @property
+    def policy_copy_file(self) -> Path:
+        """The policies that were in force last; a tier starts with them if the catalog is damaged."""
+        return self.home / "policies-in-force.json"
 
     @property
     def operations_dir(self) -> Path:

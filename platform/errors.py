@@ -146,6 +146,10 @@ class MessagesDamaged(PartitionHalted, BusCorrupt):
     """Messages of a partition were durable, and are damaged or lost now."""
 
 
+class PartitionUnreadable(PartitionHalted, BusUnavailable):
+    """The disk could not read a partition's files; it is tried again every few seconds."""
+
+
 class MessagesGone(PartitionHalted, RangeGone):
     """The position lies outside the log: retention has dropped its messages, or they were never written."""
 

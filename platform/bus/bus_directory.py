@@ -1,13 +1,15 @@
 """The directory of an embedded bus: where things lie and which topics there are.
 
     <topic>/<partition>/…    the log of a partition, `segment_log.py`
-    <topic>/uid              identity of the topic's log: 32 hex digits, made with it
+    <topic>/uid              identity of the topic's log: 32 hex digits, made with it; each partition's page
+                             of words has a copy, from which a lost file is made again
     @groups/<group>/…        where a consumer group stands, `group_positions.py`
     @doorbell                wakes consumers that wait, `doorbell.py`
 
 No topic can be named like the last two: names consist of letters, digits, '.', '_' and '-'.
 """
 
+import logging
 import os
 import re
 import uuid
@@ -23,7 +25,10 @@ from .shared_words import SharedWords
 
 _UID = "uid"
 _UID_FORM = re.compile(r"[0-9a-f]{32}")
+_UID_WORDS = 2, 3
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,240}")
+
+_log = logging.getLogger(__name__)
 
 
 class BusDirectory:
@@ -70,17 +75,19 @@ class BusDirectory:
             return
         (self.path / topic).mkdir(exist_ok=True)
         sync_directory(self.path)
-        self._uid(topic)
+        words = uid_words(topic_uid(self.path / topic))
         for partition in range(existing, count):
             try:
-                create_log(self.log_path(TopicPartition(topic, partition)))
+                create_log(self.log_path(TopicPartition(topic, partition)), words)
             except FileExistsError:
                 continue  # another process made it in the meantime
         self.doorbell.ring_for_topics()
 
     def log_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """See `Bus.log_ids`; a topic of an earlier version gets its identity now."""
-        return {topic: f"embedded:{self._uid(topic)}" for topic in topics if self.partitions([topic])}
+        return {
+            topic: f"embedded:{topic_uid(self.path / topic)}" for topic in topics if self.partitions([topic])
+        }
 
     def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         """See `Bus.ends`."""
@@ -92,31 +99,42 @@ class BusDirectory:
                 committed.close()
         return found
 
-    def _uid(self, topic: str) -> str:
-        path = self.path / topic / _UID
-        try:
-            uid = path.read_text(encoding="ascii", errors="replace").strip()
-        except FileNotFoundError:
-            _create_uid(path)
-            uid = path.read_text(encoding="ascii")
-        if not _UID_FORM.fullmatch(uid):
-            raise BusCorrupt(
-                f"{path} is damaged: it must hold 32 hex digits. Restore it from a copy; without one, remove "
-                "it: the topic then counts as a new one, and is read again from the first message kept"
-            )
-        return uid
-
     def group_path(self, group: str) -> Path:
         """Where a consumer group keeps what it knows."""
         check_name("consumer group", group)
         return self.groups / group
 
 
-def _create_uid(path: Path) -> None:
+def topic_uid(topic: Path) -> str:
+    """The identity of a topic's log, by its folder; one of an earlier version gets its identity now."""
+    path = topic / _UID
+    try:
+        if _UID_FORM.fullmatch(uid := path.read_text(encoding="ascii", errors="replace")):
+            return uid
+        kept = path.with_name(f"{_UID}.damaged-{os.urandom(4).hex()}")
+        path.rename(kept)
+        _log.error("%s is damaged; it was moved to %s and is made again", path, kept)
+    except FileNotFoundError:
+        pass
+    pages = [log / COMMITTED for log in sorted(topic.iterdir()) if log.name.isdecimal()]
+    _create_uid(path, next(filter(None, map(_copied_uid, pages)), None) or uuid.uuid4().hex)
+    uid = path.read_text(encoding="ascii")
+    for page in pages:
+        _copy_uid(page, uid)
+    return uid
+
+
+def uid_words(uid: str) -> dict[int, int]:
+    """The copy of a topic's identity in a partition's page of words."""
+    number = int(uid, 16)
+    return {_UID_WORDS[0]: number >> 64, _UID_WORDS[1]: number & (2**64 - 1)}
+
+
+def _create_uid(path: Path, uid: str) -> None:
     building = path.with_name(f"@{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         with building.open("x", encoding="ascii") as file:
-            file.write(uuid.uuid4().hex)
+            file.write(uid)
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):  # another process was quicker
@@ -124,6 +142,26 @@ def _create_uid(path: Path) -> None:
     finally:
         building.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def _copied_uid(page: Path) -> str | None:
+    try:
+        words = SharedWords(page, writable=False)
+    except (BusCorrupt, FileNotFoundError):
+        return None
+    try:
+        number = words.words[_UID_WORDS[0]] << 64 | words.words[_UID_WORDS[1]]
+    finally:
+        words.close()
+    return f"{number:032x}" if number else None
+
+
+def _copy_uid(page: Path, uid: str) -> None:
+    with suppress(BusCorrupt, FileNotFoundError):
+        words = SharedWords(page, writable=True)
+        for place, value in uid_words(uid).items():
+            words.words[place] = value
+        words.close()
 
 
 def check_name(what: str, name: str) -> None:

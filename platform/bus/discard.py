@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from ..errors import BusUnavailable, PartitionHalted
 from .interface import (
     DEFAULT_POLL_BYTES,
+    MAKE_TOPICS,
     AssignmentListener,
     Buffer,
     Bus,
@@ -41,7 +42,9 @@ class DiscardProducer(Producer):
         if offsets is None or self._closed:
             future.set_exception(
                 BusUnavailable(
-                    "the producer is closed" if self._closed else f"there is no topic {topic!r} on the bus"
+                    "the producer is closed"
+                    if self._closed
+                    else f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}"
                 )
             )
             return future

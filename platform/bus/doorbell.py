@@ -8,13 +8,15 @@ wakes at once.
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from .shared_words import WORD_BYTES, SharedWords
+from ..errors import BusCorrupt
+from .shared_words import WORD_BYTES, SharedWords, restore_page
 
 LOOK_INTERVAL_S = 1.0
 """How often a waiting consumer looks at the word all the same, should a notification have been lost."""
@@ -26,6 +28,8 @@ _MESSAGES_WORD = 1
 _TOPICS_WORD = 2
 _IN_MODIFY = 0x2
 
+_log = logging.getLogger(__name__)
+
 
 class Doorbell:
     """The page, made where there is none."""
@@ -34,7 +38,12 @@ class Doorbell:
         if not path.exists():
             _create(path)
         self.path = path
-        self._page = SharedWords(path, writable=True)
+        try:
+            self._page = SharedWords(path, writable=True)
+        except BusCorrupt as error:  # it says nothing that lasts
+            _log.warning("%s; it is made again", error)
+            _restore(path)
+            self._page = SharedWords(path, writable=True)
         self._words = self._page.words
 
     def ring(self) -> None:
@@ -104,6 +113,14 @@ class Listener:
     def _hear(self) -> None:
         os.read(self._fd, 4096)
         self.wake()
+
+
+def _restore(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        restore_page(fd, {})
+    finally:
+        os.close(fd)
 
 
 def _now() -> bytes:

@@ -7,13 +7,14 @@ bytes).
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+import logging
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import BusUnavailable, WindvaneError
+from ..errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from .bus_directory import BusDirectory
 from .embedded_consumer import EmbeddedConsumer
 from .group_commit import EmbeddedProducer, GroupCommit
@@ -30,6 +31,8 @@ RESULTS_RETENTION_BYTES = 256 * 1024 * 1024
 _RESULTS_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _Result = TypeVar("_Result")
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddedBus(Bus):
@@ -61,6 +64,11 @@ class EmbeddedBus(Bus):
         self._consumers: list[EmbeddedConsumer] = []
         self._closed = False
 
+    @property
+    def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
+        """See `Bus.out_of_order`: what is damaged."""
+        return {at: commit.damage for at, commit in self._commits.items() if commit.damage is not None}
+
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
         """See `Bus.ensure_topic`."""
         await self._in_thread(self._directory.ensure_topic, topic, partitions)
@@ -85,7 +93,12 @@ class EmbeddedBus(Bus):
             if not is_chunk_topic(topic):
                 continue  # a worker writes it
             for partition in range(partitions):
-                await self._in_thread(self._commit_of(TopicPartition(topic, partition)).open)
+                try:
+                    await self._in_thread(self._commit_of(TopicPartition(topic, partition)).open)
+                except BusLocked:
+                    raise
+                except (BusCorrupt, BusUnavailable) as error:
+                    _log.error("%s/%d: %s", topic, partition, error)  # the rest of the bus is well
 
     def producer(self) -> Producer:
         """See `Bus.producer`."""

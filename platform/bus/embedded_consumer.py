@@ -6,7 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
-from ..errors import BusCorrupt, BusUnavailable, MessagesDamaged, PartitionHalted, WindvaneError
+from ..errors import (
+    BusCorrupt,
+    BusUnavailable,
+    MessagesDamaged,
+    PartitionHalted,
+    PartitionUnreadable,
+    WindvaneError,
+)
 from .bus_directory import BusDirectory
 from .doorbell import Listener
 from .group_positions import GroupPositions
@@ -22,6 +29,9 @@ from .log_reader import LogReader
 
 STANDBY_INTERVAL_S = 0.1
 """How often a consumer whose group has one already looks whether that one has gone."""
+
+READ_AGAIN_S = 5.0
+"""How long a partition is left alone whose files the disk could not read."""
 
 _Result = TypeVar("_Result")
 _Batch: TypeAlias = list[tuple[LogReader, "list[BusMessage] | PartitionHalted"]]
@@ -58,6 +68,7 @@ class EmbeddedConsumer(Consumer):
         self._readers: dict[TopicPartition, LogReader] = {}
         self._paused: set[TopicPartition] = set()
         self._halted: dict[TopicPartition, PartitionHalted] = {}
+        self._read_again_s: dict[TopicPartition, float] = {}  # of those that are halted for the disk alone
         self._log_ids: dict[str, str] = {}
         self._reading: asyncio.Future[_Batch] | None = None
         self._turn = 0
@@ -83,6 +94,7 @@ class EmbeddedConsumer(Consumer):
                 rung = self._doorbell.rung
                 halted = len(self._halted)
                 await self._take_up()
+                self._end_halts_of_the_disk()
                 messages = await self._read(max_bytes)
                 if messages or len(self._halted) > halted or not await self._wait(rung, deadline):
                     return messages
@@ -169,8 +181,17 @@ class EmbeddedConsumer(Consumer):
                 f"cannot read {partition.topic}/{partition.partition} in {self._directory.path}: {error}"
             ) from error
 
+    def _end_halts_of_the_disk(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for partition in [at for at, due_s in self._read_again_s.items() if due_s <= now_s]:
+            del self._read_again_s[partition]
+            if isinstance(self._halted.get(partition), PartitionUnreadable):
+                del self._halted[partition]
+
     def _halt(self, partition: TopicPartition, error: PartitionHalted) -> None:
         self._halted[partition] = error
+        if isinstance(error, PartitionUnreadable):
+            self._read_again_s[partition] = asyncio.get_running_loop().time() + READ_AGAIN_S
         _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
 
     def _check_assigned(self, partitions: Collection[TopicPartition]) -> None:

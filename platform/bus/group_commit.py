@@ -9,6 +9,7 @@ nobody waits for the disk is only written; it is synced with the next that is, o
 import asyncio
 import logging
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -16,9 +17,9 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from ..errors import BusUnavailable
+from ..errors import BusCorrupt, BusUnavailable, WindvaneError
 from .bus_directory import BusDirectory
-from .interface import Buffer, Durability, Producer, TopicPartition
+from .interface import MAKE_TOPICS, Buffer, Durability, Producer, TopicPartition
 from .record_format import MAX_MESSAGE_BYTES
 from .segment_log import LogWriter
 
@@ -28,6 +29,9 @@ GROUP_MESSAGES = 4096
 
 SYNC_DELAY_S = 0.05
 """How long what was only written waits for fdatasync at most."""
+
+OPEN_AGAIN_S = 5.0
+"""How often a damaged log is opened again at most: it may have been repaired."""
 
 PENDING_BYTES = 256 * 1024 * 1024
 """Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
@@ -62,13 +66,38 @@ class GroupCommit:
         self._queue: list[_Published] = []
         self._running = False
         self._using_log = threading.Lock()
+        self._damage: WindvaneError | None = None
+        self._open_again_s = 0.0
         self._sync_due_s: float | None = None  # when what is only written has to be synced
+
+    @property
+    def damage(self) -> WindvaneError | None:
+        """Why the partition takes no messages; None: it does, as far as is known."""
+        return self._damage
 
     def open(self) -> None:
         """Open the log now, which recovers it; blocks. Only before the first `put`."""
         if self._log is None:
-            self._log = self._open_log()
+            self._open()
             self._ring()
+
+    def _open(self) -> LogWriter:
+        """Open the log; one that is damaged is not looked through again for each message."""
+        if self._damage is not None and time.monotonic() < self._open_again_s:
+            raise self._damage
+        try:
+            log = self._open_log()
+        except BusCorrupt as error:
+            if self._damage is None:
+                _log.error("a partition takes no messages: %s", error)
+            self._damage = error
+            self._open_again_s = time.monotonic() + OPEN_AGAIN_S
+            raise
+        if self._damage is not None:
+            _log.info("a partition takes messages again, which did not: %s", self._damage)
+            self._damage = None
+        self._log = log
+        return log
 
     def put(self, message: _Published) -> None:
         """Queue a message."""
@@ -136,13 +165,15 @@ class GroupCommit:
     @contextmanager
     def _opened_log(self) -> Iterator[LogWriter]:
         with self._using_log:
-            if self._log is None:
-                self._log = self._open_log()
+            if self._log is not None and not self._log.is_in_place:
+                self._log.close()
+                self._log = None
+            log = self._open() if self._log is None else self._log
             try:
-                yield self._log
+                yield log
             finally:
-                if not self._log.usable:
-                    self._log.close()
+                if not log.usable:
+                    log.close()
                     self._log = None
 
     def _go_on(self) -> None:
@@ -252,8 +283,6 @@ class EmbeddedProducer(Producer):
         if commits is None:
             commits = [self._commit_of(partition) for partition in self._directory.partitions([topic])]
             if not commits:
-                raise BusUnavailable(
-                    f"there is no topic {topic!r} on the bus; make it first (`ensure_topic`)"
-                )
+                raise BusUnavailable(f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}")
             self._topics[topic] = commits
         return commits

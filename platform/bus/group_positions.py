@@ -11,7 +11,9 @@ the consumer that committed them runs, for the database that it has now.
 """
 
 import fcntl
+import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +26,7 @@ from .segment_log import sync_directory
 
 _POSITIONS = "positions.json"
 _LOCK = "lock"
+_log = logging.getLogger(__name__)
 _LIVE = "live"
 _POSITIONS_OF = "@positions_of"
 _Form: TypeAlias = dict[str, dict[str, int] | str]
@@ -53,7 +56,14 @@ class GroupPositions:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        positions_of, by_partition = _load(self._directory)
+        try:
+            positions_of, by_partition = _load(self._directory)
+        except BusCorrupt as error:
+            # The reader's own database has the positions that count; without one it reads all that is kept.
+            kept = self._directory / f"{_POSITIONS}.damaged-{time.time_ns()}"
+            (self._directory / _POSITIONS).rename(kept)
+            _log.error("%s; it was moved to %s", error, kept)
+            positions_of, by_partition = None, {}
         if positions_of == self._positions_of:
             self._by_partition = by_partition
         else:
@@ -148,7 +158,7 @@ def _load(directory: Path) -> tuple[str | None, dict[TopicPartition, int]]:
         return None, {}
     except ValueError as error:
         raise BusCorrupt(
-            f"{path} is damaged: {error}. Remove it: the group then starts where its checkpoints say, or at "
-            "the first message kept"
+            f"{path} is damaged: {error}. The group starts where its checkpoints say, or at the first "
+            "message kept"
         ) from error
     return positions_of if isinstance(positions_of, str) else None, positions

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from ..errors import PartitionHalted
+from ..errors import PartitionHalted, WindvaneError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of a message's value: contiguous bytes."""
@@ -27,6 +27,10 @@ DEFAULT_POLL_BYTES = 4 * 1024 * 1024
 
 BEGINNING = -1
 """As an offset to start at: the first message that the log still has."""
+
+
+MAKE_TOPICS = "`windvane topics apply` makes the topics of all policies"
+"""What to do about a topic that is missing."""
 
 
 class TopicPartition(NamedTuple):
@@ -115,7 +119,8 @@ class Consumer(ABC):
         """Assigned partitions that cannot be read on, each with the reason; all others are read on.
 
         A message is damaged (`MessagesDamaged`, a `BusCorrupt`), the position lies outside the log
-        (`MessagesGone`, a `RangeGone`), or the log is another one than at the assignment (`LogReplaced`).
+        (`MessagesGone`, a `RangeGone`), the log is another one than at the assignment (`LogReplaced`), or the
+        disk cannot read it (`PartitionUnreadable`, which ends by itself if the disk gets well).
         The position stays, and what comes before it was given. `seek` ends the halt; a partition that is
         assigned again starts without one.
         """
@@ -182,6 +187,11 @@ class Consumer(ABC):
 
 class Bus(ABC):
     """A bus, opened: see `windvane.bus.open_bus`."""
+
+    @property
+    def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
+        """Partitions that take no messages from here until they are repaired; all others do."""
+        return {}
 
     @abstractmethod
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:

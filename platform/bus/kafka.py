@@ -35,6 +35,7 @@ from .bus_directory import check_name
 from .interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .kafka_connection import KafkaConnection, split_server
 from .kafka_consumer import KafkaConsumer
+from .kafka_installation import KafkaInstallation
 from .kafka_metadata import log_ids
 from .kafka_producer import KafkaProducer
 
@@ -57,6 +58,7 @@ class KafkaBus(Bus):
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
+        self._installation = KafkaInstallation(connection)
         self._admin: AIOKafkaAdminClient | None = None
         self._administering = asyncio.Lock()
         self._producers: list[KafkaProducer] = []
@@ -134,13 +136,14 @@ class KafkaBus(Bus):
         return {TopicPartition(names[name], at): end for (name, at), end in (await self._asked(ask)).items()}
 
     async def prepare(self, *, groups: Collection[str]) -> None:
-        """Checks that the cluster can be reached and lets this installation in.
+        """Checks that the cluster can be reached, lets us in, and has no topics of another installation.
 
         There is nothing to recover. What `groups` have not read is kept as long as the topics' retention
         says.
         """
         self._check_open()
         await self._connection.check()
+        await self._installation.claim()
 
     def producer(self) -> Producer:
         """See `Bus.producer`."""
@@ -155,7 +158,9 @@ class KafkaBus(Bus):
         """See `Bus.consumer`."""
         self._check_open()
         check_name("consumer group", group)
-        consumer = KafkaConsumer(self._connection, group, listener, positions_of=positions_of)
+        consumer = KafkaConsumer(
+            self._connection, group, listener, self._installation, positions_of=positions_of
+        )
         self._consumers.append(consumer)
         return consumer
 

@@ -10,6 +10,10 @@ nothing but what an assignor may say:
 - Who is not given what it holds finishes with it, then joins again, holding less: now it can be given away.
 
 So a partition has one holder at a time, and those that stay are read on all the while.
+
+A member of another installation (`kafka_installation.py`) is given nothing, and each learns that the other
+is there. Members that do not say which one they are of, as those of an earlier version, count as the leader's
+own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,12 +31,14 @@ class _Held(msgspec.Struct, frozen=True):
     """What a member says when it joins, as JSON in the user data of the consumer protocol."""
 
     held: dict[str, list[int]]
+    installation: str = ""
 
 
 class CooperativeAssignor:
     """One consumer's assignor; names are those of Kafka's topics.
 
-    `held` says what the consumer holds whenever it joins; `granted` is called with what it is given.
+    `held` says what the consumer holds whenever it joins; `granted` is called with what it is given, and
+    `met_another` if a member of another installation is in the group.
     """
 
     name = "windvane-cooperative"
@@ -41,35 +47,59 @@ class CooperativeAssignor:
         self,
         held: Callable[[], Collection[TopicPartition]],
         granted: Callable[[Collection[TopicPartition]], None],
+        *,
+        installation: str,
+        met_another: Callable[[], None],
     ) -> None:
+        self._installation = installation
+        self._met_another = met_another
         self._held = held
         self._granted = granted
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """What this member says when it joins."""
-        told = msgspec.json.encode(_Held(_by_topic(self._held())))
+        told = msgspec.json.encode(_Held(_by_topic(self._held()), self._installation))
         return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), told)
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         """Told what the leader gave, before anything is fetched."""
+        if self._is_another((assignment.user_data or b"").decode("ascii", "replace")):
+            self._met_another()
         self._granted({TopicPartition(*partition) for partition in assignment.partitions()})
 
     def assign(
         self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         """As the leader: what each member is given."""
-        topics = {member: set(metadata.subscription) for member, metadata in members.items()}
+        told = {member: _read_told(metadata.user_data) for member, metadata in members.items()}
+        others = {member for member, said in told.items() if self._is_another(said.installation)}
+        if others:
+            self._met_another()
+        topics = {
+            member: set(metadata.subscription) for member, metadata in members.items() if member not in others
+        }
         partitions = [
             TopicPartition(topic, number)
             for topic in sorted(set().union(*topics.values()))
             for number in sorted(cluster.partitions_for_topic(topic) or ())
         ]
-        held = {member: _read_held(metadata.user_data) for member, metadata in members.items()}
-        given = share_out(partitions, topics, held)
-        return {
-            member: ConsumerProtocolMemberAssignment(_VERSION, sorted(_by_topic(parts).items()), b"")
-            for member, parts in given.items()
+        held = {
+            member: [
+                TopicPartition(topic, number) for topic, numbers in said.held.items() for number in numbers
+            ]
+            for member, said in told.items()
         }
+        given = share_out(partitions, topics, held)
+        mine = self._installation.encode()
+        return {
+            member: ConsumerProtocolMemberAssignment(
+                _VERSION, sorted(_by_topic(given.get(member, ())).items()), mine
+            )
+            for member in members
+        }
+
+    def _is_another(self, installation: str) -> bool:
+        return installation not in ("", self._installation)
 
 
 def share_out(
@@ -89,7 +119,7 @@ def share_out(
     free = []
     for partition in sorted(partitions):
         holder = holders.get(partition, [])
-        if len(holder) == 1 and partition.topic in topics[holder[0]]:
+        if len(holder) == 1 and partition.topic in topics.get(holder[0], ()):
             wish[holder[0]].append(partition)
         else:
             free.append(partition)
@@ -130,9 +160,8 @@ def _by_topic(partitions: Collection[TopicPartition]) -> dict[str, list[int]]:
     return numbers
 
 
-def _read_held(user_data: bytes) -> list[TopicPartition]:
+def _read_told(user_data: bytes) -> _Held:
     try:
-        held = msgspec.json.decode(user_data, type=_Held).held
+        return msgspec.json.decode(user_data, type=_Held)
     except (msgspec.DecodeError, TypeError):
-        return []  # of no consumer of ours: it takes what it is given
-    return [TopicPartition(topic, number) for topic, numbers in held.items() for number in numbers]
+        return _Held({})  # of no consumer of ours: it takes what it is given

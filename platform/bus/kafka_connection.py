@@ -4,10 +4,13 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -24,14 +27,19 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
+    for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ..config import KafkaSettings
 from ..errors import BusUnavailable, ConfigInvalid, WindvaneError
+from .interface import MAKE_TOPICS
+from .topic_names import INSTALLATION_TOPIC
 
 DEFAULT_PORT = 9092
 CHECK_TIMEOUT_S = 5.0
+
+_MIN_IN_SYNC = "min.insync.replicas"
 
 # It logs every retry of every connection, and at DEBUG the bytes of the authentication. What a user has to
 # know comes out of here as errors.
@@ -45,7 +53,7 @@ class KafkaConnection:
         """Reads the files that the settings name. Raises `ConfigInvalid`."""
         self.servers = list(servers)
         self.settings = settings
-        self._home = home
+        self.home = home
         self._security = self._security_options()
 
     @property
@@ -70,8 +78,11 @@ class KafkaConnection:
     def from_kafka(self, name: str) -> str | None:
         """The inverse of `to_kafka`; None for a topic that is not of this installation."""
         prefix = self.settings.topic_prefix
-        is_ours = name.startswith(prefix) and name != prefix and not name.startswith("__")
-        return name.removeprefix(prefix) if is_ours else None
+        own = name.removeprefix(prefix)
+        is_ours = (
+            name.startswith(prefix) and own not in ("", INSTALLATION_TOPIC) and not name.startswith("__")
+        )
+        return own if is_ours else None
 
     async def check(self) -> None:
         """Whether one of the servers lets this installation in.
@@ -90,18 +101,68 @@ class KafkaConnection:
         # One that says what to mend says more than one that is away.
         raise next((error for error in errors if isinstance(error, ConfigInvalid)), errors[0])
 
-    async def explain_silence(self) -> WindvaneError:
-        """Why the cluster does not answer, found out by asking it anew."""
+    async def explain_silence(self, topics: Collection[str] = ()) -> WindvaneError:
+        """Why the cluster does not do what it was asked for with these topics: it is asked again."""
         try:
             await self.check()
+            for topic in sorted(topics):
+                async with asyncio.timeout(CHECK_TIMEOUT_S):
+                    if reason := await self._look_at(topic):
+                        return BusUnavailable(f"{self.where}: {reason}")
         except (BusUnavailable, ConfigInvalid) as error:
             return error
-        return BusUnavailable(f"{self.where} lets us in, but does not finish what it was asked for")
+        except (KafkaError, OSError, TimeoutError) as error:
+            return self.explain(error)
+        return BusUnavailable(
+            f"{self.where}: a request was not answered in time, though brokers can be reached. Look at the "
+            "load and the logs of the brokers; what waits is sent again"
+        )
+
+    async def _look_at(self, topic: str) -> str | None:
+        """What keeps the topic from taking messages; None if nothing can be seen from here."""
+        name = self.to_kafka(topic)
+        admin = AIOKafkaAdminClient(**self.options())
+        await admin.start()
+        try:
+            (found,) = await admin.describe_topics([name])
+            if found["error_code"]:
+                return self.reason(for_code(found["error_code"])(name), topic)
+            partitions = found["partitions"]
+            if headless := [each["partition"] for each in partitions if each["leader"] < 0]:
+                return (
+                    f"partition {headless[0]} of the topic {name!r} has no leader: all brokers with its "
+                    "replicas are away. Start them"
+                )
+            in_sync = min(len(each["isr"]) for each in partitions)
+            needed = None
+            with suppress(KafkaError):  # it takes a permission of its own
+                resource = ConfigResource(ConfigResourceType.TOPIC, name, {"min.insync.replicas": None})
+                for answer in await admin.describe_configs([resource]):
+                    for _, _, _, _, entries in answer.resources:
+                        needed = next((int(each[1]) for each in entries if each[0] == _MIN_IN_SYNC), None)
+            replicas = min(len(each["replicas"]) for each in partitions)
+            if needed is not None and in_sync < needed:
+                return (
+                    f"only {in_sync} of {replicas} replicas of the topic {name!r} are in sync, and it takes "
+                    f"messages with {needed} ({_MIN_IN_SYNC}). Start the brokers that are away"
+                )
+            if needed is None and in_sync < replicas:
+                return (
+                    f"only {in_sync} of {replicas} replicas of the topic {name!r} are in sync. Start the "
+                    "brokers that are away"
+                )
+            return None
+        finally:
+            await admin.close()
 
     def explain(self, error: BaseException, topic: str | None = None) -> BusUnavailable:
         """A failed request in words; `topic` as the bus calls it."""
         if isinstance(error, BusUnavailable):
             return error
+        return BusUnavailable(f"{self.where}: {self.reason(error, topic)}")
+
+    def reason(self, error: BaseException, topic: str | None = None) -> str:
+        """As `explain`, without naming the cluster."""
         name = None if topic is None else self.to_kafka(topic)
         if isinstance(error, TopicAuthorizationFailedError):
             reason = (
@@ -124,16 +185,16 @@ class KafkaConnection:
                 f"kafka.max_message_bytes ({self.settings.max_message_bytes})"
             )
         elif isinstance(error, NotEnoughReplicasError | NotEnoughReplicasAfterAppendError):
-            reason = f"too few replicas of the topic {name!r} are in sync; look after the brokers"
+            reason = f"too few replicas of the topic {name!r} are in sync; start the brokers that are away"
         elif isinstance(error, UnknownTopicOrPartitionError):
-            reason = f"there is no topic {topic!r} on the bus; make it first (`ensure_topic`)"
+            reason = f"there is no topic {name!r}; {MAKE_TOPICS}"
         elif isinstance(error, PolicyViolationError | InvalidReplicationFactorError):
             reason = f"the topic {name!r} cannot be made: {error}; see kafka.replication_factor"
         elif isinstance(error, TimeoutError):
-            reason = "no answer in time; look after the brokers"
+            reason = "no answer in time; look at the brokers"
         else:
             reason = str(error) or type(error).__name__
-        return BusUnavailable(f"{self.where}: {reason}")
+        return reason
 
     def _who(self) -> str:
         return "nobody in particular" if self.settings.username is None else repr(self.settings.username)
@@ -213,7 +274,7 @@ class KafkaConnection:
     def _password(self) -> str | None:
         if self.settings.password is not None or self.settings.password_file is None:
             return self.settings.password
-        path = self._home / self.settings.password_file
+        path = self.home / self.settings.password_file
         try:
             return path.read_text(encoding="utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -222,7 +283,7 @@ class KafkaConnection:
     def _ssl_context(self) -> ssl.SSLContext:
         settings = self.settings
         files: Mapping[str, Path | None] = {
-            name: None if path is None else self._home / path
+            name: None if path is None else self.home / path
             for name, path in (
                 ("ca_file", settings.ca_file),
                 ("cert_file", settings.cert_file),

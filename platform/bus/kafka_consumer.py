@@ -11,7 +11,6 @@ since it thought this consumer was gone. A poll brings `_held` in line with `_gr
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
+    CorruptRecordException,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -27,12 +27,12 @@ from aiokafka.errors import (
 
 from ..errors import (
     BusUnavailable,
-    LogReplaced,
-    MessagesDamaged,
-    MessagesGone,
+    ConfigInvalid,
     PartitionHalted,
+    PartitionUnreadable,
     WindvaneError,
 )
+from .fetched_messages import FetchedMessages
 from .interface import (
     BEGINNING,
     DEFAULT_POLL_BYTES,
@@ -43,7 +43,10 @@ from .interface import (
 )
 from .kafka_assignor import CooperativeAssignor
 from .kafka_connection import KafkaConnection
-from .kafka_metadata import find_hole, log_ids
+from .kafka_halts import damaged, log_replaced, not_permitted, outside_log
+from .kafka_installation import KafkaInstallation
+from .kafka_metadata import log_ids_by_leaders
+from .kafka_tasks import BackgroundErrors
 
 HEARTBEATS = 10
 """How many a session timeout has room for: each is also when a consumer learns that the group changes."""
@@ -56,6 +59,9 @@ METADATA_AGE_S = 2.0
 
 SILENCE_S = 5.0
 """After this long without a sign of life from the brokers a poll asks for one."""
+
+READ_AGAIN_S = 5.0
+"""How long a topic is left alone that may not be read."""
 
 REQUEST_TIMEOUT_S = 10.0
 """Bound on the requests that a call waits for: committing, looking for positions."""
@@ -83,15 +89,19 @@ class KafkaConsumer(Consumer):
         connection: KafkaConnection,
         group: str,
         listener: AssignmentListener,
+        installation: KafkaInstallation,
         *,
         positions_of: str | None = None,
     ) -> None:
         self._positions_of = positions_of or ""
+        self._installation = installation
+        self._is_doubted = False  # another installation is in the group: whose are the topics?
         self._connection = connection
         self._settings = connection.settings
         self._group = connection.to_kafka(group)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        BackgroundErrors.watch(self._loop)
         self._client: AIOKafkaConsumer | None = None
         self._running: asyncio.Task[None] | None = None
         self._polling = asyncio.Lock()
@@ -112,12 +122,11 @@ class KafkaConsumer(Consumer):
         self._membership = asyncio.Lock()
         self._joining = False
         self._fetched_to: dict[TopicPartition, int] = {}  # where the next fetch begins
-        self._buffers: dict[TopicPartition, deque[BusMessage]] = {}
-        self._buffered_bytes = 0
+        self._fetching: dict[TopicPartition, int] = {}  # changes whenever the fetch begins elsewhere
+        self._messages = FetchedMessages()
         self._room = asyncio.Event()
         self._failure: WindvaneError | None = None
         self._alive_at_s = self._loop.time()
-        self._turn = 0
         self._closing = False
 
     @property
@@ -166,7 +175,7 @@ class KafkaConsumer(Consumer):
         """See `Consumer.seek`."""
         self._check_held([topic_partition])
         self._halted.pop(topic_partition, None)
-        self._drop_buffer(topic_partition)
+        self._drop_messages(topic_partition)
         self._fetched_to[topic_partition] = offset
         self._fetch_on(topic_partition)
 
@@ -176,7 +185,7 @@ class KafkaConsumer(Consumer):
         for partition in partitions:
             self._paused.add(partition)
             self._fetched_to[partition] = self._next_offset(partition)
-            self._drop_buffer(partition)
+            self._drop_messages(partition)
             self._fetch_on(partition)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
@@ -296,6 +305,7 @@ class KafkaConsumer(Consumer):
 
     def _fetch_on(self, partition: TopicPartition) -> None:
         """Let aiokafka fetch where this consumer goes on, or not at all where it may not read."""
+        self._fetching[partition] = self._fetching.get(partition, 0) + 1
         if self._client is None or not self._is_fetched(partition):
             return  # `_take_grant` comes by
         at = self._kafka(partition)
@@ -334,7 +344,7 @@ class KafkaConsumer(Consumer):
     async def _revoke(self, lost: Collection[TopicPartition]) -> None:
         gone = sorted(lost)
         for partition in gone:
-            self._drop_buffer(partition)
+            self._drop_messages(partition)
         await self._listener.revoked(gone)
         for partition in gone:
             self._held.discard(partition)
@@ -355,6 +365,8 @@ class KafkaConsumer(Consumer):
             # First, so that the listener's starts cannot be those of a log that came before this one.
             topics = {at.topic for at in wanted if at.topic not in self._log_ids}
             self._log_ids.update(await self._ask(self._read_log_ids(topics), "the topics cannot be read"))
+            if without_leader := sorted(topics - self._log_ids.keys()):
+                raise BusUnavailable(f"{self._connection.where}: {without_leader} have no leader yet")
             starts = dict(await self._listener.assigned(wanted))
             unknown = [self._kafka(at) for at in wanted if starts.get(at) is None]
             starts.update(await self._ask(self._first_offsets(unknown), "the positions cannot be read"))
@@ -377,27 +389,10 @@ class KafkaConsumer(Consumer):
         return {self._own(at): ours[at].offset if at in ours else firsts[at] for at in partitions}
 
     async def _read_log_ids(self, topics: Collection[str]) -> dict[str, str]:
-        """The identities of these topics' logs, each asked of a broker that serves it.
-
-        No other one may be asked: it can know of an older state than that which the messages come from.
-        """
-        client = self._require_client()._client
-        by_leader: dict[int, list[str]] = {}
-        for topic in topics:
-            name = self._connection.to_kafka(topic)
-            leaders = {
-                client.cluster.leader_for_partition(KafkaPartition(name, partition))
-                for partition in client.cluster.partitions_for_topic(name) or ()
-            } - {None, -1}
-            if leaders:
-                by_leader.setdefault(min(leaders), []).append(name)
-        found: dict[str, str] = {}
-        for leader, names in by_leader.items():
-            for name, log_id in (await log_ids(client, leader, names)).items():
-                topic_name = self._connection.from_kafka(name)
-                assert topic_name is not None, name
-                found[topic_name] = log_id
-        return found
+        """The identities of these topics' logs, as the brokers that serve them know them."""
+        names = {self._connection.to_kafka(topic): topic for topic in topics}
+        found = await log_ids_by_leaders(self._require_client()._client, names)
+        return {names[name]: log_id for name, log_id in found.items()}
 
     # Fetching
 
@@ -410,24 +405,39 @@ class KafkaConsumer(Consumer):
                 await self._fetch()
             except (KafkaError, OSError, TimeoutError) as error:
                 await self._stop_client()
-                reason = await self._connection.explain_silence()
-                if reason.args and "lets us in" in str(reason):
-                    reason = self._connection.explain(error)
-                self._failure = reason
+                self._failure = await self._why(error)
             except WindvaneError as error:
                 await self._stop_client()
                 self._failure = error
             self._woken.set()
             await asyncio.sleep(_RETRY_S)
 
+    def _doubt(self) -> None:
+        self._is_doubted = True
+
+    async def _why(self, error: BaseException) -> WindvaneError:
+        try:
+            await self._connection.check()
+        except (BusUnavailable, ConfigInvalid) as reason:
+            return reason
+        return self._connection.explain(error)
+
     async def _start_client(self) -> None:
         settings = self._settings
+        await self._installation.claim()
         client = AIOKafkaConsumer(
             **self._connection.options(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            partition_assignment_strategy=[CooperativeAssignor(self._tell_held, self._take_grant)],
+            partition_assignment_strategy=[
+                CooperativeAssignor(
+                    self._tell_held,
+                    self._take_grant,
+                    installation=self._installation.id,
+                    met_another=self._doubt,
+                )
+            ],
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             heartbeat_interval_ms=int(settings.session_timeout_s * 1000 / HEARTBEATS),
             rebalance_timeout_ms=int(max(REBALANCE_TIMEOUT_S, settings.session_timeout_s) * 1000),
@@ -461,36 +471,58 @@ class KafkaConsumer(Consumer):
     async def _fetch(self) -> None:
         client = self._require_client()
         while True:
-            self._room.clear()
-            if self._buffered_bytes > self._settings.fetch_bytes // 2 or self._failure is not None:
-                await self._room.wait()
-                continue
-            await self._find_beginnings(client)
-            if not client._fetcher._records:
-                await self._wait_for_records(client)
-                if self._loop.time() - self._ids_read_s > METADATA_AGE_S:
-                    await self._check_logs(self._log_ids)
-                continue
-            fetched = {}
-            # One by one, so that the trouble of a partition is known to be its own.
-            for at in list(client._fetcher._records):
-                try:
-                    if records := await self._fetched(client, at):
-                        fetched[at] = records
-                except NoOffsetForPartitionError:
-                    continue  # before `_take_grant` said where to begin
-                except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
-                    await self._halt_outside(client, self._own(at), error)
-                except Exception as error:  # whatever a decoder makes of damaged bytes
-                    if _is_over(client):
-                        raise
-                    await self._halt_damaged(client, self._own(at), error)
-            if fetched:
-                await self._check_logs({self._own(at).topic for at in fetched})
-                self._alive_at_s = self._loop.time()
-                for at, records in fetched.items():
-                    self._keep(self._own(at), records)
-                self._woken.set()
+            try:
+                await self._fetch_once(client)
+            except (KafkaError, OSError, TimeoutError) as error:
+                if _is_over(client) or (isinstance(error, KafkaError) and not error.retriable):
+                    raise  # another client is made
+                # Brokers are away for a while. What was fetched and could not be checked is fetched again.
+                for partition in self._held:
+                    self._fetch_on(partition)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _fetch_once(self, client: AIOKafkaConsumer) -> None:
+        self._room.clear()
+        if self._messages.size > self._settings.fetch_bytes // 2 or self._failure is not None:
+            await self._room.wait()
+            return
+        await self._find_beginnings(client)
+        if not client._fetcher._records:
+            await self._wait_for_records(client)
+            if self._is_doubted:
+                await self._installation.claim(again=True)
+                self._is_doubted = False
+            if self._loop.time() - self._ids_read_s > METADATA_AGE_S:
+                await self._check_logs(self._log_ids)
+            return
+        fetched: dict[TopicPartition, Sequence[Any]] = {}
+        fetching = dict(self._fetching)
+        # One by one, so that the trouble of a partition is known to be its own.
+        for at in list(client._fetcher._records):
+            try:
+                if records := await self._fetched(client, at):
+                    fetched[self._own(at)] = records
+            except NoOffsetForPartitionError:
+                continue  # before `_take_grant` said where to begin
+            except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
+                await self._halt_outside(client, self._own(at), error)
+            except Exception as error:  # whatever a decoder makes of damaged bytes
+                if _is_over(client):
+                    raise
+                await self._halt_damaged(client, self._own(at), error)
+        if fetched:
+            same = await self._check_logs({partition.topic for partition in fetched})
+            self._alive_at_s = self._loop.time()
+            for partition, records in fetched.items():
+                if self._fetching.get(partition) != fetching.get(partition):
+                    continue  # it was sought, paused or given back meanwhile, and is fetched from there
+                if partition.topic in same:
+                    self._keep(partition, records)
+                else:
+                    self._fetch_on(partition)
+            self._woken.set()
+            if any(partition.topic not in same for partition in fetched):
+                await asyncio.sleep(_RETRY_S)
 
     async def _wait_for_records(self, client: AIOKafkaConsumer) -> None:
         """Until aiokafka has fetched something, at most a second. Raises what ended the membership."""
@@ -507,11 +539,11 @@ class KafkaConsumer(Consumer):
         if _is_over(client):
             raise KafkaError("the consumer has stopped")
 
-    async def _fetched(self, client: AIOKafkaConsumer, at: KafkaPartition) -> Sequence[object]:
+    async def _fetched(self, client: AIOKafkaConsumer, at: KafkaPartition) -> Sequence[Any]:
         """What was fetched of a partition; all that stands before a damaged message is given first."""
         if at not in self._one_by_one:
             try:
-                fetched: dict[KafkaPartition, Sequence[object]] = await client.getmany(at)
+                fetched: dict[KafkaPartition, Sequence[Any]] = await client.getmany(at)
                 return fetched.get(at, ())
             except (KafkaError, WindvaneError) as error:
                 if _is_over(client) or isinstance(
@@ -523,7 +555,7 @@ class KafkaConsumer(Consumer):
             # aiokafka has dropped what came before the damage, and fetches it again.
             self._one_by_one.add(at)
             return ()
-        records: list[object] = []
+        records: list[Any] = []
         try:
             while at in client._fetcher._records:
                 records += (await client.getmany(at, max_records=1)).get(at, ())
@@ -531,15 +563,11 @@ class KafkaConsumer(Consumer):
             if not records or _is_over(client):
                 self._one_by_one.discard(at)
                 raise
-            self._fetch_again(client, at, records[-1])
+            client.seek(at, records[-1].offset + 1)  # to meet the damage with nothing before it
         else:
             if records:
                 self._one_by_one.discard(at)
         return records
-
-    def _fetch_again(self, client: AIOKafkaConsumer, at: KafkaPartition, last: Any) -> None:
-        """Meet the damage once more, with nothing before it."""
-        client.seek(at, last.offset + 1)
 
     async def _find_beginnings(self, client: AIOKafkaConsumer) -> None:
         """Replace `BEGINNING` by the first offset that the log has."""
@@ -554,94 +582,72 @@ class KafkaConsumer(Consumer):
                 self._fetched_to[partition] = firsts[self._kafka(partition)]
                 self._fetch_on(partition)
 
-    async def _check_logs(self, topics: Collection[str]) -> None:
+    async def _check_logs(self, topics: Collection[str]) -> set[str]:
         """Halt what is read of a topic that was deleted and made again since positions were given.
 
-        What was fetched before this is then known to be of the log that the positions count.
+        Returns those of `topics` whose log is still the same: what was fetched of them before is of this log.
         """
-        topics = [topic for topic in topics if topic in self._log_ids]
         found = await self._read_log_ids(topics)
         self._ids_read_s = self._loop.time()
-        client = self._require_client()
-        for topic in topics:
-            if topic in found and found[topic] != self._log_ids.get(topic):
-                self._log_ids[topic] = found[topic]
-                held = [at for at in self._held if at.topic == topic]
-                firsts = await client.beginning_offsets([self._kafka(at) for at in held])
-                for partition in held:
-                    offset = self._next_offset(partition)
-                    self._drop_buffer(partition)
-                    self._halt(
-                        partition,
-                        LogReplaced(
-                            f"the topic {topic} was deleted and made again: message {offset} of "
-                            f"{topic}/{partition.partition} was due, of a log that is gone",
-                            topic=topic,
-                            partition=partition.partition,
-                            offset=offset,
-                            resume_at=firsts[self._kafka(partition)],
-                            missing=None,
-                        ),
-                    )
+        replaced = {
+            topic: log_id
+            for topic, log_id in found.items()
+            if topic in self._log_ids and self._log_ids[topic] != log_id
+        }
+        for topic, log_id in replaced.items():
+            held = [at for at in self._held if at.topic == topic]
+            firsts = await self._require_client().beginning_offsets([self._kafka(at) for at in held])
+            self._log_ids[topic] = log_id
+            for partition in held:
+                offset = self._next_offset(partition)
+                self._drop_messages(partition)
+                self._halt(partition, log_replaced(partition, offset, first=firsts[self._kafka(partition)]))
+        return {topic for topic, log_id in found.items() if self._log_ids.get(topic) == log_id} - set(
+            replaced
+        )
 
     async def _halt_outside(
         self, client: AIOKafkaConsumer, partition: TopicPartition, error: KafkaError
     ) -> None:
-        if isinstance(error, TopicAuthorizationFailedError):
-            self._failure = self._connection.explain(error, partition.topic)
-            self._woken.set()
-            return
-        offset, at = self._fetched_to.get(partition), self._kafka(partition)
+        offset = self._fetched_to.get(partition)
         if offset is None or offset == BEGINNING or partition in self._halted:
             return
+        if isinstance(error, TopicAuthorizationFailedError):
+            self._halt(partition, not_permitted(self._connection, partition, offset, error))
+            self._loop.call_later(READ_AGAIN_S, self._read_again, partition)
+            return
+        fetching = self._fetching.get(partition)
         await self._check_logs({partition.topic})
-        if partition in self._halted:
+        reason = await outside_log(client, self._kafka(partition), partition, offset)
+        if self._fetching.get(partition) != fetching:
             return
-        first = (await client.beginning_offsets([at]))[at]
-        end = (await client.end_offsets([at]))[at]
-        if first <= offset <= end:
-            self._fetch_on(partition)  # of a leader that was behind
-            return
-        name = f"{partition.topic}/{partition.partition}"
-        self._halt(
-            partition,
-            MessagesGone(
-                f"messages {offset} to {first - 1} of {name} ({first - offset}) are not kept any more: the "
-                "topic's retention has dropped them"
-                if offset < first
-                else f"message {offset} of {name} was never written, or was lost: the log ends at {end}. "
-                "Look at the brokers (an unclean leader election?), or go on with what comes",
-                topic=partition.topic,
-                partition=partition.partition,
-                offset=offset,
-                resume_at=first if offset < first else end,
-                missing=first - offset if offset < first else None,
-            ),
-        )
+        if reason is None:
+            self._fetch_on(partition)
+        else:
+            self._halt(partition, reason)
 
     async def _halt_damaged(
         self, client: AIOKafkaConsumer, partition: TopicPartition, error: Exception
     ) -> None:
-        offset, at = self._fetched_to.get(partition), self._kafka(partition)
+        offset = self._fetched_to.get(partition)
         if offset is None or partition in self._halted:
             return
-        end = (await client.end_offsets([at]))[at]
-        hole = await find_hole(client._client, at, offset, end)
-        resume_at = None if hole is None else hole.resume_at
-        which = f"message {offset}" if resume_at is None else f"messages {offset} to {resume_at - 1}"
-        reason = error if hole is None else hole.reason
-        self._halt(
-            partition,
-            MessagesDamaged(
-                f"{self._connection.where}: {which} of {partition.topic}/{partition.partition} cannot be "
-                f"read: {reason}. Another replica may be whole: look at the brokers",
-                topic=partition.topic,
-                partition=partition.partition,
-                offset=offset,
-                resume_at=resume_at,
-                missing=None if resume_at is None else resume_at - offset,
-            ),
-        )
+        fetching = self._fetching.get(partition)
+        reason = await damaged(client, self._connection, self._kafka(partition), partition, offset)
+        if reason is None and isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
+            raise error  # of the group or the connection
+        if self._fetching.get(partition) != fetching:
+            return
+        if reason is None:
+            self._fetch_on(partition)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            self._halt(partition, reason)
+
+    def _read_again(self, partition: TopicPartition) -> None:
+        if isinstance(self._halted.get(partition), PartitionUnreadable):
+            del self._halted[partition]
+            self._fetch_on(partition)
 
     def _halt(self, partition: TopicPartition, error: PartitionHalted) -> None:
         self._halted[partition] = error
@@ -649,50 +655,27 @@ class KafkaConsumer(Consumer):
         self._woken.set()
         _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
 
-    def _keep(self, partition: TopicPartition, records: Sequence[object]) -> None:
+    def _keep(self, partition: TopicPartition, records: Sequence[Any]) -> None:
         if partition not in self._fetched_to or partition in self._paused or partition in self._halted:
             return
-        buffer = self._buffers.setdefault(partition, deque())
-        for record in records:
-            message = BusMessage(partition, record.offset, record.key or b"", record.value or b"")  # type: ignore[attr-defined]
-            buffer.append(message)
-            self._buffered_bytes += _size(message)
-        self._fetched_to[partition] = buffer[-1].offset + 1
+        self._messages.add(
+            partition,
+            [BusMessage(partition, each.offset, each.key or b"", each.value or b"") for each in records],
+        )
+        self._fetched_to[partition] = records[-1].offset + 1
 
-    def _drop_buffer(self, partition: TopicPartition) -> None:
-        for message in self._buffers.pop(partition, ()):
-            self._buffered_bytes -= _size(message)
+    def _drop_messages(self, partition: TopicPartition) -> None:
+        self._messages.drop(partition)
         self._room.set()
 
     def _next_offset(self, partition: TopicPartition) -> int:
-        buffer = self._buffers.get(partition)
-        return buffer[0].offset if buffer else max(self._fetched_to.get(partition, 0), 0)
+        waiting = self._messages.first_offset(partition)
+        return max(self._fetched_to.get(partition, 0), 0) if waiting is None else waiting
 
     def _take(self, max_bytes: int) -> list[BusMessage]:
-        """Of each partition in turn an even share of what those before it have left."""
-        ready = [at for at, buffer in self._buffers.items() if buffer and at.topic in self._topics]
-        if not ready:
-            return []
-        self._turn += 1
-        first = self._turn % len(ready)
-        messages: list[BusMessage] = []
-        remaining = max_bytes
-        for place, partition in enumerate(ready[first:] + ready[:first]):
-            share = remaining // (len(ready) - place)
-            buffer = self._buffers[partition]
-            taken = 0
-            while buffer:
-                size = _size(buffer[0])
-                # Its first message may take from the shares of those that come after it.
-                if messages and taken + size > (share if taken else remaining):
-                    break
-                taken += size
-                messages.append(buffer.popleft())
-            remaining -= taken
-            self._buffered_bytes -= taken
-            if remaining <= 0:
-                break
-        self._room.set()
+        messages = self._messages.take(max_bytes, self._topics)
+        if messages:
+            self._room.set()
         return messages
 
     # Life
@@ -749,10 +732,6 @@ class _JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: object) -> None:
         pass
-
-
-def _size(message: BusMessage) -> int:
-    return len(message.key) + len(message.value)
 
 
 def _is_over(client: AIOKafkaConsumer) -> bool:

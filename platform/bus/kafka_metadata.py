@@ -135,6 +135,25 @@ async def log_ids(client: AIOKafkaClient, node_id: int, names: Collection[str]) 
     return found
 
 
+async def log_ids_by_leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[str, str]:
+    """As `log_ids`, each asked of a broker that leads one of the topic's partitions; others may be behind it.
+
+    Topics without a leader, by what the client knows, are missing.
+    """
+    by_leader: dict[int, list[str]] = {}
+    for name in names:
+        leaders = {
+            client.cluster.leader_for_partition(KafkaPartition(name, partition))
+            for partition in client.cluster.partitions_for_topic(name) or ()
+        } - {None, -1}
+        if leaders:
+            by_leader.setdefault(min(leaders), []).append(name)
+    found: dict[str, str] = {}
+    for leader, theirs in by_leader.items():
+        found.update(await log_ids(client, leader, theirs))
+    return found
+
+
 class Hole(NamedTuple):
     """Messages of a partition that cannot be read."""
 

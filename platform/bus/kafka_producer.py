@@ -30,9 +30,10 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from ..errors import BusUnavailable, WindvaneError
-from .interface import Buffer, Durability, Producer
+from .interface import MAKE_TOPICS, Buffer, Durability, Producer
 from .kafka_connection import KafkaConnection
 from .kafka_records import RecordBatch
+from .kafka_tasks import BackgroundErrors
 
 PENDING_BYTES = 256 * 1024 * 1024
 """Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
@@ -113,6 +114,7 @@ class KafkaProducer(Producer):
         self._settings = connection.settings
         self.max_message_bytes = connection.settings.max_message_bytes
         self._loop = asyncio.get_running_loop()
+        BackgroundErrors.watch(self._loop)
         self._counts: dict[str, int] = {}
         self._unresolved: dict[str, deque[_Published]] = {}
         self._partitions: dict[tuple[str, int], _Partition] = {}
@@ -242,9 +244,7 @@ class KafkaProducer(Producer):
                 await asyncio.sleep(_RETRY_S / 2)
             else:
                 client.set_topics(set(client._topics) - {name})
-                raise BusUnavailable(
-                    f"there is no topic {topic!r} on the bus; make it first (`ensure_topic`)"
-                )
+                raise BusUnavailable(f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}")
             if self._deadline_s(waiting[0]) <= self._loop.time():
                 raise self._too_late()
             self._ask_why()
@@ -312,7 +312,10 @@ class KafkaProducer(Producer):
         except Exception as error:
             # Of Kafka, or of a client that got into a state it did not foresee: a new one is made.
             self._retire(link)
-            self._fail_batch(batch, self._connection.explain(error, partition.topic))
+            reason: WindvaneError = self._connection.explain(error, partition.topic)
+            if isinstance(error, KafkaError) and error.retriable:  # the last one of many: what is behind it?
+                reason = await self._connection.explain_silence([partition.topic])
+            self._fail_batch(batch, reason)
         else:
             for place, message in enumerate(batch.messages):
                 self._settle(message)
@@ -466,7 +469,8 @@ class KafkaProducer(Producer):
             self._asking = self._loop.create_task(self._find_out())
 
     async def _find_out(self) -> None:
-        error = await self._connection.explain_silence()
+        waiting = {topic for (topic, _), partition in self._partitions.items() if partition.running}
+        error = await self._connection.explain_silence(waiting | self._unresolved.keys())
         self._link_error = error
         self._say_silent(error)
         await asyncio.sleep(SILENCE_S)

@@ -11,6 +11,7 @@ from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExis
 from ..errors import BusUnavailable, ConfigInvalid
 from .kafka import topic_message_bytes
 from .kafka_connection import KafkaConnection
+from .kafka_installation import KafkaInstallation
 from .topic_setup import MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, TopicAdmin, TopicState
 
 _SPOKEN_OF = (RETENTION_MS, RETENTION_BYTES, MESSAGE_BYTES)
@@ -20,7 +21,9 @@ _Result = TypeVar("_Result")
 
 
 class KafkaTopics(TopicAdmin):
-    """The topics with the installation's prefix. New ones have the replicas of `[kafka]`, or the cluster's.
+    """The topics with the installation's prefix, which are changed only if they are its own.
+
+    New ones have the replicas of `[kafka]`, or the cluster's.
 
     A change is sent with all that was set for the topic before, since the request of the Kafka protocol that
     aiokafka has replaces it all: who changes the same topic at the same moment may be overwritten.
@@ -30,6 +33,7 @@ class KafkaTopics(TopicAdmin):
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
+        self._installation = KafkaInstallation(connection)
         self._admin: AIOKafkaAdminClient | None = None
         self.min_message_bytes = topic_message_bytes(connection.settings)
 
@@ -53,6 +57,7 @@ class KafkaTopics(TopicAdmin):
             with suppress(TopicAlreadyExistsError):  # a gateway was quicker
                 _check(*answer.topic_errors[0][1:])
 
+        await self._installation.claim()
         await self._asked(make, topic)
 
     async def grow(self, topic: str, *, partitions: int) -> None:
@@ -64,6 +69,7 @@ class KafkaTopics(TopicAdmin):
                 answer = await admin.create_partitions({name: NewPartitions(partitions)})
                 _check(*answer.topic_errors[0][1:])
 
+        await self._installation.claim()
         await self._asked(grow, topic)
 
     async def change(self, topic: str, settings: Mapping[str, str]) -> None:
@@ -81,6 +87,7 @@ class KafkaTopics(TopicAdmin):
                 for code, message, *_ in answer.resources:
                     _check(code, message)
 
+        await self._installation.claim()
         await self._asked(change, topic)
 
     async def close(self) -> None:

@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from ..errors import BusUnavailable, LogReplaced, MessagesDamaged, MessagesGone, PartitionHalted
+from ..errors import (
+    BusCorrupt,
+    LogReplaced,
+    MessagesDamaged,
+    MessagesGone,
+    PartitionHalted,
+    PartitionUnreadable,
+)
 from .interface import BusMessage, TopicPartition
 from .log_scan import scan_segment
 from .record_format import (
@@ -31,7 +38,11 @@ class LogReader:
         # Retention may move the beginning until the first segment is open.
         self._at_beginning = offset is None
         self.next_offset = (segment_bases(directory) or [0])[0] if offset is None else offset
-        self._committed = SharedWords(directory / COMMITTED, writable=False)
+        try:
+            self._committed = SharedWords(directory / COMMITTED, writable=False)
+        except FileNotFoundError as error:
+            # A log appears whole or not at all, so this is damage, of this partition alone.
+            raise BusCorrupt(f"{directory / COMMITTED} is missing; `windvane verify --repair`") from error
         self._words = self._committed.words
         self._fd = -1
         self._path = directory
@@ -48,7 +59,8 @@ class LogReader:
 
         That one is left for another time where its record has more than `first_bytes`; None: it may have any
         size. Raises `MessagesDamaged` at a damaged message (those before it are given first), `MessagesGone`
-        for an offset that is not in the log, `BusUnavailable` if a file cannot be read; the position stays.
+        for an offset that is not in the log, `PartitionUnreadable` if a file cannot be read. The position
+        stays then.
         """
         messages: list[BusMessage] = []
         total = 0
@@ -63,7 +75,14 @@ class LogReader:
             except OSError as error:
                 if messages:
                     break
-                raise BusUnavailable(f"cannot read {self._path}: {error}. Check the disk (dmesg)") from error
+                raise PartitionUnreadable(
+                    f"cannot read {self._path}: {error}. Check the disk (dmesg); it is tried again",
+                    topic=self.topic_partition.topic,
+                    partition=self.topic_partition.partition,
+                    offset=self.next_offset,
+                    resume_at=None,
+                    missing=None,
+                ) from error
             total += taken
         return messages, total
 
@@ -164,7 +183,11 @@ class LogReader:
             if at == 0 or position + at > size:
                 return self._find_behind_damage(base)
             position += at
-        return position
+        try:  # a damaged length leads elsewhere
+            found = record_at(os.pread(self._fd, HEADER_BYTES, position), 0, offset)
+        except RecordDamagedError:
+            found = None
+        return self._find_behind_damage(base) if found is None else position
 
     def _find_behind_damage(self, base: int) -> int:
         """As `_find`, in a segment with a damaged record: reads all of it."""

@@ -20,6 +20,7 @@ SCAN_BYTES = 4 * 1024 * 1024
 
 _LENGTH_BYTES = 8
 _MIN_LENGTH = 12
+_NO_STOP = 2**62
 _MAX_CANDIDATES = 1_000_000
 """Bound on the places tried in one damaged segment; what lies behind them counts as damaged too."""
 
@@ -58,7 +59,7 @@ class SegmentScan(NamedTuple):
 def scan_segment(path: Path, base: int, stop: int) -> SegmentScan:
     """Check the messages from offset `base` up to `stop` that the segment should hold; reads all of it.
 
-    Raises OSError where the file cannot be read; one that is missing lacks all its messages.
+    Raises OSError if the file cannot be read; one that is missing lacks all its messages.
     """
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -66,6 +67,24 @@ def scan_segment(path: Path, base: int, stop: int) -> SegmentScan:
         return SegmentScan([], [Damage(path, 0, base, stop, "the file is missing")])
     try:
         return _Scanner(fd, path, base, stop).scan()
+    finally:
+        os.close(fd)
+
+
+def whole_records(path: Path, byte: int, offset: int) -> Run:
+    """The whole records from `byte` on, where the one with `offset` should begin. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return _Scanner(fd, path, offset, _NO_STOP).run(byte, offset)[0]
+    finally:
+        os.close(fd)
+
+
+def next_whole_record(path: Path, byte: int, offset: int) -> Run | None:
+    """The whole records that follow after damage, or a torn write, at `byte`. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return _Scanner(fd, path, offset, _NO_STOP).after_damage(byte, offset)
     finally:
         os.close(fd)
 
@@ -84,12 +103,12 @@ class _Scanner:
         damages: list[Damage] = []
         offset, byte = self._base, 0
         while offset < self._stop:
-            run, reason = self._run(byte, offset)
+            run, reason = self.run(byte, offset)
             if run.stop > run.first:
                 runs.append(run)
             if reason is None:
                 break
-            following = self._after_damage(run.stop_byte, run.stop)
+            following = self.after_damage(run.stop_byte, run.stop)
             next_offset = self._stop if following is None else following.first
             damages.append(Damage(self._path, run.stop_byte, run.stop, next_offset, reason))
             if following is None:
@@ -97,7 +116,7 @@ class _Scanner:
             offset, byte = following.first, following.start_byte
         return SegmentScan(runs, damages)
 
-    def _run(self, byte: int, offset: int) -> tuple[Run, str | None]:
+    def run(self, byte: int, offset: int) -> tuple[Run, str | None]:
         """The whole records from `byte` on, and what is wrong with the one after them (None: nothing)."""
         start, first = byte, offset
         want = SCAN_BYTES
@@ -118,7 +137,7 @@ class _Scanner:
             want = max(whole, SCAN_BYTES)
         return Run(first, offset, start, byte), None
 
-    def _after_damage(self, byte: int, offset: int) -> Run | None:
+    def after_damage(self, byte: int, offset: int) -> Run | None:
         """The whole records that come next after the damaged one that begins at `byte`."""
         header = os.pread(self._fd, HEADER_BYTES, byte)
         try:
@@ -126,14 +145,14 @@ class _Scanner:
         except RecordDamagedError:
             whole = None
         if whole is not None and byte + whole < self._size and offset + 1 < self._stop:
-            run, _ = self._run(byte + whole, offset + 1)
+            run, _ = self.run(byte + whole, offset + 1)
             if run.stop > run.first:
                 return run
         best: Run | None = None
         for candidate, found in self._candidates(byte + 1, offset + 1):
             if best is not None and candidate < best.stop_byte:
                 continue  # a record of the chain that was tried
-            run, reason = self._run(candidate, found)
+            run, reason = self.run(candidate, found)
             if run.stop == run.first:
                 continue
             if best is None or run.stop - run.first > best.stop - best.first:

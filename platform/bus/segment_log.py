@@ -1,8 +1,10 @@
 """The log of one partition on disk: its files and its one writer (`log_reader.py` has the readers).
 
-    committed                    page of shared words: word 1 is the durable end offset; also the lock
+    committed                    page of shared words: word 1 is the durable end offset; also the lock. Words
+                                 2 and 3 are a copy of the identity of the topic's log (`bus_directory.py`)
     00000000000000000000.log     segment: records one after the other (`record_format.py`)
     00000000000000123456.log     the next one, named by the offset of its first record
+    damaged/                     what was set aside, never read again (`log_repair.py`)
 
 Offsets rise by one from record to record, over segments too. Everything below the durable end was
 fdatasynced before the end was stored; readers, in whatever process, never look past it. Only the last
@@ -11,24 +13,30 @@ segment grows, and a new one begins only when the one before is durable to its l
 What a crash can do. Killed processes: the last segment may have whole or torn records past the durable end.
 Power cut: the same; besides `committed` may be older than the segment, so that durable records stand past
 it, and the torn part may hold anything. The next writer therefore checks the last segment, keeps what is
-well-formed and cuts off the rest. A record below the durable end that is not well-formed is none of this:
-acknowledged data was damaged, which is an error that names the place, for writers and readers.
+well-formed and cuts off the rest; if whole records follow behind a torn one, it sets the rest aside first. A
+record below the durable end that is not well-formed is none of this: acknowledged data was damaged, which is
+an error that names the place, for writers and readers.
 """
 
 import errno
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from .interface import Buffer
+from .log_scan import next_whole_record
 from .record_format import HEADER_BYTES, RecordDamagedError, frame, record_bytes, record_end
 from .shared_words import SharedWords
 
 COMMITTED = "committed"
+DAMAGED = "damaged"
+"""Folder of a log to which damaged bytes are moved."""
 END_WORD = 1
 READ_BYTES = 4 * 1024 * 1024
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
@@ -49,11 +57,14 @@ def segment_path(directory: Path, base: int) -> Path:
     return directory / f"{base:020d}.log"
 
 
-def create_log(directory: Path) -> None:
-    """Make an empty log; `directory` appears whole or not at all. FileExistsError where there is one."""
+def create_log(directory: Path, words: Mapping[int, int] = MappingProxyType({})) -> None:
+    """Make an empty log, with these words in its page; `directory` appears whole or not at all.
+
+    FileExistsError if there is one.
+    """
     building = directory.with_name(f"@{directory.name}-{os.getpid()}-{os.urandom(4).hex()}")
     building.mkdir()
-    SharedWords.create(building / COMMITTED)
+    SharedWords.create(building / COMMITTED, words)
     sync_directory(building)
     try:
         building.rename(directory)
@@ -73,6 +84,29 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def set_aside_path(directory: Path, name: str) -> Path:
+    """A new path for damaged bytes of the log, in its folder `damaged`, which is made."""
+    folder = directory / DAMAGED
+    folder.mkdir(exist_ok=True)
+    number = 0
+    while (path := folder / f"{name}.{number}").exists():
+        number += 1
+    return path
+
+
+def set_aside_tail(directory: Path, path: Path, byte: int) -> Path:
+    """Copy what the segment holds from `byte` on, durably; returns the copy."""
+    kept = set_aside_path(directory, f"{path.name}-from-{byte}")
+    with path.open("rb") as source, kept.open("xb") as target:
+        source.seek(byte)
+        shutil.copyfileobj(source, target, READ_BYTES)
+        target.flush()
+        os.fsync(target.fileno())
+    sync_directory(kept.parent)
+    sync_directory(directory)
+    return kept
 
 
 class LogWriter:
@@ -172,10 +206,13 @@ class LogWriter:
             return
         try:
             os.fdatasync(self._fd)
+            self._check_in_place()
         except OSError as error:
             self._position = self._promised_position
             self._cut_back()
             self.usable = False
+            if isinstance(error, WindvaneError):
+                raise
             raise BusUnavailable(
                 f"fdatasync of {self._path} failed: {error.strerror}. Its writer has stopped for good, since "
                 "another fdatasync would report success for lost pages; the next message opens the log again "
@@ -183,6 +220,20 @@ class LogWriter:
             ) from error
         self._promised_position = self._position
         self._committed.words[END_WORD] = self.next_offset
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its files can still be found by others: False once the topic was deleted."""
+        return bool(os.fstat(self._fd).st_nlink and os.fstat(self._committed.fd).st_nlink)
+
+    def _check_in_place(self) -> None:
+        """What was written to a deleted file would be acknowledged and lost."""
+        if self.is_in_place:
+            return
+        raise BusUnavailable(
+            f"{self._directory} was deleted while it was written to. What was not acknowledged is not in it; "
+            "the next message goes to the log that is there now"
+        )
 
     def close(self) -> None:
         """Let go of the files and the lock."""
@@ -281,7 +332,12 @@ class LogWriter:
         size = os.fstat(self._fd).st_size
         if found.stop < size:
             torn = f"{size - found.stop} bytes from byte {found.stop} on ({found.reason})"
-            _log.warning("%s: cut off a write that had not finished, %s", self._path, torn)
+            if next_whole_record(self._path, found.stop, found.next_offset) is not None:
+                # Out of order on the way to the disk, most likely; but perhaps damaged since.
+                kept = set_aside_tail(self._directory, self._path, found.stop)
+                _log.warning("%s: moved a write that had not finished to %s, %s", self._path, kept, torn)
+            else:
+                _log.warning("%s: cut off a write that had not finished, %s", self._path, torn)
             os.ftruncate(self._fd, found.stop)
         sync_directory(self._directory)
         # Written once more: an fdatasync that failed before a crash has left pages that look clean.

@@ -6,13 +6,30 @@ that something has happened at all (`@doorbell`).
 
 import mmap
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import BusCorrupt
 
 WORD_BYTES = 8
 _MAGIC = b"WVWORDS1"
 _FILE_BYTES = 4096
+
+
+def restore_page(fd: int, words: Mapping[int, int]) -> None:
+    """Make the open file a page again, durably, in place: processes that have it mapped see it too."""
+    os.pwrite(fd, _page(words), 0)
+    os.ftruncate(fd, _FILE_BYTES)
+    os.fsync(fd)
+
+
+def _page(words: Mapping[int, int]) -> bytes:
+    page = bytearray(_MAGIC.ljust(_FILE_BYTES, b"\0"))
+    for place, value in words.items():
+        page[place * WORD_BYTES : (place + 1) * WORD_BYTES] = value.to_bytes(WORD_BYTES, sys.byteorder)
+    return bytes(page)
 
 
 class SharedWords:
@@ -33,7 +50,10 @@ class SharedWords:
                 os.pread(self.fd, _FILE_BYTES, 0)[: len(_MAGIC)] != _MAGIC
                 or os.fstat(self.fd).st_size != _FILE_BYTES
             ):
-                raise BusCorrupt(f"{path} is damaged: it is no page of shared words; restore it from a copy")
+                raise BusCorrupt(
+                    f"{path} is damaged: it is not a page of shared words. `windvane verify --repair` makes "
+                    "it again"
+                )
             self._map = mmap.mmap(
                 self.fd, _FILE_BYTES, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
             )
@@ -44,10 +64,10 @@ class SharedWords:
         self.words = memoryview(self._map).cast("Q")
 
     @staticmethod
-    def create(path: Path) -> None:
-        """Make the file, whole and durable; the caller sees to it that nobody knows the path yet."""
+    def create(path: Path, words: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Make the file with these words, whole and durable; nobody may know the path yet."""
         with path.open("xb") as file:
-            file.write(_MAGIC.ljust(_FILE_BYTES, b"\0"))
+            file.write(_page(words))
             file.flush()
             os.fsync(file.fileno())
 

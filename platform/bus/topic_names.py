@@ -20,6 +20,10 @@ _RECORDS = "records"
 _ALARMS = "alarms"
 
 
+INSTALLATION_TOPIC = f"{MARK}installation"
+"""Says on Kafka which installation the topics belong to (`kafka_installation.py`); of no policy."""
+
+
 class ResultTopic(NamedTuple):
     """What is on a topic of results: of which policy, and for rows of which step."""
 

@@ -36,6 +36,11 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
       windvane reprocess turbine.t01.gearbox
       windvane reprocess voice --side-by-side
     """
+    reprocess_stream(settings, stream, side_by_side=side_by_side)
+
+
+def reprocess_stream(settings: Settings, stream: str, *, side_by_side: bool = False) -> None:
+    """What `windvane reprocess` does."""
     from ..processors.reprocess import Reprocessing
     from ..processors.user_operations import UserOperations
     from ..store.checkpoint import CheckpointStore

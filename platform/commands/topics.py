@@ -98,6 +98,44 @@ def apply_topics(settings: Settings, dry_run: bool) -> None:
     _with_admin(settings, apply)
 
 
+@topics.command("take-over")
+@tier_options("bus")
+def take_over(settings: Settings) -> None:
+    """Make the topics on Kafka those of this home, whosever they were.
+
+    For a home that was restored from a copy without its file `installation`, or that takes the place of
+    another one. Stop the gateways and workers of the other home first: they are refused from then on. The
+    messages stay.
+
+    \b
+    Examples:
+      windvane topics take-over --bus kafka://10.0.0.5:9092
+    """
+    if not settings.bus.startswith("kafka:"):
+        raise ConfigInvalid(
+            f"the bus {settings.bus!r} belongs to its home; only topics on Kafka are taken over"
+        )
+    make_home(settings)
+    from ..bus.kafka import connection_to
+    from ..bus.kafka_installation import KafkaInstallation
+
+    async def run() -> None:
+        installation = KafkaInstallation(connection_to(settings.bus, settings.home, settings.kafka))
+        former = await installation.take_over()
+        prefix = settings.kafka.topic_prefix
+        if former is None:
+            click.echo(
+                f"the topics with the prefix {prefix!r} are those of this home ({installation.id}) already"
+            )
+        else:
+            click.echo(
+                f"the topics with the prefix {prefix!r} are those of this home ({installation.id}) now"
+            )
+            click.echo(f"they were those of {former}", err=True)
+
+    asyncio.run(run())
+
+
 @topics.command()
 @click.argument("topic", metavar="TOPIC")
 @tier_options("bus", "catalog")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from .schema import EventCheck
 from .telemetry import GatewayTelemetry
 
 POLL_S = 0.25
+TOPICS_INTERVAL_S = 5.0
+"""How soon a topic that somebody has deleted is made again."""
 _MIN_REFRESH_INTERVAL_S = 0.05  # a flood of unknown tags must not become a flood of queries
 
 
@@ -51,6 +54,7 @@ class PolicyBook:
         self._in_force: dict[str, InForce] = {}
         self._documents: dict[str, dict[str, Any]] = {}  # what the policies in force were made of
         self._revision = -1
+        self._topics_due_s = 0.0
         self._refreshed_at = -_MIN_REFRESH_INTERVAL_S
         self._refreshing = asyncio.Lock()
 
@@ -88,20 +92,35 @@ class PolicyBook:
         try:
             revision = await self._catalog.revision()
             if revision == self._revision:
+                await self._make_topics(self._in_force.values())
                 return
-            in_force: dict[str, InForce] = {}
-            documents: dict[str, dict[str, Any]] = {}
-            for document in await self._catalog.list("policy", limit=1_000_000):
-                kept = self._in_force.get(document.reference)
-                if kept is not None and self._documents.get(document.reference) == document.body:
-                    made: InForce | None = kept
-                else:
-                    made = self._make(document.body) or kept
-                if made is not None:
-                    in_force[made.policy.reference] = made
-                    documents[made.policy.reference] = document.body
-            for made in in_force.values():
-                await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
+            bodies = {
+                document.reference: document.body
+                for document in await self._catalog.list("policy", limit=1_000_000)
+            }
+        except WindvaneError as error:
+            self._telemetry.policies_broken(error)
+            if self._in_force or not (last := self._catalog.fallback()):
+                return
+            # The start over a damaged catalog: what was in force last is in force.
+            revision, bodies = -1, {str(body.get("reference")): body for body in last}
+        await self._take(revision, bodies)
+
+    async def _take(self, revision: int, bodies: dict[str, dict[str, Any]]) -> None:
+        in_force: dict[str, InForce] = {}
+        documents: dict[str, dict[str, Any]] = {}
+        for reference, body in bodies.items():
+            kept = self._in_force.get(reference)
+            if kept is not None and self._documents.get(reference) == body:
+                made: InForce | None = kept
+            else:
+                made = self._make(body) or kept
+            if made is not None:
+                in_force[made.policy.reference] = made
+                documents[made.policy.reference] = body
+        try:
+            self._topics_due_s = 0.0
+            await self._make_topics(in_force.values())
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return
@@ -111,6 +130,16 @@ class PolicyBook:
         self._revision = revision
         for made in changed:
             made.rate.change(made.policy.limits)
+        if revision >= 0:
+            await self._catalog.keep_copy(list(documents.values()))
+
+    async def _make_topics(self, in_force: Iterable[InForce]) -> None:
+        """Make the topics that are missing, with as many partitions as their policies say; now and then."""
+        if time.monotonic() < self._topics_due_s:
+            return
+        for made in in_force:
+            await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
+        self._topics_due_s = time.monotonic() + TOPICS_INTERVAL_S
 
     def _make(self, body: dict[str, Any]) -> InForce | None:
         try:

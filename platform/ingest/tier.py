@@ -53,7 +53,7 @@ async def serve(
             await look_at_disk(telemetry.disk, telemetry.troubles)
         elif not await wait_for_room(telemetry.disk, telemetry.troubles, stop):
             return
-        catalog = await Catalog.open(settings.catalog_url)
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
         bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)

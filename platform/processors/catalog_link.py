@@ -61,17 +61,28 @@ class CatalogLink:
     async def refresh(self) -> None:
         """Reads the policies where the catalog has changed."""
         began_s = time.monotonic()
-        revision = await self._catalog.revision()
-        if revision == self._revision:
-            self._read_s = began_s
-            return
+        try:
+            revision = await self._catalog.revision()
+            if revision == self._revision:
+                self._read_s = began_s
+                return
+            bodies = [
+                (document.reference, document.body)
+                for document in await self._catalog.list("policy", limit=1_000_000)
+            ]
+        except WindvaneError as error:
+            if self.policies or not (last := self._catalog.fallback()):
+                raise
+            # The start over a damaged catalog: what was in force last is in force.
+            self._log.warning(("copy",), f"working with the policies that were in force last: {error}")
+            revision, bodies = -1, [(str(body.get("reference")), body) for body in last]
         policies: dict[str, Policy] = {}
-        for document in await self._catalog.list("policy", limit=1_000_000):
+        for reference, body in bodies:
             try:
-                policy = policy_from_mapping(document.body)
+                policy = policy_from_mapping(body)
             except WindvaneError as error:
-                self._log.warning(("policy", document.reference), f"policy not taken: {error}")
-                if kept := self.policies.get(document.reference):
+                self._log.warning(("policy", reference), f"policy not taken: {error}")
+                if kept := self.policies.get(reference):
                     policies[kept.reference] = kept
                 continue
             policies[policy.reference] = policy
@@ -79,15 +90,17 @@ class CatalogLink:
                 check_pipeline(policy)
             except WindvaneError as error:
                 self._log.warning(
-                    ("pipeline", document.reference),
+                    ("pipeline", reference),
                     f"policy {policy.reference!r}: its pipeline cannot run: {error}",
                 )
-                if (kept := self.policies.get(document.reference)) and self._can_run(kept):
+                if (kept := self.policies.get(reference)) and self._can_run(kept):
                     policies[kept.reference] = kept
         if policies != self.policies:
             self.policies = policies
         self._revision = revision
         self._read_s = began_s
+        if revision >= 0:
+            await self._catalog.keep_copy([body for _, body in bodies])
 
     def read_again(self) -> None:
         """The next `refresh` reads all policies: what they can name has changed."""

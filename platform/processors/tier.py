@@ -8,13 +8,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from ..bus import open_bus
 from ..bus.interface import Bus
 from ..bus_watch import watch_bus
 from ..config import Settings
 from ..disk_watch import DiskWatch, wait_for_room, watch_disk
-from ..errors import WindvaneError
+from ..errors import DatabaseDamaged, WindvaneError
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
@@ -41,7 +42,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     async with AsyncExitStack() as cleanup:
         if not await wait_for_room(disk, telemetry.troubles, stop, waiting=lambda: ready({})):
             return
-        catalog = await Catalog.open(settings.catalog_url)
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
         operations = UserOperations(settings.operations_dir)
         telemetry.operations_loaded(operations.refresh(), broken=operations.broken)
@@ -49,7 +50,9 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         await link.refresh()
         bus = open_bus(settings.bus, settings.home, settings.kafka)
         cleanup.push_async_callback(bus.close)
-        checkpoints = CheckpointStore(settings.checkpoint_file)
+        checkpoints = await _open_checkpoints(settings, telemetry, stop, waiting=lambda: ready({}))
+        if checkpoints is None:
+            return
         states_come_from(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
         name = settings.tier_name("worker")
@@ -148,6 +151,44 @@ class Workers:
         if self._running is not None:
             await self._running.release(reference, seconds=seconds)
 
+
+async def _open_checkpoints(
+    settings: Settings, telemetry: WorkerTelemetry, stop: asyncio.Event, *, waiting: Callable[[], None]
+) -> CheckpointStore | None:
+    """Opens the database; one that is damaged keeps this tier out of work, and no other.
+
+    Then nothing is made in its place: the worker says what to do, calls `waiting`, and answers on its socket
+    until `stop` is set, or the database has been repaired or put back. None: `stop` was set.
+    """
+    try:
+        return CheckpointStore(settings.checkpoint_file)
+    except DatabaseDamaged as error:
+        telemetry.troubles.report(
+            "checkpoints", "io-error", f"the worker does nothing until this is repaired: {error}"
+        )
+    app = web.Application()
+    registry = CollectorRegistry()
+    add_status_routes(app, status=telemetry.status, registry=registry, troubles=telemetry.troubles)
+    socket_path = settings.run_dir / f"{settings.tier_name('worker')}.sock"
+    runner = await serve_on_socket(app, socket_path, limits=settings.http, registry=registry)
+    try:
+        waiting()
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), REOPEN_S)
+            # A file that is gone is not made anew here: the streams would have no checkpoint.
+            if not stop.is_set() and settings.checkpoint_file.exists():
+                with suppress(DatabaseDamaged):
+                    opened = CheckpointStore(settings.checkpoint_file)
+                    telemetry.troubles.clear("checkpoints")
+                    return opened
+        return None
+    finally:
+        await runner.cleanup()
+
+
+REOPEN_S = 5.0
+"""How often a damaged database is looked at again."""
 
 MAX_RELEASE_S = 60.0
 

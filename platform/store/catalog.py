@@ -9,9 +9,10 @@ look first and write then.
 import asyncio
 import json
 import re
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -22,8 +23,16 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..errors import CatalogUnavailable, ConfigInvalid, DocumentInvalid, DocumentNotFound, RevisionConflict
-from .sqlite_file import BUSY_TIMEOUT_S, make_wal_database
+from ..errors import (
+    CatalogUnavailable,
+    ConfigInvalid,
+    DatabaseDamaged,
+    DocumentInvalid,
+    DocumentNotFound,
+    RevisionConflict,
+)
+from .policy_copy import read_policy_copy, write_policy_copy
+from .sqlite_file import BUSY_TIMEOUT_S, DAMAGED_ADVICE, database_failure, make_wal_database
 
 DOCUMENT_TYPES: Mapping[str, tuple[str, ...]] = {
     "policy": ("draft", "published"),
@@ -32,6 +41,9 @@ DOCUMENT_TYPES: Mapping[str, tuple[str, ...]] = {
     "alarm": ("raised", "acknowledged", "shelved", "cleared"),
 }
 """The types of documents and the workflow states that each may be in."""
+
+REOPEN_S = 5.0
+"""How often a damaged database is looked at again."""
 
 MAX_REFERENCE_BYTES = 500
 MAX_TITLE_BYTES = 500
@@ -123,6 +135,19 @@ def _check(type: str, reference: str, title: str, state: str) -> None:
             raise DocumentInvalid(f"the {what} of a {type} has at most {limit_bytes} bytes: {value[:60]!r}…")
 
 
+def _require_no_lost_file(url: str, copy: Path) -> None:
+    """A new catalog is not made in silence where one had policies: it was removed, or truncated."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return
+    path = Path(parsed.database)
+    is_lost = not path.exists() or path.stat().st_size == 0
+    if is_lost and not path.with_name(f"{path.name}-wal").exists() and read_policy_copy(copy):
+        raise DatabaseDamaged(
+            f"{path} is missing or empty, and {copy.name} says that there were policies. {DAMAGED_ADVICE}"
+        )
+
+
 async def _engine(url: str) -> AsyncEngine:
     try:
         parsed = sa.make_url(url)
@@ -171,19 +196,41 @@ class Catalog:
     not at all. Every method raises CatalogUnavailable where the database cannot be reached.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine | None) -> None:
         """Use `Catalog.open`, which also makes the tables."""
-        self._engine = engine
+        self._usable_engine = engine
+        self._url = ""
+        self._copy: Path | None = None
+        self._broken: Exception | None = None
+        self._look_again_s = 0.0
         self._write_turn = asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str) -> "Catalog":
+    async def open(cls, url: str, *, copy: Path | None = None) -> "Catalog":
         """Connect, and make what is missing: the SQLite file with its folders, the tables.
 
         `url` is SQLAlchemy's: `sqlite:///relative.sqlite`, `sqlite:////absolute/catalog.sqlite`,
         `postgresql://user:password@host/database`. Raises ConfigInvalid for one that cannot be used,
         StoreFailed for an SQLite file that cannot be opened.
+
+        `copy` is the file of the policies that were in force last. With it, a database that is damaged, or
+        whose file has vanished although there are such policies, does not raise: the catalog's methods raise
+        CatalogUnavailable until the database is repaired, `fallback` gives these policies, and the file stays
+        as it is.
         """
+        if copy is None:
+            return await cls._open(url)
+        try:
+            _require_no_lost_file(url, copy)
+            opened = await cls._open(url)
+        except (DatabaseDamaged, CatalogUnavailable) as error:
+            opened = cls(None)
+            opened._broken, opened._url = error, url
+        opened._copy = copy
+        return opened
+
+    @classmethod
+    async def _open(cls, url: str) -> "Catalog":
         catalog = cls(await _engine(url))
         try:
             await catalog._make_tables()
@@ -191,6 +238,34 @@ class Catalog:
             await catalog.close()
             raise
         return catalog
+
+    @property
+    def _engine(self) -> AsyncEngine:
+        if self._usable_engine is None:
+            raise CatalogUnavailable(str(self._broken)) from self._broken
+        return self._usable_engine
+
+    async def _mend(self) -> None:
+        """Open a database that was damaged, now and then, in case it has been repaired."""
+        if self._usable_engine is not None or time.monotonic() < self._look_again_s:
+            return
+        self._look_again_s = time.monotonic() + REOPEN_S
+        assert self._copy is not None
+        try:
+            _require_no_lost_file(self._url, self._copy)
+            self._usable_engine = (await self._open(self._url))._usable_engine
+        except (DatabaseDamaged, CatalogUnavailable) as error:
+            self._broken = error
+
+    def fallback(self) -> list[dict[str, Any]]:
+        """The bodies of the policies that were in force last, of this home; empty if nobody kept them."""
+        return [] if self._copy is None else read_policy_copy(self._copy)
+
+    async def keep_copy(self, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """Remember the policies in force for `fallback`; a disk that cannot take them changes nothing."""
+        if self._copy is not None:
+            with suppress(OSError):
+                await asyncio.to_thread(write_policy_copy, self._copy, bodies)
 
     async def _make_tables(self) -> None:
         # Where two processes begin at once on PostgreSQL, IF NOT EXISTS of the later one can still collide;
@@ -214,6 +289,10 @@ class Catalog:
             yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             cause = getattr(error, "orig", None) or error
+            engine = self._usable_engine
+            if isinstance(cause, sqlite3.Error) and engine is not None and engine.url.database:
+                failure = database_failure(Path(engine.url.database), "use the catalog", cause)
+                raise CatalogUnavailable(str(failure)) from failure
             raise CatalogUnavailable(
                 f"the catalog at {self._engine.url!r} cannot be used: {cause}; "
                 "see that its database runs and can be reached, then try again"
@@ -226,6 +305,7 @@ class Catalog:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        await self._mend()
         with self._explained():
             async with self._engine.connect() as connection:
                 yield connection
@@ -234,6 +314,7 @@ class Catalog:
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
         # Writes come one after the other anyway. Within this process they queue here, in order; SQLite would
         # have each of them sleep and try again, and the unlucky one give up.
+        await self._mend()
         with self._explained():
             async with self._write_turn, self._engine.begin() as connection:
                 yield connection
@@ -325,7 +406,8 @@ class Catalog:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._engine.dispose()
+        if self._usable_engine is not None:
+            await self._usable_engine.dispose()
 
     async def list(
         self,

@@ -6,12 +6,15 @@ are counted. What is sent again and again is kept once, and counted too.
 
 import hashlib
 import sqlite3
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import DeadLetterNotFound
+from ..errors import DatabaseDamaged, DeadLetterNotFound
 from .sqlite_file import SqliteFile
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
@@ -19,6 +22,8 @@ MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 """A longer payload is kept cut to this."""
 MAX_TEXT_BYTES = 64 * 1024
 """A longer tag, reason, detail, … (bytes of UTF-8) is kept cut to this."""
+REOPEN_S = 5.0
+"""How often a damaged file is looked at again."""
 LETTER_OVERHEAD_BYTES = 256
 """What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
 
@@ -213,11 +218,37 @@ class DeadLetters:
     """
 
     def __init__(self, path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        """Open or make the file. Raises StoreFailed."""
+        """Open or make the file. Raises StoreFailed, but not for a damaged one.
+
+        A tier runs on without its dead letters: of a damaged file every method raises DatabaseDamaged, and
+        looks again after `REOPEN_S`, so that a repaired file serves without a restart.
+        """
         if max_bytes <= 0:
             raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
+        self._path = path
         self._max_bytes = max_bytes
-        self._file = SqliteFile(path, version=_VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES)
+        self._opening = threading.Lock()
+        self._opened: SqliteFile | None = None
+        self._broken: DatabaseDamaged | None = None
+        self._look_again_s = float("-inf")
+        with suppress(DatabaseDamaged):
+            self._file  # noqa: B018  (opens it)
+
+    @property
+    def _file(self) -> SqliteFile:
+        with self._opening:
+            if self._opened is None:
+                if self._broken is not None and time.monotonic() < self._look_again_s:
+                    raise self._broken
+                self._look_again_s = time.monotonic() + REOPEN_S
+                try:
+                    self._opened = SqliteFile(
+                        self._path, version=_VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES
+                    )
+                except DatabaseDamaged as error:
+                    self._broken = error
+                    raise
+            return self._opened
 
     def add(self, letter: DeadLetter) -> int:
         """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
@@ -382,7 +413,9 @@ class DeadLetters:
 
     def close(self) -> None:
         """Let go of the file; closing twice is allowed."""
-        self._file.close()
+        with self._opening:
+            if self._opened is not None:
+                self._opened.close()
 
     def list(self, *, limit: int = 100, before: int | None = None, code: str | None = None) -> Summaries:
         """The newest first, at most `limit`; `before` is the number that the page before ended on.

@@ -5,6 +5,7 @@ has returned also survives a loss of power (one fdatasync each); transactions be
 transaction never has to be given up half-way because another process wrote in between.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -14,13 +15,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import StoreFailed
+from ..errors import DatabaseDamaged, DiskFull, StoreFailed
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for that of another process before it gives up with StoreFailed."""
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 """What a write-ahead log is cut back to after a large transaction."""
+
+
+MOST_VERSIONS = 1000
+"""A format beyond this is damage, not a file of a later version."""
 
 
 @contextmanager
@@ -47,20 +52,42 @@ def _explained(path: Path, purpose: str) -> Iterator[None]:
     except StoreFailed:
         raise
     except (sqlite3.Error, OSError) as error:
-        cause = str(error)
-        if "locked" in cause:
-            advice = (
-                f"another process has been writing to it for more than {BUSY_TIMEOUT_S:g} s: end that one"
-            )
-        elif "full" in cause:
-            advice = "make room on its file system and start again"
-        elif "malformed" in cause or "not a database" in cause:
-            advice = "the file is damaged: put it back from a copy, or move it aside to begin without it"
-        elif "closed" in cause:
-            advice = "it was closed before"
-        else:
-            advice = "see that the file and its folder can be written and that the disk is sound"
-        raise StoreFailed(f"{path}: cannot {purpose}: {cause}; {advice}") from error
+        raise database_failure(path, purpose, error) from error
+
+
+def database_failure(path: Path, purpose: str, error: Exception) -> StoreFailed:
+    """What an error of SQLite, or of the system, means for the database at `path`, and what to do.
+
+    DatabaseDamaged if the file's content is wrong, DiskFull if there is no room, StoreFailed for the rest.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & _PRIMARY_CODE
+    number = error.errno if isinstance(error, OSError) else None
+    kind: type[StoreFailed] = StoreFailed
+    cause = str(error)
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        kind, advice = DatabaseDamaged, DAMAGED_ADVICE
+    elif primary == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+        kind, advice = DiskFull, "Make room on its file system"
+    elif primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        advice = f"Another process has been writing to it for more than {BUSY_TIMEOUT_S:g} s: end that one"
+    elif primary == sqlite3.SQLITE_IOERR or number == errno.EIO:
+        cause = f"{cause} (EIO)"
+        advice = "Check the disk; the data is untouched. Then restart"
+    elif "no such table" in cause or "no such column" in cause:
+        kind, advice = DatabaseDamaged, DAMAGED_ADVICE
+    elif "closed" in cause:
+        advice = "It was closed before"
+    else:
+        advice = "Check that the file and its folder can be written, and that the disk is sound"
+    return kind(f"{path}: cannot {purpose}: {cause}. {advice}")
+
+
+DAMAGED_ADVICE = (
+    "The file is damaged and stays as it is. Put a copy of it back if you have one; else stop Windvane and "
+    "run `windvane verify --repair`: it saves every row that can be read and sets the damaged file aside"
+)
+_PRIMARY_CODE = 0xFF
 
 
 def make_wal_database(path: Path) -> None:
@@ -121,10 +148,12 @@ class SqliteFile:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT"
             )
+        elif found != version and (found < 0 or found > MOST_VERSIONS):
+            raise DatabaseDamaged(f"{self.path}: has format {found}, which never existed. {DAMAGED_ADVICE}")
         elif found != version:
             raise StoreFailed(
-                f"{self.path}: has format {found}, this Windvane knows format {version}; "
-                "use the Windvane that wrote it, or move the file aside to begin without it"
+                f"{self.path}: has format {found}, this Windvane knows format {version}. "
+                "Use the Windvane that wrote it"
             )
 
     @contextmanager

@@ -88,6 +88,15 @@ class Store:
             if not name.startswith(".") and is_made(directory / "arrays" / name)
         )
 
+    def stream_directories(self) -> dict[str, Path]:
+        """Where each data stream lies, damaged ones too; a stream can have arrays and no directory."""
+        return {reference: directory / "stream" for reference, directory in sorted(self._directories())}
+
+    def array_directories(self, stream: str) -> dict[str, Path]:
+        """Where each data array of a stream lies, damaged ones too, by reference."""
+        arrays = self._stream_directory(stream) / "arrays"
+        return {f"{stream}:{unquote(name)}": arrays / name for name in sorted(_listing(arrays))}
+
     def stream(self, reference: str) -> DataStream:
         """Open a data stream for reading. Raises StreamNotFound."""
         try:

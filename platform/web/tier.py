@@ -38,7 +38,7 @@ async def serve(
     host, port = parse_address(settings.web)
     async with AsyncExitStack() as cleanup:
         make_run_dir(settings)
-        catalog = await Catalog.open(settings.catalog_url)
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
         dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
         cleanup.callback(dead_letters.close)

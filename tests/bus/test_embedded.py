@@ -354,7 +354,9 @@ class TestRetention:
             messages = await receive(consumer, 60 - first)
             assert messages[0].offset == first
 
-    async def test_damaged_positions_keep_everything_and_are_named(self, tmp_path: Path) -> None:
+    async def test_damaged_positions_keep_everything_and_are_set_aside_by_the_next_reader(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         positions = tmp_path / "bus/@groups/group/positions.json"
         async with opened(tmp_path, SMALL) as bus:
             await bus.ensure_topic("topic", partitions=1)
@@ -364,8 +366,10 @@ class TestRetention:
             assert segment_bases(tmp_path / "bus/topic/0")[0] == 0
             consumer = bus.consumer("group", Assignments())
             consumer.subscribe(["topic"])
-            with pytest.raises(BusCorrupt, match=r"positions\.json is damaged"):
-                await consumer.poll(timeout_s=0)
+            await receive(consumer, 60)
+            (kept,) = positions.parent.glob("positions.json.damaged-*")
+            assert kept.read_text() == '{"topic"'
+            assert f"it was moved to {kept}" in caplog.text
 
 
 class TestWaiting:

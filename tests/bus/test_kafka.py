@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import os
 import random
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,13 +15,22 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.group import LeaveGroupRequest
 from windvane.bus import Bus, BusMessage, TopicPartition, open_bus
+from windvane.bus.kafka import connection_to
 from windvane.bus.kafka_consumer import KafkaConsumer
 from windvane.bus.kafka_producer import KafkaProducer
 from windvane.config import KafkaSettings
-from windvane.errors import BusUnavailable
+from windvane.errors import BusCorrupt, BusUnavailable
 
 from deploy.kafka.local.broker import free_port
-from tests.bus.conformance import Assignments, BusConformance, MakeBus, by_partition, poll_until, receive
+from tests.bus.conformance import (
+    Assignments,
+    BusConformance,
+    MakeBus,
+    assert_halted,
+    by_partition,
+    poll_until,
+    receive,
+)
 from tests.kafka_broker import KafkaBroker
 
 
@@ -244,6 +255,34 @@ class TestOutages:
         assert await values_of(bus, "t", 6) == [b"%d" % number for number in range(6)]
         await bus.close()
 
+    async def test_a_topic_that_was_deleted_is_named_and_takes_messages_once_it_is_made_again(
+        self, kafka: KafkaBroker, tmp_path: Path, prefix: str, interference: Interference
+    ) -> None:
+        bus = opened(kafka, tmp_path, topic_prefix=prefix, delivery_timeout_s=4.0, request_timeout_s=2.0)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        await producer.publish("t", b"k", b"before")
+        await interference.delete("t")
+        # Without a wait for the topic: the brokers forget it at different times.
+        outcomes = [await asyncio.wait([producer.publish("t", b"k", b"nowhere")]) for _ in range(3)]
+        error = outcomes[-1][0].pop().exception()
+        assert re.search(r"no topic .*windvane topics apply", str(error))
+        await bus.ensure_topic("t", partitions=2)
+        await producer.publish("t", b"k", b"after")
+        assert b"after" in await values_of(bus, "t", 1)
+        await bus.close()
+
+    async def test_why_a_request_is_not_finished_is_asked_of_the_cluster(
+        self, kafka: KafkaBroker, tmp_path: Path
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        connection = connection_to(f"kafka://{kafka.bootstrap}", tmp_path, bus._connection.settings)  # type: ignore[attr-defined]
+        assert await connection._look_at("t") is None
+        assert "not answered in time" in str(await connection.explain_silence(["t"]))
+        assert "windvane topics apply" in str(await connection.explain_silence(["t", "missing"]))
+        await bus.close()
+
     async def test_closing_does_not_wait_for_a_broker_that_is_away(
         self, kafka: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -315,4 +354,65 @@ class TestReading:
         moved_partitions = {message.topic_partition for message in again}
         assert moved_partitions <= second_listener.now
         assert len(again) == sum(message.topic_partition in second_listener.now for message in kept)
+        await bus.close()
+
+
+def batches_in(kafka: KafkaBroker, topic: str) -> tuple[Path, list[int]]:
+    """The newest file of partition 0 of a topic, and where each of its record batches begins."""
+    path = sorted(kafka.data.glob(f"**/{topic}-0/*.log"))[-1]
+    data, starts, at = path.read_bytes(), [], 0
+    while at + 12 <= len(data) and (length := int.from_bytes(data[at + 8 : at + 12], "big")):
+        starts.append(at)
+        at += 12 + length
+    return path, starts
+
+
+class TestDamage:
+    @pytest.mark.parametrize("compression", ["none", "zstd"])
+    @pytest.mark.parametrize("damaged", [[4], [4, 5, 6], [9], [0]])
+    async def test_a_damaged_batch_halts_its_partition_alone_and_says_where_to_go_on(
+        self, kafka: KafkaBroker, tmp_path: Path, damaged: list[int], compression: str
+    ) -> None:
+        bus = opened(kafka, tmp_path, compression=compression)
+        producer = bus.producer()
+        for topic in ("t", "other"):
+            await bus.ensure_topic(topic, partitions=1)
+            for number in range(10):  # each a batch of three messages, but the last
+                futures = [producer.publish(topic, b"k", b"%d-%d" % (number, place)) for place in range(3)]
+                await asyncio.gather(*futures)
+        path, starts = batches_in(kafka, bus._connection.to_kafka("t"))  # type: ignore[attr-defined]
+        assert len(starts) == 10
+        with path.open("r+b") as file:
+            for number in damaged:
+                file.seek(starts[number] + 70)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 0x10]))
+        consumer = bus.consumer("g", Assignments())
+        consumer.subscribe(["t", "other"])
+        partition = TopicPartition("t", 0)
+        messages = await poll_until(consumer, lambda: bool(consumer.halted))
+        first = 3 * damaged[0]
+        assert_halted(
+            consumer,
+            partition,
+            BusCorrupt,
+            offset=first,
+            resume_at=first + 3 * len(damaged),
+            missing=3 * len(damaged),
+        )
+        async with asyncio.timeout(30):
+            while len(messages) < 30 + first:
+                messages += await consumer.poll(timeout_s=1)
+        parted = by_partition(messages)
+        assert [message.offset for message in parted[partition]] == list(range(first))
+        assert len(parted[TopicPartition("other", 0)]) == 30
+        await asyncio.gather(*(producer.publish(topic, b"k", b"v") for topic in ("t", "other")))
+        assert [message.topic_partition.topic for message in await receive(consumer, 1)] == ["other"]
+        resume_at = consumer.halted[partition].resume_at
+        assert resume_at is not None
+        consumer.seek(partition, resume_at)
+        rest = await receive(consumer, 31 - resume_at)
+        assert [message.offset for message in rest] == list(range(resume_at, 31))
+        print(f"{first + len(rest)} of 31 acknowledged messages read, {3 * len(damaged)} damaged")
         await bus.close()

@@ -1,6 +1,7 @@
 """What policies ask for: who may send, what records are, how fast they come, what is known already."""
 
 import asyncio
+import shutil
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -110,6 +111,20 @@ async def test_who_is_not_allowed_is_refused_and_kept(house: House) -> None:
     assert len(await house.chunks("t")) == 1
     [letter, *_] = house.kept()
     assert (letter.code, letter.policy, letter.identity) == ("sender-not-allowed", "t", "t08")
+
+
+async def test_a_topic_that_was_deleted_is_made_again_with_the_policys_partitions(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windvane.ingest.policy_book.TOPICS_INTERVAL_S", 0.0)
+    await house.policy("t", partitions=3)
+    gateway = await house.gateway()
+    await gateway.submit(chunk())
+    shutil.rmtree(house.home / "bus" / "t")
+    await house.books[0].refresh()
+    assert await house.bus.topics() == {"t": 3}
+    await gateway.submit(chunk(chunk_id=b"after"))
+    assert [each.chunk_id for each in await house.chunks("t")] == [b"after"]
 
 
 async def test_at_the_doors_a_stranger_gets_no_ack_and_a_403(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.errors import StoreFailed
+from windvane.errors import DatabaseDamaged, StoreFailed
 from windvane.store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
 
 
@@ -251,7 +251,7 @@ def test_killed_at_any_moment_all_that_is_recorded_is_of_one_commit(tmp_path: Pa
 def test_a_file_that_is_no_database_is_named_with_what_to_do(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is no database, and it is long enough to look at" * 20)
-    with pytest.raises(StoreFailed, match=r"checkpoints\.sqlite.*not a database.*move it aside"):
+    with pytest.raises(DatabaseDamaged, match=r"checkpoints\.sqlite.*not a database.*verify --repair"):
         CheckpointStore(path)
 
 

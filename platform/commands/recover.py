@@ -1,0 +1,333 @@
+"""`windvane recover`: decisions about streams and partitions that cannot go on by themselves."""
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..config import Settings
+from ..errors import ConfigInvalid, OperationFailed, StoreLocked, StreamDamaged, StreamNotFound
+from .data import require_home
+from .home_check import HomeCheck, running_tiers
+from .options import tier_options
+from .progress import plural
+
+if TYPE_CHECKING:
+    from ..bus.interface import TopicPartition
+    from ..store.checkpoint import Hole
+
+READ_BYTES = 4 * 1024 * 1024
+
+
+@click.group(short_help="Decide about streams and partitions that have stopped.")
+def recover() -> None:
+    """Decide what becomes of streams and partitions that have stopped. Nothing is deleted.
+
+    \b
+    Examples:
+      windvane recover list
+      windvane recover adopt turbine.t01.gearbox
+      windvane recover rebuild turbine.t01.gearbox
+      windvane recover skip-hole turbine/0
+    """
+
+
+@recover.command("list")
+@tier_options("bus", "catalog")
+def list_stopped(settings: Settings) -> None:
+    """List what cannot go on, why, and which command deals with it. Exit code 1 if there is something.
+
+    \b
+    Examples:
+      windvane recover list
+    """
+    require_home(settings)
+    check = HomeCheck(settings)
+    rows = []
+    for reference, directory in check.streams.items():
+        for damage, is_known in check.stops(reference, directory):
+            if not is_known:
+                rows.append([damage.reference, damage.missing, damage.remedy])
+    if check.is_embedded:
+        for partition, hole, reason in asyncio.run(_holes(settings)):
+            name = f"{partition.topic}/{partition.partition}"
+            remedy = f"windvane recover skip-hole {name}"
+            rows.append([name, reason, remedy + f" (goes on at message {hole.resume_at})"])
+    if rows:
+        for line in rows:
+            click.echo("\t".join(line))
+        raise click.exceptions.Exit(1)
+    click.echo("nothing has stopped", err=True)
+
+
+@recover.command()
+@click.argument("reference", metavar="REF")
+@tier_options("bus", "catalog")
+def adopt(settings: Settings, reference: str) -> None:
+    """Take the data stream REF and its arrays as they are for committed, and go on behind them.
+
+    Each whole chunk in the stream counts as done. The bus is read from the position known for its partition,
+    or from the beginning of the log; chunks that come again are known by their arrival records. The states of
+    the pipeline's steps are lost with the checkpoint; `windvane reprocess REF` makes the outputs again.
+
+    \b
+    Examples:
+      windvane recover adopt turbine.t01.gearbox
+    """
+    from ..store.adoption import adopt_stream
+    from ..store.checkpoint import CheckpointStore
+
+    require_home(settings)
+    check = HomeCheck(settings, [reference])
+    directory = _stream(check, reference)
+    arrays = check.store.array_directories(reference)
+    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+        adopted = adopt_stream(reference, directory, arrays, checkpoints)
+    stream = adopted.outputs[reference]
+    click.echo(f"adopted {reference}: {stream.length} bytes in {plural(stream.chunks, 'chunk')}")
+    for array, length in adopted.outputs.items():
+        if array != reference:
+            click.echo(f"adopted {array}: {plural(length.length, 'row')}")
+    if adopted.cut_bytes:
+        click.echo(f"the last {adopted.cut_bytes} bytes are of no whole chunk; they come again from the bus")
+    if len(adopted.outputs) > 1:
+        click.echo(
+            f"the steps of its pipeline start over; `windvane reprocess {reference}` makes its arrays again"
+        )
+
+
+@recover.command()
+@click.argument("reference", metavar="REF")
+@click.option("--partial", is_flag=True, help="Also if the bus does not have all of it any more.")
+@tier_options("bus", "catalog")
+def rebuild(settings: Settings, reference: str, partial: bool) -> None:
+    """Make the data stream REF or its arrays again, and set aside what is there.
+
+    If the stream itself is whole, its arrays are made again from it, while everything runs. Otherwise the
+    stream is moved to HOME/set-aside, and the worker, which must be stopped for this, makes all of it again
+    from the bus when it starts. If the bus no longer has every chunk, nothing is done without --partial.
+
+    \b
+    Examples:
+      windvane recover rebuild turbine.t01.gearbox
+    """
+    require_home(settings)
+    check = HomeCheck(settings, [reference])
+    directory = _stream(check, reference)
+    own = [each for each in check.stream(reference, directory) if each.damage.reference == reference]
+    length = check.checkpoints.committed(reference).length
+    if not own and length is not None:
+        from .reprocess import reprocess_stream
+
+        reprocess_stream(settings, reference)
+        _set_damaged_aside(settings, check, reference)
+        return
+    if running := [name for name in running_tiers(settings) if name.startswith("worker")]:
+        raise StoreLocked(
+            f"{', '.join(running)} of {settings.home} runs, and {reference} is to be made again from the "
+            "bus. Stop the worker first; nothing was changed"
+        )
+    _rebuild_from_bus(settings, check, reference, directory, partial=partial)
+
+
+def _set_damaged_aside(settings: Settings, check: HomeCheck, reference: str) -> None:
+    """Those that were replaced are `~1`; a damaged one is of no more use to readers there."""
+    from ..store.scrub import scrub_array
+    from ..store.set_aside import SetAside
+
+    aside = SetAside(settings.home)
+    for array, folder in check.store.array_directories(reference).items():
+        if "~" in array and any(scrub_array(folder, array, check.checkpoints.committed(array))):
+            click.echo(f"set aside: {aside.move(folder)}")
+
+
+def _rebuild_from_bus(
+    settings: Settings, check: HomeCheck, reference: str, directory: Path, *, partial: bool
+) -> None:
+    from ..store.data_stream import DataStream
+    from ..store.rewinding import rewind_stream
+    from ..store.set_aside import SetAside
+
+    topic = _topic(check, reference, directory)
+    try:
+        with DataStream(directory, reference) as stream:
+            ids = [bytes(each["chunk_id"])[: int(each["chunk_id_size"])] for each in stream.arrivals]
+    except (FileNotFoundError, StreamDamaged):
+        ids = []
+    partitions, on_bus = _chunks_on_bus(settings, topic, reference)
+    missing = None if on_bus is None or not ids else sum(not each or each not in on_bus for each in ids)
+    if missing != 0 and not partial:
+        lacks = (
+            f"the bus lacks {missing} of its {len(ids)} chunks"
+            if missing
+            else "whether the bus still has all of its chunks is not known"
+        )
+        raise OperationFailed(
+            f"{reference} is left as it is: {lacks}. `windvane recover adopt {reference}` keeps what is "
+            "there; with --partial it is set aside, and made again from what the bus has"
+        )
+    aside = SetAside(settings.home)
+    moved = aside.move(directory.parent)
+    rewind_stream(settings.checkpoint_file, reference, partitions)
+    click.echo(f"set aside: {moved}")
+    if missing:
+        click.echo(f"{plural(missing, 'chunk')} of {len(ids)} are there alone")
+    click.echo(f"start the worker: it makes {reference} again from the bus")
+
+
+def _topic(check: HomeCheck, reference: str, directory: Path) -> str:
+    from ..store.description import read_description
+
+    checkpoint = check.checkpoints.streams.get(reference)
+    if checkpoint is not None and checkpoint.partition is not None:
+        return checkpoint.partition[0]
+    policy = ((read_description(directory) or {}).get("attrs") or {}).get("policy")
+    if not isinstance(policy, str):
+        raise ConfigInvalid(
+            f"the policy of {reference} is not known: neither a checkpoint nor its description names it; "
+            f"`windvane verify --repair {reference}` first"
+        )
+    return policy
+
+
+def _chunks_on_bus(
+    settings: Settings, topic: str, reference: str
+) -> tuple[list[tuple[str, int]], set[bytes] | None]:
+    """The partitions of the topic, and the ids of the stream's chunks that they have; None: not known."""
+    if not settings.bus.startswith("embedded:"):
+        from ..bus import open_bus
+
+        async def count() -> int:
+            bus = open_bus(settings.bus, settings.home, settings.kafka)
+            try:
+                return (await bus.topics()).get(topic, 0)
+            finally:
+                await bus.close()
+
+        return [(topic, number) for number in range(asyncio.run(count()))], None
+    from ..bus.bus_directory import BusDirectory
+    from ..bus.envelope import decode_chunk
+    from ..bus.log_reader import LogReader
+    from ..errors import EnvelopeInvalid, PartitionHalted
+
+    bus = BusDirectory(settings.home / "bus")
+    partitions = bus.partitions([topic])
+    ids: set[bytes] = set()
+    for partition in partitions:
+        offset: int | None = None
+        while True:
+            reader = LogReader(bus.log_path(partition), partition, offset)
+            try:
+                while messages := reader.read(READ_BYTES)[0]:
+                    for message in messages:
+                        try:
+                            chunk = decode_chunk(message.value)
+                        except EnvelopeInvalid:
+                            continue
+                        if chunk.tag == reference and chunk.chunk_id:
+                            ids.add(chunk.chunk_id[:32])
+                break
+            except PartitionHalted as halted:
+                if halted.resume_at is None or halted.resume_at <= halted.offset:
+                    break
+                offset = halted.resume_at
+            finally:
+                reader.close()
+    return [(each.topic, each.partition) for each in partitions], ids
+
+
+@recover.command("skip-hole")
+@click.argument("partition", metavar="TOPIC/PARTITION")
+@click.option("--resume-at", type=click.IntRange(min=0), help="The message to go on at.  [default: the next]")
+@tier_options("bus", "catalog")
+def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None:
+    """Go on behind messages that the bus has lost; the worker obeys, running or stopped.
+
+    The decision is kept with the checkpoints, and the gap is recorded in the streams that it may concern.
+
+    \b
+    Examples:
+      windvane recover skip-hole turbine/0
+    """
+    from ..bus.interface import TopicPartition
+    from ..store.checkpoint import CheckpointStore, Hole
+
+    require_home(settings)
+    topic, _, number = partition.rpartition("/")
+    if not topic or not number.isdecimal():
+        raise ConfigInvalid(f"{partition!r} is not a partition; write TOPIC/PARTITION, such as turbine/0")
+    wanted = TopicPartition(topic, int(number))
+    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+        if resume_at is not None:
+            log = asyncio.run(_log_id(settings, topic))
+            first = checkpoints.logs().get(log, {}).get((topic, int(number)), 0)
+            hole = Hole(log, topic, int(number), first, resume_at)
+        else:
+            found = [each for at, each, _ in asyncio.run(_holes(settings)) if at == wanted]
+            if not found:
+                raise StreamNotFound(
+                    f"no hole in {partition} was found from its position on; `windvane recover list` shows "
+                    "what has stopped. On Kafka, say where to go on with --resume-at"
+                )
+            hole = found[0]
+        checkpoints.skip(hole)
+    click.echo(
+        f"{partition}: messages {hole.first} to {hole.resume_at - 1} are given up; reading goes on at "
+        f"{hole.resume_at}"
+    )
+
+
+async def _log_id(settings: Settings, topic: str) -> str:
+    from ..bus import open_bus
+
+    bus = open_bus(settings.bus, settings.home, settings.kafka)
+    try:
+        return (await bus.log_ids([topic])).get(topic, "")
+    finally:
+        await bus.close()
+
+
+async def _holes(settings: Settings) -> "list[tuple[TopicPartition, Hole, str]]":
+    """The first hole of each partition of the embedded log, from its committed position on."""
+    if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
+        return []
+    from ..bus.bus_directory import BusDirectory
+    from ..bus.log_reader import LogReader
+    from ..errors import PartitionHalted
+    from ..store.checkpoint import CheckpointStore, Hole
+
+    bus = BusDirectory(settings.home / "bus")
+    found = []
+    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+        logs = checkpoints.logs()
+        for partition in bus.partitions(bus.topics()):
+            log = await _log_id(settings, partition.topic)
+            key = (partition.topic, partition.partition)
+            offset = logs.get(log, logs.get("", {})).get(key)
+            offset = None if offset is None or offset < 0 else offset
+            given_up = {hole.first: hole.resume_at for hole in checkpoints.holes(log, key)}
+            while True:
+                reader = LogReader(bus.log_path(partition), partition, given_up.get(offset or 0, offset))
+                try:
+                    while reader.read(READ_BYTES)[0]:
+                        pass
+                except PartitionHalted as halted:
+                    if halted.resume_at is None:
+                        break
+                    if halted.offset in given_up:
+                        offset = given_up[halted.offset]
+                        continue
+                    hole = Hole(log, *key, halted.offset, halted.resume_at)
+                    found.append((partition, hole, str(halted)))
+                finally:
+                    reader.close()
+                break
+    return found
+
+
+def _stream(check: HomeCheck, reference: str) -> Path:
+    if ":" in reference or reference not in check.streams:
+        raise StreamNotFound(f"{reference!r} is not a data stream of this home; give a stream, not an array")
+    return check.streams[reference]
