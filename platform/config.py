@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .directories import make_directory
 from .errors import ConfigInvalid
 
 MIB = 1024 * 1024
@@ -273,7 +274,7 @@ def make_home(settings: Settings) -> Path:
     """
     home = settings.home
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(home, mode=0o700)
     except OSError as error:
         raise ConfigInvalid(
             f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"

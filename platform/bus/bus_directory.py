@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..directories import make_directory, sync_directory
 from ..errors import BusUnavailable, ConfigInvalid, WindvaneError
 from .doorbell import Doorbell
 from .interface import TopicPartition
-from .segment_log import create_log, sync_directory
+from .segment_log import create_log
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,240}")
 
@@ -27,7 +28,7 @@ class BusDirectory:
         self.path = path
         self.groups = path / "@groups"
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
             self.doorbell = Doorbell(path / "@doorbell")
         except WindvaneError:
             raise

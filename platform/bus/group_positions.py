@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ..directories import make_directory, sync_directory
 from ..errors import BusCorrupt
 from .interface import TopicPartition
 
@@ -27,7 +28,7 @@ class GroupPositions:
     """
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._directory = directory
         self._lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         self._by_partition: dict[TopicPartition, int] = {}
@@ -59,6 +60,8 @@ class GroupPositions:
             file.flush()
             os.fdatasync(file.fileno())
         building.replace(self._directory / _POSITIONS)
+        # Retention goes by it: what it drops must not be needed again after a power cut.
+        sync_directory(self._directory)
         self._by_partition = by_partition
 
     def close(self) -> None:
@@ -68,7 +71,7 @@ class GroupPositions:
 
 def make_group(directory: Path) -> None:
     """Make the group known, before any consumer of it has run."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
 
 
 def first_needed(groups: Path, topic_partition: TopicPartition) -> int | None:

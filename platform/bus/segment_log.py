@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..directories import sync_directory
 from ..errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from .interface import Buffer
 from .record_format import HEADER_BYTES, RecordDamagedError, frame, record_bytes, record_end
@@ -64,15 +65,6 @@ def create_log(directory: Path) -> None:
             raise FileExistsError(directory) from error
         raise
     sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class LogWriter:

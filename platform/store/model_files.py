@@ -11,6 +11,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ..directories import make_directory, sync_directory
 from ..errors import ModelRefused
 
 _SUFFIX = ".model"
@@ -36,11 +37,11 @@ class ModelFiles:
         return hashlib.blake2b(reference.encode(), digest_size=16).hexdigest() + _SUFFIX
 
     def put(self, reference: str, saved: bytes) -> None:
-        """Leaves a model for the worker, in the place of one that still waits; whole or not at all.
+        """Leaves a model for the worker, in the place of one that still waits: whole or not at all, durable.
 
         Raises ModelRefused where others can write to the folder, and OSError.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._folder, mode=0o700)
         _check_owner(self._folder, os.stat(self._folder))
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # of mode 0600
         try:
@@ -49,6 +50,7 @@ class ModelFiles:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._folder / self.name(reference))
+            sync_directory(self._folder)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -9,6 +9,7 @@ import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
+from ..directories import make_directory
 from ..errors import ArrayNotFound, StoreFailed, StreamNotFound
 from .data_array import DataArray, DataArrayWriter, set_aside
 from .data_stream import DataStream, DataStreamWriter
@@ -59,7 +60,7 @@ class Store:
         self._segment_bytes = segment_bytes
         self._failure: str | None = None
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_directory(root)
             # Kept open: syncfs reports the errors since the descriptor that it is given was opened.
             self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:

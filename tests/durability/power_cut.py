@@ -110,13 +110,17 @@ class PowerCut:
         for index in range(stop):
             step = self.steps[index]
             durable_from = self._durable_from[index]
-            is_torn = torn_bytes is not None and index == stop - 1
+            torn_at = _NEVER
+            if torn_bytes is not None and index == stop - 1:
+                torn_at = step.offset + torn_bytes
             if step.kind in DATA and step.kind != "truncate":
                 for page, start, end in _pieces(step):
                     is_certain = durable_from[page] < stop
                     place = (step.node, page)
                     if is_certain or (place not in lost and keep(index, page)):
-                        end = min(end, step.offset + torn_bytes) if is_torn and torn_bytes is not None else end
+                        end = (
+                            min(end, step.offset + torn_bytes) if is_torn and torn_bytes is not None else end
+                        )
                         if start < end:
                             tree.put(step.node, start, step.data[start - step.offset : end - step.offset])
                         continue

@@ -5,8 +5,9 @@ connections of `sqlite3`, and syncfs(2) as any module of Windvane has loaded it,
 the same and write it down; the syncs themselves are left out, since only their place in the order counts.
 What goes past them (a store into a mapped head, a buffered file of Python) is found by comparing the whole
 directory with what the record says, before and after each of these calls: it is recorded there, so it stands
-before everything that could rely on it. A record is complete if replaying it gives the directory byte for
-byte, and `RecordingDisk.check_complete` asserts that after every recording.
+before everything that could rely on it (as a store, where the file keeps its size). A record is complete if
+replaying it gives the directory byte for byte, and `RecordingDisk.check_complete` asserts that after every
+recording.
 
 A sync that the disk does not see makes the record look less durable than the disk is, never more: the tests
 then fail. SQLite is trusted: a COMMIT with `synchronous = FULL` in write-ahead mode is one step, whole and
@@ -116,8 +117,10 @@ class RecordingDisk:
             replayed = FileTree()
             for step in self.steps:
                 replayed.apply(step)
-            real = {path: None if is_directory else (self.root / path).read_bytes()
-                    for path, (_, is_directory) in self._walk().items()}
+            real = {
+                path: None if is_directory else (self.root / path).read_bytes()
+                for path, (_, is_directory) in self._walk().items()
+            }
             recorded = {p: c for p, c in replayed.snapshot().items() if p not in replayed.databases}
             assert recorded == real
 
@@ -163,9 +166,7 @@ class RecordingDisk:
 
         return call
 
-    def _written(
-        self, descriptor: int, buffers: Sequence[Any], offset: int, write: Callable[[], int]
-    ) -> int:
+    def _written(self, descriptor: int, buffers: Sequence[Any], offset: int, write: Callable[[], int]) -> int:
         with self._lock:
             self._look()
             path, node = self._at(descriptor)
@@ -322,12 +323,9 @@ class RecordingDisk:
                 self._note(Step("truncate", path, node, offset=len(content)))
             if content == recorded:
                 return
-        kind: Kind = "store" if self._is_mapped(path) else "write"
+        kind: Kind = "store" if len(content) == len(recorded) else "write"
         for start, stop in _changed(bytes(recorded), content):
             self._note(Step(kind, path, node, offset=start, data=content[start:stop]))
-
-    def _is_mapped(self, path: str) -> bool:
-        return f"{self.root / path}\n" in Path("/proc/self/maps").read_text()
 
 
 def _changed(before: bytes, now: bytes) -> list[tuple[int, int]]:

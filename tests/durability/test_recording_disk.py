@@ -62,12 +62,15 @@ def test_a_renamed_draft_is_there_whole_only_after_both_syncs(disk: RecordingDis
 def test_a_store_into_a_mapping_is_recorded_before_what_follows_it(disk: RecordingDisk) -> None:
     (disk.root / "words").write_bytes(bytes(4096))
     disk = RecordingDisk(disk.root)
-    with disk.recording(), (disk.root / "words").open("r+b") as file:
-        with mmap.mmap(file.fileno(), 4096) as mapped:
-            mapped[8:16] = b"one     "
-            disk.mark("told", "ack")
-            mapped[16:24] = b"two     "
-            os.fdatasync(file.fileno())
+    with (
+        disk.recording(),
+        (disk.root / "words").open("r+b") as file,
+        mmap.mmap(file.fileno(), 4096) as mapped,
+    ):
+        mapped[8:16] = b"one     "
+        disk.mark("told", "ack")
+        mapped[16:24] = b"two     "
+        os.fdatasync(file.fileno())
     assert kinds(disk)[-4:] == ["store", "ack", "store", "fdatasync"]
     assert [step.offset for step in disk.steps if step.kind == "store"] == [8, 16]
 
