@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .description import as_json, dtype_from_json, dtype_to_json, read_description, write_description
+from .description import (
+    as_json,
+    dtype_from_json,
+    dtype_to_json,
+    read_description,
+    sync_description,
+    write_description,
+)
 from .rows import Rows, row_bytes
 from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
@@ -165,6 +172,7 @@ class DataArrayWriter:
 
     def flush(self) -> None:
         """Make all rows durable; `Store.sync` does it for a whole store at once."""
+        sync_description(self.directory)
         self._times.flush()
         self._rows.flush()
 

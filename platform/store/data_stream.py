@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import google_crc32c
 import numpy as np
 
-from .description import as_json, read_description, write_description
+from .description import as_json, read_description, sync_description, write_description
 from .rows import Rows
 from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
@@ -274,6 +274,7 @@ class DataStreamWriter:
 
     def flush(self) -> None:
         """Make all chunks durable; `Store.sync` does it for a whole store at once."""
+        sync_description(self.directory)
         for file in self._files():
             file.flush()
 

@@ -187,9 +187,8 @@ class Store:
             directory = self.root / name
             reference = _unquote(name)
             if name.startswith(_HASHED):
-                try:
-                    reference = (directory / _HASHED_REFERENCE).read_text(encoding="utf-8")
-                except FileNotFoundError:
+                kept = _content(directory / _HASHED_REFERENCE)
+                if kept is None or _hashed_name(reference := kept.decode(errors="replace")) != name:
                     continue
             directories.append((reference, directory))
         return directories
@@ -201,7 +200,7 @@ class Store:
             )
         name = _quote(reference)
         if len(name.encode()) > _LONGEST_NAME_BYTES:
-            name = _HASHED + hashlib.sha256(reference.encode()).hexdigest()
+            name = _hashed_name(reference)
         return self.root / name
 
     def _array_directory(self, reference: str) -> Path:
@@ -215,7 +214,10 @@ class Store:
         return self._stream_directory(stream) / "arrays" / name
 
     def _keep_hashed_reference(self, directory: Path, reference: str) -> None:
-        if directory.name.startswith(_HASHED) and not (directory / _HASHED_REFERENCE).exists():
+        if not directory.name.startswith(_HASHED):
+            return
+        # After a power failure right after it was made it can be there without its content.
+        if _content(directory / _HASHED_REFERENCE) != reference.encode():
             directory.mkdir(parents=True, exist_ok=True)
             draft = directory / f"{_HASHED_REFERENCE}.new"
             draft.write_text(reference, encoding="utf-8")
@@ -228,6 +230,17 @@ def _quote(name: str) -> str:
 
 def _unquote(name: str) -> str:
     return urllib.parse.unquote(name)
+
+
+def _hashed_name(reference: str) -> str:
+    return _HASHED + hashlib.sha256(reference.encode()).hexdigest()
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _is_made(directory: Path) -> bool:

@@ -118,11 +118,9 @@ class PowerCut:
                     is_certain = durable_from[page] < stop
                     place = (step.node, page)
                     if is_certain or (place not in lost and keep(index, page)):
-                        end = (
-                            min(end, step.offset + torn_bytes) if is_torn and torn_bytes is not None else end
-                        )
-                        if start < end:
-                            tree.put(step.node, start, step.data[start - step.offset : end - step.offset])
+                        if start < torn_at:
+                            left = slice(start - step.offset, min(end, torn_at) - step.offset)
+                            tree.put(step.node, start, step.data[left])
                         continue
                     lost.add(place)
                     if sizes_survive:
