@@ -22,7 +22,7 @@ import sys
 import threading
 from asyncio import selector_events
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,10 @@ class RecordingDisk:
             self._look()
             if self.steps:
                 self._note(Step("syncfs", ".", ROOT))
+            for path in sorted(root.rglob("*.sqlite")):
+                with closing(sqlite3.connect(path)) as database:
+                    content = database.serialize()
+                self._note(Step("commit", str(path.relative_to(root)), data=content))
 
     @contextmanager
     def recording(self) -> Iterator["RecordingDisk"]:

@@ -1,0 +1,316 @@
+"""The worker after a power cut: streams and arrays are those of an undisturbed run, whatever was lost."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from windvane.bus import open_bus
+from windvane.errors import WindvaneError
+from windvane.store.catalog import Catalog
+from windvane.store.checkpoint import CheckpointStore
+from windvane.store.store import Store
+
+from tests.durability.file_tree import Step
+from tests.durability.power_cut import Cut, PowerCut
+from tests.durability.proof import IS_PROOF, no_real_syncs, sample
+from tests.durability.recording_disk import RecordingDisk
+from tests.processors.test_worker import PCM, SPECTRUM, Home
+
+PIPELINE = [PCM, {**SPECTRUM, "publish": True}, {"operation": "features", "window": 100, "bands": 2}]
+OUTPUTS = ("samples", "spectrum", "features")
+CHUNKS = 6
+"""Those before a power cut; one more comes behind it."""
+AT_ONCE = 8
+
+
+@pytest.fixture
+async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
+    """Not on the recorded disk: it is always durable."""
+    catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
+    yield catalog
+    await catalog.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> RecordingDisk:
+    (tmp_path / "home").mkdir()
+    return RecordingDisk(tmp_path / "home")
+
+
+@asynccontextmanager
+async def home_at(path: Path, catalog: Catalog, *, pipeline: list[Any] = PIPELINE) -> AsyncIterator[Home]:
+    bus = open_bus("embedded:?segment_bytes=4096", path)
+    home = Home(path, bus, bus.producer(), catalog)
+    home.store = Store(path / "store", segment_bytes=4096)
+    if not await catalog.list("policy", limit=1):
+        await home.policy("p", tags=["t"], format="raw", pipeline=pipeline)
+    await bus.ensure_topic("p", partitions=1)
+    try:
+        yield home
+    finally:
+        await bus.close()
+        home.store.close()
+        home.letters.close()
+
+
+def samples_of(number: int) -> bytes:
+    return np.random.default_rng(number).integers(-999, 999, 300 + 40 * number).astype("<i2").tobytes()
+
+
+async def send(home: Home, number: int, disk: RecordingDisk | None = None) -> None:
+    await home.publish("p", samples_of(number), chunk_id=b"%d" % number)
+    if disk is not None:
+        disk.mark(str(number), "ack")
+
+
+async def until_size(home: Home, size: int) -> None:
+    """Waits until the data stream has so many bytes."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                if home.store.stream("t").size >= size:
+                    return
+            except WindvaneError:
+                pass  # there is no stream yet
+            await asyncio.sleep(0.005)
+
+
+def size_of(chunks: int) -> int:
+    return sum(len(samples_of(number)) for number in range(chunks))
+
+
+async def life(disk: RecordingDisk, catalog: Catalog) -> None:
+    """Chunks come, the worker works on them, and makes a checkpoint after every second one."""
+    async with home_at(disk.root, catalog) as home, home.working():
+        for number in range(CHUNKS):
+            await send(home, number, disk)
+            await until_size(home, size_of(number + 1))
+            if number % 2:
+                disk.mark("work done")
+                await home.worker.checkpoint()
+                disk.mark("checkpoint made")
+
+
+Contents = dict[str, tuple[bytes, bytes]]
+
+
+def contents_of(store: Store) -> Contents:
+    """All that is stored of the stream: its bytes and arrivals, the rows and times of its arrays."""
+    with store.stream("t") as stream:
+        found = {"t": (stream.read(0, stream.size), stream.arrivals[:].tobytes())}
+    for output in OUTPUTS:
+        with store.array(f"t:{output}") as array:
+            found[output] = (array[:].tobytes(), array.times_ns[:].tobytes())
+    return found
+
+
+async def undisturbed(path: Path, catalog: Catalog) -> Contents:
+    path.mkdir()
+    async with home_at(path, catalog) as home:
+        async with home.working():
+            for number in range(CHUNKS + 1):
+                await send(home, number)
+            await until_size(home, size_of(CHUNKS + 1))
+        return contents_of(home.store)
+
+
+def between(steps: Sequence[Step], begin: str, end: str) -> list[Step]:
+    """The steps between the first mark `begin` and the mark `end` behind it."""
+    paths = [step.path for step in steps]
+    at = paths.index(begin)
+    return list(steps[at + 1 : paths.index(end, at)])
+
+
+def positions(steps: Sequence[Step], kind: str, within: str) -> list[int]:
+    return [i for i, step in enumerate(steps) if step.kind == kind and step.path.startswith(within)]
+
+
+async def test_results_and_appends_are_durable_before_the_checkpoint(
+    disk: RecordingDisk, catalog: Catalog
+) -> None:
+    with disk.recording():
+        await life(disk, catalog)
+    steps = between(disk.steps, "work done", "checkpoint made")
+    [commit] = positions(steps, "commit", "checkpoints.sqlite")
+    syncs = [i for i, step in enumerate(steps) if step.kind == "syncfs"]
+    assert syncs, "a checkpoint without syncfs names bytes that a power cut takes"
+    assert syncs[-1] < commit
+    assert not [i for i in positions(steps, "write", "store/") if syncs[-1] < i < commit]
+    # Rows that are published: whoever reads them knows what the store has too.
+    rows = [step.path for step in disk.steps if step.kind == "create" and _is_results_log(step.path)]
+    assert rows
+    at = disk.steps.index(steps[commit])
+    left = PowerCut(disk.steps).uncovered(at)
+    assert not [
+        str(disk.steps[i]) for i in left if disk.steps[i].path in rows and disk.steps[i].kind == "write"
+    ]
+
+
+def _is_results_log(path: str) -> bool:
+    return path.startswith("bus/") and not path.startswith("bus/p/") and path.endswith(".log")
+
+
+async def test_nothing_that_the_checkpoint_names_is_lost_with_it(
+    disk: RecordingDisk, catalog: Catalog
+) -> None:
+    """Right behind each commit, and with all gone that was not synced: names, heads, segments are there."""
+    with disk.recording():
+        await life(disk, catalog)
+    cut = PowerCut(disk.steps)
+    for at in positions(disk.steps, "commit", "checkpoints.sqlite"):
+        unsynced = [disk.steps[i] for i in cut.uncovered(at)]
+        worked_on = [step for step in disk.steps[:at] if step.path.startswith("store/t/")]
+        if worked_on:
+            lost = [s for s in unsynced if s.path.startswith("store/") and _stands_before_sync(disk, s, at)]
+            assert not lost, [str(step) for step in lost]
+
+
+def _stands_before_sync(disk: RecordingDisk, step: Step, at: int) -> bool:
+    last_sync = max((i for i in range(at) if disk.steps[i].kind == "syncfs"), default=at)
+    return any(disk.steps[i] is step for i in range(last_sync))
+
+
+async def test_the_bus_is_told_of_a_position_only_behind_its_checkpoint(
+    tmp_path: Path, disk: RecordingDisk, catalog: Catalog
+) -> None:
+    with disk.recording():
+        await life(disk, catalog)
+    cut = PowerCut(disk.steps)
+    highest = 0
+    for at, step in enumerate(disk.steps):
+        if step.kind == "rename" and step.target.endswith("/positions.json"):
+            cut.tree(at + 1, lambda i, p: True).write_to(tmp_path / str(at))
+            told = (
+                msgspec.json.decode((tmp_path / str(at) / step.target).read_bytes()).get("p", {}).get("0", 0)
+            )
+            with closing(CheckpointStore(tmp_path / str(at) / "checkpoints.sqlite")) as checkpoints:
+                assert told <= checkpoints.positions().get(("p", 0), 0)
+            highest = max(highest, told)
+    assert highest == CHUNKS
+
+
+async def test_a_failed_step_s_dead_letter_is_durable_before_the_checkpoint(
+    disk: RecordingDisk, catalog: Catalog
+) -> None:
+    with disk.recording():
+        broken = [{"operation": "wav", "name": "broken"}]
+        async with home_at(disk.root, catalog, pipeline=broken) as home, home.working():
+            await send(home, 0)
+            await until_size(home, size_of(1))
+            await home.until_stored(1)
+            disk.mark("work done")
+            await home.worker.checkpoint()
+    [letter] = [i for i in positions(disk.steps, "commit", "dead-letters.sqlite") if _has_letter(disk, i)][:1]
+    done = [step.path for step in disk.steps].index("work done")
+    commit = next(i for i in positions(disk.steps, "commit", "checkpoints.sqlite") if i > done)
+    assert letter < commit
+    assert disk.steps[letter].succeeded
+
+
+def _has_letter(disk: RecordingDisk, at: int) -> bool:
+    return b"step-failed" in disk.steps[at].data
+
+
+async def check(cut: Cut, steps: Sequence[Step], path: Path, catalog: Catalog, expected: Contents) -> None:
+    """Starts again on what is left; what was not acked is sent again, as a forwarder does."""
+    cut.tree.write_to(path)
+    acked = {step.path for step in steps[: cut.stop] if step.kind == "ack"}
+    async with home_at(path, catalog) as home:
+        async with home.working():
+            for number in range(CHUNKS + 1):
+                if str(number) not in acked:
+                    await send(home, number)
+            await until_size(home, size_of(CHUNKS + 1))
+        found = contents_of(home.store)
+        for name, (content, times) in expected.items():
+            assert found[name][0] == content, f"{name} differs"
+            assert found[name][1] == times, f"the times of {name} differ"
+
+
+async def check_all(
+    steps: Sequence[Step], tmp_path: Path, catalog: Catalog, expected: Contents, *, least: int
+) -> int:
+    """Several at once, since a worker waits more than it works."""
+    power_cut = PowerCut(steps)
+    seen: set[int] = set()
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def check_one(cut: Cut, home: Path) -> None:
+        try:
+            await check(cut, steps, home, catalog, expected)
+        except BaseException as error:
+            before = "\n".join(f"{i} {step}" for i, step in enumerate(steps[: cut.stop]))
+            error.add_note(f"after {cut.stop} steps, {cut.how}; the steps:\n{before}")
+            raise
+        finally:
+            at_once.release()
+        shutil.rmtree(home)
+
+    with no_real_syncs():
+        async with asyncio.TaskGroup() as checks:
+            for stop in sample(range(len(steps) + 1), seed=1, least=least):
+                promises = sum(step.kind == "ack" for step in steps[:stop])
+                cuts = list(power_cut.cuts(stop, seed=1, single_losses=3))
+                for number, cut in enumerate(cuts if IS_PROOF else sample(cuts, seed=stop, least=3)):
+                    state = hash((promises, tuple(sorted(cut.tree.snapshot().items()))))
+                    if state not in seen:
+                        seen.add(state)
+                        await at_once.acquire()
+                        checks.create_task(check_one(cut, tmp_path / f"after-{stop}-{number}"))
+    return len(seen)
+
+
+async def test_every_power_cut_leaves_the_streams_and_arrays_of_an_undisturbed_run(
+    tmp_path: Path, disk: RecordingDisk, catalog: Catalog
+) -> None:
+    with disk.recording():
+        await life(disk, catalog)
+    expected = await undisturbed(tmp_path / "undisturbed", catalog)
+    checked = await check_all(disk.steps, tmp_path, catalog, expected, least=16)
+    print(f"{checked} states after a power cut in {len(disk.steps)} steps: all equal to an undisturbed run")
+
+
+async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    """The stream was removed, and another one has its place: its bytes are not those that were committed."""
+    path = tmp_path / "home"
+    path.mkdir()
+    async with home_at(path, catalog) as home:
+        async with home.working():
+            await send(home, 0)
+            await until_size(home, size_of(1))
+        committed = size_of(1)
+        shutil.rmtree(path / "store" / "t" / "stream")
+        foreign = b"\xee" * (committed + 100)
+        with home.store.stream_writer("t", attrs={"tag": "t"}) as stream:
+            stream.append(foreign[:committed], arrived_ns=1, chunk_id=None, events=1)
+            stream.append(foreign[committed:], arrived_ns=1, chunk_id=None, events=1)
+        async with home.working():
+            await send(home, 1)
+            await _until_idle(home)
+        with home.store.stream("t") as stream:
+            found = stream.read(0, stream.size)
+    # It is left alone, or starts over: never is it cut to the other one's length and continued.
+    assert found in (foreign, samples_of(1), samples_of(0) + samples_of(1))
+
+
+async def _until_idle(home: Home) -> None:
+    """Until the worker has taken or refused what is on the bus."""
+    async with asyncio.timeout(60):
+        while not home.telemetry.chunks_total and not sum(home.telemetry.dead_lettered_by_code.values()):
+            await asyncio.sleep(0.01)
+
+
+def test_a_checkpoint_is_one_durable_step(disk: RecordingDisk) -> None:
+    with disk.recording():
+        checkpoints = CheckpointStore(disk.root / "checkpoints.sqlite")
+        checkpoints.commit(positions={("p", 0): 7}, streams={}, chunk_keys={("p", 0): [b"k"]}, window=9)
+        checkpoints.close()
+    assert [(step.kind, step.succeeded) for step in disk.steps] == [("commit", True)] * 2
