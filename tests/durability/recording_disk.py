@@ -51,6 +51,8 @@ class RecordingDisk:
         self.steps: list[Step] = list(before)
         self.fails: Callable[[Kind, str], int | None] = lambda kind, path: None
         """Asked before each write and sync: the errno that it fails with, None where it succeeds."""
+        self.waits: Callable[[str], None] = lambda path: None
+        """Called before each sync of a file and each commit, in its thread: a test can have a slow disk."""
         self._lock = threading.RLock()
         self._tree = FileTree()
         self._node_of: dict[int, int] = {}
@@ -186,6 +188,10 @@ class RecordingDisk:
         def call(descriptor: Any) -> None:
             descriptor = descriptor if isinstance(descriptor, int) else descriptor.fileno()
             with self._lock:
+                path, _ = self._at(descriptor)
+            if path is not None:
+                self.waits(path)
+            with self._lock:
                 self._look()
                 path, node = self._at(descriptor)
                 if path is None:
@@ -237,6 +243,7 @@ class RecordingDisk:
     @contextmanager
     def commit_of(self, connection: "_Connection") -> Iterator[None]:
         """Record a commit of a database below the root."""
+        self.waits(connection.path)
         with self._lock:
             self._look()
             yield

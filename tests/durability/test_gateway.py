@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def ack_in(written: bytes) -> str | None:
 @asynccontextmanager
 async def recorded(disk: RecordingDisk) -> AsyncIterator[Site]:
     """A gateway that has written a chunk and a dead letter already, behind the mark "begun"."""
+    disk.waits = lambda path: time.sleep(0.05)  # an ack that waits for nothing is there first
     with disk.recording(), disk.recording_acks(ack_in):
         async with running(Settings(home=disk.root, forward="127.0.0.1:0")) as site:
             await site.policy("t", schema=SCHEMA)
