@@ -152,10 +152,10 @@ class PowerCut:
         if single_losses is not None and len(uncovered) > single_losses:
             alone = chance.sample(uncovered, single_losses)
         for lost in alone:
-            yield Cut(stop, f"lost: {self.steps[lost]}", self.tree(stop, lambda i, p, lost=lost: i != lost))
+            yield Cut(stop, f"lost: {self.steps[lost]}", self.tree(stop, _all_but(lost)))
         for number in range(3 if uncovered else 0):
-            mixture = random.Random(f"{seed} {stop} {number}")
-            yield Cut(stop, f"mixture {number}", self.tree(stop, lambda i, p, m=mixture: m.random() < 0.5))
+            mixture = _by_chance(random.Random(f"{seed} {stop} {number}"))
+            yield Cut(stop, f"mixture {number}", self.tree(stop, mixture))
         last = self.steps[stop - 1] if stop else None
         if last is not None and last.kind == "write" and len(last.data) > 1:
             for torn in sorted({1, len(last.data) // 2, len(last.data) - 1}):
@@ -163,9 +163,17 @@ class PowerCut:
                 yield Cut(stop, f"{last} torn after {torn} bytes", kept)
                 alone_torn = self.tree(stop, lambda i, p: i == stop - 1, torn_bytes=torn)
                 yield Cut(stop, f"{last} torn after {torn} bytes, the rest lost", alone_torn)
-            for page, _, _ in _pieces(last) if len(list(_pieces(last))) > 1 else ():
-                gone = self.tree(stop, lambda i, p, page=page: (i, p) != (stop - 1, page))
-                yield Cut(stop, f"{last} without page {page}", gone)
+            pages = [page for page, _, _ in _pieces(last)]
+            for page in pages if len(pages) > 1 else ():
+                yield Cut(stop, f"{last} without page {page}", self.tree(stop, _all_but(stop - 1, page)))
+
+
+def _all_but(lost: int, lost_page: int | None = None) -> Keep:
+    return lambda index, page: index != lost or lost_page not in (None, page)
+
+
+def _by_chance(chance: random.Random) -> Keep:
+    return lambda index, page: chance.random() < 0.5
 
 
 def _pieces(step: Step) -> Iterator[tuple[int, int, int]]:

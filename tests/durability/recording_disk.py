@@ -68,10 +68,10 @@ class RecordingDisk:
             self._look()
             if self.steps:
                 self._note(Step("syncfs", ".", ROOT))
-            for path in sorted(root.rglob("*.sqlite")):
-                with closing(sqlite3.connect(path)) as database:
+            for file in sorted(root.rglob("*.sqlite")):
+                with closing(sqlite3.connect(file)) as database:
                     content = database.serialize()
-                self._note(Step("commit", str(path.relative_to(root)), data=content))
+                self._note(Step("commit", str(file.relative_to(root)), data=content))
 
     @contextmanager
     def recording(self) -> Iterator["RecordingDisk"]:

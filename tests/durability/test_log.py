@@ -59,7 +59,12 @@ async def publish_one(
     disk: RecordingDisk, producer: Producer, value: bytes, durability: Durability = "fsync"
 ) -> None:
     published = producer.publish(TOPIC, value[:1], value, durability=durability)
-    published.add_done_callback(lambda done: done.exception() or disk.mark(f"{durability} {value!r}", "ack"))
+
+    def acked(done: asyncio.Future[int]) -> None:
+        if done.exception() is None:
+            disk.mark(f"{durability} {value!r}", "ack")
+
+    published.add_done_callback(acked)
     await published
 
 

@@ -1,6 +1,7 @@
 """The worker after a power cut: streams and arrays are those of an undisturbed run, whatever was lost."""
 
 import asyncio
+import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -247,7 +248,7 @@ async def check(cut: Cut, steps: Sequence[Step], path: Path, catalog: Catalog, e
 
 
 async def check_all(
-    steps: Sequence[Step], tmp_path: Path, catalog: Catalog, expected: Contents, *, least: int
+    steps: Sequence[Step], tmp_path: Path, catalog: Catalog, expected: Contents, *, least: int, begin: int = 0
 ) -> int:
     """Several at once, since a worker waits more than it works."""
     power_cut = PowerCut(steps)
@@ -267,7 +268,7 @@ async def check_all(
 
     with no_real_syncs():
         async with asyncio.TaskGroup() as checks:
-            for stop in sample(range(len(steps) + 1), seed=1, least=least):
+            for stop in sample(range(begin, len(steps) + 1), seed=1, least=least):
                 promises = sum(step.kind == "ack" for step in steps[:stop])
                 cuts = list(power_cut.cuts(stop, seed=1, single_losses=3))
                 for number, cut in enumerate(cuts if IS_PROOF else sample(cuts, seed=stop, least=3)):
@@ -287,6 +288,29 @@ async def test_every_power_cut_leaves_the_streams_and_arrays_of_an_undisturbed_r
     expected = await undisturbed(tmp_path / "undisturbed", catalog)
     checked = await check_all(disk.steps, tmp_path, catalog, expected, least=16)
     print(f"{checked} states after a power cut in {len(disk.steps)} steps: all equal to an undisturbed run")
+
+
+@pytest.mark.parametrize("seed", range(3) if IS_PROOF else range(1))
+async def test_a_power_cut_while_a_killed_worker_is_made_up_for_leaves_the_same(
+    tmp_path: Path, disk: RecordingDisk, catalog: Catalog, seed: int
+) -> None:
+    """The first process is killed anywhere, the second one recovers, and the power goes off meanwhile."""
+    with disk.recording():
+        await life(disk, catalog)
+    killed_at = random.Random(seed).randrange(len(disk.steps) // 3, len(disk.steps))
+    PowerCut(disk.steps).tree(killed_at, lambda i, p: True).write_to(tmp_path / "second")
+    second = RecordingDisk(tmp_path / "second", before=disk.steps[:killed_at])
+    acked = {step.path for step in second.steps if step.kind == "ack"}
+    with second.recording():
+        async with home_at(second.root, catalog) as home, home.working():
+            for number in range(CHUNKS):
+                if str(number) not in acked:
+                    await send(home, number, second)
+            await until_size(home, size_of(CHUNKS))
+            await home.worker.checkpoint()
+    expected = await undisturbed(tmp_path / "undisturbed", catalog)
+    checked = await check_all(second.steps, tmp_path, catalog, expected, least=8, begin=killed_at)
+    print(f"{checked} states after a SIGKILL and a power cut: all equal to an undisturbed run")
 
 
 async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
