@@ -1,8 +1,11 @@
 """Names on the disk: a file or directory that was made survives a power cut once its parent is synced."""
 
+import errno
 import os
-from contextlib import suppress
 from pathlib import Path
+
+_NOT_OURS_TO_SYNC = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOTSUP})
+"""A closed parent, a medium that is only read, a file system that syncs no directories."""
 
 
 def sync_directory(directory: Path) -> None:
@@ -18,14 +21,15 @@ def sync_directory(directory: Path) -> None:
 def make_directory(directory: Path, *, mode: int = 0o777) -> None:
     """Make `directory` if it does not exist, with what is missing above it; durable on return.
 
-    One that exists is synced too: a process that was killed may have made it just before. Raises OSError.
+    One that exists is synced too, if that is possible: a process that was killed may have made it just
+    before. Raises OSError.
     """
-    parents = [directory.parent]
-    while not parents[-1].exists():
-        parents.append(parents[-1].parent)
+    if not directory.parent.exists():
+        make_directory(directory.parent)
     existed = directory.exists()
-    directory.mkdir(mode=mode, parents=True, exist_ok=True)
-    for parent in reversed(parents):
-        # The parent of a directory that an administrator made may be closed to this user.
-        with suppress(*([PermissionError] if existed else [])):
-            sync_directory(parent)
+    directory.mkdir(mode=mode, exist_ok=True)
+    try:
+        sync_directory(directory.parent)
+    except OSError as error:
+        if not existed or error.errno not in _NOT_OURS_TO_SYNC:
+            raise

@@ -111,6 +111,8 @@ class LogWriter:
                     f"{directory} is written by another process; stop that one first, or use a bus that "
                     "several may write to"
                 ) from error
+            # Who made the log may have been killed before its name was durable.
+            sync_directory(directory.parent)
             self._recover()
         except BaseException as error:
             self.close()

@@ -118,11 +118,15 @@ class FileTree:
     def write_to(self, directory: Path) -> None:
         """Make real files of it; `directory` must not exist yet."""
         directory.mkdir(parents=True)
+        written: dict[int, Path] = {}
         for path, node in self.paths().items():
             if node in self.directories:
                 (directory / path).mkdir()
+            elif node in written:
+                (directory / path).hardlink_to(written[node])
             else:
-                (directory / path).write_bytes(self.files[node])
+                written[node] = directory / path
+                written[node].write_bytes(self.files[node])
         for path, content in self.databases.items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (directory / path).write_bytes(content)

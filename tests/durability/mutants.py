@@ -87,6 +87,13 @@ MUTANTS = [
         _LOG + "test_a_new_topic_is_durable_down_from_the_bus_before_it_is_used",
     ),
     Mutant(
+        "the name of a log is left to the process that made it, which was killed",
+        "bus/segment_log.py",
+        "            sync_directory(directory.parent)\n            self._recover()",
+        "            self._recover()",
+        _LOG + "test_a_power_cut_takes_nothing_acked_whenever_the_process_before_was_killed",
+    ),
+    Mutant(
         "the directory above the bus is not synced",
         "bus/bus_directory.py",
         "            make_directory(path)\n",
