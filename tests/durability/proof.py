@@ -1,14 +1,15 @@
-"""How much is tried: a seeded sample in the ordinary suite, everything with WINDVANE_PROOF=1."""
+"""How much is tried: a seeded sample in the ordinary suite, everything with WINDVANE_PROOF=1 or --proof."""
 
 import os
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
 
-IS_PROOF = os.environ.get("WINDVANE_PROOF") == "1"
+IS_PROOF = os.environ.get("WINDVANE_PROOF") == "1" or "--proof" in sys.argv
 
 SEEDS = range(5) if IS_PROOF else range(1)
 """Lives that are recorded."""
