@@ -2,13 +2,14 @@
 
 import random
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from windvane.errors import RangeGone, StreamNotFound
+from windvane.store.data_array import DataArrayWriter
 from windvane.store.data_stream import DataStreamWriter
 from windvane.store.model_files import ModelFiles
 from windvane.store.segmented_file import SegmentedFile
@@ -61,6 +62,25 @@ def after_every_cut(
     return len(seen)
 
 
+def file_writer(directory: Path) -> SegmentedWriter:
+    """The writer of a file, where it ends."""
+    return SegmentedWriter(directory, segment_bytes=SEGMENT_BYTES)
+
+
+@contextmanager
+def outputs(
+    store: Store, *, size: int = 0, chunks: int = 0, rows: int = 0
+) -> Iterator[tuple[DataStreamWriter, DataArrayWriter]]:
+    """The writers of a stream and its array, cut back to what is known to be durable."""
+    with (
+        store.stream_writer("t", attrs={"tag": "t"}) as stream,
+        store.array_writer("t:samples", dtype=np.dtype("<i4"), row_shape=(3,), attrs={}) as array,
+    ):
+        stream.cut(size, chunks)
+        array.cut(rows)
+        yield stream, array
+
+
 def marks(steps: Sequence[Step], name: str) -> list[str]:
     return [step.path.removeprefix(f"{name} ") for step in steps if step.path.startswith(f"{name} ")]
 
@@ -70,7 +90,7 @@ def kinds(steps: Sequence[Step]) -> list[Kind]:
 
 
 def test_bytes_are_written_before_the_length_that_shows_them(disk: RecordingDisk) -> None:
-    with disk.recording(), SegmentedWriter(disk.root / "file", segment_bytes=SEGMENT_BYTES) as writer:
+    with disk.recording(), file_writer(disk.root / "file") as writer:
         writer.append(b"first")
         disk.mark("begun")
         writer.append(b"second")
@@ -80,7 +100,7 @@ def test_bytes_are_written_before_the_length_that_shows_them(disk: RecordingDisk
 
 
 def test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked(disk: RecordingDisk) -> None:
-    with disk.recording(), SegmentedWriter(disk.root / "file", segment_bytes=SEGMENT_BYTES) as writer:
+    with disk.recording(), file_writer(disk.root / "file") as writer:
         writer.append(bytes(3 * SEGMENT_BYTES))
         writer.flush()
         disk.mark("begun")
@@ -91,7 +111,7 @@ def test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked(disk:
 
 
 def test_flush_syncs_segments_then_the_head_then_new_names(disk: RecordingDisk) -> None:
-    with disk.recording(), SegmentedWriter(disk.root / "a" / "file", segment_bytes=SEGMENT_BYTES) as writer:
+    with disk.recording(), file_writer(disk.root / "a" / "file") as writer:
         writer.append(bytes(2 * SEGMENT_BYTES))
         disk.mark("appended")
         writer.flush()
@@ -107,7 +127,7 @@ def test_flush_syncs_segments_then_the_head_then_new_names(disk: RecordingDisk) 
 
 
 def test_a_second_segment_s_name_is_durable_before_anything_is_in_it(disk: RecordingDisk) -> None:
-    with disk.recording(), SegmentedWriter(disk.root / "file", segment_bytes=SEGMENT_BYTES) as writer:
+    with disk.recording(), file_writer(disk.root / "file") as writer:
         writer.append(bytes(SEGMENT_BYTES))
         writer.flush()
         disk.mark("begun")
@@ -128,7 +148,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
     """Appends, cuts, drops and flushes by chance; after a cut back the next flush is waited for."""
     chance = random.Random(seed)
     content = bytearray()
-    with disk.recording(), SegmentedWriter(disk.root / "file", segment_bytes=SEGMENT_BYTES) as writer:
+    with disk.recording(), file_writer(disk.root / "file") as writer:
         for number in range(14):
             data = bytes([number + 1]) * chance.choice([1, 700, 5000])
             writer.append(data)
@@ -150,7 +170,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
         if not int(length):
             return
         promised, first = bytes.fromhex(kept), int(start)
-        with SegmentedWriter(home / "file", segment_bytes=SEGMENT_BYTES) as writer:
+        with file_writer(home / "file") as writer:
             assert writer.length >= int(length)
             with SegmentedFile(home / "file") as file:
                 begin = max(file.start, first)
@@ -179,10 +199,7 @@ def append_chunk(stream: DataStreamWriter, number: int) -> None:
 
 def grow(store: Store, disk: RecordingDisk, *, chunks: int, flush: bool) -> None:
     """A stream and an array, made durable at every third chunk."""
-    with (
-        store.stream_writer("t", attrs={"tag": "t"}) as stream,
-        store.array_writer("t:samples", dtype=np.dtype("<i4"), row_shape=(3,), attrs={}) as array,
-    ):
+    with outputs(store) as (stream, array):
         for number in range(chunks):
             append_chunk(stream, number)
             rows = np.full((number % 4 + 150, 3), number, "<i4")
@@ -222,12 +239,7 @@ def test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut(
             else:
                 with suppress(StreamNotFound):
                     store.stream("t")
-            with (
-                store.stream_writer("t", attrs={"tag": "t"}) as stream,
-                store.array_writer("t:samples", dtype=np.dtype("<i4"), row_shape=(3,), attrs={}) as array,
-            ):
-                stream.cut(size, chunks)
-                array.cut(rows)
+            with outputs(store, size=size, chunks=chunks, rows=rows) as (stream, _):
                 found, samples = store.stream("t"), store.array("t:samples")
                 assert found.read(0, 1 << 20) == expected_bytes[:size]
                 assert found.arrivals[:].tobytes() == expected_arrivals[: chunks * 72]
