@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .directories import make_directory
 from .errors import ConfigInvalid
 
 MIB = 1024 * 1024
@@ -307,7 +308,7 @@ def make_home(settings: Settings) -> Path:
     """
     home = settings.home
     try:
-        home.mkdir(mode=int(settings.home_mode or "700", 8), parents=True, exist_ok=True)
+        make_directory(home, mode=int(settings.home_mode or "700", 8))
     except OSError as error:
         raise ConfigInvalid(
             f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"

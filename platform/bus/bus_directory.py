@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..directories import make_directory, sync_directory
 from ..errors import BusCorrupt, BusUnavailable, ConfigInvalid, WindvaneError
 from .doorbell import Doorbell
 from .interface import TopicPartition
-from .segment_log import COMMITTED, END_WORD, create_log, sync_directory
+from .segment_log import COMMITTED, END_WORD, create_log
 from .shared_words import SharedWords
 
 _UID = "uid"
@@ -38,7 +39,7 @@ class BusDirectory:
         self.path = path
         self.groups = path / "@groups"
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
             self.doorbell = Doorbell(path / "@doorbell")
         except WindvaneError:
             raise

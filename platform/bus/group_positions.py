@@ -20,9 +20,9 @@ from typing import TypeAlias
 
 import msgspec
 
+from ..directories import make_directory, sync_directory
 from ..errors import BusCorrupt
 from .interface import TopicPartition
-from .segment_log import sync_directory
 
 _POSITIONS = "positions.json"
 _LOCK = "lock"
@@ -40,7 +40,7 @@ class GroupPositions:
     """
 
     def __init__(self, directory: Path, *, positions_of: str | None = None) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._directory = directory
         self._positions_of = positions_of
         self._lock_fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -97,6 +97,7 @@ class GroupPositions:
             file.flush()
             os.fdatasync(file.fileno())
         building.replace(self._directory / _POSITIONS)
+        # Retention goes by it: what it drops must not be needed again after a power cut.
         sync_directory(self._directory)
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ class GroupPositions:
 
 def make_group(directory: Path) -> None:
     """Make the group known, before any consumer of it has run."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
 
 
 def first_needed(groups: Path, topic_partition: TopicPartition) -> int | None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ..directories import sync_directory
 from ..errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from .interface import Buffer
 from .log_scan import next_whole_record
@@ -75,15 +76,6 @@ def create_log(directory: Path, words: Mapping[int, int] = MappingProxyType({}))
             raise FileExistsError(directory) from error
         raise
     sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def set_aside_path(directory: Path, name: str) -> Path:
@@ -153,6 +145,8 @@ class LogWriter:
                     f"{directory} is written by another process; stop that one first, or use a bus that "
                     "several may write to"
                 ) from error
+            # Who made the log may have been killed before its name was durable.
+            sync_directory(directory.parent)
             self._recover()
         except BaseException as error:
             self.close()

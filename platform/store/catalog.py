@@ -168,9 +168,18 @@ async def _engine(url: str) -> AsyncEngine:
             "sqlite:////home/me/catalog.sqlite or postgresql://user:password@host/database"
         ) from error
     file = parsed.database
+    if is_sqlite:
+        sa.event.listen(engine.sync_engine, "connect", _wait_for_the_disk)
     if is_sqlite and file and not file.startswith((":memory:", "file:")):
         await asyncio.to_thread(make_wal_database, Path(file))
     return engine
+
+
+def _wait_for_the_disk(connection: Any, _: object) -> None:
+    """A commit is durable when it returns, also where SQLite was built to wait for less."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
 
 
 _Result = TypeVar("_Result")

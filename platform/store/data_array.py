@@ -10,7 +10,14 @@ import numpy as np
 
 from ..errors import StreamDamaged
 from .checkpoint import OutputLength
-from .description import as_json, dtype_from_json, dtype_to_json, read_description, write_description
+from .description import (
+    as_json,
+    dtype_from_json,
+    dtype_to_json,
+    read_description,
+    sync_description,
+    write_description,
+)
 from .replaced_arrays import set_aside
 from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows, row_bytes
@@ -262,6 +269,7 @@ class DataArrayWriter:
 
     def flush(self) -> None:
         """Make all rows durable; `Store.sync` does it for a whole store at once."""
+        sync_description(self.directory)
         self._times.flush()
         self._rows.flush()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import StreamDamaged
 from .checkpoint import OutputLength
-from .description import as_json, read_description, write_description
+from .description import as_json, read_description, sync_description, write_description
 from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows
 from .segmented_file import SegmentedFile
@@ -341,6 +341,7 @@ class DataStreamWriter:
 
     def flush(self) -> None:
         """Make all chunks durable; `Store.sync` does it for a whole store at once."""
+        sync_description(self.directory)
         for file in self._files():
             file.flush()
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..directories import sync_directory
+from ..errors import StoreFailed
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -48,6 +51,21 @@ def write_description(directory: Path, description: Mapping[str, Any]) -> None:
     draft = directory / f"{_NAME}.new"
     draft.write_text(json.dumps(description, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(draft, directory / _NAME)
+
+
+def sync_description(directory: Path) -> None:
+    """Make the description in `directory` durable. Raises StoreFailed."""
+    try:
+        descriptor = os.open(directory / _NAME, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(directory)
+    except OSError as error:
+        raise StoreFailed(
+            f"syncing {directory / _NAME} failed ({error.strerror}); check the disk, then open it again"
+        ) from error
 
 
 def dtype_to_json(dtype: np.dtype[Any]) -> Any:

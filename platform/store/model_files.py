@@ -10,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..directories import make_directory, sync_directory
 from .file_owner import check_own
 
 _SUFFIX = ".model"
@@ -35,11 +36,11 @@ class ModelFiles:
         return hashlib.blake2b(reference.encode(), digest_size=16).hexdigest() + _SUFFIX
 
     def put(self, reference: str, saved: bytes) -> None:
-        """Leaves a model for the worker, in the place of one that still waits; whole or not at all.
+        """Leaves a model for the worker, in the place of one that still waits: whole or not at all, durable.
 
         Raises ModelRefused where others can write to the folder, and OSError.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._folder, mode=0o700)
         check_own(self._folder)
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # of mode 0600
         try:
@@ -48,6 +49,7 @@ class ModelFiles:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._folder / self.name(reference))
+            sync_directory(self._folder)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

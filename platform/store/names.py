@@ -40,14 +40,15 @@ def directory_name(stream: str) -> str:
 def reference_of(directory: Path) -> str | None:
     """The reference of the stream in `directory`, which for a hashed name is in a file.
 
-    None while it is being made.
+    None while it is being made, and if a power failure right after that took the content of the file.
     """
     if not directory.name.startswith(HASHED):
         return unquote(directory.name)
     try:
-        return (directory / HASHED_REFERENCE).read_text(encoding="utf-8")
+        kept = (directory / HASHED_REFERENCE).read_bytes().decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return kept if directory_name(kept) == directory.name else None
 
 
 def is_made(directory: Path) -> bool:

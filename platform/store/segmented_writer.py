@@ -370,11 +370,11 @@ class SegmentedWriter:
         # Not fdatasync, which may leave names that were added to a directory to a later journal commit.
         self._sync(path, os.fsync)
 
-    def _sync(self, path: Path | str, sync: Callable[[int], None] = os.fdatasync) -> None:
+    def _sync(self, path: Path | str, sync: Callable[[int], None] | None = None) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                sync(descriptor)
+                (sync or os.fdatasync)(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from ..directories import make_directory
 from ..errors import DatabaseDamaged, DiskFull, StoreFailed
 
 BUSY_TIMEOUT_S = 30.0
@@ -35,7 +36,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
     SQLite does not wait, whatever its timeout, where two processes turn a new file to write-ahead logging
     at once; this does. The lock is the kernel's: it goes with a killed process.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -7,6 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, Self
 
+from ..directories import make_directory
 from ..errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream, DataStreamWriter
@@ -64,7 +65,7 @@ class Store:
         self._failure: str | None = None
         self._failure_kind: type[StoreFailed] = StoreFailed
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_directory(root)
             # Kept open: syncfs reports the errors since the descriptor that it is given was opened.
             self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -252,7 +253,10 @@ class Store:
         return self._stream_directory(stream) / "arrays" / name
 
     def _keep_hashed_reference(self, directory: Path, reference: str) -> None:
-        if directory.name.startswith(HASHED) and not (directory / HASHED_REFERENCE).exists():
+        if not directory.name.startswith(HASHED):
+            return
+        # After a power failure right after it was made it can be there without its content.
+        if reference_of(directory) != reference:
             directory.mkdir(parents=True, exist_ok=True)
             draft = directory / f"{HASHED_REFERENCE}.new"
             draft.write_text(reference, encoding="utf-8")
