@@ -16,6 +16,10 @@ from windvane.announcements import announce, read_announcement
 from windvane.errors import ConfigInvalid, TierFailed
 from windvane.supervisor import ChildPlan, Supervisor
 
+from tests.processes import started
+
+pytestmark = pytest.mark.system
+
 TIMEOUT_S = 60.0  # only ends a test that hangs
 
 CHILD = """
@@ -181,7 +185,7 @@ asyncio.run(supervisor.run(asyncio.Event(), ready=lambda report: print("ready", 
 def test_children_end_by_themselves_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     diary = diary_of(tmp_path)
     command = [sys.executable, "-c", SUPERVISING, str(Path(__file__).parent), str(diary)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervising:
+    with started(command, stdout=subprocess.PIPE, text=True) as supervising:
         assert supervising.stdout is not None
         assert supervising.stdout.readline() == "ready\n"
         supervising.kill()

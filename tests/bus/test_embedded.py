@@ -20,6 +20,7 @@ from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, ConfigInvalid
 from tests.bus import bus_process
 from tests.bus.conformance import Assignments, BusConformance, MakeBus, by_partition, poll_until, receive
 from tests.bus.test_segment_log import disk_room, failing_fdatasync
+from tests.processes import END_S
 
 KILLS = 8
 SMALL = "embedded:?segment_bytes=4096&retention_bytes=8192"
@@ -57,7 +58,7 @@ async def process(*arguments: str | Path | int) -> AsyncIterator[Process]:
     finally:
         if started.returncode is None:
             started.kill()
-        await started.wait()
+        await asyncio.wait_for(started.wait(), END_S)
 
 
 async def line_of(started: Process) -> bytes:
@@ -82,6 +83,7 @@ class TestEmbedded(BusConformance):
     pass
 
 
+@pytest.mark.system
 class TestOtherProcesses:
     async def test_a_second_process_reads_live(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus, process("read", tmp_path, "live") as reader:

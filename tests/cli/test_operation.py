@@ -9,6 +9,8 @@ import pytest
 
 from tests.processes import Running, wait_until, windvane
 
+pytestmark = pytest.mark.system
+
 POLICY = """
 reference = "t"
 format = "raw"
