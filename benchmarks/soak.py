@@ -169,7 +169,7 @@ class Load:
     def _forward_mode(self, tag: str, chunk: str) -> bytes:
         head = msgpack.packb(tag)
         entries = b"".join(self._events(20, self._line))
-        return b"\x93" + head + b"\xdc\x00\x14" + entries + bytes(msgpack.packb({"chunk": chunk}))
+        return b"".join([b"\x93", head, b"\xdc\x00\x14", entries, msgpack.packb({"chunk": chunk})])
 
     def _message_mode(self, tag: str, chunk: str) -> bytes:
         return bytes(msgpack.packb([tag, int(time.time()), self._line(0), {"chunk": chunk}]))

@@ -20,7 +20,7 @@ _RUNS = {"run", "check_call", "check_output", "call"}
 def unbounded(source: str, name: str) -> Iterator[str]:
     """Each call that may wait for ever, with its line."""
     tree = ast.parse(source)
-    awaited = set()  # what a coroutine waits for ends with the test's timeout: its loop runs on
+    awaited: set[int] = set()  # what a coroutine waits for ends with the test's timeout: its loop runs on
     for node in ast.walk(tree):
         if isinstance(node, ast.Await):
             awaited |= {id(inner) for inner in ast.walk(node)}
@@ -42,7 +42,7 @@ def unbounded(source: str, name: str) -> Iterator[str]:
 
 
 def test_every_wait_in_the_tests_has_a_bound() -> None:
-    found = []
+    found: list[str] = []
     for path in sorted(TESTS.rglob("*.py")):
         name = path.relative_to(TESTS.parent).as_posix()
         if "node_modules" not in name:

@@ -97,7 +97,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     await bus.close()
 
 
-def chunk(payload: bytes = EVENT, **more: Any) -> IncomingChunk:
+def chunk(payload: bytes | memoryview = EVENT, **more: Any) -> IncomingChunk:
     return IncomingChunk(**{"sender": "10.7.0.1", "tag": "t", "payload": payload, **more})
 
 

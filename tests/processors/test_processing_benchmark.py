@@ -17,7 +17,7 @@ BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "processing.py"
 def test_it_measures_every_operation_on_samples(tmp_path: Path) -> None:
     figures_file = tmp_path / "figures.json"
     few = ["--seconds", "2", "--rounds", "1", "--streams", "1"]
-    command = [sys.executable, BENCHMARK, *few, "--json", figures_file]
+    command = [sys.executable, str(BENCHMARK), *few, "--json", str(figures_file)]
     subprocess.run(command, check=True, capture_output=True, timeout=240)
     figures = json.loads(figures_file.read_text())
     measured = {name.split()[0] for name in figures}

@@ -234,7 +234,7 @@ def test_another_process_reads_what_is_appended_cut_back_and_dropped(tmp_path: P
     # The same bytes belong to an offset always: so it may read at any moment, even while they are replayed.
     randomness = np.random.default_rng(1)
     with ExitStack() as running, SegmentedWriter(tmp_path, segment_bytes=4 * PAGE) as writer:
-        command = [sys.executable, "-c", READER, tmp_path]
+        command = [sys.executable, "-c", READER, str(tmp_path)]
         reader = running.enter_context(
             started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
