@@ -135,6 +135,28 @@ async def test_a_rejected_chunk_is_let_go_without_a_search_for_cycles(
         await gateway.close()
 
 
+async def test_invalid_events_are_let_go_without_a_search_for_cycles(house: House) -> None:
+    line = {"type": "record", "name": "Line", "fields": [{"name": "n", "type": "long"}]}
+    await house.policy("t", schema=line)
+    gateway = await house.gateway()
+    gc.collect()
+    gc.disable()
+    try:
+        payload = memoryview(bytearray(EVENT * 3))
+        alive = weakref.ref(payload)
+        decision = gateway.submit(chunk(payload))
+        del payload
+        await decision
+        del decision
+        await asyncio.sleep(0)
+        assert alive() is None
+        assert gc.collect() < 50  # three events in cycles are more than 60 objects
+        assert [letter.code for letter in house.kept()] == ["schema"]
+    finally:
+        gc.enable()
+        await gateway.close()
+
+
 async def test_who_is_not_allowed_is_refused_and_kept(house: House) -> None:
     await house.policy("t", allow=[{"identities": ["t07"], "networks": ["10.7.0.0/16"]}])
     gateway = await house.gateway()
