@@ -1,11 +1,15 @@
-# `make run` and `make test` are all that a newcomer needs; both bring what they need.
+# `make run` and `make check` are all that a newcomer needs; all targets bring what they need. docs/testing.md says
+# what `check`, `test`, `proof` and `soak` run, and how long they take.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UI := platform/web/ui
 RUN_ARGS ?=
+PART ?=
+SOAK_S ?= 600
 
-.PHONY: run install install-test ui test lint typecheck unit ui-test bench fuzz browser kafka picture clean
+.PHONY: run install install-test ui check test proof soak lint typecheck units suite ui-test bench fuzz browser
+.PHONY: kafka picture clean
 
 run: install ui
 	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
@@ -32,7 +36,20 @@ $(UI)/dist/index.html: $(shell find $(UI) -path '*/node_modules' -prune -o -path
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) ci --no-fund --no-audit
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) run build
 
-test: lint typecheck ui-test browser unit
+# What needs no other process, no Kafka and no browser: under 3 minutes.
+# Types and tests run side by side, a core each.
+check: install-test
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint typecheck units
+
+# Everything, with samples of the full counts: under 25 minutes.
+test: lint typecheck ui-test browser suite
+
+# The full counts behind a part of docs/proof.json, each under 60 minutes; without PART the parts are listed.
+proof: install-test ui browser kafka tests/clients/node_modules
+	deploy/node.sh $(BIN)/python $(BIN)/python -m tests.proof $(PART)
+
+soak: install-test ui
+	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_S) --json build/soak.json --samples build/soak.csv
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -61,7 +78,10 @@ kafka: build/kafka/brought
 build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
 	deploy/kafka/local/bring.sh
 
-unit: install-test ui browser kafka tests/clients/node_modules
+units: install-test
+	$(BIN)/python -m pytest -m 'not system and not kafka and not browser'
+
+suite: install-test ui browser kafka tests/clients/node_modules
 	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
 
 # The picture in the README is what the browser test sees.

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-from tests.processes import wait_until
+from tests.processes import END_S, wait_until
 
 _HOST = "127.0.0.1"
 _UNSHARE = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]
@@ -29,7 +29,7 @@ def can_be_had() -> bool:
     """Whether network namespaces can be made here."""
     if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "ip")):
         return False
-    return subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False, timeout=30).returncode == 0
 
 
 class OtherMachine:
@@ -61,7 +61,7 @@ class OtherMachine:
     ) -> None:
         for process in self._processes:
             process.kill()
-            process.wait()
+            process.wait(timeout=END_S)
 
 
 async def _lead(port: int, path: Path, *, end: str, ready: Path | None) -> None:

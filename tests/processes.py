@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 START_S = 60.0
+END_S = 60.0
 COMMAND = [sys.executable, "-m", "windvane.cli"]
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TIERS = {"gateway": "gateway", "process": "worker"}
@@ -39,6 +41,25 @@ def wait_until(holds: Callable[[], object], what: str, *, timeout_s: float = STA
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout_s} s")
         time.sleep(0.01)
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], *, end_s: float = END_S, **options: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """`subprocess.Popen` (and its options) whose end is waited for; killed if the test fails before that.
+
+    Raises subprocess.TimeoutExpired if it has not ended `end_s` seconds after the block.
+    """
+    with subprocess.Popen(list(command), **options) as process:
+        try:
+            yield process
+            if process.stdin is not None:
+                process.stdin.close()
+            process.wait(timeout=end_s)
+        finally:
+            # Popen's own end of the block waits without a bound.
+            process.kill()
 
 
 class Running:

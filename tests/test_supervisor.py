@@ -21,6 +21,10 @@ from windvane.errors import ConfigInvalid, TierFailed
 from windvane.supervision import LastExit, read_last_exit, running_supervisors, supervision_file
 from windvane.supervisor import ChildPlan, Supervisor
 
+from tests.processes import started
+
+pytestmark = pytest.mark.system
+
 TIMEOUT_S = 60.0  # only ends a test that hangs
 
 CHILD = """
@@ -273,7 +277,7 @@ asyncio.run(supervisor.run(asyncio.Event(), ready=lambda report: print("ready", 
 def test_children_end_by_themselves_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     diary = diary_of(tmp_path)
     command = [sys.executable, "-c", SUPERVISING, str(Path(__file__).parent), str(diary)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervising:
+    with started(command, stdout=subprocess.PIPE, text=True) as supervising:
         assert supervising.stdout is not None
         assert supervising.stdout.readline() == "ready\n"
         supervising.kill()

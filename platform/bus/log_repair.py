@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from ..directories import sync_directory
 from ..errors import BusCorrupt, BusLocked, BusUnavailable
 from .bus_directory import BusDirectory, topic_uid, uid_words
 from .interface import TopicPartition
@@ -27,7 +28,6 @@ from .segment_log import (
     segment_bases,
     segment_path,
     set_aside_path,
-    sync_directory,
 )
 from .shared_words import SharedWords, restore_page
 

@@ -499,6 +499,9 @@ class Gateway:
         policy: Policy | None = None,
     ) -> None:
         """Keeps the bytes, then ends `future` with the refusal."""
+        # Its traceback has the frames that hold `future` and the chunk: a cycle, which would keep the buffer
+        # that the chunk was received in until Python looks for cycles.
+        refusal.__traceback__ = None
         if chunk.is_replay:
             future.set_exception(refusal)
             return

@@ -13,6 +13,7 @@ from windvane.errors import BusUnavailable
 
 from tests.bus.conformance import Assignments, receive
 from tests.bus.test_segment_log import failing_fdatasync
+from tests.processes import END_S
 
 
 async def test_a_written_message_is_acked_before_any_fdatasync(
@@ -89,9 +90,10 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.system
 async def test_what_was_written_survives_the_death_of_its_process(tmp_path: Path) -> None:
     died = await asyncio.create_subprocess_exec(sys.executable, "-c", WRITES_AND_DIES, str(tmp_path))
-    assert await died.wait() == -9
+    assert await asyncio.wait_for(died.wait(), END_S) == -9
     bus = open_bus("embedded:", tmp_path)
     assert await bus.producer().publish("t", b"k", b"next") == 20
     assert await contents(bus, 21) == [b"%d" % i for i in range(20)] + [b"next"]

@@ -29,6 +29,7 @@ from tests.bus.conformance import (
     receive,
 )
 from tests.bus.test_segment_log import disk_room, failing_fdatasync, read
+from tests.processes import END_S
 
 KILLS = 8
 SMALL = "embedded:?segment_bytes=4096&retention_bytes=8192"
@@ -90,7 +91,7 @@ async def process(*arguments: str | Path | int) -> AsyncIterator[Process]:
     finally:
         if started.returncode is None:
             started.kill()
-        await started.wait()
+        await asyncio.wait_for(started.wait(), END_S)
 
 
 async def line_of(started: Process) -> bytes:
@@ -115,6 +116,7 @@ class TestEmbedded(BusConformance):
     pass
 
 
+@pytest.mark.system
 class TestOtherProcesses:
     async def test_a_second_process_reads_live(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus, process("read", tmp_path, "live") as reader:

@@ -14,6 +14,7 @@ import pytest
 from windvane.cli import main
 from windvane.commands.send import _create_line
 
+from tests.processes import started
 from tests.store.resumed import resumed
 
 from .conftest import Run
@@ -33,10 +34,12 @@ def test_every_command_s_help_shows_examples_of_itself(path: tuple[str, ...], ru
     assert re.search(rf"windvane {' '.join(path)}\b", examples)
 
 
+@pytest.mark.system
 def test_help_comes_without_loading_what_is_heavy() -> None:
     heavy = ["numpy", "scipy", "sqlalchemy", "aiohttp"]
     program = f"import sys, windvane.cli; print([name for name in {heavy} if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert shown.stdout == "[]\n"
 
 
@@ -131,6 +134,7 @@ def test_debug_shows_the_traceback(run: Run) -> None:
     assert run("--debug", "cat", "nothing", exit_code=1).exception.__class__.__name__ == "StreamNotFound"
 
 
+@pytest.mark.system
 def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
     from windvane.store.store import Store
 
@@ -138,7 +142,7 @@ def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
         writer = resumed(store.stream_writer("big", attrs={}))
         writer.append(bytes(4_000_000), arrived_ns=1, chunk_id=None, events=1)
     command = [sys.executable, "-m", "windvane.cli", "cat", "big", "--home", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
         assert cat.stdout is not None
         assert cat.stderr is not None
         assert len(cat.stdout.read(10)) == 10
@@ -147,6 +151,7 @@ def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
     assert cat.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("tier", "flag"), [("gateway", "--forward"), ("web", "--web")])
 def test_a_port_that_is_taken_is_said_with_the_flag_that_chooses_another(
     home: Path, tier: str, flag: str
@@ -154,6 +159,6 @@ def test_a_port_that_is_taken_is_said_with_the_flag_that_chooses_another(
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         command = [sys.executable, "-m", "windvane.cli", tier, "--home", str(home), flag, address]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     assert re.match(rf"windvane: .*{re.escape(address)} cannot be bound: .* {flag}", ended.stderr)

@@ -127,6 +127,7 @@ def test_without_a_home_nothing_is_made(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.system
 def test_a_replay_goes_through_the_running_gateway(home: Path, letters: DeadLetters) -> None:
     body = json.dumps([{"a": n} for n in range(5)]).encode()
     letters.add_all(

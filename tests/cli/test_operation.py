@@ -14,6 +14,8 @@ from windvane.store.store import Store
 
 from tests.processes import COMMAND, Running, environment, wait_until, windvane
 
+pytestmark = pytest.mark.system
+
 POLICY = """
 reference = "t"
 format = "raw"

@@ -122,6 +122,7 @@ async def test_settings_that_others_made_for_a_topic_stay(
     }
 
 
+@pytest.mark.system
 def test_a_cluster_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     with_policy(tmp_path)
     lines = run(tmp_path, "topics", "apply", "--bus", "kafka://127.0.0.1:1", fails=True)
@@ -129,6 +130,7 @@ def test_a_cluster_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     assert "127.0.0.1:1" in lines[0][0]
 
 
+@pytest.mark.system
 def test_the_embedded_bus_has_the_topics_too(tmp_path: Path) -> None:
     with_policy(tmp_path, topic="retention_hours = 1")
     assert [line[2] for line in run(tmp_path, "topics", "list")] == [
@@ -148,6 +150,7 @@ def test_the_embedded_bus_has_the_topics_too(tmp_path: Path) -> None:
     assert "means nothing here" in windvane(tmp_path, "topics", "apply").stderr.decode()
 
 
+@pytest.mark.system
 def test_the_schema_of_each_topic_is_printed(tmp_path: Path) -> None:
     with_policy(tmp_path)
     for topic, name in (("power", "Chunk"), ("power..rows.fields", "Rows"), ("power..records", "Records")):

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from windvane.store.store import Store
 
-from tests.processes import COMMAND, Running, environment, wait_until, windvane
+from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
+
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: 
 
 def test_send_says_what_may_be_wrong_and_ends_well_once_that_is_mended(site: Running) -> None:
     command = [*COMMAND, "send", "late", "-", "--format", "jsonl"]
-    with subprocess.Popen(
+    with started(
         command,
         env=environment(site.home),
         stdin=subprocess.PIPE,
@@ -113,7 +115,7 @@ def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) ->
     file.write_bytes(b"x")
     web = site.ready["web"].removeprefix("http://")
     command = [*COMMAND, "send", "nobody", str(file), "--to", web]
-    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
+    with started(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
         assert sending.stderr is not None
         said = sending.stderr.readline()
         sending.kill()
@@ -148,7 +150,7 @@ def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tm
     file = tmp_path / "file"
     file.write_bytes(bytes(1000))
     command = [*COMMAND, "send", "nobody", str(file)]
-    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
+    with started(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
         assert sending.stderr is not None
         assert "no policy takes the tag nobody" in sending.stderr.readline()
         sending.send_signal(signal.SIGINT)

@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.kafka.local import broker as local_broker
 from tests.kafka_broker import KafkaBroker
+from tests.processes import started
 
 
 async def test_it_takes_messages_as_soon_as_it_is_ready_and_keeps_them_over_a_kill(
@@ -44,13 +45,13 @@ def test_the_script_says_where_it_is_and_ends_with_its_parent(kafka: KafkaBroker
         "--ready-file",
         str(ready),
     ]
-    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdin is not None
-        assert started.stdout is not None
-        bootstrap = started.stdout.readline()
+    with started(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        bootstrap = running.stdout.readline()
         assert ready.read_text() == bootstrap
-        threads = Path(f"/proc/{started.pid}/task").glob("*/children")
+        threads = Path(f"/proc/{running.pid}/task").glob("*/children")
         (server,) = " ".join(thread.read_text() for thread in threads).split()
-        started.stdin.close()
-        assert started.wait(timeout=60) == 0
+        running.stdin.close()
+        assert running.wait(timeout=60) == 0
     assert not Path("/proc", server).exists()

@@ -56,6 +56,7 @@ def main() -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
+        timeout=seconds + 600,
     )
     said = done.stdout.decode(errors="replace")
     found = sorted(set(FOLDER.glob("*-*")) - known)

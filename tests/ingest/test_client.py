@@ -115,7 +115,8 @@ async def test_a_chunk_whose_ack_stays_away_is_sent_again_alone_while_others_are
         known = [m for m in receiver.messages if m.tag == b"known"]
     assert len(unknown) >= 3
     assert len({m.chunk_id for m in unknown}) == 1
-    assert numbers(known) == list(range(sent))
+    # A busy machine may take longer than the timeout to ack one of these too: it is sent again, and not lost.
+    assert list(dict.fromkeys(numbers(known))) == list(range(sent))
 
 
 async def test_a_silent_receiver_is_left_for_a_new_connection() -> None:

@@ -18,6 +18,7 @@ from windvane.events import iterate_events
 from windvane.ingest import http as door
 
 from tests.ingest.test_gateway import EVENT, Site, running
+from tests.processes import END_S
 
 MIB = 1024 * 1024
 RECORD = {"message": "hello", "rpm": 12.5}
@@ -60,7 +61,7 @@ async def curl(site: Site, path: str, *options: str, stdin: bytes = b"") -> tupl
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    body, status = await process.communicate(stdin)
+    body, status = await asyncio.wait_for(process.communicate(stdin), END_S)
     assert process.returncode == 0, status
     return int(status), body
 
@@ -69,6 +70,7 @@ AS_JSON = ("-H", "Content-Type: application/json")
 
 
 @needs_curl
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("path", "options", "stdin"),
     [
@@ -116,6 +118,7 @@ async def test_what_curl_posts_is_durable(
 
 
 @needs_curl
+@pytest.mark.system
 async def test_curl_without_a_content_type_is_told_how(site: Site) -> None:
     status, body = await curl(site, "/ingest/logs/app.log", "-d", '{"a":1}')
     assert status == 422

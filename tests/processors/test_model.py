@@ -246,12 +246,14 @@ for path in ("anomaly.HalfSpaceTrees", "cluster.KMeans", "anomaly.LODA"):
 """
 
 
+@pytest.mark.system
 def test_scores_are_the_same_in_another_process_with_another_order_of_sets() -> None:
     other = subprocess.run(
         [sys.executable, "-c", SCORES_OF_ANOTHER_PROCESS],
         env={**os.environ, "PYTHONHASHSEED": "1"},
         check=True,
         capture_output=True,
+        timeout=120,
     ).stdout
     paths = ("anomaly.HalfSpaceTrees", "cluster.KMeans", "anomaly.LODA")
     here = [scores(op("model", estimator="river." + path), table(100)).tobytes() for path in paths]

@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from windvane.processors.operation import operations
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "processing.py"
 
 
+@pytest.mark.system
 def test_it_measures_every_operation_on_samples(tmp_path: Path) -> None:
     figures_file = tmp_path / "figures.json"
     few = ["--seconds", "2", "--rounds", "1", "--streams", "1"]
-    subprocess.run([sys.executable, BENCHMARK, *few, "--json", figures_file], check=True, capture_output=True)
+    command = [sys.executable, str(BENCHMARK), *few, "--json", str(figures_file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
     figures = json.loads(figures_file.read_text())
     measured = {name.split()[0] for name in figures}
     on_samples = {

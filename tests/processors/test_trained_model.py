@@ -47,7 +47,7 @@ from windvane.store.model_files import ModelFiles
 from windvane.store.policy import Step, policy_from_mapping
 from windvane.store.store import Store
 
-from tests.processes import Running, windvane
+from tests.processes import Running, started, windvane
 from tests.processors.streams import Cut, one, op, run, whole
 from tests.processors.test_worker import Home
 from tests.store.resumed import resumed
@@ -206,6 +206,7 @@ print(len(rows), held() - before)
 """
 
 
+@pytest.mark.system
 def test_memory_is_that_of_the_rows_drawn_however_long_the_history(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     array = store.array_writer("t:values", dtype=np.dtype(np.float64), row_shape=(32,), attrs={})
@@ -213,7 +214,8 @@ def test_memory_is_that_of_the_rows_drawn_however_long_the_history(tmp_path: Pat
         for first in range(0, 400_000, 20_000):
             writer.append(np.ones((20_000, 32)), np.arange(first, first + 20_000))
     command = [sys.executable, "-c", PEAK, str(tmp_path / "store")]
-    count, kib = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
+    measured = subprocess.run(command, capture_output=True, check=True, timeout=240)
+    count, kib = map(int, measured.stdout.split())
     assert count == 10_000
     assert kib < 16 * 1024  # 2.5 MiB of rows and their numbers; the history has 98 MiB
 
@@ -366,9 +368,10 @@ def test_whatever_an_estimator_raises_is_a_failed_training(
     assert not list((tmp_path / "models").glob("*"))
 
 
+@pytest.mark.system
 def test_a_training_ends_with_its_worker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "windvane.processors.training"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode({"no": "request"}) + b"\n")
         process.stdin.flush()

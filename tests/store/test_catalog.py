@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from windvane.errors import (
     StoreFailed,
 )
 from windvane.store.catalog import DOCUMENT_TYPES, Catalog
+
+from tests.processes import started
 
 
 @pytest.fixture
@@ -244,6 +247,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
+@pytest.mark.system
 async def test_puts_of_two_processes_do_not_lose_each_other(catalog: Catalog, file: Path) -> None:
     await catalog.put("policy", "counter", body={"n": 0})
     together(PUTTER, [(f"sqlite:///{file}", name) for name in ("left", "right")])
@@ -268,6 +272,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.system
 async def test_processes_may_make_the_catalog_at_once(file: Path) -> None:
     together(OPENER, [(f"sqlite:///{file}", name) for name in ("a", "b", "c", "d")])
     catalog = await Catalog.open(f"sqlite:///{file}")
@@ -278,16 +283,16 @@ async def test_processes_may_make_the_catalog_at_once(file: Path) -> None:
 
 def together(script: str, arguments: list[tuple[str, ...]]) -> None:
     """Run the script in one process for each of the arguments, let go at the same moment."""
-    children = [
-        subprocess.Popen([sys.executable, "-c", script, *each], stdin=subprocess.PIPE) for each in arguments
-    ]
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write(b"go\n")
-        child.stdin.flush()
-    for child in children:
-        child.communicate()
-        assert child.returncode == 0
+    with ExitStack() as running:
+        children = [
+            running.enter_context(started([sys.executable, "-c", script, *each], stdin=subprocess.PIPE))
+            for each in arguments
+        ]
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+    assert not any(child.returncode for child in children)
 
 
 async def test_tasks_of_one_process_may_put_at_once(catalog: Catalog) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from windvane.errors import DatabaseDamaged, StoreFailed
 from windvane.store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
 
+from tests.processes import started
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -214,6 +216,7 @@ def generations(path: Path) -> set[int]:
     return found
 
 
+@pytest.mark.system
 def test_killed_before_any_statement_of_a_commit_the_one_before_it_stands(tmp_path: Path) -> None:
     statements = 0
     while True:
@@ -224,6 +227,7 @@ def test_killed_before_any_statement_of_a_commit_the_one_before_it_stands(tmp_pa
             check=False,
             capture_output=True,
             text=True,
+            timeout=60,
         )
         if child.returncode == 0:
             break
@@ -235,10 +239,11 @@ def test_killed_before_any_statement_of_a_commit_the_one_before_it_stands(tmp_pa
     assert generations(path) == {2}
 
 
+@pytest.mark.system
 def test_killed_at_any_moment_all_that_is_recorded_is_of_one_commit(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints.sqlite"
     for rounds in (1, 2, 7, 20):
-        with subprocess.Popen(
+        with started(
             [sys.executable, "-c", COMMITTER, str(path), "0"], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from windvane.store.dead_letters import (
     DeadLetter,
     DeadLetters,
 )
+
+from tests.processes import started
 
 LETTER = DeadLetter(
     code="malformed",
@@ -335,7 +337,8 @@ def test_threads_of_one_process_add_at_once(letters: DeadLetters) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=60)
+        assert not thread.is_alive()
     assert letters.statistics().count == 76
     assert [summary.times for summary in letters.list() if summary.sender == LETTER.sender] == [75]
 
@@ -354,18 +357,20 @@ for i in range(100):
 """
 
 
+@pytest.mark.system
 def test_processes_make_the_file_and_add_at_once(path: Path) -> None:
-    children = [
-        subprocess.Popen([sys.executable, "-c", ADDER, str(path), name], stdin=subprocess.PIPE)
-        for name in ("left", "right")
-    ]
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write(b"go\n")
-        child.stdin.flush()
-    for child in children:
-        child.communicate()
-        assert child.returncode == 0
+    with ExitStack() as running:
+        children = [
+            running.enter_context(
+                started([sys.executable, "-c", ADDER, str(path), name], stdin=subprocess.PIPE)
+            )
+            for name in ("left", "right")
+        ]
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+    assert [child.returncode for child in children] == [0, 0]
     letters = DeadLetters(path)
     kept = letters.list(limit=1000)
     assert {(summary.sender, letters.get(summary.id).payload, summary.times) for summary in kept} == {

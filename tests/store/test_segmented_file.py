@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
 from windvane.store.open_segments import open_segments
 from windvane.store.segmented_file import SegmentedFile
 from windvane.store.segmented_writer import SegmentedWriter
+
+from tests.processes import started
 
 PAGE = mmap.PAGESIZE
 
@@ -148,6 +150,7 @@ def test_many_buffers_and_arrays_are_appended_as_one(tmp_path: Path) -> None:
     assert SegmentedFile(tmp_path).read(0, 1 << 30) == b"begin" + numbers.tobytes() + b"".join(pieces)
 
 
+@pytest.mark.system
 def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:
     writer = SegmentedWriter(tmp_path).resume()
     with pytest.raises(StoreLocked, match="stop it first"):
@@ -170,22 +173,23 @@ except Exception as error:
     print(type(error).__name__)
 """
     command = [sys.executable, "-c", program, str(directory)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     writer = SegmentedWriter(tmp_path).resume()
     context = multiprocessing.get_context("fork")
     done = context.Event()
-    child = context.Process(target=done.wait)
+    child = context.Process(target=done.wait, args=(60.0,))
     child.start()
     try:
         writer.close()
         SegmentedWriter(tmp_path).close()
     finally:
         done.set()
-        child.join()
+        child.join(timeout=60)
 
 
 def test_a_writer_that_was_forgotten_gives_its_lock_back(tmp_path: Path) -> None:
@@ -226,12 +230,14 @@ while True:
 """
 
 
+@pytest.mark.system
 def test_another_process_reads_what_is_appended_cut_back_and_dropped(tmp_path: Path) -> None:
     # The same bytes belong to an offset always: so it may read at any moment, even while they are replayed.
     randomness = np.random.default_rng(1)
-    with SegmentedWriter(tmp_path, segment_bytes=4 * PAGE).resume() as writer:
-        reader = subprocess.Popen(
-            [sys.executable, "-c", READER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    with ExitStack() as running, SegmentedWriter(tmp_path, segment_bytes=4 * PAGE).resume() as writer:
+        command = [sys.executable, "-c", READER, str(tmp_path)]
+        reader = running.enter_context(
+            started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         assert reader.stdout is not None
         assert reader.stdout.readline() == "reading\n"
@@ -246,7 +252,7 @@ def test_another_process_reads_what_is_appended_cut_back_and_dropped(tmp_path: P
             elif chance < 0.325:
                 writer.cut(0)
         writer.append(b"" if writer.length else expected(0, 1).data)
-        out, _ = reader.communicate("")
+        out, _ = reader.communicate("", timeout=60)
     assert reader.returncode == 0
     assert int(out) > 0
 
@@ -265,16 +271,16 @@ while True:
 """
 
 
+@pytest.mark.system
 def test_a_killed_writer_leaves_whole_appends(tmp_path: Path) -> None:
     for grown_to in (1, 300_000, 2_000_000):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"writing\n"
-        file = SegmentedFile(tmp_path)
-        while file.length < grown_to:
-            assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with started([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"writing\n"
+            file = SegmentedFile(tmp_path)
+            while file.length < grown_to:
+                assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
         length = 0
         while length < file.length:
             length += 1 + length * 31 % 9973

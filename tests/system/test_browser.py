@@ -14,6 +14,8 @@ from windvane.store.dead_letters import DeadLetter, DeadLetters
 
 from tests.processes import Running, wait_until, windvane
 
+pytestmark = pytest.mark.browser
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     "--no-sandbox",  # CI runs as root

@@ -17,6 +17,8 @@ from tests.system.test_browser import SOON_MS
 from tests.system.test_browser import browser as browser
 from tests.system.test_browser import page as page
 
+pytestmark = pytest.mark.browser
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -26,7 +26,11 @@ def curl(site: Running, path: str, *options: str, stdin: bytes = b"") -> tuple[i
     """The status and the body."""
     command = ["curl", "--silent", "--max-time", "60", "--write-out", "%{stderr}%{http_code}"]
     done = subprocess.run(
-        [*command, f"{site.ready['web']}{path}", *options], input=stdin, capture_output=True, check=False
+        [*command, f"{site.ready['web']}{path}", *options],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=90,
     )
     return int(done.stderr or b"0"), done.stdout
 
