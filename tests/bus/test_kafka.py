@@ -265,7 +265,7 @@ class TestOutages:
         await producer.publish("t", b"k", b"before")
         await interference.delete("t")
         # Without a wait for the topic: the brokers forget it at different times.
-        errors = []
+        errors: list[int | BaseException] = []
         for _ in range(3):
             errors += await asyncio.gather(producer.publish("t", b"k", b"nowhere"), return_exceptions=True)
         assert isinstance(errors[-1], BusUnavailable)
