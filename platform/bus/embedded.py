@@ -17,7 +17,7 @@ from typing import TypeVar
 from ..errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from .bus_directory import BusDirectory
 from .embedded_consumer import EmbeddedConsumer
-from .group_commit import EmbeddedProducer, GroupCommit
+from .group_commit import EmbeddedProducer, GroupCommit, partition_of
 from .group_positions import first_needed, make_group
 from .interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .segment_log import DEFAULT_RETENTION_BYTES, DEFAULT_SEGMENT_BYTES, LogWriter
@@ -84,6 +84,10 @@ class EmbeddedBus(Bus):
     async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
         """See `Bus.ends`."""
         return await self._in_thread(self._directory.ends, topics)
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """See `Bus.partition_of`."""
+        return partition_of(key, partitions)
 
     async def prepare(self, *, groups: Collection[str]) -> None:
         """See `Bus.prepare`."""

@@ -198,6 +198,11 @@ class GroupCommit:
                 message.future.set_exception(kind(str(error)))
 
 
+def partition_of(key: bytes, partitions: int) -> int:
+    """See `Bus.partition_of`."""
+    return zlib.crc32(key) % partitions
+
+
 def _first_group(queue: list[_Published]) -> tuple[list[_Published], list[_Published]]:
     size = 0
     for count, message in enumerate(queue[:GROUP_MESSAGES]):
@@ -245,7 +250,7 @@ class EmbeddedProducer(Producer):
             return future
         self._pending_bytes += size
         self._pending_messages += 1
-        commits[zlib.crc32(key) % len(commits)].put(_Published(key, value, size, future, self, durability))
+        commits[partition_of(key, len(commits))].put(_Published(key, value, size, future, self, durability))
         return future
 
     @property

@@ -217,6 +217,14 @@ class Bus(ABC):
         """
 
     @abstractmethod
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition of messages with this key in a topic with so many partitions; it never changes.
+
+        The embedded log takes zlib.crc32(key) modulo `partitions`, Kafka what its own clients take:
+        murmur2(key) & 0x7fffffff modulo `partitions`.
+        """
+
+    @abstractmethod
     async def prepare(self, *, groups: Collection[str]) -> None:
         """Once, by a process that is going to publish and before it does.
 

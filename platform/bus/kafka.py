@@ -37,7 +37,7 @@ from .kafka_connection import KafkaConnection, split_server
 from .kafka_consumer import KafkaConsumer
 from .kafka_installation import KafkaInstallation
 from .kafka_metadata import log_ids
-from .kafka_producer import KafkaProducer
+from .kafka_producer import KafkaProducer, partition_of
 
 TOPICS_AGE_S = 0.5
 """`topics` may be this old where another process made one."""
@@ -134,6 +134,10 @@ class KafkaBus(Bus):
             return found
 
         return {TopicPartition(names[name], at): end for (name, at), end in (await self._asked(ask)).items()}
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """See `Bus.partition_of`."""
+        return partition_of(key, partitions)
 
     async def prepare(self, *, groups: Collection[str]) -> None:
         """Checks that the cluster can be reached, lets us in, and has no topics of another installation.

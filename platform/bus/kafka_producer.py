@@ -251,7 +251,7 @@ class KafkaProducer(Producer):
             await asyncio.sleep(_RETRY_S)
 
     def _put(self, topic: str, count: int, message: _Published) -> None:
-        place = topic, _partition_of(message.key, count)
+        place = topic, partition_of(message.key, count)
         partition = self._partitions.get(place)
         if partition is None:
             partition = self._partitions[place] = _Partition(*place)
@@ -515,5 +515,6 @@ def _hash(key: bytes) -> int:
     return digest & 0x7FFFFFFF
 
 
-def _partition_of(key: bytes, count: int) -> int:
-    return _hash(key) % count
+def partition_of(key: bytes, partitions: int) -> int:
+    """See `Bus.partition_of`."""
+    return _hash(key) % partitions

@@ -578,6 +578,19 @@ class BusConformance:
         assert ends.keys() == {TopicPartition(topic, number) for number in range(3)}
         assert sum(ends.values()) == len(offsets)
 
+    async def test_the_partition_of_a_key_is_known_before_it_is_published(
+        self, make_bus: MakeBus, topic: str
+    ) -> None:
+        bus = make_bus()
+        await bus.ensure_topic(topic, partitions=5)
+        producer = bus.producer()
+        for number in range(20):
+            key = b"key %d" % number
+            partition = TopicPartition(topic, bus.partition_of(key, 5))
+            before = (await bus.ends([topic])).get(partition, 0)
+            assert await producer.publish(topic, key, b"v") == before
+            assert (await bus.ends([topic]))[partition] == before + 1
+
     async def test_beginning_is_the_first_message_that_is_kept(
         self, make_bus: MakeBus, interference: Interference, topic: str, group: str
     ) -> None:

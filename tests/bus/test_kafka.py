@@ -5,7 +5,8 @@ import itertools
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.group import LeaveGroupRequest
-from windvane.bus import Bus, BusMessage, TopicPartition, open_bus
+from windvane.bus import BEGINNING, Bus, BusMessage, TopicPartition, open_bus
 from windvane.bus.kafka import connection_to
 from windvane.bus.kafka_consumer import KafkaConsumer
 from windvane.bus.kafka_producer import KafkaProducer
 from windvane.config import KafkaSettings
-from windvane.errors import BusCorrupt, BusUnavailable
+from windvane.errors import BusCorrupt, BusUnavailable, LogReplaced
 
 from deploy.kafka.local.broker import free_port
 from tests.bus.conformance import (
@@ -264,9 +265,11 @@ class TestOutages:
         await producer.publish("t", b"k", b"before")
         await interference.delete("t")
         # Without a wait for the topic: the brokers forget it at different times.
-        outcomes = [await asyncio.wait([producer.publish("t", b"k", b"nowhere")]) for _ in range(3)]
-        error = outcomes[-1][0].pop().exception()
-        assert re.search(r"no topic .*windvane topics apply", str(error))
+        errors: list[int | BaseException] = []
+        for _ in range(3):
+            errors += await asyncio.gather(producer.publish("t", b"k", b"nowhere"), return_exceptions=True)
+        assert isinstance(errors[-1], BusUnavailable)
+        assert re.search(r"no topic .*windvane topics apply", str(errors[-1]))
         await bus.ensure_topic("t", partitions=2)
         await producer.publish("t", b"k", b"after")
         assert b"after" in await values_of(bus, "t", 1)
@@ -296,6 +299,71 @@ class TestOutages:
 
 
 class TestReading:
+    @pytest.mark.parametrize("count", [2, 9], ids=["shorter", "longer"])
+    async def test_a_topic_made_again_before_the_group_notices_is_read_no_further(
+        self, kafka: KafkaBroker, tmp_path: Path, prefix: str, count: int
+    ) -> None:
+        bus = opened(kafka, tmp_path, topic_prefix=prefix, session_timeout_s=20.0)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        for number in range(5):
+            await producer.publish("t", b"k", b"%d" % number)
+        partition = TopicPartition("t", 0)
+        listener = Assignments()
+        consumer = bus.consumer("g", listener)
+        consumer.subscribe(["t"])
+        await receive(consumer, 5)
+        before = await bus.log_ids(["t"])
+
+        async def make_again() -> None:
+            await Interference(kafka.bootstrap, prefix).delete("t")
+            other = opened(kafka, tmp_path, topic_prefix=prefix)
+            await other.ensure_topic("t", partitions=1)
+            await asyncio.gather(
+                *(other.producer().publish("t", b"k", b"new %d" % number) for number in range(count))
+            )
+            await other.close()
+
+        # In a thread that this loop waits for: its consumer cannot see that the topic was missing.
+        making = threading.Thread(target=lambda: asyncio.run(make_again()))
+        making.start()
+        making.join()
+        messages = await poll_until(consumer, lambda: bool(consumer.halted))
+        assert messages == []
+        assert listener.now == {partition}
+        assert_halted(consumer, partition, LogReplaced, offset=5, resume_at=0, missing=None)
+        assert await bus.log_ids(["t"]) != before
+        consumer.seek(partition, BEGINNING)
+        new = await receive(consumer, count)
+        assert sorted(message.value for message in new) == [b"new %d" % number for number in range(count)]
+        await bus.close()
+
+    async def test_what_was_fetched_before_a_seek_is_not_given_after_it(
+        self, kafka: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bus = opened(kafka, tmp_path)
+        await bus.ensure_topic("t", partitions=1)
+        producer = bus.producer()
+        for number in range(10):
+            await producer.publish("t", b"k", b"%d" % number)
+        consumer = bus.consumer("g", Assignments({TopicPartition("t", 0): 5}))
+        assert isinstance(consumer, KafkaConsumer)
+        check_logs = consumer._check_logs
+        sought: list[int] = []
+
+        async def seek_meanwhile(topics: Collection[str]) -> set[str]:
+            same = await check_logs(topics)
+            if isinstance(topics, set) and not sought:  # of a fetch, not of idle time
+                consumer.seek(TopicPartition("t", 0), 2)
+                sought.append(2)
+            return same
+
+        monkeypatch.setattr(consumer, "_check_logs", seek_meanwhile)
+        consumer.subscribe(["t"])
+        assert [message.offset for message in await receive(consumer, 8)] == list(range(2, 10))
+        assert sought
+        await bus.close()
+
     async def test_a_consumer_that_the_group_gave_up_is_told_and_begins_anew(
         self, kafka: KafkaBroker, tmp_path: Path
     ) -> None:

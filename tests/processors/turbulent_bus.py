@@ -189,6 +189,9 @@ class TurbulentBus(Bus):
             at: len(self._logs.messages.get(at, [])) for at in self._logs.partitions() if at.topic in topics
         }
 
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        return zlib.crc32(key) % partitions
+
     async def prepare(self, *, groups: Collection[str]) -> None:
         pass
 
