@@ -224,6 +224,7 @@ def _run_preset(report: Report, streams: int, rounds: int, publisher: ResultsPub
                     publisher=publisher,
                     report_failure=_refuse,
                     new_output=lambda _: None,
+                    database_id=bytes(16),
                 )
                 for channel in range(streams)
             ]

@@ -439,10 +439,9 @@ class Work:
 
     async def die(self) -> None:
         """Without a checkpoint of what came after the last."""
-        self._running.cancel()
-        await asyncio.wait([self._running])
-        self.worker._chunks.streams.close()
-        self.worker.revoked = _nothing  # type: ignore[method-assign, assignment]
+        self.worker._durable.fail(RuntimeError("it has died"))
+        await asyncio.wait([self._running], timeout=30)
+        self._running.exception()
         await self._let_go()
 
     async def _let_go(self) -> None:

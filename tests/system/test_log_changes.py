@@ -1,8 +1,4 @@
-"""What a change of partitions, of the bus or of a topic does to acknowledged chunks, on a real Kafka.
-
-Not collected by its name: the worker has to keep positions by log and chunk IDs by tag for these. Run it with
-`pytest tests/system/log_changes.py`; once all pass, it becomes `test_log_changes.py`.
-"""
+"""What a change of partitions, of the bus or of a topic does to acknowledged chunks, on a real Kafka."""
 
 import asyncio
 import os
