@@ -1,6 +1,7 @@
 """Fixtures and rules for the tests of every part; the rules are described in docs/testing.md."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,3 +78,20 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
 def proof(request: pytest.FixtureRequest) -> bool:
     """Whether full counts are asked for (`make proof`), and not a sample of them (`make test`)."""
     return bool(request.config.getoption("--proof"))
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line with a figure that the test found; all of them stand at the end of the tests' output."""
+    return request.config.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.write_line(line)

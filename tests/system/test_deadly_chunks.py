@@ -1,0 +1,153 @@
+"""Chunks that the worker process dies of, beside a neighbour, under a real supervisor."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import msgpack
+import pytest
+from windvane.store.dead_letters import DeadLetters
+from windvane.store.store import Store
+
+from tests.processes import Running, wait_until, windvane
+
+Figure = Callable[[str], None]
+OPERATION = """
+import ctypes
+import os
+import time
+
+from windvane.processors.block import Block
+from windvane.processors.operation import Operation, operation
+
+@operation("deadly")
+class Deadly(Operation):
+    "Ends the process for some values."
+
+    input = "samples"
+    output = "values"
+
+    def process(self, block):
+        if block.rows[0, 0] == 66:
+            ctypes.string_at(0)
+        if block.rows[0, 0] == 67:
+            os._exit(3)
+        if block.rows[0, 0] == 68:
+            time.sleep(1.5)
+        return Block(block.rows.astype(float), block.first, block.times, block.rate_hz)
+
+    def state(self):
+        return None
+
+    def restore(self, state):
+        pass
+"""
+POLICIES = """
+[[policy]]
+reference = "deadly"
+tags = ["d.*"]
+format = "raw"
+partitions = 1
+pipeline = [
+  { operation = "pcm", name = "samples", dtype = "int16", rate_hz = 100.0 },
+  { operation = "deadly" },
+]
+
+[[policy]]
+reference = "calm"
+tags = ["n"]
+format = "raw"
+partitions = 1
+"""
+
+
+def send(site: Running, tag: str, *values: int) -> None:
+    """Each value is a chunk of one sample, acked."""
+    with socket.create_connection(site.forward, timeout=30) as connection:
+        for value in values:
+            event = msgpack.packb([int(time.time()), {"message": value.to_bytes(2, "little")}])
+            chunk = f"{tag}-{value}-{time.monotonic_ns()}"
+            connection.sendall(msgpack.packb([tag, event, {"chunk": chunk}]))
+            expected = msgpack.packb({"ack": chunk})
+            got = b""
+            while len(got) < len(expected):
+                got += connection.recv(len(expected) - len(got))
+            assert got == expected
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Running]:
+    home = tmp_path / "home"
+    (home / "operations").mkdir(parents=True, mode=0o700)
+    home.chmod(0o700)
+    operation = home / "operations" / "deadly.py"
+    operation.write_text(OPERATION)
+    operation.chmod(0o600)
+    policies = tmp_path / "policies.toml"
+    policies.write_text(POLICIES)
+    applied = windvane(home, "apply", str(policies))
+    assert applied.returncode == 0, applied.stderr.decode()
+    with Running("up", home, environ={"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "0.3"}) as running:
+        yield running
+
+
+def worker_of(site: Running) -> int | None:
+    """The worker's process ID; None between two of them."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            arguments = stat.with_name("cmdline").read_bytes().split(b"\0")
+            if parent == site.pid and b"process" in arguments:
+                return int(stat.parent.name)
+    return None
+
+
+def has_another_worker(site: Running, before: int) -> bool:
+    return worker_of(site) not in (None, before)
+
+
+def stored(site: Running, stream: str) -> bytes:
+    store = Store(site.home / "store")
+    if stream not in store.streams():
+        return b""
+    with store.stream(stream) as found:
+        return found.read(0, found.size)
+
+
+def letters(site: Running, code: str) -> list[str]:
+    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as dead:
+        return [letter.reason for letter in dead.list(limit=100) if letter.code == code]
+
+
+@pytest.mark.parametrize(("value", "how"), [(66, "Segmentation fault"), (67, "code 3")])
+def test_a_chunk_that_the_worker_dies_of_twice_is_set_aside(
+    site: Running, figure: Figure, value: int, how: str
+) -> None:
+    send(site, "n", 1)
+    send(site, "d.a", 1, value, 2)
+    wait_until(lambda: stored(site, "d.a") == b"\1\0\2\0", "the chunks around it are stored", timeout_s=120)
+    send(site, "n", 2)
+    wait_until(lambda: stored(site, "n") == b"\1\0\2\0", "the neighbour goes on", timeout_s=120)
+    [reason] = letters(site, "ended-worker")
+    assert how in reason
+    assert "2 times" in reason
+    figure(f"a chunk that ends the process ({how}): set aside after 2 deaths, its neighbours are stored once")
+
+
+def test_a_worker_that_is_killed_from_outside_blames_no_chunk(site: Running) -> None:
+    send(site, "d.a", 68)
+    for _ in range(3):
+        before = worker_of(site)
+        assert before is not None
+        time.sleep(0.2)  # any moment will do; most often the chunk is at work
+        os.kill(before, signal.SIGKILL)
+        wait_until(partial(has_another_worker, site, before), "the next worker", timeout_s=60)
+    wait_until(lambda: stored(site, "d.a") == b"\x44\0", "the chunk is stored", timeout_s=60)
+    send(site, "d.a", 1)
+    wait_until(lambda: stored(site, "d.a") == b"\x44\0\1\0", "and what follows", timeout_s=60)
+    assert letters(site, "ended-worker") == []
