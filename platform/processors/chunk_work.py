@@ -3,9 +3,10 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..bus.envelope import ChunkMessage
+from ..bus.interface import TopicPartition
 from ..config import WorkerSettings
 from ..errors import WindvaneError
 from ..store.checkpoint import CheckpointStore, Hole, StreamCheckpoint
@@ -63,14 +64,21 @@ class ChunkWork:
         self._models = models
         self._trainings = trainings
         self._dead_letters = dead_letters
-        self._window = settings.chunk_id_window
         self._catalog = catalog
         self._telemetry = telemetry
         self._owned = owned
         self._in_flight = in_flight
         self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
-        self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=models.forget)
+        self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
+
+    def _forget(
+        self, stream: str, models: Collection[str], keys: Collection[tuple[TopicPartition, bytes]]
+    ) -> None:
+        """The stream goes back to its checkpoint, which knows nothing of these."""
+        self._models.forget(stream, models)
+        for partition, key in keys:
+            self._owned.forget(partition.topic, key)
 
     def _work_on(self, stream: StreamWork) -> None:
         """One slice: chunk after chunk, and the snapshot if one is wanted."""
@@ -218,7 +226,7 @@ class ChunkWork:
                 return
             stream.add(queued)
             if key is not None:
-                queued.partition.remember(key, window=self._window)
+                self._owned.remember(queued.partition.key.topic, key)
                 stream.keys.append((queued.partition.key, key))
 
     def _record_holes(self, stream: StreamWork, queued: QueuedChunk) -> None:

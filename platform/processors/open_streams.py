@@ -75,9 +75,9 @@ class OpenStreams:
         open_pipeline: OpenPipeline,
         *,
         lanes: Lanes,
-        dropped: Callable[[str, Collection[str]], None],
+        dropped: Callable[[str, Collection[str], Collection[tuple[TopicPartition, bytes]]], None],
     ) -> None:
-        """`dropped` is told the stream, and the models of it, of which no commit knows any more."""
+        """`dropped` is told the stream, and its models and chunk keys of which no commit knows any more."""
         self._dropped = dropped
         self._checkpoints = checkpoints
         self._open_pipeline = open_pipeline
@@ -286,12 +286,8 @@ class OpenStreams:
 
     def _drop(self, stream: StreamWork) -> None:
         """Under the lock: back to what is committed."""
-        owned = {partition.key: partition for partition in stream.partitions}
         snapshots = [each for each in (stream.snapshot, stream.committing) if each is not None]
-        self._dropped(stream.reference, [name for each in snapshots for name in each.models])
-        for key, chunk_key in stream.drop():
-            if key in owned:
-                owned[key].recent.pop(chunk_key, None)
+        self._dropped(stream.reference, [name for each in snapshots for name in each.models], stream.drop())
 
     def resume(self, stream: StreamWork) -> None:
         """Under the lock: read again what a stream that was dropped has not; its partitions are to be sought

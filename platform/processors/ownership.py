@@ -4,14 +4,15 @@ A partition is owned from the moment when its epoch was taken (`CheckpointStore.
 here: because the bus has revoked it, or because a commit has shown that another worker took it since.
 """
 
+import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..bus.envelope import ChunkMessage
 from ..bus.interface import TopicPartition
 from ..events import chunk_key, content_key, is_stored_anew
+from ..key_table import KEY_BYTES, KeyTable
 from ..store.checkpoint import CheckpointStore, Hole, Taken
 
 TAKE_AGAIN_S = 10.0
@@ -25,7 +26,7 @@ Three times as long as an engine of the bus needs at most to notice that its gro
 class OwnedPartition:
     """One partition while it is owned; a later time of owning it is another object.
 
-    Memory: the keys of the chunk id window, and what was polled and is not done, up to the backlog's bounds.
+    Memory: what was polled and is not done, up to the backlog's bounds.
     """
 
     key: TopicPartition
@@ -34,7 +35,6 @@ class OwnedPartition:
     epoch: int
     before: str | None
     """Who owned it before, by name."""
-    recent: OrderedDict[bytes, None]
     committed: int | None = None
     """The position in the last commit; None if there is none in this log."""
     frontier: int | None = None
@@ -56,12 +56,6 @@ class OwnedPartition:
         if self.frontier is not None:
             self.frontier = min(self.frontier, offset)
 
-    def remember(self, key: bytes, *, window: int) -> None:
-        """A chunk of this key has become part of its stream."""
-        self.recent[key] = None
-        if len(self.recent) > window:
-            self.recent.popitem(last=False)
-
 
 def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
     """By what a repetition of the chunk is known; None where it can have none."""
@@ -75,12 +69,14 @@ def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
 class Ownership:
     """The partitions of one worker; changed on the event loop alone."""
 
-    def __init__(self, checkpoints: CheckpointStore, name: str) -> None:
+    def __init__(self, checkpoints: CheckpointStore, name: str, *, remembered_keys: int) -> None:
+        """`remembered_keys`: how many chunk keys are known in memory, over all partitions."""
         self._checkpoints = checkpoints
         self._name = name
+        self._keys = KeyTable(remembered_keys)
+        self._masks: dict[str, int] = {}
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._lost_at_s: dict[TopicPartition, float] = {}
-        self._by_topic: dict[str, list[OwnedPartition]] = {}
 
     def get(self, key: TopicPartition) -> OwnedPartition | None:
         """The partition, where it is owned now."""
@@ -104,6 +100,9 @@ class Ownership:
         `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
         """
         taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
+        for (topic, _), each in taken.items():
+            for key in each.chunk_keys:
+                self.remember(topic, key)
         return [
             (self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()
         ]
@@ -115,7 +114,6 @@ class Ownership:
             log=log,
             epoch=taken.epoch,
             before=taken.before,
-            recent=OrderedDict.fromkeys(taken.chunk_keys),
             committed=taken.position,
             frontier=taken.position,
             suspects=self._checkpoints.suspects(log, key),
@@ -123,13 +121,29 @@ class Ownership:
         )
 
     def has_seen(self, topic: str, key: bytes) -> bool:
-        """Whether a chunk of this key was worked on recently, on any partition of the topic that is owned."""
-        return any(key in each.recent for each in self._by_topic.get(topic, ()))
+        """Whether a chunk of this key, by whichever partition of the topic, is part of its stream."""
+        return self._in_topic(topic, key) in self._keys
+
+    def remember(self, topic: str, key: bytes) -> None:
+        """A chunk of this key has become part of its stream."""
+        self._keys.add(self._in_topic(topic, key))
+
+    def forget(self, topic: str, key: bytes) -> None:
+        """The chunk of this key is part of its stream no more: the stream went back to its checkpoint."""
+        self._keys.discard(self._in_topic(topic, key))
+
+    def _in_topic(self, topic: str, key: bytes) -> bytes:
+        """The same tag may belong to two policies, and be stored under each."""
+        mask = self._masks.get(topic)
+        if mask is None:
+            mask = self._masks[topic] = int.from_bytes(
+                hashlib.blake2b(topic.encode(), digest_size=KEY_BYTES).digest(), "little"
+            )
+        return (int.from_bytes(key, "little") ^ mask).to_bytes(KEY_BYTES, "little")
 
     def add(self, partition: OwnedPartition) -> None:
         """Work may begin on it."""
         self._owned[partition.key] = partition
-        self._index()
         self._lost_at_s.pop(partition.key, None)
 
     def drop(self, keys: Collection[TopicPartition]) -> None:
@@ -137,13 +151,6 @@ class Ownership:
         for key in keys:
             self._owned.pop(key, None)
             self._lost_at_s.pop(key, None)
-        self._index()
-
-    def _index(self) -> None:
-        by_topic: dict[str, list[OwnedPartition]] = {}
-        for partition in self._owned.values():
-            by_topic.setdefault(partition.key.topic, []).append(partition)
-        self._by_topic = by_topic  # in one step: threads look it up
 
     def lose(self, keys: Collection[TopicPartition]) -> None:
         """Another worker has taken them, though the bus has not revoked them yet."""

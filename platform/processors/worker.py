@@ -70,6 +70,10 @@ STOP_CHUNK_BOUND_S = 4.0
 RESULTS_BOUND_S = 7.0
 """How long a worker that is to end waits for a bus that does not take its results."""
 
+KEY_WINDOWS = 4
+"""So many windows of chunk keys (`chunk_id_window`) are known in memory, over all partitions: by default the
+last 400,000 chunks of the worker, in 16 MiB."""
+
 _LOOK_S = 0.05
 _OPERATIONS_S = 0.25
 _REPORT_BOUND_S = 5.0
@@ -82,7 +86,7 @@ class Worker:
 
     Memory: the backlog (`stream_backlog_bytes`) of each partition; what the operations of the open streams
     keep (those that were idle longest are closed when the kernel's limit on mappings is near); and
-    `chunk_id_window` keys a partition.
+    42 bytes for each of the last `KEY_WINDOWS` × `chunk_id_window` chunks.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class Worker:
         self._consumer: Consumer = bus.consumer(
             WORKER_GROUP, self, positions_of=checkpoints.database_id.hex()
         )
-        self._owned = Ownership(checkpoints, name)
+        self._owned = Ownership(checkpoints, name, remembered_keys=KEY_WINDOWS * settings.chunk_id_window)
         self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
         self._chunks = ChunkWork(
             store=store,

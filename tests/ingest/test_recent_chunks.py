@@ -7,7 +7,8 @@ import tracemalloc
 import pytest
 from windvane.errors import BusUnavailable
 from windvane.events import chunk_key
-from windvane.ingest.recent_chunks import REMEMBERED_CHUNKS, RecentChunks, StoredKeys
+from windvane.ingest.recent_chunks import REMEMBERED_CHUNKS, RecentChunks
+from windvane.key_table import KeyTable
 
 
 def key_of(number: int) -> bytes:
@@ -59,7 +60,7 @@ async def test_a_chunk_that_failed_is_new_when_it_comes_again(callbacks_have_run
 
 
 def test_the_last_hundred_thousand_are_known() -> None:
-    stored = StoredKeys()
+    stored = KeyTable(REMEMBERED_CHUNKS)
     count = 5 * REMEMBERED_CHUNKS
     for number in range(count):
         stored.add(key_of(number))
@@ -69,7 +70,7 @@ def test_the_last_hundred_thousand_are_known() -> None:
 
 
 def test_a_key_is_no_part_of_two_others() -> None:
-    stored = StoredKeys()
+    stored = KeyTable(REMEMBERED_CHUNKS)
     first, second = (b"\0\0\0\0" + random.Random(seed).randbytes(12) for seed in (1, 2))
     stored.add(first)
     stored.add(second)
@@ -80,7 +81,7 @@ def test_a_key_is_no_part_of_two_others() -> None:
 
 
 def test_adding_keys_takes_no_memory() -> None:
-    stored = StoredKeys()
+    stored = KeyTable(REMEMBERED_CHUNKS)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
