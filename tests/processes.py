@@ -148,6 +148,11 @@ class Running:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 
+    def wait(self) -> int:
+        """Waits for its end; the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout=END_S)
+
     def end(self) -> None:
         """SIGTERM, and wait, where it runs at all."""
         if self._process is not None:

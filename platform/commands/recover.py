@@ -10,13 +10,13 @@ import click
 from ..config import Settings
 from ..errors import ConfigInvalid, OperationFailed, StoreLocked, StreamDamaged, StreamNotFound
 from .data import require_home
-from .home_check import HomeCheck, running_tiers
 from .options import tier_options
 from .progress import plural
 
 if TYPE_CHECKING:
     from ..bus.interface import TopicPartition
     from ..store.checkpoint import Hole
+    from .home_check import HomeCheck
 
 READ_BYTES = 4 * 1024 * 1024
 
@@ -43,6 +43,8 @@ def list_stopped(settings: Settings) -> None:
     Examples:
       windvane recover list
     """
+    from .home_check import HomeCheck
+
     require_home(settings)
     check = HomeCheck(settings)
     rows = []
@@ -78,6 +80,7 @@ def adopt(settings: Settings, reference: str) -> None:
     """
     from ..store.adoption import adopt_stream
     from ..store.checkpoint import CheckpointStore
+    from .home_check import HomeCheck
 
     require_home(settings)
     check = HomeCheck(settings, [reference])
@@ -113,6 +116,8 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     Examples:
       windvane recover rebuild turbine.t01.gearbox
     """
+    from .home_check import HomeCheck, running_tiers
+
     require_home(settings)
     check = HomeCheck(settings, [reference])
     directory = _stream(check, reference)
@@ -132,7 +137,7 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     _rebuild_from_bus(settings, check, reference, directory, partial=partial)
 
 
-def _set_damaged_aside(settings: Settings, check: HomeCheck, reference: str) -> None:
+def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -> None:
     """Those that were replaced are `~1`; a damaged one is of no more use to readers there."""
     from ..store.scrub import scrub_array
     from ..store.set_aside import SetAside
@@ -144,7 +149,7 @@ def _set_damaged_aside(settings: Settings, check: HomeCheck, reference: str) -> 
 
 
 def _rebuild_from_bus(
-    settings: Settings, check: HomeCheck, reference: str, directory: Path, *, partial: bool
+    settings: Settings, check: "HomeCheck", reference: str, directory: Path, *, partial: bool
 ) -> None:
     from ..store.data_stream import DataStream
     from ..store.rewinding import rewind_stream
@@ -177,7 +182,7 @@ def _rebuild_from_bus(
     click.echo(f"start the worker: it makes {reference} again from the bus")
 
 
-def _topic(check: HomeCheck, reference: str, directory: Path) -> str:
+def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
     from ..store.description import read_description
 
     checkpoint = check.checkpoints.streams.get(reference)
@@ -327,7 +332,7 @@ async def _holes(settings: Settings) -> "list[tuple[TopicPartition, Hole, str]]"
     return found
 
 
-def _stream(check: HomeCheck, reference: str) -> Path:
+def _stream(check: "HomeCheck", reference: str) -> Path:
     if ":" in reference or reference not in check.streams:
         raise StreamNotFound(f"{reference!r} is not a data stream of this home; give a stream, not an array")
     return check.streams[reference]

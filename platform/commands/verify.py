@@ -9,12 +9,12 @@ import click
 from ..config import Settings
 from ..errors import StoreLocked
 from .data import require_home
-from .home_check import Checked, HomeCheck, as_json, read_checkpoints, running_tiers
 from .options import tier_options
 from .progress import amount, byte_progress, plural
 
 if TYPE_CHECKING:
     from ..store.set_aside import SetAside
+    from .home_check import Checked, HomeCheck
 
 
 @click.command(short_help="Check all data for damage; repair what can be repaired.")
@@ -37,6 +37,8 @@ def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_jso
       windvane verify turbine.t01.gearbox --json
       windvane verify --repair
     """
+    from .home_check import HomeCheck, as_json
+
     require_home(settings)
     check = HomeCheck(settings, references)
     found = _check(check, quiet=is_json)
@@ -60,14 +62,14 @@ def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_jso
         raise click.exceptions.Exit(1)
 
 
-def _check(check: HomeCheck, *, quiet: bool) -> list[Checked]:
+def _check(check: "HomeCheck", *, quiet: bool) -> "list[Checked]":
     if quiet:
         return list(check.damages())
     with byte_progress("verifying", total_bytes=check.total_bytes) as progress:
         return list(check.damages(progress.update))
 
 
-def _show(found: Sequence[Checked], check: HomeCheck) -> None:
+def _show(found: Sequence["Checked"], check: "HomeCheck") -> None:
     for damage, is_known in found:
         known = "known, repaired before: " if is_known else ""
         click.echo(f"{damage.file} at byte {damage.offset}: {known}{damage.reference}: {damage.missing}")
@@ -80,10 +82,11 @@ def _show(found: Sequence[Checked], check: HomeCheck) -> None:
     click.echo(f"checked {checked}, {amount(counts['bytes'])}: {result}")
 
 
-def _repair(settings: Settings, found: Sequence[Checked]) -> tuple[list[str], list[Path]]:
+def _repair(settings: Settings, found: Sequence["Checked"]) -> tuple[list[str], list[Path]]:
     from ..store.set_aside import SetAside
     from ..store.store import Store
     from ..store.stream_repair import note_damages, repair_stream
+    from .home_check import HomeCheck, read_checkpoints
 
     aside = SetAside(settings.home)
     done: list[str] = []
@@ -117,6 +120,8 @@ def _repair(settings: Settings, found: Sequence[Checked]) -> tuple[list[str], li
 
 
 def _require_stopped(settings: Settings, tier: str) -> None:
+    from .home_check import running_tiers
+
     running = [name for name in running_tiers(settings) if name.startswith(tier)]
     if running:
         raise StoreLocked(

@@ -128,9 +128,11 @@ class ResultsPublisher:
     async def settle(self, timeout_s: float) -> None:
         """Waits until something has become durable, for so long at most."""
         with self._state:
-            if self._given_up:
-                return
+            is_hopeless = self._given_up
             self._settled.clear()
+        if is_hopeless:
+            await asyncio.sleep(timeout_s)
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._settled.wait()

@@ -140,7 +140,7 @@ class DeadLetterStatistics:
     max_bytes: int
 
 
-_VERSION = 3
+VERSION = 3
 
 # What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
 # by the same transactions that change the letters; a sum over the table would cost each refusal a walk
@@ -243,7 +243,7 @@ class DeadLetters:
                 self._look_again_s = time.monotonic() + REOPEN_S
                 try:
                     self._opened = SqliteFile(
-                        self._path, version=_VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES
+                        self._path, version=VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES
                     )
                 except DatabaseDamaged as error:
                     self._broken = error

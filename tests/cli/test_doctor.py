@@ -19,6 +19,8 @@ from tests.kafka_broker import PASSWORD, USER, KafkaBroker
 from tests.processes import Running, windvane
 from tests.small_disk import fill, small_disk
 
+pytestmark = pytest.mark.system
+
 ANY_PORTS = ("--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
 CLOCKS = {"clock", "clock synchronization"}  # of the machine that runs the tests
 

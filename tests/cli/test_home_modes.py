@@ -14,6 +14,8 @@ from windvane.home_modes import secure_home
 
 from tests.processes import COMMAND, Running, environment, windvane
 
+pytestmark = pytest.mark.system
+
 NOBODY = 65534
 
 

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from windvane.lab import connect
 
 from tests.processes import Running, wait_until, windvane
+
+pytestmark = pytest.mark.system
 
 POLICY = """
 reference = "t"

@@ -113,10 +113,11 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
 
 def known_version(name: str) -> int | None:
     """The `user_version` that this Windvane writes into the database of that name; None: it has none."""
-    from ...store import checkpoint, dead_letters
+    from ...store import checkpoint_schema, dead_letters
 
-    module = {"checkpoints.sqlite": checkpoint, "dead-letters.sqlite": dead_letters}.get(name)
-    return getattr(module, "_VERSION", None)
+    return {"checkpoints.sqlite": checkpoint_schema.VERSION, "dead-letters.sqlite": dead_letters.VERSION}.get(
+        name
+    )
 
 
 def check_database(path: Path, version: int | None = None) -> Finding:
