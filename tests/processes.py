@@ -148,10 +148,10 @@ class Running:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 
-    def wait(self) -> int:
+    def wait(self, *, timeout_s: float = END_S) -> int:
         """Waits for its end; the exit status."""
         assert self._process is not None
-        return self._process.wait(timeout=END_S)
+        return self._process.wait(timeout=timeout_s)
 
     def end(self) -> None:
         """SIGTERM, and wait, where it runs at all."""

@@ -18,7 +18,10 @@ def small_disk(path: Path, *, size: str) -> Iterator[Path]:
     """A tmpfs of `size` ("8m") at `path`; a test that may not mount is skipped (with CI it fails)."""
     path.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)],
+        capture_output=True,
+        check=False,
+        timeout=60,
     )
     if mounted.returncode:
         lack = f"no file system can be mounted here: {mounted.stderr.decode().strip()}"
@@ -28,7 +31,7 @@ def small_disk(path: Path, *, size: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=60)
 
 
 def free_bytes(path: Path) -> int:

@@ -15,6 +15,7 @@ STARTERS = {
 }
 """Kill what they have started by themselves."""
 _RUNS = {"run", "check_call", "check_output", "call"}
+_BOUNDS = ("timeout", "timeout_s")
 
 
 def unbounded(source: str, name: str) -> Iterator[str]:
@@ -27,7 +28,7 @@ def unbounded(source: str, name: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
-        method, has_timeout = node.func.attr, any(each.arg == "timeout" for each in node.keywords)
+        method, has_timeout = node.func.attr, any(each.arg in _BOUNDS for each in node.keywords)
         owner = ast.unparse(node.func.value)
         if owner == "subprocess" and method in _RUNS and not has_timeout:
             yield f"{name}:{node.lineno}: subprocess.{method} without a timeout"

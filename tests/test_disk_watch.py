@@ -14,6 +14,8 @@ from windvane.troubles import Troubles
 
 from tests.small_disk import MIB, fill, free_bytes, full_error, small_disk
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:

@@ -105,7 +105,7 @@ def test_threads_may_report_and_clear_at_once(troubles: Troubles) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=60)
     assert troubles.current() == []
 
 

@@ -327,7 +327,7 @@ class TestReading:
         # In a thread that this loop waits for: its consumer cannot see that the topic was missing.
         making = threading.Thread(target=lambda: asyncio.run(make_again()))
         making.start()
-        making.join()
+        making.join(timeout=60)
         messages = await poll_until(consumer, lambda: bool(consumer.halted))
         assert messages == []
         assert listener.now == {partition}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from windvane.store.store import Store
 
-from tests.processes import COMMAND, Running, environment, wait_until, windvane
+from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
 
 pytestmark = pytest.mark.system
 
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_a_check_whatever_the_operation_catches(site: Running) -> No
     )
     file.chmod(0o600)
     command = [*COMMAND, "operation", "check", "stubborn", "t"]
-    with subprocess.Popen(command, env=environment(site.home), stderr=subprocess.PIPE) as process:
+    with started(command, env=environment(site.home), stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"working" in process.stderr.readline()
         process.send_signal(SIGINT)

@@ -182,7 +182,7 @@ def test_it_ends_cleanly_gateway_first_then_worker_then_web(
     site = Running("up", tmp_path / "home")
     site.start()
     os.kill(site.pid, number)  # once: a second signal would end it at once
-    assert site.wait() == exit_code
+    assert site.wait(timeout_s=60) == exit_code
     ended = [line.split()[2] for line in site.log.read_text().splitlines() if line.endswith(": ended")]
     assert ended == ["gateway:", "worker:", "web:"]
     left = {path.name for path in (site.home / "run").glob("*.json")}

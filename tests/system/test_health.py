@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.kafka_broker import KafkaBroker
-from tests.processes import COMMAND, Running, environment, wait_until, windvane
+from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
 from tests.small_disk import fill, free_bytes, small_disk
 
 Figure = Callable[[str], None]
@@ -133,7 +133,7 @@ def test_a_full_disk_is_said_in_words_and_costs_nothing(
         assert free_bytes(disk) <= leave_bytes
         wait_for(site, "gateway", "disk-full")
         free = free_bytes(disk)
-        with subprocess.Popen(send, env=environment(site.home), stderr=subprocess.PIPE) as sending:
+        with started(send, env=environment(site.home), stderr=subprocess.PIPE) as sending:
             seen_s = {tier: wait_for(site, tier, "disk-full") for tier in ("web", "gateway")}
             wait_until(lambda: "ERROR worker: disk-full" in log.read_text(), "the worker says it too")
             assert sending.stderr is not None

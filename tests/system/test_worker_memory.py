@@ -18,6 +18,8 @@ Figure = Callable[[str], None]
 MIB = 1 << 20
 MAX_GROWTH_BYTES = 2 * 384 * MIB
 """docs/architecture.md: 384 MiB for each of two threads."""
+LATE_S = 3 * 2.0
+"""Three intervals of checkpoints."""
 POLICY = """
 [[policy]]
 reference = "{reference}"
@@ -89,25 +91,28 @@ async def test_the_worst_chunks_take_no_more_than_the_docs_say(gateway: Running,
         with Running("process", home) as worker:
             before = worker.peak_bytes()
             await acked(gateway, "neighbour", TINY * 2, "second")
-            await asyncio.to_thread(
-                wait_until,
-                lambda: (
-                    worker.status()["chunks_total"] + len(dead(home)) >= len({**OLD, **WORST}) + 2
-                    and worker.status()["lag_messages"] == 0
-                ),
-                "all is worked on",
-                timeout_s=300,
-            )
+            ages_s: list[float] = []
+
+            def is_done() -> bool:
+                status = worker.status()
+                row = status["streams_behind"].get("neighbour", status)
+                ages_s.append(float(row["checkpoint_age_s"]))
+                done = status["chunks_total"] + len(dead(home)) >= len({**OLD, **WORST}) + 2
+                return done and status["lag_messages"] == 0
+
+            await asyncio.to_thread(wait_until, is_done, "all is worked on", timeout_s=300)
             grown = worker.peak_bytes() - before
             figure(
                 f"{len(WORST)} of the worst chunks and {len(OLD)} worse ones: peak memory of the worker "
-                f"{before / MIB:.0f} + {grown / MIB:.0f} MiB (bound {MAX_GROWTH_BYTES // MIB})"
+                f"{before / MIB:.0f} + {grown / MIB:.0f} MiB (bound {MAX_GROWTH_BYTES // MIB}); the "
+                f"neighbour's checkpoint is at most {max(ages_s):.1f} s old (bound {LATE_S:g})"
             )
             await acked(gateway, "neighbour", TINY * 3, "third")
             await asyncio.to_thread(
                 wait_until, lambda: neighbour_lines(home) == 6, "the neighbour's are stored"
             )
     assert grown < MAX_GROWTH_BYTES
+    assert max(ages_s) < LATE_S
     assert [(letter.code, letter.tag) for letter in dead(home)] == [("not-archived", "json.0")]
 
 
