@@ -118,9 +118,9 @@ class PartitionReader:
 
     async def _begin_in_order(self, partition: OwnedPartition, found: Taken) -> None:
         """Tags move when partitions are added: what they have on their old one comes first."""
-        if found.is_new:
+        if found.added_to:
             ends = await self._bus.ends([partition.key.topic])
-            partition.waits_for = {key: end for key, end in ends.items() if key != partition.key}
+            partition.waits_for = {key: end for key, end in ends.items() if key.partition in found.added_to}
 
     async def _let_added_partitions_in(self) -> None:
         waiting = [partition for partition in self._owned if partition.waits_for]

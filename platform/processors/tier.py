@@ -14,6 +14,7 @@ from ..bus import open_bus
 from ..bus.interface import Bus
 from ..bus_watch import watch_bus
 from ..config import Settings
+from ..directories import make_directory
 from ..disk_watch import DiskWatch, wait_for_room, watch_disk
 from ..errors import DatabaseDamaged, WindvaneError
 from ..store.catalog import Catalog
@@ -55,6 +56,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             return
         states_come_from(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
+        make_directory(settings.store_dir)  # the lab and the web tier look for it
         name = settings.tier_name("worker")
         in_flight = _watch_over_chunks(settings, checkpoints, telemetry)
         cleanup.callback(in_flight.close)

@@ -102,8 +102,8 @@ class Taken:
 
     `position` is the offset of the next message to read, None if none was committed for this log;
     `chunk_keys` those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name;
-    `before` the name of the owner before. `other_logs` are the logs of this partition's former positions, and
-    `is_new` says that the partition was added to a topic whose other partitions were read before.
+    `before` the name of the owner before. `other_logs` are the logs of this partition's former positions. If
+    the partition was added to a topic that was read before, `added_to` has the numbers of its partitions.
     """
 
     position: int | None
@@ -111,7 +111,7 @@ class Taken:
     epoch: int
     before: str | None
     other_logs: Sequence[str] = ()
-    is_new: bool = False
+    added_to: frozenset[int] = frozenset()
 
 
 # msgspec writes dict and dataclass; any other Mapping goes through dict.
@@ -205,14 +205,16 @@ class CheckpointStore:
             wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in partitions]
             # Before any is taken: all partitions of a topic that nobody has read are new together.
             read_before = {
-                topic
+                topic: frozenset(
+                    row[0]
+                    for row in database.execute(
+                        "SELECT partition FROM positions WHERE topic = ? AND log = ?", (topic, log)
+                    )
+                )
                 for (topic, _), log in wanted
-                if database.execute(
-                    "SELECT 1 FROM positions WHERE topic = ? AND log = ? LIMIT 1", (topic, log)
-                ).fetchone()
             }
             return {
-                partition: _take(database, partition, owner, log, was_read=partition[0] in read_before)
+                partition: _take(database, partition, owner, log, read_before[partition[0]])
                 for partition, log in wanted
             }
 
@@ -322,7 +324,7 @@ class CheckpointStore:
 
 
 def _take(
-    database: sqlite3.Connection, partition: Partition, owner: str, log: str, *, was_read: bool
+    database: sqlite3.Connection, partition: Partition, owner: str, log: str, read_before: frozenset[int]
 ) -> Taken:
     before = _owner(database, partition)
     (epoch,) = database.execute(
@@ -353,7 +355,7 @@ def _take(
         epoch=epoch,
         before=before,
         other_logs=[other for other, at in rows.items() if other != log and at is not None],
-        is_new=was_read and log not in rows,
+        added_to=read_before if log not in rows else frozenset(),
     )
 
 

@@ -110,7 +110,7 @@ def test_a_position_counts_for_its_own_log_alone(path: Path) -> None:
     at = ("wind", 0)
     commit_at(store, LOG_A, 7, epoch=store.take([at], owner="w", logs={"wind": LOG_A})[at].epoch)
     new = store.take([at], owner="w", logs={"wind": LOG_B})[at]
-    assert (new.position, new.other_logs, new.is_new) == (None, [LOG_A], False)
+    assert (new.position, new.other_logs, new.added_to) == (None, [LOG_A], frozenset())
     commit_at(store, LOG_B, 2, epoch=new.epoch)
     assert store.positions() == {at: 2}
     back = store.take([at], owner="w", logs={"wind": LOG_A})[at]
@@ -130,10 +130,10 @@ def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) 
     store = CheckpointStore(path)
     logs = {"wind": LOG_A}
     first = store.take([("wind", 0), ("wind", 1)], owner="w", logs=logs)
-    assert [each.is_new for each in first.values()] == [False, False]
+    assert [each.added_to for each in first.values()] == [frozenset(), frozenset()]
     again = store.take([("wind", 0), ("wind", 1), ("wind", 2)], owner="w", logs=logs)
-    assert [each.is_new for each in again.values()] == [False, False, True]
-    assert not store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].is_new
+    assert [each.added_to for each in again.values()] == [frozenset(), frozenset(), {0, 1}]
+    assert not store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].added_to
 
 
 def test_the_keys_of_a_stream_are_found_on_the_partitions_that_it_came_from(path: Path) -> None:
