@@ -422,6 +422,7 @@ def model_waits(home: Home) -> bool:
     return ModelFiles.name("t:forest") in ModelFiles(home.path / "models").waiting()
 
 
+@pytest.mark.system
 async def test_a_model_is_swapped_in_between_two_chunks_without_a_row_lost(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, FOREST])
     async with home.working():
@@ -455,6 +456,7 @@ def forest_state(home: Home) -> TrainedState:
     return state
 
 
+@pytest.mark.system
 async def test_the_pipeline_goes_on_while_a_training_runs(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, FOREST])
     async with home.working():
@@ -476,6 +478,7 @@ async def test_the_pipeline_goes_on_while_a_training_runs(home: Home) -> None:
         assert trained_to(home)[250:] == [40.0] * 10
 
 
+@pytest.mark.system
 async def test_a_training_that_is_killed_is_a_failure_and_the_stream_goes_on(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, {**FOREST, "every_rows": 30}])
     async with home.working():
@@ -496,6 +499,7 @@ async def test_a_training_that_is_killed_is_a_failure_and_the_stream_goes_on(hom
     assert (state.trainings, state.failures) == (1, 1)
 
 
+@pytest.mark.system
 async def test_a_training_that_a_stop_cut_off_is_done_after_the_restart(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, FOREST])
     async with home.working():
@@ -519,6 +523,7 @@ def children(process: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+@pytest.mark.system
 async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_trains_again(
     home: Home,
 ) -> None:
@@ -558,6 +563,7 @@ async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_t
     assert forest_state(home).trainings == 1
 
 
+@pytest.mark.system
 async def test_a_training_by_hand_is_taken_up_and_the_schedule_goes_on(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, {**FOREST, "first_after_rows": 100}])
     async with home.working():

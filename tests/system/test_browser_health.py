@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from windvane.store.store import Store
 
 from tests.processes import Running
+from tests.store.resumed import resumed
 from tests.system.test_browser import FLAGS, SOON_MS, browser, page
 
 __all__ = ["FLAGS", "browser", "page"]
@@ -79,10 +80,13 @@ def park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with Store(home / "store", segment_bytes=64 * 1024) as store:
         for number in range(STREAMS):
             reference = f"park.t{number:04d}.blade"
-            with store.stream_writer(reference, attrs={"tag": reference, "policy": "park"}) as stream:
+            attrs = {"tag": reference, "policy": "park"}
+            with resumed(store.stream_writer(reference, attrs=attrs)) as stream:
                 stream.append(b"abc", arrived_ns=1, chunk_id=None, events=1)
-        rows = store.array_writer(
-            f"{LATE}:features", dtype=np.dtype("<f4"), row_shape=(2,), attrs={"columns": ["rms", "peak"]}
+        rows = resumed(
+            store.array_writer(
+                f"{LATE}:features", dtype=np.dtype("<f4"), row_shape=(2,), attrs={"columns": ["rms", "peak"]}
+            )
         )
         rows.append(np.zeros((4, 2), "<f4"), np.arange(4) * 1_000_000_000)
         rows.close()

@@ -14,6 +14,7 @@ from windvane.web.delays import Delays
 from windvane.web.telemetry import WebTelemetry
 from windvane.web.tiers import together
 
+from tests.store.resumed import resumed
 from tests.web.served_home import Client, Home, StartClient, append, following
 
 BEHIND = {
@@ -27,11 +28,14 @@ def fill(home: Home, count: int) -> None:
     """Streams `s0000`, `s0001`, …, with two arrays each; nothing stays open."""
     for number in range(count):
         reference = f"s{number:04d}"
-        with home.store.stream_writer(reference, attrs={"tag": reference, "policy": "any"}) as writer:
+        stream = home.store.stream_writer(reference, attrs={"tag": reference, "policy": "any"})
+        with resumed(stream) as writer:
             writer.append(b"abc", arrived_ns=1, chunk_id=None, events=1)
         for output in ("a", "b"):
-            with home.store.array_writer(
-                f"{reference}:{output}", dtype=np.dtype("<f4"), row_shape=(), attrs={}
+            with resumed(
+                home.store.array_writer(
+                    f"{reference}:{output}", dtype=np.dtype("<f4"), row_shape=(), attrs={}
+                )
             ) as array:
                 append(array, np.zeros(2, "<f4"))
 
@@ -92,11 +96,11 @@ async def test_a_page_that_is_asked_for_again_opens_nothing_unless_it_has_change
         return found, telemetry.listed_total - before
 
     assert (await listed())[1] == 20
-    with home.store.stream_writer("s0003", attrs={"tag": "s0003", "policy": "any"}) as writer:
+    with resumed(home.store.stream_writer("s0003", attrs={"tag": "s0003", "policy": "any"})) as writer:
         writer.append(b"more", arrived_ns=2, chunk_id=None, events=1)
     found, opened = await listed()
     assert (found[3]["size"], found[3]["events"], opened) == (7, 2, 0)
-    home.store.stream_writer("s0004", attrs={"tag": "s0004", "policy": "another"}).close()
+    resumed(home.store.stream_writer("s0004", attrs={"tag": "s0004", "policy": "another"})).close()
     shutil.rmtree(home.store.root / "s0005")
     home.stream("s0005", b"anew")
     shutil.rmtree(home.store.root / "s0006")
