@@ -52,8 +52,6 @@ MOST_GROWTH = 1.0
 TIERS = {"gateway": "gateway", "process": "worker", "web": "web"}
 VIEWED = ["park.t0:spectrum", "park.t1:features", "model.m0:model"]
 RECONNECT_S = 5.0
-CHUNK_ID_WINDOW = 1000
-"""Of a partition: full after the warm-up. (At its default it takes 220 bytes a chunk until 100,000 came.)"""
 SAMPLES = 2048  # int16, of a chunk of a sensor
 
 POLICIES = """
@@ -390,8 +388,7 @@ def main() -> None:
         (home / "policies.toml").write_text(POLICIES)
         applied = windvane(home, "apply", str(home / "policies.toml"))
         assert applied.returncode == 0, applied.stderr.decode()
-        environ = {"WINDVANE_WORKER_CHUNK_ID_WINDOW": str(CHUNK_ID_WINDOW)}
-        site = stack.enter_context(Running("up", home, environ=environ))
+        site = stack.enter_context(Running("up", home))
         samples, counts = asyncio.run(load_and_look(site, given.seconds))
         if given.samples is not None:
             write_samples(given.samples, samples)

@@ -91,7 +91,8 @@ class Checkpointing:
                 except PartitionLost as lost:
                     gone = [TopicPartition(*key) for key in lost.owners]
                     partitions = [each for key in gone if (each := self._owned.get(key)) is not None]
-                    self._put_back(snapshot)
+                    with self._lanes.lock:
+                        self._streams.roll_back(snapshot.streams)
                     await self.let_go(partitions)
                     self._owned.lose(gone)
                     self._telemetry.partitions_lost(lost)
@@ -118,10 +119,14 @@ class Checkpointing:
             for stream in asked:
                 stream.snapshot_wanted = True
             self._lanes.schedule(asked)
+
+        def is_done() -> bool:
+            while asked and not asked[-1].snapshot_wanted:
+                asked.pop()
+            return not asked
+
         if asked:
-            await asyncio.to_thread(
-                self._lanes.wait_for, lambda: not any(each.snapshot_wanted for each in asked), wait_s
-            )
+            await asyncio.to_thread(self._lanes.wait_for, is_done, wait_s)
 
     async def _wait_for_results(self) -> None:
         give_up_at_s = time.monotonic() + RESULTS_WAIT_S
@@ -162,14 +167,6 @@ class Checkpointing:
             streams=taken,
         )
 
-    def _put_back(self, snapshot: Snapshot) -> None:
-        """A commit has recorded nothing: its snapshots are for the next one."""
-        with self._lanes.lock:
-            for stream in snapshot.streams:
-                # One that was dropped meanwhile has none any more; a newer one is taken only behind a commit.
-                if stream.committing is not None:
-                    stream.snapshot, stream.committing = stream.committing, None
-
     def _commit(self, snapshot: Snapshot) -> None:
         if snapshot.streams:
             self._store.sync()
@@ -194,8 +191,9 @@ class Checkpointing:
                 partition.committed = at
             for stream, each in snapshot.streams.items():
                 stream.committing = None
-                if stream.pipeline is not None:
+                if stream.pipeline is not None and not stream.dropped_in_commit:
                     stream.pipeline.mark_committed(each.checkpoint)
+                stream.dropped_in_commit = False
             for stream in self._streams:
                 # A chunk that waits since before the commit began is what the stream is behind with.
                 if (

@@ -15,7 +15,7 @@ from ..store.policy import Policy
 from ..store.store import Store
 from .catalog_link import CatalogLink
 from .held_streams import HeldStreams
-from .in_flight import InFlight
+from .in_flight import InFlight, SuspectWaits
 from .lanes import SLICE_S, Lanes
 from .open_streams import CommitNeeded, OpenStreams, StreamHeld
 from .ownership import OwnedPartition, Ownership, repetition_key
@@ -148,21 +148,23 @@ class ChunkWork:
                 reason = f"the worker process ended {deaths} times while it worked on this chunk: {died_of}"
                 self.keep(chunk, "ended-worker", reason, policy=topic)
             return True
-        with self._in_flight.working_on(partition, queued.offset, suspected=deaths > 0):
-            try:
+        try:
+            with self._in_flight.working_on(partition, queued.offset, suspected=deaths > 0):
                 return self._run_pipeline(stream, queued, policy)
-            except StreamHeld as held:
-                try:
-                    reason = self._held.wait_or_give_up(held, partition)
-                except StreamHeld:
-                    return self._wait(stream, "another worker still writes it", _AGAIN_S)
-                self.keep(chunk, "stream-held", reason, policy=topic)
-                return True
-            except CommitNeeded as needed:
-                with self.lanes.lock:
-                    stream.waits_for_commit, stream.waits_for = True, needed.reason
-                self.streams.commit_wanted()
-                return False
+        except SuspectWaits:
+            return self._wait(stream, "a worker died of its chunk, and of another that is at work", _AGAIN_S)
+        except StreamHeld as held:
+            try:
+                reason = self._held.wait_or_give_up(held, partition)
+            except StreamHeld:
+                return self._wait(stream, "another worker still writes it", _AGAIN_S)
+            self.keep(chunk, "stream-held", reason, policy=topic)
+            return True
+        except CommitNeeded as needed:
+            with self.lanes.lock:
+                stream.waits_for_commit, stream.waits_for = True, needed.reason
+            self.streams.commit_wanted()
+            return False
 
     def probe(self, stream: StreamWork) -> bool:
         """Whether a stream that has stopped, and that the caller has claimed, can be opened."""
@@ -179,7 +181,7 @@ class ChunkWork:
 
     def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:
         with self.lanes.lock:
-            stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
+            self.streams.wait(stream, seconds, what_for)
         return False
 
     def _run_pipeline(self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None) -> bool:
@@ -241,8 +243,8 @@ class ChunkWork:
         with self.lanes.lock:
             if stream.committing is not None:
                 return  # the next one is taken behind this commit
-            stream.snapshot_wanted = False
             if stream.snapshot is not None or not stream.uncommitted or stream.pipeline is None:
+                stream.snapshot_wanted = False
                 return
             covered = stream.uncommitted
             pipeline = stream.pipeline
@@ -254,6 +256,7 @@ class ChunkWork:
         gained = pipeline.newly_counted()
         self._telemetry.steps_counted(stream=stream.reference, gained=gained, total=pipeline.counts)
         with self.lanes.lock:
+            stream.snapshot_wanted = False
             if stream.abandoned or stream.is_dropped:
                 return
             stream.snapshot = StreamSnapshot(

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,13 @@ from ..bus import open_bus
 from ..bus.interface import WORKER_GROUP, Bus, TopicPartition
 from ..bus.topic_names import is_chunk_topic
 from ..config import KafkaSettings, Settings
-from ..errors import WindvaneError
+from ..errors import OperationFailed, WindvaneError
 from ..store.checkpoint import CheckpointStore
 
 REACH_BOUND_S = 15.0
 """How long a former bus may take to answer before it is left for the next start."""
+STALLED_S = 30.0
+"""How long nothing of a former bus may become stored before it is left for the next start."""
 _LOOK_S = 0.1
 _logger = logging.getLogger("windvane.worker")
 
@@ -109,9 +112,17 @@ async def _finish(
         working = asyncio.ensure_future(run_worker(bus, ended))
         stopping = asyncio.ensure_future(stop.wait())
         try:
+            moved_s = time.monotonic()
             while left and not working.done() and not stop.is_set():
                 await asyncio.wait([working, stopping], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                left = await _left(bus, checkpoints)
+                before, left = left, await _left(bus, checkpoints)
+                if left != before:
+                    moved_s = time.monotonic()
+                elif time.monotonic() - moved_s > STALLED_S:
+                    raise OperationFailed(
+                        f"{sum(left.values())} of its messages cannot be stored now: a stream or a partition "
+                        "has stopped, which the log names, or retention has dropped them"
+                    )
         finally:
             stopping.cancel()
             ended.set()

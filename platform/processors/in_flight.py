@@ -18,6 +18,7 @@ import os
 import signal
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ import msgpack
 
 from .ownership import OwnedPartition
 
-SLOTS = 32
+SLOTS = 80
 SLOT_BYTES = 1024
 _HEADER_BYTES = 4096
 _LENGTH = struct.Struct("<I")
@@ -43,15 +44,19 @@ class Place(NamedTuple):
     offset: int
 
 
+class SuspectWaits(Exception):
+    """A chunk that was blamed waits until another one is done."""
+
+
 class InFlight:
-    """The chunks at work in this process, one slot a thread. Without a path nothing is written down."""
+    """The chunks at work in this process, one slot each, more than there are threads. Without a path nothing
+    is written down.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """Begin the file anew; read it with `died_of` before."""
         self._one_suspect = threading.Lock()
-        self._local = threading.local()
-        self._slots = iter(range(SLOTS))
-        self._lock = threading.Lock()
+        self._free = deque(range(SLOTS))  # taken and given back by single operations
         self._map: mmap.mmap | None = None
         self._fault_file = None
         if path is None:
@@ -69,33 +74,32 @@ class InFlight:
 
     @contextmanager
     def working_on(self, partition: OwnedPartition, offset: int, *, suspected: bool) -> Iterator[None]:
-        """This thread works on the message; one that was blamed waits for others that were."""
+        """A thread works on the message. Raises SuspectWaits if it was blamed, and another one that was is at
+        work: two of them at once would be blamed together.
+        """
         if self._map is None:
             yield
             return
-        if suspected:
-            with self._one_suspect, self._written_down(partition, offset):
+        if suspected and not self._one_suspect.acquire(blocking=False):
+            raise SuspectWaits
+        try:
+            with self._written_down(partition, offset):
                 yield
-            return
-        with self._written_down(partition, offset):
-            yield
+        finally:
+            if suspected:
+                self._one_suspect.release()
 
     @contextmanager
     def _written_down(self, partition: OwnedPartition, offset: int) -> Iterator[None]:
-        slot = getattr(self._local, "slot", None)
-        if slot is None:
-            with self._lock:
-                slot = self._local.slot = next(self._slots, None)
-        if slot is None:  # more threads than slots: what this one does is not written down
-            yield
-            return
+        slot = self._free.popleft()
         place = _HEADER_BYTES + slot * SLOT_BYTES
         self._write(place, [partition.log, *partition.key, offset])
         try:
             yield
         finally:
-            assert self._map is not None
-            _LENGTH.pack_into(self._map, place, 0)
+            if self._map is not None:  # else the process is ending
+                _LENGTH.pack_into(self._map, place, 0)
+                self._free.append(slot)
 
     def close(self) -> None:
         """The process ends in an orderly way."""

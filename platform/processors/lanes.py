@@ -2,8 +2,8 @@
 
 A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of
 50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that
-works on it; another thread takes its place. Slow streams have the slow lane to themselves: two threads a
-policy, six in all. A stream is fast again after twenty chunks that were quick.
+works on it; another thread takes its place. Slow streams have the slow lane to themselves: one thread for
+every policy, and a second while there are fewer than six. A stream is fast again after twenty quick chunks.
 
 So a step that sleeps, computes in Python, or never returns, costs its own policy. What no thread can be saved
 from is a call into C that keeps Python's global lock.
@@ -20,7 +20,7 @@ from .stream_work import StreamWork
 FAST_THREADS = 2
 SLOW_THREADS = 6
 SLOW_THREADS_A_POLICY = 2
-MAX_THREADS = 16
+MAX_THREADS = 64
 """With those whose chunk has turned out to be slow: each was replaced, up to here."""
 SLICE_S = 0.05
 SLOW_AFTER_S = 0.5
@@ -28,7 +28,6 @@ SLOW_STREAMS_A_POLICY = 4
 """A policy with so many slow streams is slow as a whole."""
 QUICK_CHUNK_S = 0.1
 QUICK_CHUNKS = 20
-_IDLE_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -149,7 +148,7 @@ class Lanes:
             self._wake.notify_all()
 
     def _became_slow(self, stream: StreamWork) -> None:
-        if not stream.slow:
+        if not stream.slow and not stream.abandoned:
             stream.slow = True
             self._slow_streams[stream.policy] += 1
 
@@ -165,11 +164,7 @@ class Lanes:
     def _wanted(self) -> int:
         """How many threads could begin something now."""
         fast = FAST_THREADS - self._fast_running if self._urgent or self._fast else 0
-        slow = sum(
-            min(len(waiting), max(SLOW_THREADS_A_POLICY - self._slow_running[policy], 0))
-            for policy, waiting in self._slow.items()
-        )
-        return max(fast, 0) + max(min(slow, SLOW_THREADS - self._slow_running.total()), 0)
+        return max(fast, 0) + sum(self._may_begin_slow(policy) for policy in self._slow)
 
     def _run(self) -> None:
         while (taken := self._wait_for_slice()) is not None:
@@ -185,15 +180,12 @@ class Lanes:
     def _wait_for_slice(self) -> _Slice | None:
         """The next thing to do; None if this thread is to end."""
         with self.lock:
-            while True:
-                woken = True
-                if not self._closed:
-                    if (taken := self._take()) is not None:
-                        return taken
-                    woken = self._wake.wait(_IDLE_S)
-                if self._closed or (not woken and self._threads > FAST_THREADS):
-                    self._threads -= 1
-                    return None
+            while not self._closed:
+                if (taken := self._take()) is not None:
+                    return taken
+                self._wake.wait()
+            self._threads -= 1
+            return None
 
     def _take(self) -> _Slice | None:
         """Under the lock: the next stream, claimed; None if none may begin now."""
@@ -201,11 +193,9 @@ class Lanes:
         is_fast = self._fast_running < FAST_THREADS
         if is_fast:
             stream = self._take_urgent() or self._take_from(self._fast, lambda _: True)
-        if stream is None and self._slow_running.total() < SLOW_THREADS:
+        if stream is None:
             is_fast = False
-            stream = self._take_from(
-                self._slow, lambda policy: self._slow_running[policy] < SLOW_THREADS_A_POLICY
-            )
+            stream = self._take_from(self._slow, self._may_begin_slow)
         if stream is None:
             return None
         taken = _Slice(stream, stream.policy, time.monotonic(), is_fast)
@@ -216,6 +206,11 @@ class Lanes:
             self._slow_running[stream.policy] += 1
         stream.claimed = True
         return taken
+
+    def _may_begin_slow(self, policy: str) -> bool:
+        """A policy always gets one thread, whatever others do; the second only while there are few in all."""
+        running = self._slow_running[policy]
+        return not running or (running < SLOW_THREADS_A_POLICY and self._slow_running.total() < SLOW_THREADS)
 
     def _take_urgent(self) -> StreamWork | None:
         while self._urgent:

@@ -31,6 +31,7 @@ MAPPINGS_A_STREAM = 16
 """What a stream that is opened is taken to need until it is known."""
 _DEFAULT_MAX_MAP_COUNT = 65_530
 _CLOSED_AT_ONCE = 256
+_HELD_BACK = "another process, such as `windvane reprocess`, writes it"
 
 OpenPipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
 """Opens the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
@@ -88,6 +89,7 @@ class OpenStreams:
         self._max_mappings = max_mappings()
         self._no_room = False
         self._held_until_s: dict[str, float] = {}
+        self._waiting: set[StreamWork] = set()
         self._rewinds: dict[OwnedPartition, int] = {}
         self.commit_wanted: Callable[[], None] = lambda: None
         """Asks for a commit at once; may be called by any thread."""
@@ -98,10 +100,6 @@ class OpenStreams:
     def __iter__(self) -> Iterator[StreamWork]:
         """Under the lock: all streams."""
         return iter(self._streams.values())
-
-    def get(self, reference: str) -> StreamWork | None:
-        """Under the lock: the stream, if something of it is known here."""
-        return self._streams.get(reference)
 
     def put(self, messages: Iterable[tuple[OwnedPartition, int, ChunkMessage | None]]) -> None:
         """Messages were polled: (partition, offset, chunk, or None if it holds none), in order."""
@@ -117,7 +115,8 @@ class OpenStreams:
                 if stream is None:
                     stream = self._streams[chunk.tag] = StreamWork(chunk.tag, partition.key.topic)
                     stream.covered_s = time.monotonic()
-                    stream.wait_until_s = self._held_until_s.get(chunk.tag, 0.0)
+                    if (seconds := self._held_until_s.get(chunk.tag, 0.0) - stream.covered_s) > 0:
+                        self.wait(stream, seconds, _HELD_BACK)
                 if not stream.is_dropped:
                     stream.put(QueuedChunk(partition, offset, chunk))
                     touched[stream] = None
@@ -147,29 +146,30 @@ class OpenStreams:
             else:
                 assert policy is not None
                 state = pipeline.checkpoint(stream.partition)
-                pipeline.close()
-                stream.pipeline = None
+                self.close(stream)
                 self._opened(stream, self._open_pipeline(stream, policy, lambda: state))
                 return True
+        if stream.committing is not None:
+            raise CommitNeeded("its last commit is being made")
         self._make_room()
-        committed = self._checkpoints.stream(stream.reference)
         if policy is None:
+            committed = self._checkpoints.stream(stream.reference)
             policy = last_policy(committed.states) if committed else None
             if policy is None:
                 return False
-        read: list[StreamCheckpoint | None] = []
 
         def read_committed() -> StreamCheckpoint | None:
             # When the lock of the files is ours: until then another worker may have committed more.
-            read.append(self._checkpoints.stream(stream.reference))
-            return read[-1]
+            found = self._checkpoints.stream(stream.reference)
+            stream.restore(found)
+            return found
 
         try:
             opened = self._open_pipeline(stream, policy, read_committed)
         except StoreLocked:
-            owner = committed.partition if committed else None
+            held = self._checkpoints.stream(stream.reference)
+            owner = held.partition if held else None
             raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
-        stream.restore(read[-1] if read else committed)
         stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
         stream.adopted = opened.adopted_chunks(stream.adopted_chunks)
         stream.reopen = False
@@ -262,10 +262,13 @@ class OpenStreams:
             for stream in self._streams.values()
         )
 
-    def needs(self, partition: OwnedPartition) -> bool:
-        """Whether a stream has something of the partition that no commit covers."""
+    def is_late_with(self, partition: OwnedPartition) -> bool:
+        """Whether a stream that goes on has something of the partition that no commit covers."""
         with self._lanes.lock:
-            return any(stream.needs(partition, besides=None) is not None for stream in self._streams.values())
+            return any(
+                not stream.is_dropped and stream.needs(partition, besides=None) is not None
+                for stream in self._streams.values()
+            )
 
     def used(self, stream: StreamWork) -> None:
         """Under the lock: a chunk of the stream is done."""
@@ -286,8 +289,8 @@ class OpenStreams:
 
     def _drop(self, stream: StreamWork) -> None:
         """Under the lock: back to what is committed."""
-        snapshots = [each for each in (stream.snapshot, stream.committing) if each is not None]
-        self._dropped(stream.reference, [name for each in snapshots for name in each.models], stream.drop())
+        models = [] if stream.snapshot is None else list(stream.snapshot.models)
+        self._dropped(stream.reference, models, stream.drop())
 
     def resume(self, stream: StreamWork) -> None:
         """Under the lock: read again what a stream that was dropped has not; its partitions are to be sought
@@ -296,6 +299,11 @@ class OpenStreams:
         stream.stopped = None
         for partition, at in stream.pinned.items():
             self._rewinds[partition] = min(at, self._rewinds.get(partition, at))
+
+    def rewind(self, partition: OwnedPartition, offset: int) -> None:
+        """The partition is to be read again from this offset."""
+        with self._lanes.lock:
+            self._rewinds[partition] = min(offset, self._rewinds.get(partition, offset))
 
     def take_rewinds(self) -> dict[OwnedPartition, int]:
         """From which offsets partitions are to be read again; whoever takes them seeks before the next
@@ -306,7 +314,7 @@ class OpenStreams:
         with self._lanes.lock:
             rewinds, self._rewinds = self._rewinds, {}
             for partition, at in rewinds.items():
-                partition.frontier = at
+                partition.unread(at)
             for stream in self._streams.values():
                 if stream.pinned and stream.stopped is None:
                     stream.pinned = {
@@ -366,8 +374,7 @@ class OpenStreams:
             self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
             self._held_until_s[reference] = now_s + seconds
             if (stream := self._streams.get(reference)) is not None:
-                stream.wait_until_s = now_s + seconds
-                stream.waits_for = "another process, such as `windvane reprocess`, writes it"
+                self.wait(stream, seconds, _HELD_BACK)
 
     def close_one(self, reference: str) -> None:
         """Close a stream that is held back; right after a commit of all."""
@@ -386,10 +393,24 @@ class OpenStreams:
                     named = {step.operation for step in stream.pipeline.policy.pipeline}
                     stream.reopen |= not named.isdisjoint(operations)
 
+    def roll_back(self, streams: Iterable[StreamWork]) -> None:
+        """Under the lock: a commit has recorded nothing; its snapshots are for the next one."""
+        for stream in streams:
+            committing, stream.committing = stream.committing, None
+            if committing is None:
+                continue
+            if stream.dropped_in_commit:
+                stream.dropped_in_commit = False
+                self._dropped(stream.reference, list(committing.models), committing.keys)
+            else:
+                stream.snapshot = committing
+
     def committed(self, *, idle_s: float | None) -> None:
         """A commit has ended: what waited for it goes on. Closes streams that were idle for `idle_s`."""
         with self._lanes.lock:
             self._no_room = False
+            for stream in list(self._streams.values()):
+                self._forget(stream)
             waiting = [
                 stream
                 for stream in self._streams.values()
@@ -406,15 +427,17 @@ class OpenStreams:
             )
         self._close_claimed(closing)
 
+    def wait(self, stream: StreamWork, seconds: float, what_for: str) -> None:
+        """Under the lock: the stream is not worked on for so long."""
+        stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
+        self._waiting.add(stream)
+
     def wake(self) -> None:
         """Several times a second: streams whose time of waiting has passed go on."""
         now_s = time.monotonic()
         with self._lanes.lock:
-            due = [
-                stream
-                for stream in self._streams.values()
-                if stream.wait_until_s and stream.wait_until_s <= now_s
-            ]
+            due = [stream for stream in self._waiting if stream.wait_until_s <= now_s]
+            self._waiting.difference_update(due)
             for stream in due:
                 stream.wait_until_s, stream.waits_for = 0.0, None
             self._lanes.schedule(stream for stream in due if stream.has_work(now_s))

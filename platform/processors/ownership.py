@@ -5,6 +5,7 @@ here: because the bus has revoked it, or because a commit has shown that another
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class OwnedPartition:
     """Monotonic time of the last poll that gave messages of it."""
     suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     """Messages that a worker died of: offset → how often, and how."""
+    read_again_s: float = 0.0
+    """Monotonic time before which it is not read: a message of it could not be kept."""
     holes: tuple[Hole, ...] = ()
     waits_for: Mapping[TopicPartition, int] = field(default_factory=dict)
     """It was added to its topic: it is read when the others were read up to these offsets."""
@@ -67,13 +70,15 @@ def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
 
 
 class Ownership:
-    """The partitions of one worker; changed on the event loop alone."""
+    """The partitions of one worker, changed on the event loop alone, and the keys of its chunks lately."""
 
     def __init__(self, checkpoints: CheckpointStore, name: str, *, remembered_keys: int) -> None:
         """`remembered_keys`: how many chunk keys are known in memory, over all partitions."""
         self._checkpoints = checkpoints
         self._name = name
         self._keys = KeyTable(remembered_keys)
+        self._remembered_keys = remembered_keys
+        self._keys_changing = threading.Lock()  # several threads add, one at a time
         self._masks: dict[str, int] = {}
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._lost_at_s: dict[TopicPartition, float] = {}
@@ -100,9 +105,13 @@ class Ownership:
         `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
         """
         taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
-        for (topic, _), each in taken.items():
-            for key in each.chunk_keys:
-                self.remember(topic, key)
+        # Of each partition the same share, the newest last: none drives out what others had lately.
+        share = max(1, self._remembered_keys // (len(self._owned) + len(taken)))
+        newest = [[(topic, key) for key in each.chunk_keys[-share:]] for (topic, _), each in taken.items()]
+        for back in range(max(map(len, newest), default=0), 0, -1):
+            for of_partition in newest:
+                if back <= len(of_partition):
+                    self.remember(*of_partition[-back])
         return [
             (self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()
         ]
@@ -126,11 +135,13 @@ class Ownership:
 
     def remember(self, topic: str, key: bytes) -> None:
         """A chunk of this key has become part of its stream."""
-        self._keys.add(self._in_topic(topic, key))
+        with self._keys_changing:
+            self._keys.add(self._in_topic(topic, key))
 
     def forget(self, topic: str, key: bytes) -> None:
         """The chunk of this key is part of its stream no more: the stream went back to its checkpoint."""
-        self._keys.discard(self._in_topic(topic, key))
+        with self._keys_changing:
+            self._keys.discard(self._in_topic(topic, key))
 
     def _in_topic(self, topic: str, key: bytes) -> bytes:
         """The same tag may belong to two policies, and be stored under each."""

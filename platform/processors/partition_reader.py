@@ -11,8 +11,8 @@ from ..bus.envelope import ChunkMessage, decode_chunk
 from ..bus.interface import BEGINNING, Bus, BusMessage, Consumer, TopicPartition
 from ..bus.topic_names import is_chunk_topic
 from ..config import WorkerSettings
-from ..errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted
-from ..store.checkpoint import CheckpointStore, Taken
+from ..errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted, WindvaneError
+from ..store.checkpoint import CheckpointStore
 from .checkpointing import Checkpointing
 from .open_streams import OpenStreams
 from .ownership import OwnedPartition, Ownership
@@ -24,6 +24,7 @@ RESUME_SHARE = 0.5
 """Of the backlog, below which a partition that waits is read again."""
 _POLL_S = 0.25
 _HALTED_S = 1.0
+_LEFT_S = 5.0
 
 Keep = Callable[..., None]
 _Decoded = tuple[OwnedPartition, int, ChunkMessage | None]
@@ -106,21 +107,22 @@ class PartitionReader:
         if missing := topics - logs.keys():
             raise BusUnavailable(f"topic {sorted(missing)[0]!r} is gone; it is read again when it is back")
         taken = await asyncio.to_thread(self._owned.take, keys, logs)
+        added = {partition.key.topic for partition, found in taken if found.added_to}
+        ends = await self._bus.ends(added) if added else {}
         starts: dict[TopicPartition, int | None] = {}
         for partition, found in taken:
-            await self._begin_in_order(partition, found)
+            # Tags move when partitions are added: what they have on their old one comes first.
+            partition.waits_for = {
+                key: end
+                for key, end in ends.items()
+                if key.topic == partition.key.topic and key.partition in found.added_to
+            }
             self._owned.add(partition)
             starts[partition.key] = BEGINNING if found.position is None else found.position
             if found.position is None and found.other_logs:
                 self._telemetry.log_is_new(partition.key, log=partition.log, former=found.other_logs)
         self._telemetry.partitions_taken(keys, owned=len(self._owned))
         return starts
-
-    async def _begin_in_order(self, partition: OwnedPartition, found: Taken) -> None:
-        """Tags move when partitions are added: what they have on their old one comes first."""
-        if found.added_to:
-            ends = await self._bus.ends([partition.key.topic])
-            partition.waits_for = {key: end for key, end in ends.items() if key.partition in found.added_to}
 
     async def _let_added_partitions_in(self) -> None:
         waiting = [partition for partition in self._owned if partition.waits_for]
@@ -133,6 +135,8 @@ class PartitionReader:
                 for key, end in partition.waits_for.items()
                 if end > 0 and committed.get(key, 0) < end and key not in self._consumer.halted
             }
+            if not partition.waits_for:
+                await asyncio.to_thread(self._checkpoints.let_in, partition.log, partition.key)
 
     async def _take_again(self) -> None:
         """A worker that was late has taken partitions which the bus had given to this one meanwhile."""
@@ -151,11 +155,14 @@ class PartitionReader:
             self._consumer.seek(key, start)
             self._consumer.resume([key])
         except BusUnavailable as error:  # it is not ours any more, or its topic is away
+            self._owned.lose([key])  # and is taken again later, unless it is revoked
             self._telemetry.bus_unavailable(error)
 
     def _rewind(self) -> None:
         for partition, at in self._streams.take_rewinds().items():
-            if self._owned.get(partition.key) is partition:
+            # A seek would end the halt, and read another log at an offset of the old one.
+            is_replaced = isinstance(self._consumer.halted.get(partition.key), LogReplaced)
+            if self._owned.get(partition.key) is partition and not is_replaced:
                 with suppress(BusUnavailable):  # it is being revoked, and its next owner reads it
                     self._consumer.seek(partition.key, at)
 
@@ -182,8 +189,9 @@ class PartitionReader:
             return
         async with self._durable.alone:
             await self._durable.commit()
-            if self._streams.needs(partition):
-                return  # a stream is late, or has stopped: with the next look
+            if self._streams.is_late_with(partition):
+                return  # with the next look
+            # What streams that have stopped did not read of the old log is gone with its topic.
             await self._durable.let_go([partition])
             await self._start_over(partition.key)
 
@@ -200,10 +208,13 @@ class PartitionReader:
     def _pause_and_resume(self) -> None:
         full = self._full_partitions()
         for partition in self._owned:
-            must_pause = partition in full or bool(partition.waits_for)
+            must_pause = (
+                partition in full or bool(partition.waits_for) or partition.read_again_s > time.monotonic()
+            )
             if partition.paused != must_pause and not partition.released:
-                (self._consumer.pause if must_pause else self._consumer.resume)([partition.key])
-                partition.paused = must_pause
+                with suppress(BusUnavailable):  # it is being revoked
+                    (self._consumer.pause if must_pause else self._consumer.resume)([partition.key])
+                    partition.paused = must_pause
 
     def _full_partitions(self) -> set[OwnedPartition]:
         bound = self._settings.stream_backlog_bytes
@@ -233,13 +244,24 @@ class PartitionReader:
 
     def _decode(self, batch: Sequence[tuple[OwnedPartition, BusMessage]]) -> list[_Decoded]:
         decoded: list[_Decoded] = []
+        left: dict[OwnedPartition, int] = {}
         for partition, message in batch:
+            if partition in left:
+                continue
             chunk = None
             try:
                 chunk = decode_chunk(message.value)
             except EnvelopeInvalid as error:
-                self._keep_message(partition, message, error)
+                try:
+                    self._keep_message(partition, message, error)
+                except WindvaneError as failure:  # nothing else has it, so the partition waits in front of it
+                    left[partition] = message.offset
+                    self._telemetry.dead_letter_lost(failure)
+                    continue
             decoded.append((partition, message.offset, chunk))
+        for partition, offset in left.items():
+            partition.read_again_s = time.monotonic() + _LEFT_S
+            self._streams.rewind(partition, offset)
         return decoded
 
     def _keep_message(self, partition: OwnedPartition, message: BusMessage, error: EnvelopeInvalid) -> None:

@@ -1,5 +1,6 @@
 """A policy's operations at work on one data stream."""
 
+import threading
 import time
 import traceback
 from collections import Counter
@@ -67,6 +68,8 @@ class StreamPipeline:
         self.reference = reference
         self.policy = policy
         self._abandoned = False
+        self._closing = threading.Lock()  # a commit may end while the stream is closed
+        self._is_closed = False
         self._store = store
         self._report_failure = report_failure
         self._new_output = new_output
@@ -98,7 +101,7 @@ class StreamPipeline:
         """Archives the chunk, runs the operations on it, and publishes what the policy says.
 
         StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
-        results that no checkpoint may cover, the worker must not go on.
+        results that no checkpoint may cover, the stream must not go on.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         try:
@@ -271,11 +274,14 @@ class StreamPipeline:
 
     def mark_committed(self, committed: StreamCheckpoint) -> None:
         """After the commit of that checkpoint: the outputs remember how far they are covered."""
-        for reference, length in committed.outputs.items():
-            if reference == self.reference:
-                self._archive.mark_committed(length)
-            elif (writer := self._writers.get(reference.partition(":")[2])) is not None:
-                writer.mark_committed(length)
+        with self._closing:
+            if self._is_closed:
+                return
+            for reference, length in committed.outputs.items():
+                if reference == self.reference:
+                    self._archive.mark_committed(length)
+                elif (writer := self._writers.get(reference.partition(":")[2])) is not None:
+                    writer.mark_committed(length)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -333,9 +339,11 @@ class StreamPipeline:
 
     def close(self) -> None:
         """Gives the writers' locks back, that of the archive last: who has it has the stream."""
-        for writer in self._writers.values():
-            writer.close()
-        self._archive.close()
+        with self._closing:
+            self._is_closed = True
+            for writer in self._writers.values():
+                writer.close()
+            self._archive.close()
 
 
 class _ChunkInputs:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -80,6 +80,8 @@ class ResultsPublisher:
         self._number = 0
         self._unpublished: dict[bytes, dict[int, None]] = {}  # numbers of parts, rising, by stream
         self._settled = asyncio.Event()  # some were published, or there is no hope
+        self.broken: Callable[[Exception], None] = lambda _: self.give_up()
+        """Told of an error that nobody has foreseen: nothing of that stream is published any more."""
         self._lanes: dict[tuple[str, bytes], _Lane] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}  # of topics that are known to exist
@@ -174,9 +176,9 @@ class ResultsPublisher:
                 message = lane.take(self.part_bytes)
                 await self._publish(topic, key, [put.part for put in message])
                 self._settle(message)
-        except Exception:
+        except Exception as error:
             _log.exception("results of %r cannot be published on %r", key, topic)
-            self.give_up()
+            self.broken(error)
             raise
         del self._lanes[topic, key]
 

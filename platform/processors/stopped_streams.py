@@ -2,6 +2,7 @@
 repaired.
 """
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,15 +26,23 @@ class StoppedStreams:
         self._streams = streams
         self._lanes = lanes
         self._probe = probe
-        self._next_s = 0.0
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, in a thread of its own: opening a stream may take long, and keeps no process."""
+        threading.Thread(target=self._run, name="stopped-streams", daemon=True).start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            self.retry()
 
     def retry(self) -> None:
-        """Often: resume the streams whose time has come. Blocks."""
-        now_s = time.monotonic()
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + _LOOK_S
-        for stream in self._claim_due(now_s):
+        """Resume the streams whose time has come."""
+        for stream in self._claim_due(time.monotonic()):
             works = self._probe(stream)
             with self._lanes.lock:
                 stream.retry_s = min(2 * max(stream.retry_s, FIRST_RETRY_S), MAX_RETRY_S)
@@ -49,6 +58,7 @@ class StoppedStreams:
                 stream
                 for stream in self._streams
                 if stream.stopped is not None
+                and stream.committing is None
                 and not stream.claimed
                 and now_s - stream.stopped.tried_s >= max(stream.retry_s, FIRST_RETRY_S)
             ][:RETRIES_AT_ONCE]

@@ -105,6 +105,8 @@ class StreamWork:
     adopted_chunks: int = 0
     snapshot: StreamSnapshot | None = None
     committing: StreamSnapshot | None = None
+    dropped_in_commit: bool = False
+    """It went back to its checkpoint while a commit was recording `committing`."""
     snapshot_wanted: bool = False
     pinned: dict[OwnedPartition, int] = field(default_factory=dict)
 
@@ -151,7 +153,9 @@ class StreamWork:
 
     def has_work(self, now_s: float) -> bool:
         """Whether a thread has something to do for it now (monotonic time)."""
-        if self.abandoned or (self.snapshot_wanted and self.snapshot is None and self.committing is None):
+        if self.abandoned:
+            return self.pipeline is not None  # to be closed
+        if self.snapshot_wanted and self.snapshot is None and self.committing is None:
             return True
         waits = self.waits_for_commit or now_s < self.wait_until_s
         return bool(self.queue) and not waits and not self.is_dropped
@@ -245,7 +249,8 @@ class StreamWork:
     def drop(self) -> list[tuple[TopicPartition, bytes]]:
         """Go back to what is committed, and give the chunk keys that are not known any more.
 
-        What was not committed is to be read again: here, or by the next owner of a released partition.
+        What was not committed is to be read again: here, or by the next owner of a released partition. What a
+        commit is recording now stays until it is known how that ends: the stream is not opened before.
         """
         pinned = {}
         for partition in self.partitions:
@@ -254,12 +259,10 @@ class StreamWork:
                 partition.unread(at)
             elif at is not None:
                 pinned[partition] = at
-        forgotten = list(self.keys)
-        for snapshot in (self.snapshot, self.committing):
-            if snapshot is not None:
-                forgotten += snapshot.keys
+        forgotten = [*self.keys, *(self.snapshot.keys if self.snapshot is not None else ())]
         self._purge()
-        self.uncommitted, self.keys, self.snapshot, self.committing = {}, [], None, None
+        self.uncommitted, self.keys, self.snapshot = {}, [], None
+        self.dropped_in_commit = self.committing is not None
         self.snapshot_wanted = False
         self.pinned = pinned
         return forgotten

@@ -96,7 +96,9 @@ class Trainings:
         assert process.stdin is not None
         assert process.stdout is not None
         with process.stdin, process.stdout:
-            answer = process.stdout.read()
+            # A process that outlives its parent may keep the pipe open: what is there is the answer.
+            os.set_blocking(process.stdout.fileno(), False)
+            answer = process.stdout.read() or b""
         try:
             report = msgspec.json.decode(answer, type=TrainingReport)
         except msgspec.DecodeError:

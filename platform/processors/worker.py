@@ -60,7 +60,7 @@ HAND_OVER_BOUND_S = 60.0
 """How long giving partitions back may take. Meanwhile nobody works on these partitions; the other workers go
 on, and this one stays in the group."""
 
-CHUNK_BOUND_S = 20.0
+CHUNK_BOUND_S = 5.0
 """How long a chunk that a thread works on may take when its partition is given back; then it is left to the
 next owner."""
 
@@ -76,7 +76,9 @@ last 400,000 chunks of the worker, in 16 MiB."""
 
 _LOOK_S = 0.05
 _OPERATIONS_S = 0.25
+_REPORT_TROUBLES_S = 1.0
 _REPORT_BOUND_S = 5.0
+_LAST_REPORT_BOUND_S = 1.0
 
 _Result = TypeVar("_Result")
 
@@ -111,7 +113,6 @@ class Worker:
         self._operations = operations
         self._models = PutBackModels(models)
         self._trainings = Trainings(models.folder, telemetry)
-        self._operations_looked_at_s = float("-inf")
         self._consumer: Consumer = bus.consumer(
             WORKER_GROUP, self, positions_of=checkpoints.database_id.hex()
         )
@@ -156,6 +157,7 @@ class Worker:
             telemetry=telemetry,
         )
         self._stopped = StoppedStreams(self._streams, self._lanes, self._chunks.probe)
+        self._publisher.broken = self._durable.fail
         self._commit_wanted = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -221,15 +223,16 @@ class Worker:
         try:
             await self._run(stop)
         finally:
+            self._stopped.close()
             self._lanes.close()
             # A commit that is under way ends first: who takes a stream up reads what was committed of it.
             async with self._durable.alone:
                 await asyncio.to_thread(self._streams.close_all)
-            await asyncio.to_thread(self._trainings.close)
             await self._publisher.close()
             self._telemetry.streams_behind = lambda _: {}
 
     async def _run(self, stop: asyncio.Event) -> None:
+        self._stopped.start()
         tasks = [
             asyncio.ensure_future(work)
             for work in (
@@ -238,6 +241,7 @@ class Worker:
                 self._reader.run(),
                 self._make_checkpoints(),
                 self._look_after_streams(),
+                self._follow_operations(),
             )
         ]
         try:
@@ -251,6 +255,7 @@ class Worker:
             raise
         finally:
             self._stopping = True
+            ending_training = asyncio.ensure_future(asyncio.to_thread(self._trainings.close))
             giving_up = self._loop.call_later(RESULTS_BOUND_S, self._publisher.give_up)
             for task in tasks:
                 task.cancel()
@@ -262,6 +267,7 @@ class Worker:
             except Exception as error:
                 self._durable.fail(error)
             giving_up.cancel()
+            await ending_training
         self._durable.check()
 
     async def _make_checkpoints(self) -> None:
@@ -276,18 +282,34 @@ class Worker:
             await self.checkpoint()
 
     async def _look_after_streams(self) -> None:
+        reported_s = float("-inf")
         while True:
             for stream in self._lanes.look():
                 at_work = stream.pipeline.step if stream.pipeline is not None else None
                 self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
             self._streams.wake()
             self._look_at_models()
-            report_troubles(
-                self._streams, self._lanes, self._telemetry, interval_s=self._settings.checkpoint_interval_s
-            )
-            await self._take_operations()
-            await asyncio.to_thread(self._stopped.retry)
+            if time.monotonic() - reported_s >= _REPORT_TROUBLES_S:
+                reported_s = time.monotonic()
+                report_troubles(
+                    self._streams,
+                    self._lanes,
+                    self._telemetry,
+                    interval_s=self._settings.checkpoint_interval_s,
+                )
             await asyncio.sleep(_LOOK_S)
+
+    async def _follow_operations(self) -> None:
+        """Loads the operations of the user's own again if a file has changed."""
+        while True:
+            await asyncio.sleep(_OPERATIONS_S)
+            if not self._operations.is_stale():
+                continue
+            # The states of the old ones go over to the new ones by way of the checkpoint.
+            concerned = await asyncio.to_thread(self._operations.refresh)
+            self._streams.reopen_naming(concerned)
+            self._catalog.read_again()
+            self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
 
     def _look_at_models(self) -> None:
         self._trainings.look()
@@ -301,19 +323,6 @@ class Worker:
         await self.checkpoint()
         await asyncio.to_thread(self._streams.close_one, reference)
 
-    async def _take_operations(self) -> None:
-        """Loads the operations of the user's own again if a file has changed."""
-        if time.monotonic() - self._operations_looked_at_s < _OPERATIONS_S:
-            return
-        self._operations_looked_at_s = time.monotonic()
-        if not self._operations.is_stale():
-            return
-        # The states of the old ones go over to the new ones by way of the checkpoint.
-        concerned = await asyncio.to_thread(self._operations.refresh)
-        self._streams.reopen_naming(concerned)
-        self._catalog.read_again()
-        self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
-
     async def checkpoint(self) -> None:
         """Makes everything that was worked on so far durable, except what a stream is in the middle of."""
         await self._to_its_end(self._checkpoint())
@@ -326,4 +335,5 @@ class Worker:
 
     async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
         """Tells the bus too, for lag seen from outside and for retention."""
-        await self._reader.report(positions, timeout_s=_REPORT_BOUND_S)
+        bound_s = _LAST_REPORT_BOUND_S if self._stopping else _REPORT_BOUND_S
+        await self._reader.report(positions, timeout_s=bound_s)

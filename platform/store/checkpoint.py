@@ -37,6 +37,9 @@ Partition: TypeAlias = tuple[str, int]
 UNKNOWN_LOG = ""
 """The log of positions that were committed before logs had identities."""
 
+AT_BEGINNING = -1
+"""In the place of a position: the partition may be read, and nothing of it was committed yet."""
+
 FORMER_KEYS_S = 86_400.0
 """How long chunk keys without a stream, from before version 4, are kept after the upgrade."""
 
@@ -103,7 +106,8 @@ class Taken:
     `position` is the offset of the next message to read, None if none was committed for this log;
     `chunk_keys` those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name;
     `before` the name of the owner before. `other_logs` are the logs of this partition's former positions. If
-    the partition was added to a topic that was read before, `added_to` has the numbers of its partitions.
+    the partition was added to a topic that was read before, `added_to` has the numbers of the partitions that
+    come first, until `let_in`.
     """
 
     position: int | None
@@ -142,8 +146,7 @@ class CheckpointStore:
         """(topic, partition) → the offset of the next message to read, in the log that was read last."""
         with self._file.reading("read the positions") as database:
             rows = database.execute(
-                "SELECT topic, partition, next_offset FROM positions WHERE next_offset IS NOT NULL"
-                " ORDER BY taken"
+                "SELECT topic, partition, next_offset FROM positions WHERE next_offset >= 0 ORDER BY taken"
             ).fetchall()
         return {(topic, partition): next_offset for topic, partition, next_offset in rows}
 
@@ -151,7 +154,7 @@ class CheckpointStore:
         """The logs that have committed positions, each with them: former logs may still hold messages."""
         with self._file.reading("read the positions") as database:
             rows = database.execute(
-                "SELECT log, topic, partition, next_offset FROM positions WHERE next_offset IS NOT NULL"
+                "SELECT log, topic, partition, next_offset FROM positions WHERE next_offset >= 0"
             ).fetchall()
         logs: dict[str, dict[Partition, int]] = {}
         for log, topic, partition, next_offset in rows:
@@ -208,7 +211,9 @@ class CheckpointStore:
                 topic: frozenset(
                     row[0]
                     for row in database.execute(
-                        "SELECT partition FROM positions WHERE topic = ? AND log = ?", (topic, log)
+                        "SELECT partition FROM positions"
+                        " WHERE topic = ? AND log = ? AND next_offset IS NOT NULL",
+                        (topic, log),
                     )
                 )
                 for (topic, _), log in wanted
@@ -217,6 +222,15 @@ class CheckpointStore:
                 partition: _take(database, partition, owner, log, read_before[partition[0]])
                 for partition, log in wanted
             }
+
+    def let_in(self, log: str, partition: Partition) -> None:
+        """A partition that was added to its topic may be read: those that were there before were."""
+        with self._file.transaction("let a partition in") as database:
+            database.execute(
+                "UPDATE positions SET next_offset = ?"
+                " WHERE topic = ? AND partition = ? AND log = ? AND next_offset IS NULL",
+                (AT_BEGINNING, *partition, log),
+            )
 
     def owner(self, partition: Partition) -> str | None:
         """Who took the partition up last, by name; None where nobody ever did."""
@@ -345,17 +359,19 @@ def _take(
             (log, *partition, UNKNOWN_LOG),
         )
         rows[log] = rows.pop(UNKNOWN_LOG)
+    position = rows.get(log)
+    added_to = read_before - {partition[1]} if position is None else frozenset()
     database.execute(
-        "INSERT INTO positions VALUES (?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE SET taken = excluded.taken",
-        (*partition, log, epoch),
+        "INSERT INTO positions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET taken = excluded.taken",
+        (*partition, log, None if added_to else AT_BEGINNING, epoch),
     )
     return Taken(
-        position=rows.get(log),
+        position=None if position == AT_BEGINNING else position,
         chunk_keys=_chunk_keys(database, partition),
         epoch=epoch,
         before=before,
-        other_logs=[other for other, at in rows.items() if other != log and at is not None],
-        added_to=read_before if log not in rows else frozenset(),
+        other_logs=[other for other, at in rows.items() if other != log and (at or 0) > 0],
+        added_to=added_to,
     )
 
 

@@ -12,7 +12,8 @@ CREATE TABLE owners (
 # Numbers are never given twice, so that a message is taken out by whoever has seen it, and by nobody else.
 _OUTBOX = "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL)"
 
-# A row of `positions` whose next_offset is NULL: the partition was taken, and nothing of it committed yet.
+# next_offset is NULL for a partition that was added to its topic and waits for the others; -1 for one that
+# may be read, and of which nothing was committed yet.
 _POSITIONS = """
 CREATE TABLE positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, next_offset INTEGER,

@@ -257,10 +257,12 @@ class DataStreamWriter:
         """
         if length.uid != self.uid or self._closed:
             return
+        # Before the bytes: another thread may be appending, and its event times come behind its bytes.
+        event_times = None if self._event_times is None else self._event_times.length
         self._bytes.mark_committed(length.length)
         self._arrivals.mark_committed(length.chunks * ARRIVAL.itemsize)
-        if self._event_times is not None and length.length == self._bytes.length:
-            self._event_times.mark_committed(self._event_times.length)
+        if self._event_times is not None and event_times and length.length == self._bytes.length:
+            self._event_times.mark_committed(event_times)
 
     @property
     def size(self) -> int:

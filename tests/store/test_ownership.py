@@ -133,6 +133,8 @@ def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) 
     assert [each.added_to for each in first.values()] == [frozenset(), frozenset()]
     again = store.take([("wind", 0), ("wind", 1), ("wind", 2)], owner="w", logs=logs)
     assert [each.added_to for each in again.values()] == [frozenset(), frozenset(), {0, 1}]
+    assert store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].added_to == {0, 1}, "a restart"
+    store.let_in(LOG_A, ("wind", 2))
     assert not store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].added_to
 
 
