@@ -12,11 +12,13 @@ from windvane.errors import ArrayNotFound, StoreLocked
 from windvane.store.replaced_arrays import drop, replaced, superseded
 from windvane.store.store import Store
 
+from tests.store.resumed import resumed
+
 ROWS, TIMES_NS = np.zeros((1000, 4)), np.arange(1000)
 
 
 def write(store: Store, reference: str, kind: Any = np.float64) -> None:
-    with store.array_writer(reference, dtype=np.dtype(kind), row_shape=(4,), attrs={}) as array:
+    with resumed(store.array_writer(reference, dtype=np.dtype(kind), row_shape=(4,), attrs={})) as array:
         array.append(ROWS.astype(kind), TIMES_NS)
 
 
@@ -98,7 +100,7 @@ def test_a_drop_that_was_killed_leaves_no_array_and_the_next_one_beside_it_clean
 
 def test_what_is_being_written_is_not_dropped(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.array_writer("s:a", dtype=np.dtype("f8"), row_shape=(4,), attrs={}) as array:
+    with resumed(store.array_writer("s:a", dtype=np.dtype("f8"), row_shape=(4,), attrs={})) as array:
         array.append(ROWS, TIMES_NS)
         with pytest.raises(StoreLocked):
             drop(tmp_path / "s" / "arrays" / "a")
