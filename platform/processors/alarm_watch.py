@@ -55,6 +55,10 @@ class _State(msgspec.Struct):
     courses: dict[str, _CourseState] = msgspec.field(default_factory=dict)
 
 
+# Made once: threads of the worker open streams side by side.
+_decode_state = msgspec.msgpack.Decoder(_State).decode
+
+
 class _Judged(msgspec.Struct):
     """What a row has said; None for what is not known, or not finite."""
 
@@ -107,7 +111,7 @@ class AlarmWatch:
         self._new: list[bytes] = list(committed.alarms) if committed else []
         self._state = _State()
         if committed is not None and committed.alarm_state is not None:
-            self._state = msgspec.msgpack.decode(committed.alarm_state, type=_State)
+            self._state = _decode_state(committed.alarm_state)
         self._evidence = EvidenceSource(stream, policy, store, committed.outputs if committed else {})
         self._forget_what_is_watched_no_more()
 

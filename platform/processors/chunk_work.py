@@ -68,6 +68,8 @@ class ChunkWork:
         self._telemetry = telemetry
         self._owned = owned
         self._in_flight = in_flight
+        self._quarantined_at = telemetry.checkpoints_total
+        """How many checkpoints there were when the last chunk of a suspected partition began."""
         self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
         self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
@@ -143,13 +145,23 @@ class ChunkWork:
         if policy is None and not self._catalog.is_newer_than(partition.polled_s):
             return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
         deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
+        if partition.is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
+            # What the others have done is committed before each chunk that may end the process.
+            with self.lanes.lock:
+                stream.waits_for_commit = True
+                stream.waits_for = "a worker died of a chunk of its policy: the others come first"
+            self.streams.commit_wanted()
+            return False
         if deaths >= DEATHS_TO_SET_ASIDE:
             if not stream.has(queued):
                 reason = f"the worker process ended {deaths} times while it worked on this chunk: {died_of}"
                 self.keep(chunk, "ended-worker", reason, policy=topic)
             return True
         try:
-            with self._in_flight.working_on(partition, queued.offset, suspected=deaths > 0):
+            with self._in_flight.working_on(partition, queued.offset, suspected=partition.is_suspected):
+                self._quarantined_at = (
+                    self._telemetry.checkpoints_total if partition.is_suspected else self._quarantined_at
+                )
                 return self._run_pipeline(stream, queued, policy)
         except SuspectWaits:
             return self._wait(stream, "a worker died of its chunk, and of another that is at work", _AGAIN_S)
@@ -196,9 +208,11 @@ class ChunkWork:
             return True
         self._record_holes(stream, queued)
         key = repetition_key(chunk, by_content=policy is not None and policy.suppress_repeats == "content")
-        if self._is_repetition(stream, partition, key, chunk):
+        is_adopted = stream.adopted is not None and stream.adopted.has(chunk.received_ns, chunk.chunk_id)
+        if is_adopted or self._is_repetition(stream, partition, key):
             self._telemetry.chunk_repeated()
-            self._part_of(stream, queued, None)
+            # No checkpoint has had the key of an adopted chunk.
+            self._part_of(stream, queued, key if is_adopted else None)
             return True
         pipeline = stream.pipeline
         assert pipeline is not None
@@ -212,11 +226,7 @@ class ChunkWork:
         self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
         return True
 
-    def _is_repetition(
-        self, stream: StreamWork, partition: OwnedPartition, key: bytes | None, chunk: ChunkMessage
-    ) -> bool:
-        if stream.adopted and (chunk.received_ns, (chunk.chunk_id or b"")[:32]) in stream.adopted:
-            return True
+    def _is_repetition(self, stream: StreamWork, partition: OwnedPartition, key: bytes | None) -> bool:
         if key is None:
             return False
         # A tag's chunks move to another partition when partitions are added; their keys do not.

@@ -21,6 +21,7 @@ from ..bus import open_bus
 from ..bus.interface import WORKER_GROUP, Bus, TopicPartition
 from ..bus.topic_names import is_chunk_topic
 from ..config import KafkaSettings, Settings
+from ..directories import sync_directory
 from ..errors import OperationFailed, WindvaneError
 from ..store.checkpoint import CheckpointStore
 
@@ -43,7 +44,7 @@ def _identity(url: str, kafka: KafkaSettings) -> dict[str, str]:
 
 
 def former_buses(settings: Settings) -> list[dict[str, str]]:
-    """The buses of this home beside the present one, which is remembered. Raises OSError."""
+    """The buses of this home beside the present one, which is remembered durably. Raises OSError."""
     path = settings.home / "buses.json"
     known: list[dict[str, str]] = []
     with suppress(FileNotFoundError, ValueError):
@@ -52,8 +53,11 @@ def former_buses(settings: Settings) -> list[dict[str, str]]:
     if embedded not in known and (settings.home / "bus").is_dir():
         known.insert(0, embedded)  # from before the file was kept
     present = _identity(settings.bus, settings.kafka)
-    if present not in known and not settings.bus.startswith("discard:"):
-        _remember(path, [*known, present])
+    if not settings.bus.startswith("discard:"):
+        if present not in known:
+            _remember(path, [*known, present])
+        # Always: a worker that was killed may have renamed the file just before.
+        sync_directory(settings.home)
     return [each for each in known if each != present]
 
 

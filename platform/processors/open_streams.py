@@ -223,6 +223,9 @@ class OpenStreams:
         pipeline, stream.pipeline = stream.pipeline, None
         if pipeline is not None:
             pipeline.close()
+            if stream.adopted is not None:
+                stream.adopted.close()
+                stream.adopted = None
             with self._lanes.lock:
                 self._mapped -= self._mappings.pop(stream, 0)
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from ..errors import OperationFailed, PolicyInvalid
 from ..store.policy import Policy, Step
+from ..typed import prepare
 from .block import Block, Given
 from .parameter_types import describe
 
@@ -343,8 +344,10 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
             raise PolicyInvalid(
                 f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
             )
+        wanted = hints.get(name, Any)
+        prepare(wanted)
         try:
-            arguments[name] = msgspec.convert(value, hints.get(name, Any))
+            arguments[name] = msgspec.convert(value, wanted)
         except msgspec.ValidationError as refusal:
             raise PolicyInvalid(
                 f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '

@@ -54,6 +54,11 @@ class OwnedPartition:
     released: bool = False
     """Being given back: no thread begins a chunk of it."""
 
+    @property
+    def is_suspected(self) -> bool:
+        """Whether a worker died of a message that is not committed yet: its chunks run alone among such."""
+        return any(offset >= (self.committed or 0) for offset in self.suspects)
+
     def unread(self, offset: int) -> None:
         """The message is not done, and not in memory any more: whoever reads the partition reads it again."""
         if self.frontier is not None:

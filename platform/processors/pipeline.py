@@ -17,9 +17,10 @@ from ..errors import ChunkRefused, StoreLocked
 from ..events import check_pairs
 from ..store.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
 from ..store.data_array import DataArrayWriter
-from ..store.data_stream import CHUNK_ID_BYTES, DataStreamWriter
+from ..store.data_stream import DataStreamWriter
 from ..store.policy import Policy
 from ..store.store import Store
+from .adopted import AdoptedChunks
 from .alarm_watch import AlarmWatch
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
@@ -31,10 +32,6 @@ from .steps import RunningSteps, in_passes
 from .training import TrainingRequest
 
 _ARRAY_LOCK_S = 5.0
-MAX_ADOPTED_CHUNKS = 100_000
-"""Of an archive that was adopted without a checkpoint: so many of its last chunks are known if they come
-again.
-"""
 
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -153,20 +150,9 @@ class StreamPipeline:
         """The step that took longest for one chunk."""
         return self._steps.slowest[0] if self._steps.slowest is not None else None
 
-    def adopted_chunks(self, count: int) -> frozenset[tuple[int, bytes]]:
-        """(arrival time in ns, first bytes of the chunk ID) of the last of the first `count` chunks."""
-        if not count:
-            return frozenset()
-        with self._store.stream(self.reference) as stream:
-            first = max(stream.arrivals.start, count - MAX_ADOPTED_CHUNKS)
-            arrivals = stream.arrivals[first:count]
-            return frozenset(
-                (
-                    int(each["arrived_ns"]),
-                    bytes(each["chunk_id"])[: min(int(each["chunk_id_size"]), CHUNK_ID_BYTES)],
-                )
-                for each in arrivals
-            )
+    def adopted_chunks(self, count: int) -> AdoptedChunks | None:
+        """The first `count` chunks of the archive, which no checkpoint covers; None if there are none."""
+        return AdoptedChunks(self._store.stream(self.reference), count) if count else None
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""

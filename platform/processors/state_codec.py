@@ -28,6 +28,7 @@ import numpy as np
 from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
 from ..errors import StateInvalid
+from ..typed import prepare
 from .operation import Operation
 from .unpickling import check_source, unpickle
 
@@ -85,6 +86,7 @@ def decode_state(operation: type[Operation], saved: bytes | memoryview) -> Any:
 
 @lru_cache(maxsize=256)  # a user's file makes new types each time that it is loaded
 def _decoder(state_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    prepare(state_type)
     return msgspec.msgpack.Decoder(state_type, dec_hook=_from_plain)
 
 

@@ -26,6 +26,7 @@ from ..store.model_files import Identity
 from ..troubles import TroubleCode
 
 if TYPE_CHECKING:
+    from .adopted import AdoptedChunks
     from .ownership import OwnedPartition
     from .pipeline import StreamPipeline
 
@@ -100,8 +101,8 @@ class StreamWork:
     moved_keys: frozenset[bytes] = frozenset()
     """Keys of chunks that came by partitions other than the present one, before the stream was opened."""
     holes: tuple[Hole, ...] = ()
-    adopted: frozenset[tuple[int, bytes]] = frozenset()
-    """(arrival time, chunk ID) of chunks in the archive that no checkpoint covers."""
+    adopted: AdoptedChunks | None = None
+    """Chunks in the archive that no checkpoint covers."""
     adopted_chunks: int = 0
     snapshot: StreamSnapshot | None = None
     committing: StreamSnapshot | None = None

@@ -40,6 +40,7 @@ class WorkerTelemetry(Collector):
         self.partitions = 0
         self.lost_total = 0
         self.checkpoint_ns = 0
+        self.checkpoints_total = 0
         self.checkpoint_s = time.monotonic()
         """When the last commit began, on the monotonic clock; at first when the worker started."""
         self.streams_behind: Callable[[float], dict[str, dict[str, Any]]] = lambda _: {}
@@ -94,6 +95,7 @@ class WorkerTelemetry(Collector):
         """What was done at `began_s` (monotonic) is durable, except of streams that are late."""
         self.checkpoint_ns = time.time_ns()
         self.checkpoint_s = began_s
+        self.checkpoints_total += 1
 
     def has_work(self) -> bool:
         """Whether a checkpoint is due now. A worker without work makes them too, so it always is."""

@@ -5,7 +5,7 @@ import ctypes
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from ..directories import make_directory
 from ..disk_watch import DiskWatch, wait_for_room, watch_disk
 from ..errors import DatabaseDamaged, WindvaneError
 from ..store.catalog import Catalog
-from ..store.checkpoint import CheckpointStore
+from ..store.checkpoint import CheckpointStore, Partition
 from ..store.dead_letters import DeadLetters
 from ..store.model_files import ModelFiles
 from ..store.store import Store
@@ -29,7 +29,7 @@ from .alarm_relay import AlarmRelay
 from .catalog_link import CatalogLink
 from .checkpoint_watch import watch_checkpoints
 from .former_buses import finish_former_buses
-from .in_flight import InFlight, died_of
+from .in_flight import InFlight, Place, died_of
 from .telemetry import WorkerTelemetry
 from .unpickling import states_come_from
 from .user_operations import UserOperations
@@ -111,6 +111,15 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             await relay.empty()
 
 
+def _is_suspected(
+    place: Place, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
+) -> bool:
+    """Whether workers died of messages of this partition before, that are not committed yet."""
+    key = (place.topic, place.partition)
+    done = committed.get(place.log, {}).get(key, 0)
+    return any(offset >= done for offset in checkpoints.suspects(place.log, key))
+
+
 def _share_arenas() -> None:
     """By default glibc gives every thread an arena, which keeps what its largest chunk took."""
     with suppress(OSError, AttributeError):  # another C library has no mallopt
@@ -130,6 +139,9 @@ def _watch_over_chunks(
     blamed = died_of(path, settings.run_dir / f"{name}.exit.json")
     if blamed is not None:
         places, reason = blamed
+        # A chunk that ran beside one that was blamed before is not blamed with it.
+        committed = checkpoints.logs()
+        places = [place for place in places if _is_suspected(place, checkpoints, committed)] or places
         for place in places:
             checkpoints.blame(place.log, (place.topic, place.partition), [place.offset], reason)
         telemetry.worker_died(len(places), reason)

@@ -33,11 +33,12 @@ know whether that one still runs, so what holds does not depend on the bus:
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..bus.interface import WORKER_GROUP, Bus, Consumer, TopicPartition
 from ..config import WorkerSettings
-from ..errors import TierFailed
+from ..errors import TierFailed, WindvaneError
 from ..store.checkpoint import CheckpointStore
 from ..store.dead_letters import DeadLetters
 from ..store.model_files import ModelFiles
@@ -318,6 +319,8 @@ class Worker:
     async def release(self, reference: str, *, seconds: float) -> None:
         """Lets go of a stream, and leaves it alone for so long: its chunks wait."""
         self._streams.hold_back(reference, seconds)
+        with suppress(WindvaneError):  # the policy that it is reprocessed with may be new
+            await self._catalog.refresh()
         if seconds <= 0:
             return
         await self.checkpoint()

@@ -129,11 +129,6 @@ class DataArrayWriter:
     def _open(self) -> None:
         self._rows = SegmentedWriter(self.directory / "rows", segment_bytes=self._segment_bytes)
         try:
-            if self._rows.length and not (self.directory / "times" / "head").exists():
-                raise StreamDamaged(
-                    f"{self.directory}/times/head is missing beside rows. Nothing was changed; "
-                    "`windvane verify` shows what is damaged"
-                )
             self._times = SegmentedWriter(self.directory / "times", segment_bytes=self._segment_bytes)
         except BaseException:
             self._rows.close()
@@ -147,7 +142,13 @@ class DataArrayWriter:
         `uid` may change. Raises StreamDamaged, and CheckpointMissing; then the files are as they were.
         """
         found = read_description(self.directory)
-        is_empty = not self._rows.length and not self._times.length
+        files = (self._rows, self._times)
+        for file in files:
+            if file.lacks_head and committed is not None and not self._is_set_aside(committed.uid):
+                file.require_head()
+        is_torn = any(file.lacks_head for file in files)
+        is_empty = not is_torn and not any(file.length for file in files)
+        is_marked = any(file.committed for file in files)
         if found is None and not is_empty:
             if committed is not None and committed.uid == self.uid:
                 raise StreamDamaged(
@@ -155,11 +156,14 @@ class DataArrayWriter:
                     "committed. Nothing was changed; put it back from a copy, or make the array again with "
                     f"`windvane recover rebuild {self.reference.partition(':')[0]}`"
                 )
-            if self._rows.committed:
+            if is_marked:
                 raise no_checkpoint(
                     self.reference, f"{self.length} rows without a meta.json", other=committed is not None
                 )
-        if not _describes(found, self._wanted) and (found is not None or not is_empty):
+        is_ours = found is None or found.get("database_id") == database_id.hex()
+        if is_torn and (is_marked or not is_ours):
+            raise no_checkpoint(self.reference, "rows in a file without a head", other=committed is not None)
+        if is_torn or (not _describes(found, self._wanted) and (found is not None or not is_empty)):
             self._begin_another()
             found = None
         elif committed is not None and committed.uid == self.uid:
@@ -167,8 +171,7 @@ class DataArrayWriter:
             self._describe(found, database_id)
             return self
         elif not is_empty:
-            assert found is not None
-            if self._rows.committed or found.get("database_id") != database_id.hex():
+            if is_marked or not is_ours:
                 raise no_checkpoint(self.reference, f"{self.length} rows", other=committed is not None)
         elif committed is not None and committed.length and not self._is_set_aside(committed.uid):
             raise StreamDamaged(
@@ -182,7 +185,7 @@ class DataArrayWriter:
 
     def start_over(self, *, database_id: bytes) -> Self:
         """Set aside what is there, if anything, and go on with an empty array."""
-        if self._rows.length or self._times.length:
+        if any(file.length or file.lacks_head for file in (self._rows, self._times)):
             self._begin_another()
         return self.resume(None, database_id=database_id)
 

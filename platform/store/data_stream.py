@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -40,6 +41,7 @@ _ARRIVAL = struct.Struct("<QQqQII32s")
 EVENT = np.dtype([("end", "<i8"), ("time_ns", "<i8")])
 """One event: the offset past its last byte in the stream, and its time in ns since the epoch, UTC."""
 _EVENTS_A_READ = 4096
+_log = logging.getLogger(__name__)
 
 
 class DataStream:
@@ -53,6 +55,9 @@ class DataStream:
       event, `EVENT`, by rising end;
     - `meta.json`: `attrs` (tag and policy), and the `uid` of `bytes/` in hexadecimal. It is written last when
       a stream is made: where it is missing there is no stream yet.
+
+    What a power cut has left of a stream of which nothing was committed is set aside, as `stream~1`, and the
+    stream begins again.
 
     Bytes and events are appended before their arrival record: a crash between leaves bytes of no chunk at the
     end, which the next writer cuts off.
@@ -183,16 +188,15 @@ class DataStreamWriter:
         self.directory = directory
         plain = as_json(attrs)
         self.attrs: Mapping[str, Any] = MappingProxyType(plain)
-        self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
         self._segment_bytes = segment_bytes
-        self._event_times: SegmentedWriter | None = None
         self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        directory, segment_bytes = self.directory, self._segment_bytes
+        self._bytes = SegmentedWriter(directory / "bytes", segment_bytes=segment_bytes)
+        self._event_times: SegmentedWriter | None = None
         try:
-            if self._bytes.length and not (directory / "arrivals" / "head").exists():
-                raise StreamDamaged(
-                    f"{directory}/arrivals/head is missing beside {self._bytes.length} bytes. Nothing was "
-                    "changed; `windvane verify` shows what is damaged"
-                )
             self._arrivals = SegmentedWriter(directory / "arrivals", segment_bytes=segment_bytes)
             if (directory / "events").exists():
                 self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
@@ -214,10 +218,15 @@ class DataStreamWriter:
         bytes that may have been committed without this checkpoint: then the files are as they were.
         """
         found = read_description(self.directory) or {}
+        if committed is not None:
+            for file in self._files():
+                file.require_head()
         if committed is not None and committed.uid == self.uid:
             size, chunks = committed.length, committed.chunks
         else:
             self._require_never_committed(committed, found, database_id)
+            if any(file.lacks_head or (file.length and not found) for file in self._files()):
+                self._begin_another()
             size = chunks = 0
         if size < self._bytes.committed or chunks < self._arrivals.committed // ARRIVAL.itemsize:
             raise older_checkpoint(
@@ -376,25 +385,46 @@ class DataStreamWriter:
         self, committed: OutputLength | None, found: Mapping[str, Any], database_id: bytes
     ) -> None:
         """Nothing is lost by cutting to 0 only if no checkpoint ever covered any of it."""
-        if not self._bytes.length and not self._arrivals.length:
-            if committed is not None and (committed.length or committed.chunks):
+        is_other = committed is not None and bool(committed.length or committed.chunks)
+        lacks_head = any(file.lacks_head for file in self._files())
+        if not self._bytes.length and not self._arrivals.length and not lacks_head:
+            if committed is not None and is_other:
                 raise StreamDamaged(
                     f"{self.reference}: {committed.length} bytes in {committed.chunks} chunks were "
                     f"committed, and {self.directory} holds none of them (it was removed, or moved?). Put it "
                     f"back, or make the stream again with `windvane recover rebuild {self.reference}`"
                 )
             return
-        marked = self._bytes.committed or self._arrivals.committed
-        if marked or found.get("database_id") != database_id.hex():
+        marked = any(file.committed for file in self._files())
+        # The description is written before the first byte: without it, no commit has synced the stream.
+        is_ours = not found or found.get("database_id") == database_id.hex()
+        if marked or is_other or not is_ours:
             raise no_checkpoint(
                 self.reference,
                 f"{self._bytes.length} bytes in {self.chunks} chunks",
                 other=committed is not None,
             )
 
+    def _begin_another(self) -> None:
+        """Set aside what a power cut has left of a stream of which nothing was committed."""
+        number = 1
+        while (aside := self.directory.with_name(f"{self.directory.name}~{number}")).exists():
+            number += 1
+        # Renamed while it is locked, so that no other writer can be at it.
+        self.directory.rename(aside)
+        _log.warning(
+            "%s: nothing of the stream was committed before a power cut; what is left is in %s, and its "
+            "chunks come again",
+            self.reference,
+            aside,
+        )
+        for file in self._files():
+            file.close()
+        self._open()
+
     def _event_times_until(self, size: int) -> int:
         """The length of the file of event times at which the stream ends after `size` bytes."""
-        if self._event_times is None:
+        if self._event_times is None or not self._event_times.length or not size:
             return 0
         # After a power failure the last records can be zeros, or not there.
         kept = self._event_times.held // EVENT.itemsize

@@ -75,9 +75,9 @@ class Head:
         self._words = self._region.bytes().view(np.uint64)
 
     @staticmethod
-    def write_new(descriptor: int, segment_bytes: int) -> None:
-        """Write the head of an empty file, with a new uid, over whatever the file holds."""
-        os.pwrite(descriptor, _LAYOUT.pack(_MAGIC, _VERSION, segment_bytes, 0, 0, os.urandom(16), 0, 0), 0)
+    def write_new(descriptor: int, segment_bytes: int, uid: bytes) -> None:
+        """Write the head of an empty file over whatever the file holds."""
+        os.pwrite(descriptor, _LAYOUT.pack(_MAGIC, _VERSION, segment_bytes, 0, 0, uid, 0, 0), 0)
 
     @property
     def start(self) -> int:

@@ -35,7 +35,8 @@ class SegmentedWriter:
     bounded number of open ones (`OpenSegments`).
 
     Opening an existing file looks at it and changes nothing. `resume` says where the file goes on; until then
-    nothing can be appended or cut.
+    nothing can be appended or cut. A head that is missing or empty is written by `resume`, too, unless there
+    are bytes beside it: after a power cut it may be that of a new file, else it was lost (`lacks_head`).
 
     Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
     makes the whole store durable at once, `flush` this file.
@@ -50,7 +51,7 @@ class SegmentedWriter:
         """Open the file in `directory`, or make it; `segment_bytes` matters to a new one only.
 
         Raises StoreLocked while another writer has it, in this process or in another; StreamDamaged if its
-        head is damaged, or missing beside segments; StoreFailed if it cannot be made.
+        head is damaged; StoreFailed if it cannot be made.
         """
         if segment_bytes <= 0 or segment_bytes % PAGE_BYTES:
             raise ValueError(
@@ -61,6 +62,9 @@ class SegmentedWriter:
         self._failure: str | None = None
         self._failure_kind: type[StoreFailed] = StoreFailed
         self._unsynced_directories: set[Path] = set()
+        # The locked file of a head that is missing or empty, until `resume` writes it.
+        self._unwritten: int | None = None
+        self._has_made_head = False
         try:
             self._head = self._lock_head(segment_bytes)
         except (StoreFailed, StreamDamaged):
@@ -82,10 +86,14 @@ class SegmentedWriter:
     def resume(self, length: int | None = None) -> Self:
         """Go on at `length`, cutting off what lies behind; None: at the length that was found.
 
-        First checks that the segments hold all of it. Raises StreamDamaged if they do not, RangeGone as
-        `cut`; then the file is as it was.
+        First checks that the segments hold all of it. Raises StreamDamaged if they do not, or if the head is
+        missing beside bytes, RangeGone as `cut`; then the file is as it was.
         """
         self.check_held(self._length if length is None else length)
+        try:
+            self._write_head()
+        except OSError as error:
+            self._fail("making its head", error)
         self._failure = None
         try:
             if length is not None:
@@ -95,8 +103,25 @@ class SegmentedWriter:
             raise
         return self
 
+    @property
+    def lacks_head(self) -> bool:
+        """Whether the head is missing or empty beside bytes: lost, or never synced before a power cut.
+
+        Only whoever knows that nothing was committed may set the bytes aside.
+        """
+        return self._unwritten is not None and any(entry.stat().st_size for entry in _segments(self._path))
+
+    def require_head(self) -> None:
+        """Raise StreamDamaged if the head is missing or empty beside bytes."""
+        if self.lacks_head:
+            raise StreamDamaged(
+                f"{self.directory}/head is missing or empty, and there are bytes in its segments. "
+                + _UNTOUCHED
+            )
+
     def check_held(self, length: int) -> None:
         """Raise StreamDamaged unless bytes `start` to `length` are there; looks at sizes, reads nothing."""
+        self.require_head()
         found = self._length
         if found < self._start or self._start % self.segment_bytes:
             raise StreamDamaged(
@@ -249,6 +274,11 @@ class SegmentedWriter:
             self._failure = _CLOSED
             open_segments.close(id(self))
             self._head.close()
+            if self._unwritten is not None:
+                if self._has_made_head and _is_at(self._unwritten, self.directory / "head"):
+                    os.unlink(self.directory / "head")
+                os.close(self._unwritten)
+                self._unwritten = None
 
     def __enter__(self) -> Self:
         return self
@@ -264,12 +294,16 @@ class SegmentedWriter:
     def _lock_head(self, segment_bytes: int) -> Head:
         path = self.directory / "head"
         while True:
+            is_new = False
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
-                self._require_no_segments()
                 self._make_directory()
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                try:
+                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                except FileExistsError:
+                    continue
+                is_new = True
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Between opening and locking, the directory may have been renamed and made anew by another.
@@ -278,9 +312,8 @@ class SegmentedWriter:
                 try:
                     return Head(descriptor, path, writeable=True)
                 except FileNotFoundError:
-                    self._require_no_segments()
-                    Head.write_new(descriptor, segment_bytes)
-                    return Head(descriptor, path, writeable=True)
+                    self._unwritten, self._has_made_head = os.dup(descriptor), is_new
+                    return _head_in_memory(path, segment_bytes)
             except BlockingIOError:
                 raise StoreLocked(
                     f"{self.directory} is being written by another process, or by another writer of this: "
@@ -289,6 +322,17 @@ class SegmentedWriter:
             finally:
                 os.close(descriptor)
 
+    def _write_head(self) -> None:
+        """Write the head that was missing; its file is locked since the writer was opened."""
+        if self._unwritten is None:
+            return
+        Head.write_new(self._unwritten, self.segment_bytes, self.uid)
+        head = Head(self._unwritten, self.directory / "head", writeable=True)
+        self._head.close()
+        self._head = head
+        os.close(self._unwritten)
+        self._unwritten = None
+
     def _make_directory(self) -> None:
         level = self.directory
         while not level.exists():
@@ -296,15 +340,6 @@ class SegmentedWriter:
             self._unsynced_directories.add(level)
         self._unsynced_directories.add(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-
-    def _require_no_segments(self) -> None:
-        """A head that never reached the disk has no bytes beside it that were synced after it."""
-        for entry in _segments(self._path):
-            if entry.stat().st_size:
-                raise StreamDamaged(
-                    f"{self.directory}/head is missing or empty, and there are bytes in {entry.name}. "
-                    + _UNTOUCHED
-                )
 
     def _remove_segments(self, start: int, stop: int) -> None:
         for entry in _segments(self._path):
@@ -400,6 +435,16 @@ _UNTOUCHED = "Nothing was changed; `windvane verify` shows the damage, `windvane
 
 def _unreadable(path: object, error: OSError) -> str:
     return f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
+
+
+def _head_in_memory(path: Path, segment_bytes: int) -> Head:
+    """What the head of a new file will say."""
+    descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
+    try:
+        Head.write_new(descriptor, segment_bytes, os.urandom(16))
+        return Head(descriptor, path, writeable=True)
+    finally:
+        os.close(descriptor)
 
 
 def _segments(directory: str) -> list[os.DirEntry[str]]:

@@ -39,9 +39,9 @@ MUTANTS = [
     Mutant(
         "readers see a message before fdatasync",
         "bus/segment_log.py",
-        "        try:\n            os.fdatasync(self._fd)\n        except OSError as error:\n",
+        "        try:\n            os.fdatasync(self._fd)\n            self._check_in_place()\n",
         "        self._committed.words[END_WORD] = self.next_offset\n"
-        "        try:\n            os.fdatasync(self._fd)\n        except OSError as error:\n",
+        "        try:\n            os.fdatasync(self._fd)\n            self._check_in_place()\n",
         _LOG + "test_a_message_is_written_then_synced_then_seen_by_readers_then_acked",
     ),
     Mutant(
@@ -146,8 +146,8 @@ MUTANTS = [
     Mutant(
         "a failed chunk stays known, so that its retry fails again",
         "ingest/recent_chunks.py",
-        "if future is not None and future.done() and future.exception() is not None:",
-        "if future is None:",
+        "            if not _has_failed(done):\n",
+        "            if done.done():\n",
         _GATEWAY + "test_no_ack_comes_while_the_disk_fails_and_the_next_try_is_stored",
     ),
     Mutant(
@@ -176,8 +176,8 @@ MUTANTS = [
     Mutant(
         "segments are unlinked before the new beginning is durable",
         "store/segmented_writer.py",
-        '        self._sync(f"{self._path}/head")\n        try:\n            self._remove_dropped()',
-        "        try:\n            self._remove_dropped()",
+        '        self._sync(f"{self._path}/head")\n        try:\n            self._remove_segments(0, start)',
+        "        try:\n            self._remove_segments(0, start)",
         _STORE + "test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked",
     ),
     Mutant(
@@ -219,8 +219,9 @@ MUTANTS = [
     Mutant(
         "a checkpoint is committed before the published results are durable",
         "processors/checkpointing.py",
-        "            await self._publisher.durable(published)\n",
-        "",
+        "        return stream.snapshot is not None and self._publisher.is_durable(\n"
+        "            stream.reference, stream.snapshot.results_mark\n        )\n",
+        "        return stream.snapshot is not None\n",
         _WORKER + "test_results_and_appends_are_durable_before_the_checkpoint",
     ),
     Mutant(
@@ -232,10 +233,49 @@ MUTANTS = [
     ),
     Mutant(
         "the archive's uid is ignored",
-        "processors/pipeline.py",
-        "if committed is not None and committed.uid == self._archive.uid:",
-        "if committed is not None:",
+        "store/data_stream.py",
+        "        if committed is not None and committed.uid == self.uid:\n",
+        "        if committed is not None:\n",
         _WORKER + "test_a_checkpoint_of_another_archive_is_not_applied_to_this_one",
+    ),
+    Mutant(
+        "the bus is told of positions before they are committed",
+        "processors/worker.py",
+        "            positions = await self._durable.commit()\n",
+        "            await self._report({each.key: each.frontier for each in self._owned if each.frontier})\n"
+        "            positions = await self._durable.commit()\n",
+        _WORKER + "test_the_bus_is_told_of_a_position_only_behind_its_checkpoint",
+    ),
+    Mutant(
+        "outputs are marked as committed before the commit",
+        "processors/checkpointing.py",
+        "        self._checkpoints.commit(\n",
+        "        for stream, each in snapshot.streams.items():\n"
+        "            if stream.pipeline is not None:\n"
+        "                stream.pipeline.mark_committed(each.checkpoint)\n"
+        "        self._checkpoints.commit(\n",
+        _WORKER + "test_an_output_is_marked_as_committed_only_behind_its_checkpoint",
+    ),
+    Mutant(
+        "the buses of a home are renamed before they are synced",
+        "processors/former_buses.py",
+        "        os.fsync(file.fileno())\n",
+        "",
+        _WORKER + "test_a_bus_that_a_home_was_used_with_is_remembered_after_every_power_cut",
+    ),
+    Mutant(
+        "the name of the buses of a home is not synced",
+        "processors/former_buses.py",
+        "        sync_directory(settings.home)\n",
+        "",
+        _WORKER + "test_a_bus_that_a_home_was_used_with_is_remembered_after_every_power_cut",
+    ),
+    Mutant(
+        "a head that a power cut took stops its stream",
+        "store/data_stream.py",
+        "                self._begin_another()\n",
+        "                pass\n",
+        _STORE + "test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut[syncfs]",
     ),
     # The swap of reprocess.
     Mutant(

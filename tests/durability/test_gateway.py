@@ -151,13 +151,13 @@ async def test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_wr
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def full(*_: Any) -> int:
+    def failing(*_: Any) -> int:
         loop.call_soon_threadsafe(asked.set)
-        raise sqlite3.OperationalError("database or disk is full")
+        raise sqlite3.OperationalError("disk I/O error")
 
     async with recorded(disk) as site:
         with monkeypatch.context() as patched:
-            patched.setattr(DeadLetters, "add", full)
+            patched.setattr(DeadLetters, "add", failing)
             async with site.connected() as (_, writer):
                 writer.write(packed("t", EVENT + b"\xc1", chunk="bad"))
                 async with asyncio.timeout(30):

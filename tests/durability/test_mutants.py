@@ -21,6 +21,7 @@ TRIED = [
 ]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("mutant", TRIED, ids=str)
 def test_a_fault_in_the_order_makes_a_test_fail(mutant: Mutant) -> None:
     print(f"{mutant.name}: {require_caught(mutant)}")
@@ -33,6 +34,7 @@ def test_what_a_mutant_changes_is_in_the_source_once(mutant: Mutant) -> None:
     ast.parse(source.replace(mutant.old, mutant.new))
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not IS_PROOF, reason="they run by themselves in this suite: WINDVANE_PROOF=1")
 def test_without_a_fault_the_same_tests_pass() -> None:
     require_green()

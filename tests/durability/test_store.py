@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from windvane.errors import RangeGone, StreamNotFound
+from windvane.store.checkpoint import OutputLength
 from windvane.store.data_array import DataArrayWriter
 from windvane.store.data_stream import DataStreamWriter
 from windvane.store.model_files import ModelFiles
@@ -20,6 +21,7 @@ from tests.durability.file_tree import Kind, Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
+from tests.store.resumed import DATABASE_ID, resumed
 
 SEGMENT_BYTES = 4096
 
@@ -63,21 +65,21 @@ def after_every_cut(
 
 
 def file_writer(directory: Path) -> SegmentedWriter:
-    """The writer of a file, where it ends."""
+    """The writer of a file, to be resumed."""
     return SegmentedWriter(directory, segment_bytes=SEGMENT_BYTES)
 
 
 @contextmanager
 def outputs(
-    store: Store, *, size: int = 0, chunks: int = 0, rows: int = 0
+    store: Store, stream_end: OutputLength | None = None, array_end: OutputLength | None = None
 ) -> Iterator[tuple[DataStreamWriter, DataArrayWriter]]:
-    """The writers of a stream and its array, cut back to what is known to be durable."""
+    """The writers of a stream and its array, resumed where they are known to be durable."""
     with (
         store.stream_writer("t", attrs={"tag": "t"}) as stream,
         store.array_writer("t:samples", dtype=np.dtype("<i4"), row_shape=(3,), attrs={}) as array,
     ):
-        stream.cut(size, chunks)
-        array.cut(rows)
+        stream.resume(stream_end, database_id=DATABASE_ID)
+        array.resume(array_end, database_id=DATABASE_ID)
         yield stream, array
 
 
@@ -90,7 +92,7 @@ def kinds(steps: Sequence[Step]) -> list[Kind]:
 
 
 def test_bytes_are_written_before_the_length_that_shows_them(disk: RecordingDisk) -> None:
-    with disk.recording(), file_writer(disk.root / "file") as writer:
+    with disk.recording(), file_writer(disk.root / "file").resume() as writer:
         writer.append(b"first")
         disk.mark("begun")
         writer.append(b"second")
@@ -100,7 +102,7 @@ def test_bytes_are_written_before_the_length_that_shows_them(disk: RecordingDisk
 
 
 def test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked(disk: RecordingDisk) -> None:
-    with disk.recording(), file_writer(disk.root / "file") as writer:
+    with disk.recording(), file_writer(disk.root / "file").resume() as writer:
         writer.append(bytes(3 * SEGMENT_BYTES))
         writer.flush()
         disk.mark("begun")
@@ -111,7 +113,7 @@ def test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked(disk:
 
 
 def test_flush_syncs_segments_then_the_head_then_new_names(disk: RecordingDisk) -> None:
-    with disk.recording(), file_writer(disk.root / "a" / "file") as writer:
+    with disk.recording(), file_writer(disk.root / "a" / "file").resume() as writer:
         writer.append(bytes(2 * SEGMENT_BYTES))
         disk.mark("appended")
         writer.flush()
@@ -127,7 +129,7 @@ def test_flush_syncs_segments_then_the_head_then_new_names(disk: RecordingDisk) 
 
 
 def test_a_second_segment_s_name_is_durable_before_anything_is_in_it(disk: RecordingDisk) -> None:
-    with disk.recording(), file_writer(disk.root / "file") as writer:
+    with disk.recording(), file_writer(disk.root / "file").resume() as writer:
         writer.append(bytes(SEGMENT_BYTES))
         writer.flush()
         disk.mark("begun")
@@ -148,7 +150,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
     """Appends, cuts, drops and flushes by chance; after a cut back the next flush is waited for."""
     chance = random.Random(seed)
     content = bytearray()
-    with disk.recording(), file_writer(disk.root / "file") as writer:
+    with disk.recording(), file_writer(disk.root / "file").resume() as writer:
         for number in range(14):
             data = bytes([number + 1]) * chance.choice([1, 700, 5000])
             writer.append(data)
@@ -177,7 +179,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
                 assert file.read(begin, int(length) - begin) == promised[begin - first :]
                 with pytest.raises(RangeGone) if file.start else nullcontext():
                     file.read(0, 1)
-            writer.cut(int(length))
+            writer.resume(int(length))
             writer.append(b"goes on")
             writer.flush()
 
@@ -210,7 +212,23 @@ def grow(store: Store, disk: RecordingDisk, *, chunks: int, flush: bool) -> None
                     array.flush()
                 else:
                     store.sync()
-                disk.mark(f"durable {stream.size} {stream.chunks} {array.length}")
+                for writer in (stream, array):
+                    disk.mark(f"durable {writer.reference} {_words(writer.found)}")
+                stream.mark_committed(stream.found)
+                array.mark_committed(array.found)
+
+
+def _words(length: OutputLength) -> str:
+    return f"{length.uid.hex()} {length.length} {length.chunks}"
+
+
+def durable_end(steps: Sequence[Step], reference: str) -> OutputLength | None:
+    """Where the output was said to be durable last."""
+    said = marks(steps, f"durable {reference}")
+    if not said:
+        return None
+    uid, length, chunks = said[-1].split(" ")
+    return OutputLength(bytes.fromhex(uid), int(length), int(chunks))
 
 
 @pytest.mark.parametrize("flush", [False, True], ids=["syncfs", "flush"])
@@ -230,16 +248,19 @@ def test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut(
         expected_times = undisturbed.array("t:samples").times_ns[:].copy()
 
     def check(cut: Cut, home: Path) -> None:
-        durable = marks(disk.steps[: cut.stop], "durable")
-        size, chunks, rows = map(int, durable[-1].split(" ")) if durable else (0, 0, 0)
+        stream_end = durable_end(disk.steps[: cut.stop], "t")
+        array_end = durable_end(disk.steps[: cut.stop], "t:samples")
+        size, chunks = (stream_end.length, stream_end.chunks) if stream_end else (0, 0)
+        rows = array_end.length if array_end else 0
         with Store(home / "store", segment_bytes=SEGMENT_BYTES) as store:
-            if durable:
+            if stream_end:
                 assert store.streams() == ["t"]
+            if array_end:
                 assert store.arrays() == ["t:samples"]
             else:
                 with suppress(StreamNotFound):
                     store.stream("t")
-            with outputs(store, size=size, chunks=chunks, rows=rows) as (stream, _):
+            with outputs(store, stream_end, array_end) as (stream, _):
                 found, samples = store.stream("t"), store.array("t:samples")
                 assert found.read(0, 1 << 20) == expected_bytes[:size]
                 assert found.arrivals[:].tobytes() == expected_arrivals[: chunks * 72]
@@ -279,7 +300,7 @@ def test_after_a_killed_process_rows_without_times_are_never_seen(
 def test_a_long_reference_is_found_again_after_every_power_cut(tmp_path: Path, disk: RecordingDisk) -> None:
     reference = "x" * 300
     with disk.recording(), Store(disk.root / "store", segment_bytes=SEGMENT_BYTES) as store:
-        with store.stream_writer(reference, attrs={}) as stream:
+        with resumed(store.stream_writer(reference, attrs={})) as stream:
             stream.append(b"data", arrived_ns=1, chunk_id=None, events=1)
         store.sync()
         disk.mark("durable 4")
@@ -289,7 +310,9 @@ def test_a_long_reference_is_found_again_after_every_power_cut(tmp_path: Path, d
             if marks(disk.steps[: cut.stop], "durable"):
                 assert store.streams() == [reference]
                 assert store.stream(reference).read(0, 9) == b"data"
-            with store.stream_writer(reference, attrs={}):
+            with store.stream_writer(reference, attrs={}) as stream:
+                is_durable = bool(marks(disk.steps[: cut.stop], "durable"))
+                stream.resume(stream.found if is_durable else None, database_id=DATABASE_ID)
                 assert store.streams() == [reference]
 
     after_every_cut(disk.steps, tmp_path, check)

@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 from windvane.bus import open_bus
+from windvane.config import Settings
 from windvane.errors import WindvaneError
+from windvane.processors.former_buses import former_buses
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
 from windvane.store.store import Store
@@ -23,12 +25,15 @@ from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
 from tests.processors.test_worker import PCM, SPECTRUM, Home
+from tests.store.resumed import resumed
 
 PIPELINE = [PCM, {**SPECTRUM, "publish": True}, {"operation": "features", "window": 100, "bands": 2}]
 OUTPUTS = ("samples", "spectrum", "features")
 CHUNKS = 6
 """Those before a power cut; one more comes behind it."""
 AT_ONCE = 8
+COMMITTED_WORD = 56
+"""Where the head of a file has it."""
 
 
 @pytest.fixture
@@ -208,6 +213,46 @@ async def test_the_bus_is_told_of_a_position_only_behind_its_checkpoint(
     assert highest == CHUNKS
 
 
+async def test_an_output_is_marked_as_committed_only_behind_its_checkpoint(
+    tmp_path: Path, disk: RecordingDisk, catalog: Catalog
+) -> None:
+    with disk.recording():
+        await life(disk, catalog)
+    power_cut, highest = PowerCut(disk.steps), 0
+    path = "store/t/stream/bytes/head"
+    for at, step in enumerate(disk.steps):
+        if step.path == path and step.offset <= COMMITTED_WORD < step.offset + len(step.data):
+            home = tmp_path / str(at)
+            power_cut.tree(at + 1, lambda i, p: True).write_to(home)
+            marked = int.from_bytes((home / path).read_bytes()[COMMITTED_WORD:][:8], "little")
+            if marked:
+                with closing(CheckpointStore(home / "checkpoints.sqlite")) as checkpoints:
+                    committed = checkpoints.stream("t")
+                    assert committed is not None
+                    assert marked <= committed.outputs["t"].length
+            highest = max(highest, marked)
+    assert highest >= size_of(CHUNKS - 1)
+
+
+def test_a_bus_that_a_home_was_used_with_is_remembered_after_every_power_cut(
+    tmp_path: Path, disk: RecordingDisk
+) -> None:
+    buses = ["embedded:", "kafka://first", "kafka://second"]
+    with disk.recording():
+        for bus in buses:
+            former_buses(Settings(home=disk.root, bus=bus))
+            disk.mark(f"used {bus}")
+    power_cut = PowerCut(disk.steps)
+    for stop in range(len(disk.steps) + 1):
+        used = [step.path.removeprefix("used ") for step in disk.steps[:stop] if step.kind == "mark"]
+        for number, cut in enumerate(power_cut.cuts(stop, seed=0)):
+            home = tmp_path / f"after-{stop}-{number}"
+            cut.tree.write_to(home)
+            known = [each["url"] for each in former_buses(Settings(home=home, bus="kafka://next"))]
+            assert known[: len(used)] == used, cut.how
+            assert known == buses[: len(known)], cut.how
+
+
 async def test_a_failed_step_s_dead_letter_is_durable_before_the_checkpoint(
     disk: RecordingDisk, catalog: Catalog
 ) -> None:
@@ -326,7 +371,7 @@ async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
         committed = size_of(1)
         shutil.rmtree(path / "store" / "t" / "stream")
         foreign = b"\xee" * (committed + 100)
-        with home.store.stream_writer("t", attrs={"tag": "t"}) as stream:
+        with resumed(home.store.stream_writer("t", attrs={"tag": "t"})) as stream:
             stream.append(foreign[:committed], arrived_ns=1, chunk_id=None, events=1)
             stream.append(foreign[committed:], arrived_ns=1, chunk_id=None, events=1)
         async with home.working():

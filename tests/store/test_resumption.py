@@ -236,3 +236,73 @@ def test_closed_writers_ignore_a_late_commit(tmp_path: Path) -> None:
     writer = resumed(store.stream_writer("t", attrs={}))
     writer.close()
     writer.mark_committed(OutputLength(writer.uid, 0, 0))
+
+
+@pytest.mark.parametrize("content", [b"", bytes(64), None], ids=["empty", "zeros", "missing"])
+@pytest.mark.parametrize("name", ["bytes", "arrivals", "events"])
+def test_a_stream_whose_head_a_power_cut_took_begins_again_if_nothing_was_committed(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    store = Store(tmp_path)
+    stream_of(store, 2)
+    lose_head(tmp_path / "t/stream" / name, content)
+    left = files_of(tmp_path / "t/stream")
+    refused(store, OutputLength(b"x" * 16, 10, 1), "head is missing or empty", StreamDamaged)
+    with store.stream_writer("t", attrs={}) as writer, pytest.raises(CheckpointMissing):
+        writer.resume(None, database_id=OTHERS)
+    assert files_of(tmp_path / "t/stream") == left
+    with store.stream_writer("t", attrs={}) as writer:
+        writer.resume(None, database_id=OURS)
+        assert (writer.size, writer.chunks, writer.events) == (0, 0, 0)
+        writer.append(CHUNK, arrived_ns=1, chunk_id=None, events=1)
+    assert store.stream("t").read(0, 100) == CHUNK
+    assert store.streams() == ["t"]
+    aside = files_of(tmp_path / "t/stream~1")
+    assert b"".join(aside[path] for path in aside if "bytes/0" in path) == CHUNK * 2
+
+
+@pytest.mark.parametrize("name", ["bytes", "arrivals", "events"])
+def test_a_lost_head_beside_committed_data_is_damage(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    committed = stream_of(store, 3, committed=2)
+    lose_head(tmp_path / "t/stream" / name, None)
+    refused(store, committed, "head is missing or empty", StreamDamaged)
+    refused(store, None, "no checkpoint covers them")
+
+
+def test_a_stream_whose_description_a_power_cut_took_is_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stream_of(store, 2)
+    (tmp_path / "t/stream/meta.json").unlink()
+    with store.stream_writer("t", attrs={}) as writer:
+        assert writer.resume(None, database_id=OURS).size == 0
+    assert (tmp_path / "t/stream~1/bytes/head").exists()
+
+
+@pytest.mark.parametrize("name", ["rows", "times"])
+def test_an_array_whose_head_a_power_cut_took_begins_again_if_nothing_was_committed(
+    tmp_path: Path, name: str
+) -> None:
+    store = Store(tmp_path)
+    array_of(store, 10)
+    lose_head(tmp_path / "t/arrays/x" / name, None)
+    array_refused(store, OutputLength(b"x" * 16, 5), "head is missing or empty")
+    with array_writer(store) as writer:
+        with pytest.raises(CheckpointMissing):
+            writer.resume(None, database_id=OTHERS)
+        assert writer.resume(None, database_id=OURS).length == 0
+
+
+@pytest.mark.parametrize("name", ["rows", "times"])
+def test_a_lost_head_beside_committed_rows_is_damage(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    committed = array_of(store, 10, committed=6)
+    lose_head(tmp_path / "t/arrays/x" / name, None)
+    array_refused(store, committed, "head is missing or empty")
+    array_refused(store, None, "no checkpoint covers them")
+
+
+def lose_head(directory: Path, content: bytes | None) -> None:
+    (directory / "head").unlink()
+    if content is not None:
+        (directory / "head").write_bytes(content)

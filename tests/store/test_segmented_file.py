@@ -442,12 +442,26 @@ def test_a_head_that_never_reached_the_disk_is_begun_anew_unless_there_are_bytes
     with pytest.raises(FileNotFoundError):
         SegmentedFile(tmp_path)
     before = all_files(tmp_path)
-    with pytest.raises(StreamDamaged, match=r"head is missing or empty.*Nothing was changed"):
-        SegmentedWriter(tmp_path)
-    assert all_files(tmp_path) == before
+    for length in (None, 0, 4):
+        with SegmentedWriter(tmp_path) as writer:
+            assert writer.lacks_head
+            with pytest.raises(StreamDamaged, match=r"head is missing or empty.*Nothing was changed"):
+                writer.resume(length)
+        assert all_files(tmp_path) == before
     os.truncate(segment, 0)
-    with SegmentedWriter(tmp_path).resume() as writer:
-        assert writer.length == 0
+    with SegmentedWriter(tmp_path) as writer:
+        assert not writer.lacks_head
+        assert writer.resume().length == 0
+        assert writer.uid != uid
+
+
+def test_a_new_file_that_was_not_resumed_leaves_nothing(tmp_path: Path) -> None:
+    with SegmentedWriter(tmp_path) as writer:
+        with pytest.raises(StoreLocked):
+            SegmentedWriter(tmp_path)
+        uid = writer.uid
+    assert not list(tmp_path.iterdir())
+    with SegmentedWriter(tmp_path) as writer:
         assert writer.uid != uid
 
 
@@ -498,12 +512,12 @@ def test_views_past_the_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_reader_notices_that_its_file_was_replaced(tmp_path: Path) -> None:
-    SegmentedWriter(tmp_path / "file").close()
+    SegmentedWriter(tmp_path / "file").resume().close()
     reader = SegmentedFile(tmp_path / "file")
     assert not reader.replaced
     (tmp_path / "file").rename(tmp_path / "aside")
     assert reader.replaced
-    SegmentedWriter(tmp_path / "file").close()
+    SegmentedWriter(tmp_path / "file").resume().close()
     assert reader.replaced
 
 

@@ -151,3 +151,17 @@ def test_a_worker_that_is_killed_from_outside_blames_no_chunk(site: Running) -> 
     send(site, "d.a", 1)
     wait_until(lambda: stored(site, "d.a") == b"\x44\0\1\0", "and what follows", timeout_s=60)
     assert letters(site, "ended-worker") == []
+
+
+def test_a_policy_whose_chunks_end_the_process_holds_no_neighbour_up_and_blames_none(
+    site: Running, figure: Figure
+) -> None:
+    for number in range(3):
+        send(site, "n", number + 1)
+        send(site, "d.b", number + 1)
+        send(site, "d.a", 66 if number % 2 else 67, number + 1)
+    expected = b"\1\0\2\0\3\0"
+    for stream in ("n", "d.b", "d.a"):
+        wait_until(lambda name=stream: stored(site, name) == expected, f"{stream} is whole", timeout_s=200)  # type: ignore[misc]
+    assert len(letters(site, "ended-worker")) == 2, "equal chunks are one letter"
+    figure("3 chunks that end the process beside 9 that do not: 3 set aside, the 9 stored once and in order")
