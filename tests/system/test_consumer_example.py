@@ -105,7 +105,8 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
         worker = Running("process", site.home, environ=never)
         worker.start()
         site.send(gateway, part=0, parts=3)
-        published(worker, 200)
+        # The records, and rows of both streams: whichever the worker comes to first.
+        published(worker, EVENTS // 3 + 2 * (SAMPLES // 3 // 640) - 2)
         worker.kill()  # before any checkpoint: all of it comes again
         worker = Running("process", site.home, environ=often)
         worker.start()
