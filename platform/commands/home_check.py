@@ -40,14 +40,20 @@ class Checkpoints:
         return Committed(length, self.database_id, self.is_known)
 
 
-def read_checkpoints(path: Path) -> Checkpoints:
-    """Read the database; one that is damaged gives what could be read, and is not `is_known`."""
+def read_checkpoints(path: Path, stream: str | None = None) -> Checkpoints:
+    """Read the database, or of its checkpoints that of one stream alone.
+
+    A damaged database gives what could be read, and is not `is_known`.
+    """
+    wanted = ("", ()) if stream is None else (" WHERE reference = ?", (stream,))
     found = Checkpoints()
     if not path.exists():
         return found
     try:
         with closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True, timeout=5.0)) as database:
-            for reference, row in database.execute("SELECT reference, checkpoint FROM streams"):
+            for reference, row in database.execute(
+                f"SELECT reference, checkpoint FROM streams{wanted[0]}", wanted[1]
+            ):
                 found.streams[reference] = _decode(row)
             for topic, partition, offset in database.execute(
                 "SELECT topic, partition, max(next_offset) FROM positions GROUP BY topic, partition"
@@ -112,6 +118,8 @@ class HomeCheck:
             for reference, directory in directories.items()
             if (self.is_whole or reference in wanted) and directory.exists()
         }
+        self.has_lost_checkpoints = bool(directories) and not settings.checkpoint_file.exists()
+        """Whether the checkpoint database is missing, and streams are there that it should cover."""
         self._arrays = {reference for reference in references if ":" in reference}
         self.counts = {"streams": 0, "arrays": 0, "databases": 0, "bytes": 0}
 
@@ -150,6 +158,13 @@ class HomeCheck:
         if self.is_whole and self.is_embedded:
             yield from self._log(done)
 
+    def committed(self, reference: str) -> Committed:
+        """What the checkpoint database says of a data stream or data array now."""
+        if not self.checkpoints.is_known:
+            return self.checkpoints.committed(reference)
+        now = read_checkpoints(self.settings.checkpoint_file, reference.partition(":")[0])
+        return (now if now.is_known else self.checkpoints).committed(reference)
+
     def stream(
         self, reference: str, directory: Path, done: Callable[[int], object] = lambda _: None
     ) -> Iterator[Checked]:
@@ -158,7 +173,7 @@ class HomeCheck:
         notes = {(note.get("code"), note.get("file"), note.get("offset")) for note in known}
         if not self._arrays or reference in {array.partition(":")[0] for array in self._arrays}:
             self.counts["streams"] += 1
-            scrub = StreamScrub(directory, reference, self.checkpoints.committed(reference))
+            scrub = self._scrub(reference, directory)
             for damage in scrub.damages(done):
                 place = (damage.code, _below(damage.file, directory), damage.offset)
                 yield Checked(damage, place in notes)
@@ -166,18 +181,26 @@ class HomeCheck:
             if self._arrays and array not in self._arrays:
                 continue
             self.counts["arrays"] += 1
-            for damage in scrub_array(folder, array, self.checkpoints.committed(array)):
+            for damage in self._scrub_array(array, folder):
                 yield Checked(damage, False)
 
     def stops(self, reference: str, directory: Path) -> Iterator[Checked]:
         """What keeps the stream or its arrays from going on; reads heads and sizes alone."""
-        scrub = StreamScrub(directory, reference, self.checkpoints.committed(reference))
+        scrub = self._scrub(reference, directory)
         for damage in scrub.stops():
             yield Checked(damage, False)
         for array, folder in self.store.array_directories(reference).items():
-            for damage in scrub_array(folder, array, self.checkpoints.committed(array)):
+            for damage in self._scrub_array(array, folder):
                 if damage.code != "times" and "~" not in array:
                     yield Checked(damage, False)
+
+    def _scrub(self, reference: str, directory: Path) -> StreamScrub:
+        return StreamScrub(
+            directory, reference, self.committed(reference), partial(self.committed, reference)
+        )
+
+    def _scrub_array(self, array: str, folder: Path) -> Iterator[Damage]:
+        return scrub_array(folder, array, self.committed(array), partial(self.committed, array))
 
     def _database(self, path: Path) -> Iterator[Damage]:
         self.counts["databases"] += 1

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import Settings
-from ..errors import ConfigInvalid, OperationFailed, StoreLocked, StreamDamaged, StreamNotFound
+from ..errors import (
+    CheckpointMissing,
+    ConfigInvalid,
+    OperationFailed,
+    PartitionHalted,
+    StoreLocked,
+    StreamDamaged,
+    StreamNotFound,
+)
 from .data import require_home
 from .options import tier_options
 from .progress import plural
 
 if TYPE_CHECKING:
     from ..bus.interface import TopicPartition
-    from ..store.checkpoint import Hole
     from .home_check import HomeCheck
 
 READ_BYTES = 4 * 1024 * 1024
@@ -48,15 +55,21 @@ def list_stopped(settings: Settings) -> None:
     require_home(settings)
     check = HomeCheck(settings)
     rows = []
+    if check.has_lost_checkpoints:
+        missing = f"the database is missing, and the store has {plural(len(check.streams), 'stream')}"
+        remedy = "put the latest copy back first; if there is none: windvane verify --repair"
+        rows.append([str(settings.checkpoint_file), missing, remedy])
     for reference, directory in check.streams.items():
         for damage, is_known in check.stops(reference, directory):
             if not is_known:
                 rows.append([damage.reference, damage.missing, damage.remedy])
     if check.is_embedded:
-        for partition, hole, reason in asyncio.run(_holes(settings)):
+        for partition, halted in asyncio.run(_halts(settings)).items():
             name = f"{partition.topic}/{partition.partition}"
-            remedy = f"windvane recover skip-hole {name}"
-            rows.append([name, reason, remedy + f" (goes on at message {hole.resume_at})"])
+            remedy = f"windvane recover skip-hole {name} (goes on at message {halted.resume_at})"
+            if halted.resume_at is None:
+                remedy = "check the disk, then restart"
+            rows.append([name, str(halted), remedy])
     if rows:
         for line in rows:
             click.echo("\t".join(line))
@@ -85,6 +98,7 @@ def adopt(settings: Settings, reference: str) -> None:
     require_home(settings)
     check = HomeCheck(settings, [reference])
     directory = _stream(check, reference)
+    _require_checkpoints(check)
     arrays = check.store.array_directories(reference)
     with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
         adopted = adopt_stream(reference, directory, arrays, checkpoints)
@@ -108,7 +122,8 @@ def adopt(settings: Settings, reference: str) -> None:
 def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     """Make the data stream REF or its arrays again, and set aside what is there.
 
-    If the stream itself is whole, its arrays are made again from it, while everything runs. Otherwise the
+    If the stream itself is whole, its arrays are made again from it, while everything runs. The arrays of
+    earlier reprocessings, which `windvane reprocess` removes, are moved to HOME/set-aside. Otherwise the
     stream is moved to HOME/set-aside, and the worker, which must be stopped for this, makes all of it again
     from the bus when it starts. If the bus no longer has every chunk, nothing is done without --partial.
 
@@ -121,12 +136,18 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     require_home(settings)
     check = HomeCheck(settings, [reference])
     directory = _stream(check, reference)
+    _require_checkpoints(check)
     own = [each for each in check.stream(reference, directory) if each.damage.reference == reference]
     length = check.checkpoints.committed(reference).length
     if not own and length is not None:
+        from ..store.set_aside import SetAside
+        from .archiving_store import ArchivingStore
         from .reprocess import reprocess_stream
 
-        reprocess_stream(settings, reference)
+        aside = SetAside(settings.home)
+        reprocess_stream(settings, reference, store=ArchivingStore(settings.store_dir, aside))
+        for path in aside.paths:
+            click.echo(f"set aside: {path}")
         _set_damaged_aside(settings, check, reference)
         return
     if running := [name for name in running_tiers(settings) if name.startswith("worker")]:
@@ -258,30 +279,75 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
     """
     from ..bus.interface import TopicPartition
     from ..store.checkpoint import CheckpointStore, Hole
+    from .home_check import HomeCheck
 
     require_home(settings)
     topic, _, number = partition.rpartition("/")
     if not topic or not number.isdecimal():
         raise ConfigInvalid(f"{partition!r} is not a partition; write TOPIC/PARTITION, such as turbine/0")
     wanted = TopicPartition(topic, int(number))
+    _require_checkpoints(HomeCheck(settings))
+    log, position, end = asyncio.run(_extent(settings, wanted))
+    if settings.bus.startswith("embedded:"):
+        halted = asyncio.run(_halts(settings)).get(wanted)
+        if halted is None:
+            raise StreamNotFound(
+                f"no hole in {partition} was found from its position on, so nothing is given up; `windvane "
+                "recover list` shows what has stopped"
+            )
+        position, resume_at = halted.offset, halted.resume_at if resume_at is None else resume_at
+        if halted.resume_at is not None and position < (resume_at or 0) < halted.resume_at:
+            raise ConfigInvalid(
+                f"--resume-at {resume_at} is inside the hole, which ends before message {halted.resume_at}; "
+                f"without --resume-at, {partition} goes on there"
+            )
+    if resume_at is None:
+        raise ConfigInvalid(
+            f"it is not known where {partition} can go on; say so with --resume-at, above {position}. If the "
+            "disk reports errors, check it first"
+        )
+    if resume_at <= position:
+        raise ConfigInvalid(
+            f"--resume-at {resume_at} is not above {position}, the position of {partition}: no message would "
+            "be passed over"
+        )
+    if end is not None and resume_at > end:
+        raise ConfigInvalid(
+            f"--resume-at {resume_at} is beyond the end of {partition}: its last message is {end - 1}; the "
+            f"messages that arrive next would be given up. Choose at most {end}"
+        )
     with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
-        if resume_at is not None:
-            log = asyncio.run(_log_id(settings, topic))
-            first = checkpoints.logs().get(log, {}).get((topic, int(number)), 0)
-            hole = Hole(log, topic, int(number), first, resume_at)
-        else:
-            found = [each for at, each, _ in asyncio.run(_holes(settings)) if at == wanted]
-            if not found:
-                raise StreamNotFound(
-                    f"no hole in {partition} was found from its position on; `windvane recover list` shows "
-                    "what has stopped. On Kafka, say where to go on with --resume-at"
-                )
-            hole = found[0]
-        checkpoints.skip(hole)
+        checkpoints.skip(Hole(log, topic, int(number), position, resume_at))
     click.echo(
-        f"{partition}: messages {hole.first} to {hole.resume_at - 1} are given up; reading goes on at "
-        f"{hole.resume_at}"
+        f"{partition}: messages {position} to {resume_at - 1} are given up; reading goes on at {resume_at}"
     )
+
+
+async def _extent(settings: Settings, partition: "TopicPartition") -> tuple[str, int, int | None]:
+    """The log of a partition, the committed position in it (0: none), and its end if it is embedded.
+
+    Raises ConfigInvalid if the end of an embedded log is not known.
+    """
+    from ..bus import open_bus
+    from ..store.checkpoint import CheckpointStore
+
+    bus = open_bus(settings.bus, settings.home, settings.kafka)
+    try:
+        log = (await bus.log_ids([partition.topic])).get(partition.topic, "")
+        end = None
+        if settings.bus.startswith("embedded:"):
+            end = (await bus.ends([partition.topic])).get(partition)
+            if end is None:
+                raise ConfigInvalid(
+                    f"no partition {partition.topic}/{partition.partition} is there, or its end is unknown; "
+                    "`windvane verify` says whether it is damaged"
+                )
+    finally:
+        await bus.close()
+    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+        logs = checkpoints.logs()
+    positions = logs.get(log, logs.get("", {}))
+    return log, positions.get((partition.topic, partition.partition), 0), end
 
 
 async def _log_id(settings: Settings, topic: str) -> str:
@@ -294,42 +360,46 @@ async def _log_id(settings: Settings, topic: str) -> str:
         await bus.close()
 
 
-async def _holes(settings: Settings) -> "list[tuple[TopicPartition, Hole, str]]":
-    """The first hole of each partition of the embedded log, from its committed position on."""
+async def _halts(settings: Settings) -> "dict[TopicPartition, PartitionHalted]":
+    """Why partitions of the embedded log cannot be read from their committed positions to their ends."""
     if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
-        return []
+        return {}
     from ..bus.bus_directory import BusDirectory
     from ..bus.log_reader import LogReader
-    from ..errors import PartitionHalted
-    from ..store.checkpoint import CheckpointStore, Hole
+    from ..store.checkpoint import CheckpointStore
 
     bus = BusDirectory(settings.home / "bus")
-    found = []
+    found = {}
     with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
         logs = checkpoints.logs()
         for partition in bus.partitions(bus.topics()):
             log = await _log_id(settings, partition.topic)
             key = (partition.topic, partition.partition)
             offset = logs.get(log, logs.get("", {})).get(key)
-            offset = None if offset is None or offset < 0 else offset
-            given_up = {hole.first: hole.resume_at for hole in checkpoints.holes(log, key)}
+            given_up = checkpoints.holes(log, key)
             while True:
-                reader = LogReader(bus.log_path(partition), partition, given_up.get(offset or 0, offset))
+                reader = LogReader(bus.log_path(partition), partition, offset)
                 try:
                     while reader.read(READ_BYTES)[0]:
                         pass
                 except PartitionHalted as halted:
-                    if halted.resume_at is None:
-                        break
-                    if halted.offset in given_up:
-                        offset = given_up[halted.offset]
+                    behind = [hole for hole in given_up if hole.first <= halted.offset < hole.resume_at]
+                    if behind:
+                        offset = behind[-1].resume_at
                         continue
-                    hole = Hole(log, *key, halted.offset, halted.resume_at)
-                    found.append((partition, hole, str(halted)))
+                    found[partition] = halted
                 finally:
                     reader.close()
                 break
     return found
+
+
+def _require_checkpoints(check: "HomeCheck") -> None:
+    if check.has_lost_checkpoints:
+        raise CheckpointMissing(
+            f"{check.settings.checkpoint_file} is missing: put the latest copy back. If there is none, run "
+            "`windvane verify --repair`, then this again. Nothing was changed"
+        )
 
 
 def _stream(check: "HomeCheck", reference: str) -> Path:

@@ -6,6 +6,7 @@ import json
 import socket
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from ..config import Settings
 from .data import require_home
 from .operation import policy_of_stream, summary_of_rows
 from .options import home_options
+
+if TYPE_CHECKING:
+    from ..store.store import Store
 
 HOLD_S = 60.0
 
@@ -39,8 +43,10 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
     reprocess_stream(settings, stream, side_by_side=side_by_side)
 
 
-def reprocess_stream(settings: Settings, stream: str, *, side_by_side: bool = False) -> None:
-    """What `windvane reprocess` does."""
+def reprocess_stream(
+    settings: Settings, stream: str, *, side_by_side: bool = False, store: "Store | None" = None
+) -> None:
+    """What `windvane reprocess` does. `store` decides what becomes of the arrays that it would remove."""
     from ..processors.reprocess import Reprocessing
     from ..processors.user_operations import UserOperations
     from ..store.checkpoint import CheckpointStore
@@ -50,7 +56,7 @@ def reprocess_stream(settings: Settings, stream: str, *, side_by_side: bool = Fa
 
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()
-    store = Store(settings.store_dir)
+    store = store or Store(settings.store_dir)
     recorded = store.stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
     with (

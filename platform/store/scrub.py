@@ -57,20 +57,35 @@ class Committed:
 
 
 class StreamScrub:
-    """The check of one data stream; `damages` does it, `records` has the arrival records to be mended."""
+    """The check of one data stream; `damages` does it, `records` has the arrival records to be mended.
 
-    def __init__(self, directory: Path, reference: str, committed: Committed) -> None:
+    A worker may commit meanwhile. It lengthens the files, commits, and then marks the heads. So `committed`
+    must have been read before, and `reread` reads it again after the heads: a head and a checkpoint disagree
+    only if the head disagrees with both.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        reference: str,
+        committed: Committed,
+        reread: Callable[[], Committed] | None = None,
+    ) -> None:
         self.directory = directory
         self.reference = reference
         self.committed = committed
         self.description = read_description(directory)
-        self.bytes = HeldFile(directory / "bytes")
-        self.arrivals = HeldFile(directory / "arrivals")
+        # The bytes last: they are written first.
         self.events = HeldFile(directory / "events") if (directory / "events").exists() else None
+        self.arrivals = HeldFile(directory / "arrivals")
+        self.bytes = HeldFile(directory / "bytes")
+        self.later = _reread(committed, reread)
         length = committed.length
-        self.is_covered = length is not None and (self.uid == length.uid or self.bytes.problem is not None)
+        self.is_covered = self._covers(committed)
         if length is not None and self.is_covered:
             self.size, self.chunks = length.length, length.chunks
+        elif self._covers(self.later):
+            self.is_covered, self.size, self.chunks = True, 0, 0  # its first commit was just now
         else:
             self.chunks = self.arrivals.length // ARRIVAL.itemsize
             self.size = self._end_of_last()
@@ -83,6 +98,10 @@ class StreamScrub:
         if self.bytes.uid:
             return self.bytes.uid
         return bytes.fromhex(str((self.description or {}).get("uid", "")))
+
+    def _covers(self, committed: Committed) -> bool:
+        length = committed.length
+        return length is not None and (self.uid == length.uid or self.bytes.problem is not None)
 
     @property
     def total_bytes(self) -> int:
@@ -123,8 +142,8 @@ class StreamScrub:
             if self.bytes.committed or self.arrivals.committed or not was_ours:
                 missing = f"no checkpoint covers its {self.bytes.length} bytes: the stream stops"
                 yield self._damage("no-checkpoint", head, 0, missing, adopt)
-        elif self.bytes.problem is None and self.bytes.committed > self.size:
-            missing = f"the checkpoint covers {self.size} bytes, and {self.bytes.committed} were committed"
+        elif self.bytes.problem is None and self.bytes.committed > (covered := self._covered_bytes()):
+            missing = f"the checkpoint covers {covered} bytes, and {self.bytes.committed} were committed"
             yield self._damage("no-checkpoint", head, 56, missing, adopt)
         if self.is_covered and self.bytes.problem is None and self.bytes.length < self.size:
             missing = f"the head says {self.bytes.length} bytes, and {self.size} were committed"
@@ -137,6 +156,11 @@ class StreamScrub:
             )
             remedy = f"windvane verify --repair {self.reference}"
             yield self._damage("head", self.directory / "arrivals" / "head", 24, missing, remedy)
+
+    def _covered_bytes(self) -> int:
+        """As the latest checkpoint says."""
+        later = self.later.length
+        return max(self.size, later.length) if later is not None and self._covers(self.later) else self.size
 
     def _holes(self, file: HeldFile, stop: int, code: str, what: str) -> Iterator[Damage]:
         for hole in file.holes(stop):
@@ -295,13 +319,26 @@ class StreamScrub:
         return Damage(code, file, offset, self.reference, missing, remedy)
 
 
-def scrub_array(directory: Path, reference: str, committed: Committed) -> Iterator[Damage]:
-    """Check one data array: heads, description, lengths of rows and times against the checkpoint."""
+def _reread(committed: Committed, reread: Callable[[], Committed] | None) -> Committed:
+    """The checkpoint as it is now; as it was if it cannot be read now."""
+    if reread is None or not committed.is_known:
+        return committed
+    later = reread()
+    return later if later.is_known else committed
+
+
+def scrub_array(
+    directory: Path, reference: str, committed: Committed, reread: Callable[[], Committed] | None = None
+) -> Iterator[Damage]:
+    """Check one data array: heads, description, lengths of rows and times against the checkpoint.
+
+    `committed` and `reread` are as for `StreamScrub`.
+    """
     stream = reference.partition(":")[0]
     rebuild = f"windvane recover rebuild {stream}"
     description = read_description(directory)
-    rows, times = HeldFile(directory / "rows"), HeldFile(directory / "times")
-    length = committed.length
+    times, rows = HeldFile(directory / "times"), HeldFile(directory / "rows")
+    length, later = committed.length, _reread(committed, reread).length
     for file in (rows, times):
         if file.problem is not None:
             yield Damage("head", file.directory / "head", 0, reference, file.problem, rebuild)
@@ -317,6 +354,8 @@ def scrub_array(directory: Path, reference: str, committed: Committed) -> Iterat
         missing = f"the description is of {description.get('uid')}, the head of {rows.uid.hex()}"
         yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
     is_covered = length is not None and rows.uid == length.uid
+    if not is_covered and later is not None and rows.uid == later.uid:
+        return  # its first commit was just now, and what it covers was not there when the heads were read
     count = length.length if length is not None and is_covered else rows.length // width
     if not is_covered:
         count = min(count, times.length // _TIME_BYTES)

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import signal
 import socket
 import sqlite3
 import stat
@@ -13,6 +14,8 @@ import pytest
 import trustme
 from windvane.commands.diagnosis.kafka import Cluster, TopicReplicas, check_cluster
 from windvane.commands.diagnosis.machine import check_files, check_mappings, check_year
+from windvane.store.checkpoint import CheckpointStore
+from windvane.store.store import Store
 
 from tests.cli.conftest import Run
 from tests.kafka_broker import PASSWORD, USER, KafkaBroker
@@ -75,6 +78,40 @@ def test_a_running_installation_has_nothing_wrong_and_its_ports_are_ours(tmp_pat
         print(shown.stdout.decode())
         site_modes = {path: path.stat().st_mode for path in site.home.glob("*.sqlite*")}
     assert all(stat.S_IMODE(mode) == 0o600 for mode in site_modes.values())
+
+
+def child_pid(site: Running, command: bytes) -> int:
+    children = Path(f"/proc/{site.pid}/task/{site.pid}/children").read_text().split()
+    [found] = [
+        each for each in children if command in Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+    ]
+    return int(found)
+
+
+def test_a_worker_that_is_stopped_is_not_called_running(tmp_path: Path) -> None:
+    with Running("up", tmp_path / "home") as site:
+        worker = child_pid(site, b"process")
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            listed = json.loads(windvane(site.home, "doctor", "--json").stdout)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        found = {each["check"]: each for each in listed}
+        assert found["tier worker"]["state"] == "failure"
+        assert "has not answered" in found["tier worker"]["message"]
+        assert found["tier gateway"]["state"] == "ok"
+
+
+def test_checkpoints_that_are_missing_beside_streams_are_a_failure(run: Run, home: Path) -> None:
+    with Store(home / "store") as store, store.stream_writer("t", attrs={"tag": "t"}) as writer:
+        writer.resume(None, database_id=b"d" * 16)
+        writer.append(b"abc", arrived_ns=1, chunk_id=b"1", events=1)
+    found = findings(run, exit_code=1)["database checkpoints.sqlite"]
+    assert found["state"] == "failure"
+    assert "is missing, and the store has 1 stream:" in found["message"]
+    assert "put the latest copy back first" in found["fix"]
+    CheckpointStore(home / "checkpoints.sqlite").close()
+    assert findings(run)["database checkpoints.sqlite"]["state"] == "ok"
 
 
 def test_a_port_that_another_program_has_is_a_failure(run: Run) -> None:

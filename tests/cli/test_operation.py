@@ -103,6 +103,23 @@ def test_what_was_replaced_is_listed_and_dropped(site: Running) -> None:
     assert "t:samples\t" in ok(home, "ls", "arrays")
 
 
+def test_rebuilding_twice_sets_earlier_outputs_aside_and_removes_none(site: Running) -> None:
+    home = site.home
+    ok(home, "recover", "rebuild", "t")
+    [(reference, *_)] = [
+        line.split("\t")
+        for line in ok(home, "ls", "--replaced").splitlines()
+        if line.startswith("t:samples~")
+    ]
+    earlier = home / "store" / "t" / "arrays" / reference.partition(":")[2]
+    rows = next((earlier / "rows").glob("*.seg")).read_bytes()
+    done = ok(home, "recover", "rebuild", "t")
+    assert "removed" not in done
+    assert not earlier.exists()
+    [kept] = (home / "set-aside").rglob(f"{earlier.name}/rows/*.seg")
+    assert kept.read_bytes() == rows
+
+
 def test_an_output_that_counts_under_the_name_of_a_rebuilt_one_is_not_dropped(site: Running) -> None:
     """A reprocessing was killed between its commit and the renaming: by its uid it is the current output."""
     home = site.home

@@ -10,6 +10,8 @@ from windvane.bus.bus_directory import BusDirectory
 from windvane.bus.envelope import ChunkMessage, encode_chunk
 from windvane.bus.interface import TopicPartition
 from windvane.bus.segment_log import LogWriter, segment_bases, segment_path
+from windvane.commands.home_check import HomeCheck
+from windvane.config import Settings
 from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint, StreamPosition
 from windvane.store.rewinding import rewind_stream
 from windvane.store.store import Store
@@ -103,9 +105,17 @@ def test_a_database_is_not_repaired_while_the_worker_runs(run: Run, filled: Fill
 def test_without_checkpoints_a_stream_is_listed_and_adopted(run: Run, filled: Filled) -> None:
     for path in filled.home.glob("checkpoints.sqlite*"):
         path.rename(filled.home / f"elsewhere-{path.name}")
-    listed = run("recover", "list", exit_code=1).stdout
-    assert listed.startswith("t\tno checkpoint covers its 500 bytes")
-    assert "windvane recover adopt t" in listed
+    path = filled.home / "checkpoints.sqlite"
+    first, second, *_ = run("recover", "list", exit_code=1).stdout.splitlines()
+    assert first.startswith(f"{path}\tthe database is missing, and the store has 1 stream\t")
+    assert "put the latest copy back first" in first
+    assert second.startswith("t\tno checkpoint covers its 500 bytes")
+    assert "windvane recover adopt t" in second
+    for command in (("adopt", "t"), ("rebuild", "t"), ("skip-hole", "p/0", "--resume-at", "3")):
+        assert "put the latest copy back" in run("recover", *command, exit_code=1).output
+        assert not path.exists()
+    run("verify", "--repair", exit_code=1)  # the stream is still to be adopted
+    assert run("recover", "list", exit_code=1).stdout.startswith("t\tno checkpoint covers its 500 bytes")
     assert "adopted t: 500 bytes in 5 chunks" in run("recover", "adopt", "t").output
     assert run("recover", "list").stdout == ""
     with closing(filled.checkpoints()) as checkpoints:
@@ -130,7 +140,7 @@ def test_a_stream_is_rebuilt_from_the_bus_only_if_the_bus_has_all_of_it(run: Run
     assert aside.read_bytes() == damaged
     with closing(filled.checkpoints()) as checkpoints:
         assert checkpoints.stream("t") is None
-        assert checkpoints.positions() == {("p", 0): -1}
+        assert checkpoints.positions() == {}  # so it is read from the beginning
         assert checkpoints.chunk_keys("p", 0) == [b"key2"]
 
 
@@ -150,7 +160,7 @@ def test_rewinding_one_stream_leaves_the_others_where_they_were(tmp_path: Path) 
         )
     rewind_stream(path, "t", [("p", 0)])
     with closing(CheckpointStore(path)) as checkpoints:
-        assert checkpoints.positions() == {("p", 0): -1, ("q", 0): 5}
+        assert checkpoints.positions() == {("q", 0): 5}  # p is read from the beginning
         ahead, plain = checkpoints.stream("ahead"), checkpoints.stream("plain")
         assert ahead is not None
         assert plain is not None
@@ -171,6 +181,56 @@ def test_a_hole_is_skipped_by_a_decision_in_the_checkpoints(run: Run, filled: Fi
     assert [(hole.first, hole.resume_at) for hole in found] == [(0, 1)]
     assert run("recover", "list").stdout == ""
     assert "no hole in p/0" in run("recover", "skip-hole", "p/0", exit_code=1).output
+
+
+@pytest.mark.parametrize(
+    ("resume_at", "reason"),
+    [
+        ("1", "is inside the hole"),
+        ("0", "is not above 0"),
+        (str(CHUNKS + 1), "beyond the end"),
+    ],
+)
+def test_a_decision_that_goes_nowhere_is_rejected(
+    run: Run, filled: Filled, resume_at: str, reason: str
+) -> None:
+    with closing(filled.checkpoints()) as checkpoints:
+        checkpoints.commit(positions={("p", 0): 0}, streams={}, chunk_keys={}, window=0)
+    for base in segment_bases(filled.log)[:2]:
+        segment_path(filled.log, base).unlink()
+    printed = run("recover", "skip-hole", "p/0", "--resume-at", resume_at, exit_code=1).output
+    assert reason in printed
+    with closing(filled.checkpoints()) as checkpoints:
+        assert [hole for log in ("", *_logs(filled.home)) for hole in checkpoints.holes(log, ("p", 0))] == []
+
+
+def test_nothing_is_given_up_of_a_partition_without_a_hole(run: Run, filled: Filled) -> None:
+    with closing(filled.checkpoints()) as checkpoints:
+        checkpoints.commit(positions={("p", 0): 0}, streams={}, chunk_keys={}, window=0)
+    assert "no hole in p/0" in run("recover", "skip-hole", "p/0", "--resume-at", "3", exit_code=1).output
+    assert "no partition p/7" in run("recover", "skip-hole", "p/7", "--resume-at", "3", exit_code=1).output
+
+
+def test_streams_that_are_committed_while_they_are_checked_are_not_listed(run: Run, filled: Filled) -> None:
+    check = HomeCheck(Settings(home=filled.home))
+    with (
+        Store(filled.home / "store") as store,
+        closing(filled.checkpoints()) as checkpoints,
+        store.stream_writer("t", attrs={"tag": "t", "policy": "p"}) as writer,
+    ):
+        writer.resume(filled.length, database_id=checkpoints.database_id)
+        writer.append(b"more", arrived_ns=9, chunk_id=b"id9", events=1)
+        length = writer.found
+        checkpoints.commit(
+            positions={},
+            streams={"t": StreamCheckpoint(outputs={"t": length}, partition=("p", 0))},
+            chunk_keys={},
+            window=0,
+        )
+        writer.mark_committed(length)
+    [(reference, directory)] = check.streams.items()
+    assert list(check.stops(reference, directory)) == []
+    assert list(check.stream(reference, directory)) == []
 
 
 def _logs(home: Path) -> list[str]:

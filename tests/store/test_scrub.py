@@ -161,6 +161,26 @@ def test_an_older_checkpoint_is_named(home: Home) -> None:
     assert [damage.code for damage in home.damages(Committed(older, DATABASE_ID))] == ["no-checkpoint"]
 
 
+@pytest.mark.parametrize("before", ["first commit", "later commit"])
+def test_a_commit_between_the_two_reads_is_no_damage(home: Home, before: str) -> None:
+    older = None if before == "first commit" else OutputLength(home.length.uid, 5 * CHUNK_BYTES, 5)
+
+    def reread() -> Committed:
+        return home.committed
+
+    assert list(StreamScrub(home.directory, "t", Committed(older, DATABASE_ID), reread).damages()) == []
+    stays = Committed(older, DATABASE_ID)
+    [damage] = StreamScrub(home.directory, "t", stays, lambda: stays).damages()
+    assert damage.code == "no-checkpoint"
+
+
+def test_a_head_that_is_shorter_than_the_checkpoint_was_is_named_whatever_comes_later(home: Home) -> None:
+    ahead = Committed(OutputLength(home.length.uid, 99 * CHUNK_BYTES, 99), DATABASE_ID)
+    assert "head" in {each.code for each in StreamScrub(home.directory, "t", ahead, lambda: ahead).stops()}
+    # One that was committed after the head was read may be longer than it.
+    assert list(StreamScrub(home.directory, "t", home.committed, lambda: ahead).stops()) == []
+
+
 def test_an_adopted_stream_goes_on_and_knows_its_chunks(home: Home) -> None:
     with home.writer() as writer:
         writer.resume(home.length, database_id=DATABASE_ID)

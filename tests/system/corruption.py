@@ -116,6 +116,7 @@ def make_home(home: Path, tags: Sequence[str], *, bus: str = "embedded:") -> dic
         # Rejected input, so that there are dead letters.
         bad = msgpack.packb(["park.bad", [[1, {"other": 1}]], {"chunk": "bad"}])
         asyncio.run(_send(tiers.gateway, bad))
+        wait_until(lambda: b"park.bad" in windvane(home, "dead-letter", "list").stdout, "the dead letter")
     return chunks
 
 

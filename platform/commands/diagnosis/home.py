@@ -1,5 +1,7 @@
 """The home: who may read it, whose files lie in it, and whether its databases are whole."""
 
+import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -11,6 +13,7 @@ from ...config import Settings
 from ...errors import WindvaneError
 from ...home_modes import DATABASE_SUFFIXES, home_mode
 from ...supervision import running_supervisors
+from ..progress import plural
 from .finding import Finding, failure, ok, skipped, warning
 
 MAX_WALKED = 20_000
@@ -105,10 +108,27 @@ def check_owners(settings: Settings) -> Finding:
 
 def check_databases(settings: Settings) -> Iterator[Finding]:
     """Each database: it can be opened, its pages are whole, its version is known."""
+    yield from check_checkpoints_exist(settings)
     for path in sorted(settings.home.glob("*.sqlite")):
         yield check_database(path, known_version(path.name))
     if settings.catalog is not None:
         yield check_catalog(settings)
+
+
+def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
+    """A store with streams needs its checkpoints: without them no stream goes on."""
+    from ...store.store import Store
+
+    path = settings.checkpoint_file
+    if path.exists() or not settings.store_dir.is_dir():
+        return
+    if streams := len(Store(settings.store_dir).stream_directories()):
+        yield failure(
+            f"database {path.name}",
+            f"{path} is missing, and the store has {plural(streams, 'stream')}: none goes on",
+            "end Windvane and put the latest copy back first; if there is none, `windvane verify --repair`, "
+            "then `windvane recover list`",
+        )
 
 
 def known_version(name: str) -> int | None:
@@ -157,8 +177,6 @@ def check_database(path: Path, version: int | None = None) -> Finding:
 
 def check_catalog(settings: Settings) -> Finding:
     """A catalog that lies elsewhere: whether it answers. Its password is not shown."""
-    import asyncio
-
     import sqlalchemy as sa
 
     from ...store.catalog import Catalog
@@ -193,10 +211,37 @@ def check_tiers(settings: Settings) -> Iterator[Finding]:
                     f"ends again and again ({state.restarts} restarts, last: {state.last_exit})",
                     f"see what it says last in the log of `windvane {name}`",
                 )
+            elif state.state == "running" and (problem := tier_problem(settings.run_dir, child)):
+                yield failure(
+                    check,
+                    f"{problem}; its process has been there since {state.since}",
+                    f"see the log of `windvane {name}`; if it stays so, restart it; acked data is kept",
+                )
             elif state.state == "running":
                 yield ok(check, f"running since {state.since}, {state.restarts} restarts")
             else:
                 yield warning(check, f"{state.state} since {state.since}", "wait, or see its log")
+
+
+def tier_problem(run_dir: Path, tier: str) -> str | None:
+    """Why a tier whose process is there does not answer; None if it does, or has no socket to be asked by."""
+    from aiohttp import web
+
+    from ...web.health import STUCK_S
+    from ...web.tiers import TierClient
+
+    if not tier.startswith(("gateway", "worker")):
+        return None
+
+    async def ask() -> object:
+        tiers = TierClient(run_dir)
+        async with contextlib.asynccontextmanager(tiers.closing)(web.Application()):
+            return await tiers.ask_status(run_dir / f"{tier}.sock", timeout_s=STUCK_S)
+
+    answer = asyncio.run(ask())
+    if answer == "stuck":
+        return f"has not answered for {STUCK_S:g} s: it is stopped or blocked, or the machine is overloaded"
+    return "takes no connections" if answer == "away" else None
 
 
 def _mode(path: Path) -> int | None:

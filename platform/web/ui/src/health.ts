@@ -19,6 +19,9 @@ interface Words {
 
 const KEPT = "What was acknowledged is kept.";
 
+/** Windvane keeps no log file of its own. */
+const LOG = "the log is the output of the terminal or service that runs windvane up";
+
 /** The worst first: what stops everything is before what makes something late. */
 const WORDS: ReadonlyMap<string, Words> = new Map([
   [
@@ -44,18 +47,29 @@ const WORDS: ReadonlyMap<string, Words> = new Map([
   ],
   [
     "crash-loop",
-    { title: "A tier restarts again and again", advice: `${KEPT} Its log says why: windvane logs.` },
+    {
+      title: "A tier restarts again and again",
+      advice: `${KEPT} Its last lines say why: ${LOG}. windvane up restarts the tier by itself.`,
+    },
   ],
   [
     "tier-away",
     { title: "A tier is away", advice: `${KEPT} Start it with windvane up, or alone with windvane and its name.` },
   ],
-  ["stuck", { title: "A tier is stuck", advice: `${KEPT} Its log says where: windvane logs. Then restart it.` }],
+  [
+    "stuck",
+    {
+      title: "A tier is stuck",
+      advice: `${KEPT} If it stays so, read its last lines: ${LOG}. Then end windvane up with Ctrl+C, or restart its service.`,
+    },
+  ],
   [
     "no-checkpoint",
     {
       title: "Outputs have no checkpoint",
-      advice: "Their streams wait, and their data is untouched. windvane recover adopt takes them over as they are.",
+      advice:
+        "Their streams wait, and their data is untouched. Put back the latest checkpoints.sqlite if you have it; " +
+        "else windvane recover list says what to do.",
     },
   ],
   [
@@ -99,6 +113,6 @@ function inWords({ tier, code, detail }: HealthReason, at: number): Trouble {
     key: `${tier}/${code}/${at}`,
     title,
     detail: said && !/[.!?]$/.test(said) ? `${said}.` : said,
-    advice: words?.advice ?? "The log says more: windvane logs.",
+    advice: words?.advice ?? `To find out more: ${LOG}.`,
   };
 }
