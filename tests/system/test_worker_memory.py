@@ -98,7 +98,7 @@ async def test_the_worst_chunks_take_no_more_than_the_docs_say(gateway: Running,
                 row = status["streams_behind"].get("neighbour", status)
                 ages_s.append(float(row["checkpoint_age_s"]))
                 done = status["chunks_total"] + len(dead(home)) >= len({**OLD, **WORST}) + 2
-                return done and status["lag_messages"] == 0
+                return bool(done and status["lag_messages"] == 0)
 
             await asyncio.to_thread(wait_until, is_done, "all is worked on", timeout_s=300)
             grown = worker.peak_bytes() - before
