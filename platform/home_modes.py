@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_HOME_MODE = 0o700
 _FILE_BITS = 0o666
+_WRITTEN_BY_OTHERS = 0o022
 DATABASE_SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".sqlite-journal")
 
 
@@ -40,7 +41,8 @@ def secure_home(settings: Settings) -> None:
     os.umask(0o777 & ~allowed)
     _tighten(home, allowed)
     for path in databases(home):
-        _tighten(path, allowed & _FILE_BITS)
+        # Whether others could write it stays to be seen: pickles from such a file are not read (`check_own`).
+        _tighten(path, allowed & _FILE_BITS | _WRITTEN_BY_OTHERS)
 
 
 def databases(home: Path) -> Iterator[Path]:
