@@ -425,6 +425,7 @@ class Work:
         )
         self._stop = asyncio.Event()
         self._running = asyncio.ensure_future(self.worker.run(self._stop))
+        self._following = asyncio.ensure_future(link.follow())
 
     async def until_seen(self, chunks: int) -> "Work":
         async with asyncio.timeout(30):
@@ -445,12 +446,10 @@ class Work:
         await self._let_go()
 
     async def _let_go(self) -> None:
+        self._following.cancel()
+        await asyncio.wait([self._following])
         await self._bus.close()
         self._checkpoints.close()
-
-
-async def _nothing(_: Any) -> None:
-    pass
 
 
 def stored_events(house: House) -> int:

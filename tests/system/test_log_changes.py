@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgpack
@@ -138,6 +140,20 @@ def test_embedded_then_kafka_then_embedded_over_one_home_stores_every_acked_even
             wait_until_stored(home, names[-1])
     report(home, acked)
     assert stored(home) == {tag: numbered(0, 75) for tag in TAGS}
+
+
+def stop_outside_of_a_transaction(worker: Running) -> None:
+    """SIGSTOP at a moment at which it has no lock that others would wait for."""
+    while True:
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            for name in ("catalog.sqlite", "checkpoints.sqlite"):
+                with closing(sqlite3.connect(worker.home / name, timeout=0.2)) as database:
+                    database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            os.kill(worker.pid, signal.SIGCONT)
+        else:
+            return
 
 
 @pytest.mark.parametrize("count", [5, 40], ids=["shorter", "longer"])
