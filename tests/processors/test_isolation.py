@@ -16,7 +16,7 @@ from tests.processors.test_user_operations import write
 from tests.processors.test_worker import PCM, Home
 
 Figure = Callable[[str], None]
-INTERVAL_S = 2.0
+INTERVAL_S = 3.0
 LATE_S = 3 * INTERVAL_S
 ROUND_S = 0.1
 SLOW = """

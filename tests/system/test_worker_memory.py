@@ -18,7 +18,8 @@ Figure = Callable[[str], None]
 MIB = 1 << 20
 MAX_GROWTH_BYTES = 2 * 384 * MIB
 """docs/architecture.md: 384 MiB for each of two threads."""
-LATE_S = 3 * 2.0
+INTERVAL_S = 5.0
+LATE_S = 3 * INTERVAL_S
 """Three intervals of checkpoints."""
 POLICY = """
 [[policy]]
@@ -88,7 +89,8 @@ async def test_the_worst_chunks_take_no_more_than_the_docs_say(gateway: Running,
             await acked(gateway, f"{format}.{number}", payload, name)
         apply(home, 256 * MIB)
         await acked(gateway, "neighbour", TINY, "first")
-        with Running("process", home) as worker:
+        interval = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": str(INTERVAL_S)}
+        with Running("process", home, environ=interval) as worker:
             before = worker.peak_bytes()
             await acked(gateway, "neighbour", TINY * 2, "second")
             ages_s: list[float] = []
