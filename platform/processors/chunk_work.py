@@ -146,11 +146,10 @@ class ChunkWork:
             return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
         deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
         if partition.is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
-            # What the others have done is committed before each chunk that may end the process.
+            # An interval's work of the others is committed before each chunk that may end the process.
             with self.lanes.lock:
                 stream.waits_for_commit = True
                 stream.waits_for = "a worker died of a chunk of its policy: the others come first"
-            self.streams.commit_wanted()
             return False
         if deaths >= DEATHS_TO_SET_ASIDE:
             if not stream.has(queued):
@@ -164,7 +163,9 @@ class ChunkWork:
                 )
                 return self._run_pipeline(stream, queued, policy)
         except SuspectWaits:
-            return self._wait(stream, "a worker died of its chunk, and of another that is at work", _AGAIN_S)
+            return self._wait(
+                stream, "a worker died of a chunk of its policy, and another such chunk is at work", _AGAIN_S
+            )
         except StreamHeld as held:
             try:
                 reason = self._held.wait_or_give_up(held, partition)

@@ -171,13 +171,13 @@ class OpenStreams:
             owner = held.partition if held else None
             raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
         stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
-        stream.adopted = opened.adopted_chunks(stream.adopted_chunks)
         stream.reopen = False
         self._opened(stream, opened)
         return True
 
     def _opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
         stream.pipeline = pipeline
+        stream.adopted = pipeline.adopted_chunks(stream.adopted_chunks)
         self.count_mappings(stream)
 
     def count_mappings(self, stream: StreamWork) -> None:

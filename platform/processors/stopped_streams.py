@@ -44,6 +44,8 @@ class StoppedStreams:
         """Resume the streams whose time has come."""
         for stream in self._claim_due(time.monotonic()):
             works = self._probe(stream)
+            if stream.abandoned:  # meanwhile, so nobody else closes what was opened
+                self._streams.close(stream)
             with self._lanes.lock:
                 stream.retry_s = min(2 * max(stream.retry_s, FIRST_RETRY_S), MAX_RETRY_S)
                 if works:
