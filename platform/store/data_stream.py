@@ -237,7 +237,7 @@ class DataStreamWriter:
         self._bytes.check_held(size)
         self._arrivals.check_held(chunks * ARRIVAL.itemsize)
         events = self._check_chain(size, chunks)
-        times = self._event_times_until(size)
+        times = self._event_times_until(size, events)
         if self._event_times is not None and times < self._event_times.committed:
             raise StreamDamaged(
                 f"{self.directory}/events: {self._event_times.committed // EVENT.itemsize} times of events "
@@ -333,7 +333,8 @@ class DataStreamWriter:
             events = self._events  # one of the two below says what is missing
         self._bytes.cut(size)
         self._arrivals.cut(chunks * ARRIVAL.itemsize)
-        self._cut_event_times(size)
+        if self._event_times is not None:
+            self._event_times.cut(self._event_times_until(size, events))
         self._events = events
 
     def drop_before(self, offset: int) -> None:
@@ -422,27 +423,28 @@ class DataStreamWriter:
             file.close()
         self._open()
 
-    def _event_times_until(self, size: int) -> int:
-        """The length of the file of event times at which the stream ends after `size` bytes."""
-        if self._event_times is None or not self._event_times.length or not size:
+    def _event_times_until(self, size: int, events: int) -> int:
+        """The length of the file of event times at which the stream ends after `size` bytes and `events`
+        events: an event may have no bytes, so the bytes alone do not say it.
+        """
+        if self._event_times is None or not self._event_times.length:
             return 0
+        # Arrival records that were repaired may count too few.
+        events = max(events, self._event_times.committed // EVENT.itemsize)
         # After a power failure the last records can be zeros, or not there.
-        kept = self._event_times.held // EVENT.itemsize
+        kept = min(self._event_times.held // EVENT.itemsize, events)
         with SegmentedFile(self._event_times.directory) as file:
             start = -(-file.start // EVENT.itemsize)
             while kept > start:
                 first = max(start, kept - _EVENTS_A_READ)
                 read = file.read(first * EVENT.itemsize, (kept - first) * EVENT.itemsize)
-                ends = np.frombuffer(read, EVENT)["end"]
-                whole = np.flatnonzero((ends > 0) & (ends <= size))
+                records = np.frombuffer(read, EVENT)
+                is_there = (records["end"] > 0) | (records["time_ns"] != 0)
+                whole = np.flatnonzero(is_there & (records["end"] <= size))
                 kept = first if not len(whole) else first + int(whole[-1]) + 1
                 if len(whole):
                     break
         return kept * EVENT.itemsize
-
-    def _cut_event_times(self, size: int) -> None:
-        if self._event_times is not None:
-            self._event_times.cut(self._event_times_until(size))
 
     def _arrival(self, chunk: int) -> tuple[int, int, int]:
         """Of one chunk: where its bytes begin and end, and the events of the stream up to it."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
 from windvane.store.checkpoint import OutputLength
 from windvane.store.data_stream import ARRIVAL, EVENT, DataStream, DataStreamWriter
+from windvane.store.segmented_file import SegmentedFile
 from windvane.store.segmented_writer import SegmentedWriter
 from windvane.store.store import Store
 
@@ -228,3 +229,32 @@ def test_zeros_that_a_power_failure_left_in_the_arrivals_take_nothing_committed_
     assert (writer.size, writer.chunks) == (100, 10)
     writer.close()
     assert store.stream("t").read(0, 1000) == b"0123456789" * 10
+
+
+@pytest.mark.parametrize("committed_chunks", [1, 2])
+def test_events_without_bytes_behind_the_checkpoint_are_cut_off_and_come_once(
+    tmp_path: Path, committed_chunks: int
+) -> None:
+    """The bytes end at the same place with and without them, so their count decides."""
+
+    def send(writer: DataStreamWriter, value: bytes, time_ns: int) -> None:
+        ends, times_ns = np.array([writer.size + len(value)]), np.array([time_ns])
+        writer.append(value, arrived_ns=1, chunk_id=None, events=1, event_times=(ends, times_ns))
+
+    store = Store(tmp_path)
+    values = [b"", b"", b"ab", b""]
+    with resumed(store.stream_writer("t", attrs={})) as writer:
+        for number, value in enumerate(values[:committed_chunks], 1):
+            send(writer, value, number)
+        committed = writer.found
+        writer.mark_committed(committed)
+        for number, value in enumerate(values[committed_chunks:], committed_chunks + 1):
+            send(writer, value, number)
+    with store.stream_writer("t", attrs={}) as writer:
+        writer.resume(committed, database_id=DATABASE_ID)
+        for number, value in enumerate(values[committed_chunks:], committed_chunks + 1):
+            send(writer, value, number)
+    with SegmentedFile(tmp_path / "t" / "stream" / "events") as file:
+        records = np.frombuffer(file.read(0, 1 << 20), EVENT)
+    assert records["time_ns"].tolist() == [1, 2, 3, 4]
+    assert records["end"].tolist() == [0, 0, 2, 2]
