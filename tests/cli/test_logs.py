@@ -17,7 +17,8 @@ from windvane.errors import StoreFailed
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     root, server = logging.getLogger(), logging.getLogger("aiohttp.server")
-    handlers, level, filters = root.handlers[:], root.level, server.filters[:]
+    handlers, filters = root.handlers[:], server.filters[:]
+    levels = {logger: logger.level for logger in (root, logging.getLogger("windvane"))}
     configure_logging("test", debug=False)
     written = io.StringIO()
     handler = logging.StreamHandler(written)
@@ -25,7 +26,8 @@ def log() -> Iterator[io.StringIO]:
     root.handlers[:] = [handler]
     yield written
     root.handlers[:], server.filters[:] = handlers, filters
-    root.setLevel(level)
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 async def test_what_is_no_http_costs_one_line_without_its_bytes(log: io.StringIO) -> None:
