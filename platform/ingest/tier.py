@@ -1,8 +1,6 @@
 """The gateway as a process."""
 
 import asyncio
-import ctypes
-import gc
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -11,9 +9,10 @@ from aiohttp import web
 
 from ..bus import WORKER_GROUP, open_bus, takes_many_gateways
 from ..bus_watch import watch_bus
-from ..config import MIB, Settings, parse_address
+from ..config import Settings, parse_address
 from ..disk_watch import DiskWatch, look_at_disk, wait_for_room, watch_disk
 from ..errors import ConfigInvalid
+from ..process_memory import collect_garbage_rarely, keep_freed_memory
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..telemetry import add_status_routes, serve_on_socket
@@ -28,8 +27,6 @@ from .telemetry import GatewayTelemetry
 from .tls import TlsFiles
 
 DRAIN_S = 10.0
-_NEW_OBJECTS = 10_000
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 async def serve(
@@ -44,8 +41,8 @@ async def serve(
     Calls `ready({"forward": "host:port"})` when both doors are open. With `shares_port` other gateways may
     open the same port.
     """
-    _keep_freed_memory()
-    _collect_garbage_rarely()
+    keep_freed_memory()
+    collect_garbage_rarely()
     telemetry = GatewayTelemetry()
     telemetry.disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
@@ -126,27 +123,6 @@ async def serve(
         await _until(stop, following)
         gateway.stop_holding()
         await forward.close(timeout_s=DRAIN_S)
-
-
-def _keep_freed_memory() -> None:
-    """Receive buffers come and go by the megabyte: glibc is told to keep 64 MiB of them.
-
-    By default it gives each back to the kernel and gets it again page by page, which halves the rate.
-    """
-    with suppress(OSError, AttributeError):  # another C library has no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
-        mallopt(_M_TRIM_THRESHOLD, 64 * MIB)
-
-
-def _collect_garbage_rarely() -> None:
-    """One read may bring hundreds of small chunks, each of a dozen objects that live for a millisecond.
-
-    By default Python looks for cycles after 700 new objects, and now and then at all that was ever loaded:
-    for such chunks that is more than half of the time. Memory: `_NEW_OBJECTS` more that hang in cycles.
-    """
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
 
 
 async def _until(stop: asyncio.Event, following: asyncio.Task[None]) -> None:

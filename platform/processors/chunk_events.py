@@ -5,7 +5,9 @@ other programs. So the worker keeps a bound of its own: at most `SLICE_BYTES` of
 one event of at most the policy's limit.
 """
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgpack
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from ..decoded_size import DEFAULT_LIMIT_BYTES, is_surely_within, measured_bytes, slices
 from ..errors import ChunkRefused
 from ..events import iterate_events
+from ..process_memory import no_collection
 from .block import Events
 
 EVENTS_A_PASS = 4096
@@ -21,7 +24,24 @@ SLICE_BYTES = 64 * 1024 * 1024
 """Decoded size of the events that are kept at a time. Up to it a chunk is decoded once; a larger one is
 decoded once to check it, and once more for each use, which an ordinary chunk of 2 MB never needs."""
 
+LARGE_CHUNK_BYTES = 512 * 1024
+LARGE_CHUNKS = 2
+"""So many chunks that may decode to much are checked and archived at a time, whatever threads there are."""
+
+_turns = threading.BoundedSemaphore(LARGE_CHUNKS)
 _Cut = tuple[int, int, int]
+
+
+@contextmanager
+def turn_to_decode(payload_bytes: int) -> Iterator[None]:
+    """Around what is done with all events of a chunk at once. Blocks while other large chunks have theirs:
+    that is computing alone, which ends.
+    """
+    if payload_bytes < LARGE_CHUNK_BYTES:
+        yield
+        return
+    with _turns, no_collection:
+        yield
 
 
 class ChunkEvents:
@@ -73,9 +93,10 @@ def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BY
 
     def decode(begin: int, end: int) -> Events:
         times_ns, records = [], []
-        for time_ns, record in iterate_events(memoryview(payload)[begin:end]):
-            times_ns.append(time_ns)
-            records.append(record)
+        with no_collection:
+            for time_ns, record in iterate_events(memoryview(payload)[begin:end]):
+                times_ns.append(time_ns)
+                records.append(record)
         return Events(times_ns, records)
 
     if is_surely_within(payload, 0, limit_bytes=SLICE_BYTES):

@@ -25,7 +25,7 @@ from .alarm_watch import AlarmWatch
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
-from .chunk_events import ChunkEvents
+from .chunk_events import ChunkEvents, turn_to_decode
 from .publication import Publication
 from .results_publisher import ResultsPublisher
 from .steps import RunningSteps, in_passes
@@ -102,7 +102,8 @@ class StreamPipeline:
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         try:
-            archived = inputs.archived
+            with turn_to_decode(len(chunk.payload)):
+                archived = inputs.archived
         except MemoryError:
             raise
         except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever

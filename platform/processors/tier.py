@@ -1,7 +1,6 @@
 """The worker as a process."""
 
 import asyncio
-import ctypes
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from ..config import Settings
 from ..directories import make_directory
 from ..disk_watch import DiskWatch, wait_for_room, watch_disk
 from ..errors import DatabaseDamaged, WindvaneError
+from ..process_memory import share_arenas
 from ..store.catalog import Catalog
 from ..store.checkpoint import CheckpointStore, Partition
 from ..store.dead_letters import DeadLetters
@@ -39,7 +39,7 @@ from .worker import Worker
 
 async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
     """Runs the worker until `stop` is set, then makes a last checkpoint and leaves."""
-    _share_arenas()
+    share_arenas()
     telemetry = WorkerTelemetry()
     disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
@@ -118,16 +118,6 @@ def _is_suspected(
     key = (place.topic, place.partition)
     done = committed.get(place.log, {}).get(key, 0)
     return any(offset >= done for offset in checkpoints.suspects(place.log, key))
-
-
-def _share_arenas() -> None:
-    """By default glibc gives every thread an arena, which keeps what its largest chunk took."""
-    with suppress(OSError, AttributeError):  # another C library has no mallopt
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
-
-
-_M_ARENA_MAX = -8  # of malloc.h
-_ARENAS = 2
 
 
 def _watch_over_chunks(
