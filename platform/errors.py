@@ -50,6 +50,10 @@ class StoreFailed(WindvaneError, OSError):
     """
 
 
+class AddressSpaceUsed(StoreFailed):
+    """The process has no room for another mapping of the store: RLIMIT_AS, or vm.max_map_count."""
+
+
 class DiskFull(StoreFailed):
     """The file system has no room (ENOSPC, EDQUOT). Nothing that was acked is lost; wait for room."""
 

@@ -1,6 +1,7 @@
 """A data stream as an analyst meets it: bytes by offset, or a file to hand to any library that reads one."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Stream:
     """One data stream: bytes that only grow, addressed by offset from the first ever written.
 
-    `stream[a:b]` gives bytes, `stream.open()` a file; `arrays` are its outputs, by name (`spectrum`) or
-    reference.
+    `stream.read_range(offset, length)` and `stream[a:b]` give bytes, `stream.open()` a file; `arrays` are its
+    outputs, by name (`spectrum`) or reference.
     """
 
     def __init__(self, source: DataStream, arrays: "Mapping[str, Array]") -> None:
@@ -61,8 +62,28 @@ class Stream:
         """When its last chunk came in, UTC."""
         return _moment(self._source.last_arrival_ns)
 
-    def read(self, offset: int = 0, size: int | None = None) -> bytes:
-        """Up to `size` bytes from `offset`, by default all to the end; RangeGone below `start`."""
+    def read_range(self, offset: int, length: int) -> bytes:
+        """The `length` bytes from `offset`; fewer at the end, none past it.
+
+        Raises RangeGone below `start`, ValueError if one of them is negative.
+        """
+        return self._source.read(offset, length)
+
+    def read(self, offset: int | None = None, size: int | None = None) -> bytes:
+        """All bytes that are kept.
+
+        Deprecated with arguments: `read(10)` gives the bytes from offset 10 to the end, although the same
+        call of a file gives 10 bytes. Use `read_range(offset, length)`, or `stream[offset:]`.
+        """
+        if offset is None and size is None:
+            return self._source.read(self.start, self.size - self.start)
+        warnings.warn(
+            "Stream.read(offset, size) is deprecated: use stream.read_range(offset, length) for some bytes, "
+            "stream[offset:] for those to the end",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        offset = 0 if offset is None else offset
         return self._source.read(offset, max(0, self.size - offset) if size is None else size)
 
     def open(self) -> io.BufferedReader:

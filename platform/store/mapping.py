@@ -14,14 +14,16 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import threading
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StoreFailed
+from ..errors import AddressSpaceUsed, StoreFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +33,8 @@ PAGE_BYTES = mmap.PAGESIZE
 # cache.
 _ALIGNMENT_BYTES = 2 * 1024 * 1024
 _SMALLEST_RESERVATION_BYTES = 1024 * 1024 * 1024
+# What is mapped around a view if the whole file does not fit: neighbouring rows then share a mapping.
+_WINDOW_BYTES = 1024 * 1024
 _PROT_NONE = 0
 _MAP_FIXED = 0x10
 _MAP_NORESERVE = 0x4000
@@ -62,12 +66,14 @@ def round_up(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _mmap(address: int | None, size: int, protection: int, flags: int, descriptor: int) -> int:
-    placed = _libc.mmap(address, size, protection, flags, descriptor, 0)
+def _mmap(
+    address: int | None, size: int, protection: int, flags: int, descriptor: int, offset: int = 0
+) -> int:
+    placed = _libc.mmap(address, size, protection, flags, descriptor, offset)
     if placed == _MAP_FAILED or placed is None:
         code = ctypes.get_errno()
         if code == errno.ENOMEM:
-            raise StoreFailed(
+            raise AddressSpaceUsed(
                 f"mapping {size} bytes of the store failed: no room for more mappings; raise the "
                 "kernel's vm.max_map_count, or the address space limit (ulimit -v), or open fewer at once"
             )
@@ -120,19 +126,29 @@ def map_whole(descriptor: int, size: int, *, writeable: bool = False) -> Region:
     return Region(address, size, writeable=writeable)
 
 
-def _reserve(size: int) -> Region:
+def _reserve(size: int, *, alignment: int = _ALIGNMENT_BYTES) -> Region:
     """Set a range of addresses aside; it holds no memory, and touching it before a file is mapped there
     faults.
     """
-    padded = size + _ALIGNMENT_BYTES
+    padded = size + alignment - PAGE_BYTES
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     address = _mmap(None, padded, _PROT_NONE, flags, -1)
-    aligned = round_up(address, _ALIGNMENT_BYTES)
+    aligned = round_up(address, alignment)
     if aligned > address:
         _libc.munmap(address, aligned - address)
     if address + padded > aligned + size:
         _libc.munmap(aligned + size, address + padded - aligned - size)
     return Region(aligned, size)
+
+
+def _may_reserve(size: int) -> bool:
+    """Whether a reservation leaves half of the address space that is left to the rest of the process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return True
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used_bytes = int(file.read().split()[0]) * PAGE_BYTES
+    return size <= (soft - used_bytes) // 2
 
 
 @dataclass(slots=True)
@@ -160,6 +176,11 @@ class ContiguousMapping:
     even ones that have been unlinked since. Nothing is mapped past the committed length, and no segment past
     the page that holds its end of file, so no view can fault on a page that the file does not have.
 
+    Under a limit of the address space (RLIMIT_AS, `ulimit -v`) a reservation takes at most half of what is
+    left. If the whole file does not fit, each view gets a mapping of its own: the bytes that were asked for,
+    rounded outward to `_WINDOW_BYTES`, and to pages alone if that does not fit either. A view within the last
+    such mapping shares it.
+
     Bound: one mapping (of the kernel's vm.max_map_count) a segment that was looked at; memory is the page
     cache's. Safe to use from several threads.
     """
@@ -173,6 +194,7 @@ class ContiguousMapping:
         self._segment_bytes = segment_bytes
         self._directory = directory
         self._space: _Space | None = None
+        self._window: _Space | None = None
         self._lock = threading.Lock()
 
     def view(self, start: int, stop: int, *, origin: int, length: int, epoch: int) -> NDArray[np.uint8]:
@@ -181,7 +203,7 @@ class ContiguousMapping:
 
         `origin` is the first byte that the file keeps, `length` its committed length, `epoch` the count of
         times that it was begun anew. Raises FileNotFoundError where a segment is missing, IndexError where
-        one is shorter than asked.
+        one is shorter than asked, AddressSpaceUsed where not even [start, stop) can be mapped.
         """
         if start == stop:
             return _NOTHING
@@ -194,6 +216,8 @@ class ContiguousMapping:
                 or stop - origin > space.region.size
             ):
                 space = self._space = self._make_space(origin, epoch, max(length, stop) - origin)
+            if space is None:
+                return self._view_of_window(start, stop, epoch, max(length, stop))
             if not (space.low <= start and stop <= space.high):
                 self._map(space, start, stop, max(length, stop))
             return space.bytes[start - origin : stop - origin]
@@ -201,16 +225,44 @@ class ContiguousMapping:
     def close(self) -> None:
         """Let go of the reservation; views that exist stay valid."""
         with self._lock:
-            self._space = None
+            self._space = self._window = None
 
-    def _make_space(self, origin: int, epoch: int, needed_bytes: int) -> _Space:
+    def _make_space(self, origin: int, epoch: int, needed_bytes: int) -> _Space | None:
+        """A reservation for the whole file; None if there is no room for it."""
         needed_bytes = round_up(needed_bytes, self._segment_bytes)
         roomy_bytes = max(2 * needed_bytes, round_up(_SMALLEST_RESERVATION_BYTES, self._segment_bytes))
-        try:
-            region = _reserve(roomy_bytes)
-        except StoreFailed:
-            region = _reserve(needed_bytes)
-        return _Space(region, region.bytes(), origin, epoch)
+        for size in (roomy_bytes, needed_bytes):
+            if _may_reserve(size):
+                with suppress(AddressSpaceUsed):
+                    region = _reserve(size)
+                    self._window = None
+                    return _Space(region, region.bytes(), origin, epoch)
+        return None
+
+    def _view_of_window(self, start: int, stop: int, epoch: int, length: int) -> NDArray[np.uint8]:
+        window = self._window
+        if window is None or window.epoch != epoch or not (window.low <= start and stop <= window.high):
+            self._window = None  # its addresses are wanted, unless a view holds them
+            try:
+                window = self._map_window(start, stop, epoch, length, round_to=_WINDOW_BYTES)
+            except AddressSpaceUsed:
+                window = self._map_window(start, stop, epoch, length, round_to=PAGE_BYTES)
+            self._window = window
+        return window.bytes[start - window.origin : stop - window.origin]
+
+    def _map_window(self, start: int, stop: int, epoch: int, length: int, *, round_to: int) -> _Space:
+        low = start - start % round_to
+        high = min(round_up(stop, round_to), round_up(length, PAGE_BYTES))
+        # A rounding must not ask for segments that nobody asked for: they may be missing, or dropped.
+        low = max(low, start - start % self._segment_bytes)
+        high = min(high, round_up(stop, self._segment_bytes))
+        region = _reserve(high - low, alignment=PAGE_BYTES)
+        window = _Space(region, region.bytes(), low, epoch, low=low)
+        for segment in range(low - low % self._segment_bytes, high, self._segment_bytes):
+            first, end = max(low, segment), min(high, segment + self._segment_bytes)
+            needed_end = min(stop, segment + self._segment_bytes)
+            window.high = self._map_segment(window, segment, needed_end, length, first=first, end=end)
+        return window
 
     def _map(self, space: _Space, start: int, stop: int, length: int) -> None:
         first = start - start % self._segment_bytes
@@ -224,19 +276,32 @@ class ContiguousMapping:
         else:
             space.low, space.high = first, last_end
 
-    def _map_segment(self, space: _Space, segment: int, needed_end: int, length: int) -> int:
-        """Map one segment from its beginning as far as may be, in one mapping, over an earlier, shorter one.
+    def _map_segment(
+        self,
+        space: _Space,
+        segment: int,
+        needed_end: int,
+        length: int,
+        *,
+        first: int | None = None,
+        end: int | None = None,
+    ) -> int:
+        """Map one segment from its beginning (from `first`) as far as may be (to `end`), in one mapping, over
+        an earlier, shorter one.
 
         The kernel exchanges the two in one step, and both show the same pages: views into it notice nothing.
         """
+        first = segment if first is None else first
         descriptor = os.open(segment_path(self._directory, segment), os.O_RDONLY | os.O_CLOEXEC)
         try:
             held = min(os.fstat(descriptor).st_size, self._segment_bytes, length - segment)
             size = round_up(held, PAGE_BYTES)
             if segment + size < needed_end:
                 raise IndexError(f"segment {segment} ends at {segment + held}, before {needed_end}")
-            address = space.region.address + segment - space.origin
-            _mmap(address, size, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, descriptor)
+            mapped_end = segment + size if end is None else min(segment + size, end)
+            address = space.region.address + first - space.origin
+            flags = mmap.MAP_SHARED | _MAP_FIXED
+            _mmap(address, mapped_end - first, mmap.PROT_READ, flags, descriptor, first - segment)
         finally:
             os.close(descriptor)
-        return segment + size
+        return mapped_end

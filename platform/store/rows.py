@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RangeGone
+from ..errors import AddressSpaceUsed, RangeGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,9 @@ class Rows:
     indexing (integers, slices, `...`, in any dimension) gives read-only NumPy views, contiguous along axis 0
     and not copied, whatever their length; they do not grow, and stay valid when this is closed. Everything
     else that NumPy takes as an index gives copies.
+
+    Under a limit of the address space only the rows that are asked for are mapped. If the range between the
+    first and the last of them does not fit, a slice with a step, and a list of row numbers, give copies.
 
     Where retention has dropped rows, `start` is the first one kept: open slices (`rows[:]`) begin there, and
     an index below raises RangeGone.
@@ -92,7 +95,10 @@ class Rows:
                 # Dropped just now: an open slice begins later then, and others are told of rows, not bytes.
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self[:])
+        try:
+            return iter(self[:])
+        except AddressSpaceUsed:
+            return (self[number] for number in range(self.start, len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype=dtype, copy=copy)
@@ -138,8 +144,14 @@ class Rows:
             return self._view(start, start)
         low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]) + 1
         self._require_kept(low, start)
-        rows = self._view(low, high)
-        return rows if numbers.step == 1 else rows[:: numbers.step]
+        if numbers.step == 1:
+            return self._view(low, high)
+        try:
+            return self._view(low, high)[:: numbers.step]
+        except AddressSpaceUsed:
+            rows = self._gather(np.arange(numbers.start, numbers.stop, numbers.step))
+            rows.flags.writeable = False
+            return rows
 
     def _pick(self, key: Any, start: int, length: int) -> Any:
         if start:
@@ -147,7 +159,34 @@ class Rows:
                 f"rows before {start} were dropped, so only integers and slices select rows here; "
                 f"take a view first, `rows[{start}:]`, and index that"
             )
-        return self._view(0, length)[key]
+        try:
+            return self._view(0, length)[key]
+        except AddressSpaceUsed:
+            numbers = None if isinstance(key, tuple) else self._numbers(key, length)
+            if numbers is None:
+                raise
+            return self._gather(numbers)
+
+    @staticmethod
+    def _numbers(key: Any, length: int) -> NDArray[np.intp] | None:
+        """The row numbers that a list of integers, or a mask of all rows, selects; None for another key."""
+        keys = np.asarray(key)
+        if keys.dtype == np.bool_ and keys.shape == (length,):
+            return np.flatnonzero(keys)
+        if not np.issubdtype(keys.dtype, np.integer):
+            return None
+        numbers = keys.astype(np.intp)
+        numbers[numbers < 0] += length
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < length):
+            raise IndexError(f"there is no such row among {keys}: there are {length}")
+        return numbers
+
+    def _gather(self, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """A copy of these rows, of which one is mapped at a time; shape (*numbers.shape, *row_shape)."""
+        rows = np.empty((numbers.size, *self.row_shape), self.dtype)
+        for position, number in enumerate(numbers.flat):
+            rows[position] = self._view(int(number), int(number) + 1)[0]
+        return rows.reshape(*numbers.shape, *self.row_shape)
 
     def _require_kept(self, number: int, start: int) -> None:
         if number < start:

@@ -1,6 +1,7 @@
 import io
 import os
 import socket
+import warnings
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,15 +143,46 @@ def test_rows_that_retention_dropped_are_gone_and_the_rest_is_there(filled: Fill
     assert f"{array.start:,}" in repr(array)
 
 
+def test_bytes_that_retention_dropped_are_gone_and_the_rest_is_read(filled: Filled, context: Context) -> None:
+    writer = filled.stream("old", *(bytes([number]) * SEGMENT_BYTES for number in range(4)))
+    writer.drop_before(2 * SEGMENT_BYTES)
+    stream = context.streams["old"]
+    assert stream.start == 2 * SEGMENT_BYTES
+    assert stream.read_range(stream.start, 1) == b"\2"
+    assert len(stream.read()) == 2 * SEGMENT_BYTES
+    with pytest.raises(RangeGone):
+        stream.read_range(0, 1)
+
+
 def test_a_stream_gives_bytes_by_offset(context: Context) -> None:
     stream = context.streams["voice"]
     assert stream.read() == b"hello world"
-    assert (stream.read(6), stream.read(6, 3)) == (b"world", b"wor")
+    assert (stream.read_range(6, 3), stream.read_range(6, 99), stream.read_range(99, 1)) == (
+        b"wor",
+        b"world",
+        b"",
+    )
     assert (stream[:5], stream[-5:], stream[3:3], stream[5:2]) == (b"hello", b"world", b"", b"")
     assert (len(stream), stream.size, stream.chunks, stream.events) == (11, 11, 2, 4)
     assert stream.last_arrival == np.datetime64("1970-01-01T00:00:02")
     with pytest.raises(ValueError, match="step"):
         stream[::2]
+
+
+def test_a_read_with_arguments_warns_since_a_file_s_read_means_something_else(context: Context) -> None:
+    stream = context.streams["voice"]
+    for arguments, expected in (((6,), b"world"), ((6, 3), b"wor"), ((0, 5), b"hello")):
+        with pytest.warns(DeprecationWarning, match=r"read_range\(offset, length\)"):
+            assert stream.read(*arguments) == expected
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stream.read() == b"hello world"
+
+
+@pytest.mark.parametrize("arguments", [(-1, 3), (3, -1)])
+def test_a_range_of_bytes_is_not_negative(context: Context, arguments: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        context.streams["voice"].read_range(*arguments)
 
 
 def test_a_stream_opens_as_a_file_that_libraries_read(filled: Filled, context: Context) -> None:

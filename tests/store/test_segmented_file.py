@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
+from windvane.store import mapping
 from windvane.store.open_segments import open_segments
 from windvane.store.segmented_file import SegmentedFile
 from windvane.store.segmented_writer import SegmentedWriter
@@ -139,6 +140,25 @@ class AgainstPlainBytes(RuleBasedStateMachine):
 
 AgainstPlainBytes.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAgainstPlainBytes = AgainstPlainBytes.TestCase
+
+
+class AgainstPlainBytesInWindows(AgainstPlainBytes):
+    """The same in a process in which a whole file has no room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(mapping, "_may_reserve", lambda size: False)
+
+    def teardown(self) -> None:
+        self.patch.undo()
+        super().teardown()
+
+
+AgainstPlainBytesInWindows.TestCase.settings = settings(
+    max_examples=30, stateful_step_count=30, deadline=None
+)
+TestAgainstPlainBytesInWindows = AgainstPlainBytesInWindows.TestCase
 
 
 def test_many_buffers_and_arrays_are_appended_as_one(tmp_path: Path) -> None:
