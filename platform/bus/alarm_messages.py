@@ -20,7 +20,7 @@ _VARINT_BYTES = 10  # of the longest long
 def alarm_part(event: Mapping[str, Any], *, topic: str, partitions: int) -> ResultPart:
     """The message of one event: `windvane.store.alarms.AlarmEvent` as a mapping."""
     head = _PREFIX + _encoded(_STRING, event["stream"])
-    told = {**event, "raised": event["raised_ns"], "time": event["time_ns"]}
+    told = {**event, "raised": event["raised_ns"], "time": event["time_ns"], "peak_time": event["peak_ns"]}
     block = encode_long(1) + _encoded(_EVENT, told)
     return ResultPart(
         topic=topic,

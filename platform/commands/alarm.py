@@ -86,14 +86,14 @@ def list_alarms(settings: Settings, state: str, stream: str | None, limit: int) 
     states = {"open": OPEN_STATES, "all": STATES}.get(state) or (state,)
     found = _with_book(settings, lambda book: book.latest(states=states, stream=stream, limit=limit))
     print_table(
-        ("alarm", "grade", "state", "raised", "value", "leading", "last"),
+        ("alarm", "grade", "state", "raised", "peak", "leading", "last"),
         [
             (
                 one.reference,
                 GRADES[one.grade or one.worst],
                 one.state,
                 format_time(one.raised_ns),
-                _number(one.value),
+                _number(one.peak),
                 one.leading or "",
                 _entry(one.history[-1]),
             )
@@ -125,6 +125,7 @@ def show(settings: Settings, reference: str) -> None:
         "raised": f"{format_time(one.raised_ns)}, row {one.row} of {one.stream}:{one.output}",
         "changed": format_time(one.changed_ns),
         one.column: f"{_number(one.value)} (warning {_number(one.warning)}, danger {_number(one.danger)})",
+        "at worst": None if one.peak is None else _peak(one),
         "leading": one.leading,
         "rul": _life(one),
     }
@@ -258,6 +259,11 @@ def _contribution(each: Any) -> str:
         f"{each.column:24} {_number(each.value):>10}, usually {_number(each.usual)}: "
         f"{each.deviation:+.1f} spreads"
     )
+
+
+def _peak(one: "Alarm") -> str:
+    at = "" if one.peak_ns is None else f" at {format_time(one.peak_ns)}"
+    return f"{_number(one.peak)}{at}"
 
 
 def _life(one: "Alarm") -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ..store.alarm_rules import AlarmRule
 from ..store.alarms import Transition
@@ -39,6 +41,44 @@ class AlarmCourse(msgspec.Struct):
         if grade == 0:
             return "cleared"
         return "escalated" if grade > before else "eased"
+
+
+class Peak(msgspec.Struct, frozen=True):
+    """The worst value that was judged, its row and the event time of it (ns since the epoch, UTC)."""
+
+    value: float
+    row: int
+    time_ns: int
+
+
+class PeakCourse(msgspec.Struct):
+    """The worst value of the alarm that is open, or, before one is, of the values in a row that have reached
+    its first level: with `hold_rows` these are part of the alarm that they raise.
+
+    NaN counts neither way. How the rows were cut does not matter.
+    """
+
+    peak: Peak | None = None
+
+    def take(
+        self, values: NDArray[np.float64], rows: range, times_ns: list[int], *, first_level: float, sign: int
+    ) -> None:
+        """Values of consecutive rows before an alarm; `sign` is 1 where more is worse, -1 where less is."""
+        calm = np.flatnonzero(sign * (values - first_level) < 0)
+        begin = int(calm[-1]) + 1 if len(calm) else 0
+        if begin:
+            self.peak = None
+        self.take_open(values[begin:], rows[begin:], times_ns[begin:], sign=sign)
+
+    def take_open(self, values: NDArray[np.float64], rows: range, times_ns: list[int], *, sign: int) -> None:
+        """Values of consecutive rows of the open alarm."""
+        known = np.flatnonzero(np.isfinite(values))
+        if not len(known):
+            return
+        place = int(known[np.argmax(sign * values[known])])
+        value = float(values[place])
+        if self.peak is None or sign * value > sign * self.peak.value:
+            self.peak = Peak(value, rows[place], times_ns[place])
 
 
 class ThresholdGrades(msgspec.Struct):

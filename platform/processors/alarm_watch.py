@@ -25,7 +25,7 @@ from ..store.data_array import DataArrayWriter
 from ..store.policy import Policy
 from ..store.store import Store
 from ..telemetry import RateLimitedLog
-from .alarm_course import AlarmCourse, OpenAlarm, ThresholdGrades
+from .alarm_course import AlarmCourse, OpenAlarm, Peak, PeakCourse, ThresholdGrades
 from .alarm_evidence import EvidenceSource, Looked
 from .block import Block
 from .results_publisher import ResultsPublisher
@@ -41,6 +41,7 @@ class _CourseState(msgspec.Struct):
 
     course: AlarmCourse = msgspec.field(default_factory=AlarmCourse)
     thresholds: ThresholdGrades = msgspec.field(default_factory=ThresholdGrades)
+    peaks: PeakCourse = msgspec.field(default_factory=PeakCourse)
     window_ns: list[int] = msgspec.field(default_factory=list)
     output: str = ""
     column: str = ""
@@ -84,6 +85,14 @@ class _Change(msgspec.Struct):
     since_ns: int
     grade: int
     judged: _Judged
+    peak: Peak | None
+
+
+class _Levels(msgspec.Struct, frozen=True):
+    """The first level that raises an alarm; `sign` is 1 where more is worse, -1 where less is."""
+
+    first: float
+    sign: int = 1
 
 
 class AlarmWatch:
@@ -132,6 +141,7 @@ class AlarmWatch:
                         since_ns=state.time_ns,
                         grade=0,
                         judged=_Judged(None, None, None),
+                        peak=state.peaks.peak,
                     )
                 )
 
@@ -190,7 +200,9 @@ class AlarmWatch:
         # As a rule nothing changes at all.
         steps = np.flatnonzero(np.diff(grades, prepend=float(state.course.grade))).tolist()
         changes = ((place, int(grades[place])) for place in steps)
-        self._follow(step, state, changes, block, array, first_row, judged)
+        scores = np.asarray(columns["score"], dtype=np.float64)
+        levels = _Levels(block.attrs["warning"])
+        self._follow(step, state, changes, scores, levels, block, array, first_row, judged)
 
     def _watch_rule(self, rule: AlarmRule, block: Block, array: DataArrayWriter, first_row: int) -> None:
         found = [
@@ -222,7 +234,7 @@ class AlarmWatch:
             )
 
         grades = ((place, state.thresholds.take(value, rule)) for place, value in enumerate(worst.tolist()))
-        self._follow(rule.name, state, grades, block, array, first_row, judged)
+        self._follow(rule.name, state, grades, worst, _levels_of(rule), block, array, first_row, judged)
 
     def _of(self, name: str, output: str, column: str) -> _CourseState:
         state = self._state.courses.setdefault(name, _CourseState())
@@ -234,27 +246,42 @@ class AlarmWatch:
         name: str,
         state: _CourseState,
         grades: Iterator[tuple[int, int]],
+        values: NDArray[np.float64],
+        levels: _Levels,
         block: Block,
         array: DataArrayWriter,
         first_row: int,
         judged: Callable[[int], _Judged],
     ) -> None:
-        """Takes grades at places of the block, in order."""
+        """Takes grades at places of the block, in order, and the value that was judged in each row."""
         times_ns: list[int] = block.row_times_ns.tolist()
+        rows = range(first_row, first_row + len(times_ns))
+
+        def see(begin: int, end: int) -> None:
+            seen = values[begin:end], rows[begin:end], times_ns[begin:end]
+            if state.course.open is None:
+                state.peaks.take(*seen, first_level=levels.first, sign=levels.sign)
+            else:
+                state.peaks.take_open(*seen, sign=levels.sign)
+
+        seen = 0
         before = len(state.window_ns)
         known_ns = state.window_ns + times_ns
         for place, grade in grades:
             transition = state.course.take(grade)
             if transition is None:
                 continue
+            see(seen, place)
+            seen = place
             row, time_ns = first_row + place, times_ns[place]
             if transition == "raised":
                 reference = alarm_reference(self._stream, name, array.uid, row)
                 state.course.open = OpenAlarm(reference, array.uid.hex(), row, time_ns)
-            opened = state.course.open
+            see(place, place + 1)
+            opened, peak = state.course.open, state.peaks.peak
             assert opened is not None
             if transition == "cleared":
-                state.course.open = None
+                state.course.open, state.peaks.peak = None, None
             self._changes.append(
                 _Change(
                     name=name,
@@ -267,8 +294,10 @@ class AlarmWatch:
                     since_ns=known_ns[max(0, before + place + 1 - WINDOW_ROWS)],
                     grade=grade,
                     judged=judged(place),
+                    peak=peak,
                 )
             )
+        see(seen, len(times_ns))
         if times_ns:
             state.window_ns = known_ns[-WINDOW_ROWS + 1 :]
             state.row, state.time_ns = first_row + len(times_ns) - 1, times_ns[-1]
@@ -296,10 +325,18 @@ class AlarmWatch:
             time_ns=change.time_ns,
             grade=change.grade,
             **msgspec.structs.asdict(change.judged),
+            peak=None if change.peak is None else change.peak.value,
+            peak_ns=None if change.peak is None else change.peak.time_ns,
             values=looked.values,
             contributions=looked.contributions,
             evidence=looked.ranges,
         )
+
+
+def _levels_of(rule: AlarmRule) -> _Levels:
+    first = rule.danger if rule.warning is None else rule.warning
+    assert first is not None, "a rule has one level or two"
+    return _Levels(first, 1 if rule.side == "above" else -1)
 
 
 def _finite(value: float) -> float | None:

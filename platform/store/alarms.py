@@ -65,7 +65,8 @@ class AlarmEvent(Struct, frozen=True):
     of a stream has had this one. `time_ns` and `raised_ns` are event times, ns since the epoch, UTC.
 
     `value` is what was judged, in `column` of `stream:output`; `leading` the column that deviates most where
-    the value is made of several. `values` are those of the row that it was made of, by column.
+    the value is made of several. `values` are those of the row that it was made of, by column. `peak` is the
+    worst value of the alarm so far, at the event time `peak_ns`.
     """
 
     alarm: str
@@ -83,6 +84,8 @@ class AlarmEvent(Struct, frozen=True):
     time_ns: int
     grade: int
     value: float | None
+    peak: float | None = None
+    peak_ns: int | None = None
     warning: float | None = None
     danger: float | None = None
     leading: str | None = None
@@ -111,7 +114,10 @@ class HistoryEntry(Struct, frozen=True):
 
 
 class Alarm(Struct, frozen=True):
-    """One alarm. `worst` is the highest grade it had, `sequence` that of the last event that is in it."""
+    """One alarm. `worst` is the highest grade it had, `sequence` that of the last event that is in it.
+
+    `value` is that of the last change that rows have made; `peak` is the worst value up to that change.
+    """
 
     reference: str
     state: State
@@ -140,6 +146,8 @@ class Alarm(Struct, frozen=True):
     acknowledged_by: str | None = None
     shelved_until_ns: int | None = None
     history: tuple[HistoryEntry, ...] = ()
+    peak: float | None = None
+    peak_ns: int | None = None
 
     @property
     def title(self) -> str:
@@ -160,8 +168,17 @@ def to_body(alarm: Alarm) -> dict[str, Any]:
 
 
 def from_body(reference: str, state: str, body: Mapping[str, Any]) -> Alarm:
-    """The inverse of `to_body`."""
-    return msgspec.convert({**body, "reference": reference, "state": state}, Alarm)
+    """The inverse of `to_body`.
+
+    A document of before peaks were kept has that of its history: the value that made it as bad as it was.
+    """
+    alarm = msgspec.convert({**body, "reference": reference, "state": state}, Alarm)
+    if "peak" in body:
+        return alarm
+    worst = next((entry for entry in alarm.history if entry.grade == alarm.worst), None)
+    if worst is None:
+        return alarm
+    return msgspec.structs.replace(alarm, peak=worst.value, peak_ns=worst.time_ns)
 
 
 def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm | None:
@@ -174,8 +191,12 @@ def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm
     if event.transition in ("raised", "escalated"):
         # What is worse than what was acknowledged or shelved wants to be looked at again.
         changes = {"state": "raised", "acknowledged_by": None, "shelved_until_ns": None}
+        if event.peak is None:  # of a worker of before peaks were kept
+            changes |= {"peak": event.value, "peak_ns": event.time_ns}
     elif event.transition == "cleared":
         changes = {"state": "cleared", "shelved_until_ns": None}
+    if event.peak is not None:
+        changes |= {"peak": event.peak, "peak_ns": event.peak_ns}
     # What is shown of it is how it was when it was last getting worse.
     told = (*_OUTLOOK, *(_EVIDENCE if event.transition in ("raised", "escalated") else ()))
     changes |= {name: getattr(event, name) for name in told}

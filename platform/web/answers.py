@@ -158,7 +158,10 @@ class DocumentInfo(msgspec.Struct):
 
 
 class AlarmSummary(msgspec.Struct):
-    """An alarm in a list: `last` is the last of its history's `entries`. Times are ns since the epoch."""
+    """An alarm in a list: `last` is the last of its history's `entries`. Times are ns since the epoch.
+
+    `value` is that of the last change that rows have made; `peak` is the worst value up to that change.
+    """
 
     reference: str
     state: State
@@ -173,6 +176,8 @@ class AlarmSummary(msgspec.Struct):
     grade: int
     worst: int
     value: float | None
+    peak: float | None
+    peak_ns: int | None
     warning: float | None
     danger: float | None
     leading: str | None

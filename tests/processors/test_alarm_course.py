@@ -4,9 +4,11 @@ import math
 from itertools import pairwise
 
 import msgspec
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.processors.alarm_course import AlarmCourse, ThresholdGrades
+from windvane.processors.alarm_course import AlarmCourse, Peak, PeakCourse, ThresholdGrades
 from windvane.store.alarm_rules import AlarmRule
 
 
@@ -90,3 +92,37 @@ def naive(values: list[float], hold: int, hysteresis: float) -> list[int]:
                 grade, calm_since = grade - 1, place + 1
         found.append(grade)
     return found
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@given(
+    before=st.lists(st.one_of(st.floats(0, 30), st.just(math.nan)), max_size=30),
+    during=st.lists(st.one_of(st.floats(0, 30), st.just(math.nan)), max_size=30),
+    cut=st.integers(0, 30),
+)
+def test_the_peak_is_the_worst_of_the_alarm_and_of_the_values_that_raised_it(
+    before: list[float], during: list[float], cut: int, sign: int
+) -> None:
+    peaks = PeakCourse()
+
+    def take(values: list[float], first_row: int, *, is_open: bool) -> None:
+        nonlocal peaks
+        rows = range(first_row, first_row + len(values))
+        given = np.array(values, dtype=np.float64), rows, [row * 10 for row in rows]
+        if is_open:
+            peaks.take_open(*given, sign=sign)
+        else:
+            peaks.take(*given, first_level=15.0, sign=sign)
+        peaks = msgspec.msgpack.decode(msgspec.msgpack.encode(peaks), type=PeakCourse)
+
+    take(before[:cut], 0, is_open=False)
+    take(before[cut:], len(before[:cut]), is_open=False)
+    take(during[:cut], len(before), is_open=True)
+    take(during[cut:], len(before) + len(during[:cut]), is_open=True)
+
+    calm = [row for row, value in enumerate(before) if sign * value < sign * 15.0]
+    begin = calm[-1] + 1 if calm else 0
+    values = [*before, *during]
+    rows = [row for row in range(begin, len(values)) if not math.isnan(values[row])]
+    worst = max(rows, key=lambda row: (sign * values[row], -row), default=None)
+    assert peaks.peak == (None if worst is None else Peak(values[worst], worst, worst * 10))

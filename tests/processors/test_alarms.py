@@ -90,6 +90,34 @@ async def test_a_level_that_is_passed_raises_one_alarm_with_its_evidence(home: H
     assert array.times_ns[rows.first : rows.first + rows.count].tolist() == [time_ns(r) for r in range(9)]
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 20])
+async def test_a_cleared_alarm_keeps_its_peak_whichever_row_had_it(home: Home, chunk: int) -> None:
+    await home.policy("p", **POLICY)
+    for number, spike in enumerate((4, 6, 9, 10)):  # it raises, is between two changes, in danger, falls
+        levels = [*COURSE]
+        levels[spike] = 50.0 + number
+        await work_on(home, levels, first=number * len(COURSE), chunk=chunk)
+    alarms = sorted(await recorded(home), key=lambda alarm: alarm.row)
+    assert [(alarm.state, alarm.value) for alarm in alarms] == [("cleared", QUIET)] * len(alarms)
+    # At row 10 a single row is not a new rise: the alarm is still open, and its peak is that row.
+    assert [alarm.peak for alarm in alarms] == [50.0, 51.0, 52.0, 53.0]
+    seconds = [((alarm.peak_ns or 0) - time_ns(0)) // 10**9 for alarm in alarms]
+    assert seconds == [4, 15 + 6, 30 + 9, 45 + 10]
+
+
+async def test_the_peak_of_what_must_not_fall_is_its_lowest_value_also_after_a_crash(home: Home) -> None:
+    await home.policy(
+        "p", **{**POLICY, "alarm": [{**RULE, "side": "below", "warning": 20.0, "danger": 10.0}]}
+    )
+    await work_on(home, [25.0] * 4, chunk=1)
+    await work_on(home, [15.0] * 3 + [5.0, 5.0, 0.5, 5.0], first=4, chunk=1, dies=True)
+    async with home.working():
+        await home.until_stored(7)
+    await work_on(home, [25.0] * 5, first=11, chunk=1)
+    [alarm] = await recorded(home)
+    assert (alarm.state, alarm.value, alarm.peak) == ("cleared", 25.0, 0.5)
+
+
 async def test_however_the_records_are_cut_the_same_is_said_on_the_bus_in_order(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, COURSE, chunk=1)
@@ -235,7 +263,7 @@ def test_the_schema_of_the_topic_has_what_an_event_has() -> None:
     from windvane.store.alarms import AlarmEvent
 
     described = {field["name"] for field in ALARMS_SCHEMA["fields"][-1]["type"]["items"]["fields"]}
-    renamed = {"raised": "raised_ns", "time": "time_ns"}
+    renamed = {"raised": "raised_ns", "time": "time_ns", "peak_time": "peak_ns"}
     assert {renamed.get(name, name) for name in described} | {"stream", "sequence"} == {
         field.name for field in msgspec.structs.fields(AlarmEvent)
     }

@@ -82,6 +82,24 @@ def test_it_gets_worse_better_and_ends() -> None:
     assert after(RAISED, event(4, "cleared", 0)).evidence == RAISED.evidence
 
 
+def test_the_peak_stays_when_the_alarm_is_cleared() -> None:
+    alarm = after(
+        RAISED,
+        event(4, "escalated", 2, value=9.0, peak=9.5, peak_ns=1_004),
+        event(5, "cleared", 0, value=-0.39, peak=14.0, peak_ns=1_005),
+    )
+    assert (alarm.value, alarm.peak, alarm.peak_ns) == (-0.39, 14.0, 1_005)
+
+
+def test_an_alarm_of_before_peaks_were_kept_has_that_of_its_history() -> None:
+    """A worker of that version, then a document of that version."""
+    alarm = after(RAISED, event(4, "escalated", 2, value=9.0), event(5, "cleared", 0, value=-0.39))
+    assert (alarm.peak, alarm.peak_ns) == (9.0, 1_004)
+    body = to_body(alarm)
+    del body["peak"], body["peak_ns"]
+    assert from_body(alarm.reference, alarm.state, body) == alarm
+
+
 def test_who_has_seen_it_is_asked_again_when_it_gets_worse() -> None:
     seen = acknowledge(RAISED, by="ada", text="on my way", now_ns=6)
     assert (seen.state, seen.acknowledged_by) == ("acknowledged", "ada")
