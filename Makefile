@@ -7,8 +7,9 @@ UI := platform/web/ui
 RUN_ARGS ?=
 PART ?=
 SOAK_S ?= 600
+STARTS_PROCESSES := system or kafka or browser
 
-.PHONY: run install install-test ui check test proof soak lint typecheck units suite ui-test bench fuzz browser
+.PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test bench fuzz browser
 .PHONY: kafka picture clean
 
 run: install ui
@@ -37,12 +38,12 @@ $(UI)/dist/index.html: $(shell find $(UI) -path '*/node_modules' -prune -o -path
 	deploy/node.sh $(BIN)/python npm --prefix $(UI) run build
 
 # What needs no other process, no Kafka and no browser: under 3 minutes.
-# Types and tests run side by side, a core each.
+# Types and tests run side by side.
 check: install-test
 	$(MAKE) --no-print-directory -j2 --output-sync=target lint typecheck units
 
 # Everything, with samples of the full counts: under 25 minutes.
-test: lint typecheck ui-test browser suite
+test: lint typecheck ui-test units processes
 
 # The full counts behind a part of docs/proof.json, each under 60 minutes; without PART the parts are listed.
 proof: install-test ui browser kafka tests/clients/node_modules
@@ -79,10 +80,11 @@ build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
 	deploy/kafka/local/bring.sh
 
 units: install-test
-	$(BIN)/python -m pytest -m 'not system and not kafka and not browser'
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 -m 'not ($(STARTS_PROCESSES))'
 
-suite: install-test ui browser kafka tests/clients/node_modules
-	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
+# One at a time: each test has the machine for the processes that it starts.
+processes: install-test ui browser kafka tests/clients/node_modules
+	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest -m '$(STARTS_PROCESSES)'
 
 # The picture in the README is what the browser test sees.
 picture: install-test ui browser

@@ -5,7 +5,7 @@ and Message mode, HTTP, connections that last and connections that come and go, 
 viewer of the live feed and one who reloads the page. Policies: raw bytes with spectrum and features, a model,
 JSON with a schema. Every few seconds the anonymous memory (RssAnon), the descriptors and the threads of each
 tier are read. After the warm-up a line is fitted through each (Theil–Sen, so that single peaks count little);
-the run fails if memory grows by more than a megabyte in ten minutes, or descriptors or threads grow at all.
+the run fails if memory grows by more than a megabyte in ten minutes, or if descriptors or threads grow.
 
     python benchmarks/soak.py
     python benchmarks/soak.py --seconds 3600 --json build/soak.json
@@ -47,8 +47,9 @@ LONGEST_WARM_UP_S = 600.0
 PERIOD_S = 600.0
 MOST_GROWTH_BYTES = 1_000_000.0
 """Of RssAnon in `PERIOD_S`."""
-MOST_GROWTH = 1.0
-"""Of descriptors and of threads in `PERIOD_S`: less than one."""
+GROWTH_LIMITS = {"descriptors": 1.0, "threads": 2.0}
+"""Growth in `PERIOD_S` must be less than this. A pool starts a thread when all others are busy, which may be
+late: one such step gives a slope of up to 1.5."""
 TIERS = {"gateway": "gateway", "process": "worker", "web": "web"}
 VIEWED = ["park.t0:spectrum", "park.t1:features", "model.m0:model"]
 RECONNECT_S = 5.0
@@ -371,8 +372,10 @@ def judge(samples: dict[str, list[Sample]], seconds: float, report: Report) -> t
         if memory > MOST_GROWTH_BYTES:
             failures.append(f"{tier}: RssAnon grows by {memory / 1e6:.2f} MB in 10 minutes, allowed is 1 MB")
         for what, value in (("descriptors", descriptors), ("threads", threads)):
-            if value >= MOST_GROWTH:
-                failures.append(f"{tier}: {what} grow by {value:.1f} in 10 minutes, allowed is none")
+            if value >= GROWTH_LIMITS[what]:
+                failures.append(
+                    f"{tier}: {what} grow by {value:.1f} in 10 minutes (limit {GROWTH_LIMITS[what]:g})"
+                )
     return table, failures
 
 

@@ -80,18 +80,19 @@ def proof(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--proof"))
 
 
-_FIGURES = pytest.StashKey[list[str]]()
+_FIGURE = "figure"
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line with a figure that the test found; all of them stand at the end of the tests' output."""
-    return request.config.stash.setdefault(_FIGURES, []).append
+    """Takes a line with a figure that the test found; all lines are printed after the tests."""
+    return lambda line: request.node.user_properties.append((_FIGURE, line))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    figures = config.stash.get(_FIGURES, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    figures = [line for report in reports for name, line in report.user_properties if name == _FIGURE]
     if figures:
         terminalreporter.section("figures")
-        for line in figures:
+        for line in dict.fromkeys(figures):
             terminalreporter.write_line(line)
