@@ -93,6 +93,17 @@ class ChunkRefused(WindvaneError, ValueError):
         self.code = code
 
 
+class TimeInvalid(ChunkRefused):
+    """A value in the place of an event's time that is not a time, or lies outside of 1970 to 2106."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bad-time", message)
+
+
+class JsonInvalid(WindvaneError, ValueError):
+    """A text in the place of a record that is not JSON, not an object, or nested too deeply."""
+
+
 class BodyTooSlow(WindvaneError, TimeoutError):
     """The body of an HTTP request pauses too long, or is slower than the server's floor."""
 

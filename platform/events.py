@@ -15,18 +15,15 @@ import msgpack
 import msgspec
 
 from .errors import ChunkRefused
+from .times import NS_PER_S as NS_PER_S
+from .times import EventTime as EventTime
+from .times import seconds_to_ns
 
-NS_PER_S = 1_000_000_000
 EVENT_TIME_TYPE = 0  # msgpack ext type of EventTime: seconds and nanoseconds as two big-endian u32
 
 
-class EventTime(int):
-    """Nanoseconds since the epoch that came as EventTime; a plain int in a time's place is seconds."""
-
-    __slots__ = ()
-
-
-def _from_ext(code: int, data: bytes) -> Any:
+def from_ext(code: int, data: bytes) -> Any:
+    """Decodes an extension value of msgpack: EventTime, else msgpack's own ExtType."""
     if code == EVENT_TIME_TYPE and len(data) == 8:
         seconds = int.from_bytes(data[:4], "big")
         return EventTime(seconds * NS_PER_S + int.from_bytes(data[4:], "big"))
@@ -44,7 +41,7 @@ def time_ns(time: Any) -> int:
     elif isinstance(time, int) and not isinstance(time, bool):
         ns = time * NS_PER_S
     elif isinstance(time, float) and math.isfinite(time * NS_PER_S):
-        ns = round(time * NS_PER_S)
+        ns = seconds_to_ns(time)
     elif isinstance(time, msgpack.Timestamp):
         ns = int(time.to_unix_nano())
     elif isinstance(time, list) and len(time) == 2 and not isinstance(time[0], list):
@@ -59,7 +56,7 @@ def time_ns(time: Any) -> int:
 def decode_time(time: bytes) -> int:
     """The time element of an event, as the bytes that came, in nanoseconds; ChunkRefused where it is none."""
     try:
-        decoded = msgpack.unpackb(time, raw=True, strict_map_key=False, ext_hook=_from_ext)
+        decoded = msgpack.unpackb(time, raw=True, strict_map_key=False, ext_hook=from_ext)
     except (ValueError, TypeError, RecursionError) as error:
         raise ChunkRefused("bad-time", f"an event's time cannot be decoded: {error}") from error
     return time_ns(decoded)
@@ -72,7 +69,7 @@ def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     Raises ChunkRefused at the first event that is none.
     """
     unpacker = msgpack.Unpacker(
-        raw=True, strict_map_key=False, ext_hook=_from_ext, max_buffer_size=max(len(payload), 1)
+        raw=True, strict_map_key=False, ext_hook=from_ext, max_buffer_size=max(len(payload), 1)
     )
     unpacker.feed(payload)
     index = 0

@@ -11,18 +11,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import msgspec
-
-from ..errors import InputInvalid
+from ..errors import InputInvalid, JsonInvalid, TimeInvalid
+from ..ingest.body_events import event_head
 from ..ingest.client import pack_event
+from ..json_records import BYTE_ORDER_MARK, decode_object, exact_numbers, pack_json
+from ..times import parse_time
 
 READ_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-NS_PER_S = 1_000_000_000
 
 Read = Callable[[int], bytes]
 Clock = Callable[[], int]
@@ -62,20 +60,25 @@ def line_chunks(read: Read, *, chunk_bytes: int, clock_ns: Clock = time.time_ns)
 def jsonl_chunks(
     read: Read, *, chunk_bytes: int, time_field: str | None = None, clock_ns: Clock = time.time_ns
 ) -> Iterator[list[Chunk]]:
-    """Lines that are each a JSON object; empty lines are left out. Raises `InputInvalid` with the line."""
+    """Lines that are each a JSON object, as `json_records` reads it; empty lines are left out.
+
+    Raises `InputInvalid` with the line.
+    """
     lines = _Lines(read)
-    decoder = msgspec.json.Decoder(dict[str, Any])
 
     def events() -> Iterator[bytes]:
         for line in lines:
-            if not line.strip():
+            if not line.strip().removeprefix(BYTE_ORDER_MARK):
                 yield b""
                 continue
             try:
-                record = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise InputInvalid(f"line {lines.number} is no JSON object: {error}") from None
-            yield _pack(record, time_field, clock_ns, lines.number)
+                record = decode_object(line)
+                time_ns = clock_ns()
+                if time_field is not None:
+                    time_ns = _time_in(record, time_field, line, lines.number)
+                yield event_head(time_ns) + pack_json(record)
+            except JsonInvalid as error:
+                raise InputInvalid(f"line {lines.number} is not a JSON object: {error}") from None
 
     return _chunks(events(), lines, chunk_bytes)
 
@@ -206,12 +209,13 @@ def _chunks(events: Iterable[bytes], lines: _Lines, chunk_bytes: int) -> Iterato
         yield batch
 
 
-def _pack(record: dict[str, Any], time_field: str | None, clock_ns: Clock, line: int) -> bytes:
-    if time_field is None:
-        return _pack_at(clock_ns(), record, line)
+def _time_in(record: dict[str, Any], time_field: str, line: bytes, number: int) -> int:
     if time_field not in record:
-        raise InputInvalid(f"line {line} has no {time_field!r}; there are {', '.join(record)}")
-    return _pack_at(_time_ns(record[time_field], line), record, line)
+        raise InputInvalid(f"line {number} has no {time_field!r}; it has {', '.join(record)}")
+    value = record[time_field]
+    if isinstance(value, float):
+        value = exact_numbers(line)[time_field]
+    return _time_ns(value, number)
 
 
 def _pack_at(time_ns: int, record: dict[str, Any], line: int) -> bytes:
@@ -235,18 +239,7 @@ def _number_or_text(cell: str) -> int | float | str | None:
 
 
 def _time_ns(value: Any, line: int) -> int:
-    """Seconds since 1970 as a number, or RFC 3339; without a zone it is UTC."""
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return round(Decimal(str(value)) * NS_PER_S)
-        text = str(value).strip()
-        if _NUMBER.fullmatch(text):
-            return round(Decimal(text) * NS_PER_S)
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        since_epoch = moment - datetime.fromtimestamp(0, UTC)
-        return (since_epoch.days * 86400 + since_epoch.seconds) * NS_PER_S + since_epoch.microseconds * 1000
-    except (ValueError, InvalidOperation, OverflowError):
-        raise InputInvalid(
-            f"line {line}: {value!r} is no time; give seconds since 1970, or RFC 3339, 2026-11-22T10:48:00Z"
-        ) from None
+        return parse_time(value)
+    except TimeInvalid as error:
+        raise InputInvalid(f"line {line}: {error}") from None

@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 import msgspec
 
 from ..errors import ChunkRefused
-from .body_events import BodyBounds, parse_time
+from ..times import parse_time
+from .body_events import BodyBounds
 from .json_bodies import events_of_json
 from .msgpack_bodies import events_of_msgpack
 

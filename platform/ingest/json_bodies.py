@@ -1,18 +1,19 @@
 """JSON bodies as events: objects, arrays of objects, one behind the other, in any layout."""
 
-import json
-import re
 from collections.abc import Generator, Iterator
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from ..errors import ChunkRefused
-from .body_events import RECORDS_A_STEP, BodyBounds, event_head, parse_time
+from ..errors import ChunkRefused, JsonInvalid
+from ..json_records import decode_at, exact_numbers, not_utf8, pack_json_into, skip_blanks
+from ..times import parse_time
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head
 
 MAX_JSON_RECORD_BYTES = 1024 * 1024
 """Decoded JSON can be 24 times as large as its text: so much of it is decoded at once, not more."""
-_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def events_of_json(
@@ -23,28 +24,27 @@ def events_of_json(
     Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
     """
     payload = bytearray()
-    encoder = msgspec.msgpack.Encoder()
     stamp, key = event_head(stamp_ns), time_key
-    for index, record in enumerate(_json_records(memoryview(body))):
+    for index, record in enumerate(_json_records(memoryview(body), key)):
         head = stamp
         if key and key in record:
             head = event_head(parse_time(record.pop(key)))
         payload += head
         try:
-            encoder.encode_into(record, payload, -1)
-        except (OverflowError, UnicodeEncodeError, RecursionError, ValueError) as error:
-            raise ChunkRefused(
-                "malformed", f"record {index} cannot be kept ({error}); check the sender"
-            ) from error
+            pack_json_into(record, payload)
+        except JsonInvalid as error:
+            raise _no_json(index, str(error)) from error
         bounds.check(index + 1, len(payload))
         if index % RECORDS_A_STEP == 0:
             yield
     return payload
 
 
-def _json_records(body: memoryview) -> Iterator[dict[str, Any]]:
-    """The objects, whatever stands between them; a window of MAX_JSON_RECORD_BYTES of text at a time."""
-    decode = json.JSONDecoder(strict=False).raw_decode
+def _json_records(body: memoryview, time_key: str) -> Iterator[dict[str, Any]]:
+    """The objects, whatever stands between them; a window of MAX_JSON_RECORD_BYTES of text at a time.
+
+    A number with a point under `time_key` is a Decimal: a float would cut its nanoseconds.
+    """
     position, count = 0, 0
     in_array = after_value = False
     while position < len(body):
@@ -53,7 +53,7 @@ def _json_records(body: memoryview) -> Iterator[dict[str, Any]]:
         text = _as_text(window, position, is_last=is_last)
         at = 0
         is_bulk_tried = False
-        while (at := _next_mark(text, at)) < len(text):
+        while (at := skip_blanks(text, at)) < len(text):
             mark = text[at]
             if in_array and mark == "]":
                 in_array = after_value = False
@@ -68,21 +68,23 @@ def _json_records(body: memoryview) -> Iterator[dict[str, Any]]:
                     raise _no_json(count, f"{mark!r} does not begin an object")
                 if not is_bulk_tried:
                     is_bulk_tried = True
-                    records, end = _in_bulk(text, at, in_array=in_array, is_last=is_last)
+                    records, end = _in_bulk(text, at, time_key, in_array=in_array, is_last=is_last)
                     if records:
                         yield from records
                         count += len(records)
                         at, after_value = end, in_array
                         continue
                 try:
-                    record, end = decode(text, at)
-                except (ValueError, RecursionError) as error:
+                    record, end = decode_at(text, at)
+                except JsonInvalid as error:
                     if is_last:
                         raise _no_json(count, str(error)) from error
                     if at == 0:
                         cause = f"{error} within its first {len(window)} bytes, and longer ones are not taken"
                         raise _no_json(count, cause) from error
                     break  # it may go on behind the window: the next one begins with it
+                if isinstance(record.get(time_key), float):
+                    record[time_key] = exact_numbers(text[at:end])[time_key]
                 yield record
                 count += 1
                 at, after_value = end, in_array
@@ -97,7 +99,9 @@ _ARRAY = msgspec.json.Decoder(list[dict[str, Any]])
 _LINE = msgspec.json.Decoder(dict[str, Any])
 
 
-def _in_bulk(text: str, at: int, *, in_array: bool, is_last: bool) -> tuple[list[dict[str, Any]], int]:
+def _in_bulk(
+    text: str, at: int, time_key: str, *, in_array: bool, is_last: bool
+) -> tuple[list[dict[str, Any]], int]:
     """Many objects in one call where they stand as most senders write them, and where they end; or none.
 
     The end of the last whole one is guessed: where that is wrong it is no JSON, and they are read one by one.
@@ -105,17 +109,45 @@ def _in_bulk(text: str, at: int, *, in_array: bool, is_last: bool) -> tuple[list
     try:
         if not in_array:
             end = len(text) if is_last else text.rfind("\n", at)
-            return (_LINE.decode_lines(text[at:end]), end) if end > at else ([], at)
-        gaps = ("}",) if is_last else ("},{", "}, {", "},\n{")
-        end = max(text.rfind(gap, at) for gap in gaps) + 1
-        return (_ARRAY.decode(f"[{text[at:end]}]"), end) if end > at else ([], at)
+            if end <= at:
+                return [], at
+            records = _LINE.decode_lines(text[at:end])
+        else:
+            gaps = ("}",) if is_last else ("},{", "}, {", "},\n{")
+            end = max(text.rfind(gap, at) for gap in gaps) + 1
+            if end <= at:
+                return [], at
+            records = _ARRAY.decode(f"[{text[at:end]}]")
     except (msgspec.DecodeError, RecursionError):
         return [], at
+    if not time_key or not any(isinstance(record.get(time_key), float) for record in records):
+        return records, end
+    try:
+        line, array = _time_decoders(time_key)
+    except ValueError:  # msgspec takes no quotes in names
+        return [], at
+    times = array.decode(f"[{text[at:end]}]") if in_array else line.decode_lines(text[at:end])
+    for record, timed in zip(records, times, strict=True):
+        if isinstance(record.get(time_key), float):
+            record[time_key] = Decimal(bytes(timed.time).decode())
+    return records, end
 
 
-def _next_mark(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    return at if match is None else match.end()
+class _Timed(msgspec.Struct):
+    time: msgspec.Raw
+
+
+@lru_cache(maxsize=64)
+def _time_decoders(
+    time_key: str,
+) -> tuple[msgspec.json.Decoder[_Timed], msgspec.json.Decoder[list[_Timed]]]:
+    """Decoders of an object and of an array of objects, of which they read `time_key` alone.
+
+    Raises ValueError for a key that msgspec cannot have as a name.
+    """
+    time = msgspec.field(default=msgspec.Raw(b"null"), name=time_key)
+    timed: Any = msgspec.defstruct("_TimedRecord", [("time", msgspec.Raw, time)])
+    return msgspec.json.Decoder(timed), msgspec.json.Decoder(list[timed])
 
 
 def _as_text(window: bytes, position: int, *, is_last: bool) -> str:
@@ -124,10 +156,8 @@ def _as_text(window: bytes, position: int, *, is_last: bool) -> str:
     except UnicodeDecodeError as error:
         if not is_last and error.start > 0 and error.start >= len(window) - 3:
             return window[: error.start].decode()
-        raise ChunkRefused(
-            "malformed",
-            f"byte {position + error.start} of the body is no UTF-8; JSON must be, check the sender",
-        ) from error
+        cause = not_utf8(window, position + error.start)
+        raise ChunkRefused("malformed", f"the body is not JSON: {cause}; check the sender") from error
 
 
 def _no_json(count: int, cause: str) -> ChunkRefused:

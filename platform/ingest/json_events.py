@@ -3,31 +3,33 @@
     ["turbine.t07", 1790000000, {"power_kw": 1520.5}]
     ["turbine.t07", [[1790000000, {"power_kw": 1520.5}], [1790000001.5, {…}]], {"chunk": "id"}]
 
-A connection whose first byte is `[` or `{` (neither begins a message in msgpack) speaks JSON to its end:
-values one behind the other, white space between them or not. The time is in seconds, null where the sender
-has no clock. Acks are JSON too. Here events are decoded and packed one by one, which msgpack on the same port
-spares.
+A connection whose first byte is `[`, `{` or that of a byte order mark (none begins a message in msgpack)
+speaks JSON to its end: values one behind the other, white space between them or not. Times and records are
+what they are over HTTP (`times`, `json_records`); a time of null is 0, of a sender without a clock. Acks are
+JSON too. Here events are decoded and packed one by one, which msgpack on the same port spares.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
 import msgspec
 
-from ..errors import FramingError
+from ..errors import FramingError, JsonInvalid, TimeInvalid
+from ..json_records import BYTE_ORDER_MARK, decode_json, exact_numbers, pack_json_into
+from ..times import parse_time
+from .body_events import event_head
 from .framing import FREE_BYTES, MAX_TAG_BYTES, Message
 
-FIRST_BYTES = frozenset(b"[{")
+FIRST_BYTES = frozenset(b"[{" + BYTE_ORDER_MARK[:1])
 MAX_JSON_MESSAGE_BYTES = 1024 * 1024
 """Decoded JSON can be 24 times as large as its text: what sends more at once has msgpack."""
-MAX_DEPTH = 256
+MAX_DEPTH = 512
+"""Of a message; a record is nested less deeply, see `json_records.MAX_NESTING`."""
 _READ_BYTES = 64 * 1024
-_BLANK = re.compile(rb"[ \t\r\n]*+")
+_BLANK = re.compile(rb"(?:[ \t\r\n]|%b)*+" % BYTE_ORDER_MARK)
 _STRUCTURE = re.compile(rb'["\[\]{}]')
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_decode = msgspec.json.Decoder().decode
 
 
 class JsonReader:
@@ -88,7 +90,10 @@ class JsonReader:
         position = max(start, self._scanned)
         if not self._depth:
             start = position = _end(_BLANK, pending, position)
-            if position < len(pending) and pending[position] not in FIRST_BYTES:
+            if BYTE_ORDER_MARK.startswith(pending[position : position + 3]):
+                self._scanned = position
+                return None  # nothing, or the beginning of a mark
+            if pending[position] not in b"[{":
                 raise FramingError(f"byte 0x{pending[position]:02x} stands where a JSON message should begin")
         while position < len(pending):
             if self._in_string:
@@ -142,14 +147,14 @@ def _end(pattern: re.Pattern[bytes], data: bytearray, position: int) -> int:
 
 def _message(encoded: bytes) -> Message:
     try:
-        message = _decode(encoded)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FramingError(f"a message is no JSON: {error}; check the sender") from None
+        message = decode_json(encoded)
+    except JsonInvalid as error:
+        raise FramingError(f"a message is not valid JSON: {error}; check the sender") from None
     if not isinstance(message, list) or not 2 <= len(message) <= 4 or not isinstance(message[0], str):
         raise FramingError(
             'a JSON message is ["tag", time, {record}] or ["tag", [[time, {record}], …]]; check the sender'
         )
-    tag = message[0].encode()
+    tag = message[0].encode("utf-8", "surrogatepass")
     if len(tag) > MAX_TAG_BYTES:
         raise FramingError(f"a tag of {len(tag)} bytes is over the limit of {MAX_TAG_BYTES}")
     if isinstance(message[1], list):
@@ -158,9 +163,19 @@ def _message(encoded: bytes) -> Message:
         entries, option = [message[1:3]], message[3:]
     if len(option) > 1:
         raise FramingError("a JSON message in Forward mode has 2 or 3 elements, this one 4; check the sender")
-    packer = msgpack.Packer(autoreset=False)
-    for entry in entries:
-        _pack_event(packer, entry)
+    times = [_time_of(entry) for entry in entries]
+    if any(isinstance(time, float) for time in times):
+        exact = exact_numbers(encoded)
+        times = [entry[0] for entry in (exact[1] if isinstance(exact[1], list) else [exact[1:3]])]
+    payload = bytearray()
+    for time, entry in zip(times, entries, strict=True):
+        try:
+            payload += event_head(0 if time is None else parse_time(time))
+            pack_json_into(entry[1], payload)
+        except TimeInvalid as error:
+            raise FramingError(f"a JSON event's time is wrong: {error}, or null") from None
+        except JsonInvalid as error:
+            raise FramingError(f"a JSON event's record cannot be kept: {error}; check the sender") from None
     given = option[0] if option and option[0] is not None else {}
     if not isinstance(given, dict):
         raise FramingError(
@@ -168,19 +183,14 @@ def _message(encoded: bytes) -> Message:
         )
     chunk = given.get("chunk")
     return Message(
-        tag, packer.bytes(), len(entries), chunk=chunk.encode() if isinstance(chunk, str) else None
+        tag,
+        bytes(payload),
+        len(entries),
+        chunk=chunk.encode("utf-8", "surrogatepass") if isinstance(chunk, str) else None,
     )
 
 
-def _pack_event(packer: msgpack.Packer, entry: Any) -> None:
+def _time_of(entry: Any) -> Any:
     if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], dict)):
         raise FramingError("a JSON event is [time, {record}]; check the sender")
-    time, record = entry
-    if time is None:
-        time = 0
-    if isinstance(time, bool) or not isinstance(time, int | float):
-        raise FramingError(f"a JSON event's time is {time!r:.40}; send seconds since the epoch, or null")
-    try:
-        packer.pack([time, record])
-    except (OverflowError, ValueError) as error:
-        raise FramingError(f"a JSON event holds a number that is too large ({error})") from None
+    return entry[0]

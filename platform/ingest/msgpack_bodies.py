@@ -1,16 +1,17 @@
 """Msgpack bodies as events: records, events, or arrays of them, one behind the other."""
 
-import struct
 from collections.abc import Generator
 
 import msgpack
 
-from ..errors import ChunkRefused
-from ..events import NS_PER_S
-from .body_events import RECORDS_A_STEP, BodyBounds, event_head, in_range, parse_time
+from ..errors import ChunkRefused, TimeInvalid
+from ..events import from_ext
+from ..times import in_range, parse_time
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head
 
 MAX_FIELDS = 10_000
 """Of a record whose time is in one of them: they are looked at one by one."""
+_MAX_TIME_BYTES = 300
 
 
 def events_of_msgpack(
@@ -83,8 +84,11 @@ def events_of_msgpack(
 def _without(
     walker: msgpack.Unpacker, body: bytes | bytearray | memoryview, key: bytes
 ) -> tuple[int | None, bytes]:
-    """The time that `key` holds (None where there is no such key), and the map without it, byte for byte."""
-    time_ns: int | None = None
+    """The time that `key` holds (None where there is no such key), and the map without it, byte for byte.
+
+    Of a key that comes twice the last value counts, as in JSON.
+    """
+    time: bytes | None = None
     pieces = bytearray()
     count = kept = walker.read_map_header()
     if count > MAX_FIELDS:
@@ -99,27 +103,29 @@ def _without(
         middle = walker.tell()
         walker.skip()
         end = walker.tell()
-        if time_ns is None and _is_text(body[begin:middle], key):
-            time_ns = _time_of(bytes(body[middle:end]))
+        if _is_text(body[begin:middle], key):
+            time = bytes(body[middle:end])
             kept -= 1
         else:
             pieces += body[begin:end]
+    time_ns = None if time is None else _time_of(time)
     return time_ns, bytes(msgpack.Packer().pack_map_header(kept)) + pieces
 
 
 def _is_text(piece: bytes | bytearray | memoryview, text: bytes) -> bool:
     """Whether a msgpack value is `text`, typed str or bin."""
-    return len(piece) <= len(text) + 5 and msgpack.unpackb(piece, raw=True, strict_map_key=False) == text
+    if len(piece) > len(text) + 5 or piece[-len(text) :] != text:
+        return False
+    return bool(msgpack.unpackb(piece, raw=True, strict_map_key=False) == text)
 
 
 def _time_of(piece: bytes) -> int:
-    if piece[:2] == b"\xd7\0" and len(piece) == 10:
-        seconds, ns = struct.unpack(">II", piece[2:])
-        return int(seconds * NS_PER_S + ns)
-    value = msgpack.unpackb(piece[:300], raw=True) if len(piece) <= 300 else piece
-    return (
-        in_range(value.to_unix_nano(), value) if isinstance(value, msgpack.Timestamp) else parse_time(value)
-    )
+    if len(piece) > _MAX_TIME_BYTES:
+        raise TimeInvalid(f"a value of {len(piece)} bytes is not a valid time; send seconds since 1970")
+    value = msgpack.unpackb(piece, raw=True, strict_map_key=False, ext_hook=from_ext)
+    if isinstance(value, msgpack.Timestamp):
+        return in_range(value.to_unix_nano(), value)
+    return parse_time(value)
 
 
 def _is_map(head: int) -> bool:

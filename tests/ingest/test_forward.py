@@ -125,6 +125,10 @@ async def test_with_a_key_it_does_and_asks_for_it(tmp_path: Path) -> None:
 # JSON
 
 
+def seconds(whole: int) -> msgpack.ExtType:
+    return msgpack.ExtType(0, struct.pack(">II", whole, 0))
+
+
 async def test_json_events_come_on_the_same_port(tmp_path: Path) -> None:
     async with forward_site(tmp_path) as site, site.connected() as peer:
         await peer.send(b'["t", 1790000000, {"power": 15.5}]["t", [[1, {"a": "\\"]"}], [null, {}]], ')
@@ -133,9 +137,9 @@ async def test_json_events_come_on_the_same_port(tmp_path: Path) -> None:
         await peer.send(b'["t", 1, {}, {"chunk": "two"}]')
         assert await peer.reader.readexactly(13) == b'{"ack":"two"}'
         assert [list(msgpack.Unpacker(io.BytesIO(chunk.payload))) for chunk in site.chunks] == [
-            [[1790000000, {"power": 15.5}]],
-            [[1, {"a": '"]'}], [0, {}]],
-            [[1, {}]],
+            [[seconds(1790000000), {"power": 15.5}]],
+            [[seconds(1), {"a": '"]'}], [seconds(0), {}]],
+            [[seconds(1), {}]],
         ]
 
 

@@ -1,14 +1,16 @@
 """JSON on the forward port: the same messages however the bytes are cut, and each byte looked at once."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
-import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import FramingError
+from windvane.events import iterate_events
 from windvane.ingest.json_events import MAX_DEPTH, JsonReader, encode_json_ack
+from windvane.json_records import MAX_NESTING
 
 LIMIT = 1 << 20
 
@@ -24,13 +26,20 @@ def read(
         reader.writable()[: len(piece)] = piece
         reader.received(len(piece))
         for message in reader.messages():
-            unpacker = msgpack.Unpacker()
-            unpacker.feed(message.payload)
-            events = list(unpacker)
+            events = [[ns, as_text(record)] for ns, record in iterate_events(message.payload)]
             assert message.events == len(events)
             found.append((message.tag, events, message.chunk))
     assert not bytes(reader.pending).strip()
     return found
+
+
+def as_text(value: Any) -> Any:
+    """Decoded msgpack has bytes for text."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        return {as_text(key): as_text(inner) for key, inner in value.items()}
+    return [as_text(inner) for inner in value] if isinstance(value, list) else value
 
 
 values = st.recursive(
@@ -38,9 +47,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-entries = st.tuples(
-    st.integers(0, 2**32) | st.floats(0, 1e10), st.dictionaries(st.text(max_size=5), values, max_size=3)
-)
+
+
+times = st.integers(0, 10**7).map(Decimal) | st.decimals(0, 4_000_000_000, places=9)
+entries = st.tuples(times, st.dictionaries(st.text(max_size=5), values, max_size=3))
 
 
 @given(
@@ -50,20 +60,32 @@ entries = st.tuples(
     st.integers(1, 50),
 )
 def test_any_messages_come_out_however_they_are_cut(
-    messages: list[tuple[str, list[tuple[float, dict[str, Any]]]]], between: str, ascii_only: bool, cut: int
+    messages: list[tuple[str, list[tuple[Decimal, dict[str, Any]]]]],
+    between: str,
+    ascii_only: bool,
+    cut: int,
 ) -> None:
+    def written(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=ascii_only)
+
     data = between.join(
-        json.dumps([tag, events, {"chunk": tag}], ensure_ascii=ascii_only) for tag, events in messages
+        f"[{written(tag)}, [{', '.join(f'[{time:f}, {written(record)}]' for time, record in events)}]"
+        f", {written({'chunk': tag})}]"
+        for tag, events in messages
     ).encode()
-    expected = [(t.encode(), [list(event) for event in events], t.encode()) for t, events in messages]
+    expected = [
+        (tag.encode(), [[int(time * 10**9), record] for time, record in events], tag.encode())
+        for tag, events in messages
+    ]
     assert read(data) == expected
     assert read(data, cut) == expected
 
 
 def test_each_form_of_a_message() -> None:
-    assert read(b'["t",7,{"a":1}]') == [(b"t", [[7, {"a": 1}]], None)]
-    assert read(b'["t",7.5,{},{"chunk":"\\u00fc"}]') == [(b"t", [[7.5, {}]], "ü".encode())]
-    assert read(b'["t",[[7,{}],[null,{}]],null]') == [(b"t", [[7, {}], [0, {}]], None)]
+    assert read(b'["t",7,{"a":1}]') == [(b"t", [[7_000_000_000, {"a": 1}]], None)]
+    assert read(b'["t",7.5,{},{"chunk":"\\u00fc"}]') == [(b"t", [[7_500_000_000, {}]], "ü".encode())]
+    assert read(b'["t",[[7,{}],[null,{}]],null]') == [(b"t", [[7_000_000_000, {}], [0, {}]], None)]
+    assert read(b'["t",[["1970-01-01T00:00:07Z",{}]]]') == [(b"t", [[7_000_000_000, {}]], None)]
     assert encode_json_ack("ü".encode()) == '{"ack":"ü"}'.encode()
 
 
@@ -76,16 +98,18 @@ def test_each_form_of_a_message() -> None:
         (b"[1,2,{}]", "a JSON message is"),
         (b'["t","packed"]', "JSON event"),
         (b'["t",1,"text"]', "JSON event"),
-        (b'["t",true,{}]', "time is True"),
-        (b'["t","now",{}]', "time is 'now'"),
+        (b'["t",true,{}]', "True is not a valid time"),
+        (b'["t","now",{}]', "'now' is not a valid time"),
         (b'["t",[[1]]]', "JSON event"),
         (b'["t",1,{},3]', "option"),
         (b'["t",[],{},3]', "2 or 3 elements"),
         (b'["t",1,{}] true', "0x74"),
-        (b'["t",1,{"a":}]', "no JSON"),
-        (b'["t",1,{"a":"\xff"}]', "no JSON"),
+        (b'["t",1,{"a":}]', "not valid JSON"),
+        (b'["t",1,{"a":"\xff"}]', "not valid JSON"),
         (b'["' + b"t" * 2000 + b'",1,{}]', "a tag of 2000 bytes"),
         (b"[" * (MAX_DEPTH + 1), "nested deeper"),
+        (b'["t",1,{"a":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}]", "nested deeper than 256"),
+        (b"\xef\xbb[1]", "0xef"),
         (b'["' + b"x" * LIMIT, "over the limit"),
     ],
 )
@@ -98,4 +122,4 @@ def test_broken_json_is_told_by_name(data: bytes, said: str, cut: int | None) ->
 def test_a_string_that_comes_byte_by_byte_is_looked_at_once() -> None:
     text = '\\"\\\\x' * 20_000  # 140,000 bytes of escapes
     data = json.dumps(["t", 1, {"a": text}]).encode()
-    assert read(data, 1)[0][1] == [[1, {"a": text}]]
+    assert read(data, 1)[0][1] == [[10**9, {"a": text}]]

@@ -1,0 +1,179 @@
+"""JSON records from senders, decoded by one set of rules at every door, and packed as msgpack.
+
+Doors: bodies over HTTP, JSON on the forward port, and `windvane send --format jsonl`. JSON is RFC 8259 in
+UTF-8, and beyond it:
+
+    NaN, Infinity, -Infinity      are numbers, as Python and JavaScript libraries write them
+    a byte order mark             before a value is skipped
+    control characters            in a string stand for themselves
+    a key that comes twice        has its last value
+    -2^63 to 2^64 - 1             are integers; other integers, and numbers too large for a double, become the
+                                  text of their digits, since no number of msgpack holds them
+    half of a surrogate pair      (\\ud800 alone) becomes its three bytes, which are not UTF-8
+    nesting                       up to MAX_NESTING objects and arrays within each other, of one record
+
+msgspec decodes what it can; the rest goes to the slower `json`, with the same result.
+"""
+
+import json
+import math
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from .errors import JsonInvalid
+
+MAX_NESTING = 256
+"""Objects and arrays within each other, of one record."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BOM = "\ufeff"
+_BLANK = re.compile(rf"[ \t\r\n{_BOM}]*")
+_LEAST, _MOST = -(1 << 63), (1 << 64) - 1
+_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+_fast = msgspec.json.Decoder()
+_encoder = msgspec.msgpack.Encoder()
+
+
+def decode_json(text: bytes | bytearray | memoryview) -> Any:
+    """The one value that `text` holds. Raises JsonInvalid."""
+    try:
+        value = _fast.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = as_text(bytes(text))
+        value, end = decode_at(decoded, skip_blanks(decoded, 0))
+        if (end := skip_blanks(decoded, end)) < len(decoded):
+            raise JsonInvalid(f"{decoded[end]!r} follows the value, at character {end}") from None
+        return value
+    return value
+
+
+def decode_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
+    """As `decode_json`, of an object. Raises JsonInvalid."""
+    value = decode_json(text)
+    if not isinstance(value, dict):
+        raise JsonInvalid(f"it is {_name_of(value)}, not an object")
+    return value
+
+
+def decode_at(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins at `text[at]`, and where it ends. Raises JsonInvalid."""
+    try:
+        value, end = _lenient.raw_decode(text, at)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise JsonInvalid(str(error)) from None
+    return value, end
+
+
+def skip_blanks(text: str, at: int) -> int:
+    """Where what is neither white space nor a byte order mark begins, from `at` on."""
+    match = _BLANK.match(text, at)
+    return at if match is None else match.end()
+
+
+def as_text(text: bytes) -> str:
+    """`text` from UTF-8. Raises JsonInvalid."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise JsonInvalid(not_utf8(text, error.start)) from None
+
+
+def not_utf8(text: bytes, at: int) -> str:
+    """Why `text`, whose byte `at` is wrong, cannot be read."""
+    is_utf_16 = text.startswith(_UTF_16)
+    return "it is UTF-16; convert it to UTF-8" if is_utf_16 else f"byte {at} is not valid UTF-8"
+
+
+def exact_numbers(text: bytes | str) -> Any:
+    """The value of a text that `decode_json` has decoded, with numbers that have a point or an exponent as
+    Decimal: a float has 15 digits, a time in nanoseconds 19.
+    """
+    decoded = text if isinstance(text, str) else text.decode()
+    return _exact.raw_decode(decoded, skip_blanks(decoded, 0))[0]
+
+
+def pack_json(value: Any) -> bytes:
+    """msgpack of a decoded value. Raises JsonInvalid if it is nested too deeply."""
+    packed = bytearray()
+    pack_json_into(value, packed)
+    return bytes(packed)
+
+
+def pack_json_into(value: Any, packed: bytearray) -> None:
+    """Appends msgpack of a decoded value to `packed`. Raises JsonInvalid if it is nested too deeply."""
+    begin = len(packed)
+    try:
+        _encoder.encode_into(value, packed, -1)
+    except RecursionError:
+        raise _too_deep() from None
+    except (OverflowError, UnicodeEncodeError):
+        if nesting_exceeds(value, MAX_NESTING):
+            raise _too_deep() from None
+        del packed[begin:]
+        _encoder.encode_into(_packable(value), packed, -1)
+    # Each level is a byte of its own in msgpack: few values have so many of these.
+    if len(packed) - begin > MAX_NESTING:
+        piece = packed[begin:]
+        if len(piece) - len(piece.translate(None, _CONTAINERS)) > MAX_NESTING and nesting_exceeds(
+            value, MAX_NESTING
+        ):
+            raise _too_deep()
+
+
+def nesting_exceeds(value: Any, limit: int) -> bool:
+    """Whether more than `limit` dicts and lists lie within each other; level by level, without recursion."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        if not level:
+            return False
+        below: list[Any] = []
+        for each in level:
+            below.extend(each.values() if isinstance(each, dict) else each)
+        level = [each for each in below if isinstance(each, dict | list)]
+    return bool(level)
+
+
+def _integer(digits: str) -> int | str:
+    if len(digits) <= 19:
+        return int(digits)
+    number = int(digits) if len(digits) <= 20 else None
+    return number if number is not None and _LEAST <= number <= _MOST else digits
+
+
+def _float(digits: str) -> float | str:
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+_lenient = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=_float)
+_exact = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=Decimal)
+
+
+def _packable(value: Any) -> Any:
+    """As msgpack can hold it; not deeper than MAX_NESTING, so that recursion ends."""
+    if isinstance(value, int) and not _LEAST <= value <= _MOST:
+        return str(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+        return value
+    if isinstance(value, dict):
+        return {_packable(key): _packable(inner) for key, inner in value.items()}
+    return [_packable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _too_deep() -> JsonInvalid:
+    return JsonInvalid(f"it is nested deeper than {MAX_NESTING} levels")
+
+
+def _name_of(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return names.get(type(value), "null")
