@@ -223,6 +223,7 @@ def _run_preset(report: Report, streams: int, rounds: int, publisher: ResultsPub
                     lambda: None,
                     publisher=publisher,
                     report_failure=_refuse,
+                    report_worked=lambda *_: None,
                     new_output=lambda _: None,
                     database_id=bytes(16),
                 )

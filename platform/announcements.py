@@ -62,9 +62,15 @@ def tier_sockets(run_dir: Path, tier: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def forward_addresses(run_dir: Path) -> list[str]:
+    """HOST:PORT of each gateway that has announced itself; the one without a name is the first."""
+    reports = map(read_announcement, [run_dir / "gateway.json", *sorted(run_dir.glob("gateway-*.json"))])
+    return [report["forward"] for report in reports if report and "forward" in report]
+
+
 def forward_address(settings: Settings) -> str:
     """HOST:PORT of a gateway of this home: the announced one, else the one of the settings."""
-    for path in [tier_file(settings, "gateway"), *sorted(settings.run_dir.glob("gateway-*.json"))]:
-        if (report := read_announcement(path)) and "forward" in report:
-            return report["forward"]
-    return settings.forward
+    own = read_announcement(tier_file(settings, "gateway")) or {}
+    if "forward" in own:
+        return own["forward"]
+    return next(iter(forward_addresses(settings.run_dir)), settings.forward)

@@ -282,16 +282,19 @@ class ChunkWork:
     def _open_pipeline(
         self, stream: StreamWork, policy: Policy, read_committed: Callable[[], StreamCheckpoint | None]
     ) -> StreamPipeline:
-        return StreamPipeline(
+        pipeline = StreamPipeline(
             stream.reference,
             policy,
             self._store,
             read_committed,
             publisher=self._publisher,
             report_failure=self._report_failure,
+            report_worked=self._telemetry.steps_worked,
             new_output=self._catalog.new_outputs.append,
             database_id=self._database_id,
         )
+        self._telemetry.steps_known(stream.reference, pipeline.step_names)
+        return pipeline
 
     def _report_failure(
         self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str

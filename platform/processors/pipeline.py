@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..bus.envelope import ChunkMessage
 from ..decoded_size import DEFAULT_LIMIT_BYTES
-from ..errors import ChunkRefused, StoreLocked
+from ..errors import ChunkRefused, OperationFailed, StoreLocked
 from ..events import check_pairs
 from ..store.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
 from ..store.data_array import DataArrayWriter
@@ -28,6 +28,7 @@ from .catalog_link import NewOutput
 from .chunk_events import ChunkEvents, turn_to_decode
 from .publication import Publication
 from .results_publisher import ResultsPublisher
+from .step_failures import WHOLE_CHUNK
 from .steps import RunningSteps, in_passes
 from .training import TrainingRequest
 
@@ -58,6 +59,7 @@ class StreamPipeline:
         *,
         publisher: ResultsPublisher,
         report_failure: FailureReport,
+        report_worked: Callable[[str, set[str]], None],
         new_output: Callable[[NewOutput], None],
         database_id: bytes,
     ) -> None:
@@ -68,7 +70,9 @@ class StreamPipeline:
         self._closing = threading.Lock()  # a commit may end while the stream is closed
         self._is_closed = False
         self._store = store
-        self._report_failure = report_failure
+        self._report_failure, self._report_worked = report_failure, report_worked
+        self._failed: set[str] = set()
+        self._worked: set[str] = set()
         self._new_output = new_output
         self._database_id = database_id
         self._publication = Publication(reference, policy, publisher)
@@ -101,6 +105,7 @@ class StreamPipeline:
         results that no checkpoint may cover, the stream must not go on.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
+        self._failed, self._worked = set(), set(WHOLE_CHUNK)
         try:
             with turn_to_decode(len(chunk.payload)):
                 archived = inputs.archived
@@ -127,11 +132,15 @@ class StreamPipeline:
             self._fail("pipeline", chunk, self._steps.broken)
         for given in self._passes(chunk, inputs):
             for step, keep, block in self._steps.run(
-                given, failed=partial(self._step_failed, chunk), go_on=self._go_on
+                given,
+                failed=partial(self._step_failed, chunk),
+                worked=self._worked.add,
+                go_on=self._go_on,
             ):
                 if keep:
                     self._keep(step, block, chunk)
         self._alarms.finish_chunk()
+        self._report_worked(self.reference, self._worked - self._failed)
 
     def abandon(self) -> None:
         """The thread that works on a chunk is to stop as soon as a step has returned."""
@@ -159,15 +168,18 @@ class StreamPipeline:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
         wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
-        if "bytes" in wanted and len(inputs.record_bytes.rows):
-            given["bytes"] = inputs.record_bytes
+        # The chunk is archived as it came: what is wrong with it concerns the steps that want it so alone.
+        try:
+            if "bytes" in wanted and len(inputs.record_bytes.rows):
+                given["bytes"] = inputs.record_bytes
+        except (ChunkRefused, OperationFailed) as error:
+            self._fail("bytes", chunk, error)
         if "events" not in wanted:
             yield given
             return
         try:
             events = inputs.events
         except ChunkRefused as error:
-            # It is archived as it came: what is wrong with it concerns the steps that want events alone.
             self._fail("events", chunk, error)
             yield given
             return
@@ -229,6 +241,7 @@ class StreamPipeline:
         self._fail(step, chunk, error)
 
     def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
+        self._failed.add(step)
         self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
 
     def checkpoint(

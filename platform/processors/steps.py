@@ -113,13 +113,15 @@ class RunningSteps:
         given: Mapping[str, Block | Events],
         *,
         failed: FailedStep,
+        worked: Callable[[str], None] = lambda _: None,
         go_on: Callable[[], None] = lambda: None,
     ) -> Iterator[Result]:
         """What each step gives, in their order, for the bytes or events that are given.
 
         Whatever a step raises costs that step this input and stops no other: also what is no Exception, such
         as the panic of an extension, KeyboardInterrupt, SystemExit. None may write into the rows that it is
-        given. `go_on` is called before each step, and what it raises goes through.
+        given. `worked` is called after each input that a step took. `go_on` is called before each step, and
+        what it raises goes through.
         """
         results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
@@ -132,6 +134,8 @@ class RunningSteps:
                     made += blocks_of(step.operation.process(taken))
                 except BaseException as error:
                     failed(step.name, as_failure(error))
+                else:
+                    worked(step.name)
                 finally:
                     self._note_time()
             results[step.name] = tuple(made)

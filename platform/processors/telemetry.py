@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from ..store.checkpoint import Hole
 from ..telemetry import RateLimitedLog
 from ..troubles import Troubles
 from .state_losses import state_losses
+from .step_failures import StepFailures
 
-_REMEMBERED_FAILURES = 50
+_REMEMBERED_STEPS = 200
 _COUNTED_STREAMS = 1000
 _LISTED_PARTITIONS = 10
 _logger = logging.getLogger("windvane.worker")
 
 
 class WorkerTelemetry(Collector):
-    """Counters of one worker, its last 50 failures, and what steps counted in the 1,000 streams that counted
-    last. Called from the pipelines' threads too."""
+    """Counters of one worker, the 200 steps that failed last, and what steps counted in the 1,000 streams
+    that counted last. Called from the pipelines' threads too."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,7 +57,7 @@ class WorkerTelemetry(Collector):
         self.stopped_by_code: Counter[str] = Counter()
         self.halted: Mapping[TopicPartition, PartitionHalted] = {}
         self._new_logs: dict[str, dict[str, Any]] = {}
-        self._failures: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_FAILURES)
+        self._failures = StepFailures(_REMEMBERED_STEPS)
         self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
         self.troubles = Troubles(_logger)
@@ -155,9 +156,23 @@ class WorkerTelemetry(Collector):
 
     def step_failed(self, *, stream: str, step: str, error: Exception) -> None:
         """A step raised; the others went on."""
-        self._failures.append(
-            {"stream": stream, "step": step, "message": str(error)[:500], "time_ns": time.time_ns()}
-        )
+        self._failures.add(stream, step, str(error))
+
+    def training_failed(self, *, stream: str, step: str, error: Exception) -> None:
+        """A training of a step gave no model; the step goes on with the one that it has."""
+        self._failures.add(stream, step, str(error), of_training=True)
+
+    def training_worked(self, *, stream: str, step: str) -> None:
+        """A training of a step gave a model."""
+        self._failures.recover(stream, {step}, of_training=True)
+
+    def steps_known(self, stream: str, steps: Collection[str]) -> None:
+        """The stream was opened with these steps: what others failed with is over."""
+        self._failures.forget_others(stream, steps)
+
+    def steps_worked(self, stream: str, steps: Collection[str]) -> None:
+        """These steps did what they had to do with a chunk."""
+        self._failures.recover(stream, steps)
 
     def dead_lettered(self, *, code: str, tag: str, reason: str) -> None:
         """A chunk, or its way through one step, went to the dead letters."""
@@ -239,7 +254,7 @@ class WorkerTelemetry(Collector):
             "counted_by_stream": dict(self._counted),
             "broken_operations": self._broken_operations,
             "lost_states_by_reason": state_losses.by_reason,
-            "failures": list(self._failures),
+            "failures": self._failures.as_json(),
             "time_ns": time.time_ns(),
         }
 

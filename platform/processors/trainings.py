@@ -111,6 +111,8 @@ class Trainings:
             self._fail(request, report.error)
             return
         self._done[request.reference] = request
+        stream, _, step = request.reference.rpartition(":")
+        self._telemetry.training_worked(stream=stream, step=step)
         _logger.info(
             "%s was trained on %d of the first %d rows of %s",
             request.reference,
@@ -123,7 +125,7 @@ class Trainings:
         stream, _, step = request.reference.rpartition(":")
         _logger.warning("the training of %s failed, its model stays: %s", request.reference, reason)
         error = RuntimeError(f"the training on {request.stop} rows failed, the model stays: {reason}")
-        self._telemetry.step_failed(stream=stream, step=step, error=error)
+        self._telemetry.training_failed(stream=stream, step=step, error=error)
         self._failed[request.reference] = request
 
     def close(self) -> None:

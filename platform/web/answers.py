@@ -81,6 +81,13 @@ class DeadLetterTotals(msgspec.Struct):
     evicted: int
 
 
+class Installation(msgspec.Struct):
+    """Which installation answers: its home on the server, and HOST:PORT of the gateways that run over it."""
+
+    home: str
+    forward: list[str]
+
+
 class Status(msgspec.Struct):
     """What each tier says of itself, null where it is away; and what was refused.
 
@@ -89,6 +96,7 @@ class Status(msgspec.Struct):
     read.
     """
 
+    installation: Installation
     health: Health
     gateway: dict[str, Any] | None
     worker: dict[str, Any] | None
@@ -107,11 +115,33 @@ class Behind(msgspec.Struct):
     reason: str
 
 
+class FailingStep(msgspec.Struct):
+    """A step that failed and has not worked since the worker started: when last (ns), how often, and why."""
+
+    step: str
+    message: str
+    time_ns: int
+    times: int
+
+
+class StreamAlarm(msgspec.Struct):
+    """The worst open alarm of a stream, and how many are open. Shelved ones count as the least bad.
+
+    `grade` is 1 for a warning, 2 for danger.
+    """
+
+    reference: str
+    grade: int
+    state: State
+    open: int
+
+
 class StreamInfo(msgspec.Struct):
     """A data stream: `start` is the first byte kept, `size` the offset after the last; times are RFC 3339.
 
     `checkpoint_age_s` is how long ago its work was last made durable, `lag_chunks` how many chunks wait: null
-    if no worker says it. `behind` is null while the stream is up to date.
+    if no worker says it. `behind` is null while the stream is up to date, `alarm` while none is open;
+    `failing` are the steps that fail.
     """
 
     reference: str
@@ -127,6 +157,8 @@ class StreamInfo(msgspec.Struct):
     checkpoint_age_s: float | None
     lag_chunks: int | None
     behind: Behind | None
+    failing: list[FailingStep]
+    alarm: StreamAlarm | None
 
 
 class ArrayInfo(msgspec.Struct):

@@ -9,13 +9,14 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from ..announcements import forward_addresses
 from ..disk_watch import DiskWatch, disk_space, watch_disk
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
 from .alarms import AlarmRoutes
-from .answers import DeadLetterTotals, DiskStatus, Status
+from .answers import DeadLetterTotals, DiskStatus, Installation, Status
 from .arrays import ArrayRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
 from .delays import WorkerDelays
@@ -23,6 +24,7 @@ from .documents import DeadLetterRoutes, SearchRoutes
 from .health import HealthCheck
 from .listings import Listings
 from .live import LiveFeed, LiveLimits
+from .open_alarms import OpenAlarms
 from .openapi import describe_api
 from .pages import json_response
 from .policies import PolicyRoutes
@@ -80,7 +82,7 @@ def create_app(
     app.cleanup_ctx.append(own.watching)
     listings = Listings(store, telemetry)
     app.cleanup_ctx.append(listings.closing)
-    streams = StreamRoutes(store, telemetry, listings, WorkerDelays(tiers))
+    streams = StreamRoutes(store, telemetry, listings, WorkerDelays(tiers), OpenAlarms(catalog))
     arrays = ArrayRoutes(store, telemetry, listings)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
     letters = DeadLetterRoutes(dead_letters, tiers)
@@ -174,6 +176,7 @@ class _OwnRoutes:
         )
         return json_response(
             Status(
+                installation=await asyncio.to_thread(self._installation),
                 health=health,
                 gateway=together(gateways),
                 worker=together(workers),
@@ -185,6 +188,10 @@ class _OwnRoutes:
                 dead_letters=await self._dead_letter_totals(),
             )
         )
+
+    def _installation(self) -> Installation:
+        home = self._disk.home.resolve()
+        return Installation(str(home), list(dict.fromkeys(forward_addresses(self._tiers.run_dir))))
 
     def _disk_status(self) -> DiskStatus | None:
         try:

@@ -1,19 +1,27 @@
-"""Which streams are behind, as the workers' status documents say it.
+"""Which streams are behind, and which of their steps fail, as the workers' status documents say it.
 
 A worker's status has `checkpoint_age_s`, and `streams_behind` with what is not up to date:
 
     {"turbine.t07": {"checkpoint_age_s": 41.0, "lag_chunks": 608, "behind": {"step": "…", "reason": "…"}}}
 
-Streams that are not in it are up to date. The reader takes what it understands: the worker may be of another
+Streams that are not in it are up to date. Its `failures` are the newest failure of each step:
+
+    [{"stream": "turbine.t07", "step": "model", "message": "…", "time_ns": 1, "times": 3,
+      "recovered_ns": null}]
+
+The reader takes what it understands: the worker may be of another
 version.
 """
 
 import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from .answers import Behind
+import msgspec
+
+from .answers import Behind, FailingStep
 from .tiers import TierClient
 
 FRESH_S = 1.0
@@ -21,6 +29,15 @@ FRESH_S = 1.0
 
 WAIT_S = 0.5
 """A list waits so long for a worker that does not answer; then it shows what was known before."""
+
+
+class _Failure(msgspec.Struct):
+    stream: str
+    step: str
+    message: str = ""
+    time_ns: int = 0
+    times: int = 1
+    recovered_ns: int | None = None
 
 
 class Delays:
@@ -32,12 +49,26 @@ class Delays:
         self._age_s = max((age for age in ages if age is not None), default=None)
         self._lag_chunks = 0 if workers else None
         self._streams: dict[str, Mapping[str, Any]] = {}
+        self._failing: dict[str, list[FailingStep]] = {}
         for status in workers.values():
+            self._take_failures(status.get("failures"))
             behind = status.get("streams_behind")
             if isinstance(behind, Mapping):
                 self._streams |= {
                     reference: entry for reference, entry in behind.items() if isinstance(entry, Mapping)
                 }
+
+    def _take_failures(self, failures: object) -> None:
+        for each in failures if isinstance(failures, list) else ():
+            with suppress(msgspec.ValidationError):
+                failure = msgspec.convert(each, _Failure)
+                if failure.recovered_ns is None:
+                    found = FailingStep(failure.step, failure.message, failure.time_ns, failure.times)
+                    self._failing.setdefault(failure.stream, []).append(found)
+
+    def failing(self, stream: str) -> list[FailingStep]:
+        """The steps of a stream that failed when they last worked, the one that failed last first."""
+        return sorted(self._failing.get(stream, ()), key=lambda step: -step.time_ns)
 
     def of(self, stream: str) -> tuple[float | None, int | None, Behind | None]:
         """The age of a stream's checkpoint in seconds, the chunks that wait, and why it is behind."""

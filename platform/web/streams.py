@@ -14,10 +14,11 @@ from ..store.data_stream import DataStream
 from ..store.listing import Page
 from ..store.store import Store
 from ..telemetry import RateLimitedLog
-from .answers import Behind, StreamInfo, rfc3339
+from .answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from .bodies import Piece, send_pieces
 from .delays import Delays, WorkerDelays
 from .listings import Listings
+from .open_alarms import OpenAlarms
 from .pages import json_bytes, json_bytes_response, json_response, next_page, page_limit
 from .problems import RequestRefused
 from .ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
@@ -41,19 +42,25 @@ class StreamRoutes:
     """`GET streams`, `GET streams/{ref}`, `GET streams/{ref}/data`."""
 
     def __init__(
-        self, store: Store, telemetry: WebTelemetry, listings: Listings, delays: WorkerDelays
+        self,
+        store: Store,
+        telemetry: WebTelemetry,
+        listings: Listings,
+        delays: WorkerDelays,
+        alarms: OpenAlarms,
     ) -> None:
         self._store = store
         self._telemetry = telemetry
         self._listings = listings
         self._delays = delays
+        self._alarms = alarms
         self._log = RateLimitedLog(logger)
 
     async def list(self, request: web.Request) -> web.Response:
         """The streams, in the order of their references; `q` is words that a reference contains."""
         limit, after = page_limit(request), request.query.get("after", "")
         words = request.query.get("q", "").split()[:MAX_WORDS]
-        delays = await self._delays.current()
+        delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
 
         def page() -> tuple[bytes, Page]:
             found = self._listings.names.streams(after=after, limit=limit, words=words)
@@ -67,7 +74,7 @@ class StreamRoutes:
 
     async def get(self, request: web.Request) -> web.Response:
         """One stream."""
-        delays = await self._delays.current()
+        delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
         return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"], delays))
 
     async def data(self, request: web.Request) -> web.StreamResponse:
@@ -165,7 +172,7 @@ class StreamRoutes:
                 continue
             except (WindvaneError, OSError, ValueError, KeyError) as error:
                 self._log.warning((reference,), f"{reference} cannot be listed: {error}")
-                found.append(_damaged(reference, str(error)))
+                found.append(_damaged(reference, str(error), self._alarms.of(reference)))
         return found
 
     def _describe(self, reference: str, delays: Delays) -> StreamInfo:
@@ -186,10 +193,12 @@ class StreamRoutes:
             checkpoint_age_s=checkpoint_age_s,
             lag_chunks=lag_chunks,
             behind=behind,
+            failing=delays.failing(reference),
+            alarm=self._alarms.of(reference),
         )
 
 
-def _damaged(reference: str, reason: str) -> StreamInfo:
+def _damaged(reference: str, reason: str, alarm: StreamAlarm | None) -> StreamInfo:
     """A stream that cannot be opened: one of them must not hide the others."""
     return StreamInfo(
         reference=reference,
@@ -205,6 +214,8 @@ def _damaged(reference: str, reason: str) -> StreamInfo:
         checkpoint_age_s=None,
         lag_chunks=None,
         behind=Behind(step="", reason=f"it cannot be read: {reason}"),
+        failing=[],
+        alarm=alarm,
     )
 
 

@@ -202,6 +202,20 @@ async def test_a_step_that_fails_stops_neither_the_others_nor_the_stream(home: H
     assert "Traceback" in home.letters.get(letters[0].id).detail
 
 
+async def test_records_without_the_bytes_that_a_step_wants_stop_neither_the_others_nor_the_stream(
+    home: Home,
+) -> None:
+    await home.policy("p", tags=["t"], format="json", pipeline=[PCM, {"operation": "fields"}])
+    await home.publish("p", {"power": 1.0})
+    async with home.working():
+        await home.until_stored(1)
+        [failure] = home.telemetry.status()["failures"]
+        assert failure["step"] == "bytes"
+        assert "no field 'message'" in failure["message"]
+    assert home.store.array("t:fields").shape == (1, 1)
+    assert [letter.code for letter in home.letters.list()] == ["step-failed"]
+
+
 async def test_a_chunk_that_its_format_cannot_take_goes_to_the_dead_letters_whole(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw")
     await home.publish("p", {"no": "message"})

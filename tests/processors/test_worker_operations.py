@@ -116,6 +116,43 @@ async def test_what_it_raises_goes_to_the_dead_letters_with_the_traceback(home: 
     assert home.stream() == samples(5)
 
 
+FRAGILE = """
+from windvane.processors.operation import operation
+
+@operation("fragile", input="samples")
+def fragile(block):
+    if len(block.rows) > 5:
+        raise ValueError("too many samples")
+    return block.rows * 2.0
+"""
+
+
+async def test_a_step_fails_until_it_works_on_a_chunk_or_is_no_more_in_the_policy(home: Home) -> None:
+    def failing() -> list[tuple[str, int]]:
+        told = home.telemetry.status()["failures"]
+        return [(one["step"], one["times"]) for one in told if one["recovered_ns"] is None]
+
+    write(home.path / "operations" / "fragile.py", FRAGILE)
+    policy = {**POLICY, "pipeline": [PCM, {"operation": "fragile"}]}
+    await home.policy("p", **policy)
+    await home.publish("p", samples(9))
+    await home.publish("p", samples(9))
+    async with home.working():
+        await home.until_stored(2)
+        assert failing() == [("fragile", 2)]
+        await home.publish("p", samples(5))
+        await home.until_stored(3)
+        assert failing() == []
+        assert [one["step"] for one in home.telemetry.status()["failures"]] == ["fragile"]
+        await home.publish("p", samples(9))
+        await home.until_stored(4)
+        assert failing() == [("fragile", 3)]
+        await home.policy("p", **{**policy, "pipeline": [PCM]})
+        await home.publish("p", samples(5))
+        await home.until_stored(5)
+        assert failing() == []
+
+
 HOSTILE = """
 import dataclasses
 import numpy as np

@@ -151,6 +151,8 @@ async def test_a_stream_is_described(client: Client, home: Home) -> None:
         "checkpoint_age_s": None,
         "lag_chunks": None,
         "behind": None,
+        "failing": [],
+        "alarm": None,
     }
 
 

@@ -1,0 +1,129 @@
+"""The open alarms of all streams, so that lists of streams can show the worst of each."""
+
+import asyncio
+import logging
+import math
+from typing import NamedTuple
+
+from ..errors import CatalogUnavailable
+from ..store.alarm_book import ALARM, alarm_of
+from ..store.alarms import OPEN_STATES, State
+from ..store.catalog import Catalog, Document
+from ..telemetry import RateLimitedLog
+from .answers import StreamAlarm
+
+FRESH_S = 1.0
+"""The catalog is asked for changes at most so often, however many lists are shown."""
+
+WAIT_S = 0.5
+"""A list waits so long for a catalog that does not answer; then it shows what was known before."""
+
+PAGE = 500
+"""Alarms that one query brings."""
+
+MAX_OPEN = 100_000
+"""Open alarms that are kept, about 200 bytes each; those that were changed last stay."""
+
+_log = RateLimitedLog(logging.getLogger(__name__))
+
+
+class _Open(NamedTuple):
+    reference: str
+    stream: str
+    grade: int
+    state: State
+
+    @property
+    def badness(self) -> tuple[bool, int, bool]:
+        return self.state != "shelved", self.grade, self.state == "raised"
+
+
+class OpenAlarms:
+    """Follows the changes of alarms in the catalog: what did not change is not read again.
+
+    While the catalog is away it says what was known before.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._revision = -1
+        self._by_stream: dict[str, dict[str, _Open]] = {}
+        self._stream_of: dict[str, str] = {}
+        self._worst: dict[str, StreamAlarm] = {}
+        self._asked_s = -math.inf
+        self._asking: asyncio.Task[None] | None = None
+
+    async def refresh(self) -> None:
+        """Take up what has changed, unless that was done just now; waits for it `WAIT_S` at most."""
+        now_s = asyncio.get_running_loop().time()
+        if self._asking is None and now_s - self._asked_s >= FRESH_S:
+            self._asked_s = now_s
+            self._asking = asyncio.create_task(self._ask())
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=WAIT_S)
+
+    def of(self, stream: str) -> StreamAlarm | None:
+        """The worst open alarm of a stream; None while there is none. Any thread may call."""
+        return self._worst.get(stream)
+
+    async def _ask(self) -> None:
+        try:
+            await self._follow()
+        except CatalogUnavailable as error:
+            _log.warning(("catalog",), f"lists show the alarms that were known before: {error}")
+        finally:
+            self._asking = None
+
+    async def _follow(self) -> None:
+        revision = await self._catalog.revision()
+        if revision < self._revision or self._revision < 0:  # another catalog, or an older copy of it
+            await self._read_all(revision)
+        while self._revision < revision:
+            page = await self._catalog.by_change(ALARM, after_revision=self._revision, limit=PAGE)
+            for document in page:
+                self._take(document)
+            self._revision = page[-1].revision if len(page) == PAGE else revision
+
+    async def _read_all(self, revision: int) -> None:
+        """All that are open; what changes meanwhile is read once more as a change."""
+        for reference in list(self._stream_of):
+            self._forget(reference)
+        before: int | None = None
+        while len(self._stream_of) < MAX_OPEN:
+            page = await self._catalog.by_change(
+                ALARM, states=OPEN_STATES, before_revision=before, limit=PAGE
+            )
+            for document in page:
+                self._take(document)
+            if len(page) < PAGE:
+                break
+            before = page[-1].revision
+        self._revision = revision
+
+    def _take(self, document: Document) -> None:
+        self._forget(document.reference)
+        if document.state not in OPEN_STATES:
+            return
+        alarm = alarm_of(document)
+        # As lists of alarms show it.
+        known = _Open(alarm.reference, alarm.stream, alarm.grade or alarm.worst, alarm.state)
+        self._by_stream.setdefault(known.stream, {})[known.reference] = known
+        self._stream_of[known.reference] = known.stream
+        self._judge(known.stream)
+        if len(self._stream_of) > MAX_OPEN:
+            self._forget(next(iter(self._stream_of)))
+
+    def _forget(self, reference: str) -> None:
+        stream = self._stream_of.pop(reference, None)
+        if stream is not None:
+            del self._by_stream[stream][reference]
+            self._judge(stream)
+
+    def _judge(self, stream: str) -> None:
+        found = self._by_stream[stream]
+        if not found:
+            del self._by_stream[stream]
+            self._worst.pop(stream, None)
+            return
+        worst = max(found.values(), key=lambda alarm: alarm.badness)
+        self._worst[stream] = StreamAlarm(worst.reference, worst.grade, worst.state, len(found))
