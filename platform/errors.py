@@ -250,3 +250,7 @@ class StateInvalid(WindvaneError, ValueError):
 
 class AlarmActionRefused(WindvaneError, ValueError):
     """What was asked of an alarm does not fit its state, or says too little or too much."""
+
+
+class RowsWouldBeLost(WindvaneError, RuntimeError):
+    """The outputs that were made again lack rows that those in place have; those in place stay."""

@@ -30,6 +30,17 @@ def from_ext(code: int, data: bytes) -> Any:
     return msgpack.ExtType(code, data)
 
 
+def encode_event_time(time: EventTime) -> msgpack.ExtType:
+    """The inverse of what decoding gives, to the nanosecond."""
+    return msgpack.ExtType(EVENT_TIME_TYPE, struct.pack(">II", *divmod(time, NS_PER_S)))
+
+
+def decode_record(encoded: bytes | memoryview) -> Any:
+    """One value of msgpack as `iterate_events` gives records. Raises ValueError, TypeError, or what msgpack
+    raises."""
+    return msgpack.unpackb(encoded, raw=True, strict_map_key=False, ext_hook=from_ext)
+
+
 def time_ns(time: Any) -> int:
     """The time element of a decoded event in nanoseconds; ChunkRefused where it is none.
 
@@ -56,7 +67,7 @@ def time_ns(time: Any) -> int:
 def decode_time(time: bytes) -> int:
     """The time element of an event, as the bytes that came, in nanoseconds; ChunkRefused where it is none."""
     try:
-        decoded = msgpack.unpackb(time, raw=True, strict_map_key=False, ext_hook=from_ext)
+        decoded = decode_record(time)
     except (ValueError, TypeError, RecursionError) as error:
         raise ChunkRefused("bad-time", f"an event's time cannot be decoded: {error}") from error
     return time_ns(decoded)

@@ -145,7 +145,8 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
         from .reprocess import reprocess_stream
 
         aside = SetAside(settings.home)
-        reprocess_stream(settings, reference, store=ArchivingStore(settings.store_dir, aside))
+        # What is replaced is kept in HOME/set-aside, and may be what is damaged.
+        reprocess_stream(settings, reference, force=True, store=ArchivingStore(settings.store_dir, aside))
         for path in aside.paths:
             click.echo(f"set aside: {path}")
         _set_damaged_aside(settings, check, reference)

@@ -27,24 +27,33 @@ HOLD_S = 60.0
 @click.option(
     "--side-by-side", is_flag=True, help="Leave the new ones beside the old ones, as OUTPUT~rebuilt."
 )
+@click.option("--force", is_flag=True, help="Replace the old ones even if rows are lost.")
 @home_options
-def reprocess(settings: Settings, stream: str, side_by_side: bool) -> None:
+def reprocess(settings: Settings, stream: str, side_by_side: bool, force: bool) -> None:
     """Make the outputs of STREAM again from what it has kept, by its policy as it is now.
 
     The new outputs grow beside the old ones while everything runs; then they take their place, and the old
     ones are set aside as OUTPUT~1 (or ~2, …). What arrives meanwhile is in both. Those that an earlier
     reprocessing has set aside are removed: `windvane ls --replaced` lists what is there.
 
+    If the same step would have fewer rows than before, or NaN for numbers, nothing is replaced: the command
+    says how many rows of which array, and why. --force replaces them anyway.
+
     \b
     Examples:
       windvane reprocess turbine.t01.gearbox
       windvane reprocess voice --side-by-side
     """
-    reprocess_stream(settings, stream, side_by_side=side_by_side)
+    reprocess_stream(settings, stream, side_by_side=side_by_side, force=force)
 
 
 def reprocess_stream(
-    settings: Settings, stream: str, *, side_by_side: bool = False, store: "Store | None" = None
+    settings: Settings,
+    stream: str,
+    *,
+    side_by_side: bool = False,
+    force: bool = False,
+    store: "Store | None" = None,
 ) -> None:
     """What `windvane reprocess` does. `store` decides what becomes of the arrays that it would remove."""
     from ..processors.reprocess import Reprocessing
@@ -75,7 +84,7 @@ def reprocess_stream(
             again.run(done)
         if not side_by_side:
             try:
-                again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S))
+                again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S), force=force)
             finally:
                 _release(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():

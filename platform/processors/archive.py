@@ -2,24 +2,23 @@
 
 raw      the record's bytes: of a bare string or binary, or of the map's `field`
 msgpack  the events as they came
-json     one line an event: {"time": "2026-11-22T10:36:56.123456789Z", "record": {…}}
+json     one line an event, see `json_lines`
 """
 
-import base64
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import OperationFailed
-from ..events import NS_PER_S, EventTime
+from ..events import NS_PER_S
 from .block import Block, Events, EventTimes
 from .chunk_events import ChunkEvents, events_of_payload
+from .plain_records import exact_record, is_plain, made_plain, plain_copy, record_as_it_came, record_of_exact
 
 _LINES_BYTES = 2 * 1024 * 1024
 """Text that is decoded at once: JSON takes up to 24 times its size."""
@@ -68,12 +67,20 @@ def bytes_block(pieces: list[bytes], times_ns: NDArray[np.int64] | list[int], fi
 
 
 def json_lines(events: ChunkEvents) -> bytes:
-    """One line an event."""
+    """One line an event: {"time": "2026-11-22T10:36:56.123456789Z", "record": {…}}.
+
+    A record that JSON cannot say exactly is there twice: as near as JSON comes to it, and exactly, as a third
+    member `"msgpack"`, the record in msgpack and base64. Lines of before that member existed have none.
+    """
     lines = bytearray()
-    plain = _plain if events.are_kept else _made_plain
+    plain = plain_copy if events.are_kept else made_plain
     for each in events.slices():
         for time_ns, record in zip(each.times_ns, each.records, strict=True):
-            lines += _json_encoder.encode({"time": rfc3339(time_ns), "record": plain(record)})
+            line = {"time": rfc3339(time_ns), "record": None}
+            if not is_plain(record):
+                line["msgpack"] = exact_record(record)
+            line["record"] = plain(record)
+            lines += _json_encoder.encode(line)
             lines += b"\n"
     return bytes(lines)
 
@@ -84,9 +91,14 @@ def parse_json_lines(lines: bytes) -> ChunkEvents:
     def decode(begin: int, end: int) -> Events:
         decoded = [_json_decoder.decode(line) for line in lines[begin:end].splitlines()]
         times = np.array([each["time"].removesuffix("Z") for each in decoded], "datetime64[ns]")
-        return Events(times.astype(np.int64).tolist(), [_as_it_came(each["record"]) for each in decoded])
+        return Events(times.astype(np.int64).tolist(), [_record_of(each) for each in decoded])
 
     return ChunkEvents(list(_line_cuts(lines)), decode, keep=len(lines) <= _LINES_BYTES)
+
+
+def _record_of(line: dict[str, Any]) -> Any:
+    exact = line.get("msgpack")
+    return record_as_it_came(line["record"]) if exact is None else record_of_exact(exact)
 
 
 def _line_cuts(lines: bytes) -> Iterator[tuple[int, int, int]]:
@@ -99,20 +111,6 @@ def _line_cuts(lines: bytes) -> Iterator[tuple[int, int, int]]:
         begin = end
 
 
-def _as_it_came(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, list):
-        return [_as_it_came(inner) for inner in value]
-    if isinstance(value, dict):
-        if value.keys() == {"base64"}:
-            return base64.b64decode(value["base64"])
-        if value.keys() == {"ext", "base64"}:
-            return msgpack.ExtType(value["ext"], base64.b64decode(value["base64"]))
-        return {key.encode(): _as_it_came(inner) for key, inner in value.items()}
-    return value
-
-
 def rfc3339(time_ns: int) -> str:
     """UTC with nanoseconds: 2026-11-22T10:36:56.123456789Z."""
     seconds, ns = divmod(time_ns, NS_PER_S)
@@ -123,38 +121,3 @@ def rfc3339(time_ns: int) -> str:
             f"a record holds a time that no calendar has: {seconds} s since 1970"
         ) from error
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{ns:09d}Z"
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can say it: UTF-8 as text, other bytes as {"base64": …}, extension types likewise."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return {"base64": base64.b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {_key(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, msgpack.ExtType):
-        return {"ext": value.code, "base64": base64.b64encode(value.data).decode()}
-    if isinstance(value, msgpack.Timestamp):
-        return rfc3339(value.to_unix_nano())
-    if isinstance(value, EventTime):
-        return rfc3339(value)
-    return value
-
-
-def _made_plain(value: Any) -> Any:
-    """As `_plain`, and `value` is used up: a large event must not be in memory twice."""
-    if isinstance(value, list):
-        for index, inner in enumerate(value):
-            value[index] = _made_plain(inner)
-        return value
-    if isinstance(value, dict):
-        return {_key(key): _made_plain(value.pop(key)) for key in list(value)}
-    return _plain(value)
-
-
-def _key(key: Any) -> str:
-    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)

@@ -15,13 +15,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
-from ..errors import CheckpointMissing, OperationFailed, PolicyInvalid, StoreLocked, WindvaneError
+from ..errors import (
+    CheckpointMissing,
+    OperationFailed,
+    PolicyInvalid,
+    RowsWouldBeLost,
+    StoreLocked,
+    WindvaneError,
+)
 from ..store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
 from ..store.policy import Policy
 from ..store.store import REBUILT, Store
 from .block import Block
+from .lost_rows import lost_rows
 from .recorded import recorded_inputs
 from .steps import RunningSteps
 
@@ -57,6 +65,7 @@ class Reprocessing:
         # Of a beginning that was dropped, records can outlast their bytes.
         while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
             self._next_chunk += 1
+        self._is_partial = self._next_chunk > 0
         self.failed: dict[str, str] = {}
         """The last error of each step that raised; of "events" where a chunk's cannot be decoded."""
         self.set_aside: list[str] = []
@@ -102,13 +111,14 @@ class Reprocessing:
             done(int(self._stream.arrivals[chunk]["offset"]) + int(self._stream.arrivals[chunk]["size"]))
         self._next_chunk = max(self._next_chunk, stop)
 
-    def put_in_place(self, take_from_worker: Callable[[], object]) -> None:
+    def put_in_place(self, take_from_worker: Callable[[], object], *, force: bool = False) -> None:
         """Catches up and puts the new outputs where the old ones are, which are set aside (`~1`).
 
         Of the arrays that earlier reprocessings have replaced, none is kept longer than this: `dropped`.
 
         `take_from_worker` asks whoever writes the stream to let go of it. Raises StoreLocked where nobody
-        does within 30 s: then all is as it was.
+        does within 30 s, and RowsWouldBeLost, unless `force`, where the new outputs lack rows that the old
+        ones have (`lost_rows`): then all is as it was.
         """
         reference = self._stream.reference
         for _ in range(_CATCH_UPS):
@@ -125,11 +135,13 @@ class Reprocessing:
                 raise OperationFailed(f"{reference!r} was begun anew, or cut back, meanwhile; try again")
             archive.resume(length, database_id=self._database_id)
             self.run()
-            self._store.sync()  # a commit must not name directories that a power failure takes away
             made = {
                 f"{reference}:{name}": OutputLength(writer.uid, writer.length)
                 for name, writer in self._writers.items()
             }
+            if not force:
+                self._require_no_loss(committed, made)
+            self._store.sync()  # a commit must not name directories that a power failure takes away
             self._checkpoints.commit(
                 positions={},
                 streams={
@@ -151,6 +163,29 @@ class Reprocessing:
                         self.dropped += self._store.drop_superseded(each)
             for writer in self._writers.values():
                 writer.close()
+
+    def _require_no_loss(self, committed: StreamCheckpoint, made: Mapping[str, OutputLength]) -> None:
+        losses = lost_rows(
+            self._store,
+            self._stream.reference,
+            self._policy,
+            committed=committed,
+            made=made,
+            states=self.steps.states(),
+            is_partial=self._is_partial or bool(self.failed),
+        )
+        if not losses:
+            return
+        reference = self._stream.reference
+        cause = ""
+        if self.failed:
+            cause = "".join(f"; step {step!r} failed: {error}" for step, error in self.failed.items())
+        elif self._is_partial:
+            cause = f"; {reference} is kept from byte {self._stream.start} on"
+        raise RowsWouldBeLost(
+            f"reprocessing {reference} would lose {', '.join(map(str, losses))}{cause}. The old outputs "
+            f"stay; the new ones are beside them, as …{REBUILT}. --force replaces the old ones anyway"
+        )
 
     def _put_in_place(self, outputs: Mapping[str, OutputLength]) -> None:
         for output, length in outputs.items():

@@ -1,6 +1,7 @@
 """Outputs made again from the stream as it is kept: equal, while data arrives, and whole after a crash."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from windvane.bus import open_bus
-from windvane.errors import OperationFailed, PolicyInvalid, StoreLocked
+from windvane.errors import OperationFailed, PolicyInvalid, RowsWouldBeLost, StoreLocked
+from windvane.processors.archive import json_lines
 from windvane.processors.reprocess import Reprocessing
 from windvane.store.catalog import Catalog
 from windvane.store.checkpoint import CheckpointStore
@@ -324,20 +326,95 @@ async def test_the_new_outputs_are_on_the_disk_before_the_commit_and_the_swap_be
         assert done == ["sync", "commit", "put_rebuilt_in_place", "sync", *dropped]
 
 
-async def test_what_fails_of_a_chunk_fails_as_it_did_in_the_worker(
+FIELDS: dict[str, Any] = {"format": "json", "pipeline": [{"operation": "fields"}]}
+
+
+async def test_records_that_json_cannot_say_give_the_same_rows_again(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
-    settings: dict[str, Any] = {"format": "json", "pipeline": [{"operation": "fields"}]}
-    await home.policy("p", tags=["t"], **settings)
-    records = [{"a": 1.0, "b": {"c": 2.0}}, {"a": 1.0, "b": {"base64": "not of that kind"}}, {"a": 3.0}]
+    await home.policy("p", tags=["t"], **FIELDS)
+    records = [
+        {"v": 1.0, "photo": {"base64": "hello"}},
+        {"v": math.inf, "photo": {"base64": "aGk="}},
+        {"v": -math.inf, 1: 2},
+        {"v": -0.0, "1": 2},
+        {"v": math.nan},
+        {"v": 2**63},
+    ]
     for record in records:
-        await home.publish("p", record)
+        await home.publish("p", record, record)
     async with home.working():
-        await home.until_stored(3)
-    with Reprocessing(home.store, "t", policy(**settings), checkpoints) as again:
+        await home.until_stored(len(records))
+    before = contents(home, "t:fields")
+    with Reprocessing(home.store, "t", policy(**FIELDS), checkpoints) as again:
+        again.run()
+        again.put_in_place(lambda: None)
+        assert not again.failed
+    assert contents(home, "t:fields") == before
+
+
+def damaged_lines(events: Any) -> bytes:
+    """As a file system leaves them that has lost a page."""
+    return json_lines(events).replace(b'"bad"', b"\0\0\0\0\0")
+
+
+async def archived_with_damage(home: Home, monkeypatch: pytest.MonkeyPatch, *chunks: tuple[Any, ...]) -> None:
+    monkeypatch.setattr("windvane.processors.pipeline.json_lines", damaged_lines)
+    await home.policy("p", tags=["t"], **FIELDS)
+    for records in chunks:
+        await home.publish("p", *records)
+    async with home.working():
+        await home.until_stored(len(chunks))
+
+
+async def test_rows_that_would_be_lost_are_told_and_the_old_outputs_stay(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await archived_with_damage(home, monkeypatch, ({"v": 1},), ({"v": 2, "s": "bad"}, {"v": 3}), ({"v": 4},))
+    before = contents(home, "t:fields")
+    with Reprocessing(home.store, "t", policy(**FIELDS), checkpoints) as again:
         again.run()
         assert "events" in again.failed
-        assert again.rows
+        with pytest.raises(
+            RowsWouldBeLost, match=r"lose 2 of 4 rows of t:fields \(gone\); step 'events' failed"
+        ):
+            again.put_in_place(lambda: None)
+    assert contents(home, "t:fields") == before
+    assert not home.store.replaced("t")
+    await home.publish("p", {"v": 5})
+    async with home.working():
+        await home.until_stored(1)
+    assert len(home.store.array("t:fields")) == 5
+
+    with Reprocessing(home.store, "t", policy(**FIELDS), checkpoints) as again:
+        again.run()
+        again.put_in_place(lambda: None, force=True)
+    assert home.store.array("t:fields")[:, 0].tolist() == [1, 4, 5]
+    assert home.store.array("t:fields~1")[:, 0].tolist() == [1, 2, 3, 4, 5]
+
+
+async def test_numbers_that_an_older_archive_has_lost_are_a_loss_too(
+    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windvane.processors.archive.is_plain", lambda record: True)
+    await archived_with_damage(home, monkeypatch, ({"v": 2}, {"v": math.inf}, {"v": math.nan}))
+    with Reprocessing(home.store, "t", policy(**FIELDS), checkpoints) as again:
+        again.run()
+        with pytest.raises(RowsWouldBeLost, match=r"lose 1 of 3 rows of t:fields \(with NaN for a number\)"):
+            again.put_in_place(lambda: None)
+    assert home.store.array("t:fields")[:, 0].tolist()[:2] == [2, math.inf]
+
+
+async def test_another_window_may_give_fewer_rows(home: Home, checkpoints: CheckpointStore) -> None:
+    await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
+    await home.publish("p", noise(1000))
+    async with home.working():
+        await home.until_stored(1)
+    longer = policy(pipeline=[PCM, {**SPECTRUM, "length": 500}])
+    with Reprocessing(home.store, "t", longer, checkpoints) as again:
+        again.run()
+        again.put_in_place(lambda: None)
+    assert len(home.store.array("t:spectrum")) < len(home.store.array("t:spectrum~1"))
 
 
 async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_first(
