@@ -99,7 +99,7 @@ def list_alarms(settings: Settings, state: str, stream: str | None, limit: int) 
             )
             for one in map(alarm_of, found)
         ],
-        empty="no alarms" if state == "all" and stream is None else "no such alarms",
+        empty=_none_found(settings, state, stream),
     )
 
 
@@ -224,6 +224,14 @@ def _act(
 
     document = _with_book(settings, lambda book: book.change(reference, change))
     click.echo(f"{document.reference} is {document.state}")
+
+
+def _none_found(settings: Settings, state: str, stream: str | None) -> str:
+    which = "" if state == "all" else f"{state} "
+    of = "" if stream is None else f" of {stream}"
+    where = settings.home if settings.catalog is None else "the catalog"
+    more = "" if state == "all" else "; --state all lists all of them"
+    return f"no {which}alarms{of} in {where}{more}"
 
 
 def _with_book(settings: Settings, use: "Callable[[AlarmBook], Awaitable[Result]]") -> Result:

@@ -141,7 +141,7 @@ def print_policies(settings: Settings) -> None:
     print_table(
         ("policy", "tags", "format", "pipeline", "title"),
         asyncio.run(read()),
-        empty="no policies yet; create one with `windvane policy create`",
+        empty=f"no policies in {_where(settings)}; create one with `windvane policy create`",
     )
 
 
@@ -156,7 +156,7 @@ def _print_streams(settings: Settings) -> None:
     print_table(
         ("stream", "bytes", "chunks", "events", "last arrival", "policy"),
         rows,
-        empty="no data streams yet; send something with `windvane send`",
+        empty=f"no data streams in {settings.home}; send something with `windvane send`",
     )
 
 
@@ -172,7 +172,7 @@ def _print_arrays(settings: Settings) -> None:
     print_table(
         ("array", "rows", "shape of a row", "dtype", "last row"),
         rows,
-        empty="no data arrays yet; a policy's pipeline makes them from what is sent",
+        empty=f"no data arrays in {settings.home}; a policy's pipeline makes them from what is sent",
     )
 
 
@@ -181,18 +181,25 @@ def _print_replaced(settings: Settings) -> None:
         (reference, each.size_bytes, format_time(each.replaced_ns), each.by or "")
         for reference, each in _open_store(settings).replaced().items()
     ]
-    print_table(("array", "bytes on disk", "replaced", "by"), rows, empty="no array was replaced")
+    print_table(
+        ("array", "bytes on disk", "replaced", "by"),
+        rows,
+        empty=f"no replaced arrays in {settings.home}",
+    )
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *, empty: str) -> None:
-    """A table on a terminal; elsewhere a line each, columns between tabs, without the headings."""
+    """A table on a terminal; elsewhere a line each, columns between tabs, without the headings.
+
+    If there are no rows, `empty` goes to standard error: standard output stays what a program can read.
+    """
     lines = list(rows)
+    if not lines:
+        click.echo(empty, err=True)
+        return
     if not sys.stdout.isatty():
         for line in lines:
             click.echo("\t".join(str(cell) for cell in line))
-        return
-    if not lines:
-        click.echo(empty, err=True)
         return
     from rich import box
     from rich.console import Console
@@ -205,6 +212,11 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *,
     for line in lines:
         table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else cell) for cell in line))
     Console().print(table)
+
+
+def _where(settings: Settings) -> str:
+    """Where its policies are, without the secrets of a URL."""
+    return str(settings.home) if settings.catalog is None else "the catalog"
 
 
 def format_time(time_ns: int) -> str:

@@ -97,7 +97,7 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
     print_table(
         ("id", "first", "last", "code", "times", "bytes", "tag", "sender", "reason"),
         rows,
-        empty="no dead letters" if code is None and tag is None else "no such dead letters",
+        empty=_none_found(settings, code=code, tag=tag),
     )
     kept = letters.statistics()
     if sys.stdout.isatty() or kept.evicted:
@@ -183,6 +183,9 @@ def replay(
 
     letters = _open(settings)
     chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
+    if not chosen:
+        click.echo(f"{_none_found(settings, code=code, tag=tag)}: nothing was sent", err=True)
+        return
     gateway = _Gateway(settings)
     sent = failed = done_bytes = 0
     skipped: Counter[str] = Counter()
@@ -296,6 +299,13 @@ class _Gateway:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _none_found(settings: Settings, *, code: str | None, tag: str | None) -> str:
+    wanted = [f"of code {code}"] if code is not None else []
+    if tag is not None:
+        wanted.append(f"of a tag that {tag} matches")
+    return " ".join(["no dead letters", *wanted, f"in {settings.home}"])
 
 
 def _open(settings: Settings) -> "DeadLetters":

@@ -14,7 +14,7 @@ import click
 from ..config import Settings
 from ..errors import ConfigInvalid, OperationFileInvalid
 from .data import print_table, require_home
-from .options import home_options
+from .options import home_options, home_options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
 
 
 @operation.command("list")
-@home_options
+@home_options_of(if_missing="go on")
 def list_operations(settings: Settings) -> None:
     """List all operations, with what they take and give; your own name their file.
 

@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 
 import click
 
-from ..config import DEFAULT_FORWARD, DEFAULT_WEB, load_settings
+from ..config import DEFAULT_FORWARD, DEFAULT_WEB
+from .homes import IfMissing, settings_for
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _HOME = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory that holds everything.  [default: $WINDVANE_HOME or ~/.local/share/windvane]",
+    help="Directory that holds everything.  [default: $WINDVANE_HOME or ~/.local/share/windvane; if that is "
+    "missing, the home over which your Windvane runs]",
 )
 _CONFIG = click.option(
     "--config",
@@ -34,19 +36,24 @@ _FLAGS = {
 
 
 def home_options(command: Command) -> Command:
-    """Give the command --home and --config, and call it with `settings`."""
-    return _with_settings(command, flags=())
+    """Give the command --home and --config, and call it with `settings`; it needs a home that is there."""
+    return _with_settings(command, flags=(), if_missing="refuse")
 
 
-def tier_options(*meant: str) -> Callable[[Command], Command]:
+def home_options_of(*, if_missing: IfMissing) -> Callable[[Command], Command]:
+    """`home_options` for a command that does something else if the default home is missing."""
+    return functools.partial(_with_settings, flags=(), if_missing=if_missing)
+
+
+def tier_options(*meant: str, if_missing: IfMissing = "refuse") -> Callable[[Command], Command]:
     """Give the command the settings of the tiers, and call it with `settings`.
 
     The help shows those that are `meant` for it; the others are taken too, since `up` gives every child the
-    same command line.
+    same command line. `if_missing`: what it does if the default home is missing.
     """
 
     def decorate(command: Command) -> Command:
-        wrapped = _with_settings(command, flags=tuple(_FLAGS))
+        wrapped = _with_settings(command, flags=tuple(_FLAGS), if_missing=if_missing)
         for name, (metavar, text) in reversed(_FLAGS.items()):
             wrapped = click.option(f"--{name}", metavar=metavar, help=text, hidden=name not in meant)(wrapped)
         return wrapped
@@ -54,12 +61,13 @@ def tier_options(*meant: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def _with_settings(command: Command, *, flags: tuple[str, ...]) -> Command:
+def _with_settings(command: Command, *, flags: tuple[str, ...], if_missing: IfMissing) -> Command:
     @_HOME
     @_CONFIG
     @functools.wraps(command)
     def with_settings(home: Path | None, config: Path | None, **given: Any) -> Any:
         chosen = {name: given.pop(name) for name in flags}
-        return command(settings=load_settings(home=home, config=config, flags=chosen), **given)
+        settings = settings_for(home=home, config=config, flags=chosen, if_missing=if_missing)
+        return command(settings=settings, **given)
 
     return with_settings  # type: ignore[return-value]

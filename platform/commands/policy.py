@@ -254,7 +254,8 @@ def _with_catalog(settings: Settings, use: Callable[["Catalog"], Awaitable[Resul
         finally:
             await catalog.close()
 
-    make_home(settings)
+    if settings.catalog is None:
+        make_home(settings)
     return asyncio.run(run())
 
 

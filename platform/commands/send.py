@@ -20,8 +20,10 @@ from ..errors import ConfigInvalid, InputInvalid
 from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address
 from ..ingest.handshake import ClientCredentials
 from ..ingest.tls import make_client_context
-from .options import home_options
+from .homes import require_default_home
+from .options import home_options_of
 from .progress import ByteProgress, amount, byte_progress, plural
+from .receiver import Receiver
 from .record_sources import Chunk, Read, csv_chunks, jsonl_chunks, line_chunks, raw_chunks
 
 ACK_TIMEOUT_S = 3.0
@@ -70,7 +72,7 @@ _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 @click.option("--tls-ca", type=_FILE, metavar="FILE", help="Authorities for that (PEM); implies --tls.")
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate to show (PEM); implies --tls.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="Its key.  [default: in the same file]")
-@home_options
+@home_options_of(if_missing="go on")
 @click.pass_context
 def send(
     context: click.Context,
@@ -119,11 +121,13 @@ def send(
     if tls or tls_ca or tls_cert:
         secure = make_client_context(ca=tls_ca, cert=tls_cert, key=tls_key)
 
+    if to is None:
+        require_default_home(settings)
+    receiver = Receiver(settings, to)
+
     def address() -> str:
-        if to is not None:
-            return to
-        port = forward_address(settings)
-        return port if credentials or secure else local_address(settings, port)
+        port = receiver.address()
+        return port if to or credentials or secure else local_address(settings, port)
 
     if time_field is not None and format_ not in ("csv", "jsonl"):
         raise click.UsageError(
@@ -144,11 +148,12 @@ def send(
         sending = _Sending(
             tag,
             address,
+            receiver=receiver,
             forward_here=partial(forward_address, settings),
             create_line=_create_line(
                 tag,
                 options=["--preset", "audio"] if audio else ["--format", "raw"] if format_ == "raw" else [],
-                home=context.params["home"],
+                home=receiver.other_home or context.params["home"],
             ),
             credentials=credentials,
             tls=secure,
@@ -175,6 +180,7 @@ class _Sending:
         tag: str,
         address: Callable[[], str],
         *,
+        receiver: Receiver,
         forward_here: Callable[[], str],
         create_line: str,
         credentials: ClientCredentials | None,
@@ -182,6 +188,7 @@ class _Sending:
     ) -> None:
         self._tag = tag
         self._address = address
+        self._receiver = receiver
         self._forward_here = forward_here
         self._create_line = create_line
         self._credentials = credentials
@@ -287,7 +294,7 @@ class _Sending:
             missing = plural(self._sent_chunks - done.acked_chunks, "chunk")
             what = f"acked {acked}; {missing} not acked, so perhaps not stored"
         again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
-        return f"{what}{again}; {self._tag} at {self._address()}, {rate}"
+        return f"{what}{again}; {self._tag} at {self._address()}{self._receiver.named()}, {rate}"
 
 
 def _credentials(

@@ -15,14 +15,17 @@ from typing import Any
 import click
 import msgspec
 
-from ..announcements import announce, forward_address, tier_file
-from ..config import Settings, ensure_token, is_loopback, make_home, make_run_dir, parse_address
+from ..announcements import announce, tier_file
+from ..config import Settings, ensure_token, make_home, make_run_dir
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
 from ..home_modes import secure_home
 from ..ingest.security import require_guarded_port
+from ..installations import noted_as_running
 from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
 from .logs import configure_logging, say_lost_errors_in_words
 from .options import tier_options
+from .receiver import Receiver
+from .welcome import welcome
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ _stop_fd = click.option("--stop-fd", type=int, hidden=True)
 
 
 @click.command()
-@tier_options("forward", "web", "bus", "catalog")
+@tier_options("forward", "web", "bus", "catalog", if_missing="make")
 @_gateways
 @_ready_file
 @click.option(
@@ -83,9 +86,9 @@ def up(context: click.Context, settings: Settings, workers: int, ready_file: Pat
     def ready(report: Mapping[str, str]) -> None:
         if ready_file is not None:
             announce(ready_file, {"forward": report["forward"], "web": report["web"], "token": token})
-        click.echo(_welcome(settings, report, demo=demo))
+        click.echo(welcome(settings, report, demo=demo))
 
-    with _only_one(settings, "up", called="another `windvane up`"):
+    with _only_one(settings, "up", called="another `windvane up`"), noted_as_running(settings.home, "up"):
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)  # a reader must not take an earlier run's word
         click.echo("windvane: starting gateway, worker and web …", err=True)
@@ -94,7 +97,7 @@ def up(context: click.Context, settings: Settings, workers: int, ready_file: Pat
 
 
 @click.command(short_help="Run the gateway alone.")
-@tier_options("forward", "bus", "catalog", "instance")
+@tier_options("forward", "bus", "catalog", "instance", if_missing="make")
 @_gateways
 @click.option("--shares-port", is_flag=True, hidden=True)
 @_ready_file
@@ -125,7 +128,7 @@ def gateway(
 
 
 @click.command(short_help="Run the worker alone.")
-@tier_options("bus", "catalog", "instance")
+@tier_options("bus", "catalog", "instance", if_missing="make")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -142,7 +145,7 @@ def process(context: click.Context, settings: Settings, ready_file: Path | None,
 
 
 @click.command(short_help="Run the web tier alone.")
-@tier_options("web", "catalog")
+@tier_options("web", "catalog", if_missing="make")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -157,8 +160,28 @@ def web(context: click.Context, settings: Settings, ready_file: Path | None, sto
     run_tier(context, "web", settings, ready_file, stop_fd)
 
 
-@click.command(short_help="Send what a small wind park would send.")
-@tier_options("forward", "catalog")
+def _write_wav(context: click.Context, _option: click.Parameter, file: Path | None) -> None:
+    """Writes the recording and ends, before a home is looked for: it needs none."""
+    if file is None or context.resilient_parsing:
+        return
+    from ..simulation.tone import DURATION_S, write_tone
+
+    write_tone(file)
+    click.echo(f"wrote {file}: {DURATION_S:.0f} s of sound; send it with `windvane send TAG {file}`")
+    context.exit(0)
+
+
+@click.command(short_help="Send what a small wind park would send; or write a recording.")
+@tier_options("forward", "catalog", if_missing="go on")
+@click.option(
+    "--wav",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_write_wav,
+    help="Only write a recording to FILE, to send and to look at; nothing is sent.",
+)
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -174,15 +197,16 @@ def simulate(
     Examples:
       windvane simulate
       windvane simulate --forward 127.0.0.1:24224
+      windvane simulate --wav tone.wav
     """
     import uvloop
 
     from .policy_files import create_demo_policies
 
-    if context.params["forward"] is None:
-        settings = msgspec.structs.replace(settings, forward=forward_address(settings))
     configure_logging("simulation", debug=_debug(context))
     make_home(settings)
+    receiver = Receiver(settings, context.params["forward"])
+    settings = msgspec.structs.replace(settings, forward=receiver.address())
     if created := uvloop.run(create_demo_policies(settings)):
         log.info("created the policies %s", ", ".join(created))
     run_tier(context, "simulate", settings, ready_file, stop_fd)
@@ -238,7 +262,7 @@ def run_tier(
     configure_logging(log_name, debug=_debug(context))
     secure_home(settings)
     make_run_dir(settings)
-    with only_one_tier(settings, name):
+    with only_one_tier(settings, name), noted_as_running(settings.home, name):
         import uvloop
 
         serve = _serve_of(command, settings, shares_port=shares_port)
@@ -259,7 +283,7 @@ def run_gateways(
     secure_home(settings)
     make_run_dir(settings)
     serve = partial(serve_gateways, count=count, arguments=_own_options(context))
-    with only_one_tier(settings, "gateway"):
+    with only_one_tier(settings, "gateway"), noted_as_running(settings.home, "gateway"):
         # uvloop starts no process in a group of its own.
         context.exit(_serve_tier("gateway", settings, ready_file, stop_fd, serve, run=asyncio.run))
 
@@ -427,19 +451,6 @@ def _only_one(settings: Settings, name: str, *, called: str, hint: str = "") -> 
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def _welcome(settings: Settings, report: Mapping[str, str], *, demo: bool) -> str:
-    host, _ = parse_address(report["web"].removeprefix("http://"))
-    lines = [f"Windvane is up. Open {report['web']}"]
-    if not is_loopback(host):
-        lines.append(f"  token         in {settings.token_file}")
-    lines += [f"  forward port  {report['forward']}", f"  home          {settings.home}"]
-    if demo:
-        lines.append("  demo          a simulated wind park is sending; see the streams turbine.*")
-    else:
-        lines.append("  next          windvane policy create --help")
-    return "\n".join([*lines, "Ctrl-C ends it."])
 
 
 def _debug(context: click.Context) -> bool:

@@ -10,6 +10,7 @@ import click
 from ..config import Settings, make_home
 from ..errors import ConfigInvalid
 from .data import require_home
+from .homes import require_default_home
 from .options import tier_options
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def list_topics(settings: Settings) -> None:
         if topic not in planned:
             columns.append("no policy wants it now")
         click.echo("\t".join(columns))
+    if not planned and not found:
+        click.echo("no topics: there are no policies; create one with `windvane policy create`", err=True)
     for topic in sorted(planned - found.keys()):
         click.echo(f"{_shown(settings, topic)}\t{_content(topic)}\tnot made yet: windvane topics apply")
 
@@ -115,6 +118,7 @@ def take_over(settings: Settings) -> None:
         raise ConfigInvalid(
             f"the bus {settings.bus!r} belongs to its home; only topics on Kafka are taken over"
         )
+    require_default_home(settings)
     make_home(settings)
     from ..bus.kafka import connection_to
     from ..bus.kafka_installation import KafkaInstallation
@@ -248,6 +252,8 @@ def _read_policies(settings: Settings) -> "list[Policy]":
             await catalog.close()
         return [policy_from_mapping(document.body) for document in documents]
 
+    # The installation's ID on Kafka lies there, also if the catalog does not.
+    require_default_home(settings)
     make_home(settings)
     return asyncio.run(read())
 

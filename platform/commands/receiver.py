@@ -1,0 +1,84 @@
+"""Whose gateway `windvane send` and `windvane simulate` reach; they say so if it is not their home's."""
+
+import os
+import pwd
+from pathlib import Path
+
+import click
+
+from ..announcements import forward_address
+from ..config import Settings
+from ..errors import ConfigInvalid
+from ..ingest.client import UNIX
+from ..installations import home_of_gateway, is_same_home, listener_uid
+
+
+class Receiver:
+    """The forward port that a command sends to: that of its home's gateway, or the one of `--to`.
+
+    If the gateway there is that of another home of this user, it says so once. A server of another user is
+    refused unless `--to` names it: `ConfigInvalid` is raised then.
+
+    Attributes:
+        home: of the gateway, if it is one of this user's; else None.
+    """
+
+    def __init__(self, settings: Settings, to: str | None) -> None:
+        self._settings = settings
+        self._to = to
+        self._said: Path | str | None = None
+        self.home: Path | None = None
+        self._check(self.address())
+
+    def address(self) -> str:
+        """Where to connect now; it is asked again before each connection."""
+        if self._to is not None:
+            return self._to
+        address = forward_address(self._settings)
+        if self._said is None:
+            self._say_other_home(address)
+        return address
+
+    @property
+    def other_home(self) -> Path | None:
+        """The home of the gateway, if it is another one than that of the command."""
+        return self._said if isinstance(self._said, Path) else None
+
+    def named(self) -> str:
+        """Whose gateway it is, for the end of a report; "" for that of this home, or an unknown one."""
+        return "" if self._said is None else f" of {self._said}"
+
+    def _check(self, address: str) -> None:
+        if address.startswith(UNIX) or self._say_other_home(address):
+            return
+        uid = listener_uid(address)
+        if uid is None or uid == os.geteuid() or self.home is not None:
+            return
+        who = _user_name(uid)
+        if self._to is None:
+            raise ConfigInvalid(
+                f"no gateway of {self._settings.home} runs, and the server at {address} is one of user "
+                f"{who}. Start yours with `windvane up`, or name that address to send there"
+            )
+        click.echo(f"windvane: the server at {address} is one of user {who}", err=True)
+        self._said = f"user {who}"
+
+    def _say_other_home(self, address: str) -> bool:
+        home = self.home = home_of_gateway(address)
+        if home is None or is_same_home(home, self._settings.home):
+            return False
+        if self._said != home:
+            self._said = home
+            click.echo(
+                f"windvane: {address} is the gateway of {home}, not of {self._settings.home}; what is sent "
+                f"is stored there: `windvane ls --home {home}`",
+                err=True,
+            )
+        return True
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
