@@ -35,6 +35,18 @@ from ..typed import prepare
 from .block import Block, Given
 from .parameter_types import describe
 
+
+class PartlyRejected(OperationFailed):
+    """An operation could not work on a part of its input, and has gone on behind it.
+
+    `given` is what it gave for the rest.
+    """
+
+    def __init__(self, reason: str, given: Given) -> None:
+        super().__init__(reason)
+        self.given = given
+
+
 SOURCES = ("bytes", "events")
 """What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
 
@@ -99,7 +111,8 @@ class Operation(ABC):
         How the stream is cut into blocks changes no result, to the last bit. Where it raises
         (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
         step, and the next one is taken as following a gap. So whoever put several chunks into one block can
-        try them one by one.
+        try them one by one. But PartlyRejected has what was given for the rest of the block, and the state
+        has gone on.
         """
 
     def counts(self) -> Mapping[str, int]:

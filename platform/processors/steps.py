@@ -11,7 +11,14 @@ from ..errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInvalid
 from ..store.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from .block import Block, Events, blocks_of
 from .chunk_events import ChunkEvents
-from .operation import Operation, as_failure, built_in_operations, make_operation, resolve_inputs
+from .operation import (
+    Operation,
+    PartlyRejected,
+    as_failure,
+    built_in_operations,
+    make_operation,
+    resolve_inputs,
+)
 from .state_codec import decode_state, encode_state
 from .state_losses import state_losses
 from .trained_model import TrainedModel
@@ -54,6 +61,14 @@ def in_passes(
     for some in events.slices():
         yield {**given, "events": some}
         given = {}
+
+
+def given_with(error: BaseException) -> tuple[Block, ...]:
+    """What a step gave for the rest of an input that it rejected a part of."""
+    try:
+        return blocks_of(error.given) if isinstance(error, PartlyRejected) else ()
+    except Exception:  # a user's operation can put anything there
+        return ()
 
 
 def last_policy(states: Mapping[str, bytes]) -> Policy | None:
@@ -118,7 +133,8 @@ class RunningSteps:
     ) -> Iterator[Result]:
         """What each step gives, in their order, for the bytes or events that are given.
 
-        Whatever a step raises costs that step this input and stops no other: also what is no Exception, such
+        Whatever a step raises costs that step this input (PartlyRejected: a part of it) and stops no other:
+        also what is no Exception, such
         as the panic of an extension, KeyboardInterrupt, SystemExit. None may write into the rows that it is
         given. `worked` is called after each input that a step took. `go_on` is called before each step, and
         what it raises goes through.
@@ -133,6 +149,7 @@ class RunningSteps:
                 try:
                     made += blocks_of(step.operation.process(taken))
                 except BaseException as error:
+                    made += given_with(error)
                     failed(step.name, as_failure(error))
                 else:
                     worked(step.name)

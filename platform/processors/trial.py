@@ -14,7 +14,7 @@ from .block import Block, Events, blocks_of
 from .operation import Operation, as_failure, make_operation, resolve_inputs
 from .recorded import recorded_inputs
 from .state_codec import decode_state, encode_state
-from .steps import RunningSteps
+from .steps import RunningSteps, given_with
 
 _TRIED = "tried"
 MAX_ROWS = 2_000_000
@@ -130,6 +130,7 @@ def _process(
         try:
             made += blocks_of(operation.process(each))
         except BaseException as error:  # as in the worker
+            made += given_with(error)
             errors.append(as_failure(error))
     return made
 

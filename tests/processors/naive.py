@@ -60,3 +60,24 @@ def int24(data: bytes) -> NDArray[np.int32]:
         [int.from_bytes(data[i : i + 3], "little", signed=True) for i in range(0, len(data), 3)],
         dtype=np.int32,
     )
+
+
+def wave_data(file: bytes) -> bytes:
+    """The bytes of the samples of one whole WAVE file, whose last byte is the last of `file`.
+
+    By the size of its data chunk where a chunk or nothing follows there, else all that came.
+    """
+    at = 12
+    while file[at : at + 4] != b"data":
+        size = int.from_bytes(file[at + 4 : at + 8], "little")
+        at += 8 + size
+        at += file[at : at + 4] not in (b"data", b"fmt ", b"LIST", b"ds64", b"bext")  # a byte of padding
+    size = int.from_bytes(file[at + 4 : at + 8], "little")
+    at += 8
+    if file[:4] in (b"RF64", b"BW64") and size == 0xFFFFFFFF:
+        ds64 = file.index(b"ds64")
+        size = int.from_bytes(file[ds64 + 16 : ds64 + 24], "little")
+    for end in (at + size, at + size + size % 2):
+        if file[end : end + 4] in (b"", b"\0", b"LIST", b"bext"):
+            return file[at : at + size]
+    return file[at:]
