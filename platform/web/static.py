@@ -1,6 +1,7 @@
 """The browser's files: what the UI's build left in ui/dist."""
 
 import asyncio
+import html
 from http import HTTPStatus
 from pathlib import Path
 
@@ -36,19 +37,39 @@ _NOT_BUILT = """<!doctype html>
 </html>
 """
 
+_NOT_FOUND = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Page not found: Windvane</title>
+<style>
+  :root {{ color-scheme: dark light }}
+  body {{ margin: 18vh 24px; font: 14px/1.45 system-ui, sans-serif; text-align: center }}
+  code {{ overflow-wrap: anywhere }}
+</style>
+<h1>Page not found</h1>
+<p>There is no page at <code>{path}</code>.</p>
+<p><a href="{root}">Open the dashboard</a></p>
+</html>
+"""
+
 _BUILT_ONCE = "public, max-age=31536000, immutable"
 
 
 class UiRoutes:
-    """Everything but the API: a file of the build, or index.html, which finds its way by the address."""
+    """Everything but the API: a file of the build. Its page finds its way by the hash of the address."""
 
     def __init__(self, dist: Path) -> None:
         self._dist = dist.resolve()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """A file; index.html for an address without a file's ending; 404 for one with it."""
+        """A file, index.html for the root; else 404, for browsers as a page."""
         path = request.match_info["path"]
         found = await asyncio.to_thread(self._find, path)
+        if found is None and wants_page(request):
+            # Relative, since a reverse proxy may serve the dashboard below a path of its own.
+            page = _NOT_FOUND.format(path=html.escape(request.path), root="../" * path.count("/") or "./")
+            return web.Response(text=page, content_type="text/html", status=HTTPStatus.NOT_FOUND)
         if found is None:
             raise RequestRefused(
                 HTTPStatus.NOT_FOUND,
@@ -87,13 +108,15 @@ class UiRoutes:
         """The file to send; the build's folder itself where there is no build; None for nothing."""
         if not (self._dist / "index.html").is_file():
             return self._dist if "." not in path.rpartition("/")[2] else None
+        if path == "":
+            return self._dist / "index.html"
         try:
             file = (self._dist / path).resolve()
             if file.is_relative_to(self._dist) and file.is_file():
                 return file
         except (ValueError, OSError):  # a NUL, a name too long
             return None
-        return None if "." in path.rpartition("/")[2] else self._dist / "index.html"
+        return None
 
 
 async def set_security_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -131,7 +131,17 @@ def test_the_filter_finds_streams_by_their_policy(demo: Running, page: Page) -> 
 
 def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:
     page.goto(site.ready["web"])
-    expect(page.get_by_test_id("empty")).to_contain_text("windvane policy create", timeout=SOON_MS)
+    empty = page.get_by_test_id("empty")
+    expect(empty).to_contain_text("windvane policy create", timeout=SOON_MS)
+    # What is pasted reaches this installation, whatever other homes and servers the machine has.
+    command = f"windvane policy create voice --tag voice --preset audio --home {site.home.resolve()}"
+    expect(empty).to_contain_text(command)
+    host, port = site.ready["forward"].rsplit(":", 1)
+    assert port != "24224"
+    for forwarder in ("Fluent Bit", "fluentd"):
+        empty.get_by_text(forwarder, exact=True).click()
+        expect(empty.get_by_label("configuration", exact=True)).to_contain_text(port)
+        expect(empty.get_by_label("configuration", exact=True)).to_contain_text(host)
 
 
 def test_what_was_refused_is_shown_decoded_replayed_and_dropped(site: Running, page: Page) -> None:

@@ -16,6 +16,7 @@ from tests.system.test_alarms import POLICY, chunks_of
 from tests.system.test_browser import SOON_MS
 from tests.system.test_browser import browser as browser
 from tests.system.test_browser import page as page
+from tests.system.test_browser_health import picture
 
 pytestmark = pytest.mark.browser
 
@@ -56,7 +57,9 @@ def test_an_alarm_appears_and_is_dealt_with(site: Running, page: Page, browser: 
     card = page.get_by_test_id("alarm").first
     expect(card).to_be_visible(timeout=SOON_MS)
     expect(card.get_by_test_id("alarm-grade")).to_have_text("danger", timeout=SOON_MS)
-    expect(page.get_by_test_id("alarm-count")).to_have_text("1")
+    count = page.get_by_test_id("alarm-count")
+    expect(count).to_have_text("1")
+    expect(count.get_by_role("img")).to_have_accessible_name("danger, 1 not acknowledged")
     card.get_by_role("link", name="Look").click()
     expect(card.get_by_test_id("alarm-detail")).to_contain_text("t1:fields[", timeout=SOON_MS)
     expect(card.get_by_test_id("alarm-picture")).to_be_visible(timeout=SOON_MS)
@@ -72,11 +75,14 @@ def test_an_alarm_appears_and_is_dealt_with(site: Running, page: Page, browser: 
     act(card, "Acknowledge", Text="on my way")
     expect(card.get_by_test_id("alarm-state")).to_have_text("acknowledged by ada", timeout=SOON_MS)
     expect(card.get_by_test_id("alarm-detail")).to_contain_text("on my way", timeout=SOON_MS)
-    expect(page.get_by_test_id("alarm-count")).to_have_count(0, timeout=SOON_MS)
+    # Acknowledging hides nothing.
+    expect(count.get_by_role("img")).to_have_accessible_name("danger, all acknowledged", timeout=SOON_MS)
+    expect(count).to_have_text("1")
     act(card, "Comment", Text="outer race?")
     expect(card.get_by_test_id("alarm-detail")).to_contain_text("outer race?", timeout=SOON_MS)
     act(card, "Shelve")
     expect(card.get_by_test_id("alarm-state")).to_contain_text("shelved until", timeout=SOON_MS)
+    expect(count).to_have_count(0, timeout=SOON_MS)
     page.screenshot(path=picture)
     act(card, "Clear", Text="replaced")
     expect(page.get_by_test_id("alarm-detail")).to_contain_text("cleared by ada: replaced", timeout=SOON_MS)
@@ -84,3 +90,39 @@ def test_an_alarm_appears_and_is_dealt_with(site: Running, page: Page, browser: 
     expect(page.get_by_test_id("alarm")).to_have_count(2, timeout=SOON_MS)
     card.get_by_role("link", name="t1").click()
     expect(page.get_by_test_id("stream-title")).to_have_text("t1", timeout=SOON_MS)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_an_open_danger_is_seen_in_the_list_and_on_its_stream_until_it_is_cleared(
+    site: Running, browser: Browser, width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    send(site, chunks_of("t1", 2)[: (len(COURSE) + 10) // 2])
+    page.goto(f"{site.ready['web']}/#/stream/t1")
+    notice = page.get_by_test_id("open-alarm").filter(has_text="fields")
+    expect(notice).to_contain_text("Danger, not acknowledged.", timeout=SOON_MS)
+    expect(notice).to_contain_text("peak rms 25")
+    picture(page, f"danger-stream-{width}")
+    page.goto(f"{site.ready['web']}/#/streams")
+    entry = page.locator('[data-testid=stream][data-ref="t1"]')
+    expect(entry).to_have_attribute("data-mark", "danger", timeout=SOON_MS)
+    if width < 760:
+        expect(entry).to_contain_text("Danger")
+        picture(page, f"danger-list-{width}")
+    [reference] = [
+        line.split("\t")[0]
+        for line in windvane(site.home, "alarm", "list").stdout.decode().splitlines()
+        if ":fields:" in line
+    ]
+    assert windvane(site.home, "alarm", "acknowledge", reference).returncode == 0
+    expect(entry).to_have_attribute("data-mark", "danger-seen", timeout=SOON_MS)
+    expect(page.get_by_test_id("alarm-count")).to_be_visible()
+    assert windvane(site.home, "alarm", "clear", reference).returncode == 0
+    expect(entry).not_to_have_attribute("data-mark", "danger-seen", timeout=SOON_MS)
+    page.goto(f"{site.ready['web']}/#/alarm/{reference}")
+    card = page.locator(f'[data-testid=alarm][data-ref="{reference}"]')
+    expect(card).to_have_attribute("data-state", "cleared", timeout=SOON_MS)
+    expect(card).to_contain_text("peak rms 25 (warning from 10, danger from 20)")
+    picture(page, f"cleared-alarm-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()

@@ -54,7 +54,8 @@ UNHEALTHY = {
 
 class _Status(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = json.dumps(STATUS).encode()
+        assert isinstance(self.server, StatusServer)
+        body = json.dumps(self.server.status).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -67,8 +68,14 @@ class _Status(BaseHTTPRequestHandler):
         """Nothing: a status is asked for every second."""
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class StatusServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """A worker's socket that answers with one status."""
+
     daemon_threads = True
+
+    def __init__(self, home: Path, status: dict[str, Any]) -> None:
+        super().__init__(str(home / "run" / "worker.sock"), _Status)
+        self.status = status
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +96,7 @@ def park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         )
         rows.append(np.zeros((4, 2), "<f4"), np.arange(4) * 1_000_000_000)
         rows.close()
-    with Running("web", home) as running, _Server(str(home / "run" / "worker.sock"), _Status) as server:
+    with Running("web", home) as running, StatusServer(home, STATUS) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield running
         server.shutdown()

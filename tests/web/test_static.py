@@ -16,12 +16,27 @@ async def test_without_a_build_the_page_says_how_to_make_one(client: Client) -> 
 
 
 @pytest.mark.usefixtures("built")
-@pytest.mark.parametrize("path", ["/", "/streams/voice", "/index.html", "/a/b/c"])
+@pytest.mark.parametrize("path", ["/", "/index.html"])
 async def test_an_address_of_the_interface_is_its_one_page(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert (answer.status, answer.content_type) == (200, "text/html")
     assert "Windvane" in await answer.text()
     assert answer.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [("/nowhere", "./"), ("/streams/voice", "../"), ("/a/b/<c>", "../../"), ("/a.js", "./")],
+)
+async def test_an_address_without_a_page_says_so_and_leads_back(client: Client, path: str, root: str) -> None:
+    answer = await client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+    text = await answer.text()
+    assert (answer.status, answer.content_type) == (404, "text/html")
+    assert "Page not found" in text
+    assert f'href="{root}"' in text
+    assert "<c>" not in text
+    await problem(await client.get(path, headers={"Accept": "application/json"}), 404)
 
 
 @pytest.mark.usefixtures("built")

@@ -19,6 +19,7 @@ import {
 import type { Alarm, AlarmAction, AlarmSummary } from "./api";
 import { formatAgo, formatDate, formatFrequency, formatValue, formatZone, outputName } from "./format";
 import { outputKind } from "./outputs";
+import { markOfAlarm, markPicture, markStyles } from "./marks";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
 import { api } from "./services";
@@ -57,6 +58,7 @@ export class AlarmList extends LitElement {
     base,
     controls,
     panel,
+    markStyles,
     css`
       :host {
         display: block;
@@ -92,6 +94,8 @@ export class AlarmList extends LitElement {
       }
       .alarm.cleared,
       .alarm.shelved {
+        --tone: var(--muted);
+        --soft: var(--raised);
         border-left-color: var(--line-strong);
       }
       .top {
@@ -110,6 +114,9 @@ export class AlarmList extends LitElement {
         overflow-wrap: anywhere;
       }
       .grade {
+        display: inline-flex;
+        align-items: center;
+        gap: 5px;
         padding: 1px 9px;
         border-radius: 999px;
         background: var(--soft);
@@ -127,6 +134,9 @@ export class AlarmList extends LitElement {
         grid-column: 1 / -1;
         overflow-wrap: anywhere;
         font-variant-numeric: tabular-nums;
+      }
+      .finding::first-letter {
+        text-transform: uppercase;
       }
       .last {
         grid-column: 1 / -1;
@@ -370,7 +380,9 @@ export class AlarmList extends LitElement {
     >
       <div class="top">
         <div class="title">
-          <span class="grade" data-testid="alarm-grade">${gradeName(grade)}</span>
+          <span class="grade" data-testid="alarm-grade"
+            >${markPicture(markOfAlarm({ grade, state: alarm.state }))}${gradeName(grade)}</span
+          >
           <a class="link" href=${formatRoute({ page: "stream", reference: alarm.stream })}>${alarm.stream}</a>
           <span class="muted">${alarm.name}</span>
           <span class="chip" data-testid="alarm-state">${stateInWords(alarm)}</span>
@@ -437,7 +449,7 @@ export class AlarmList extends LitElement {
         name="text"
         maxlength="2000"
         ?required=${action === "comment"}
-        placeholder=${action === "comment" ? "What there is to say" : "Why (may be left empty)"}
+        placeholder=${action === "comment" ? "Comment" : "Reason (optional)"}
         aria-label="Text"
         autocomplete="off"
       />

@@ -29,9 +29,22 @@ export function gradeName(grade: number): string {
   return GRADES[grade] ?? "healthy";
 }
 
-/** The highest grade of several. */
-export function worstGrade(alarms: readonly Graded[]): number {
-  return Math.max(0, ...alarms.map(shownGrade));
+export interface AlarmCount {
+  readonly grade: 1 | 2;
+  readonly count: number;
+  /** How many of them wait to be acknowledged. */
+  readonly raised: number;
+}
+
+/** The open alarms by grade, the worst first. Acknowledged ones count too, shelved ones do not. */
+export function countByGrade(alarms: readonly Graded[]): AlarmCount[] {
+  const active = alarms.filter(({ state }) => state === "raised" || state === "acknowledged");
+  return ([2, 1] as const)
+    .map((grade) => {
+      const found = active.filter((alarm) => Math.max(1, shownGrade(alarm)) === grade);
+      return { grade, count: found.length, raised: found.filter(({ state }) => state === "raised").length };
+    })
+    .filter(({ count }) => count > 0);
 }
 
 const ORDER: Readonly<Record<AlarmState, number>> = { raised: 0, acknowledged: 1, shelved: 2, cleared: 3 };
@@ -56,13 +69,14 @@ export function actionsFor(alarm: Pick<AlarmSummary, "state" | "acknowledged_by"
   return actions;
 }
 
-/** `score 7.2, danger from 10; rms deviates most`. */
+/** `peak score 7.2 (danger from 10); rms deviates most`: how bad it was, also once it is cleared. */
 export function findingInWords(alarm: Omit<AlarmSummary, "entries" | "last">): string {
   const levels = [
     alarm.warning === null ? "" : `warning from ${formatValue(alarm.warning)}`,
     alarm.danger === null ? "" : `danger from ${formatValue(alarm.danger)}`,
   ].filter(Boolean);
-  const value = `${alarm.column} ${formatValue(alarm.value)} (${levels.join(", ")})`;
+  const is_low = alarm.warning !== null && alarm.danger !== null && alarm.danger < alarm.warning;
+  const value = `${is_low ? "lowest" : "peak"} ${alarm.column} ${formatValue(alarm.peak ?? alarm.value)} (${levels.join(", ")})`;
   const leading = alarm.leading && alarm.leading !== alarm.column ? `; ${alarm.leading} deviates most` : "";
   const life = alarm.rul_s === null ? "" : `; about ${formatDuration(alarm.rul_s)} of running left`;
   return value + leading + life;
@@ -79,7 +93,7 @@ export function stateInWords(alarm: Pick<AlarmSummary, "state" | "shelved_until_
   if (alarm.state === "shelved" && alarm.shelved_until_ns !== null) {
     return `shelved until ${formatDate(alarm.shelved_until_ns / 1e9)}`;
   }
-  if (alarm.state === "acknowledged") return `acknowledged by ${alarm.acknowledged_by ?? "somebody"}`;
+  if (alarm.state === "acknowledged") return `acknowledged by ${alarm.acknowledged_by ?? "an operator"}`;
   return alarm.state;
 }
 

@@ -17,6 +17,26 @@ export interface StreamSummary {
   lag_chunks?: number | null;
   /** Why it is behind; null while it is up to date. `step` is "" if it is none of the pipeline's. */
   behind?: { step: string; reason: string } | null;
+  /** Steps that failed and have not worked since. */
+  failing?: FailingStep[];
+  /** The worst open alarm; null while none is open. */
+  alarm?: StreamAlarm | null;
+}
+
+export interface FailingStep {
+  step: string;
+  message: string;
+  time_ns: number;
+  times: number;
+}
+
+export interface StreamAlarm {
+  reference: string;
+  /** 1 warning, 2 danger. */
+  grade: number;
+  state: AlarmState;
+  /** How many alarms of the stream are open. */
+  open: number;
 }
 
 /** A part of the list of streams. */
@@ -84,6 +104,9 @@ export interface StepFailure {
   step: string;
   message: string;
   time_ns: number;
+  times?: number;
+  /** When the step worked again; null, or absent, while it has not. */
+  recovered_ns?: number | null;
 }
 
 export interface WorkerStatus {
@@ -104,7 +127,14 @@ export interface DeadLetterTotals {
   evicted: number;
 }
 
+/** Which installation answers: its home on the server, and where its gateways listen, as HOST:PORT. */
+export interface Installation {
+  home: string;
+  forward: string[];
+}
+
 export interface Status {
+  installation: Installation;
   gateway: GatewayStatus | null;
   worker: WorkerStatus | null;
   dead_letters: DeadLetterTotals;
@@ -163,6 +193,9 @@ export interface AlarmSummary {
   grade: number;
   worst: number;
   value: number | null;
+  /** The worst value up to the last change that rows have made, and its event time. */
+  peak: number | null;
+  peak_ns: number | null;
   warning: number | null;
   danger: number | null;
   leading: string | null;
@@ -289,8 +322,9 @@ export class Api {
   }
 
   /** Those that were changed last first. */
-  alarms(state: "open" | "", limit: number): Promise<AlarmSummary[]> {
-    return this.#get(`alarms?state=${state}&limit=${limit}`);
+  alarms(state: "open" | "", limit: number, stream = ""): Promise<AlarmSummary[]> {
+    const of_stream = stream ? `&stream=${encodeURIComponent(stream)}` : "";
+    return this.#get(`alarms?state=${state}&limit=${limit}${of_stream}`);
   }
 
   alarm(reference: string): Promise<Alarm> {

@@ -1,12 +1,14 @@
 import { LitElement, type TemplateResult, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import "./alarm-list";
-import { byUrgency, worstGrade } from "./alarms";
-import type { AlarmSummary, Health, Policy, StreamSummary } from "./api";
+import { type AlarmCount, byUrgency, countByGrade } from "./alarms";
+import type { AlarmSummary, Health, Installation, Policy, StreamSummary } from "./api";
 import "./connection-badge";
 import "./empty-state";
 import { parseTime } from "./format";
 import { headline, troubles } from "./health";
+import { markPicture, markStyles } from "./marks";
+import "./not-found";
 import { firstToShow } from "./outputs";
 import "./policy-page";
 import { Poller } from "./poller";
@@ -39,6 +41,7 @@ const NARROW = matchMedia("(max-width: 760px)");
 export class AppShell extends LitElement {
   static override styles = [
     base,
+    markStyles,
     css`
       :host {
         display: grid;
@@ -82,22 +85,23 @@ export class AppShell extends LitElement {
         color: var(--muted);
         font-weight: 550;
       }
+      .counts {
+        display: inline-flex;
+        gap: 8px;
+        margin-left: 8px;
+        vertical-align: -1px;
+      }
       .count {
-        display: inline-block;
-        min-width: 18px;
-        margin-left: 6px;
-        padding: 0 5px;
-        border-radius: 9px;
-        background: var(--warn-soft);
+        display: inline-flex;
+        align-items: center;
+        gap: 3px;
         color: var(--warn);
-        font-size: 11.5px;
-        line-height: 18px;
-        text-align: center;
+        font-size: 12px;
+        font-weight: 650;
         font-variant-numeric: tabular-nums;
       }
       .count.grade-2 {
-        background: var(--bad);
-        color: var(--surface);
+        color: var(--bad);
       }
       .tabs a:hover {
         color: var(--text);
@@ -172,8 +176,13 @@ export class AppShell extends LitElement {
           padding: 0 7px;
           font-size: 13px;
         }
+        .counts {
+          gap: 4px;
+          margin-left: 4px;
+        }
         .count {
-          margin-left: 3px;
+          gap: 2px;
+          font-size: 11.5px;
         }
         .split {
           grid-template-columns: minmax(0, 1fr);
@@ -192,6 +201,7 @@ export class AppShell extends LitElement {
   @state() private route: Route = parseRoute(location.hash);
   @state() private unauthorized = false;
   @state() private policies: readonly Policy[] = [];
+  @state() private installation: Installation | null = null;
   readonly #rates = new StreamRates();
   #gave_token = takeTokenFromAddress();
   readonly #pages = new StreamPages((after, limit, words) => api.streams(after, limit, words));
@@ -285,7 +295,7 @@ export class AppShell extends LitElement {
         <wv-connection .trouble=${headline(found) ?? ""}></wv-connection>
       </header>
       <wv-trouble .troubles=${found}></wv-trouble>
-      <wv-status-strip></wv-status-strip>
+      <wv-status-strip @installation=${this.#onInstallation}></wv-status-strip>
       ${onStreams ? this.#streams() : html`<div class="content">${this.#trouble()}${this.#page()}</div>`}
     `;
   }
@@ -294,15 +304,22 @@ export class AppShell extends LitElement {
     return html`<a href=${address} aria-current=${current ? "page" : "false"}><span>${text}${count}</span></a>`;
   }
 
-  /** How many alarms nobody has seen yet, in the colour of the worst of them. */
+  /** How many alarms are open, by grade; outlined once all of them are acknowledged. */
   #alarmCount() {
-    const unseen = (this.#alarms.value ?? []).filter(({ state }) => state === "raised");
-    if (unseen.length === 0) return nothing;
-    return html`<span class="count grade-${worstGrade(unseen)}" data-testid="alarm-count">${unseen.length}</span>`;
+    const alarms = this.#alarms.value ?? [];
+    const counts = countByGrade(alarms);
+    if (counts.length === 0) return nothing;
+    const more = alarms.length >= MAX_ALARMS;
+    return html`<span class="counts" data-testid="alarm-count">${counts.map((each) => countPicture(each, more))}</span>`;
   }
+
+  #onInstallation = ({ detail }: CustomEvent<Installation>): void => {
+    this.installation = detail;
+  };
 
   #page() {
     const { route } = this;
+    if (route.page === "unknown") return html`<wv-not-found .address=${route.address}></wv-not-found>`;
     if (route.page === "refused") return html`<wv-refused-page></wv-refused-page>`;
     if (route.page === "alarms" || route.page === "alarm") {
       return html`<wv-alarm-list
@@ -312,7 +329,10 @@ export class AppShell extends LitElement {
         @alarm-changed=${() => this.#alarms.again()}
       ></wv-alarm-list>`;
     }
-    return html`<wv-policy-page .reference=${"reference" in route ? route.reference : ""}></wv-policy-page>`;
+    return html`<wv-policy-page
+      .reference=${"reference" in route ? route.reference : ""}
+      .installation=${this.installation}
+    ></wv-policy-page>`;
   }
 
   #streams() {
@@ -320,7 +340,10 @@ export class AppShell extends LitElement {
     const { route } = this;
     if (streams?.length === 0 && !this.filter && route.page === "streams") {
       return html`<div class="content">
-        ${this.#trouble()}<wv-empty-state .policies=${this.policies}></wv-empty-state>
+        ${this.#trouble()}<wv-empty-state
+          .policies=${this.policies}
+          .installation=${this.installation}
+        ></wv-empty-state>
       </div>`;
     }
     const reference = route.page === "stream" ? route.reference : "";
@@ -341,7 +364,10 @@ export class AppShell extends LitElement {
         ${this.#trouble()}
         ${
           reference
-            ? html`<wv-stream-page .reference=${reference}></wv-stream-page>`
+            ? html`<wv-stream-page
+                .reference=${reference}
+                .installation=${this.installation}
+              ></wv-stream-page>`
             : html`<p class="choose">${streams === null ? "Loading\u2026" : "Choose a stream."}</p>`
         }
       </main>
@@ -371,6 +397,14 @@ export class AppShell extends LitElement {
       ? html`<p class="trouble" role="alert">${error.message} What is shown is the last that was known.</p>`
       : nothing;
   }
+}
+
+function countPicture({ grade, count, raised }: AlarmCount, more: boolean): TemplateResult {
+  const name = grade === 2 ? "danger" : "warning";
+  const words = `${name}, ${raised ? `${raised} not acknowledged` : "all acknowledged"}`;
+  return html`<span class="count grade-${grade}" title="${count} ${words}"
+    >${markPicture(raised ? name : `${name}-seen`, words)}${count}${more ? "+" : ""}</span
+  >`;
 }
 
 const MARK = html`<svg viewBox="0 0 32 32" aria-hidden="true">

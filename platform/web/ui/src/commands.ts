@@ -1,39 +1,57 @@
-// Commands and configuration to paste, for the reader's own references.
+// Commands and configuration to paste, for the reader's own references and for the installation that answers.
+
+import type { Installation } from "./api";
+import type { Receiver } from "./installation";
 
 /** `word` as one word of a POSIX shell. */
 export function shellWord(word: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-export function createPolicyCommand(reference: string, tag: string, preset: string): string {
-  return `windvane policy create ${shellWord(reference)} --tag ${shellWord(tag)} --preset ${preset}`;
+/** A command of `windvane` that works on this installation, whatever other homes the machine has. */
+export function windvaneCommand(installation: Installation | null, ...words: readonly string[]): string {
+  const home = installation ? ["--home", installation.home] : [];
+  return ["windvane", ...[...words, ...home].map(shellWord)].join(" ");
 }
 
-/** Where forwarders send to, as far as a browser can know: the page's host and the protocol's usual port. */
-export const FORWARD_PORT = 24224;
+export function createPolicyCommand(
+  installation: Installation | null,
+  reference: string,
+  tag: string,
+  preset: string,
+): string {
+  return windvaneCommand(installation, "policy", "create", reference, "--tag", tag, "--preset", preset);
+}
 
-export function fluentBitConfiguration(host: string, tag: string): string {
+export function fluentBitConfiguration({ host, port }: Receiver, tag: string): string {
   return `[OUTPUT]
     Name                 forward
     Match                ${tag}
     Host                 ${host}
-    Port                 ${FORWARD_PORT}
-    Require_ack_response On`;
+    Port                 ${port}
+    Require_ack_response On
+    Retry_Limit          no_limits
+    net.io_timeout       20s`;
 }
 
-export function fluentdConfiguration(host: string, tag: string): string {
+export function fluentdConfiguration({ host, port }: Receiver, tag: string): string {
   return `<match ${tag}>
   @type forward
   require_ack_response true
   <server>
     host ${host}
-    port ${FORWARD_PORT}
+    port ${port}
   </server>
 </match>`;
 }
 
-export function pythonExample(stream: string, array: string | undefined): string {
-  const lines = ["from windvane.lab import connect", "", "context = connect()"];
+export function pythonExample(
+  installation: Installation | null,
+  stream: string,
+  array: string | undefined,
+): string {
+  const home = installation ? JSON.stringify(installation.home) : "";
+  const lines = ["from windvane.lab import connect", "", `context = connect(${home})`];
   lines.push(`stream = context.streams[${JSON.stringify(stream)}]`);
   if (array !== undefined) lines.push(`rows = context.arrays[${JSON.stringify(array)}][-1000:]`);
   return lines.join("\n");

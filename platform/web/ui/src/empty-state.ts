@@ -1,8 +1,9 @@
 import { LitElement, css, html } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import type { Policy } from "./api";
-import { createPolicyCommand, fluentBitConfiguration, fluentdConfiguration } from "./commands";
+import type { Installation, Policy } from "./api";
+import { createPolicyCommand, fluentBitConfiguration, fluentdConfiguration, windvaneCommand } from "./commands";
 import "./copy-block";
+import { receiver } from "./installation";
 import { formatRoute } from "./router";
 import { base, controls } from "./styles";
 
@@ -79,6 +80,9 @@ export class EmptyState extends LitElement {
         margin-bottom: 8px;
         color: var(--muted);
       }
+      li wv-copy + p {
+        margin-top: 8px;
+      }
       .segments {
         margin-bottom: 8px;
       }
@@ -110,6 +114,7 @@ export class EmptyState extends LitElement {
   ];
 
   @property({ attribute: false }) policies: readonly Policy[] = [];
+  @property({ attribute: false }) installation: Installation | null = null;
   @state() private forwarder: "fluent-bit" | "fluentd" = "fluent-bit";
 
   protected override render() {
@@ -117,11 +122,12 @@ export class EmptyState extends LitElement {
     const pattern = policy?.tags[0] ?? "voice";
     const tag = exampleTag(pattern);
     const configuration = this.forwarder === "fluentd" ? fluentdConfiguration : fluentBitConfiguration;
-    const host = location.hostname || "localhost";
+    const { installation } = this;
+    const to = receiver(installation, location.hostname);
     return html`<main data-testid="empty">
       <h1>No data yet</h1>
       <p class="lead">
-        Windvane takes in what a policy allows. Two commands bring the first spectrum to this page.
+        Windvane takes in what a policy allows. Two commands on the server bring the first spectrum to this page.
       </p>
       <ol>
         <li data-step="1" class=${policy ? "done" : ""}>
@@ -138,20 +144,28 @@ export class EmptyState extends LitElement {
               : html`<p>
                     A policy says which tags may come in and what is made of them. Everything else is refused.
                   </p>
-                  <wv-copy text=${createPolicyCommand("voice", "voice", "audio")}></wv-copy>`
+                  <wv-copy text=${createPolicyCommand(installation, "voice", "voice", "audio")}></wv-copy>`
           }
         </li>
         <li data-step="2">
           <h2>Send a recording</h2>
           <p>Through the same port that forwarders use, acknowledged when it is safe on disk.</p>
-          <wv-copy text="windvane send ${tag} recording.wav --format raw"></wv-copy>
+          <wv-copy text=${windvaneCommand(installation, "send", tag, "recording.wav", "--format", "raw")}></wv-copy>
         </li>
         <li data-step="3">
           <h2>Or point a forwarder here</h2>
           <fieldset class="segments" aria-label="Forwarder">
             ${this.#choice("fluent-bit", "Fluent Bit")}${this.#choice("fluentd", "fluentd")}
           </fieldset>
-          <wv-copy label="configuration" text=${configuration(host, pattern)}></wv-copy>
+          <wv-copy label="configuration" text=${configuration(to, pattern)}></wv-copy>
+          ${
+            to.local
+              ? html`<p data-testid="local-port">
+                  The forward port takes connections from the server itself alone. To open it to other machines, write
+                  <code>forward-security.toml</code> and start with <code>--forward 0.0.0.0:${to.port}</code>.
+                </p>`
+              : ""
+          }
         </li>
       </ol>
       <p class="listening" role="status">Listening. This page fills as soon as the first chunk arrives.</p>

@@ -1,22 +1,24 @@
-// The worker remembers its newest failures; what a reader wants to know is which steps fail.
+// Which steps fail, of what the workers remember of failures.
 
 import type { StepFailure } from "./api";
 
-/** A step that failed so recently counts as failing. */
-export const RECENT_MS = 10 * 60_000;
-
-export interface FailingStep extends StepFailure {
-  readonly recent: boolean;
+export interface StepFailures {
+  /** Steps that failed and have not worked since, the newest failure first. */
+  readonly failing: readonly StepFailure[];
+  /** Steps that have worked since they failed. */
+  readonly recovered: readonly StepFailure[];
 }
 
 /** The newest failure of each step of each stream, newest first. */
-export function failingSteps(failures: readonly StepFailure[], now_ms: number): FailingStep[] {
+export function stepFailures(failures: readonly StepFailure[]): StepFailures {
   const newest = new Map<string, StepFailure>();
   for (const failure of failures) {
     const step = JSON.stringify([failure.stream, failure.step]);
     if (failure.time_ns >= (newest.get(step)?.time_ns ?? -Infinity)) newest.set(step, failure);
   }
-  return [...newest.values()]
-    .sort((one, other) => other.time_ns - one.time_ns)
-    .map((failure) => ({ ...failure, recent: now_ms - failure.time_ns / 1e6 < RECENT_MS }));
+  const sorted = [...newest.values()].sort((one, other) => other.time_ns - one.time_ns);
+  return {
+    failing: sorted.filter(({ recovered_ns }) => recovered_ns == null),
+    recovered: sorted.filter(({ recovered_ns }) => recovered_ns != null),
+  };
 }

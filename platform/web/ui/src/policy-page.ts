@@ -1,8 +1,8 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import type { PipelineStep, Policy } from "./api";
-import { createPolicyCommand, shellWord } from "./commands";
+import type { Installation, PipelineStep, Policy } from "./api";
+import { createPolicyCommand, windvaneCommand } from "./commands";
 import "./copy-block";
 import { formatCount, formatQuantity } from "./format";
 import { Poller } from "./poller";
@@ -142,6 +142,7 @@ export class PolicyPage extends LitElement {
 
   /** The policy shown in full; empty for the first. */
   @property() reference = "";
+  @property({ attribute: false }) installation: Installation | null = null;
   readonly #poller: Poller<Policy[]> = new Poller<Policy[]>(this, {
     interval_ms: INTERVAL_MS,
     read: () => api.policies(),
@@ -183,8 +184,8 @@ export class PolicyPage extends LitElement {
         <p class="muted">
           Policies are made on the command line, from a preset or from a file; the gateway follows at once.
         </p>
-        <wv-copy text=${createPolicyCommand("turbines", "turbine.**", "vibration")}></wv-copy>
-        <wv-copy text="windvane apply policies.toml"></wv-copy>
+        <wv-copy text=${createPolicyCommand(this.installation, "turbines", "turbine.**", "vibration")}></wv-copy>
+        <wv-copy text=${windvaneCommand(this.installation, "apply", "policies.toml")}></wv-copy>
       </section>
     `;
   }
@@ -250,7 +251,7 @@ export class PolicyPage extends LitElement {
           : html`<p class="muted">No steps: what arrives is archived, nothing more.</p>`
       }
       <h3>As text, to keep or to change</h3>
-      <wv-copy text="windvane policy show ${shellWord(policy.reference)}"></wv-copy>
+      <wv-copy text=${windvaneCommand(this.installation, "policy", "show", policy.reference)}></wv-copy>
     </section>`;
   }
 

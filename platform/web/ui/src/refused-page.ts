@@ -269,15 +269,19 @@ export class RefusedPage extends LitElement {
             >
               ${opened ? "Hide" : "Show"}
             </button>
-            <button
-              class="button"
-              type="button"
-              ?disabled=${busy || !letter.replayable}
-              title=${letter.replayable ? "Send it through the policies as they are now" : "It cannot be sent again"}
-              @click=${() => void this.#act(letter.id, () => api.replayDeadLetter(letter.id))}
-            >
-              Replay
-            </button>
+            ${
+              letter.replayable
+                ? html`<button
+                    class="button"
+                    type="button"
+                    ?disabled=${busy}
+                    title="Send it through the policies as they are now"
+                    @click=${() => void this.#act(letter.id, () => api.replayDeadLetter(letter.id))}
+                  >
+                    Replay
+                  </button>`
+                : nothing
+            }
             <button
               class="button"
               type="button"

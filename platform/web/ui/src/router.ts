@@ -7,19 +7,27 @@ export type Route =
   | { readonly page: "policy"; readonly reference: string }
   | { readonly page: "alarms" }
   | { readonly page: "alarm"; readonly reference: string }
-  | { readonly page: "refused" };
+  | { readonly page: "refused" }
+  /** No page of the dashboard has this address. */
+  | { readonly page: "unknown"; readonly address: string };
 
+const LISTS = ["streams", "policies", "alarms", "refused"] as const;
+const ONES = ["stream", "policy", "alarm"] as const;
+
+/** A query behind the path is left alone. */
 export function parseRoute(hash: string): Route {
-  const [page, ...rest] = hash.replace(/^#\/?/, "").split("/");
+  const [path = ""] = hash.replace(/^#/, "").split("?");
+  const [name = "", ...rest] = path.replace(/^\//, "").replace(/\/$/, "").split("/");
   const reference = decode(rest.join("/"));
-  if (page === "stream" && reference) return { page, reference };
-  if (page === "policy" && reference) return { page, reference };
-  if (page === "alarm" && reference) return { page, reference };
-  if (page === "policies" || page === "refused" || page === "alarms") return { page };
-  return { page: "streams" };
+  if (name === "" && rest.length === 0) return { page: "streams" };
+  const one = ONES.find((page) => page === name);
+  if (one && reference) return { page: one, reference };
+  const list = LISTS.find((page) => page === name);
+  if (list && rest.length === 0) return { page: list };
+  return { page: "unknown", address: decode(hash) };
 }
 
-export function formatRoute(route: Route): string {
+export function formatRoute(route: Exclude<Route, { page: "unknown" }>): string {
   return "reference" in route ? `#/${route.page}/${encodeURIComponent(route.reference)}` : `#/${route.page}`;
 }
 

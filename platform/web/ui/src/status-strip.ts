@@ -1,7 +1,7 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
-import type { Status, StepFailure } from "./api";
-import { failingSteps } from "./failures";
+import type { Installation, Status, StepFailure } from "./api";
+import { stepFailures } from "./failures";
 import { formatAgo, formatCount, formatQuantity } from "./format";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
@@ -17,7 +17,11 @@ const REFUSED_TITLE =
   "Refused since the gateway started: messages that no policy allows or that are not well-formed, each resend " +
   "counted. The page Refused has one line for each kept message.";
 
-/** How the whole installation does: throughput, lag, what was refused, which steps fail. */
+/**
+ * How the whole installation does: throughput, lag, what was refused, which steps fail.
+ *
+ * Says by `installation` which one it is, when that changes.
+ */
 @customElement("wv-status-strip")
 export class StatusStrip extends LitElement {
   static override styles = [
@@ -175,19 +179,23 @@ export class StatusStrip extends LitElement {
   ];
 
   @state() private open = false;
+  #told = "";
   readonly #meter = new ThroughputMeter();
   readonly #poller: Poller<Status> = new Poller<Status>(this, {
     interval_ms: INTERVAL_MS,
     read: () => api.status(),
-    onValue: ({ gateway }) => gateway && this.#meter.add(gateway),
+    onValue: ({ gateway, installation }) => {
+      if (gateway) this.#meter.add(gateway);
+      this.#tellInstallation(installation);
+    },
   });
 
   protected override render() {
     const status = this.#poller.value;
     const gateway = status?.gateway ?? null;
     const worker = status?.worker ?? null;
-    const failures = failingSteps(worker?.failures ?? [], api.now_ms());
-    const failing = failures.filter(({ recent }) => recent).length;
+    const { failing, recovered } = stepFailures(worker?.failures ?? []);
+    const failures = [...failing, ...recovered];
     const lag = worker?.lag_messages ?? 0;
     const latest = gateway ? this.#meter.latest : null;
     const away = (tier: string) => html`<span class="away">${status ? `${tier} away` : "\u2013"}</span>`;
@@ -223,13 +231,13 @@ export class StatusStrip extends LitElement {
             }
           </dd>
         </div>
-        <div class="cell ${failing ? "bad" : ""}">
+        <div class="cell ${failing.length ? "bad" : ""}">
           <dt>Failing steps</dt>
           <dd data-testid="failing">
             ${
               failures.length
                 ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>
-                    ${failing}
+                    ${failing.length ? formatCount(failing.length) : `${formatCount(recovered.length)} earlier`}
                   </button>`
                 : worker
                   ? "0"
@@ -242,6 +250,13 @@ export class StatusStrip extends LitElement {
     `;
   }
 
+  #tellInstallation(installation: Installation | undefined): void {
+    const told = JSON.stringify(installation);
+    if (!installation || told === this.#told) return;
+    this.#told = told;
+    this.dispatchEvent(new CustomEvent("installation", { detail: installation }));
+  }
+
   #failures(failures: readonly StepFailure[]) {
     return html`<ul
       class="failures"
@@ -249,7 +264,7 @@ export class StatusStrip extends LitElement {
       @keydown=${(event: KeyboardEvent) => event.key === "Escape" && (this.open = false)}
     >
       ${failures.map(
-        ({ stream, step, message, time_ns }) =>
+        ({ stream, step, message, time_ns, times, recovered_ns }) =>
           html`<li>
             <a
               class="link"
@@ -257,7 +272,12 @@ export class StatusStrip extends LitElement {
               @click=${() => (this.open = false)}
               >${stream}</a
             >
-            · ${step} <span class="muted">${formatAgo(api.now_ms() - time_ns / 1e6)}</span>
+            · ${step}
+            <span class="muted"
+              >${formatAgo(api.now_ms() - time_ns / 1e6)}${(times ?? 1) > 1 ? `, ${formatCount(times)} times` : ""}${
+                recovered_ns ? ", has worked since" : ""
+              }</span
+            >
             <code>${message}</code>
           </li>`,
       )}

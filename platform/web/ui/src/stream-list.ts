@@ -2,8 +2,8 @@ import { LitElement, css, html, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { StreamSummary } from "./api";
-import { delayInShort } from "./delay";
 import { formatAgo, formatCount, formatQuantity, parseTime, splitReference } from "./format";
+import { markOfStream, markPicture, markStyles, streamInWords } from "./marks";
 import { formatRoute } from "./router";
 import type { StreamRates } from "./stream-rates";
 import { matchesWords } from "./stream-pages";
@@ -17,8 +17,6 @@ const BEYOND = 30;
 const MAX_LOCAL = 300;
 /** The server is asked so long after the last key. */
 const TYPING_MS = 250;
-const LIVE_MS = 10_000;
-const QUIET_MS = 120_000;
 
 /**
  * The data streams, filterable; a link each. Arrow keys walk through them, `/` goes to the filter.
@@ -29,6 +27,7 @@ const QUIET_MS = 120_000;
 export class StreamList extends LitElement {
   static override styles = [
     base,
+    markStyles,
     css`
       :host {
         display: flex;
@@ -105,29 +104,22 @@ export class StreamList extends LitElement {
       a[aria-current="page"] {
         background: var(--accent-soft);
       }
-      .dot {
-        width: 8px;
-        height: 8px;
-        border-radius: 50%;
-        border: 1.5px solid var(--line-strong);
+      .mark {
         align-self: center;
       }
-      .dot.live {
-        border-color: var(--good);
-        background: var(--good);
-      }
-      .dot.quiet {
-        border-color: var(--warn);
-      }
-      .dot.behind {
-        border-color: var(--bad);
-        border-radius: 1px;
-        background: var(--bad);
-        transform: rotate(45deg) scale(0.85);
-      }
-      .second.behind {
-        color: var(--bad);
+      .state {
         font-weight: 600;
+      }
+      .state.danger,
+      .state.danger-seen {
+        color: var(--bad);
+      }
+      .state.warning,
+      .state.warning-seen {
+        color: var(--warn);
+      }
+      .state.fault {
+        color: var(--info);
       }
       .name {
         grid-column: 2 / 4;
@@ -312,9 +304,8 @@ export class StreamList extends LitElement {
     const { prefix, leaf } = splitReference(stream.reference);
     const arrived_ms = parseTime(stream.last_arrival);
     const elapsed_ms = arrived_ms === null ? null : this.now_ms - arrived_ms;
-    const late = delayInShort(stream);
-    const age = elapsed_ms === null || elapsed_ms > QUIET_MS ? "" : elapsed_ms < LIVE_MS ? "live" : "quiet";
-    const pulse = late ? "behind" : age;
+    const mark = markOfStream(stream);
+    const state = streamInWords(stream);
     const rate = this.rates?.of(stream.reference);
     const events = rate?.events_per_s ? `, ${formatQuantity(rate.events_per_s, "events/s")}` : "";
     return html`<li class="stream">
@@ -322,14 +313,21 @@ export class StreamList extends LitElement {
         href=${formatRoute({ page: "stream", reference: stream.reference })}
         data-testid="stream"
         data-ref=${stream.reference}
-        title="${stream.reference}${events}${stream.behind?.reason ? `\n${stream.behind.reason}` : ""}"
+        title="${stream.reference}${events}${state ? `\n${state}` : ""}${stream.behind?.reason ? `\n${stream.behind.reason}` : ""}"
+        data-mark=${mark}
         aria-current=${stream.reference === this.chosen ? "page" : "false"}
       >
-        <span class="dot ${pulse}"></span>
+        ${markPicture(mark)}
         <span class="name"
           ><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span
         >
-        <span class="second ${late ? "behind" : ""}">${late ?? stream.policy ?? "no policy"}</span>
+        <span class="second"
+          >${
+            state
+              ? html`<span class="state ${mark}">${state}</span>`
+              : (stream.policy ?? "no policy")
+          }</span
+        >
         <span class="right number">
           ${
             rate?.bytes_per_s

@@ -1,11 +1,13 @@
 import { LitElement, type PropertyValues, css, html, nothing } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import { ApiError, type ArraySummary, type StreamSummary } from "./api";
-import { pythonExample, shellWord } from "./commands";
+import { type AlarmSummary, ApiError, type ArraySummary, type Installation, type StreamSummary } from "./api";
+import { byUrgency, findingInWords, shownGrade } from "./alarms";
+import { pythonExample, shellWord, windvaneCommand } from "./commands";
 import "./copy-block";
 import { delayInWords } from "./delay";
 import {
+  formatAgo,
   formatCount,
   formatDate,
   formatQuantity,
@@ -14,6 +16,7 @@ import {
   parseTime,
   splitReference,
 } from "./format";
+import { alarmInWords, markOfAlarm, markPicture, markStyles } from "./marks";
 import { isSetAside, outputKind, sortOutputs } from "./outputs";
 import { Poller } from "./poller";
 import { formatRoute } from "./router";
@@ -23,6 +26,10 @@ import { base, controls, panel } from "./styles";
 import "./trend-panel";
 
 const INTERVAL_MS = 2000;
+/** Open alarms of the stream that are shown, and failing steps. */
+const MAX_ALARMS = 5;
+const MAX_READ = 100;
+const MAX_FAILING = 10;
 
 /** One data stream: what it is, and a live picture of each of its outputs. */
 @customElement("wv-stream-page")
@@ -31,6 +38,7 @@ export class StreamPage extends LitElement {
     base,
     controls,
     panel,
+    markStyles,
     css`
       :host {
         display: block;
@@ -132,15 +140,47 @@ export class StreamPage extends LitElement {
         margin-top: 10px;
         font-size: 12.5px;
       }
-      .late {
-        margin-bottom: var(--gap);
-        padding: 10px 14px;
-        border-color: var(--bad);
-        background: var(--bad-soft);
+      .notice {
+        display: grid;
+        grid-template-columns: 12px minmax(0, 1fr);
+        gap: 2px 8px;
+        align-items: baseline;
+        margin-bottom: 8px;
+        padding: 8px 14px;
+        border-color: var(--tone);
+        background: var(--soft);
+        color: inherit;
         overflow-wrap: anywhere;
       }
-      .late b {
-        color: var(--bad);
+      .notice:has(+ :not(.notice)) {
+        margin-bottom: var(--gap);
+      }
+      .notice b {
+        color: var(--tone);
+      }
+      .notice .mark {
+        align-self: center;
+      }
+      .notice.fault {
+        --tone: var(--info);
+        --soft: var(--info-soft);
+      }
+      .notice.danger,
+      .notice.danger-seen {
+        --tone: var(--bad);
+        --soft: var(--bad-soft);
+      }
+      .notice.warning,
+      .notice.warning-seen {
+        --tone: var(--warn);
+        --soft: var(--warn-soft);
+      }
+      .notice.shelved {
+        --tone: var(--muted);
+        --soft: var(--surface);
+      }
+      a.notice:hover b {
+        text-decoration: underline;
       }
       .note {
         padding: 36px 24px;
@@ -162,6 +202,9 @@ export class StreamPage extends LitElement {
   ];
 
   @property() reference = "";
+  @property({ attribute: false }) installation: Installation | null = null;
+  /** The open alarms of the stream, the newest change first. */
+  @state() private alarms: readonly AlarmSummary[] = [];
   @state() private arrays: readonly ArraySummary[] = [];
   @state() private taking = false;
   @state() private opened: ReadonlySet<string> = new Set();
@@ -169,12 +212,16 @@ export class StreamPage extends LitElement {
   readonly #poller: Poller<StreamSummary> = new Poller<StreamSummary>(this, {
     interval_ms: INTERVAL_MS,
     read: () => api.stream(this.reference),
-    onValue: (stream) => void this.#readArrays(stream),
+    onValue: (stream) => {
+      void this.#readArrays(stream);
+      void this.#readAlarms(stream);
+    },
   });
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (!changed.has("reference") || changed.get("reference") === undefined) return;
     this.arrays = [];
+    this.alarms = [];
     this.opened = new Set();
     this.#poller.reset();
   }
@@ -189,6 +236,11 @@ export class StreamPage extends LitElement {
     this.arrays = sortOutputs(
       answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : [])),
     );
+  }
+
+  async #readAlarms({ reference, alarm }: StreamSummary): Promise<void> {
+    const alarms = alarm ? await api.alarms("open", MAX_READ, reference).catch(() => this.alarms) : [];
+    if (reference === this.reference) this.alarms = byUrgency(alarms).slice(0, MAX_ALARMS);
   }
 
   protected override render() {
@@ -210,10 +262,10 @@ export class StreamPage extends LitElement {
           ?hidden=${!stream}
           @click=${() => (this.taking = !this.taking)}
         >
-          Take out
+          Download
         </button>
       </div>
-      ${stream ? this.#late(stream) : nothing}
+      ${stream ? [this.#openAlarms(stream), this.#late(stream), this.#failing(stream)] : nothing}
       ${stream && this.taking ? this.#takeOut(stream) : nothing}
       ${!stream && error ? this.#failure(error) : nothing} ${stream ? this.#outputs(stream) : nothing}
     `;
@@ -242,7 +294,53 @@ export class StreamPage extends LitElement {
   #late(stream: StreamSummary) {
     const words = delayInWords(stream);
     if (words === null) return nothing;
-    return html`<p class="panel late" role="status" data-testid="behind"><b>Behind.</b> ${words}</p>`;
+    return html`<p class="panel notice fault" role="status" data-testid="behind">
+      ${markPicture("fault")}<span><b>Behind.</b> ${words}</span>
+    </p>`;
+  }
+
+  #openAlarms({ alarm }: StreamSummary) {
+    const more = (alarm?.open ?? 0) - this.alarms.length;
+    return html`${repeat(
+      this.alarms,
+      ({ reference }) => reference,
+      (each) => {
+        const shown = { grade: shownGrade(each), state: each.state };
+        const raised_s = each.raised_ns / 1e9;
+        return html`<a
+          class="panel notice ${markOfAlarm(shown)}"
+          href=${formatRoute({ page: "alarm", reference: each.reference })}
+          data-testid="open-alarm"
+          >${markPicture(markOfAlarm(shown))}<span
+            ><b>${alarmInWords(shown)}.</b> ${each.name} since ${formatDate(raised_s)} ${formatZone(raised_s)}:
+            ${findingInWords(each)}.</span
+          ></a
+        >`;
+      },
+    )}${
+      more > 0 && this.alarms.length
+        ? html`<p class="panel notice shelved">
+            <span></span><span>${formatCount(more)} more open ${more === 1 ? "alarm" : "alarms"}, see
+            <a class="link" href=${formatRoute({ page: "alarms" })}>Alarms</a>.</span>
+          </p>`
+        : nothing
+    }`;
+  }
+
+  #failing({ failing }: StreamSummary) {
+    return (failing ?? []).slice(0, MAX_FAILING).map(
+      ({ step, message, time_ns, times }) =>
+        html`<p class="panel notice fault" role="status" data-testid="failing-step">
+          ${markPicture("fault")}<span
+            ><b>Failing step: ${step}.</b> ${message.replace(/[.]$/, "")}.
+            <span class="muted"
+              >${formatCount(times)} ${times === 1 ? "time" : "times"}, last ${formatAgo(api.now_ms() - time_ns / 1e6)}.
+              Other steps continue. See the
+              <a class="link" href=${formatRoute({ page: "refused" })}>dead letters</a>.</span
+            ></span
+          >
+        </p>`,
+    );
   }
 
   #failure(error: Error) {
@@ -334,13 +432,17 @@ export class StreamPage extends LitElement {
     const arrays = this.arrays.map((array) => array.reference);
     const shown = arrays.find((reference) => !isSetAside(reference));
     const file = stream.reference.replaceAll(/[^\w.-]+/g, "_");
-    return html`<section class="panel take" aria-label="Take data out">
+    return html`<section class="panel take" aria-label="Download">
       <div>
         <h2>Command line</h2>
-        <wv-copy text="windvane cat ${shellWord(stream.reference)} > ${file}"></wv-copy>
+        <wv-copy
+          text="${windvaneCommand(this.installation, "cat", stream.reference)} > ${shellWord(file)}"
+        ></wv-copy>
         ${
           shown
-            ? html`<wv-copy text="windvane export ${shellWord(shown)} ${outputName(shown)}.npy"></wv-copy>`
+            ? html`<wv-copy
+                text=${windvaneCommand(this.installation, "export", shown, `${outputName(shown)}.npy`)}
+              ></wv-copy>`
             : nothing
         }
         <p class="files">
@@ -358,7 +460,7 @@ export class StreamPage extends LitElement {
       </div>
       <div>
         <h2>Python</h2>
-        <wv-copy label="example" text=${pythonExample(stream.reference, shown)}></wv-copy>
+        <wv-copy label="example" text=${pythonExample(this.installation, stream.reference, shown)}></wv-copy>
       </div>
     </section>`;
   }

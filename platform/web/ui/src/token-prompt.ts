@@ -1,7 +1,6 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { base, controls } from "./styles";
-import "./copy-block";
 
 /**
  * Asks for the access token and hands it to the server once, as `?token=` of a navigation; the server answers
@@ -79,8 +78,10 @@ export class TokenPrompt extends LitElement {
         <input id="token" class="field" type="password" autocomplete="current-password" required autofocus />
         <button class="button primary">Sign in</button>
       </div>
-      <p class="muted">It stands in a file on the machine that runs Windvane:</p>
-      <wv-copy text='cat "\${WINDVANE_HOME:-$HOME/.local/share/windvane}/token"'></wv-copy>
+      <p class="muted">
+        It is in the file <code>token</code> in the home of this server, which
+        <code>windvane up</code> prints when it starts.
+      </p>
     </form>`;
   }
 

@@ -2,6 +2,7 @@
 
 import { type Dtype, parseDtype } from "./dtype";
 import type { FeedState } from "./feed-message";
+import { formatCount } from "./format";
 import { type Frame, frameTimes_s, frameValues, rowNumber } from "./frame";
 import { type Attributes, type Layout, type LiveClient, type Subscription } from "./live";
 import { type RowClock, chooseClock, rowPeriod_s } from "./row-clock";
@@ -24,6 +25,8 @@ export class TrendFeed {
   /** What made the rows: `values`, `features`, `score`; empty where the array does not say. */
   kind = "";
   rows: SlidingColumns | null = null;
+  /** How many rows the array has, with those that are not kept here. */
+  total = 0;
   /** Values in a row of the array; more than `names` where it has more than MAX_COLUMNS. */
   width = 0;
 
@@ -82,6 +85,15 @@ export class TrendFeed {
     return this.rows?.last(FIRST_VALUE + index) ?? NaN;
   }
 
+  /** What is shown of a window of `window_s` seconds, 0 for all, in words; empty if nothing of it is left out. */
+  shortage(window_s: number): string {
+    const count = this.rows?.count ?? 0;
+    if (count === 0 || count >= this.total) return "";
+    const times_s = this.rows!.column(TIME);
+    const reaches = window_s > 0 && this.clock === "event" && times_s[0]! <= times_s[count - 1]! - window_s;
+    return reaches ? "" : `last ${formatCount(count)} of ${formatCount(this.total)} rows`;
+  }
+
   /** Whether any of the kept values is a number. */
   get known(): boolean {
     return this.names.some(
@@ -121,6 +133,7 @@ export class TrendFeed {
     const values = frameValues(frame, this.#dtype);
     const times_s = frameTimes_s(frame);
     const period = this.#row_period_s ?? 1;
+    this.total = rowNumber(frame, frame.count);
     for (let row = 0; row < frame.count; row++) {
       const offset = row * this.width - FIRST_VALUE;
       rows.add((column) =>

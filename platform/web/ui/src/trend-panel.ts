@@ -200,6 +200,7 @@ export class TrendPanel extends LitElement {
     const name = outputName(this.reference);
     const names = feed?.names ?? [];
     const lanes = this.lanes ? this.shown.filter(Boolean).length : 0;
+    const shortage = feed?.shortage(this.window_s) ?? "";
     const shape = names.length === 1 ? "single" : lanes === names.length ? "aligned" : "";
     return html`<section
       class="panel"
@@ -217,6 +218,13 @@ export class TrendPanel extends LitElement {
         ${
           feed && feed.width > names.length
             ? html`<span class="about">the first ${names.length} of ${feed.width} columns</span>`
+            : nothing
+        }
+        ${
+          shortage
+            ? html`<span class="about" data-testid="shortage" title="Download the array to get all rows"
+                >${shortage}</span
+              >`
             : nothing
         }
         <span class="spring"></span>
@@ -238,7 +246,7 @@ export class TrendPanel extends LitElement {
                   name="window"
                   .checked=${this.window_s === window_s}
                   @change=${() => (this.window_s = window_s)}
-                />${text}</label
+                />${window_s === 0 && feed?.shortage(0) ? "newest" : text}</label
               >`,
           )}
         </fieldset>

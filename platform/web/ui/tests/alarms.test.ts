@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import {
   actionsFor,
   byUrgency,
+  countByGrade,
   comparedRows,
   entryInWords,
   findingInWords,
@@ -12,7 +13,6 @@ import {
   rowsAround,
   shownGrade,
   stateInWords,
-  worstGrade,
 } from "../src/alarms";
 import { Api, type AlarmEntry, type AlarmSummary } from "../src/api";
 
@@ -42,6 +42,8 @@ const alarm = (more: Partial<AlarmSummary>): AlarmSummary => ({
   grade: 1,
   worst: 1,
   value: 7.25,
+  peak: 9.5,
+  peak_ns: 1e18,
   warning: 6,
   danger: 10,
   leading: "rms",
@@ -77,15 +79,35 @@ describe("alarms", () => {
   it("are shown in their grade, and in that of their worst time once they are over", () => {
     expect(gradeName(shownGrade(alarm({ grade: 1, worst: 2 })))).toBe("warning");
     expect(gradeName(shownGrade(alarm({ grade: 0, worst: 2 })))).toBe("danger");
-    expect(worstGrade([alarm({}), alarm({ grade: 2 })])).toBe(2);
-    expect(worstGrade([])).toBe(0);
+  });
+
+  it("are counted by grade until they are cleared or shelved, acknowledged or not", () => {
+    expect(
+      countByGrade([
+        alarm({ grade: 2, worst: 2, state: "acknowledged" }),
+        alarm({ grade: 1 }),
+        alarm({ grade: 1, state: "acknowledged" }),
+        alarm({ grade: 2, state: "shelved" }),
+        alarm({ grade: 0, worst: 2, state: "cleared" }),
+      ]),
+    ).toEqual([
+      { grade: 2, count: 1, raised: 0 },
+      { grade: 1, count: 2, raised: 1 },
+    ]);
+    expect(countByGrade([])).toEqual([]);
   });
 
   it("say what was found, by which levels, and how long it may last", () => {
     expect(findingInWords(alarm({ rul_s: 7200 }))).toBe(
-      "score 7.25 (warning from 6, danger from 10); rms deviates most; about 2 h of running left",
+      "peak score 9.5 (warning from 6, danger from 10); rms deviates most; about 2 h of running left",
     );
-    expect(findingInWords(alarm({ column: "rms", warning: null }))).toBe("rms 7.25 (danger from 10)");
+    expect(findingInWords(alarm({ column: "rms", warning: null, peak: null }))).toBe("peak rms 7.25 (danger from 10)");
+    expect(findingInWords(alarm({ state: "cleared", grade: 0, value: -0.39, leading: null }))).toBe(
+      "peak score 9.5 (warning from 6, danger from 10)",
+    );
+    expect(findingInWords(alarm({ warning: 20, danger: 10, peak: 0.5, leading: null }))).toBe(
+      "lowest score 0.5 (warning from 20, danger from 10)",
+    );
   });
 
   it("offer what can be done to them, and nothing else", () => {

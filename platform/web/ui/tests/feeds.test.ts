@@ -167,6 +167,32 @@ describe("a trend feed", () => {
     expect([...feed.places("signal")]).toEqual([6.25, 6.375]);
   });
 
+  it("says which part of a window it has", () => {
+    const feed = new TrendFeed(
+      client,
+      "a:b",
+      () => {},
+      () => {},
+    );
+    feed.start();
+    grant([1], { columns: ["score"] });
+    expect(feed.shortage(0)).toBe("");
+    send(0, [[1], [2]]);
+    expect([feed.shortage(0), feed.shortage(600)]).toEqual(["", ""]);
+    const other = new TrendFeed(
+      client,
+      "a:c",
+      () => {},
+      () => {},
+    );
+    other.start();
+    grant([1], { columns: ["score"] });
+    send(96_000, [[1], [2], [3]]); // one a second
+    expect(other.shortage(0)).toBe("last 3 of 96,003 rows");
+    expect(other.shortage(600)).toBe("last 3 of 96,003 rows");
+    expect(other.shortage(2)).toBe("");
+  });
+
   it("numbers columns that have no names", () => {
     expect(columnNames({}, 1)).toEqual(["value"]);
     expect(columnNames({ columns: ["one"] }, 2)).toEqual(["channel 1", "channel 2"]);

@@ -1,6 +1,13 @@
 import { describe, expect, it } from "vitest";
 import type { ArraySummary, StreamSummary } from "../src/api";
-import { createPolicyCommand, pythonExample, shellWord } from "../src/commands";
+import {
+  createPolicyCommand,
+  fluentdConfiguration,
+  pythonExample,
+  shellWord,
+  windvaneCommand,
+} from "../src/commands";
+import { receiver } from "../src/installation";
 import { firstToShow, isSetAside, outputKind, sortOutputs } from "../src/outputs";
 import { formatRoute, parseRoute } from "../src/router";
 
@@ -20,8 +27,20 @@ describe("the address", () => {
     expect(parseRoute(formatRoute(route))).toEqual(route);
   });
 
-  it.each(["", "#", "#/", "#/nowhere", "#/stream/"])("%j shows the streams", (hash) => {
+  it.each(["", "#", "#/", "#/streams", "#/streams/", "#/streams?q=a"])("%j shows the streams", (hash) => {
     expect(parseRoute(hash)).toEqual({ page: "streams" });
+  });
+
+  it.each(["#/nowhere", "#nowhere", "#/stream/", "#/stream", "#/streams/a", "#/alarms/x/y", "#/%zz", "#/STREAMS"])(
+    "%j is none of the dashboard's",
+    (hash) => {
+      expect(parseRoute(hash)).toEqual({ page: "unknown", address: hash });
+    },
+  );
+
+  it("may have a query", () => {
+    expect(parseRoute("#/alarms?state=active")).toEqual({ page: "alarms" });
+    expect(parseRoute("#/stream/a%3Fb?at=now")).toEqual({ page: "stream", reference: "a?b" });
   });
 
   it("may be typed by hand", () => {
@@ -66,10 +85,32 @@ describe("commands to paste", () => {
   it("survive any reference", () => {
     expect(shellWord("turbine.t07")).toBe("turbine.t07");
     expect(shellWord("it's; rm")).toBe(`'it'\\''s; rm'`);
-    expect(createPolicyCommand("t", "turbine.**", "vibration")).toBe(
+    expect(createPolicyCommand(null, "t", "turbine.**", "vibration")).toBe(
       "windvane policy create t --tag 'turbine.**' --preset vibration",
     );
-    expect(pythonExample('a"b', undefined)).toContain('context.streams["a\\"b"]');
+    expect(pythonExample(null, 'a"b', undefined)).toContain('context.streams["a\\"b"]');
+  });
+
+  it("name the home of the server", () => {
+    const installation = { home: "/srv/wind vane", forward: [] };
+    expect(windvaneCommand(installation, "ls")).toBe("windvane ls --home '/srv/wind vane'");
+    expect(createPolicyCommand(installation, "t", "t", "audio")).toMatch(/ --home '\/srv\/wind vane'$/);
+    expect(pythonExample(installation, "a", "a:b")).toContain('connect("/srv/wind vane")');
+  });
+
+  it("name the port of the gateway, and a host that can be reached", () => {
+    const to = (forward: string[], page: string) => Object.values(receiver({ home: "/", forward }, page));
+    expect(to(["127.0.0.1:4711"], "localhost")).toEqual(["127.0.0.1", 4711, false]);
+    expect(to(["127.0.0.1:4711"], "park.example")).toEqual(["127.0.0.1", 4711, true]);
+    expect(to(["127.0.0.1:4711", "0.0.0.0:4712"], "park.example")).toEqual(["park.example", 4712, false]);
+    expect(to(["[::]:4711"], "[fd00::7]")).toEqual(["fd00::7", 4711, false]);
+    expect(to(["[fd00::8]:4711"], "park.example")).toEqual(["fd00::8", 4711, false]);
+    expect(to(["10.0.0.5:4711"], "127.0.0.1")).toEqual(["10.0.0.5", 4711, false]);
+    expect(to(["nonsense"], "park.example")).toEqual(["park.example", 24224, false]);
+    expect(Object.values(receiver(null, ""))).toEqual(["localhost", 24224, false]);
+    expect(fluentdConfiguration(receiver({ home: "/", forward: ["0.0.0.0:4711"] }, "h"), "a.**")).toContain(
+      "host h\n    port 4711\n",
+    );
   });
 });
 
