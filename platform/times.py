@@ -28,6 +28,8 @@ _BASIC = re.compile(
     r"([0-9]{4})([0-9]{2})([0-9]{2})(?:([Tt])?([0-9]{2})([0-9]{2})(?:([0-9]{2})(?:[.,]([0-9]+))?)?)?"
     + _OFFSET
 )
+_UNITS = ((NS_PER_S, 10**11), (1_000_000, 10**14), (1_000, 10**17))
+"""Nanoseconds of a unit, and the number from which on a finer one is meant."""
 _COMPACT_DIGITS = frozenset([8, 12, 14, 17])
 """Of YYYYMMDD, YYYYMMDDhhmm, YYYYMMDDhhmmss and the last with milliseconds."""
 
@@ -109,8 +111,13 @@ def _of_text(text: str) -> int | None:
 
 
 def _of_digits(digits: str) -> int | None:
-    ns = _compact(digits)
-    return _scaled(Decimal(digits)) if ns is None else ns
+    if (ns := _compact(digits)) is not None:
+        return ns
+    number = int(digits)
+    for unit_ns, end in _UNITS:
+        if number < end:
+            return number * unit_ns
+    return number
 
 
 def _compact(digits: str) -> int | None:
@@ -163,7 +170,7 @@ def _ends_a_month(seconds: int) -> bool:
 
 
 def _scaled(number: Decimal) -> int:
-    for unit_ns, end in ((NS_PER_S, 10**11), (1_000_000, 10**14), (1_000, 10**17)):
+    for unit_ns, end in _UNITS:
         if number < end:
             return _whole(number, unit_ns)
     return _whole(number, 1)

@@ -10,7 +10,8 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.commands.record_sources import jsonl_chunks
+from windvane.commands.sources.chunks import Losses
+from windvane.commands.sources.records import jsonl_chunks
 from windvane.errors import ChunkRefused, FramingError, InputInvalid, JsonInvalid
 from windvane.events import iterate_events
 from windvane.ingest.http_formats import BodyFormat, events_of
@@ -38,8 +39,12 @@ def over_forward(record: bytes) -> bytes:
 
 def from_a_file(record: bytes) -> bytes:
     pieces = [b'{"first": 1}\n%b\n{"last": 1}\n' % record, b""]
-    batches = jsonl_chunks(lambda _: pieces.pop(0), chunk_bytes=1 << 20)
-    return b"".join(chunk.payload for batch in batches for chunk in batch)
+    losses = Losses()
+    batches = jsonl_chunks(lambda _: pieces.pop(0), chunk_bytes=1 << 20, losses=losses)
+    payload = b"".join(chunk.payload for batch in batches for chunk in batch)
+    if losses.lines:
+        raise InputInvalid(str(losses))
+    return payload
 
 
 DOORS = [over_http, over_http_in_lines, over_forward, from_a_file]

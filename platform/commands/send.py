@@ -4,13 +4,12 @@ import asyncio
 import re
 import shlex
 import ssl
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -24,7 +23,11 @@ from .homes import require_default_home
 from .options import home_options_of
 from .progress import ByteProgress, amount, byte_progress, plural
 from .receiver import Receiver
-from .record_sources import Chunk, Read, csv_chunks, jsonl_chunks, line_chunks, raw_chunks
+from .sources.chunks import Chunk
+from .sources.csv_table import TableOptions
+from .sources.dry_run import show_instead_of_sending
+from .sources.options import RecordOptions, record_options
+from .sources.reading import Reading, Source, open_source
 
 ACK_TIMEOUT_S = 3.0
 MAX_ACK_TIMEOUT_S = 6.0
@@ -62,9 +65,8 @@ _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
     metavar="N",
     help="Size of a piece and of its chunk (raw); size at which a chunk is full (the others).",
 )
-@click.option(
-    "--time-field", metavar="NAME", help="Field with the time of a record (csv, jsonl).  [default: now]"
-)
+@record_options
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--shared-key-file", type=_FILE, metavar="FILE", help="Holds the receiver's shared key.")
 @click.option("--user", metavar="NAME", help="Who to log in as, where the receiver has users.")
 @click.option("--password-file", type=_FILE, metavar="FILE", help="Holds the user's password.")
@@ -82,7 +84,8 @@ def send(
     to: str | None,
     format_: str,
     chunk_bytes: int,
-    time_field: str | None,
+    record_options: RecordOptions,
+    dry_run: bool,
     shared_key_file: Path | None,
     user: str | None,
     password_file: Path | None,
@@ -98,10 +101,18 @@ def send(
     \b
     raw    bytes, cut into records {"message": piece} of at most N bytes, each a chunk of its own
     lines  a record {"message": line} for each line
-    csv    a record for each row, its names from the first line; numbers become numbers
+    csv    a record for each row, its names from the first line
     jsonl  a record for each line, which is a JSON object
 
-    A time in --time-field is in seconds since 1970, or RFC 3339.
+    Cells may be separated by commas, semicolons, tabs or pipes. A column becomes numbers only if each of its
+    cells is a number that can be given back: `00042`, `61e95` and numbers of too many digits stay text. An
+    empty cell is null, or empty text in a column of text. What was understood is printed before anything is
+    sent; --dry-run shows the first records. A file is read twice; of a pipe the first rows decide, and a
+    later cell that does not fit its column is sent as text.
+
+    A time in --time-field is RFC 3339, or seconds since 1970 (from 10^11 on milliseconds, and so on), or a
+    date such as 20260101. Lines that are not what the format says are left out; then the exit code is 1, and
+    the last message has their number and the first of them.
 
     The key and the password are read from files, since anybody can see a command line. To the gateway of this
     home neither is needed: where its port asks for them, its socket is used.
@@ -110,6 +121,8 @@ def send(
     Examples:
       windvane send voice recording.wav --format raw --chunk-bytes 2048
       windvane send turbine.t01.scada scada.csv --format csv --time-field time
+      windvane send turbine.t01.scada scada.csv --format csv --time-field time --dry-run
+      windvane send orders export.csv --format csv --type id=text --type paid=bool --encoding cp1252
       journalctl -f -o json | windvane send journal - --format jsonl
       windvane send voice a.wav --to park.example:24224 --tls-ca ca.pem --shared-key-file key
     """
@@ -121,6 +134,15 @@ def send(
     if tls or tls_ca or tls_cert:
         secure = make_client_context(ca=tls_ca, cert=tls_cert, key=tls_key)
 
+    options = record_options.of(format_)
+    opened = open_source(source)
+    if dry_run:
+        with opened.file, _named_in_errors(source):
+            reading = _understood(opened, format_, chunk_bytes, options)
+            show_instead_of_sending(reading)
+            _report(reading)
+        return
+
     if to is None:
         require_default_home(settings)
     receiver = Receiver(settings, to)
@@ -129,21 +151,7 @@ def send(
         port = receiver.address()
         return port if to or credentials or secure else local_address(settings, port)
 
-    if time_field is not None and format_ not in ("csv", "jsonl"):
-        raise click.UsageError(
-            f"--time-field does not go with --format {format_}: its records have no fields"
-        )
-    file, total_bytes = _open(source)
-    with file:
-        read: Read = file.read if total_bytes is not None else getattr(file, "read1", file.read)
-        if format_ == "csv":
-            batches = csv_chunks(read, chunk_bytes=chunk_bytes, time_field=time_field)
-        elif format_ == "jsonl":
-            batches = jsonl_chunks(read, chunk_bytes=chunk_bytes, time_field=time_field)
-        elif format_ == "lines":
-            batches = line_chunks(read, chunk_bytes=chunk_bytes)
-        else:
-            batches = raw_chunks(read, chunk_bytes=chunk_bytes)
+    with opened.file, _named_in_errors(source):
         audio = format_ == "raw" and Path(source).suffix.lower() in (".wav", ".wave")
         sending = _Sending(
             tag,
@@ -158,18 +166,45 @@ def send(
             credentials=credentials,
             tls=secure,
         )
-        name = "standard input" if source == "-" else Path(source).name
-        try:
-            with byte_progress(f"{name} → {tag}", total_bytes=total_bytes) as progress:
-                asyncio.run(sending.run(batches, progress))
-        except InputInvalid as error:
-            raise InputInvalid(
-                f"{'standard input' if source == '-' else source}: {error}; {sending.before_the_break()}"
-            ) from error
-        except BaseException:
-            click.echo(sending.summary(), err=True)
-            raise
+        reading = _understood(opened, format_, chunk_bytes, options)
+        _send_all(sending, reading.batches, opened, tag)
+        _report(reading)
+
+
+def _understood(opened: Source, format_: str, chunk_bytes: int, options: TableOptions) -> Reading:
+    """Begins to read, and says what is understood of it."""
+    reading = opened.start(format_, chunk_bytes=chunk_bytes, options=options)
+    for line in reading.described():
+        click.echo(line, err=True)
+    return reading
+
+
+def _report(reading: Reading) -> None:
+    """Says what is worth a look. Raises InputInvalid if something was not sent."""
+    for line in reading.remarks():
+        click.echo(line, err=True)
+    if failure := reading.failure():
+        raise InputInvalid(failure)
+
+
+@contextmanager
+def _named_in_errors(source: str) -> Iterator[None]:
+    try:
+        yield
+    except InputInvalid as error:
+        raise InputInvalid(f"{'standard input' if source == '-' else source}: {error}") from error
+
+
+def _send_all(sending: "_Sending", batches: Iterator[list[Chunk]], opened: Source, tag: str) -> None:
+    try:
+        with byte_progress(f"{opened.name} → {tag}", total_bytes=opened.size_bytes) as progress:
+            asyncio.run(sending.run(batches, progress))
+    except InputInvalid as error:
+        raise InputInvalid(f"{error}; {sending.before_the_break()}") from error
+    except BaseException:
         click.echo(sending.summary(), err=True)
+        raise
+    click.echo(sending.summary(), err=True)
 
 
 class _Sending:
@@ -344,18 +379,6 @@ async def _in_a_thread(batches: Iterator[list[Chunk]]) -> AsyncIterator[list[Chu
         if isinstance(item, BaseException):
             raise item
         yield item
-
-
-def _open(source: str) -> tuple[BinaryIO, int | None]:
-    """The file, and its size where it is known."""
-    if source != "-":
-        file = open(source, "rb")  # noqa: SIM115
-        return file, (Path(source).stat().st_size if Path(source).is_file() else None)
-    try:
-        # Unbuffered: at the end of the process a thread may still wait in a read, which must hold no lock.
-        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False), None
-    except OSError:
-        return sys.stdin.buffer, None
 
 
 def _create_line(tag: str, *, options: Sequence[str], home: Path | None) -> str:

@@ -40,7 +40,8 @@ class Fields(Operation):
 
     True and false count as 1 and 0; what is missing or no number is NaN, and so is all of a record that is no
     map. Without `fields`, the numeric fields of the first record that has any are the columns for good, in
-    its order (at most 1,024), and what came before it gives no rows. A row has the time of its event.
+    its order (at most 1,024), and what came before it gives no rows. A null in that record counts as numeric:
+    a sensor without a first value keeps its column. A row has the time of its event.
 
     With a rate, the rows are samples of a sensor, and their times say where some are missing: several blocks
     are given where gaps fall between events, and rows that are late or repeated are left out
@@ -137,8 +138,12 @@ class Fields(Operation):
 def _numeric_fields(record: Any) -> tuple[str, ...]:
     if not isinstance(record, dict):
         return ()
+    if not any(isinstance(value, (int, float)) and isinstance(key, bytes) for key, value in record.items()):
+        return ()
     numeric = [
-        key for key, value in record.items() if isinstance(value, (int, float)) and isinstance(key, bytes)
+        key
+        for key, value in record.items()
+        if (value is None or isinstance(value, (int, float))) and isinstance(key, bytes)
     ]
     return tuple(name for key in numeric[:MAX_FIELDS] if (name := _text(key)) is not None)
 

@@ -1,21 +1,13 @@
-import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.commands.record_sources import (
-    MAX_LINE_BYTES,
-    Chunk,
-    csv_chunks,
-    jsonl_chunks,
-    line_chunks,
-    raw_chunks,
-)
+from windvane.commands.sources.chunks import MAX_LINE_BYTES, Chunk, Losses
+from windvane.commands.sources.records import jsonl_chunks, line_chunks, raw_chunks
 from windvane.errors import InputInvalid
 from windvane.events import iterate_events
 
@@ -98,35 +90,12 @@ def test_json_lines_come_out_as_they_are_however_they_are_read(
         {key.encode(): value.encode() if isinstance(value, str) else value for key, value in each.items()}
         for each in objects
     ]
-    assert records(jsonl_chunks, data, cuts=cuts) == expected
-
-
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12).map(
-    lambda text: f"x{text}"
-)
-
-
-@given(st.lists(st.tuples(cells, cells), max_size=8), cut_anywhere)
-def test_table_rows_come_out_as_they_are_however_they_are_read(
-    rows: list[tuple[str, str]], cuts: list[int]
-) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([("a", "b"), *rows])
-    found = records(csv_chunks, text.getvalue().encode(), cuts=cuts)
-    assert found == [{b"a": a.encode(), b"b": b.encode()} for a, b in rows]
-
-
-def test_cells_that_look_like_numbers_are_numbers_and_empty_ones_nothing() -> None:
-    data = b"\xef\xbb\xbfa,b,c,d\r\n1,-2.5,1e3,x1\r\n\r\n+7,.5,,18446744073709551616\r\n"
-    assert records(csv_chunks, data) == [
-        {b"a": 1, b"b": -2.5, b"c": 1000.0, b"d": b"x1"},
-        {b"a": 7, b"b": 0.5, b"c": None, b"d": b"18446744073709551616"},
-    ]
+    assert records(jsonl_chunks, data, cuts=cuts, losses=Losses()) == expected
 
 
 def test_what_a_slow_pipe_has_given_goes_out_before_the_next_read() -> None:
     arrived = [b'{"n":1}\n\n{"n":2}\n\n', b'{"n":3}\n{"n"', b":4}\n", b""]
-    batches = jsonl_chunks(lambda size: arrived.pop(0), chunk_bytes=10**6)
+    batches = jsonl_chunks(lambda size: arrived.pop(0), chunk_bytes=10**6, losses=Losses())
     numbers = [record[b"n"] for chunk in next(batches) for _, record in iterate_events(chunk.payload)]
     assert (numbers, len(arrived)) == ([1, 2], 3)
     numbers = [record[b"n"] for chunk in next(batches) for _, record in iterate_events(chunk.payload)]
@@ -136,47 +105,55 @@ def test_what_a_slow_pipe_has_given_goes_out_before_the_next_read() -> None:
 @pytest.mark.parametrize(
     ("given_time", "time_ns"),
     [
+        ('"1700000000.123456789"', 1_700_000_000_123_456_789),
         ("1700000000.123456789", 1_700_000_000_123_456_789),
         ("0", 0),
-        ("2026-11-22T10:48:00Z", 1_795_344_480_000_000_000),
-        ("2026-11-22 10:48:00.000001", 1_795_344_480_000_001_000),
-        ("2026-11-22T11:48:00+01:00", 1_795_344_480_000_000_000),
+        ('"2026-11-22T10:48:00Z"', 1_795_344_480_000_000_000),
+        ('"2016-12-31t23:59:60z"', 1_483_228_800_000_000_000),
     ],
 )
-def test_the_time_of_a_record_is_that_of_its_time_field(given_time: str, time_ns: int) -> None:
-    for source, data in (
-        (csv_chunks, f"t\n{given_time}\n"),
-        (jsonl_chunks, json.dumps({"t": given_time})),
-    ):
-        ((chunk,),) = source(reader(data.encode()), chunk_bytes=100, time_field="t")
-        assert [found for found, _ in iterate_events(chunk.payload)] == [time_ns]
+def test_the_time_of_a_record_is_that_of_its_time_field_which_leaves_it(
+    given_time: str, time_ns: int
+) -> None:
+    data = f'\ufeff{{"t": {given_time}, "a": 1}}'.encode()
+    for keep, fields in ((False, [b"a"]), (True, [b"t", b"a"])):
+        ((chunk,),) = jsonl_chunks(
+            reader(data), chunk_bytes=100, losses=Losses(), time_field="t", keep_time_field=keep
+        )
+        ((found, record),) = iterate_events(chunk.payload)
+        assert (found, list(record)) == (time_ns, fields)
 
 
 @pytest.mark.parametrize(
-    ("source", "data", "message"),
+    ("data", "time_field", "said"),
     [
-        (jsonl_chunks, b'{"a":1}\n[2]\n', "line 2 is not a JSON object"),
-        (jsonl_chunks, b'{"a":1}\n{"a":\n', "line 2 is not a JSON object"),
-        (partial(jsonl_chunks, time_field="t"), b'{"a":1}\n', "line 1 has no 't'; it has a"),
-        (partial(jsonl_chunks, time_field="t"), b'{"t":"noon"}\n', "line 1: 'noon' is not a valid time"),
-        (partial(jsonl_chunks, time_field="t"), b'{"t":-1}\n', "line 1: -1 is not a valid time"),
-        (csv_chunks, b"a,a\n1,2\n", "line 1 must name each column once"),
-        (csv_chunks, b"a,b\n1,2\n1\n", "line 3 has 1 cells, line 1 names 2 columns"),
-        (csv_chunks, b"a\n\xff\n", "line 2 is no text in UTF-8"),
-        (partial(csv_chunks, time_field="t"), b"a,b\n1,2\n", "no column 't'; there are a, b"),
-        (line_chunks, b"x" * (MAX_LINE_BYTES + 1), "line 1 is longer than"),
+        (b'{"n":1}\n[2]\n{"n":3}\n', None, "line 2: not a JSON object: it is an array"),
+        (b'{"n":1}\n{"n":\n{"n":3}\n', None, "line 2: not a JSON object: "),
+        (b'{"n":1}\n{"n":"\xff"}\n{"n":3}\n', None, "line 2: not a JSON object: byte 6 is not valid UTF-8"),
+        (b'{"t":1}\n{"n":2}\n{"t":3}\n', "t", "line 2: it has no field 't'; it has n"),
+        (b'{"t":1}\n{"t":"noon"}\n{"t":3}\n', "t", "line 2: 'noon' is not a valid time"),
+        (b'{"t":1}\n{"t":-1}\n{"t":3}\n', "t", "line 2: -1 is not a valid time"),
     ],
 )
-def test_what_is_not_what_the_format_says_is_named_with_its_line(
-    source: Source, data: bytes, message: str
+def test_a_line_that_is_not_a_record_is_told_and_the_others_go_on(
+    data: bytes, time_field: str | None, said: str
 ) -> None:
-    with pytest.raises(InputInvalid, match=message):
-        records(source, data)
+    losses = Losses()
+    found = records(jsonl_chunks, data, losses=losses, time_field=time_field)
+    assert (len(found), losses.lines) == (2, 1)
+    assert f"1 line was not sent; the first is {said}" in str(losses)
 
 
-def test_what_stands_before_an_invalid_line_is_sent() -> None:
-    batches = jsonl_chunks(reader(b'{"n":1}\n{"n":2}\nnothing\n{"n":4}\n'), chunk_bytes=10**6)
+def test_the_number_of_lost_lines_and_the_first_ten_are_told() -> None:
+    losses = Losses()
+    assert records(jsonl_chunks, b"no\n" * 20, losses=losses) == []
+    assert str(losses).startswith("20 lines were not sent; the first is line 1: not a JSON object")
+    assert str(losses).endswith("; the next begin at line 2, 3, 4, 5, 6, 7, 8, 9, 10, …")
+
+
+def test_a_line_over_the_bound_ends_the_source_behind_those_before_it() -> None:
+    batches = line_chunks(reader(b"one\n" + b"x" * (MAX_LINE_BYTES + 1)), chunk_bytes=100)
     (chunk,) = next(batches)
-    assert [record for _, record in iterate_events(chunk.payload)] == [{b"n": 1}, {b"n": 2}]
-    with pytest.raises(InputInvalid):
-        next(batches)
+    assert [record for _, record in iterate_events(chunk.payload)] == [{b"message": b"one"}]
+    with pytest.raises(InputInvalid, match="line 2 is longer than"):
+        list(batches)

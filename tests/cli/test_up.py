@@ -97,17 +97,37 @@ def stored(site: Running, stream: str) -> bytes:
     return windvane(site.home, "cat", stream).stdout
 
 
-def test_what_is_invalid_stops_send_behind_what_was_valid(site: Running, tmp_path: Path) -> None:
+def test_what_is_not_a_row_is_told_and_the_other_rows_are_stored(site: Running, tmp_path: Path) -> None:
     assert windvane(site.home, "policy", "create", "table").returncode == 0
     file = tmp_path / "table.csv"
-    file.write_text("a,b\n1,2\n3\n")
+    file.write_text("a,b\n1,2\n3\n4,5\n")
     ended = windvane(site.home, "send", "table", str(file), "--format", "csv")
     assert ended.returncode == 1
+    *understood, summary, last = ended.stderr.decode().splitlines()
+    assert understood == [
+        "delimiter: comma; decimal point; 2 rows",
+        "time: now",
+        "column: a  integer",
+        "column: b  integer",
+    ]
+    assert summary.startswith("sent 2 events, ")
+    assert last == (
+        f"windvane: {file}: 1 line was not sent; the first is line 3: it has 1 cell, line 1 names 2 columns"
+    )
+    assert stored(site, "table").count(b"\n") == 2
+
+
+def test_what_stands_behind_a_line_that_is_too_long_is_not_sent(site: Running, tmp_path: Path) -> None:
+    assert windvane(site.home, "policy", "create", "long").returncode == 0
+    file = tmp_path / "long.jsonl"
+    file.write_bytes(b'{"a":1}\n"' + b"x" * (16 * 1024 * 1024 + 1))
+    ended = windvane(site.home, "send", "long", str(file), "--format", "jsonl")
+    assert ended.returncode == 1
     assert ended.stderr.decode() == (
-        f"windvane: {file}: line 3 has 1 cells, line 1 names 2 columns; "
+        f"windvane: {file}: line 2 is longer than 16,777,216 bytes; send such data as raw; "
         "1 event before it is stored, the rest was not sent\n"
     )
-    assert stored(site, "table").count(b"\n") == 1
+    assert stored(site, "long").count(b"\n") == 1
 
 
 def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) -> None:

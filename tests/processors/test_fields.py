@@ -37,6 +37,15 @@ def test_named_fields_are_columns_and_what_is_no_number_is_nan() -> None:
     assert output.blocks[0].attrs == {"kind": "values", "columns": ["speed", "température"]}
 
 
+def test_a_null_in_the_first_record_with_numbers_keeps_its_column() -> None:
+    output = run(
+        op("fields"),
+        [events({b"a": None}, {b"a": None, b"b": 1, b"c": b"x"}, {b"a": 2, b"b": None})],
+    )
+    assert output.blocks[0].columns == ("a", "b")
+    np.testing.assert_array_equal(output.rows, [[NAN, 1], [2, NAN]])
+
+
 def test_the_first_record_with_numbers_says_the_columns_for_good() -> None:
     output = run(
         op("fields"),
