@@ -1,0 +1,80 @@
+"""The line of a value in a TOML file, whatever its form."""
+
+import tomllib
+
+import pytest
+from windvane.toml_places import explain_toml_error, line_of
+
+TEXT = '''# comment
+key = "a"
+[table]
+long = """
+[not.a.table]
+key = 1
+"""
+"quoted key" = 1
+inner.key = [
+  1,
+  { a = 2 },
+]
+[[array]]
+[[array]]
+name = 'x'
+[[array.part]]
+[table.below]
+'''
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("key",), 2),
+        (("table",), 3),
+        (("table", "long"), 4),
+        (("table", "quoted key"), 8),
+        (("table", "inner", "key", 1, "a"), 9),
+        (("array", 0), 13),
+        (("array", 1), 14),
+        (("array", 1, "name"), 15),
+        (("array", 1, "part", 0), 16),
+        (("table", "below"), 17),
+        (("nothing",), None),
+        (("key", "below"), None),
+        ((), None),
+    ],
+)
+def test_each_value_has_its_line(path: tuple[str | int, ...], line: int | None) -> None:
+    assert line_of(TEXT, path) == line
+    assert line_of(f"{TEXT}[end]\n", path) == line
+
+
+def test_values_of_very_many_lines_are_no_obstacle() -> None:
+    text = "a = [\n" + '"x",\n' * 5000 + ']\nb = """\n' + "not = toml\n" * 40 + '"""\nc = 1\n'
+    assert [line_of(text, (key,)) for key in "abc"] == [1, 503, 545]
+
+
+def test_what_would_take_too_long_is_not_found() -> None:
+    text = 'a = 1\nb = """\n' + "not = toml\n" * 1000 + '"""\nc = 1\n'
+    assert line_of(text, ("c",)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a = 1\nb = \n", 2),
+        ("a = 1\n[t", 2),
+        ("a = 1\n[[t]", 2),
+        ('a = 1\nb = """\nx\ny', 2),
+        ('a = 1\nb = """\nx = 1\ny', 2),
+        ("a = 1\nb = [\n1,\n", 2),
+        ("a = 1\na = 2\n", 2),
+        ("=", 1),
+    ],
+)
+def test_what_is_no_toml_has_its_line(text: str, line: int) -> None:
+    with pytest.raises(tomllib.TOMLDecodeError) as broken:
+        tomllib.loads(text)
+    found, reason = explain_toml_error(text, broken.value)
+    assert found == line
+    assert "at line" not in reason
+    assert "end of document" not in reason
