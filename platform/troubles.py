@@ -31,6 +31,7 @@ TroubleCode: TypeAlias = Literal[
     "bus-away",
     "checkpoint-late",
     "no-checkpoint",
+    "settings-broken",
 ]
 
 MAX_TROUBLES = 1000

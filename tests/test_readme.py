@@ -39,6 +39,15 @@ def test_the_configurations_of_senders_fit_the_secrets() -> None:
         assert place.format(user, password.decode()) in README
 
 
+def test_fluent_bit_does_not_wait_for_an_ack_without_end() -> None:
+    outputs = [text.partition("  outputs:\n")[2] for text in blocks("yaml") if "name: forward" in text]
+    assert len(outputs) == 2
+    for text in outputs:
+        # An option of the output: elsewhere Fluent Bit ignores it.
+        assert re.search(r"^      net\.io_timeout: 20s\b", text, re.MULTILINE)
+        assert "      retry_limit: no_limits\n" in text
+
+
 def test_the_settings_are_settings(tmp_path: Path) -> None:
     texts = [block for block in blocks("toml") if "[gateway]" in block]
     assert len(texts) == 2

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Mapping
 
 from ..config import Settings, format_address, is_loopback, parse_address
+from ..ingest.security import why_forward_is_shut
 
 _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that stand for all addresses of this machine, and what a browser on it can open in their place."""
@@ -18,7 +19,11 @@ def welcome(settings: Settings, report: Mapping[str, str], *, demo: bool) -> str
         lines.append(f"  elsewhere     http://{format_address(socket.gethostname(), port)}")
     if not is_loopback(host):
         lines.append(f"  token         in {settings.token_file}")
-    lines += [f"  forward port  {report['forward']}", f"  home          {settings.home}"]
+    shut = why_forward_is_shut(settings)
+    lines += [
+        f"  forward port  {report['forward']}" + ("" if shut is None else f", shut: {shut}"),
+        f"  home          {settings.home}",
+    ]
     if demo:
         lines.append("  demo          a simulated wind park is sending; see the streams turbine.*")
     else:

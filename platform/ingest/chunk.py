@@ -51,11 +51,30 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     """Its events came as a message each, and are one chunk for speed alone."""
     is_replay: bool = False
     """It comes from the dead letters, where it stays if it is refused again."""
+    hostname: str | None = None
+    """What the sender called itself in the handshake; users of one name may have many."""
 
     @property
     def who(self) -> str:
         """With whom others take turns at what is scarce: one who proved who he is, else an address."""
         return self.sender if self.identity is None else self.identity
+
+    @property
+    def origin(self) -> str:
+        """For the log."""
+        return origin(self.sender, self.identity, self.hostname)
+
+
+def origin(sender: str, identity: str | None, hostname: str | None = None) -> str:
+    """A sender in words: its address, who it proved to be, and what it called itself in the handshake.
+
+    >>> origin("10.7.0.3", "north", "t07")
+    "10.7.0.3 (identity 'north', hostname 't07')"
+    """
+    names = [] if identity is None else [f"identity {identity!r:.100}"]
+    if hostname is not None and hostname != identity:
+        names.append(f"hostname {hostname!r:.100}")
+    return f"{sender} ({', '.join(names)})" if names else sender
 
 
 def halves(run: IncomingChunk) -> tuple[IncomingChunk, IncomingChunk]:

@@ -31,6 +31,8 @@ MIB = 1024 * 1024
 NS_PER_S = 1_000_000_000
 MAX_ACK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 10.0
+SOON_LOST_S = 1.0
+"""A connection that ends sooner was hardly one: its end is the problem, and not that acks stay away."""
 READ_BYTES = 64 * 1024
 UNIX = "unix:"
 
@@ -270,6 +272,7 @@ class ForwardClient:
             else:
                 self._connected, self._not_let_in, self._problem = True, False, None
                 self._connections += 1
+                connected_at_s = asyncio.get_running_loop().time()
                 try:
                     await self._converse(reader, writer, received)
                 except* _SilentReceiver as group:
@@ -277,8 +280,11 @@ class ForwardClient:
                 except* HandshakeFailed as group:
                     self._not_let_in, self._problem = True, f"{address}: {group.exceptions[0]}"
                 except* (OSError, EOFError) as group:
-                    self._problem = f"connection to {address} lost: {group.exceptions[0]}"
-                    log.debug("%s", self._problem)
+                    lost = f"connection to {address} lost: {group.exceptions[0]}"
+                    log.debug("%s", lost)
+                    # A receiver that withholds an ack closes some time later: no trouble of the connection.
+                    lasted_s = asyncio.get_running_loop().time() - connected_at_s
+                    self._problem = lost if lasted_s < SOON_LOST_S else None
                 finally:
                     self._connected = False
                     writer.transport.abort()

@@ -12,13 +12,13 @@ from .telemetry import GatewayTelemetry
 NO_POLICY = "no-policy"
 SENDER_NOT_ALLOWED = "sender-not-allowed"
 NOT_ACKED = frozenset({NO_POLICY, SENDER_NOT_ALLOWED})
-"""Refusals after which the sender keeps its chunk, so that it enters once somebody lets it in."""
+"""Refusals that get no ack: a sender that asks for acks keeps its chunk, which enters once it is allowed."""
 
 
 class DeadLetterQueue:
     """Memory: letters of `limit_bytes` wait at most.
 
-    Of those that their senders keep too, an eighth of it: whoever is not let in cannot hold up the letters
+    Of those with a code in NOT_ACKED, an eighth of it: senders that are not let in cannot hold up the letters
     that others' acks wait for.
     """
 
@@ -37,7 +37,7 @@ class DeadLetterQueue:
         limit_bytes = self._limit_bytes // 8 if is_dispensable else self._limit_bytes
         if self._pending_bytes and self._pending_bytes + size > limit_bytes:
             if is_dispensable:
-                self._telemetry.letter_left_out()
+                self._telemetry.letter_left_out(letter)
                 kept.set_result(None)
             else:
                 full = BusUnavailable(
@@ -47,7 +47,7 @@ class DeadLetterQueue:
                 kept.set_exception(full)
             return kept
         if (disk := self._telemetry.disk) is not None and disk.is_full:
-            return self._lose(kept, is_dispensable=is_dispensable)
+            return self._lose(letter, kept)
         self._pending_bytes += size
         writing = asyncio.get_running_loop().run_in_executor(self._writing, self._dead_letters.add, letter)
 
@@ -64,10 +64,10 @@ class DeadLetterQueue:
         writing.add_done_callback(written)
         return kept
 
-    def _lose(self, kept: asyncio.Future[None], *, is_dispensable: bool) -> asyncio.Future[None]:
-        """The disk is full: what the sender keeps is left out, all else is not acked."""
-        if is_dispensable:
-            self._telemetry.letter_left_out()
+    def _lose(self, letter: DeadLetter, kept: asyncio.Future[None]) -> asyncio.Future[None]:
+        """The disk is full: what may be left out is, all else is not acked."""
+        if letter.code in NOT_ACKED:
+            self._telemetry.letter_left_out(letter)
             kept.set_result(None)
         else:
             kept.set_exception(

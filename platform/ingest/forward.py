@@ -1,12 +1,12 @@
 """The forward protocol on one connection: handshake, messages, window, acks, patience."""
 
 import asyncio
-import struct
 from collections.abc import Callable
 from typing import cast
 
-from ..errors import ChunkRefused, FramingError
-from .chunk import IncomingChunk, charge
+from ..errors import BusUnavailable, ChunkRefused, FramingError
+from .acks import WithheldAcks, encode_ack
+from .chunk import IncomingChunk, charge, origin
 from .dead_letter_queue import NOT_ACKED
 from .framing import Message, MessageReader
 from .gateway import Gateway
@@ -14,7 +14,6 @@ from .handshake import Admitted, ServerHandshake
 from .json_events import FIRST_BYTES, JsonReader, encode_json_ack
 from .security import ForwardSecurity
 
-_ACK = b"\x81\xa3ack"
 _FAREWELL_S = 0.1
 _RESTING_BYTES = 4096  # who sent less since the last look gives back the memory it does not need
 
@@ -33,7 +32,8 @@ class ForwardConnection(asyncio.BufferedProtocol):
     It stops reading while more than `connection_window_bytes` of this connection, or more than the
     gateway's budget in all, are not durable yet; while the budget has no room for the rest of a large
     message; while the forwarder does not read its acks; and while a large chunk of it is unpacked or looked
-    through, one at a time. Acks may overtake each other, as the protocol allows.
+    through, one at a time. Acks may overtake each other, as the protocol allows. Some time after one was
+    withheld the connection is closed, once all else that was taken in is decided; see `acks`.
 
     With `security` nothing is read as a message before the handshake; with `takes_json` the first byte may
     choose JSON. `identity` is who the listener found it to be.
@@ -66,6 +66,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._in_flight_chunks = 0
         self._held_back = 0
         self._ending = False  # close once all that was submitted is decided
+        self._withheld = WithheldAcks()
         self._incomplete_bytes = 0  # what the gateway's budget for receiving knows of
         self._wanted_bytes = 0
         self._received_bytes = 0
@@ -93,6 +94,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             # A method of its own would keep it, and its buffer, until Python looks for cycles.
             self._beginning = _nothing_more
         self._connections.discard(self)
+        self._withheld.forget()
         self._gateway.receiving.forget(self)
         self._gateway.telemetry.connection_closed()
         self._lost.set_result(None)
@@ -107,6 +109,14 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._received_bytes += nbytes
         if self._transport is not None:
             self._take_in()
+
+    @property
+    def _hostname(self) -> str | None:
+        return None if self._admitted is None else self._admitted.hostname
+
+    @property
+    def _origin(self) -> str:
+        return origin(self._sender, self.identity, self._hostname)
 
     @property
     def _full(self) -> bool:
@@ -169,9 +179,9 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._hold_back(_ENDING)
         self._close_when_decided()
 
-    def refuse(self, detail: str) -> None:
-        """It is not let in: nothing of it is taken, and it is closed."""
-        self._gateway.telemetry.handshake_failed(sender=self._sender, detail=detail)
+    def refuse(self, detail: str, *, cause: str, name: str = "") -> None:
+        """It is not let in: nothing of it is taken, and it is closed. See `handshake_failed`."""
+        self._gateway.telemetry.handshake_failed(sender=self._sender, cause=cause, detail=detail, name=name)
         self._beginning = self._ignore
         # The client is to read why before it sees the end: some look at the end first.
         asyncio.get_running_loop().call_later(_FAREWELL_S, self.end)
@@ -227,7 +237,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._reader.compact()
 
     def _time_out(self, what: str, seconds: float) -> None:
-        self._gateway.telemetry.timed_out(what=what, sender=self._sender, seconds=seconds)
+        self._gateway.telemetry.timed_out(what=what, sender=self._origin, seconds=seconds)
         self.end()
 
     def _close_when_decided(self) -> None:
@@ -261,7 +271,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._reader.consume(verdict.consumed)
         self._transport.write(verdict.pong)
         if verdict.admitted is None:
-            self.refuse(verdict.detail)
+            self.refuse(verdict.detail, cause=verdict.cause, name=verdict.name)
             return False
         self._admitted = verdict.admitted
         # A user says more than a certificate, which says more than a hostname that anybody can claim.
@@ -290,6 +300,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             signal=message.signal,
             is_run=message.is_run,
             identity=self.identity,
+            hostname=self._hostname,
         )
         decision = self._gateway.submit(chunk)
         size = charge(message.payload, message.chunk)
@@ -312,8 +323,13 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._in_flight_chunks -= 1
             error = future.exception()
             acked = error is None or (isinstance(error, ChunkRefused) and error.code not in NOT_ACKED)
-            if acked and chunk_id is not None and self._transport is not None:
-                self._transport.write(self._encode_ack(chunk_id))
+            if chunk_id is not None and self._transport is not None:
+                if acked:
+                    self._transport.write(self._encode_ack(chunk_id))
+                elif error is not None:
+                    self._withheld.withhold(error, self.end)
+            elif chunk_id is None and isinstance(error, BusUnavailable):
+                self._gateway.telemetry.lost(origin=self._origin, tag=tag, error=error)
             if (
                 self._held_back & _WINDOW
                 and self._in_flight_bytes < self._gateway.settings.connection_window_bytes // 2
@@ -382,15 +398,3 @@ class ForwardConnection(asyncio.BufferedProtocol):
 
 def _nothing_more() -> bool:
     return False
-
-
-def encode_ack(chunk: bytes) -> bytes:
-    """`{"ack": chunk}` with the value typed str, byte for byte what came: forwarders compare it so."""
-    size = len(chunk)
-    if size < 32:
-        head = bytes([0xA0 | size])
-    elif size < 256:
-        head = bytes([0xD9, size])
-    else:
-        head = struct.pack(">BH", 0xDA, size) if size < 65536 else struct.pack(">BI", 0xDB, size)
-    return _ACK + head + chunk

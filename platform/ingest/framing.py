@@ -383,7 +383,7 @@ def _array_header(buffer: bytearray, position: int, tail: int) -> tuple[int, int
     if 0x90 <= head <= 0x9F:
         return head & 0x0F, position + 1
     if head != 0xDC and head != 0xDD:
-        raise FramingError(f"no forward message begins with byte 0x{head:02x}; is it the forward protocol?")
+        raise FramingError(f"no forward message begins with byte 0x{head:02x}; {_what_begins_so(head)}")
     start = position + (3 if head == 0xDC else 5)
     if start > tail:
         return None
@@ -400,6 +400,15 @@ def _skip(walker: msgpack.Unpacker) -> bool:
         reason = str(error) or type(error).__name__
         raise FramingError(f"the message is not well-formed msgpack ({reason}); check the sender") from error
     return True
+
+
+def _what_begins_so(head: int) -> str:
+    if head == 0x16:
+        return (
+            "TLS does, which this port does not speak: set gateway.tls_cert_file and tls_key_file, or turn "
+            "TLS off in the sender"
+        )
+    return "is it the forward protocol?"
 
 
 def _parse_option(encoded: memoryview) -> tuple[int | None, bytes | None, str, int]:

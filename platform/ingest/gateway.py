@@ -241,8 +241,8 @@ class Gateway:
             raise ChunkRefused(NO_POLICY, f"there is no policy {chunk.policy!r}; see `windvane policy list`")
         raise ChunkRefused(
             NO_POLICY,
-            f"no policy takes the tag {chunk.tag!r}; make one with `windvane policy create`. "
-            "It is not acked, so that the sender keeps it until then",
+            f"no policy takes the tag {chunk.tag!r}; make one with `windvane policy create`"
+            f"{_who_keeps(chunk)}",
         )
 
     def _admit(self, chunk: IncomingChunk, rules: InForce) -> None:
@@ -253,7 +253,7 @@ class Gateway:
             raise ChunkRefused(
                 SENDER_NOT_ALLOWED,
                 f"policy {policy.reference!r} does not let {who} at {chunk.sender} send {chunk.tag!r}; "
-                "add the identity or the network to a rule of `allow`",
+                f"add the identity or the network to a rule of `allow`{_who_keeps(chunk)}",
             )
         if chunk.policy is not None and not self._policies.takes(policy, chunk.tag):
             raise ChunkRefused(
@@ -395,7 +395,7 @@ class Gateway:
             # Nobody waits for an ack, so nobody would send it again.
             raise ChunkRefused("over-rate", f"{reason}, and too much waits already; send more slowly")
         if is_full or chunk.over_rate == "refuse":
-            self.telemetry.refused(code="over-rate", sender=chunk.sender, tag=chunk.tag, reason=reason)
+            self.telemetry.refused("over-rate", chunk, reason, policy=checked.policy.reference)
             wait_s = rate.wait_s(events=checked.events, size=payload_bytes)
             future.set_exception(
                 RateExceeded(f"{reason}; send it again later", retry_after_s=max(1, math.ceil(wait_s)))
@@ -485,7 +485,7 @@ class Gateway:
 
     def _keep_invalid(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted) -> asyncio.Future[None]:
         reason = _about_invalid(sifted)
-        self.telemetry.refused(code=INVALID_RECORDS, sender=chunk.sender, tag=chunk.tag, reason=reason)
+        self.telemetry.refused(INVALID_RECORDS, chunk, reason, policy=policy.reference)
         letter = letter_of_events(
             chunk, sifted.invalid, INVALID_RECORDS, reason, policy.reference, self._now_ns()
         )
@@ -505,8 +505,8 @@ class Gateway:
         if chunk.is_replay:
             future.set_exception(refusal)
             return
-        self.telemetry.refused(code=refusal.code, sender=chunk.sender, tag=chunk.tag, reason=str(refusal))
         reference = chunk.policy if policy is None else policy.reference
+        self.telemetry.refused(refusal.code, chunk, str(refusal), policy=reference)
         kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))
 
         def written(done: asyncio.Future[None]) -> None:
@@ -515,6 +515,21 @@ class Gateway:
                 future.set_exception(error or refusal)
 
         kept.add_done_callback(written)
+
+
+def _who_keeps(chunk: IncomingChunk) -> str:
+    """Where a chunk is that came over the forward protocol and is not acked, to stand behind what to do."""
+    if chunk.is_replay or chunk.policy is not None:
+        return ""
+    if chunk.chunk_id is None:
+        return (
+            ". Its sender asked for no ack and does not keep it: replay the dead letter then, and set "
+            "require_ack_response in the sender"
+        )
+    return (
+        ". It is not acked and its connection is closed, so that the sender keeps it and retries, within its "
+        "own retry limit"
+    )
 
 
 def _about_invalid(sifted: Sifted) -> str:

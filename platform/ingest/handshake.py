@@ -25,13 +25,18 @@ import msgpack
 import msgspec
 
 from ..errors import HandshakeFailed
+from .json_events import FIRST_BYTES
 from .security import LOCAL_USER, ForwardSecurity, parse_peer
 
 MAX_HANDSHAKE_BYTES = 8 * 1024
 _NONCE_BYTES = 16
+_HTTP_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"})
 _INVALID = "invalid ping message"
 _WRONG_KEY = "shared_key mismatch"
 _WRONG_USER = "username/password mismatch"
+_PING_HEAD = 0x96  # an array of six
+_LOOKED_AT_BYTES = 16
+_MAX_NAME_CHARACTERS = 300  # of what the log remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,10 @@ class Verdict(msgspec.Struct, frozen=True):
     admitted: Admitted | None
     detail: str
     """For the log: why it was not admitted, without a secret."""
+    cause: str = ""
+    """The same in a word or two, for the rate limit of the log."""
+    name: str = ""
+    """What the client called itself, its hostname and its user: it may have made them up."""
 
 
 class ServerHandshake:
@@ -99,29 +108,40 @@ class ServerHandshake:
     def receive(self, data: bytes | bytearray | memoryview) -> Verdict | None:
         """Looks at all that came so far; None: more must come."""
         try:
+            if data and data[0] != _PING_HEAD:
+                raise ValueError("no PING begins so")  # whatever follows: nothing more has to come
             message, consumed = _first_message(data)
         except ValueError:
-            return self._refused(_INVALID, len(data), "what it sent is no PING; does it speak TLS, or JSON?")
+            cause, detail = _about_no_ping(bytes(data[:_LOOKED_AT_BYTES]))
+            return self._refused(_INVALID, len(data), cause, detail)
         if message is None:
             return None
         if not (isinstance(message, list) and len(message) == 6 and message[0] == b"PING"):
-            return self._refused(
-                _INVALID, consumed, "it sent a message without a handshake; give it the shared key"
-            )
+            cause, detail = _about_no_ping(bytes(data[:_LOOKED_AT_BYTES]))
+            return self._refused(_INVALID, consumed, cause, detail)
         if not all(isinstance(part, bytes) for part in message):
-            return self._refused(_INVALID, consumed, "its PING holds something else than strings")
+            return self._refused(_INVALID, consumed, "bad PING", "its PING holds something else than strings")
         _, raw_hostname, salt, digest, raw_user, password_digest = message
         hostname, user = _text(raw_hostname), _text(raw_user)
         is_name = hostname.isprintable() and not hostname.startswith(LOCAL_USER)
         if not hostname or len(raw_hostname) > 255 or not is_name:
-            return self._refused(_INVALID, consumed, "its PING has no hostname that could be one")
+            return self._refused(
+                _INVALID, consumed, "bad hostname", "its PING has no hostname that could be one"
+            )
         entry = self._security.entry(hostname, parse_peer(self._address))
         # Who may not connect learns as little, and as slowly, as who has another key.
-        key = secrets.token_bytes(_NONCE_BYTES) if entry is None else entry.shared_key
-        if not _equal(digest, _digest(salt, raw_hostname, self._nonce, key)) or entry is None:
-            detail = f"hostname {hostname!r:.100}: "
-            detail += "no [[client]] lets it in from there" if entry is None else "it has another shared key"
-            return self._refused(_WRONG_KEY, consumed, detail)
+        shared_key = None if entry is None else entry.shared_key
+        key = secrets.token_bytes(_NONCE_BYTES) if shared_key is None else shared_key
+        right = _equal(digest, _digest(salt, raw_hostname, self._nonce, key))
+        if not right or entry is None or shared_key is None:
+            cause, what = "wrong key", "it has another shared key"
+            if entry is None and not self._security.takes_forward:
+                cause, what = "no key", self._security.why_no_forward
+            elif entry is None:
+                cause, what = "no client entry", "no [[client]] lets it in from there"
+            return self._refused(
+                _WRONG_KEY, consumed, cause, f"hostname {hostname!r:.100}: {what}", name=hostname
+            )
         password = b""
         if self._security.users:
             known = self._security.users.get(user)
@@ -129,22 +149,26 @@ class ServerHandshake:
             right = _equal(password_digest, _digest(self._salt, raw_user, password))
             allowed = entry.users is None or user in entry.users
             if known is None or not right or not allowed:
-                if known is None:
-                    detail = f"there is no user {user!r:.100}"
+                if not user:
+                    cause, what = "no user", "it gives no user; set username and password in the sender"
+                elif known is None:
+                    cause, what = "unknown user", f"there is no user {user!r:.100}"
                 elif not right:
-                    detail = f"user {user!r:.100} has another password"
+                    cause, what = "wrong password", f"user {user!r:.100} has another password"
                 else:
-                    detail = f"user {user!r:.100} may not log in from there"
-                return self._refused(_WRONG_USER, consumed, detail)
-        admitted = Admitted(hostname, user if self._security.users else None, entry.shared_key, password)
+                    cause, what = "user not allowed", f"user {user!r:.100} may not log in from there"
+                detail = f"hostname {hostname!r:.100}: {what}"
+                return self._refused(_WRONG_USER, consumed, cause, detail, name=f"{user}@{hostname}")
+        admitted = Admitted(hostname, user if self._security.users else None, shared_key, password)
         ours = self._security.hostname
         if ours.encode() == raw_hostname:
             ours += ".windvane"  # clients take their own name in PONG for a loop, and leave
-        proof = _digest(salt, ours.encode(), self._nonce, entry.shared_key).decode()
+        proof = _digest(salt, ours.encode(), self._nonce, shared_key).decode()
         return Verdict(_pack(["PONG", True, "", ours, proof]), consumed, admitted, "")
 
-    def _refused(self, reason: str, consumed: int, detail: str) -> Verdict:
-        return Verdict(_pack(["PONG", False, reason, "", ""]), consumed, None, detail)
+    def _refused(self, reason: str, consumed: int, cause: str, detail: str, *, name: str = "") -> Verdict:
+        pong = _pack(["PONG", False, reason, "", ""])
+        return Verdict(pong, consumed, None, detail, cause, name[:_MAX_NAME_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +261,37 @@ def _first_message(data: bytes | bytearray | memoryview) -> tuple[object, int]:
         return None, 0
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _about_no_ping(begun: bytes) -> tuple[str, str]:
+    """Cause and detail for a client whose first bytes are no PING.
+
+    >>> _about_no_ping(b"\\x93\\xa7turbine")[0]
+    'no handshake'
+    >>> _about_no_ping(b"GET / HTTP/1.1")[0]
+    'HTTP'
+    """
+    if begun[:2] == b"\x16\x03":
+        return "TLS", (
+            "it speaks TLS, which this port does not; set gateway.tls_cert_file and tls_key_file, or turn "
+            "TLS off in the sender"
+        )
+    if begun[:1] and begun[0] in FIRST_BYTES:
+        return "no handshake", (
+            "it sent JSON without a handshake; this port asks for one with the shared key, which JSON does "
+            "not have: send msgpack, or over HTTP"
+        )
+    if begun[:8].partition(b" ")[0] in _HTTP_METHODS:
+        return "HTTP", "it speaks HTTP, which the web port takes and not the forward port"
+    if begun[:6] == b"\x96\xa4PING":
+        return "bad PING", "its PING is not well-formed, or too long; check the sender"
+    # An array that is too short for a PING: a message, with which a forwarder without a key begins at once.
+    if begun[:1] and 0x92 <= begun[0] <= 0x94:
+        return "no handshake", (
+            "it sent a message without a handshake; give it the shared key (fluentd: <security>, Fluent Bit: "
+            "shared_key and self_hostname)"
+        )
+    return "not forward", "what it sent is not the forward protocol; check the sender"
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -23,7 +23,7 @@ from ..errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
 from .chunk import IncomingChunk, PostedBody
 from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from .gateway import Gateway
-from .http_credentials import CHALLENGE, CredentialsWrong, identity_of
+from .http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from .http_formats import BodyFormat
 from .security import SecurityFile
 
@@ -90,7 +90,9 @@ class _HttpDoor:
             # Whatever becomes of the request, what was given to the gateway goes its way.
             await asyncio.shield(decision)
         except CredentialsWrong as error:
-            self._gateway.telemetry.handshake_failed(sender=_sender_of(request), detail=error.detail)
+            self._gateway.telemetry.handshake_failed(
+                sender=_sender_of(request), cause=error.cause, detail=error.detail, name=error.name
+            )
             answer = problem(HTTPStatus.UNAUTHORIZED, str(error))
             answer.headers["WWW-Authenticate"] = CHALLENGE
             return answer
@@ -106,6 +108,12 @@ class _HttpDoor:
         """The chunk that a request says it holds; its body is read into `data` after this."""
         security = None if self._security is None else self._security.current
         sender = _sender_of(request)
+        is_known = self._security is None or self._security.is_known
+        if not is_known and shows_or_needs_login(request.headers):
+            raise BusUnavailable(
+                "credentials cannot be checked, since this gateway's forward-security.toml cannot be used; "
+                "keep what you have and send it again when its operator has corrected that file"
+            )
         identity = identity_of(request.headers, security, sender=sender)
         tag = _tag_of(request)
         if not tag:

@@ -26,7 +26,8 @@ _MAX_HEARTBEAT_BYTES = 128
 class ForwardServer:
     """Listens for forwarders on all doors, and ends what takes too long.
 
-    Each connection meets what is in force when it comes: secrets and certificates may change meanwhile.
+    Each connection meets what is in force when it comes: secrets and certificates may change meanwhile. While
+    those that the port needs cannot be used, it is bound and takes no connection; it opens by itself.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class ForwardServer:
         self._tls = tls
         self._connections: set[ForwardConnection] = set()
         self._servers: list[asyncio.Server] = []
+        self._bound: list[socket.socket] = []  # and shut
+        self._said_shut: str | None = None
         self._listening: list[socket.socket] = []  # where TLS is spoken
         self._heartbeat: asyncio.DatagramTransport | None = None
         self._socket: Path | None = None
@@ -47,27 +50,43 @@ class ForwardServer:
         """Opens the TCP port; gives back the `host:port` that was bound (port 0 picks a free one).
 
         With `shares_port` other processes of this user may open the same one with it: the kernel gives each
-        connection to one of them (SO_REUSEPORT).
+        connection to one of them (SO_REUSEPORT). Raises OSError.
         """
         loop = asyncio.get_running_loop()
-        if self._tls is None:
-            server = await loop.create_server(
-                self._open_connection, host, port, backlog=_BACKLOG, reuse_port=shares_port
-            )
-            self._servers.append(server)
-            bound_host, bound_port, *_ = server.sockets[0].getsockname()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in found:
+            self._bound.append(_bound(family, address, shares_port=shares_port))
+        bound_host, bound_port, *_ = self._bound[0].getsockname()
+        self._watch()
+        if (reason := self.why_shut) is None:
+            await self._open()
         else:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, _, _, _, address in found:
-                listening = socket.create_server(
-                    address, family=family, backlog=_BACKLOG, reuse_port=shares_port
-                )
-                listening.setblocking(False)
+            self._say_shut(reason)
+        return format_address(bound_host, bound_port)
+
+    @property
+    def why_shut(self) -> str | None:
+        """Why the port may not be opened; None: it may. Once it is open, the handshake says who may not."""
+        return (self._security and self._security.why_shut) or (self._tls and self._tls.why_shut) or None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the TCP port takes connections."""
+        return not self._bound
+
+    async def _open(self) -> None:
+        """Listens where the port is bound. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        while self._bound:
+            listening = self._bound[-1]
+            if self._tls is None:
+                server = await loop.create_server(self._open_connection, sock=listening, backlog=_BACKLOG)
+                self._servers.append(server)
+            else:
+                listening.listen(_BACKLOG)
                 self._listening.append(listening)
                 loop.add_reader(listening, self._accept, listening)
-            bound_host, bound_port, *_ = self._listening[0].getsockname()
-        self._watch()
-        return format_address(bound_host, bound_port)
+            self._bound.pop()
 
     async def listen_on_socket(self, path: Path, *, mode: int) -> None:
         """Opens a Unix socket. Who may open the file may send: the kernel says who it is."""
@@ -95,7 +114,7 @@ class ForwardServer:
         `shares_port` as with `listen`.
         """
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            _Heartbeat, local_addr=(host, port), reuse_port=shares_port
+            lambda: _Heartbeat(self), local_addr=(host, port), reuse_port=shares_port
         )
         self._heartbeat = transport
 
@@ -110,6 +129,9 @@ class ForwardServer:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
         self._listening.clear()
+        for bound in self._bound:
+            bound.close()
+        self._bound.clear()
         if self._heartbeat is not None:
             self._heartbeat.close()
         if self._socket is not None:
@@ -164,6 +186,7 @@ class ForwardServer:
 
     async def _secure(self, accepted: socket.socket, sender: str) -> None:
         assert self._tls is not None
+        assert self._tls.current is not None, "the port is shut until there is one"
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._open_connection,
@@ -173,7 +196,8 @@ class ForwardServer:
                 ssl_shutdown_timeout=_TLS_GOODBYE_S,
             )
         except OSError as error:
-            self._gateway.telemetry.handshake_failed(sender=sender, detail=f"TLS: {_tls_reason(error)}")
+            reason = _tls_reason(error)
+            self._gateway.telemetry.handshake_failed(sender=sender, cause=reason, detail=f"TLS: {reason}")
 
     def _watch(self) -> None:
         if self._sweeper is None:
@@ -189,12 +213,34 @@ class ForwardServer:
             now_s = loop.time()
             for connection in list(self._connections):
                 connection.look(now_s)
-            if self._security is not None and self._security.refresh():
+            # In a thread: a large file takes a second to be read.
+            if self._security is not None and await asyncio.to_thread(self._security.refresh):
                 for connection in self._from_the_network():
                     connection.recheck(self._secrets)
             if self._tls is not None and self._tls.refresh() and self._tls.authorities_changed:
                 for connection in self._from_the_network():
                     connection.end()
+            if self._bound:
+                await self._open_if_allowed()
+
+    async def _open_if_allowed(self) -> None:
+        if (reason := self.why_shut) is not None:
+            self._say_shut(reason)
+            return
+        host, port, *_ = self._bound[0].getsockname()
+        address = format_address(host, port)
+        try:
+            await self._open()
+        except OSError as error:
+            self._say_shut(f"{address} cannot be opened: {error.strerror or error}")
+        else:
+            self._said_shut = None
+            self._gateway.telemetry.port_opened(address)
+
+    def _say_shut(self, reason: str) -> None:
+        if reason != self._said_shut:
+            self._said_shut = reason
+            self._gateway.telemetry.port_shut(reason)
 
     def _from_the_network(self) -> list[ForwardConnection]:
         return [each for each in self._connections if not isinstance(each, _LocalConnection)]
@@ -207,7 +253,8 @@ class _CertifiedConnection(ForwardConnection):
         self.identity = certificate_name(transport.get_extra_info("peercert"))
         super().connection_made(transport)
         if self.identity is None or self.identity.startswith(LOCAL_USER):
-            self.refuse("TLS: its certificate has no common name, and no other that could be one")
+            detail = "TLS: its certificate has no common name, and no other that could be one"
+            self.refuse(detail, cause="TLS: no name")
 
 
 class _LocalConnection(ForwardConnection):
@@ -219,17 +266,40 @@ class _LocalConnection(ForwardConnection):
 
 
 class _Heartbeat(asyncio.DatagramProtocol):
-    """One byte for each datagram: never more than came, so that nobody can be flooded with it."""
+    """One byte for each datagram: never more than came, so that nobody can be flooded with it.
+
+    None while the port is shut: a sender takes the answer as a sign that it may send.
+    """
+
+    def __init__(self, server: ForwardServer) -> None:
+        self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if 0 < len(data) <= _MAX_HEARTBEAT_BYTES:
+        if 0 < len(data) <= _MAX_HEARTBEAT_BYTES and self._server.is_open:
             self._transport.sendto(_HEARTBEAT_ANSWER, addr)
 
     def error_received(self, exc: Exception) -> None:
         """An answer that cannot be delivered is nobody's trouble."""
+
+
+def _bound(family: int, address: Any, *, shares_port: bool) -> socket.socket:
+    """A socket that has the address and does not listen: connections to it are refused. Raises OSError."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setblocking(False)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _local_user(peer: socket.socket) -> str:
@@ -240,9 +310,28 @@ def _local_user(peer: socket.socket) -> str:
     return f"{LOCAL_USER}{user_id}"
 
 
+_TLS_REASONS = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS; turn TLS on in the sender",
+    "HTTP_REQUEST": "it speaks HTTP without TLS; the web port takes that, and not the forward port",
+    "UNKNOWN_PROTOCOL": "it does not speak TLS; turn TLS on in the sender",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": (
+        "it shows no certificate, and gateway.tls_client_ca_file asks for one; give the sender its "
+        "certificate and key"
+    ),
+    "TLSV1_ALERT_UNKNOWN_CA": (
+        "it does not know the authority of this gateway's certificate; give the sender that authority's file"
+    ),
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept this gateway's certificate; does the name in it fit?",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (
+        "it does not accept this gateway's certificate; does the name in it fit?"
+    ),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "this gateway's certificate has expired; renew it",
+}
+
+
 def _tls_reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message})"
     if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+        return _TLS_REASONS.get(error.reason) or error.reason.lower().replace("_", " ")
     return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 """Who may connect to the forward port: shared keys, users and client networks, in a file of their own.
 
-The protocol's digests are made of the secrets themselves, so they cannot be stored hashed. They stand in
+The protocol's digests are made of the secrets themselves, so they cannot be stored hashed. They are in
 HOME/forward-security.toml, which only the service's user may read (mode 0600, or 0400); nothing here ever
 puts one into a message, a log line or a repr.
 
@@ -21,22 +21,17 @@ puts one into a message, a log line or a repr.
     shared_key = "…"
     users = ["park-north"]
 
-How a client is looked up (`ForwardSecurity.entry`): an entry that names its hostname first, else the entry
-with the narrowest network that holds its address, else the common key, if `others` are let in. A hostname
-that has an entry of its own must meet it: the common key does not stand in for it. docs/forward-security.toml
-is an example.
+`forward_secrets` says how a client is looked up. Without any shared key the file is for HTTP alone, and the
+forward port stays shut; so it does while the file cannot be used. docs/forward-security.toml is an example.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import os
-import secrets
+import re
 import socket
 import stat
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,113 +39,23 @@ import msgspec
 
 from ..config import Settings, is_loopback, parse_address
 from ..errors import ConfigInvalid, WindvaneError
+from ..toml_places import explain_toml_error, line_of
+from .forward_secrets import LOCAL_USER, ClientEntry, ForwardSecurity, Network, parse_peer
+
+__all__ = [
+    "LOCAL_USER",
+    "ForwardSecurity",
+    "SecurityFile",
+    "load_security",
+    "parse_peer",
+    "parse_security",
+    "require_guarded_port",
+    "why_forward_is_shut",
+]
 
 MAX_FILE_BYTES = 1024 * 1024
-LOCAL_USER = "unix:"
-"""How the identities of the Unix socket begin, for which the kernel vouches: nobody else's may."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-
-
-@dataclass(frozen=True, slots=True)
-class ClientEntry:
-    """What holds for the clients of one `[[client]]` table."""
-
-    hostname: str | None
-    networks: tuple[Network, ...]
-    shared_key: bytes = field(repr=False)
-    users: frozenset[str] | None
-    """Who may log in from here; None: every user."""
-
-    def holds(self, address: Address | None) -> bool:
-        """Whether a client at `address` may use this entry."""
-        return not self.networks or (address is not None and any(address in each for each in self.networks))
-
-    def prefix_bits(self, address: Address | None) -> int:
-        """How narrow the narrowest network is that holds `address`; -1 where none does."""
-        return max((n.prefixlen for n in self.networks if address is not None and address in n), default=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardSecurity:
-    """The secrets in force. Two with the same content are equal; the repr shows none of them."""
-
-    hostname: str
-    """What the gateway calls itself in PONG."""
-    shared_key: bytes | None = field(repr=False)
-    """For whoever has no entry; None: only clients with an entry are let in."""
-    users: dict[str, bytes] = field(repr=False)
-    clients: tuple[ClientEntry, ...]
-    others: bool = True
-    """Whether who has no entry may connect."""
-    tokens: dict[str, bytes] = field(repr=False, default_factory=dict)
-    """What machines show over HTTP, by their names."""
-
-    @property
-    def has_logins(self) -> bool:
-        """Whether there is anybody who could log in over HTTP."""
-        return bool(self.users or self.tokens)
-
-    def is_password_of(self, user: str, password: bytes) -> bool:
-        """Whether it is; takes as long where there is no such user."""
-        known = self.users.get(user)
-        expected = secrets.token_bytes(32) if known is None else known
-        return hmac.compare_digest(_digest(password), _digest(expected)) and known is not None
-
-    def owner_of_token(self, token: bytes) -> str | None:
-        """Whose it is; takes as long whether and wherever it is found."""
-        found, given = None, _digest(token)
-        for name, expected in self.tokens.items():
-            if hmac.compare_digest(given, _digest(expected)):
-                found = name
-        return found
-
-    def lets_in(self, name: str, address: Address | None) -> bool:
-        """Whether who has logged in over HTTP, where nobody says a hostname, may do so from there."""
-        entry = self._by_network(address)
-        return self.others if entry is None else entry.users is None or name in entry.users
-
-    def entry(self, hostname: str, address: Address | None) -> ClientEntry | None:
-        """What a client must know; None: it may not connect."""
-        named = [entry for entry in self.clients if entry.hostname == hostname]
-        if named:
-            return max(
-                (entry for entry in named if entry.holds(address)),
-                key=lambda entry: entry.prefix_bits(address),
-                default=None,
-            )
-        by_network = self._by_network(address)
-        if by_network is not None:
-            return by_network
-        if self.shared_key is None:
-            return None
-        return ClientEntry(hostname=None, networks=(), shared_key=self.shared_key, users=None)
-
-    def _by_network(self, address: Address | None) -> ClientEntry | None:
-        """The entry without a hostname whose network holds `address` most narrowly."""
-        by_network = [e for e in self.clients if e.hostname is None and e.holds(address)]
-        return max(by_network, key=lambda entry: entry.prefix_bits(address), default=None)
-
-
-def _digest(secret: bytes) -> bytes:
-    """Of one length, so that a comparison says nothing of the secret's."""
-    return hashlib.sha256(secret).digest()
-
-
-def parse_peer(host: str) -> Address | None:
-    """A peer's address as an address: without a scope, an IPv4 address in IPv6 as IPv4; None: it is none.
-
-    >>> parse_peer("::ffff:10.7.0.3")
-    IPv4Address('10.7.0.3')
-    """
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
 
 
 def load_security(path: Path) -> ForwardSecurity | None:
@@ -176,44 +81,100 @@ def load_security(path: Path) -> ForwardSecurity | None:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigInvalid(f"{path}: is larger than {MAX_FILE_BYTES} bytes; it holds keys and users only")
     try:
-        return parse_security(content.decode())
-    except (ConfigInvalid, UnicodeDecodeError) as error:
-        reason = error if isinstance(error, ConfigInvalid) else "is no UTF-8"
-        raise ConfigInvalid(f"{path}: {reason}") from None
+        return parse_security(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigInvalid(f"{path}: line {line}: is no UTF-8") from None
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"{path}: {error}") from None
 
 
 def parse_security(text: str) -> ForwardSecurity:
-    """The secrets in `text` (TOML). Raises ConfigInvalid, which names the place and never shows a secret."""
+    """The secrets in `text` (TOML). Raises ConfigInvalid, which names line and place, and shows no secret."""
+    text = text.replace("\r\n", "\n")
     try:
         written = msgspec.convert(tomllib.loads(text), _File)
+        return _checked(written, first_table_line=_first_table_line(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid(f"is no TOML: {error}") from None
+        line, reason = explain_toml_error(text, error)
+        raise ConfigInvalid(f"line {line}: is no TOML: {reason}") from None
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        place = where.rstrip("`").lstrip(".")
-        raise ConfigInvalid(f"{place or 'the file'}: {what[0].lower()}{what[1:]}") from None
+        what, place = _words_of(error)
+        path: tuple[str | int, ...] = tuple(_steps(place))
+        if unknown := _UNKNOWN_FIELD.match(what):
+            path = (*path, unknown[1])
+        wrong = _Wrong(path, f"{what[0].lower()}{what[1:]}", place=place)
+    except _Wrong as error:
+        wrong = error
+    line_number = line_of(text, wrong.path)
+    where = "" if line_number is None else f"line {line_number}: "
+    raise ConfigInvalid(f"{where}{wrong}")
+
+
+class _Wrong(ValueError):
+    """What is wrong at `path` of the file; the message begins with that place."""
+
+    def __init__(self, path: Sequence[str | int], message: str, *, place: str | None = None) -> None:
+        if place is None:
+            place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+        super().__init__(f"{place or 'the file'}: {message}")
+        self.path = path
+
+
+_UNKNOWN_FIELD = re.compile("Object contains unknown field `(.*)`$", re.DOTALL)
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_TABLE = re.compile(r"^\s*\[", re.MULTILINE)
+
+
+def _words_of(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What msgspec says, and at which place: `user[0].password`, "" for the whole."""
+    what, _, where = str(error).partition(" - at `$")
+    return what, where.rstrip("`").lstrip(".")
+
+
+def _steps(place: str) -> Iterator[str | int]:
+    for key, position in _STEP.findall(place):
+        yield key or int(position)
+
+
+def _first_table_line(text: str) -> int:
+    """Above which a key of the whole file can stand (or after the last line, where there is no table)."""
+    table = _TABLE.search(text)
+    return text.count("\n", 0, table.end() if table else len(text)) + 1
+
+
+def _checked(written: "_File", *, first_table_line: int) -> ForwardSecurity:
+    """What the file says, if its parts fit together. Raises _Wrong."""
     users = {user.name: user.password.encode() for user in written.user}
     tokens = {token.name: token.token.encode() for token in written.token}
-    names = [*(user.name for user in written.user), *(token.name for token in written.token)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigInvalid(f"{name!r} is there twice; give each user and each token a name of its own")
+    known: set[str] = set()
+    names = [(("user", number, "name"), user.name) for number, user in enumerate(written.user)]
+    names += [(("token", number, "name"), token.name) for number, token in enumerate(written.token)]
+    for place, name in names:
+        if name in known:
+            raise _Wrong(place, f"{name!r} is there twice; give each user and each token a name of its own")
         if name.startswith(LOCAL_USER):
-            raise ConfigInvalid(f"{name!r} is the name of a user of this machine; give it another")
-    if len(set(tokens.values())) != len(tokens):
-        raise ConfigInvalid("token: two of them are equal; make one for each name")
+            raise _Wrong(place, f"{name!r} is the name of a user of this machine; give it another")
+        known.add(name)
+    shown: set[str] = set()
+    for number, token in enumerate(written.token):
+        if token.token in shown:
+            raise _Wrong(("token", number, "token"), "is equal to another; make one for each name")
+        shown.add(token.token)
     common = None if written.shared_key is None else written.shared_key.encode()
-    known = frozenset(names)
     clients = tuple(_entry(number, client, common, known) for number, client in enumerate(written.client))
-    if common is None and not clients and not tokens:
-        raise ConfigInvalid(
-            "has neither shared_key nor [[client]] nor [[token]], so nobody could connect; write shared_key, "
-            'which may be empty ("") where there are users'
+    if common is None and not clients and not known:
+        raise _Wrong(
+            (),
+            "has neither shared_key nor [[client]], [[user]] or [[token]], so nobody could connect; write "
+            'shared_key = "…"',
         )
-    if not users and any(not key for key in (common, *(c.shared_key for c in clients)) if key is not None):
-        raise ConfigInvalid(
-            "shared_key: is empty, which is allowed only where every client logs in as a user"
-        )
+    if not users:
+        keys: list[tuple[tuple[str | int, ...], bytes | None]] = [(("shared_key",), common)]
+        keys += [(("client", n, "shared_key"), each.shared_key) for n, each in enumerate(clients)]
+        for path, key in keys:
+            if key == b"":
+                raise _Wrong(path, "is empty, which is allowed only where every client logs in as a user")
     return ForwardSecurity(
         hostname=written.hostname or socket.gethostname() or "windvane",
         shared_key=common if written.others else None,
@@ -221,27 +182,30 @@ def parse_security(text: str) -> ForwardSecurity:
         clients=clients,
         others=written.others,
         tokens=tokens,
+        first_table_line=first_table_line,
     )
 
 
-def _entry(number: int, client: "_Client", common: bytes | None, known: frozenset[str]) -> ClientEntry:
-    place = f"client[{number}]"
+def _entry(number: int, client: "_Client", common: bytes | None, known: set[str]) -> ClientEntry:
+    place = ("client", number)
     if client.hostname is None and not client.networks:
-        raise ConfigInvalid(f"{place}: names neither a hostname nor networks, so it would hold for nobody")
+        raise _Wrong(place, "names neither a hostname nor networks, so it would hold for nobody")
     networks: list[Network] = []
     for text in client.networks:
         try:
             networks.append(ipaddress.ip_network(text))
         except ValueError as error:
-            raise ConfigInvalid(
-                f"{place}.networks: {error}; write an address or a network, for example 10.7.0.0/16"
+            raise _Wrong(
+                (*place, "networks"),
+                f"{error}; write an address or a network, for example 10.7.0.0/16",
             ) from None
     key = common if client.shared_key is None else client.shared_key.encode()
-    if key is None:
-        raise ConfigInvalid(f"{place}: has no shared_key, and there is no common one; write one of them")
+    # Over HTTP a sender says no hostname and shows no shared key: there networks alone are enough.
+    if key is None and (client.hostname is not None or not known):
+        raise _Wrong(place, "has no shared_key, and there is no common one; write one of them")
     for name in client.users or ():
         if name not in known:
-            raise ConfigInvalid(f"{place}.users: there is no [[user]] or [[token]] with the name {name!r}")
+            raise _Wrong((*place, "users"), f"there is no [[user]] or [[token]] with the name {name!r}")
     return ClientEntry(
         hostname=client.hostname,
         networks=tuple(networks),
@@ -288,31 +252,71 @@ class SecurityFile:
     """HOME/forward-security.toml while the gateway runs: read again when it changes.
 
     What was in force stays in force where the file is broken or gone: a mistake in it, or a moment without
-    it, never opens the door.
+    it, never opens the door. If it is broken from the start, nothing is known, and what it protects stays
+    shut until it is corrected. `on_broken` is called once for each state of a broken file, `on_mended` when
+    it can be used again.
     """
 
-    def __init__(self, path: Path, *, on_broken: Callable[[WindvaneError], None]) -> None:
-        """Reads the file. Raises ConfigInvalid."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_broken: Callable[[WindvaneError], None],
+        on_mended: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
-        self._on_broken = on_broken
-        self._stamp = _stamp(path)
-        self.current = load_security(path)
+        self._on_broken, self._on_mended = on_broken, on_mended
+        self._stamp: tuple[int, ...] | None = _NEVER
+        self._broken_stamp: tuple[int, ...] | None = _NEVER
+        self._broken: ConfigInvalid | None = None
+        self.current: ForwardSecurity | None = None
+        self.is_known = False
+        """Whether the file, or that there is none, was ever understood; until then nobody is let in."""
+        self.refresh()
+
+    @property
+    def why_shut(self) -> str | None:
+        """Why the forward port has to stay shut; None: it may be open."""
+        if not self.is_known:
+            return str(self._broken)
+        if self.current is not None and not self.current.takes_forward:
+            return f"{self._path}: {self.current.why_no_forward}"
+        return None
 
     def refresh(self) -> bool:
         """Looks whether the file has changed; True: so has what is in force."""
         stamp = _stamp(self._path)
         if stamp == self._stamp:
+            self._mended()  # it is again as it was before a mistake
             return False
-        before = self.current
+        if stamp == self._broken_stamp:
+            return False
+        before, was_known = self.current, self.is_known
         try:
             loaded = load_security(self._path)
-            if loaded is None and before is not None:
+            if loaded is None and (before is not None or self._broken is not None):
                 raise ConfigInvalid(f"{self._path}: is gone; to open the port, end the gateway and start it")
         except ConfigInvalid as error:
-            self._on_broken(error)  # said again at each look, until it is mended
+            self._broken_stamp, self._broken = stamp, error
+            rest = (
+                "what was in force stays in force"
+                if was_known
+                else "the forward port stays shut, and nobody logs in over HTTP, until it is corrected; that "
+                "needs no restart"
+            )
+            self._on_broken(ConfigInvalid(f"{error}. {rest[0].upper()}{rest[1:]}"))
             return False
-        self._stamp, self.current = stamp, loaded
-        return loaded != before
+        self._stamp, self.current, self.is_known = stamp, loaded, True
+        self._mended()
+        return loaded != before or not was_known
+
+    def _mended(self) -> None:
+        if self._broken is not None:
+            self._broken, self._broken_stamp = None, _NEVER
+            self._on_mended()
+
+
+_NEVER = (-1,)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -326,15 +330,30 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def require_guarded_port(settings: Settings) -> None:
     """Refuses a forward port that others could reach and that asks for no credentials.
 
-    A handshake (shared key, users) or client certificates make it one that may be reached. Raises
-    ConfigInvalid.
+    A handshake (shared key, users) or client certificates make it one that may be reached. Where the file of
+    the secrets cannot be used the port stays shut, which needs no refusal. Raises ConfigInvalid.
     """
     host, _ = parse_address(settings.forward)
     if is_loopback(host) or settings.gateway.tls_client_ca_file is not None:
         return
-    if load_security(settings.forward_security_file) is None:
-        raise ConfigInvalid(
-            f"the forward port cannot be opened at {settings.forward}: it asks for no credentials, so "
-            f"whoever reaches it could send; write a shared key into {settings.forward_security_file}, or "
-            "set gateway.tls_client_ca_file (with tls_cert_file and tls_key_file), or use 127.0.0.1 or [::1]"
-        )
+    try:
+        if load_security(settings.forward_security_file) is not None:
+            return
+    except ConfigInvalid:
+        return
+    raise ConfigInvalid(
+        f"the forward port cannot be opened at {settings.forward}: it asks for no credentials, so "
+        f"whoever reaches it could send; write a shared key into {settings.forward_security_file}, or "
+        "set gateway.tls_client_ca_file (with tls_cert_file and tls_key_file), or use 127.0.0.1 or [::1]"
+    )
+
+
+def why_forward_is_shut(settings: Settings) -> str | None:
+    """Why a gateway that starts now keeps its forward port shut; None: it does not."""
+    try:
+        found = load_security(settings.forward_security_file)
+    except ConfigInvalid as error:
+        return str(error)
+    if found is None or found.takes_forward:
+        return None
+    return f"{settings.forward_security_file}: {found.why_no_forward}"

@@ -1,7 +1,7 @@
 """What the gateway says about itself: one call is a counter and, where people must know, a log line.
 
-So the two cannot drift apart. A peer that sends garbage costs one log line a minute for each kind of
-trouble, not one a message.
+So the two cannot drift apart. A peer that sends garbage costs one log line a minute for each cause, identity
+(or address) and policy, not one a message.
 """
 
 import logging
@@ -14,8 +14,10 @@ from prometheus_client.registry import Collector
 
 from ..disk_watch import DISK, DiskWatch
 from ..errors import BusUnavailable, RateExceeded, WindvaneError
+from ..store.dead_letters import DeadLetter
 from ..telemetry import RateLimitedLog
 from ..troubles import Troubles, code_of
+from .chunk import IncomingChunk, origin
 
 FAILURE_S = 60.0
 """A failed write is a trouble for so long, unless another one fails or one succeeds: senders try again."""
@@ -37,6 +39,8 @@ class GatewayTelemetry(Collector):
         self.connections = 0
         self.handshakes_failed_total = 0
         self.letters_left_out_total = 0
+        self.lost_total = 0
+        self.forward_shut: str | None = None
         self.timeouts_by_kind: Counter[str] = Counter()
         self.refused_by_code: Counter[str] = Counter()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
@@ -67,10 +71,15 @@ class GatewayTelemetry(Collector):
         """A forwarder left."""
         self.connections -= 1
 
-    def handshake_failed(self, *, sender: str, detail: str) -> None:
-        """A peer was not let in; `detail` shows no secret, and the peer does not learn it."""
+    def handshake_failed(self, *, sender: str, cause: str, detail: str, name: str = "") -> None:
+        """A peer was not let in; `detail` shows no secret, and the peer does not learn it.
+
+        `cause` is one word or a few; `name` what the peer called itself, which it may have made up.
+        """
         self.handshakes_failed_total += 1
-        self._log.warning(("handshake", sender), f"not let in: {sender}: {detail}")
+        self._log.warning(
+            ("handshake", cause, sender, name), f"not let in: {sender}: {detail}", source=sender
+        )
 
     def timed_out(self, *, what: str, sender: str, seconds: float) -> None:
         """A peer took too long; its connection is closed, what it was not acked for stays with it."""
@@ -78,22 +87,55 @@ class GatewayTelemetry(Collector):
         self._log.warning(("timeout", what, sender), f"closed {sender}: {what} took over {seconds:.3g} s")
 
     def settings_broken(self, error: WindvaneError) -> None:
-        """Secrets or certificates have changed and cannot be used; those in force stay."""
+        """Something of the settings cannot be used; the gateway runs on without it."""
         self._log.warning(("settings", str(error)), f"not taken over: {error}")
 
-    def refused(self, *, code: str, sender: str, tag: str, reason: str) -> None:
+    def file_broken(self, name: str, error: WindvaneError) -> None:
+        """Secrets or certificates cannot be used, and `error` says what holds meanwhile."""
+        self.troubles.report(f"file {name}", "settings-broken", f"not taken over: {error}")
+
+    def file_mended(self, name: str) -> None:
+        """They can be used again."""
+        self.troubles.clear(f"file {name}")
+
+    def port_shut(self, reason: str) -> None:
+        """The forward port takes no connection; the other doors do."""
+        self.forward_shut = reason
+        self._log.warning(("shut", reason), f"the forward port is shut: {reason}")
+
+    def port_opened(self, addresses: str) -> None:
+        """The forward port takes connections, after it was shut."""
+        self.forward_shut = None
+        self._log.info(f"the forward port is open: {addresses}")
+
+    def refused(self, code: str, chunk: IncomingChunk, reason: str, *, policy: str | None) -> None:
         """A chunk, or the bytes of a broken connection, did not enter."""
         self.refused_by_code[code] += 1
-        subject = f"tag {tag!r:.220} from {sender}" if tag else sender
-        self._log.warning((code, sender, tag if code == "no-policy" else ""), f"refused {subject}: {reason}")
+        subject = f"tag {chunk.tag!r:.220} from {chunk.origin}" if chunk.tag else chunk.origin
+        # A policy has tags without number; where there is none, each tag needs one.
+        place = policy or (chunk.tag if code == "no-policy" else "")
+        self._log.warning(
+            (code, chunk.who, chunk.hostname or "", place),
+            f"refused {subject}: {reason}",
+            source=chunk.sender,
+        )
+
+    def lost(self, *, origin: str, tag: str, error: BaseException) -> None:
+        """A chunk could not be taken, and its sender asked for no ack: it is gone."""
+        self.lost_total += 1
+        self._log.warning(
+            ("lost", origin),
+            f"lost: a chunk with the tag {tag!r:.220} from {origin}, which asks for no acks and so does not "
+            f"keep it: {error}. Set require_ack_response in that sender",
+        )
 
     def bus_unavailable(self, error: BaseException) -> None:
-        """A chunk was not taken; the sender keeps it and will try again."""
+        """A chunk was not taken; a sender that asked for an ack keeps it and will try again."""
         if not self._failed(_PUBLISH, error, what="a chunk cannot be published"):
-            self._log.warning(("bus",), f"not acking: {error}")
+            self._log.warning(("bus", type(error).__name__), f"not acking: {error}")
 
     def publish_failed(self, error: BaseException) -> None:
-        """The bus did not take a chunk; the sender keeps it and will try again."""
+        """The bus did not take a chunk; a sender that asked for an ack keeps it and will try again."""
         self.bus_unavailable(error)
         if (
             code_of(error) is None
@@ -127,16 +169,25 @@ class GatewayTelemetry(Collector):
             _LETTERS, error, what="dead letters cannot be written, rejected input is not acked"
         ):
             self._log.warning(
-                ("dead-letters",), f"dead letters cannot be written: {error}; nothing refused is acked"
+                ("dead-letters", type(error).__name__),
+                f"dead letters cannot be written: {error}; nothing refused is acked",
             )
 
     def dead_letter_kept(self) -> None:
         """Rejected input is durable."""
         self.troubles.clear(_LETTERS)
 
-    def letter_left_out(self) -> None:
-        """Input of a sender who keeps it was refused, and not kept here: too much of it came at once."""
+    def letter_left_out(self, letter: DeadLetter) -> None:
+        """Input of a sender who may not send it was refused, and not kept here: too much came at once."""
         self.letters_left_out_total += 1
+        if letter.chunk_id is None or letter.format:
+            why = "was answered that it may not send it" if letter.format else "asked for no ack"
+            self._log.warning(
+                ("left-out", letter.identity or letter.sender),
+                f"perhaps lost: rejected input of {origin(letter.sender, letter.identity)} with the tag "
+                f"{letter.tag!r:.220}: there is no room for a dead letter, and its sender {why}",
+                source=letter.sender,
+            )
 
     def collect(self) -> Iterator[Metric]:
         """Prometheus asks."""
@@ -154,6 +205,11 @@ class GatewayTelemetry(Collector):
             "windvane_gateway_letters_left_out",
             "Refusals of which no dead letter was kept, as their senders keep them",
             value=self.letters_left_out_total,
+        )
+        yield CounterMetricFamily(
+            "windvane_gateway_lost_chunks",
+            "Chunks that could not be taken and whose senders asked for no ack",
+            value=self.lost_total,
         )
         timeouts = CounterMetricFamily("windvane_gateway_timeouts", "Peers too slow", labels=["kind"])
         for kind, count in self.timeouts_by_kind.items():

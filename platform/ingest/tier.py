@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -38,8 +39,8 @@ async def serve(
 ) -> None:
     """Runs the gateway until `stop` is set, then acks what it took in and leaves.
 
-    Calls `ready({"forward": "host:port"})` when both doors are open. With `shares_port` other gateways may
-    open the same port.
+    Calls `ready({"forward": "host:port"})` when both doors are open; the forward port stays shut as long as
+    its secrets or certificates cannot be used. With `shares_port` other gateways may open the same port.
     """
     keep_freed_memory()
     collect_garbage_rarely()
@@ -79,7 +80,11 @@ async def serve(
         cleanup.push_async_callback(gateway.close)
 
         app = web.Application(client_max_size=settings.gateway.max_message_bytes)
-        security = SecurityFile(settings.forward_security_file, on_broken=telemetry.settings_broken)
+        security = SecurityFile(
+            settings.forward_security_file,
+            on_broken=partial(telemetry.file_broken, "secrets"),
+            on_mended=partial(telemetry.file_mended, "secrets"),
+        )
         add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_status_routes(
@@ -100,7 +105,11 @@ async def serve(
         forward = ForwardServer(
             gateway,
             security=security,
-            tls=TlsFiles.of(settings, on_broken=telemetry.settings_broken),
+            tls=TlsFiles.of(
+                settings,
+                on_broken=partial(telemetry.file_broken, "certificates"),
+                on_mended=partial(telemetry.file_mended, "certificates"),
+            ),
         )
         try:
             bound = await forward.listen(*parse_address(settings.forward), shares_port=shares_port)
@@ -151,5 +160,7 @@ def _status(telemetry: GatewayTelemetry) -> dict[str, object]:
         "connections": telemetry.connections,
         "handshakes_failed_total": telemetry.handshakes_failed_total,
         "pending_bytes": telemetry.pending_bytes(),
+        "lost_total": telemetry.lost_total,
+        "forward_shut": telemetry.forward_shut,
         "time_ns": time.time_ns(),
     }

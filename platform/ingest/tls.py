@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..config import Settings
 from ..errors import ConfigInvalid, WindvaneError
@@ -14,23 +14,42 @@ class TlsFiles:
 
     `current` is the context for the next connection; those that exist go on with theirs. A renewed
     certificate is often two writes, certificate and key: where the pair does not fit, or a file is broken,
-    the context in force stays, and the files are looked at again.
+    the context in force stays, and the files are looked at again when they change. If they cannot be used
+    from the start there is none, and the port has to stay shut. `on_broken` is called once for each state of
+    broken files, `on_mended` when they can be used again.
     """
 
     def __init__(
-        self, cert: Path, key: Path, client_ca: Path | None, *, on_broken: Callable[[WindvaneError], None]
+        self,
+        cert: Path,
+        key: Path,
+        client_ca: Path | None,
+        *,
+        on_broken: Callable[[WindvaneError], None],
+        on_mended: Callable[[], None] = lambda: None,
     ) -> None:
-        """Reads the files. Raises ConfigInvalid."""
         self._files = (cert, key, client_ca)
-        self._on_broken = on_broken
-        self._stamps = _stamps(self._files)
-        self.current = make_server_context(cert, key, client_ca)
+        self._on_broken, self._on_mended = on_broken, on_mended
+        self._stamps: list[_Stamp] = []
+        self._broken_stamps: list[_Stamp] = []
+        self._broken: ConfigInvalid | None = None
+        self.current: ssl.SSLContext | None = None
         self.authorities_changed = False
         """Of the last refresh that gave a new context: those let in before may not be any more."""
+        self.refresh()
 
     @classmethod
-    def of(cls, settings: Settings, *, on_broken: Callable[[WindvaneError], None]) -> "TlsFiles | None":
-        """As the settings have it; None where they have no certificate. Paths are relative to the home."""
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        on_broken: Callable[[WindvaneError], None],
+        on_mended: Callable[[], None] = lambda: None,
+    ) -> "TlsFiles | None":
+        """As the settings have it; None where they have no certificate. Paths are relative to the home.
+
+        Raises ConfigInvalid if one of certificate and key is not set.
+        """
         gateway = settings.gateway
         given = (gateway.tls_cert_file, gateway.tls_key_file, gateway.tls_client_ca_file)
         cert, key, client_ca = (None if path is None else settings.home / path for path in given)
@@ -39,7 +58,12 @@ class TlsFiles:
         if cert is None or key is None:
             missing = "tls_cert_file" if cert is None else "tls_key_file"
             raise ConfigInvalid(f"gateway.{missing} is missing: TLS needs a certificate and its key")
-        return cls(cert, key, client_ca, on_broken=on_broken)
+        return cls(cert, key, client_ca, on_broken=on_broken, on_mended=on_mended)
+
+    @property
+    def why_shut(self) -> str | None:
+        """Why the port has to stay shut; None: it may be open."""
+        return str(self._broken) if self.current is None else None
 
     @property
     def asks_for_client_certificate(self) -> bool:
@@ -50,15 +74,28 @@ class TlsFiles:
         """Looks whether a file has changed; True: there is a new context."""
         stamps = _stamps(self._files)
         if stamps == self._stamps:
+            self._mended()  # they are again as they were before a mistake
+            return False
+        if stamps == self._broken_stamps:
             return False
         try:
-            self.current = make_server_context(*self._files)
+            context = make_server_context(*self._files)
         except ConfigInvalid as error:
-            self._on_broken(error)
+            self._broken, self._broken_stamps = error, stamps
+            rest = "What was in force stays in force"
+            if self.current is None:
+                rest = "The forward port stays shut until they are corrected; that needs no restart"
+            self._on_broken(ConfigInvalid(f"{error}. {rest}"))
             return False
-        self.authorities_changed = stamps[2] != self._stamps[2]
-        self._stamps = stamps
+        self.authorities_changed = self.current is not None and stamps[2] != self._stamps[2]
+        self.current, self._stamps = context, stamps
+        self._mended()
         return True
+
+    def _mended(self) -> None:
+        if self._broken is not None:
+            self._broken, self._broken_stamps = None, []
+            self._on_mended()
 
 
 def make_server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
@@ -139,12 +176,18 @@ def _require_readable(path: Path) -> None:
         raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _stamps(paths: tuple[Path | None, ...]) -> list[tuple[int, int, int] | None]:
-    stamps: list[tuple[int, int, int] | None] = []
+_Stamp: TypeAlias = tuple[int, int, int, int] | None
+
+
+def _stamps(paths: tuple[Path | None, ...]) -> list[_Stamp]:
+    stamps: list[_Stamp] = []
     for path in paths:
         try:
             status = path.stat() if path is not None else None
         except OSError:
             status = None
-        stamps.append(None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns))
+        if status is None:
+            stamps.append(None)
+        else:
+            stamps.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return stamps

@@ -26,3 +26,9 @@ def test_the_address_is_one_that_a_browser_here_can_open(bound: str, opened: str
     assert (elsewhere in rest) == (bound.startswith(("0.0.0.0", "[::]")))
     assert ("  token         in /h/token" in rest) == (not bound.startswith("127."))
     assert "  home          /h" in rest
+
+
+def test_a_forward_port_that_is_shut_is_called_so(tmp_path: Path) -> None:
+    report = {"web": "http://127.0.0.1:8080", "forward": "127.0.0.1:24224"}
+    (tmp_path / "forward-security.toml").touch(0o600)
+    assert "  forward port  127.0.0.1:24224, shut: " in welcome(Settings(home=tmp_path), report, demo=False)

@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,18 @@ async def forward_site(
     gateway.chunks = []
     server = ForwardServer(
         gateway,
-        security=SecurityFile(at.forward_security_file, on_broken=telemetry.settings_broken),
-        tls=TlsFiles.of(at, on_broken=telemetry.settings_broken) if tls else None,
+        security=SecurityFile(
+            at.forward_security_file,
+            on_broken=partial(telemetry.file_broken, "secrets"),
+            on_mended=partial(telemetry.file_mended, "secrets"),
+        ),
+        tls=TlsFiles.of(
+            at,
+            on_broken=partial(telemetry.file_broken, "certificates"),
+            on_mended=partial(telemetry.file_mended, "certificates"),
+        )
+        if tls
+        else None,
     )
     site = ForwardSite(home, gateway, server, telemetry, chunks=gateway.chunks)
     bound, _, port = (await server.listen(host, 0)).rpartition(":")

@@ -92,7 +92,7 @@ async def test_a_web_tier_by_itself_is_healthy(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["disk-full", "io-error", "bus-away", "checkpoint-late", "no-checkpoint"],
+    ["disk-full", "io-error", "bus-away", "checkpoint-late", "no-checkpoint", "settings-broken"],
 )
 async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
     client: Client, site: Site, code: Any

@@ -100,6 +100,8 @@ def check_security_file(settings: Settings) -> Finding:
     if found is None:
         return skipped(path.name, f"there is no {path}; the forward port asks for no shared key")
     counts = f"{len(found.users)} users, {len(found.tokens)} tokens, {len(found.clients)} clients"
+    if not found.takes_forward:
+        return ok(path.name, f"can be used: {counts}; {found.why_no_forward}")
     return ok(path.name, f"can be used: {counts}")
 
 

@@ -64,6 +64,13 @@ const WORDS: ReadonlyMap<string, Words> = new Map([
     },
   ],
   [
+    "settings-broken",
+    {
+      title: "A settings file cannot be used",
+      advice: "Correct the line that it names. What was in force stays in force; the file is read again by itself.",
+    },
+  ],
+  [
     "no-checkpoint",
     {
       title: "Outputs have no checkpoint",

@@ -10,6 +10,7 @@ const CODES = [
   "crash-loop",
   "tier-away",
   "stuck",
+  "settings-broken",
   "no-checkpoint",
   "checkpoint-late",
 ];
