@@ -94,14 +94,15 @@ def export(settings: Settings, array: str, file: Path) -> None:
     """Write a data array to FILE, in the format of its suffix: .npy, .csv or .parquet.
 
     .csv and .parquet also have the time of each row (time_ns: nanoseconds since 1970; time: a timestamp).
-    Parquet needs pyarrow.
+    A field of the records with that name, or one that occurs twice, gets a number: time_2. Nested fields are
+    columns with dotted names. Parquet needs pyarrow.
 
     \b
     Examples:
       windvane export voice:spectrum voice.npy
       windvane export turbine.t02.gearbox:features features.parquet
     """
-    from .export_formats import export_array
+    from .export_formats import export_array, renamed_columns
     from .progress import byte_progress, plural
 
     source = _open_store(settings).array(array)
@@ -115,6 +116,8 @@ def export(settings: Settings, array: str, file: Path) -> None:
             done += rows
             progress.update(done * row_bytes)
     click.echo(f"wrote {plural(stop - first, 'row')} of {array} to {file}", err=True)
+    for name, before in renamed_columns(source, file).items():
+        click.echo(f"the column {before!r} is {name!r} in the file, where that name is taken", err=True)
 
 
 def print_policies(settings: Settings) -> None:

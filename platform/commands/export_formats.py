@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ExportFailed, WindvaneError
+from .export_columns import Column, columns_of, distinct_names, element_names
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ..store.data_array import DataArray
 
 PIECE_BYTES = 1024 * 1024
+CSV_TIME, PARQUET_TIME = "time_ns", "time"
+"""The column with the time of the row."""
 
 Writer = Callable[["DataArray", BinaryIO, range], Iterator[int]]
 
@@ -48,25 +54,14 @@ def export_array(source: "DataArray", file: Path, *, first: int, stop: int) -> I
             part.unlink()
 
 
-def column_names(source: "DataArray") -> list[str]:
-    """Names of the numbers in a row, in their order in memory: the array's own names, or their indices.
-
-    >>> class Source: dtype, row_shape, attrs = np.dtype("f4"), (2, 2), {}
-    >>> column_names(Source)
-    ['0.0', '0.1', '1.0', '1.1']
-    """
-    if source.dtype.names:
-        if source.row_shape:
-            raise ExportFailed(
-                "the rows of this array are blocks of records, which only .npy can hold; export it as .npy"
-            )
-        return list(source.dtype.names)
-    named = source.attrs.get("columns")
-    if isinstance(named, list | tuple) and source.row_shape == (len(named),):
-        return [str(name) for name in named]
-    if not source.row_shape:
-        return ["value"]
-    return [".".join(map(str, index)) for index in np.ndindex(*source.row_shape)]
+def renamed_columns(source: "DataArray", file: Path) -> Mapping[str, str]:
+    """The columns that have another name in `file`: that name, and the array's own."""
+    columns = columns_of(source) if file.suffix.lower() != ".npy" else []
+    if file.suffix.lower() == ".csv":
+        own, names = [name for column in columns for name in element_names(column)], csv_names(columns)
+    else:
+        own, names = [column.name for column in columns], parquet_names(columns)
+    return {name: before for before, name in zip(own, names, strict=True) if name != before}
 
 
 def _pieces(source: "DataArray", rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
@@ -96,30 +91,51 @@ def _write_npy(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[i
 
 def _write_csv(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[int]:
     """RFC 4180, times as nanoseconds since 1970; every number reads back as the same number."""
+    columns = columns_of(source)
+    texts_of = [_csv_texts(column) for column in columns]
     text = io.TextIOWrapper(output, encoding="utf-8", newline="")
-    text.write(",".join(["time_ns", *map(_csv_name, column_names(source))]) + "\r\n")
+    text.write(",".join(map(_csv_cell, [CSV_TIME, *csv_names(columns)])) + "\r\n")
     for piece, times_ns in _pieces(source, rows):
-        # NumPy's own words for a number are the shortest that give the same number again, in its precision.
-        columns = [times_ns.astype(str)]
-        if source.dtype.names:
-            columns += [piece[name].astype(str) for name in source.dtype.names]
-        else:
-            columns += list(piece.reshape(len(piece), -1).astype(str).T)
-        text.writelines(",".join(line) + "\r\n" for line in zip(*columns, strict=True))
+        cells = [times_ns.astype(str)]
+        for column, texts in zip(columns, texts_of, strict=True):
+            cells += list(texts(column.of(piece).reshape(len(piece), -1)).T)
+        text.writelines(",".join(line) + "\r\n" for line in zip(*cells, strict=True))
         yield len(piece)
     text.flush()
     text.detach()
 
 
-def _csv_name(name: str) -> str:
-    if any(character in name for character in ',"\r\n'):
-        doubled = name.replace('"', '""')
+def csv_names(columns: Sequence[Column]) -> list[str]:
+    """The headings behind `time_ns`."""
+    return distinct_names(CSV_TIME, [name for column in columns for name in element_names(column)])
+
+
+def _csv_texts(column: Column) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """What makes cells of its values."""
+    kind = column.dtype.kind
+    if kind in "US":
+        return np.vectorize(_csv_text, otypes=[object])
+    if kind not in "biufcmM":
+        raise ExportFailed(
+            f"the column {column.name!r} is {column.dtype}, which only .npy can hold; export it as .npy"
+        )
+    # NumPy's own words for a number are the shortest that give the same number again, in its precision.
+    return lambda values: values.astype(str)
+
+
+def _csv_text(value: str | bytes) -> str:
+    return _csv_cell(value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value)
+
+
+def _csv_cell(text: str) -> str:
+    if any(character in text for character in ',"\r\n'):
+        doubled = text.replace('"', '""')
         return f'"{doubled}"'
-    return name
+    return text
 
 
 def _write_parquet(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[int]:
-    """A column `time`, and either a column for each name or one column `values` of fixed-size lists.
+    """A column `time`, and one for each column of the array; what is more than a number is a fixed-size list.
 
     The array's attributes stand as JSON in the schema's metadata, under `windvane`.
     """
@@ -132,30 +148,40 @@ def _write_parquet(source: "DataArray", output: BinaryIO, rows: range) -> Iterat
         ) from None
     described = {"reference": source.reference, "row_shape": source.row_shape, "attrs": dict(source.attrs)}
     metadata = {b"windvane": json.dumps(described, ensure_ascii=False).encode()}
-    named = bool(source.dtype.names) or not source.row_shape or "columns" in source.attrs
-    time = pa.field("time", pa.timestamp("ns", tz="UTC"))
-    if named:
-        types = (
-            [source.dtype[name] for name in source.dtype.names]
-            if source.dtype.names
-            else [source.dtype] * len(column_names(source))
-        )
-        names = column_names(source)
-        values = [pa.field(n, pa.from_numpy_dtype(t)) for n, t in zip(names, types, strict=True)]
-    else:
-        width = int(np.prod(source.row_shape, dtype=np.int64))
-        values = [pa.field("values", pa.list_(pa.from_numpy_dtype(source.dtype), width))]
-    schema = pa.schema([time, *values], metadata=metadata)
+    columns = columns_of(source)
+    time = pa.field(PARQUET_TIME, pa.timestamp("ns", tz="UTC"))
+    types = [_parquet_type(column) for column in columns]
+    schema = pa.schema([time, *map(pa.field, parquet_names(columns), types)], metadata=metadata)
     with pq.ParquetWriter(output, schema) as writer:
         for piece, times_ns in _pieces(source, rows):
-            times = pa.array(times_ns, pa.int64()).cast(time.type)
-            if source.dtype.names:
-                columns = [pa.array(np.ascontiguousarray(piece[name])) for name in source.dtype.names]
-            elif named:
-                flat = piece.reshape(len(piece), -1)
-                columns = [pa.array(np.ascontiguousarray(flat[:, i])) for i in range(flat.shape[1])]
-            else:
-                numbers = pa.array(np.ascontiguousarray(piece).reshape(-1))
-                columns = [pa.FixedSizeListArray.from_arrays(numbers, width)]
-            writer.write_table(pa.table([times, *columns], schema=schema))
+            arrays = [pa.array(times_ns, pa.int64()).cast(time.type)]
+            for column, type in zip(columns, types, strict=True):
+                values = column.of(piece).reshape(-1)
+                if column.shape:
+                    numbers = pa.array(values, type.value_type)
+                    arrays.append(pa.FixedSizeListArray.from_arrays(numbers, type.list_size))
+                else:
+                    arrays.append(pa.array(values, type))
+            writer.write_table(pa.table(arrays, schema=schema))
             yield len(piece)
+
+
+def parquet_names(columns: Sequence[Column]) -> list[str]:
+    """The names behind `time`."""
+    return distinct_names(PARQUET_TIME, [column.name for column in columns])
+
+
+def _parquet_type(column: Column) -> "pa.DataType":
+    import pyarrow as pa
+
+    type: pa.DataType
+    try:
+        if column.dtype.kind == "U":
+            type = pa.string()
+        else:
+            type = pa.from_numpy_dtype(column.dtype.newbyteorder("="))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise ExportFailed(
+            f"the column {column.name!r} is {column.dtype}, which Parquet cannot hold; export it as .npy"
+        ) from error
+    return pa.list_(type, math.prod(column.shape)) if column.shape else type
