@@ -5,6 +5,7 @@ member costs time of its own, whatever is in it (1.4 µs for gzip, 28 µs for zs
 that hold nothing at all. So members are bounded as bytes are, and those without content much more tightly.
 """
 
+import re
 import sys
 import zlib
 from collections.abc import Generator
@@ -28,6 +29,8 @@ _MAX_WINDOW_BYTES = 256 * 1024
 _MAX_PIECE_BYTES = 1 << 20
 """Decompressed in one call: 2 ms of gzip."""
 _MEMBERS_A_STEP = 32
+_PADDING = b"\0\r\n"  # behind a gzip member, which begins with 1f 8b
+_PADDING_RUN = re.compile(rb"[\0\r\n]+")
 _ZSTD_WINDOW_LOG = 23  # what every decoder is to support (RFC 8878, 3.1.1.1.2), and level 19 uses
 _ZSTD_MAX_WINDOW_LOG = 27
 _SKIPPABLE_HEAD_BYTES = 8  # RFC 8878, 3.1.2: the magic number 0x184D2A5?, and the size
@@ -131,6 +134,8 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
                 is_inside = False
                 if content.end_member():
                     yield
+                if position < size and payload[position] in _PADDING:
+                    position = _without_padding(payload, position)
                 member, window_bytes = new_member(), _MIN_WINDOW_BYTES
             else:
                 position += len(window) - len(member.unconsumed_tail)
@@ -147,6 +152,16 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
             raise ChunkRefused("malformed", "the gzip payload is cut off; check the sender")
         yield
     return content.joined()
+
+
+def _without_padding(payload: Payload, position: int) -> int:
+    """Where the next member begins, or the end: as gunzip does it, which pads to blocks of a tape with zeros.
+
+    Line breaks are what an editor, `echo` or a shell's `$(…)` leaves behind.
+    """
+    padding = _PADDING_RUN.match(payload, position)
+    assert padding is not None
+    return padding.end()
 
 
 def _unzstding(payload: Payload, max_bytes: int, max_members: int) -> Generator[None, None, bytes]:

@@ -148,9 +148,14 @@ def packed(tag: str, payload: bytes, **option: Any) -> bytes:
         packed("t", EVENT * 3, chunk="id", size=700),
         packed("t", gzip.compress(EVENT * 3), chunk="id", compressed="gzip"),
         packed("t", gzip.compress(EVENT) * 3, chunk="id", compressed="gzip", size=3),
+        packed("t", gzip.compress(EVENT * 3) + bytes(512), chunk="id", compressed="gzip"),
+        packed("t", gzip.compress(EVENT * 3) + b"\n", chunk="id", compressed="gzip"),
         b"\x93\xa1t\x93" + EVENT * 3 + msgpack.packb({"chunk": "id"}),
     ],
-    ids=["packed", "no size", "wrong size", "gzip", "three gzip members", "forward"],
+    ids=[
+        *("packed", "no size", "wrong size", "gzip", "three gzip members", "gzip and zeros"),
+        *("gzip and a line break", "forward"),
+    ],
 )
 async def test_an_acked_chunk_is_on_the_bus(site: Site, message: bytes) -> None:
     await site.policy("t")

@@ -189,6 +189,16 @@ async def test_a_refused_body_is_kept_as_it_came_and_counted_when_it_comes_again
     assert await site.chunks("logs") == []
 
 
+@pytest.mark.parametrize("size", [1, 5000])
+@pytest.mark.parametrize("padding", [bytes(512), b"\n", b"\r\n"], ids=["zeros", "LF", "CR LF"])
+async def test_a_padded_gzip_body_is_read(site: Site, size: int, padding: bytes) -> None:
+    body = gzip.compress(b'{"n":1}\n' * size) + padding
+    headers = {"Content_Encoding": "gzip", "Content_Type": "application/x-ndjson"}
+    status, problem = await post(site, "/ingest/logs/app.log", body, **headers)
+    assert status == 204, problem
+    assert [chunk.events for chunk in await site.chunks("logs")] == [size]
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
 async def test_a_decompression_bomb_does_not_pass(site: Site, encoding: str) -> None:
     before = _resident_bytes()

@@ -107,6 +107,36 @@ def test_what_is_no_gzip_is_refused() -> None:
         decompress(b"", "lzma", max_bytes=1000)
 
 
+PADDINGS = [b"\0", bytes(512), bytes(70_000), b"\n", b"\r\n", b"\n\n", bytes(3) + b"\n"]
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=lambda padding: f"{len(padding)} of {padding[:1]!r}")
+@pytest.mark.parametrize("content", [b"", b"abc" * 1000, bytes(3_000_000)], ids=len)
+def test_gzip_padded_with_zeros_or_line_breaks_is_read(content: bytes, padding: bytes) -> None:
+    member = gzip.compress(content)
+    for packed in (bytearray(member + padding), memoryview(member + padding)):
+        assert decompress(packed, "gzip", max_bytes=4_000_000) == content
+    # As files that were padded each and joined then.
+    assert decompress((member + padding) * 2, "gzip", max_bytes=7_000_000) == 2 * content
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b" ", b"x", b"\0x", b"\nnot gzip", b"\x1f", b"\x1f\x8b", b"\n\x1f\x8b\x08", bytes(4000) + b"."],
+)
+def test_whatever_else_is_behind_the_last_gzip_member_is_refused(garbage: bytes) -> None:
+    with pytest.raises(ChunkRefused, match="gzip") as refused:
+        decompress(gzip.compress(b"events") + garbage, "gzip", max_bytes=1000)
+    assert refused.value.code == "malformed"
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=len)
+def test_padding_alone_is_no_gzip(padding: bytes) -> None:
+    for packed in (padding, padding + gzip.compress(b"x")):
+        with pytest.raises(ChunkRefused, match="gzip"):
+            decompress(packed, "gzip", max_bytes=1000)
+
+
 def chunked_frame(*pieces: bytes) -> bytes:
     """A frame as a stream writes it: block by block, without the size of its content in the header."""
     stream = zstd.ZstdCompressor()
