@@ -36,6 +36,7 @@ from ..store.alarm_book import ALARM, alarm_of
 from ..store.alarms import Alarm, HistoryEntry
 from ..store.catalog import Catalog, Document
 from ..telemetry import RateLimitedLog
+from .retry_after import retry_after_s
 from .webhook_queue import Delivery, WebhookQueue
 
 POLL_S = 0.5
@@ -195,7 +196,7 @@ class AlarmWebhook:
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         id = delivery_id(delivery.reference, delivery.number)
         sending = signed(id, delivery.body, secret=self._secret, now_s=int(time.time()))
-        refused = False
+        refused, asked_s = False, None
         try:
             async with session.post(
                 self._url, data=sending.body, headers=sending.headers, allow_redirects=False
@@ -205,6 +206,7 @@ class AlarmWebhook:
                     return
                 said = (await answer.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
                 trouble = f"it answers {answer.status} {said[:200]!r}"
+                asked_s = retry_after_s(answer.headers, now_s=time.time())
                 refused = 400 <= answer.status < 500 and answer.status not in _COME_AGAIN
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -219,13 +221,19 @@ class AlarmWebhook:
                 trouble,
             )
             return
-        pause_s = self._pause_s(delivery.attempts)
+        pause_s = self._pause_s(delivery.attempts, asked_s)
         due_ns = time.time_ns() + int(pause_s * 1e9)
         await asyncio.to_thread(self._queue.failed, delivery, due_ns=due_ns, refusals=refusals)
         self._log.warning(("webhook",), f"the webhook of alarms is tried again in {pause_s:.1f} s: {trouble}")
 
-    def _pause_s(self, attempts: int) -> float:
-        """Twice as long each time, up to the bound; spread, so that not all installations come at once."""
+    def _pause_s(self, attempts: int, asked_s: float | None) -> float:
+        """What the receiver asked for, but not less than the first pause.
+
+        Where it asked for nothing twice as long each time, up to the bound; spread, so that not all
+        installations come at once.
+        """
+        if asked_s is not None:
+            return max(asked_s, self._settings.webhook_first_retry_s)
         longest = self._settings.webhook_last_retry_s
         pause_s = min(longest, self._settings.webhook_first_retry_s * 2.0 ** min(attempts, 30))
         return pause_s * random.uniform(0.8, 1.0)

@@ -15,7 +15,9 @@ import msgspec
 import pytest
 from windvane.config import AlarmSettings
 from windvane.errors import ConfigInvalid
+from windvane.processors.retry_after import MAX_RETRY_AFTER_S
 from windvane.processors.webhook import REFUSALS, AlarmWebhook, delivery_id, read_secret
+from windvane.processors.webhook_queue import WebhookQueue
 from windvane.store.alarm_book import AlarmBook
 from windvane.store.alarms import acknowledge, comment
 from windvane.store.catalog import Catalog
@@ -96,6 +98,34 @@ async def test_what_does_not_arrive_is_sent_again_under_the_same_key_and_nothing
             await site.receiver.until(lambda: len(site.receiver.ids) == 5)
     first, second = delivery_id(REFERENCE, 0), delivery_id(REFERENCE, 1)
     assert site.receiver.ids == [first] * 4 + [second]
+
+
+@pytest.mark.parametrize("status", [429, 503, 307, 400])
+@pytest.mark.parametrize(("asked", "wait_s"), [("1000", 1000), ("86400", MAX_RETRY_AFTER_S)])
+async def test_a_receiver_that_asks_for_a_pause_has_it_also_after_a_restart(
+    site: Site, status: int, asked: str, wait_s: float
+) -> None:
+    site.receiver.answers, site.receiver.retry_after = [status], asked
+    before_ns = time.time_ns()
+    async with site.receiver.listening(), site.sending():
+        await site.book.record(event(0, "raised", 1))
+        await site.receiver.until(lambda: site.receiver.ids)
+        queue = WebhookQueue(site.home / "alarm-webhook.sqlite", max_waiting=1)
+        async with asyncio.timeout(60):
+            while not (first := queue.first()) or not first.attempts:
+                await asyncio.sleep(0)
+        queue.close()
+    assert len(site.receiver.ids) == 1
+    assert before_ns + wait_s * 1e9 <= first.due_ns <= time.time_ns() + wait_s * 1e9
+
+
+async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site: Site) -> None:
+    # Twice as long each time it would be eleven minutes before the last.
+    site.receiver.answers, site.receiver.retry_after = [503] * 16, "0"
+    async with site.receiver.listening(), site.sending(webhook_last_retry_s=3600.0):
+        await site.book.record(event(0, "raised", 1))
+        await site.receiver.until(lambda: len(site.receiver.ids) == 17)
+    assert len(set(site.receiver.ids)) == 1
 
 
 async def test_a_restart_goes_on_where_it_was_and_tells_nothing_twice(site: Site) -> None:

@@ -11,12 +11,16 @@ from aiohttp.test_utils import unused_port
 
 
 class Receiver:
-    """`received` are the requests: id, headers and body. `answers` are the next statuses, then 204."""
+    """`received` are the requests: id, headers and body. `answers` are the next statuses, then 204.
+
+    `retry_after` is what an answer that is no 204 has in that header.
+    """
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/alarms?key=k"
         self.received: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.retry_after: str | None = None
         self._changed = asyncio.Condition()
         self._port = port
 
@@ -26,8 +30,10 @@ class Receiver:
         async with self._changed:
             self._changed.notify_all()
         status = self.answers.pop(0) if self.answers else 204
-        location = {"Location": self.url} if status in (301, 307) else {}
-        return web.Response(status=status, headers=location, text="" if status == 204 else "not now")
+        headers = {"Location": self.url} if status in (301, 307) else {}
+        if status != 204 and self.retry_after is not None:
+            headers["Retry-After"] = self.retry_after
+        return web.Response(status=status, headers=headers, text="" if status == 204 else "not now")
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
