@@ -13,6 +13,7 @@ from .gateway import Gateway
 from .handshake import Admitted, ServerHandshake
 from .json_events import FIRST_BYTES, JsonReader, encode_json_ack
 from .security import ForwardSecurity
+from .tag_names import stream_name
 
 _FAREWELL_S = 0.1
 _RESTING_BYTES = 4096  # who sent less since the last look gives back the memory it does not need
@@ -285,13 +286,9 @@ class ForwardConnection(asyncio.BufferedProtocol):
         return False
 
     def _submit(self, message: Message) -> None:
-        try:
-            tag = message.tag.decode()
-        except UnicodeDecodeError:
-            tag = message.tag.decode(errors="backslashreplace")
         chunk = IncomingChunk(
             sender=self._sender,
-            tag=tag,
+            tag=stream_name(message.tag),
             payload=message.payload,
             events=message.events,
             size_hint=message.size_hint,

@@ -13,6 +13,7 @@ letters by then, so that a sender that gives up at 4xx (fluentd's and Fluent Bit
 import asyncio
 import math
 import time
+import urllib.parse
 from http import HTTPStatus
 
 import msgspec
@@ -26,6 +27,7 @@ from .gateway import Gateway
 from .http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from .http_formats import BodyFormat
 from .security import SecurityFile
+from .tag_names import stream_name
 
 RETRY_AFTER_S = 2
 BODY_IDLE_S = 30.0
@@ -197,9 +199,32 @@ def _sender_of(request: web.Request) -> str:
 
 
 def _tag_of(request: web.Request) -> str:
-    """From the path, in which in_http takes slashes for dots, the query, or the header of Fluent Bit."""
-    path = request.match_info.get("tag", "").strip("/").replace("/", ".")
-    return path or request.query.get("reference", "") or request.headers.get("Fluent-Tag", "")
+    """From the path, in which in_http takes slashes for dots, the query, or the header of Fluent Bit.
+
+    What is no UTF-8 has lone surrogates, and is refused as a tag.
+    """
+    tag = _path_tag(request) or _query_tag(request) or request.headers.get("Fluent-Tag", "")
+    try:
+        return stream_name(tag.encode())
+    except UnicodeEncodeError:
+        return tag
+
+
+def _path_tag(request: web.Request) -> str:
+    if "tag" not in request.match_info:
+        return ""
+    # `match_info` leaves a byte that is no UTF-8 in its percent-encoding, which another tag may be as text.
+    encoded = request.rel_url.raw_path.split("/", 3)[3]
+    return urllib.parse.unquote(encoded, errors="surrogateescape").strip("/").replace("/", ".")
+
+
+def _query_tag(request: web.Request) -> str:
+    # `query` has the same replacement character for all bytes that are no UTF-8.
+    found = request.query.get("reference", "")
+    if "\ufffd" not in found:
+        return found
+    fields = urllib.parse.parse_qsl(request.rel_url.raw_query_string, errors="surrogateescape")
+    return next(value for name, value in fields if name == "reference")
 
 
 def _compression_of(request: web.Request) -> str:

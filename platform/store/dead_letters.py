@@ -40,6 +40,7 @@ _OBSTACLES = {
         "its chunk is archived already, and sending it again would store it twice; see whether the policy's "
         "schema still says what is sent"
     ),
+    "bad-tag": "its tag cannot name a stream; rename it at the sender, and drop the letter",
     "framing": (
         "these are bytes of a connection that broke off the protocol, no chunk; look at them, mend the "
         "sender, and drop the letter"

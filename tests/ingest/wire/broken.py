@@ -148,7 +148,7 @@ COMPRESSIONS = [
     unpacks_badly("gzip cut inside its checksum", GZIP[:-1], "gzip"),
     unpacks_badly("gzip with another checksum", GZIP[:-5] + b"\0" + GZIP[-4:], "gzip"),
     unpacks_badly("gzip with another size", GZIP[:-1] + b"\1", "gzip"),
-    unpacks_badly("gzip and then something else", GZIP + b"\0\0\0", "gzip"),
+    unpacks_badly("gzip and then something else", GZIP + b"\0\0x", "gzip"),
     unpacks_badly("zstd cut inside its header", ZSTD[:5], "zstd"),
     unpacks_badly("zstd cut inside its data", ZSTD[:-1], "zstd"),
     unpacks_badly("zstd and then something else", ZSTD + b"\0\0\0\0\0", "zstd"),

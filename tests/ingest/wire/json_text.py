@@ -49,6 +49,11 @@ JSON = [
     ),
     taken("half of a surrogate pair", b'["t",1,{"a":"\\ud800"}]', t(f'{AT_1_S} 81 a1 "a" c4 03 ed a0 80')),
     taken("white space in it", b'[ "t" ,\r\n 1 ,\t{ } ]', t(f"{AT_1_S} 80")),
+    taken(
+        "a tag that is the text of one that is no UTF-8",
+        b'["t\\\\xff",1,{}]',
+        (Stored("t\\x5cxff", wire(f"{AT_1_S} 80"), 1, None),),
+    ),
 ]
 
 BROKEN_JSON = [

@@ -373,6 +373,18 @@ PROTOCOL = [
         (Stored("t\\xff", b"\x92\x01\x80", 1, None),),
     ),
     Fixture(
+        "a tag that is the text of such a tag has another name",
+        # PackedForward, tag of 5 bytes: "t", a backslash, "xff"
+        wire('92 a5 "t" 5c "xff" c4 03 92 01 80'),
+        (Stored("t\\x5cxff", b"\x92\x01\x80", 1, None),),
+    ),
+    Fixture(
+        "a tag with other backslashes is its own name",
+        # PackedForward, tag of 6 bytes: "t", a backslash, "temp"
+        wire('92 a6 "t" 5c "temp" c4 03 92 01 80'),
+        (Stored("t\\temp", b"\x92\x01\x80", 1, None),),
+    ),
+    Fixture(
         "records hold every kind of value, and are passed on as they came",
         wire(f'92 a1 "t"\n# str16 of 79\nda 00 4f\n{EVERY_KIND}'),
         delivered(wire(EVERY_KIND), 1),
