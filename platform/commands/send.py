@@ -7,7 +7,6 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from .options import home_options_of
 from .progress import ByteProgress, amount, byte_progress, plural
 from .receiver import Receiver
 from .sources.chunks import Chunk
-from .sources.csv_table import TableOptions
 from .sources.dry_run import show_instead_of_sending
 from .sources.options import RecordOptions, record_options
-from .sources.reading import Reading, Source, open_source
+from .sources.reading import Source, named_in_errors, open_source, report, say_what_is_understood
 
 ACK_TIMEOUT_S = 3.0
 MAX_ACK_TIMEOUT_S = 6.0
@@ -137,10 +135,10 @@ def send(
     options = record_options.of(format_)
     opened = open_source(source)
     if dry_run:
-        with opened.file, _named_in_errors(source):
-            reading = _understood(opened, format_, chunk_bytes, options)
+        with opened.file, named_in_errors(source):
+            reading = say_what_is_understood(opened, format_, chunk_bytes, options)
             show_instead_of_sending(reading)
-            _report(reading)
+            report(reading)
         return
 
     if to is None:
@@ -151,7 +149,7 @@ def send(
         port = receiver.address()
         return port if to or credentials or secure else local_address(settings, port)
 
-    with opened.file, _named_in_errors(source):
+    with opened.file, named_in_errors(source):
         audio = format_ == "raw" and Path(source).suffix.lower() in (".wav", ".wave")
         sending = _Sending(
             tag,
@@ -166,33 +164,9 @@ def send(
             credentials=credentials,
             tls=secure,
         )
-        reading = _understood(opened, format_, chunk_bytes, options)
+        reading = say_what_is_understood(opened, format_, chunk_bytes, options)
         _send_all(sending, reading.batches, opened, tag)
-        _report(reading)
-
-
-def _understood(opened: Source, format_: str, chunk_bytes: int, options: TableOptions) -> Reading:
-    """Begins to read, and says what is understood of it."""
-    reading = opened.start(format_, chunk_bytes=chunk_bytes, options=options)
-    for line in reading.described():
-        click.echo(line, err=True)
-    return reading
-
-
-def _report(reading: Reading) -> None:
-    """Says what is worth a look. Raises InputInvalid if something was not sent."""
-    for line in reading.remarks():
-        click.echo(line, err=True)
-    if failure := reading.failure():
-        raise InputInvalid(failure)
-
-
-@contextmanager
-def _named_in_errors(source: str) -> Iterator[None]:
-    try:
-        yield
-    except InputInvalid as error:
-        raise InputInvalid(f"{'standard input' if source == '-' else source}: {error}") from error
+        report(reading)
 
 
 def _send_all(sending: "_Sending", batches: Iterator[list[Chunk]], opened: Source, tag: str) -> None:

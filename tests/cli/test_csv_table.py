@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import pairwise
@@ -446,6 +447,27 @@ def test_what_a_slow_pipe_has_given_goes_out_before_the_next_read() -> None:
     batches = table.chunks(chunk_bytes=10**6, losses=Losses())
     got = [len([*iterate_events(chunk.payload)]) for chunk in next(b for b in batches if b)]
     assert (got, len(arrived)) == ([1], 2)
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    rows = 4000
+    line = b"%d,2.5," + b"x" * 4000 + b"\n"
+    state = {"at": 0}
+
+    def read(_: int) -> bytes:
+        at = state["at"]
+        state["at"] = min(at + 100, rows)
+        head = b"n,v,s\n" if at == 0 else b""
+        return head + b"".join(line % n for n in range(at, state["at"])) if at < rows else b""
+
+    losses = Losses()
+    tracemalloc.start()
+    table = open_table(read, TableOptions(), rewind=lambda: state.update(at=0))
+    events = sum(c.events for batch in table.chunks(chunk_bytes=65536, losses=losses) for c in batch)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (events, losses.lines, table.rows) == (rows, 0, rows)
+    assert peak_bytes < 6_000_000  # of 16 MB
 
 
 # The command

@@ -4,10 +4,15 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import click
+
+from ...errors import InputInvalid
+from ..progress import byte_progress
 from .chunks import Chunk, Losses, Read
 from .csv_table import Table, TableOptions, open_table
 from .records import jsonl_chunks, line_chunks, raw_chunks
@@ -49,13 +54,25 @@ class Source:
     rewind: Callable[[], None] | None
     """Goes back to where it stood; None for a pipe."""
 
-    def start(self, format: str, *, chunk_bytes: int, options: TableOptions) -> Reading:
-        """Begins to read. Raises InputInvalid if a table cannot be understood."""
+    def start(
+        self,
+        format: str,
+        *,
+        chunk_bytes: int,
+        options: TableOptions,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> Reading:
+        """Begins to read. Raises InputInvalid if a table cannot be understood.
+
+        `on_read` is told how many bytes of a table were looked through so far, which takes a second for 3 MB.
+        """
         # What a pipe has so far is better than a whole block later.
         read: Read = getattr(self.file, "read1", self.file.read) if self.rewind is None else self.file.read
         losses = Losses()
         if format == "csv":
-            table = open_table(read, options, rewind=self.rewind)
+            looking = _Counting(read, on_read)
+            table = open_table(looking.read, options, rewind=self.rewind)
+            looking.tell = lambda _: None
             return Reading(table.chunks(chunk_bytes=chunk_bytes, losses=losses), losses, table)
         if format == "jsonl":
             batches = jsonl_chunks(
@@ -68,6 +85,19 @@ class Source:
             return Reading(batches, losses)
         chunks = line_chunks if format == "lines" else raw_chunks
         return Reading(chunks(read, chunk_bytes=chunk_bytes), losses)
+
+
+class _Counting:
+    def __init__(self, read: Read, tell: Callable[[int], None]) -> None:
+        self.tell = tell
+        self._read = read
+        self._done_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        block = self._read(size)
+        self._done_bytes += len(block)
+        self.tell(self._done_bytes)
+        return block
 
 
 def open_source(path: str) -> Source:
@@ -92,3 +122,32 @@ def _source(name: str, file: BinaryIO) -> Source:
 
 def _seek(file: BinaryIO, position: int) -> None:
     file.seek(position)
+
+
+def say_what_is_understood(opened: Source, format_: str, chunk_bytes: int, options: TableOptions) -> Reading:
+    """Begins to read, and says what is understood of it."""
+    if format_ == "csv" and opened.rewind is not None:
+        with byte_progress(f"{opened.name}: types", total_bytes=opened.size_bytes) as progress:
+            reading = opened.start(format_, chunk_bytes=chunk_bytes, options=options, on_read=progress.update)
+    else:
+        reading = opened.start(format_, chunk_bytes=chunk_bytes, options=options)
+    for line in reading.described():
+        click.echo(line, err=True)
+    return reading
+
+
+def report(reading: Reading) -> None:
+    """Says what is worth a look. Raises InputInvalid if something was not sent."""
+    for line in reading.remarks():
+        click.echo(line, err=True)
+    if failure := reading.failure():
+        raise InputInvalid(failure)
+
+
+@contextmanager
+def named_in_errors(source: str) -> Iterator[None]:
+    """InputInvalid says which file it is about."""
+    try:
+        yield
+    except InputInvalid as error:
+        raise InputInvalid(f"{'standard input' if source == '-' else source}: {error}") from error
