@@ -286,9 +286,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
         return False
 
     def _submit(self, message: Message) -> None:
+        tag = stream_name(message.tag)
         chunk = IncomingChunk(
             sender=self._sender,
-            tag=stream_name(message.tag),
+            tag=tag,
             payload=message.payload,
             events=message.events,
             size_hint=message.size_hint,
