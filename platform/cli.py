@@ -51,6 +51,8 @@ class FriendlyGroup(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command that was named; --debug shows tracebacks."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `entry.main`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(context)
         except WindvaneError as error:

@@ -43,6 +43,24 @@ def test_help_comes_without_loading_what_is_heavy() -> None:
     assert shown.stdout == "[]\n"
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("module", ["click", "msgspec", "windvane.commands.tiers"])
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_traceback(module: str) -> None:
+    program = "from windvane.entry import main; main()"
+    command = [sys.executable, "-X", "importtime", "-c", program, "up"]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as starting:
+        assert starting.stderr is not None
+        said = []
+        for line in starting.stderr:
+            said.append(line)
+            if line.split("|")[-1].strip() == module:
+                break
+        starting.send_signal(signal.SIGINT)
+        said += starting.stderr
+    assert starting.returncode in (-signal.SIGINT, 130)
+    assert not [line for line in said if not line.startswith("import time:") and line.strip()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
