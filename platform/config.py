@@ -17,6 +17,7 @@ import msgspec
 
 from .directories import make_directory
 from .errors import ConfigInvalid
+from .toml_places import explain_toml_error
 
 MIB = 1024 * 1024
 CONFIG_NAME = "windvane.toml"
@@ -392,13 +393,16 @@ def _from_text(kind: type, value: Any) -> Any:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigInvalid(f"{path}: no such file; give --config the path of a TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: cannot be read: {error}") from None
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid(f"{path}: is no TOML: {error}") from None
+        line, reason = explain_toml_error(text, error)
+        raise ConfigInvalid(f"{path}, line {line}: is no TOML: {reason}") from None
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:

@@ -17,6 +17,8 @@ MAX_READINGS = 100
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _STATEMENT = re.compile(r"""\s*(?:\[|[\w"'-][^=]*=)""")
 """How a line begins that may begin a table or a value; lines within a longer value can look so, too."""
+_NAME = re.compile(r"(?<=[^\s\[])\s*[=#].*", re.DOTALL)
+"""What follows the name of a value or table: it may be a secret."""
 
 
 def line_of(text: str, path: Path) -> int | None:
@@ -49,27 +51,40 @@ def line_of(text: str, path: Path) -> int | None:
 
 
 def explain_toml_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[int, str]:
-    """The line that is no TOML, and why it is not.
+    """The line that is no TOML, and why it is not; it names what is not closed, but shows no value.
 
-    What never ends is found at the end of the text; the line is that on which it begins.
+    What never ends is found where another statement, or the end of the text, comes; the line is that on which
+    it begins.
 
     >>> try:
     ...     tomllib.loads("a = 1\\n[gateway")
     ... except tomllib.TOMLDecodeError as error:
     ...     explain_toml_error("a = 1\\n[gateway", error)
-    (2, "Expected ']' at the end of a table declaration")
+    (2, "Expected ']' at the end of a table declaration: `[gateway` is not closed")
     """
     said = str(error)
     position = _POSITION.search(said)
     reason = said if position is None else said[: position.start()]
-    if position is not None and position[1] is not None:
-        return int(position[1]), reason
     lines = text.split("\n")
-    starts = [number for number, line in enumerate(lines) if _STATEMENT.match(line)]
+    line = len(lines) if position is None or position[1] is None else int(position[1])
+    start = _statement_around(lines, line)
+    if start is None:
+        return line, reason
+    what = f"`{_NAME.sub('', lines[start]).strip()}`"
+    if position is None or position[1] is None or reason.startswith("Unclosed"):
+        return start + 1, f"{reason}: {what} is not closed"
+    if start + 1 < line:
+        return line, f"{reason}; is {what} closed, which begins on line {start + 1}?"
+    return line, reason
+
+
+def _statement_around(lines: Sequence[str], line: int) -> int | None:
+    """The index of the line on which the statement begins that `line` is in; None if it is not found."""
+    starts = [number for number, text in enumerate(lines[:line]) if _STATEMENT.match(text)]
     for start in starts[: -MAX_READINGS - 1 : -1]:
         if _has("\n".join(lines[:start]), ()) is not None:
-            return start + 1, reason
-    return len(lines), reason
+            return start
+    return None
 
 
 def _has(text: str, path: Path) -> bool | None:

@@ -78,3 +78,29 @@ def test_what_is_no_toml_has_its_line(text: str, line: int) -> None:
     assert found == line
     assert "at line" not in reason
     assert "end of document" not in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("a = 1\n[gateway", 2, "`[gateway` is not closed"),
+        ("a = 1\n[[policy]", 2, "Expected ']]'"),
+        ("[gateway\nidle_timeout_s = 1\n", 1, "Expected ']'"),
+        ('tags = ["a", "b"\nformat = "raw"\n', 1, "Unclosed array: `tags` is not closed"),
+        (
+            'a = 1\ntags = [\n"a",\n\n[[policy.pipeline]]\nb = 1\n',
+            5,
+            "is `tags` closed, which begins on line 2?",
+        ),
+        ("a = { b = 1\nc = 2\n", 1, "`a` is not closed"),
+        ('[[user]]\npassword = "secret\n', 2, "Illegal character"),
+        ('[[user]]\npassword = """secret = [\n', 2, "`password` is not closed"),
+        ("[[user]]\nallow = [ # secret\n", 2, "`allow` is not closed"),
+    ],
+)
+def test_what_is_open_is_named_without_its_value(text: str, line: int, says: str) -> None:
+    with pytest.raises(tomllib.TOMLDecodeError) as broken:
+        tomllib.loads(text)
+    found, reason = explain_toml_error(text, broken.value)
+    assert (found, "secret" in reason) == (line, False)
+    assert says in reason

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import PolicyInvalid
+from ..toml_places import explain_toml_error
 from .alarm_rules import CONDITION, AlarmRule, check_alarm_rules, plain_rules, rule_to_mapping
 from .policy_rules import Allow, check_rules
 from .policy_schema import check_publishable, parse_schema, schema_from_json
@@ -356,8 +357,9 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
 
 
 def mapping_from_toml(text: str, *, source: str = "the policy file") -> dict[str, Any]:
-    """Read TOML; `source` names it in messages. PolicyInvalid names line and column of a mistake."""
+    """Read TOML; `source` names it in messages. PolicyInvalid names the line of a mistake."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise PolicyInvalid(f"{source} is no TOML: {error}") from error
+        line, reason = explain_toml_error(text, error)
+        raise PolicyInvalid(f"{source}, line {line}: is no TOML: {reason}") from error

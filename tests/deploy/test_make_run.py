@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import COMMAND, environment, wait_until
+from tests.processes import COMMAND, environment, started, wait_until
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,31 +23,22 @@ CTRL_C = b"\x03"
 class OnTerminal:
     """A command whose terminal is ours: what it prints, and keys that are pressed."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self.process = process
         self.screen = b""
-        self._ours, its = os.openpty()
-
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
-            cwd=folder,
-            env=environment(folder / "home", {"MAKEFLAGS": ""}),
-            stdin=its,
-            stdout=its,
-            stderr=its,
-        )
-        os.close(its)
-        os.set_blocking(self._ours, False)
+        self._terminal = terminal
+        os.set_blocking(terminal, False)
 
     def look(self) -> bytes:
         """All that was printed so far."""
         with suppress(BlockingIOError, OSError):  # an error: nobody has the other end any more
-            while piece := os.read(self._ours, 65_536):
+            while piece := os.read(self._terminal, 65_536):
                 self.screen += piece
         return self.screen
 
     def press(self, key: bytes) -> None:
         """The terminal makes a signal of Ctrl-C, for all of its foreground processes."""
-        os.write(self._ours, key)
+        os.write(self._terminal, key)
 
     def end(self) -> str:
         """All that it printed, when it has ended."""
@@ -59,21 +50,23 @@ class OnTerminal:
         wait_until(has_ended, "the end of the command", timeout_s=END_S)
         return self.look().decode()
 
-    def close(self) -> None:
-        """Kill what is left of it."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=END_S)
-        os.close(self._ours)
-
 
 @contextmanager
 def on_terminal(command: list[str], folder: Path) -> Iterator[OnTerminal]:
-    running = OnTerminal(command, folder)
+    ours, its = os.openpty()
     try:
-        yield running
+        with started(
+            ["setsid", "--ctty", *command],
+            cwd=folder,
+            env=environment(folder / "home", {"MAKEFLAGS": ""}),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+        ) as process:
+            os.close(its)
+            yield OnTerminal(process, ours)
     finally:
-        running.close()
+        os.close(ours)
 
 
 @pytest.fixture
