@@ -73,6 +73,19 @@ def decode_time(time: bytes) -> int:
     return time_ns(decoded)
 
 
+def decode_event(encoded: bytes | memoryview) -> tuple[int, Any]:
+    """(time in ns, record) of one event, decoded as `iterate_events` does. Raises ChunkRefused."""
+    try:
+        event = decode_record(encoded)
+    except msgpack.StackError as error:
+        raise ChunkRefused("malformed", "is nested deeper than 1,000 maps and lists") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ChunkRefused("malformed", f"cannot be decoded ({error or type(error).__name__})") from error
+    if not (isinstance(event, list) and len(event) == 2):
+        raise ChunkRefused("malformed", "is no [time, record]")
+    return time_ns(event[0]), event[1]
+
+
 def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     """Yields (time in ns, record) per event; msgpack str and bin both come as bytes.
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -170,8 +170,10 @@ def replay(
 ) -> None:
     """Send dead letters again, oldest first, through the policies as they are now.
 
-    What is durable then is no dead letter any more; what is refused again stays. Sender, tag and chunk id are
-    kept, so that what the sender has sent again itself is not stored twice. The gateway must be running.
+    What is durable then is no dead letter any more; what is refused again stays. If some events of a letter
+    are rejected again, the others are stored, and these are a new letter. Sender, tag and chunk id are kept,
+    so that what the sender has sent again itself is not stored twice. The gateway must be running. Exit code
+    1: something was rejected again.
 
     \b
     Examples:
@@ -187,7 +189,7 @@ def replay(
         click.echo(f"{_none_found(settings, code=code, tag=tag)}: nothing was sent", err=True)
         return
     gateway = _Gateway(settings)
-    sent = failed = done_bytes = 0
+    sent = failed = rejected = done_bytes = 0
     skipped: Counter[str] = Counter()
     try:
         with byte_progress("replay", total_bytes=sum(letter.size for letter in chosen)) as progress:
@@ -196,8 +198,14 @@ def replay(
                     skipped[letter.code] += 1
                 else:
                     try:
-                        gateway.replay(letter.id)
+                        again = gateway.replay(letter.id)
                         sent += 1
+                        if again is not None:
+                            rejected += again.rejected_events
+                            progress.say(
+                                f"letter {letter.id}: {plural(again.stored_events, 'event')} stored, "
+                                f"{again.rejected_events} rejected again, as a new letter: {again.reason}"
+                            )
                     except (ChunkRefused, DeadLetterNotFound) as error:
                         failed += 1
                         progress.say(str(error))
@@ -206,11 +214,12 @@ def replay(
     finally:
         gateway.close()
         if sent or len(chosen) > 1:
-            click.echo(f"{plural(sent, 'letter')} sent again and durable, {failed} stayed", err=True)
+            in_part = f" but for {plural(rejected, 'event')}" if rejected else ""
+            click.echo(f"{plural(sent, 'letter')} sent again and durable{in_part}, {failed} stayed", err=True)
     if skipped:
         kinds = ", ".join(f"{count} {code}" for code, count in skipped.items())
         click.echo(f"left where they are: {kinds}; `windvane dead-letter show ID` says why", err=True)
-    if failed:
+    if failed or rejected:
         raise click.exceptions.Exit(1)
 
 
@@ -236,6 +245,14 @@ def drop(
     click.echo(f"dropped {plural(dropped, 'letter')}")
 
 
+class _InPart(NamedTuple):
+    """Of a letter some events were rejected again."""
+
+    stored_events: int
+    rejected_events: int
+    reason: str
+
+
 class _Gateway:
     """The socket of a gateway that runs."""
 
@@ -243,20 +260,28 @@ class _Gateway:
         self._run_dir = settings.run_dir
         self._connection: http.client.HTTPConnection | None = None
 
-    def replay(self, id: int) -> None:
-        """Ends once the letter is durable. Raises ChunkRefused, DeadLetterNotFound, or TierFailed."""
+    def replay(self, id: int) -> "_InPart | None":
+        """Ends once the letter is durable; says what, where a part of it was rejected again.
+
+        Raises ChunkRefused, DeadLetterNotFound, or TierFailed.
+        """
         for _ in range(MAX_ATTEMPTS):
-            status, detail, code, retry_after_s = self._post(f"/dead-letters/{id}/replay")
+            status, answer, retry_after_s = self._post(f"/dead-letters/{id}/replay")
             if status == http.client.NO_CONTENT:
-                return
+                return None
+            if status == http.client.OK:
+                return _InPart(
+                    int(answer["stored_events"]), int(answer["rejected_events"]), str(answer["reason"])
+                )
+            detail = str(answer.get("detail", f"the gateway answered {status}"))
             if status == http.client.NOT_FOUND:
                 raise DeadLetterNotFound(detail)
             if status not in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
-                raise ChunkRefused(code, detail)
+                raise ChunkRefused(str(answer.get("code", "refused")), detail)
             time.sleep(min(retry_after_s, MAX_WAIT_S))
         raise BusUnavailable(f"the gateway takes no more: {detail}; letter {id} and those after it stay")
 
-    def _post(self, path: str) -> tuple[int, str, str, float]:
+    def _post(self, path: str) -> tuple[int, dict[str, Any], float]:
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection("gateway", timeout=_ANSWER_TIMEOUT_S)
@@ -273,12 +298,10 @@ class _Gateway:
                 "with `windvane up` or `windvane gateway`. The letters stay"
             ) from error
         try:
-            problem = json.loads(body) if body else {}
+            told = json.loads(body) if body else {}
         except ValueError:
-            problem = {}
-        detail = str(problem.get("detail", f"the gateway answered {answer.status} {answer.reason}"))
-        retry_after_s = float(answer.headers.get("Retry-After", "1"))
-        return answer.status, detail, str(problem.get("code", "refused")), retry_after_s
+            told = {}
+        return answer.status, told, float(answer.headers.get("Retry-After", "1"))
 
     def _connect(self) -> socket.socket:
         refused = OSError("there is no socket")

@@ -25,6 +25,29 @@ class PostedBody(msgspec.Struct, frozen=True):
     """Of the whole, where `data` is only its beginning."""
 
 
+class Outcome(msgspec.Struct):
+    """What became of the events of a chunk; the gateway writes it before the chunk's future ends.
+
+    All 0 for a repetition of a chunk that is known.
+    """
+
+    stored_events: int = 0
+    rejected_events: int = 0
+    """They are in the dead letters, apart from the others."""
+    reason: str = ""
+
+
+class RejectedEvents(msgspec.Struct, frozen=True):
+    """Some events of a chunk, the others of which enter."""
+
+    code: str
+    reason: str
+    events: int
+    payload: bytes
+    format: str = ""
+    """How to read the payload, where that is part of a posted body; "": it is msgpack events."""
+
+
 class IncomingChunk(msgspec.Struct, frozen=True):
     """What a door took in."""
 
@@ -53,6 +76,8 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     """It comes from the dead letters, where it stays if it is refused again."""
     hostname: str | None = None
     """What the sender called itself in the handshake; users of one name may have many."""
+    outcome: Outcome | None = None
+    """Where the door wants to know more than that the chunk was taken."""
 
     @property
     def who(self) -> str:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
 from ..store.dead_letters import DeadLetter, DeadLetters
-from .chunk import IncomingChunk, charge
+from .chunk import IncomingChunk, RejectedEvents, charge
 from .http_formats import EVENTS
 from .telemetry import GatewayTelemetry
 
@@ -104,19 +104,17 @@ def letter_of_chunk(
     )
 
 
-def letter_of_events(
-    chunk: IncomingChunk, events: bytes, code: str, reason: str, policy: str, time_ns: int
-) -> DeadLetter:
+def letter_of_events(chunk: IncomingChunk, rejected: RejectedEvents, policy: str, time_ns: int) -> DeadLetter:
     """Some events of a chunk: without its id, under which the others are known."""
     return DeadLetter(
-        code=code,
-        reason=reason,
+        code=rejected.code,
+        reason=rejected.reason,
         tag=chunk.tag,
         sender=chunk.sender,
         policy=policy,
-        payload=events,
+        payload=rejected.payload,
         time_ns=time_ns,
         # Says that its sender named the policy, to which a replay goes then too.
-        format=EVENTS if chunk.policy is not None else "",
+        format=rejected.format or (EVENTS if chunk.policy is not None else ""),
         identity=chunk.identity,
     )

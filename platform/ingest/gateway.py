@@ -19,9 +19,10 @@ from ..config import GatewaySettings
 from ..decoded_size import is_surely_within
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
+from ..sifting import Sifted, sifting_decodable
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy
-from .chunk import IncomingChunk, charge, check_tag, halves
+from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .dead_letter_queue import (
     NO_POLICY,
     SENDER_NOT_ALLOWED,
@@ -30,20 +31,21 @@ from .dead_letter_queue import (
     letter_of_events,
 )
 from .held_chunks import HeldChunks
+from .leading_times import surely_have_times
 from .off_loop import OffLoop, Turn, Turns, begin, give_way, in_one_step
-from .payload import counting
+from .payload import Payload, counting
 from .policy_book import InForce, PolicyBook
 from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
 from .recent_chunks import RecentChunks
-from .schema import Sifted
 from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
 from .unpacking import Bounds, Unpacker, check_signal, unpack_at_once
 
 INVALID_RECORDS = "schema"
+INVALID_EVENTS = "invalid-event"
 _OF_SOME_EVENTS = frozenset(
-    [INVALID_RECORDS, "too-large", "too-large-decoded", "too-many-events", "event-too-large"]
+    [INVALID_RECORDS, INVALID_EVENTS, "too-large", "too-large-decoded", "too-many-events", "event-too-large"]
 )
 _LARGE_TO_HASH_BYTES = 1024 * 1024
 
@@ -55,8 +57,8 @@ class _Checked(msgspec.Struct, frozen=True):
     policy: Policy
     payload: bytes | bytearray | memoryview
     events: int
-    sifted: Sifted | None
-    """Where some of its events were invalid: those go to the dead letters when the others are published."""
+    rejected: tuple[RejectedEvents, ...]
+    """Those of its events that are invalid: they go to the dead letters when the others are published."""
     key: bytes | None
     """By which it is known when it is sent again."""
 
@@ -278,29 +280,69 @@ class Gateway:
             key = await self._content_key(chunk, payload, turn)
             if self._is_repeated(key, future):
                 return None
-        events = chunk.events
+        rejected: list[RejectedEvents] = []
+        payload, events = await self._count_events(chunk, rules, payload, turn, rejected)
+        await self._check_decoded_size(chunk, policy, payload, events, turn)
+        if not (rules.check.looks_at_times_alone and surely_have_times(payload, events)):
+            slices = rules.check.sifting(payload, events, now_ns=self._now_ns())
+            sifted = await self._off_loop.in_slices(slices, who=chunk.who, on_long=turn.keep)
+            if sifted is not None:
+                code = INVALID_RECORDS if rules.check.is_of_policy else INVALID_EVENTS
+                rejected.append(self._reject(chunk, policy, sifted, code))
+                payload, events = sifted.valid, sifted.valid_events
+        if len(payload) > self._producer.max_message_bytes // 2:
+            require_fitting(self._producer, self._message(chunk, events), payload)
+        return _Checked(chunk, policy, payload, events, tuple(rejected), key)
+
+    async def _count_events(
+        self,
+        chunk: IncomingChunk,
+        rules: InForce,
+        payload: Payload,
+        turn: Turn,
+        rejected: list[RejectedEvents],
+    ) -> tuple[Payload, int]:
+        """The payload and its events; without those that are no msgpack, which are added to `rejected`."""
+        events, policy = chunk.events, rules.policy
         max_events = policy.limits.events_per_chunk
+        broken: ChunkRefused | None = None
         if events is None:
             steps = counting(payload, chunk.size_hint, max_events=max_events)
-            events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
+            try:
+                events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
+            except ChunkRefused as refusal:
+                if refusal.code != "malformed":
+                    raise
+                broken, events = refusal, 0
         if events > max_events:
             raise ChunkRefused(
                 "too-many-events",
                 f"the chunk has {events} events or more, policy {policy.reference!r} takes {max_events}; "
                 "send smaller chunks, or raise limits.events_per_chunk",
             )
-        await self._check_decoded_size(chunk, policy, payload, events, turn)
-        sifted = None
-        if rules.check is not None:
-            slices = rules.check.sifting(payload, events, now_ns=self._now_ns())
-            sifted = await self._off_loop.in_slices(slices, who=chunk.who, on_long=turn.keep)
-        if sifted is not None:
-            if policy.invalid_records == "refuse" or (chunk.is_replay and not sifted.valid_events):
-                raise ChunkRefused(INVALID_RECORDS, _about_invalid(sifted))
-            payload, events = sifted.valid, sifted.valid_events
-        if len(payload) > self._producer.max_message_bytes // 2:
-            require_fitting(self._producer, self._message(chunk, events), payload)
-        return _Checked(chunk, policy, payload, events, sifted, key)
+        if broken is None and not chunk.is_replay:
+            return payload, events
+        # What is sent again by hand is decoded, so that no worker rejects it once more.
+        decoding = sifting_decodable(
+            payload,
+            raw_field=policy.field if policy.format == "raw" else None,
+            max_event_bytes=policy.limits.decoded_bytes,
+        )
+        sifted = await self._off_loop.in_slices(decoding, who=chunk.who, on_long=turn.keep)
+        if broken is not None and not sifted.valid_events:
+            raise broken
+        if sifted.invalid_events:
+            rejected.append(self._reject(chunk, policy, sifted, INVALID_EVENTS))
+        return sifted.valid, sifted.valid_events
+
+    def _reject(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted, code: str) -> RejectedEvents:
+        """The invalid events; ChunkRefused where the chunk is to be refused whole for them."""
+        asked = "are not what the policy asks for" if code == INVALID_RECORDS else "cannot be stored"
+        reason = f"{sifted.total} {asked}: {sifted.reason}"
+        is_whole = not sifted.valid_events and (code == INVALID_EVENTS or chunk.is_replay)
+        if is_whole or policy.invalid_records == "refuse":
+            raise ChunkRefused(code, reason)
+        return RejectedEvents(code, reason, sifted.invalid_events, sifted.invalid)
 
     async def _unpack(
         self, chunk: IncomingChunk, policy: Policy, turn: Turn, future: asyncio.Future[None]
@@ -368,7 +410,7 @@ class Gateway:
 
     def _enter(self, checked: _Checked, rate: RateLimit, future: asyncio.Future[None]) -> None:
         """To the bus, now or when the policy's rate allows it."""
-        if not checked.events and checked.sifted is None:
+        if not checked.events and not checked.rejected:
             future.set_result(None)
             return
         # Only what is kept: nothing that comes later is a repetition of an empty chunk.
@@ -431,8 +473,7 @@ class Gateway:
                 content_key=checked.key if by_content else None,
             )
             parts.append(durable)
-        if checked.sifted is not None:
-            parts.append(self._keep_invalid(chunk, policy, checked.sifted))
+        parts += [self._keep_rejected(chunk, policy, each) for each in checked.rejected]
         self._end_with(parts, checked, future)
 
     def _end_with(
@@ -459,6 +500,7 @@ class Gateway:
             if future.done():
                 return
             if error is None:
+                _tell_outcome(checked)
                 future.set_result(None)
             else:
                 future.set_exception(error)
@@ -483,13 +525,11 @@ class Gateway:
             payload=b"",
         )
 
-    def _keep_invalid(self, chunk: IncomingChunk, policy: Policy, sifted: Sifted) -> asyncio.Future[None]:
-        reason = _about_invalid(sifted)
-        self.telemetry.refused(INVALID_RECORDS, chunk, reason, policy=policy.reference)
-        letter = letter_of_events(
-            chunk, sifted.invalid, INVALID_RECORDS, reason, policy.reference, self._now_ns()
-        )
-        return self._letters.keep(letter)
+    def _keep_rejected(
+        self, chunk: IncomingChunk, policy: Policy, rejected: RejectedEvents
+    ) -> asyncio.Future[None]:
+        self.telemetry.refused(rejected.code, chunk, rejected.reason, policy=policy.reference)
+        return self._letters.keep(letter_of_events(chunk, rejected, policy.reference, self._now_ns()))
 
     def _refuse(
         self,
@@ -532,9 +572,12 @@ def _who_keeps(chunk: IncomingChunk) -> str:
     )
 
 
-def _about_invalid(sifted: Sifted) -> str:
-    total = sifted.valid_events + sifted.invalid_events
-    return f"{sifted.invalid_events} of {total} events are not what the policy asks for: {sifted.reason}"
+def _tell_outcome(checked: _Checked) -> None:
+    outcome = checked.chunk.outcome
+    if outcome is not None:
+        outcome.stored_events = checked.events
+        outcome.rejected_events = sum(each.events for each in checked.rejected)
+        outcome.reason = "; ".join(each.reason for each in checked.rejected)
 
 
 def _error_of(done: "asyncio.Future[Any]") -> BaseException | None:

@@ -21,7 +21,7 @@ from aiohttp import ClientError, web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from ..errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
-from .chunk import IncomingChunk, PostedBody
+from .chunk import IncomingChunk, Outcome, PostedBody
 from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from .gateway import Gateway
 from .http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
@@ -34,6 +34,9 @@ BODY_IDLE_S = 30.0
 """A body of which nothing comes for so long is given up."""
 HEAD_BYTES = 64 * 1024
 """Of a body over the limit so much is kept, to see what it was."""
+
+REJECTED_EVENTS = "Windvane-Rejected-Events"
+"""Header of an answer 204: so many events of the body are dead letters, all others are durable."""
 
 _STATUS = {
     NO_POLICY: HTTPStatus.NOT_FOUND,
@@ -104,7 +107,10 @@ class _HttpDoor:
             return problem_of(error)
         finally:
             self._held_bytes -= len(data)
-        return web.Response(status=HTTPStatus.NO_CONTENT)
+        answer = web.Response(status=HTTPStatus.NO_CONTENT)
+        if chunk.outcome is not None and chunk.outcome.rejected_events:
+            answer.headers[REJECTED_EVENTS] = str(chunk.outcome.rejected_events)
+        return answer
 
     def _announced(self, request: web.Request, data: bytearray) -> IncomingChunk:
         """The chunk that a request says it holds; its body is read into `data` after this."""
@@ -131,6 +137,7 @@ class _HttpDoor:
             chunk_id=_chunk_id_of(request),
             identity=identity,
             over_rate="refuse",
+            outcome=Outcome(),
             body=PostedBody(
                 data,
                 compression=_compression_of(request),

@@ -29,8 +29,7 @@ class InForce(msgspec.Struct, frozen=True):
 
     policy: Policy
     admission: Admission
-    check: EventCheck | None
-    """None where the policy asks nothing of events."""
+    check: EventCheck
     rate: RateLimit
     own_tags: PolicyTable
 
@@ -146,14 +145,13 @@ class PolicyBook:
             policy = policy_from_mapping(body)
             limits = policy.limits
             schema = None if policy.schema is None else parse_schema(policy.schema)
-            check = None
-            if schema is not None or limits.max_future_s is not None or limits.max_age_s is not None:
-                check = EventCheck(
-                    schema,
-                    additional_fields=policy.additional_fields,
-                    max_future_s=limits.max_future_s,
-                    max_age_s=limits.max_age_s,
-                )
+            check = EventCheck(
+                schema,
+                additional_fields=policy.additional_fields,
+                max_future_s=limits.max_future_s,
+                max_age_s=limits.max_age_s,
+                raw_field=policy.field if policy.format == "raw" else None,
+            )
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return None

@@ -1,6 +1,8 @@
 """Dead letters, sent again: through the policies as they are now, by the same way as what comes in at a door.
 
     POST /dead-letters/{id}/replay      204: it is durable, and no longer a dead letter
+                                        200: so is a part of it, the rest is a letter of its own:
+                                             {"stored_events": …, "rejected_events": …, "reason": …}
 
 A letter keeps its sender, tag and chunk id: what its sender has sent again in the meantime, and got in, is
 not stored a second time. One without an id is given one of its own, so that it is stored once however often
@@ -12,12 +14,13 @@ import re
 from contextlib import suppress
 from http import HTTPStatus
 
+import msgspec
 from aiohttp import web
 
 from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, StoreFailed
 from ..events import STORED_ANEW
 from ..store.dead_letters import DeadLetters, KeptDeadLetter
-from .chunk import IncomingChunk, PostedBody
+from .chunk import IncomingChunk, Outcome, PostedBody
 from .gateway import Gateway
 from .http import problem, problem_of
 from .http_formats import BodyFormat
@@ -48,7 +51,7 @@ class _Replay:
         self._one_at_a_time = asyncio.Lock()
 
     async def post(self, request: web.Request) -> web.Response:
-        """204 once it is durable and dropped; else the letter stays, and the problem says why."""
+        """204 or 200 once it is durable and dropped; else the letter stays, and the problem says why."""
         number = request.match_info["id"].lstrip("0") or "0"
         # Python raises ValueError for an integer of more than 4,300 digits.
         if not re.fullmatch("[0-9]{1,19}", number) or int(number) > _LARGEST_NUMBER:
@@ -59,7 +62,7 @@ class _Replay:
                 if letter.obstacle is not None:
                     detail = f"dead letter {letter.id} ({letter.code}) is not sent again: {letter.obstacle}"
                     return problem(HTTPStatus.CONFLICT, detail, code=NOT_REPLAYABLE)
-                await self._send(letter)
+                outcome = await self._send(letter)
                 with suppress(DeadLetterNotFound):
                     await asyncio.to_thread(self._dead_letters.drop, letter.id)
             except DeadLetterNotFound as error:
@@ -72,9 +75,12 @@ class _Replay:
                 return problem_of(error)
             except StoreFailed as error:
                 return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        if outcome.rejected_events:
+            # The rest is a dead letter of its own by now.
+            return web.Response(body=msgspec.json.encode(outcome), content_type="application/json")
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def _send(self, letter: KeptDeadLetter) -> None:
+    async def _send(self, letter: KeptDeadLetter) -> Outcome:
         is_seen = letter.code in _SEEN_BY_WORKER
         own_id = f"dead-letter-{letter.id}-{letter.time_ns}".encode()
         chunk_id = STORED_ANEW + own_id if is_seen else letter.chunk_id or own_id
@@ -96,8 +102,11 @@ class _Replay:
             over_rate="refuse",
             body=body,
             is_replay=True,
+            outcome=Outcome(),
         )
         await asyncio.shield(self._gateway.submit(chunk))
+        assert chunk.outcome is not None
+        return chunk.outcome
 
     async def _policy_of(self, letter: KeptDeadLetter) -> str | None:
         """The policy that the letter names, where there is one of that name now; else the tag decides."""

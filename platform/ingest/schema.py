@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Raw
 
 from ..errors import ChunkRefused, PolicyInvalid
-from ..events import NS_PER_S
+from ..events import NS_PER_S, decode_record
+from ..sifting import Sieve, Sifted, fault_of_raw
 from ..store import policy_schema as avro
 from .event_times import fault_of_time, times_valid
-from .schema_bytes import FindFault, bytes_within
+from .schema_bytes import BIN_AND_STR, FindFault, bytes_within
 from .schema_types import TypeCompiler
 from .schema_wording import fault_in_words
 
@@ -30,54 +31,6 @@ BATCH_BYTES = 2 * 1024 * 1024
 """Bytes of events that are decoded at once, or one event: 2 MiB of numbers take 10 ms."""
 FEW_EVENTS = 256
 """Where some in a batch are invalid, so many are looked at together, and one by one only where they are."""
-NAMED_EVENTS = 5
-"""Of how many invalid events the reason tells."""
-
-
-class Sifted(msgspec.Struct, frozen=True):
-    """A chunk in which some events are invalid: its payload in two parts, in their order."""
-
-    valid: bytes
-    valid_events: int
-    invalid: bytes
-    invalid_events: int
-    reason: str
-    """The first few invalid events, by index and path."""
-
-
-class _Sieve:
-    """What passed so far of a chunk in which some events are invalid, and what did not."""
-
-    def __init__(self) -> None:
-        self._valid, self._invalid = bytearray(), bytearray()
-        self._valid_events = self._invalid_events = 0
-        self._reasons: list[str] = []
-
-    @property
-    def names_more(self) -> bool:
-        """Whether the reason of the next invalid event will be told."""
-        return self._invalid_events < NAMED_EVENTS
-
-    def let_pass(self, events: bytes | bytearray | memoryview | Raw, count: int) -> None:
-        self._valid += events
-        self._valid_events += count
-
-    def hold_back(self, event: Raw, fault: str) -> None:
-        if self.names_more:
-            self._reasons.append(f"event {self._valid_events + self._invalid_events}: {fault}")
-        self._invalid += event
-        self._invalid_events += 1
-
-    def sifted(self) -> Sifted:
-        if self._invalid_events > NAMED_EVENTS:
-            self._reasons.append(f"and {self._invalid_events - NAMED_EVENTS} more events")
-        return Sifted(
-            valid=bytes(self._valid),
-            valid_events=self._valid_events,
-            invalid=bytes(self._invalid),
-            invalid_events=self._invalid_events,
-            reason="; ".join(self._reasons),
-        )
 
 
 class EventCheck:
@@ -94,11 +47,19 @@ class EventCheck:
         additional_fields: Literal["refuse", "allow"] = "refuse",
         max_future_s: float | None = None,
         max_age_s: float | None = None,
+        raw_field: str | None = None,
     ) -> None:
-        """Raises PolicyInvalid for a schema that no check can be made of."""
+        """Raises PolicyInvalid for a schema that no check can be made of.
+
+        `raw_field` is what a policy with format = "raw" archives of each record.
+        """
         record: Any = Raw
         self._faults_of_bytes: FindFault | None = None
         self._schema = schema
+        self._raw = None if raw_field is None else _RawField(raw_field)
+        self.is_of_policy = schema is not None or max_future_s is not None or max_age_s is not None
+        """The policy has a schema or bounds of time; otherwise events are checked for what all must be."""
+        self.looks_at_times_alone = not self.is_of_policy and raw_field is None
         self._max_future_s = max_future_s
         self._max_age_s = max_age_s
         if schema is not None:
@@ -108,13 +69,7 @@ class EventCheck:
             except (TypeError, ValueError, RecursionError) as error:
                 raise PolicyInvalid(f"schema: cannot be checked: {error}") from error
             self._faults_of_bytes = bytes_within(schema)
-        event: Any = msgspec.defstruct(
-            "Event",
-            [("time", Raw), ("record", record)],
-            array_like=True,
-            gc=False,
-            forbid_unknown_fields=True,
-        )
+        event: Any = _event_type(record)
         self._one: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(event)
         self._all: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[event])
 
@@ -136,7 +91,7 @@ class EventCheck:
     ) -> Generator[None, None, Sifted | None]:
         """As `sift`, in slices of a few milliseconds: between two of them it yields."""
         bounds = self._bounds(now_ns)
-        sieve: _Sieve | None = None
+        sieve: Sieve | None = None
         passed = 0
         for begin, end, count in _batches(payload, events, BATCH_EVENTS):
             if passed:
@@ -147,18 +102,18 @@ class EventCheck:
                     sieve.let_pass(batch, count)
             else:
                 if sieve is None:
-                    sieve = _Sieve()
+                    sieve = Sieve()
                     sieve.let_pass(payload[:begin], passed)
                 yield from self._sift_batch(batch, count, bounds, sieve)
             passed += count
-        return None if sieve is None else sieve.sifted()
+        return None if sieve is None or not sieve.held_back else sieve.sifted()
 
     def _sift_batch(
         self,
         batch: bytes | bytearray | memoryview,
         count: int,
         bounds: tuple[int, int],
-        sieve: "_Sieve",
+        sieve: Sieve,
     ) -> Generator[None, None, None]:
         """Most of a batch is valid, mostly: only where it is not, events are looked at one by one."""
         for begin, end, number in _batches(batch, count, FEW_EVENTS):
@@ -189,6 +144,8 @@ class EventCheck:
             return False
         if not times_valid([bytes(event.time) for event in events], bounds):
             return False
+        if self._raw is not None and not self._raw.all_have_it(_as_array(batch, count)):
+            return False
         return self._faults_of_bytes is None or (
             self._faults_of_bytes([event.record for event in events]) is None
         )
@@ -198,9 +155,46 @@ class EventCheck:
             event = self._one.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return error.with_traceback(None)  # which has the caller's frame, which has the error: a cycle
-        return fault_of_time(bytes(event.time), bounds) or (
-            None if self._faults_of_bytes is None else self._faults_of_bytes([event.record])
+        return (
+            fault_of_time(bytes(event.time), bounds)
+            or (None if self._faults_of_bytes is None else self._faults_of_bytes([event.record]))
+            or (None if self._raw is None else self._raw.fault(raw))
         )
+
+
+class _RawField:
+    """Whether records have the bytes that format = "raw" archives: under a field, or as the whole record."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        named = msgspec.defstruct("Record", [("value", Raw)], rename={"value": field}, gc=False)
+        self._in_field: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[_event_type(named)])  # type: ignore[misc]
+        self._bare: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[_event_type(Raw)])  # type: ignore[misc]
+
+    def all_have_it(self, array: bytes) -> bool:
+        """Of records of one kind, surely; False where they have to be looked at one by one."""
+        try:
+            values = [event.record.value for event in self._in_field.decode(array)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
+                values = [event.record for event in self._bare.decode(array)]
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return False
+        return BIN_AND_STR.issuperset([memoryview(value)[0] for value in values])
+
+    def fault(self, event: Raw) -> str | None:
+        """What is wrong with one that is well-formed."""
+        try:
+            _, record = decode_record(bytes(event))
+        except (ValueError, TypeError, RecursionError) as error:
+            return f"cannot be decoded ({error or type(error).__name__})"
+        return fault_of_raw(record, self._field)
+
+
+def _event_type(record: Any) -> Any:
+    return msgspec.defstruct(
+        "Event", [("time", Raw), ("record", record)], array_like=True, gc=False, forbid_unknown_fields=True
+    )
 
 
 def _as_array(events: bytes | bytearray | memoryview, count: int) -> bytes:

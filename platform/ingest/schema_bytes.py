@@ -10,7 +10,7 @@ from ..store import policy_schema as avro
 from .schema_types import attribute_of
 
 FindFault = Callable[[list[Any]], str | None]
-_BIN_AND_STR = frozenset([*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB])
+BIN_AND_STR = frozenset([*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB])
 _NIL = 0xC0
 
 
@@ -63,7 +63,7 @@ def _look_at_columns(columns: list[tuple[str, FindFault]], records: list[Any]) -
 
 
 def _look_at_bytes(path: str, low: int, high: int | None, *, nullable: bool) -> FindFault:
-    allowed = _BIN_AND_STR | {_NIL} if nullable else _BIN_AND_STR
+    allowed = BIN_AND_STR | {_NIL} if nullable else BIN_AND_STR
     wanted = "bytes or null" if nullable else "bytes"
 
     def look(values: list[Raw]) -> str | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import OperationFailed
 from ..events import NS_PER_S
+from ..sifting import fault_of_raw
 from .block import Block, Events, EventTimes
 from .chunk_events import ChunkEvents, events_of_payload
 from .plain_records import exact_record, is_plain, made_plain, plain_copy, record_as_it_came, record_of_exact
@@ -36,20 +37,13 @@ def decode_events(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES)
 
 def raw_pieces(events: ChunkEvents, field: str) -> list[bytes]:
     """The bytes of each record. Raises OperationFailed where a record has none."""
-    key = field.encode()
     pieces: list[bytes] = []
+    key = field.encode()
     records = (record for each in events.slices() for record in each.records)
     for index, record in enumerate(records):
-        value = record.get(key) if isinstance(record, dict) else record
-        if not isinstance(value, bytes):
-            what = (
-                f"no field {field!r} that is a string or binary" if isinstance(record, dict) else "no bytes"
-            )
-            raise OperationFailed(
-                f'record {index} of the chunk has {what}; format = "raw" needs it: '
-                "set `field` in the policy, or another `format`"
-            )
-        pieces.append(value)
+        if (fault := fault_of_raw(record, field)) is not None:
+            raise OperationFailed(f"record {index} of the chunk {fault}")
+        pieces.append(record[key] if isinstance(record, dict) else record)
     return pieces
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from ..bus.envelope import ChunkMessage
 from ..decoded_size import DEFAULT_LIMIT_BYTES
 from ..errors import ChunkRefused, OperationFailed, StoreLocked
 from ..events import check_pairs
+from ..sifting import sift_decodable
 from ..store.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
 from ..store.data_array import DataArrayWriter
 from ..store.data_stream import DataStreamWriter
@@ -104,19 +106,14 @@ class StreamPipeline:
         StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
         results that no checkpoint may cover, the stream must not go on.
         """
-        inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         self._failed, self._worked = set(), set(WHOLE_CHUNK)
-        try:
-            with turn_to_decode(len(chunk.payload)):
-                archived = inputs.archived
-        except MemoryError:
-            raise
-        except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
-            self._fail("archive", chunk, error)
+        inputs = self._readable(chunk)
+        if inputs is None:
             return
+        chunk = inputs.chunk
         first_event = self._archive.events
         self._archive.append(
-            archived,
+            inputs.archived,
             arrived_ns=chunk.received_ns,
             chunk_id=chunk.chunk_id,
             events=chunk.events,
@@ -141,6 +138,45 @@ class StreamPipeline:
                     self._keep(step, block, chunk)
         self._alarms.finish_chunk()
         self._report_worked(self.reference, self._worked - self._failed)
+
+    def _readable(self, chunk: ChunkMessage) -> "_ChunkInputs | None":
+        """The chunk, decoded as far as it has to be; without the events that cannot be, which are reported.
+
+        The door has checked what is cheap to check; other programs publish to the bus too. None where nothing
+        is left.
+        """
+        inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
+        if (error := self._error_of_reading(inputs)) is None:
+            return inputs
+        with turn_to_decode(len(chunk.payload)):
+            sifted = sift_decodable(
+                chunk.payload,
+                raw_field=self.policy.field if self.policy.format == "raw" else None,
+                max_event_bytes=_max_event_bytes(self.policy),
+            )
+        if not sifted.valid_events or not sifted.invalid_events:
+            self._fail("archive", chunk, error)
+            return None
+        bad = msgspec.structs.replace(chunk, payload=sifted.invalid, events=sifted.invalid_events)
+        self._fail("archive", bad, OperationFailed(f"{sifted.total} cannot be stored: {sifted.reason}"))
+        rest = msgspec.structs.replace(chunk, payload=sifted.valid, events=sifted.valid_events)
+        inputs = _ChunkInputs(rest, self.policy, self._archive.size)
+        if (error := self._error_of_reading(inputs)) is not None:
+            self._fail("archive", rest, error)
+            return None
+        return inputs
+
+    def _error_of_reading(self, inputs: "_ChunkInputs") -> Exception | None:
+        try:
+            with turn_to_decode(len(inputs.chunk.payload)):
+                if "events" in self._steps.sources:
+                    _ = inputs.events  # what they cannot have must not be archived either
+                _ = inputs.archived
+        except MemoryError:
+            raise
+        except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
+            return error
+        return None
 
     def abandon(self) -> None:
         """The thread that works on a chunk is to stop as soon as a step has returned."""
@@ -177,13 +213,7 @@ class StreamPipeline:
         if "events" not in wanted:
             yield given
             return
-        try:
-            events = inputs.events
-        except ChunkRefused as error:
-            self._fail("events", chunk, error)
-            yield given
-            return
-        yield from in_passes(given, events)
+        yield from in_passes(given, inputs.events)
 
     def _keep(self, step: str, block: Block, chunk: ChunkMessage) -> None:
         try:
@@ -350,15 +380,13 @@ class _ChunkInputs:
     """What the steps can have of a chunk itself, each made once and only where it is asked for."""
 
     def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
-        self._chunk = chunk
+        self.chunk = chunk
         self._policy = policy
         self._stream_size = stream_size
 
     @cached_property
     def events(self) -> ChunkEvents:
-        # A limit that was lowered since the chunk came in does not count.
-        most = max(self._policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
-        return decode_events(self._chunk.payload, max_event_bytes=most)
+        return decode_events(self.chunk.payload, max_event_bytes=_max_event_bytes(self._policy))
 
     @cached_property
     def record_bytes(self) -> Block:
@@ -373,17 +401,22 @@ class _ChunkInputs:
         times = self.record_bytes.times
         return times.ends, times.times_ns
 
-    @property
+    @cached_property
     def archived(self) -> bytes | memoryview:
         """What the policy's format appends to the data stream."""
         match self._policy.format:
             case "raw":
                 return self.record_bytes.rows.data
             case "msgpack":
-                check_pairs(self._chunk.payload, self._chunk.events)
-                return self._chunk.payload
+                check_pairs(self.chunk.payload, self.chunk.events)
+                return self.chunk.payload
             case "json":
                 return json_lines(self.events)
+
+
+def _max_event_bytes(policy: Policy) -> int:
+    """A limit that was lowered since the chunk came in does not count."""
+    return max(policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
 
 
 def _fits(writer: DataArrayWriter, block: Block) -> bool:

@@ -4,11 +4,13 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from ..errors import PolicyInvalid, WindvaneError
+from ..errors import ChunkRefused, PolicyInvalid, WindvaneError
+from ..sifting import sift_decodable
 from ..store.data_stream import DataStream
 from ..store.policy import Policy
 from .archive import decode_events, parse_json_lines
 from .block import Block, Events, EventTimes
+from .chunk_events import ChunkEvents
 from .steps import FailedStep, in_passes
 
 
@@ -24,8 +26,8 @@ def recorded_inputs(
     """What the steps were given of the chunks from `first_chunk` to `stop_chunk`: (chunk, inputs).
 
     `sources` are those that the steps ask for. Bytes have the times of their events, or, where the stream
-    keeps none, the time at which the chunk arrived. `failed` is told, as of a step "events", where those of a
-    chunk cannot be decoded: then they are not given, as in the worker. Memory: one chunk. Raises
+    keeps none, the time at which the chunk arrived. `failed` is told, as of a step "events", if some of a
+    chunk cannot be decoded: they are not given; of JSON then none of the chunk. Memory: one chunk. Raises
     PolicyInvalid where the stream does not hold what they ask for, RangeGone where retention has dropped it.
     """
     if "events" in sources and policy.format == "raw":
@@ -43,11 +45,23 @@ def recorded_inputs(
         events = None
         if "events" in sources:
             try:
-                events = decode_events(data) if policy.format == "msgpack" else parse_json_lines(data)
+                events = _decoded(data, failed) if policy.format == "msgpack" else parse_json_lines(data)
             except (WindvaneError, ValueError, LookupError, TypeError) as error:
                 failed("events", error)
         for each in in_passes(given, events):
             yield chunk, each
+
+
+def _decoded(data: bytes, failed: FailedStep) -> ChunkEvents:
+    """The events of a chunk that can be decoded; the others were archived when no step asked for events."""
+    try:
+        return decode_events(data)
+    except ChunkRefused as error:
+        sifted = sift_decodable(data, raw_field=None)
+        if not sifted.valid_events or not sifted.invalid_events:
+            raise
+        failed("events", error)
+        return decode_events(sifted.valid)
 
 
 def _bytes(stream: DataStream, data: bytes, offset: int, arrived_ns: int) -> Block:

@@ -298,6 +298,11 @@ def _catalog() -> dict[str, Any]:
                 "Send a dead letter again, through the policies as they are now",
                 {
                     "204": {"description": "It is durable, and no longer a dead letter."},
+                    "200": {
+                        "description": "Some of its events are durable, and it is no longer a dead letter. "
+                        "The others were rejected again and are a new one. A JSON object says how many: "
+                        "stored_events, rejected_events, and the reason."
+                    },
                     "409": _problem("It cannot be sent again; the detail says why."),
                     "422": _problem("It was refused again, and stays."),
                     "429": _problem("Its policy takes no more now; again after Retry-After."),

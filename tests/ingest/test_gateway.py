@@ -219,7 +219,7 @@ async def test_an_unknown_tag_is_not_acked_until_its_policy_is_made(site: Site) 
 
 
 REFUSED = [
-    ("malformed", packed("t", EVENT + b"\xc1", chunk="id"), EVENT + b"\xc1"),
+    ("malformed", packed("t", b"\xc1" + EVENT, chunk="id"), b"\xc1" + EVENT),
     ("malformed", packed("t", EVENT[:-1], chunk="id", size=1), EVENT[:-1]),
     ("malformed", packed("t", b"no gzip", chunk="id", compressed="gzip"), b"no gzip"),
     ("unsupported-compression", packed("t", b"?", chunk="id", compressed="lzma"), b"?"),

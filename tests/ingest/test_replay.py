@@ -149,7 +149,9 @@ async def test_of_a_letter_that_is_partly_valid_now_the_rest_is_a_letter(site: S
     await site.policy("logs", tags=["app.**"], schema=schema)
     invalid = EVENT.replace(b"message", b"massage")
     number = site.letters().add(replace(LETTER, payload=EVENT + invalid))
-    assert (await replay(site, number))[0] == 204
+    status, told = await replay(site, number)
+    assert (status, told["stored_events"], told["rejected_events"]) == (200, 1, 1)
+    assert "massage" in told["reason"]
     [chunk] = await site.chunks("logs")
     assert chunk.payload == EVENT
     [rest] = site.letters().list()
@@ -157,6 +159,36 @@ async def test_of_a_letter_that_is_partly_valid_now_the_rest_is_a_letter(site: S
     status, problem = await replay(site, rest.id)
     assert (status, [letter.id for letter in site.letters().list()]) == (422, [rest.id])
     assert "massage" in problem["detail"] or "message" in problem["detail"]
+
+
+MILLISECONDS = b"\x92\xcf\x00\x00\x01\xa0\xc4\x50\xfc\x00\x80"
+ARRAY_AS_KEY = b"\x92\x01\x81\x90\x01"
+DEEP = b"\x92\x01" + b"\x91" * 1100 + b"\x01"
+
+
+@pytest.mark.parametrize("bad", [MILLISECONDS, ARRAY_AS_KEY, DEEP, b"\x93\x01\x80\x80", EVENT[:-3]])
+@pytest.mark.parametrize("code", ["malformed", "not-archived"])
+async def test_a_replay_says_what_no_worker_could_store(site: Site, bad: bytes, code: str) -> None:
+    """Letters of a version that rejected chunks whole: what replays as durable must be stored."""
+    await site.policy("logs", tags=["app.**"])
+    number = site.letters().add(replace(LETTER, code=code, policy="logs", payload=EVENT + bad, chunk_id=b"1"))
+    status, told = await replay(site, number)
+    assert (status, told["stored_events"], told["rejected_events"]) == (200, 1, 1)
+    assert [chunk.payload for chunk in await site.chunks("logs")] == [EVENT]
+    [rest] = site.letters().list()
+    assert (rest.code, site.letters().get(rest.id).payload) == ("invalid-event", bad)
+    assert (await replay(site, rest.id))[0] == 422
+    assert [letter.id for letter in site.letters().list()] == [rest.id]
+    assert len(await site.chunks("logs")) == 1
+
+
+async def test_a_replay_looks_for_the_field_that_a_raw_policy_archives(site: Site) -> None:
+    await site.policy("logs", tags=["app.**"], format="raw", field="samples")
+    number = site.letters().add(replace(LETTER, code="not-archived", policy="logs"))
+    status, problem = await replay(site, number)
+    assert (status, problem["code"]) == (422, "invalid-event")
+    assert "no field 'samples'" in problem["detail"]
+    assert [letter.id for letter in site.letters().list()] == [number]
 
 
 async def test_invalid_events_go_back_to_the_policy_that_was_named(site: Site) -> None:

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
 from windvane.ingest import schema as schema_module
-from windvane.ingest.schema import EventCheck, Sifted
+from windvane.ingest.schema import EventCheck
+from windvane.sifting import Sifted
 from windvane.store.policy_schema import parse_schema
 
 from tests.ingest import naive_schema

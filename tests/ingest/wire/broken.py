@@ -6,7 +6,7 @@ broken inside is kept and, where it asks, acked, so that its sender does not sen
 
 import gzip
 
-from tests.ingest.wire.notation import Fixture, wire
+from tests.ingest.wire.notation import Fixture, Stored, wire
 from tests.ingest.wire.well_formed import FIRST, delivered
 
 ACK_C = wire('81 a3 "ack" a1 "c"')
@@ -22,6 +22,17 @@ def ends(name: str, sent: bytes, kept: bytes | None = None, before: bytes = b"")
 def refused(name: str, code: str, head: str, payload: bytes, option: str = CHUNK_C) -> Fixture:
     """The chunk goes to the dead letters, is acked, and the connection goes on."""
     return Fixture(name, wire(head) + payload + wire(option), answered=ACK_C, refused=(code, payload))
+
+
+def in_part(name: str, head: str, bad: bytes, option: str = CHUNK_C) -> Fixture:
+    """The first event is stored, what is behind it goes to the dead letters; the chunk is acked."""
+    stored = (Stored("t", FIRST, 1, b"c"),)
+    return Fixture(name, wire(head) + FIRST + bad + wire(option), stored, ACK_C, ("invalid-event", bad))
+
+
+def invalid(name: str, sent: str, event: str) -> Fixture:
+    """No worker can store the event: it goes to the dead letters."""
+    return Fixture(name, wire(sent), refused=("invalid-event", wire(event)))
 
 
 def nested(head: str, inner: str) -> bytes:
@@ -107,8 +118,17 @@ PAYLOADS = [
     refused("a payload that begins with a record", "malformed", '93 a1 "t" c4 03', wire('81 a1 "a"')),
     refused("a payload of a triple", "malformed", '93 a1 "t" c4 04', wire("93 00 80 80")),
     refused("a payload that ends inside its event", "malformed", '93 a1 "t" c4 11', FIRST[:-1]),
-    refused("a payload with bytes behind its event", "malformed", '93 a1 "t" c4 13', FIRST + b"\xda"),
-    refused("a payload with the byte that is never used", "malformed", '93 a1 "t" c4 13', FIRST + b"\xc1"),
+    in_part("a payload with bytes behind its event", '93 a1 "t" c4 13', b"\xda"),
+    in_part("a payload with the byte that is never used", '93 a1 "t" c4 13', b"\xc1"),
+    in_part("a payload that ends inside its second event", '93 a1 "t" c4 22', FIRST[:-2]),
+    in_part("a second event that is a triple", '93 a1 "t" c4 16', wire("93 00 80 80")),
+    in_part("a second event that is none", '93 a1 "t" c4 13', wire("c0")),
+    in_part(
+        "a second event with a time in milliseconds",
+        '93 a1 "t" c4 1d',
+        wire("92 cf 00 00 01 a0 c4 50 fc 00 80"),
+    ),
+    in_part("a second event nested too deep", '93 a1 "t" c5 04 c5', nested("92 00", "91") + b"\xc0"),
     refused("an event of 2^32 - 1 fields", "malformed", '93 a1 "t" c4 07', wire("92 00 df ff ff ff ff")),
     refused("an event with a bin of 4 GiB", "malformed", '93 a1 "t" c4 07', wire("92 00 c6 ff ff ff ff")),
     refused(
@@ -117,11 +137,10 @@ PAYLOADS = [
         '93 a1 "t" c5 04 b2',
         nested("92 00", "91"),
     ),
-    refused(
+    in_part(
         "a size that hides a broken event",
-        "malformed",
         '93 a1 "t" c4 13',
-        FIRST + b"\xc1",
+        b"\xc1",
         '82 a4 "size" 01 a5 "chunk" a1 "c"',
     ),
 ]
@@ -164,17 +183,15 @@ COMPRESSIONS = [
 BROKEN = [*OTHER_PROTOCOLS, *ARRAYS, *TAGS, *LENGTHS, *ENTRIES, *PAYLOADS, *COMPRESSIONS]
 
 ODD = [
-    Fixture(
-        "a time that is nil is the worker's business", wire('93 a1 "t" c0 80'), delivered(wire("92 c0 80"), 1)
-    ),
-    Fixture("a time that is a map, likewise", wire('93 a1 "t" 80 80'), delivered(wire("92 80 80"), 1)),
-    Fixture(
-        "an EventTime of 7 bytes, likewise",
-        wire('93 a1 "t" c7 07 00 00 00 00 00 00 00 00 80'),
-        delivered(wire("92 c7 07 00 00 00 00 00 00 00 00 80"), 1),
+    invalid("a time that is nil", '93 a1 "t" c0 80', "92 c0 80"),
+    invalid("a time that is a map", '93 a1 "t" 80 80', "92 80 80"),
+    invalid(
+        "an EventTime of 7 bytes",
+        '93 a1 "t" c7 07 00 00 00 00 00 00 00 00 80',
+        "92 c7 07 00 00 00 00 00 00 00 00 80",
     ),
     Fixture(
-        "an ext of type -1, likewise",
+        "an ext of type -1, which is a time",
         wire('93 a1 "t" d6 ff 6a b1 3b 80 80'),
         delivered(wire("92 d6 ff 6a b1 3b 80 80"), 1),
     ),

@@ -41,7 +41,7 @@ async def test_what_is_broken_costs_itself_alone(site: WireSite, fixture: Fixtur
 
 
 @pytest.mark.parametrize("fixture", ODD, ids=by_name)
-async def test_what_an_event_means_is_not_the_gateways_business(site: WireSite, fixture: Fixture) -> None:
+async def test_an_event_needs_a_time_and_may_hold_anything(site: WireSite, fixture: Fixture) -> None:
     assert await site.play(fixture) == fixture.outcome
 
 
