@@ -362,6 +362,7 @@ class Gateway:
                 f"the chunk has {len(payload)} bytes, policy {policy.reference!r} takes {max_bytes}; "
                 "send smaller chunks, or raise limits.chunk_bytes",
             )
+        self.telemetry.unpacked(chunk, payload)
         if payload is not chunk.payload:
             self._count(len(payload), future)  # both are kept until it is durable
         return payload

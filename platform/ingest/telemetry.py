@@ -18,6 +18,7 @@ from ..store.dead_letters import DeadLetter
 from ..telemetry import RateLimitedLog
 from ..troubles import Troubles, code_of
 from .chunk import IncomingChunk, origin
+from .missing_times import MissingTimes, advice
 
 FAILURE_S = 60.0
 """A failed write is a trouble for so long, unless another one fails or one succeeds: senders try again."""
@@ -43,6 +44,7 @@ class GatewayTelemetry(Collector):
         self.forward_shut: str | None = None
         self.timeouts_by_kind: Counter[str] = Counter()
         self.refused_by_code: Counter[str] = Counter()
+        self.missing_times = MissingTimes()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
         self.disk: DiskWatch | None = None
         self.troubles = Troubles(logging.getLogger("windvane.gateway"))
@@ -62,6 +64,16 @@ class GatewayTelemetry(Collector):
     def chunk_repeated(self) -> None:
         """A retransmission met its first sending."""
         self.repeated_total += 1
+
+    def unpacked(self, chunk: IncomingChunk, payload: bytes | bytearray | memoryview) -> None:
+        """What came is events now: senders whose events have no times are remembered."""
+        if self.missing_times.take(chunk, payload):
+            time_key = "" if chunk.body is None else chunk.body.format.time_key
+            self._log.warning(
+                ("no times", chunk.policy or "", chunk.tag, chunk.sender),
+                f"events of {chunk.tag!r} from {chunk.sender} have no times of their own and get that of "
+                f"their arrival: {advice(time_key)}",
+            )
 
     def connection_opened(self) -> None:
         """A forwarder connected."""

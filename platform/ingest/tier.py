@@ -157,6 +157,7 @@ def _status(telemetry: GatewayTelemetry) -> dict[str, object]:
         "repeated_total": telemetry.repeated_total,
         "refused_total": telemetry.refused_total,
         "refused_by_code": dict(telemetry.refused_by_code),
+        "without_times": telemetry.missing_times.as_json(),
         "connections": telemetry.connections,
         "handshakes_failed_total": telemetry.handshakes_failed_total,
         "pending_bytes": telemetry.pending_bytes(),
