@@ -41,7 +41,7 @@ def test_the_configurations_of_senders_fit_the_secrets() -> None:
 
 def test_fluent_bit_does_not_wait_for_an_ack_without_end() -> None:
     outputs = [text.partition("  outputs:\n")[2] for text in blocks("yaml") if "name: forward" in text]
-    assert len(outputs) == 2
+    assert len(outputs) >= 2
     for text in outputs:
         # An option of the output: elsewhere Fluent Bit ignores it.
         assert re.search(r"^      net\.io_timeout: 20s\b", text, re.MULTILINE)
