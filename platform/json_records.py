@@ -18,6 +18,7 @@ msgspec decodes what it can; the rest goes to the slower `json`, with the same r
 import json
 import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -25,8 +26,8 @@ import msgspec
 
 from .errors import JsonInvalid
 
-MAX_NESTING = 256
-"""Objects and arrays within each other, of one record."""
+MAX_NESTING = 800
+"""Objects and arrays within each other, of one record: within what Python's decoders can do."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BOM = "\ufeff"
 _BLANK = re.compile(rf"[ \t\r\n{_BOM}]*")
@@ -106,7 +107,10 @@ def pack_json(value: Any) -> bytes:
 
 
 def pack_json_into(value: Any, packed: bytearray) -> None:
-    """Appends msgpack of a decoded value to `packed`. Raises JsonInvalid if it is nested too deeply."""
+    """Appends msgpack of a decoded value to `packed`; the value may be changed.
+
+    Raises JsonInvalid if it is nested too deeply.
+    """
     begin = len(packed)
     try:
         _encoder.encode_into(value, packed, -1)
@@ -116,7 +120,9 @@ def pack_json_into(value: Any, packed: bytearray) -> None:
         if nesting_exceeds(value, MAX_NESTING):
             raise _too_deep() from None
         del packed[begin:]
-        _encoder.encode_into(_packable(value), packed, -1)
+        holder = [value]
+        _make_packable(holder)
+        _encoder.encode_into(holder[0], packed, -1)
     # Each level is a byte of its own in msgpack: few values have so many of these.
     if len(packed) - begin > MAX_NESTING:
         piece = packed[begin:]
@@ -155,8 +161,23 @@ _lenient = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=_float
 _exact = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=Decimal)
 
 
+def _make_packable(value: Any) -> None:
+    """Changes what msgpack cannot hold within dicts and lists, in place and without recursion."""
+    open_containers = [value]
+    while open_containers:
+        container = open_containers.pop()
+        if isinstance(container, dict):
+            pairs = [(_packable(key), _packable(inner)) for key, inner in container.items()]
+            container.clear()
+            container.update(pairs)
+            inside: Iterable[Any] = container.values()
+        else:
+            container[:] = map(_packable, container)
+            inside = container
+        open_containers += [inner for inner in inside if isinstance(inner, dict | list)]
+
+
 def _packable(value: Any) -> Any:
-    """As msgpack can hold it; not deeper than MAX_NESTING, so that recursion ends."""
     if isinstance(value, int) and not _LEAST <= value <= _MOST:
         return str(value)
     if isinstance(value, str):
@@ -164,10 +185,7 @@ def _packable(value: Any) -> Any:
             value.encode()
         except UnicodeEncodeError:
             return value.encode("utf-8", "surrogatepass")
-        return value
-    if isinstance(value, dict):
-        return {_packable(key): _packable(inner) for key, inner in value.items()}
-    return [_packable(inner) for inner in value] if isinstance(value, list) else value
+    return value
 
 
 def _too_deep() -> JsonInvalid:

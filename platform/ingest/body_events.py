@@ -1,11 +1,13 @@
 """Events that are made of a body's records: the time that is put before them."""
 
 import struct
+from typing import Any
 
 import msgspec
 
-from ..errors import ChunkRefused
-from ..times import NS_PER_S
+from ..errors import ChunkRefused, TimeInvalid
+from ..json_records import pack_json
+from ..times import MAX_TIME_CHARACTERS, NS_PER_S, parse_time
 
 RECORDS_A_STEP = 1024
 """Records that are made into events between two yields."""
@@ -14,6 +16,18 @@ RECORDS_A_STEP = 1024
 def event_head(time_ns: int) -> bytes:
     """The array of two and the EventTime; the record goes behind it."""
     return struct.pack(">BBBII", 0x92, 0xD7, 0, *divmod(time_ns, NS_PER_S))
+
+
+def head_of(time: Any) -> bytes:
+    """As `event_head`, of a time as a sender wrote it.
+
+    If it is not a time, it stays in its place as text: the gateway rejects that event, and only that.
+    """
+    try:
+        return event_head(parse_time(time))
+    except TimeInvalid:
+        shown = time if isinstance(time, str) else f"{time!r:.100}"
+        return b"\x92" + pack_json(shown[:MAX_TIME_CHARACTERS])
 
 
 class BodyBounds(msgspec.Struct, frozen=True):

@@ -9,8 +9,7 @@ import msgspec
 
 from ..errors import ChunkRefused, JsonInvalid
 from ..json_records import decode_at, exact_numbers, not_utf8, pack_json_into, skip_blanks
-from ..times import parse_time
-from .body_events import RECORDS_A_STEP, BodyBounds, event_head
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head, head_of
 
 MAX_JSON_RECORD_BYTES = 1024 * 1024
 """Decoded JSON can be 24 times as large as its text: so much of it is decoded at once, not more."""
@@ -28,7 +27,7 @@ def events_of_json(
     for index, record in enumerate(_json_records(memoryview(body), key)):
         head = stamp
         if key and key in record:
-            head = event_head(parse_time(record.pop(key)))
+            head = head_of(record.pop(key))
         payload += head
         try:
             pack_json_into(record, payload)

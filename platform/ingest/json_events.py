@@ -15,17 +15,16 @@ from typing import Any
 
 import msgspec
 
-from ..errors import FramingError, JsonInvalid, TimeInvalid
-from ..json_records import BYTE_ORDER_MARK, decode_json, exact_numbers, pack_json_into
-from ..times import parse_time
-from .body_events import event_head
+from ..errors import FramingError, JsonInvalid
+from ..json_records import BYTE_ORDER_MARK, MAX_NESTING, decode_json, exact_numbers, pack_json_into
+from .body_events import event_head, head_of
 from .framing import FREE_BYTES, MAX_TAG_BYTES, Message
 
 FIRST_BYTES = frozenset(b"[{" + BYTE_ORDER_MARK[:1])
 MAX_JSON_MESSAGE_BYTES = 1024 * 1024
 """Decoded JSON can be 24 times as large as its text: what sends more at once has msgpack."""
-MAX_DEPTH = 512
-"""Of a message; a record is nested less deeply, see `json_records.MAX_NESTING`."""
+MAX_DEPTH = MAX_NESTING + 8
+"""Of a message: what is around a record is not nested deeper."""
 _READ_BYTES = 64 * 1024
 _BLANK = re.compile(rb"(?:[ \t\r\n]|%b)*+" % BYTE_ORDER_MARK)
 _STRUCTURE = re.compile(rb'["\[\]{}]')
@@ -170,10 +169,8 @@ def _message(encoded: bytes) -> Message:
     payload = bytearray()
     for time, entry in zip(times, entries, strict=True):
         try:
-            payload += event_head(0 if time is None else parse_time(time))
+            payload += event_head(0) if time is None else head_of(time)
             pack_json_into(entry[1], payload)
-        except TimeInvalid as error:
-            raise FramingError(f"a JSON event's time is wrong: {error}, or null") from None
         except JsonInvalid as error:
             raise FramingError(f"a JSON event's record cannot be kept: {error}; check the sender") from None
     given = option[0] if option and option[0] is not None else {}

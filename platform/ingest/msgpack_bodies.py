@@ -4,10 +4,10 @@ from collections.abc import Generator
 
 import msgpack
 
-from ..errors import ChunkRefused, TimeInvalid
+from ..errors import ChunkRefused
 from ..events import from_ext
-from ..times import in_range, parse_time
-from .body_events import RECORDS_A_STEP, BodyBounds, event_head
+from ..times import EventTime
+from .body_events import RECORDS_A_STEP, BodyBounds, event_head, head_of
 
 MAX_FIELDS = 10_000
 """Of a record whose time is in one of them: they are looked at one by one."""
@@ -32,8 +32,8 @@ def events_of_msgpack(
         nonlocal payload, events
         if _is_map(body[start]):
             if key:
-                time_ns, pieces = _without(walker, body, key)
-                payload += stamp if time_ns is None else event_head(time_ns)
+                time, pieces = _without(walker, body, key)
+                payload += stamp if time is None else _head_of(time)
                 payload += pieces
             else:
                 walker.skip()
@@ -83,8 +83,8 @@ def events_of_msgpack(
 
 def _without(
     walker: msgpack.Unpacker, body: bytes | bytearray | memoryview, key: bytes
-) -> tuple[int | None, bytes]:
-    """The time that `key` holds (None where there is no such key), and the map without it, byte for byte.
+) -> tuple[bytes | None, bytes]:
+    """The value that `key` has (None where there is no such key), and the map without it, byte for byte.
 
     Of a key that comes twice the last value counts, as in JSON.
     """
@@ -108,8 +108,7 @@ def _without(
             kept -= 1
         else:
             pieces += body[begin:end]
-    time_ns = None if time is None else _time_of(time)
-    return time_ns, bytes(msgpack.Packer().pack_map_header(kept)) + pieces
+    return time, bytes(msgpack.Packer().pack_map_header(kept)) + pieces
 
 
 def _is_text(piece: bytes | bytearray | memoryview, text: bytes) -> bool:
@@ -119,13 +118,14 @@ def _is_text(piece: bytes | bytearray | memoryview, text: bytes) -> bool:
     return bool(msgpack.unpackb(piece, raw=True, strict_map_key=False) == text)
 
 
-def _time_of(piece: bytes) -> int:
+def _head_of(piece: bytes) -> bytes:
+    """The head of an event whose time is the value `piece`, as `body_events.head_of`."""
     if len(piece) > _MAX_TIME_BYTES:
-        raise TimeInvalid(f"a value of {len(piece)} bytes is not a valid time; send seconds since 1970")
+        return head_of(f"a value of {len(piece)} bytes")
     value = msgpack.unpackb(piece, raw=True, strict_map_key=False, ext_hook=from_ext)
     if isinstance(value, msgpack.Timestamp):
-        return in_range(value.to_unix_nano(), value)
-    return parse_time(value)
+        value = EventTime(value.to_unix_nano())
+    return head_of(value.decode(errors="replace") if isinstance(value, bytes) else value)
 
 
 def _is_map(head: int) -> bool:

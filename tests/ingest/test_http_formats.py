@@ -125,8 +125,8 @@ def test_where_the_windows_lie_changes_nothing(
         (b'{"a":' + b"[" * 100_000, "record 0"),
         ("{}".encode("utf-16"), "it is UTF-16"),
         (
-            b'[{},{"a":' + b"[" * 256 + b"]" * 256 + b"}]",
-            "record 1 cannot be read: it is nested deeper than 256",
+            b'[{},{"a":' + b"[" * 800 + b"]" * 800 + b"}]",
+            "record 1 cannot be read: it is nested deeper than 800",
         ),
         (b"message=hello", "does not begin an object"),
     ],
