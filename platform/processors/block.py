@@ -74,6 +74,8 @@ class Block:
         columns: names along the last axis; () where they have none.
         attrs: what describes the rows for good, able to be written as JSON: becomes the data array's
             attributes.
+        resolution: the smallest step of the samples that the rows are, or were measured on, in their unit:
+            one count of a converter of 16 bits or more; 0 if it is not known, as behind what changes samples.
     """
 
     rows: NDArray[Any]
@@ -82,6 +84,7 @@ class Block:
     rate_hz: float = 0.0
     columns: tuple[str, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    resolution: float = 0.0
 
     @property
     def stop(self) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import OperationFailed, PolicyInvalid
 from .block import Block, EventTimes
 from .healthy import medians
-from .monitor import Judgement, Monitor, Thresholds
+from .monitor import FLOOR_COUNTS, Judgement, Monitor, Thresholds
 from .operation import Operation, operation
 from .running_time import RunningTime
 from .unpickling import unpickle
@@ -37,7 +37,7 @@ class _Course:
     group: list[NDArray[np.float64]] = field(default_factory=list)
 
     def take(
-        self, row: NDArray[np.float64], time_ns: int, rate_hz: float, interval_s: float
+        self, row: NDArray[np.float64], time_ns: int, rate_hz: float, interval_s: float, floor: float
     ) -> Judgement | None:
         """The judgement where this row completes an interval."""
         now_s = self.clock.advance(time_ns, rate_hz)
@@ -49,7 +49,7 @@ class _Course:
         self.due_s = (now_s // interval_s + 1) * interval_s
         middle = self.group[0] if len(self.group) == 1 else medians(np.array(self.group))
         self.group.clear()
-        return self.monitor.take(middle, now_s)
+        return self.monitor.take(middle, now_s, floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,10 @@ class Condition(Operation):
     Rows of shape (n, columns), such as features of windows or fields of records, give one float64 row for
     each `interval_s` of running time (for each row, where they come less often), with the columns
 
-    - `score`: the deviation from health that 8 of the last 10 rows reach, in spreads of the leading column:
-      NaN while learning. A spread of a level (`rms`) is at least 1 dB and of a band 2 dB: so 6 means that the
-      level has doubled, 10 that it is 3.2-fold, at least;
+    - `score`: the deviation from health that 8 of the last 10 rows reach, in spreads of the leading column,
+      or a rise of 20 dB in each of the last 3 rows, in least spreads. NaN while learning or at standstill. A
+      spread of a level (`rms`) is at least 1 dB and of a band 2 dB: so 6 means that the level has doubled, 10
+      that it is 3.2-fold, at least;
     - `grade`: 0 healthy, 1 warning, 2 danger; it falls by one where ten scores in a row are below two thirds
       of the threshold that raised it;
     - `phase`: 0 learning (this operating state), 1 watching, 2 degrading;
@@ -102,6 +103,7 @@ class Condition(Operation):
         learn: Annotated[int, Meta(ge=10, le=100_000)] = 40,
         warning: Annotated[float, Meta(gt=0)] = 6.0,
         danger: Annotated[float, Meta(gt=0)] = 10.0,
+        standstill: Annotated[float, Meta(ge=0)] | None = None,
     ) -> None:
         """All of it can be left out.
 
@@ -115,12 +117,16 @@ class Condition(Operation):
                 is learned still moves.
             warning: score from which the grade is 1.
             danger: score from which it is 2.
+            standstill: level (`rms`, in the unit of the samples) up to which the machine stands still: by
+                default 4 counts of the converter if `pcm` or `wav` decode integers of 16 bits or more right
+                before `features`, else none. 0 for none.
         """
         if not warning < danger < np.inf:
             raise PolicyInvalid(f"danger is {danger:g}, and must be above warning, which is {warning:g}.")
         self._columns, self._operating = columns, operating
         self._interval_s, self._learn = interval_s, learn
         self._thresholds = Thresholds(warning, danger)
+        self._standstill = standstill
         self._course: _Course | None
         self._given: int
         self.restore(None)
@@ -132,9 +138,10 @@ class Condition(Operation):
         rows = np.array(block.rows[:, watched.taken], dtype=np.float64)
         rows[~np.isfinite(rows)] = np.nan
         times_ns = block.row_times_ns
+        floor = FLOOR_COUNTS * block.resolution if self._standstill is None else self._standstill
         given, places = [], []
         for place, time_ns in enumerate(times_ns.tolist()):
-            row = course.take(rows[place], time_ns, block.rate_hz, self._interval_s)
+            row = course.take(rows[place], time_ns, block.rate_hz, self._interval_s, floor)
             if row is not None:
                 given.append(row)
                 places.append(place)

@@ -128,6 +128,7 @@ class Features(Operation):
                     "channels": framing.channels,
                     "unit": block.attrs.get("unit", ""),
                 },
+                resolution=block.resolution,
             )
         self._carry = framing.carry
         return result

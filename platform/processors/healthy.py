@@ -17,6 +17,7 @@ MOST_RISE = 2.0
 
 _SIGMA_OF_MAD = 1.4826
 _STATE_WIDTH = 0.15  # of the range seen
+_NEAR_ZERO = 0.02  # of the largest value
 _LEAST_WIDTH = 0.05  # of the largest value: what varies less is one state
 
 Vector = NDArray[np.float64]
@@ -146,6 +147,13 @@ class OperatingStates:
             self._met += 1
             nearest = len(self._centers) - 1
         return self._numbers[nearest], self.references[nearest]
+
+    def is_near_zero(self, operating: Vector, places: list[int]) -> bool:
+        """Whether these columns of a row that had its state are next to nothing, by what was seen of them."""
+        if not places or self._low is None or self._high is None:
+            return False
+        largest = np.maximum(np.abs(self._low), np.abs(self._high))[places]
+        return bool(np.all(np.abs(operating[places]) <= _NEAR_ZERO * largest))
 
     def _merge(self, width: Vector) -> None:
         """Gives up that of the two nearest states which has the fewer rows."""

@@ -15,10 +15,14 @@ from .trend import ChangeDetector, Slope
 from .watched import Watched
 
 WINDOW_ROWS = 10
-STANDSTILL_DB = 30.0
-"""A level that leaps from health by so much: what was learned as healthy was a standstill."""
+STANDSTILL_DB = -30.0
+"""If half of the levels are so much below health, the machine stands still: that is never learned."""
 QUIET_DB = -6.0
-"""Where half of the levels are so much below health, the machine idles: that is not learned at once."""
+"""If half of the levels are so much below health, the machine idles: that is not learned at once."""
+FLOOR_COUNTS = 4.0
+"""Levels of so many counts of the converter are its own noise and that of the sensor."""
+LEAP_DB, LEAP_SPREADS, LEAP_ROWS = 17.0, 5.0, 3
+"""What rises by so much for so many rows is graded at once: by 20 dB, less the scatter of three rows."""
 
 Vector = NDArray[np.float64]
 
@@ -85,10 +89,13 @@ class Monitor:
     def __post_init__(self) -> None:
         self._states.floor = self.watched.floor
 
-    def take(self, row: Vector, now_s: float) -> Judgement:
-        """Judges the `taken` columns of a row at a running time in seconds, and learns from it."""
+    def take(self, row: Vector, now_s: float, floor: float = 0.0) -> Judgement:
+        """Judges the `taken` columns of a row at a running time in seconds, and learns from it.
+
+        Levels up to `floor` say that the machine stands still: nothing is said or learned.
+        """
         values, operating = self.watched.split(row)
-        if np.isnan(values).all() or np.isnan(operating).any():
+        if np.isnan(values).all() or np.isnan(operating).any() or self._is_at_floor(values, floor):
             return Judgement(grade=self.grade, phase=self._phase)
         state, reference = self._states.of(operating)
         if not reference.learned:
@@ -100,13 +107,18 @@ class Monitor:
         held = self.watched.held(np.array(self._window))
         if len(self._window) < WINDOW_ROWS:
             held = np.full_like(held, np.nan)
-        score, leading = _largest(held)
-        relearn = self._settled_lower(values, reference)
-        if self.grade == 0 and (relearn or self._was_standstill(held, reference)):
+        leap = self._leap(reference)
+        score, leading = _largest(np.fmax(held, leap))
+        level_db = self._level_db(values, reference)
+        is_start = bool(np.isfinite(leap).any()) and self._states.is_near_zero(
+            operating, self.watched.tells_motion
+        )
+        if self.grade == 0 and (self._settled_lower(level_db, reference) or is_start):
             self._begin_anew(reference)
             return Judgement(state=state)
         self._regrade(score, now_s)
-        if self.grade == 0 and not score >= self.thresholds.warning / 2 and self._quiet_rows == 0:
+        is_calm = self._quiet_rows == 0 and level_db > STANDSTILL_DB
+        if self.grade == 0 and not score >= self.thresholds.warning / 2 and is_calm:
             reference.add(values, self.learn_rows)
         self._phase = DEGRADING if self.grade else WATCHING
         if np.isnan(score):
@@ -127,15 +139,39 @@ class Monitor:
             leading,
         )
 
-    def _was_standstill(self, held: Vector, reference: Reference) -> bool:
-        levels = self.watched.is_level
-        return bool(np.any((held * reference.spread)[levels] >= STANDSTILL_DB))
+    def _is_at_floor(self, values: Vector, floor: float) -> bool:
+        levels = values[self.watched.is_level]
+        levels = levels[~np.isnan(levels)]
+        return floor > 0 and len(levels) > 0 and bool(np.all(levels <= 20.0 * np.log10(floor)))
 
-    def _settled_lower(self, values: Vector, reference: Reference) -> bool:
-        """Whether the machine has been quieter than what was learned for so long that this is health now."""
+    def _leap(self, reference: Reference) -> Vector:
+        """Of each level and band that has leapt, the rise in least spreads; NaN for the others.
+
+        One band alone is a warning at once: sensors are disturbed in single bands for a few rows.
+        """
+        floor = self.watched.floor
+        if len(self._window) < LEAP_ROWS:
+            return np.full(len(floor), np.nan)
+        deviations = np.array([self._window[-1 - back] for back in range(LEAP_ROWS)]).min(axis=0)
+        rises_db = deviations * reference.spread
+        has_leapt = (rises_db >= LEAP_DB) & (deviations >= LEAP_SPREADS) & (self.watched.decibels > 0)
+        scores = rises_db / np.where(floor > 0, floor, 1.0)
+        scores = np.where(self.watched.is_level, scores, np.fmin(scores, 0.99 * self.thresholds.danger))
+        return np.where(has_leapt, scores, np.nan)
+
+    def _level_db(self, values: Vector, reference: Reference) -> float:
+        """How far half of the levels are above what was learned, or below (negative)."""
         levels = self.watched.is_level
-        fallen_db = medians((values - reference.center)[levels, np.newaxis]) if levels.any() else np.zeros(1)
-        self._quiet_rows = self._quiet_rows + 1 if fallen_db[0] < QUIET_DB else 0
+        if not levels.any():
+            return 0.0
+        middle = float(medians((values - reference.center)[levels, np.newaxis])[0])
+        return 0.0 if np.isnan(middle) else middle
+
+    def _settled_lower(self, level_db: float, reference: Reference) -> bool:
+        """Whether the machine has been quieter than what was learned for so long that this is health now."""
+        if level_db <= STANDSTILL_DB:
+            return False
+        self._quiet_rows = self._quiet_rows + 1 if level_db < QUIET_DB else 0
         return self._quiet_rows > max(LONGEST_LEARNING * self.learn_rows, reference.count)
 
     def _begin_anew(self, reference: Reference) -> None:
@@ -147,7 +183,7 @@ class Monitor:
         raised = self.thresholds.raised(score)
         if raised > self.grade:
             if self.grade == 0:
-                self._history.begin(self.thresholds.warning / 2)
+                self._history.begin(self.thresholds.warning / 2, now_s)
             self.grade, self._calm_rows = raised, 0
         elif self.grade and self.thresholds.is_over(self.grade, score):
             self._calm_rows += 1

@@ -34,6 +34,11 @@ class SampleFormat:
         """Bytes of one frame."""
         return int(self.code[2:]) * self.channels
 
+    @property
+    def resolution(self) -> float:
+        """1 for integers of 16 bits or more: what is a few counts is the converter's noise; else 0."""
+        return float(self.code[1] in "iu" and int(self.code[2:]) >= 2)
+
     def samples(self, data: NDArray[np.uint8]) -> NDArray[Any]:
         """Rows (n, channels) of whole frames, in native order: a view where they lie so; 24 bits as int32."""
         if self.code.endswith("i3"):
@@ -180,6 +185,7 @@ class Pcm(Operation):
             times=times,
             rate_hz=self._rate_hz,
             attrs=self._attrs,
+            resolution=abs(self._scale) * self._format.resolution,
         )
 
     def counts(self) -> Mapping[str, int]:

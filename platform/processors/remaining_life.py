@@ -85,8 +85,12 @@ class DegradationHistory:
                 self._every *= 2
         self._count += 1
 
-    def begin(self, healthy_below: float) -> None:
-        """Degradation is there: its onset is the last row of the past with an indicator below that."""
+    def begin(self, healthy_below: float, now_s: float = 0.0) -> None:
+        """Degradation is there: its onset is the last row of the past with an indicator below that, or now
+        without any past.
+        """
+        if not self._times_s:
+            self.add(now_s, 0.0)
         low = [index for index, value in enumerate(self._values) if value < healthy_below]
         index = low[-1] if low else 0
         self._onset = (self._times_s[index], self._values[index])

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -147,7 +148,7 @@ class RunningSteps:
                 go_on()
                 self.at_work = step.name, time.monotonic()
                 try:
-                    made += blocks_of(step.operation.process(taken))
+                    made += step.of_its_own(blocks_of(step.operation.process(taken)))
                 except BaseException as error:
                     made += given_with(error)
                     failed(step.name, as_failure(error))
@@ -228,6 +229,12 @@ class _RunningStep:
         configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
         self.fingerprint: bytes = configured.digest()
         self.operation: Operation = self._new_operation()
+
+    def of_its_own(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """Users' operations can give a block of other samples with all else that it had."""
+        if self.step.operation in built_in_operations():
+            return blocks
+        return tuple(replace(block, resolution=0.0) if block.resolution else block for block in blocks)
 
     def _new_operation(self) -> Operation:
         try:

@@ -19,6 +19,8 @@ LEVEL_FLOOR_DB, BAND_FLOOR_DB = 1.0, 2.0
 _LEVEL_DECIBELS = 20.0
 _LEVEL = re.compile(r"(?:^|\.)(?:(rms)|(band_.+))$")
 _OPERATING = re.compile(r"(?:^|[._ ])(?:rpm|speed|power|load|torque)(?:[._ ]|$)", re.IGNORECASE)
+_SPEED = re.compile(r"(?:^|[._ ])(?:rpm|speed)(?:[._ ]|$)", re.IGNORECASE)
+_POWER = re.compile(r"(?:^|[._ ])power(?:[._ ]|$)", re.IGNORECASE)
 
 Vector = NDArray[np.float64]
 
@@ -83,6 +85,16 @@ class Watched:
         """Which of them are levels."""
         levels: NDArray[np.bool_] = self.decibels == _LEVEL_DECIBELS
         return levels
+
+    @property
+    def tells_motion(self) -> list[int]:
+        """Which of the operating columns are near 0 while the machine stands still: speeds, else powers."""
+        names = [self.names[index] for index in self.operating]
+        for words in (_SPEED, _POWER):
+            found = [place for place, name in enumerate(names) if words.search(name)]
+            if found:
+                return found
+        return []
 
     @property
     def taken(self) -> list[int]:

@@ -55,6 +55,7 @@ class Pieces:
                 times=_times_of(pieces, first, form.frame_bytes, times),
                 rate_hz=rate_hz,
                 attrs=attrs,
+                resolution=form.resolution,
             )
             yield block, pieces[0].torn
             first, at = block.stop, stop

@@ -132,15 +132,6 @@ def test_operating_states_are_learned_each_for_itself() -> None:
     assert 1500 <= danger <= 1511
 
 
-def test_a_machine_that_stood_still_at_first_is_learned_when_it_starts() -> None:
-    level = np.zeros(1000)
-    level[:100] = -45.0
-    said = judged(features(level))
-    assert onsets(said["grade"]) == []
-    assert said["phase"][120] == 0
-    assert said["phase"][-1] == 1
-
-
 def test_a_shock_right_after_learning_is_no_start_of_a_machine() -> None:
     level = np.zeros(200)
     level[41] = 40.0
