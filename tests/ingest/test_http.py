@@ -156,7 +156,8 @@ REFUSED = [
     ("/ingest/nobody/app.log", "{}", {}, 404, "no-policy"),
     ("/ingest/logs/app.log", '{"a":', {}, 422, "malformed"),
     ("/ingest/logs/app.log", '[{"a":1},2]', {}, 422, "malformed"),
-    ("/ingest/logs/app.log?time_key=t", '{"t":"noon"}', {}, 422, "bad-time"),
+    ("/ingest/logs/app.log?time_key=t", '{"t":"noon"}', {}, 422, "invalid-event"),
+    ("/ingest/logs/app.log?time=noon", '{"a":1}', {}, 422, "bad-time"),
     ("/ingest/logs/app.log", json.dumps(["x" * 200_000]), {}, 422, "malformed"),
     ("/ingest/logs/app.log", json.dumps({"a": "x" * 200_000}), {}, 413, "too-large"),
     (
