@@ -75,7 +75,7 @@ class DiskWatch:
         """Raises DiskReserveUsed if the last look found no room; does not block."""
         if self._is_full:
             raise DiskReserveUsed(
-                f"the disk of {self.home} is full; nothing is taken until there is room, the sender keeps it"
+                f"the disk of {self.home} is full; nothing is taken until there is room: send it again then"
             )
 
     def reserve_bytes(self, space: DiskSpace) -> int:
@@ -109,8 +109,8 @@ class DiskWatch:
             return Trouble(
                 "disk-full",
                 f"the disk of {self.home} is full ({lack}). Nothing is acked or stored until there is room, "
-                "and nothing is lost: senders keep their data. Make room on that disk, or enlarge it; "
-                "Windvane then goes on by itself",
+                "and nothing that was acked is lost: senders that ask for acks keep the rest. Make room on that "
+                "disk, or enlarge it; Windvane then goes on by itself",
             )
 
     def failed(self, error: BaseException) -> bool:

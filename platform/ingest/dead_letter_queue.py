@@ -41,7 +41,7 @@ class DeadLetterQueue:
                 kept.set_result(None)
             else:
                 full = BusUnavailable(
-                    "too much refused input waits to be kept; it is not acked, the sender keeps it"
+                    "too much rejected input waits to be kept; it is not acked: send it again"
                 )
                 self._telemetry.dead_letter_lost(full)
                 kept.set_exception(full)
@@ -72,7 +72,7 @@ class DeadLetterQueue:
         else:
             kept.set_exception(
                 DiskReserveUsed(
-                    "the disk is full, so rejected input cannot be kept; it is not acked, the sender keeps it"
+                    "the disk is full, so rejected input cannot be kept; it is not acked: send it again"
                 )
             )
         return kept

@@ -215,7 +215,7 @@ class GatewayTelemetry(Collector):
         )
         yield CounterMetricFamily(
             "windvane_gateway_letters_left_out",
-            "Refusals of which no dead letter was kept, as their senders keep them",
+            "Refusals of which no dead letter was kept; senders that ask for acks keep them",
             value=self.letters_left_out_total,
         )
         yield CounterMetricFamily(

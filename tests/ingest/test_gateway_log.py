@@ -41,7 +41,12 @@ async def test_each_cause_of_one_address_has_its_line_with_the_hostname(
         for how in attempts * 3:
             async with site.connected() as peer:
                 assert (await peer.shake_hands(hostname=b"t07", **how))[1] is False
-    assert len(lines(caplog)) == len(attempts)
+        for begun in (b"GET / HTTP/1.1\r\n", packed("t", EVENT), b"GET /again HTTP/1.1\r\n"):
+            async with site.connected() as peer:
+                await peer.value()
+                await peer.send(begun)
+                assert (await peer.value())[1] is False
+    assert len(lines(caplog)) == len(attempts) + 2
     for said in ("has another password", "has another shared key", "no user 'south'", "gives no user"):
         [line] = lines(caplog, said)
         assert "127.0.0.1: hostname 't07': " in line

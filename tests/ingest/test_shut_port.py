@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -127,8 +126,10 @@ async def test_broken_while_it_runs_the_old_file_holds_and_health_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, again: str
 ) -> None:
     path, kept = tmp_path / "forward-security.toml", tmp_path / "kept"
-    async with forward_site(tmp_path, security=KEYED + USER, handshake_timeout_s=0.2) as site:
-        os.link(path, kept)
+    write_security(tmp_path, KEYED + USER)
+    path.rename(kept)
+    path.symlink_to(kept)  # as secrets are mounted into containers
+    async with forward_site(tmp_path, handshake_timeout_s=0.2) as site:
         path.unlink()
         write_security(tmp_path, KEYED + USER.replace("[[user]]", "[[user]"))
         await site.until(lambda: troubles(site) and "line 2" in troubles(site)[0][1])
@@ -141,7 +142,8 @@ async def test_broken_while_it_runs_the_old_file_holds_and_health_says_so(
         if again == "corrected":
             write_security(tmp_path, KEYED + USER)
         else:
-            kept.replace(path)
+            path.unlink()
+            path.symlink_to(kept)
         await site.until(lambda: not troubles(site))
     assert len([line for line in errors(caplog) if "line 2" in line]) == 1
 

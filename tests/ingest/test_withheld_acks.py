@@ -100,14 +100,18 @@ async def test_chunks_that_may_enter_are_acked_until_then(
     "error", [BusUnavailable("no broker"), RateExceeded("too much", retry_after_s=1)], ids=["bus", "rate"]
 )
 async def test_what_ends_by_itself_does_not_end_the_connection_so_soon(
-    site: ForwardSite, monkeypatch: pytest.MonkeyPatch, error: Exception
+    site: ForwardSite, error: Exception
 ) -> None:
-    monkeypatch.setattr(acks, "WITHHELD_CLOSE_S", 0.0)
     bus = Outcome(site)
     async with site.connected() as peer:
         await peer.send(packed("t", EVENT, chunk="first"))
         await site.until(lambda: bus.futures)
         bus.futures[0].set_exception(error)
+        [connection] = site.server._connections
+        await site.until(lambda: connection._withheld._timer)
+        timer = connection._withheld._timer
+        assert timer is not None
+        assert timer.when() > asyncio.get_running_loop().time() + NEVER_S / 2
         await peer.send(packed("t", EVENT, chunk="next"))
         await site.until(lambda: len(bus.futures) == 2)
         bus.futures[1].set_result(0)
@@ -191,10 +195,10 @@ async def test_our_own_client_takes_the_end_for_a_missing_policy_and_not_for_a_m
     site: ForwardSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("windvane.ingest.client.SOON_LOST_S", 0.0)
-    client = ForwardClient(f"{site.host}:{site.port}", first_backoff_s=0.01, max_backoff_s=0.01)
+    client = ForwardClient(f"{site.host}:{site.port}", first_backoff_s=0.3, max_backoff_s=0.3)
     async with client:
         acked = await client.send("new.tag", EVENT, events=1)
-        await site.until(lambda: client.statistics().connections >= 3)
+        await site.until(lambda: client.statistics().connections and not client.statistics().connected)
         assert client.statistics().problem is None
         await policy(site, "new", tags=["new.**"])
         await asyncio.wait_for(acked, TIMEOUT_S)
