@@ -109,8 +109,8 @@ class DiskWatch:
             return Trouble(
                 "disk-full",
                 f"the disk of {self.home} is full ({lack}). Nothing is acked or stored until there is room, "
-                "and nothing that was acked is lost: senders that ask for acks keep the rest. Make room on that "
-                "disk, or enlarge it; Windvane then goes on by itself",
+                "and nothing that was acked is lost: senders that ask for acks keep the rest. Make room on "
+                "that disk, or enlarge it; Windvane then goes on by itself",
             )
 
     def failed(self, error: BaseException) -> bool:
