@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 from windvane.bus.discard import DiscardBus
 from windvane.bus.envelope import ChunkMessage
 from windvane.processors.block import Block, EventTimes, blocks_of
+from windvane.processors.held_events import Released
+from windvane.processors.in_flight import Place
 from windvane.processors.operation import make_operation
 from windvane.processors.pipeline import StreamPipeline
 from windvane.processors.presets import with_preset
@@ -247,7 +249,7 @@ def _feeding(streams: list[StreamPipeline], chunks: list[ChunkMessage]) -> Way:
     def feed() -> None:
         for second, chunk in enumerate(chunks):
             for stream in streams:
-                stream.process(chunk)
+                stream.process(Released(chunk, Place("", "", 0, second)))
                 if second % 2:
                     stream.checkpoint()
 

@@ -173,9 +173,10 @@ def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -
 def _rebuild_from_bus(
     settings: Settings, check: "HomeCheck", reference: str, directory: Path, *, partial: bool
 ) -> None:
-    from ..store.data_stream import DataStream
+    from ..store.data_stream import PART_OF_CHUNK, DataStream
     from ..store.rewinding import rewind_stream
     from ..store.set_aside import SetAside
+    from ..store.stream_order import held_chunk_ids
 
     topic = _topic(check, reference, directory)
     try:
@@ -183,6 +184,8 @@ def _rebuild_from_bus(
             ids = [bytes(each["chunk_id"])[: int(each["chunk_id_size"])] for each in stream.arrivals]
     except (FileNotFoundError, StreamDamaged):
         ids = []
+    ids = [each for each in ids if each != PART_OF_CHUNK]  # the chunk's last events have its own
+    ids += held_chunk_ids(settings.checkpoint_file, reference)
     partitions, on_bus = _chunks_on_bus(settings, topic, reference)
     missing = None if on_bus is None or not ids else sum(not each or each not in on_bus for each in ids)
     if missing != 0 and not partial:

@@ -17,6 +17,7 @@ from ..process_memory import collect_garbage_rarely, keep_freed_memory
 from ..store.catalog import Catalog
 from ..store.dead_letters import DeadLetters
 from ..telemetry import add_status_routes, serve_on_socket
+from .flushes import add_flush_route
 from .gateway import Gateway
 from .guarded_producer import GuardedProducer
 from .http import add_ingest_routes
@@ -87,6 +88,7 @@ async def serve(
         )
         add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
+        add_flush_route(app, producer)
         add_status_routes(
             app,
             status=lambda: _status(telemetry),

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Collection
 
 from ..bus.envelope import ChunkMessage
+from ..bus.flush_message import flushed_until_ns
 from ..bus.interface import TopicPartition
 from ..config import WorkerSettings
 from ..errors import WindvaneError
@@ -14,21 +15,24 @@ from ..store.dead_letters import DeadLetter, DeadLetters
 from ..store.policy import Policy
 from ..store.store import Store
 from .catalog_link import CatalogLink
+from .held_events import Released
 from .held_streams import HeldStreams
-from .in_flight import InFlight, SuspectWaits
+from .in_flight import InFlight, Place, SuspectWaits
 from .lanes import SLICE_S, Lanes
 from .open_streams import CommitNeeded, OpenStreams, StreamHeld
+from .order_watch import OrderWatch
 from .ownership import OwnedPartition, Ownership, repetition_key
 from .pipeline import Abandoned, StreamPipeline
 from .put_back_models import PutBackModels
 from .results_publisher import ResultsPublisher
 from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
+from .suspects import DEATHS_TO_SET_ASIDE, Suspects, ended_worker
 from .telemetry import WorkerTelemetry
 from .trainings import Trainings
 from .trouble_codes import trouble_code
 
-DEATHS_TO_SET_ASIDE = 2
-"""A chunk that the worker process died of so often goes to the dead letters instead of a third try."""
+TurnTo = Callable[[Place], None]
+"""Told in which message came what is worked on now."""
 
 _AGAIN_S = 0.05
 _ARCHIVED = ("step-failed", "not-published")
@@ -57,8 +61,11 @@ class ChunkWork:
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
         in_flight: InFlight,
+        orders: OrderWatch,
     ) -> None:
         self._store = store
+        self._checkpoints = checkpoints
+        self._orders = orders
         self._database_id = checkpoints.database_id
         self._publisher = publisher
         self._models = models
@@ -67,6 +74,7 @@ class ChunkWork:
         self._catalog = catalog
         self._telemetry = telemetry
         self._owned = owned
+        self._suspects = Suspects(owned, checkpoints)
         self._in_flight = in_flight
         self._quarantined_at = telemetry.checkpoints_total
         """How many checkpoints there were when the last chunk of a suspected partition began."""
@@ -153,15 +161,16 @@ class ChunkWork:
             return False
         if deaths >= DEATHS_TO_SET_ASIDE:
             if not stream.has(queued):
-                reason = f"the worker process ended {deaths} times while it worked on this chunk: {died_of}"
-                self.keep(chunk, "ended-worker", reason, policy=topic)
+                self.keep(chunk, "ended-worker", ended_worker(deaths, died_of), policy=topic)
             return True
         try:
-            with self._in_flight.working_on(partition, queued.offset, suspected=partition.is_suspected):
+            with self._in_flight.working_on(
+                partition, queued.offset, suspected=partition.is_suspected
+            ) as turn_to:
                 self._quarantined_at = (
                     self._telemetry.checkpoints_total if partition.is_suspected else self._quarantined_at
                 )
-                return self._run_pipeline(stream, queued, policy)
+                return self._run_pipeline(stream, queued, policy, turn_to)
         except SuspectWaits:
             return self._wait(
                 stream, "a worker died of a chunk of its policy, and another such chunk is at work", _AGAIN_S
@@ -197,9 +206,19 @@ class ChunkWork:
             self.streams.wait(stream, seconds, what_for)
         return False
 
-    def _run_pipeline(self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None) -> bool:
+    def _run_pipeline(
+        self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
+    ) -> bool:
         partition, chunk = queued.partition, queued.chunk
         topic = partition.key.topic
+        until_ns = flushed_until_ns(chunk)
+        if (
+            until_ns is not None
+            and stream.pipeline is None
+            and not self._checkpoints.stream(stream.reference)
+        ):
+            return True  # retention has dropped the chunks that it was published for
+        self._release_before_edit(stream, queued, policy, turn_to)
         if not self.streams.open(stream, policy, partition.key):
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
             self.keep(chunk, "no-policy", reason, policy=topic)
@@ -208,24 +227,70 @@ class ChunkWork:
         if stream.has(queued):
             return True
         self._record_holes(stream, queued)
+        pipeline = stream.pipeline
+        assert pipeline is not None
+        self._keep_deadly(pipeline)
+        if until_ns is not None:
+            self._process(pipeline, pipeline.reorder.flush(until_ns), turn_to)
+            self._part_of(stream, queued, None)
+            return True
+        place = Place(partition.log, *partition.key, queued.offset)
         key = repetition_key(chunk, by_content=policy is not None and policy.suppress_repeats == "content")
         is_adopted = stream.adopted is not None and stream.adopted.has(chunk.received_ns, chunk.chunk_id)
+        is_adopted = is_adopted or pipeline.reorder.holds(place)
         if is_adopted or self._is_repetition(stream, partition, key):
             self._telemetry.chunk_repeated()
             # No checkpoint has had the key of an adopted chunk.
             self._part_of(stream, queued, key if is_adopted else None)
             return True
-        pipeline = stream.pipeline
-        assert pipeline is not None
-        self._models.take_up(pipeline)
-        self._trainings.settle(pipeline)
-        pipeline.process(chunk)
-        self._trainings.ask(pipeline)
+        late_before, inversions_before = pipeline.reorder.late_events, pipeline.reorder.inversions
+        self._process(pipeline, pipeline.reorder.take(chunk, place), turn_to)
+        self._telemetry.events_late(pipeline.reorder.late_events - late_before)
+        if pipeline.reorder.inversions > inversions_before:
+            self._telemetry.samples_went_back(stream=stream.reference, policy=topic)
         self._part_of(stream, queued, key)
         self.streams.count_mappings(stream)
         self._telemetry.streams = len(self.streams)
         self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
         return True
+
+    def _process(self, pipeline: StreamPipeline, released: Collection[Released], turn_to: TurnTo) -> None:
+        """What the order of the stream lets go, which may be nothing, or more than one chunk."""
+        if not released:
+            return
+        self._models.take_up(pipeline)
+        self._trainings.settle(pipeline)
+        for each in released:
+            turn_to(each.place)
+            pipeline.process(each)
+            self._suspects.done_with(each.place)
+        self._trainings.ask(pipeline)
+
+    def _release_before_edit(
+        self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
+    ) -> None:
+        """Before a policy that asks for no order, or another one, brings a chunk, what is held leaves under
+        the former one. A stream that is opened for that chunk releases it under the new one.
+        """
+        pipeline = stream.pipeline
+        if pipeline is None or pipeline.reorder.is_empty or policy in (None, pipeline.policy):
+            return
+        assert policy is not None
+        if policy.reorder_s and policy.reference == pipeline.policy.reference:
+            return
+        self._process(pipeline, pipeline.reorder.release_all(), turn_to)
+        with self.lanes.lock:
+            if not stream.abandoned:
+                stream.uncommitted.setdefault(queued.partition, queued.offset)
+
+    def _keep_deadly(self, pipeline: StreamPipeline) -> None:
+        """What was held, and the worker died of."""
+        while pipeline.deadly:
+            found = pipeline.deadly[0]
+            reason = ended_worker(*self._suspects.deaths(found.place))
+            self.keep(found.message, "ended-worker", reason, policy=found.place.topic)
+            self._suspects.done_with(found.place)
+            del pipeline.deadly[0]
 
     def _is_repetition(self, stream: StreamWork, partition: OwnedPartition, key: bytes | None) -> bool:
         if key is None:
@@ -241,6 +306,8 @@ class ChunkWork:
             if key is not None:
                 self._owned.remember(queued.partition.key.topic, key)
                 stream.keys.append((queued.partition.key, key))
+        if stream.pipeline is not None:
+            self._orders.note(stream.pipeline.reorder.figures(stream.reference, *queued.partition.key))
 
     def _record_holes(self, stream: StreamWork, queued: QueuedChunk) -> None:
         """Messages that were given up before this chunk may have been the stream's."""
@@ -294,6 +361,7 @@ class ChunkWork:
             database_id=self._database_id,
         )
         self._telemetry.steps_known(stream.reference, pipeline.step_names)
+        pipeline.deadly = pipeline.reorder.set_aside(self._suspects.is_deadly)
         return pipeline
 
     def _report_failure(
@@ -305,7 +373,9 @@ class ChunkWork:
         self.keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
 
     def keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
-        """Add a chunk to the dead letters."""
+        """Add a chunk to the dead letters; of a flush message nothing is lost."""
+        if flushed_until_ns(chunk) is not None:
+            return
         self._telemetry.dead_lettered(code=code, tag=chunk.tag, reason=reason)
         letter = DeadLetter(
             code=code,

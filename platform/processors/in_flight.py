@@ -19,7 +19,7 @@ import signal
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -73,29 +73,39 @@ class InFlight:
         faulthandler.enable(self._fault_file)
 
     @contextmanager
-    def working_on(self, partition: OwnedPartition, offset: int, *, suspected: bool) -> Iterator[None]:
+    def working_on(
+        self, partition: OwnedPartition, offset: int, *, suspected: bool
+    ) -> Iterator[Callable[[Place], None]]:
         """A thread works on the message. Raises SuspectWaits if it was blamed, and another one that was is at
         work: two of them at once would be blamed together.
+
+        What it gives is called when the thread turns to what came in another message, which was held back.
         """
         if self._map is None:
-            yield
+            yield lambda _: None
             return
         if suspected and not self._one_suspect.acquire(blocking=False):
             raise SuspectWaits
         try:
-            with self._written_down(partition, offset):
-                yield
+            with self._written_down(Place(partition.log, *partition.key, offset)) as turn_to:
+                yield turn_to
         finally:
             if suspected:
                 self._one_suspect.release()
 
     @contextmanager
-    def _written_down(self, partition: OwnedPartition, offset: int) -> Iterator[None]:
+    def _written_down(self, message: Place) -> Iterator[Callable[[Place], None]]:
         slot = self._free.popleft()
         place = _HEADER_BYTES + slot * SLOT_BYTES
-        self._write(place, [partition.log, *partition.key, offset])
+
+        def turn_to(message: Place) -> None:
+            if self._map is not None:
+                _LENGTH.pack_into(self._map, place, 0)
+                self._write(place, list(message))
+
+        turn_to(message)
         try:
-            yield
+            yield turn_to
         finally:
             if self._map is not None:  # else the process is ending
                 _LENGTH.pack_into(self._map, place, 0)

@@ -245,6 +245,12 @@ class OpenStreams:
         with self._lanes.lock:
             return sum(len(stream.queue) for stream in self._streams.values())
 
+    def is_behind(self, reference: str) -> bool:
+        """Whether chunks of the stream wait, or are to be read again."""
+        with self._lanes.lock:
+            stream = self._streams.get(reference)
+            return stream is not None and (bool(stream.queue) or stream.is_dropped)
+
     def full_partitions(self, bound_bytes: int, *, resume_share: float) -> set[OwnedPartition]:
         """The partitions of streams that have more than `bound_bytes` waiting, or, of a partition that is
         paused, more than `resume_share` of that.

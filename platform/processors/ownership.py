@@ -45,6 +45,8 @@ class OwnedPartition:
     """Monotonic time of the last poll that gave messages of it."""
     suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     """Messages that a worker died of: offset → how often, and how."""
+    held_suspects: set[int] = field(default_factory=set)
+    """Those of them that streams hold back: the partition's position is behind them."""
     read_again_s: float = 0.0
     """Monotonic time before which it is not read: a message of it could not be kept."""
     holes: tuple[Hole, ...] = ()
@@ -57,7 +59,7 @@ class OwnedPartition:
     @property
     def is_suspected(self) -> bool:
         """Whether a worker died of a message that is not committed yet: its chunks run alone among such."""
-        return any(offset >= (self.committed or 0) for offset in self.suspects)
+        return bool(self.held_suspects) or any(offset >= (self.committed or 0) for offset in self.suspects)
 
     def unread(self, offset: int) -> None:
         """The message is not done, and not in memory any more: whoever reads the partition reads it again."""
@@ -131,6 +133,7 @@ class Ownership:
             committed=taken.position,
             frontier=taken.position,
             suspects=self._checkpoints.suspects(log, key),
+            held_suspects=self._checkpoints.held_suspects(log, key),
             holes=tuple(self._checkpoints.holes(log, key)),
         )
 

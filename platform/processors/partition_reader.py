@@ -15,6 +15,7 @@ from ..errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalt
 from ..store.checkpoint import CheckpointStore
 from .checkpointing import Checkpointing
 from .open_streams import OpenStreams
+from .order_watch import OrderWatch
 from .ownership import OwnedPartition, Ownership
 from .telemetry import WorkerTelemetry
 
@@ -49,6 +50,7 @@ class PartitionReader:
         durable: Checkpointing,
         keep: Keep,
         before_chunks: Callable[[], None],
+        orders: OrderWatch,
         settings: WorkerSettings,
         telemetry: WorkerTelemetry,
     ) -> None:
@@ -60,6 +62,7 @@ class PartitionReader:
         self._durable = durable
         self._keep = keep
         self._before_chunks = before_chunks
+        self._orders = orders
         self._settings = settings
         self._telemetry = telemetry
         self._topics_read_s = float("-inf")
@@ -121,6 +124,7 @@ class PartitionReader:
             starts[partition.key] = BEGINNING if found.position is None else found.position
             if found.position is None and found.other_logs:
                 self._telemetry.log_is_new(partition.key, log=partition.log, former=found.other_logs)
+        self._orders.taken(await asyncio.to_thread(self._checkpoints.orders, keys))
         self._telemetry.partitions_taken(keys, owned=len(self._owned))
         return starts
 

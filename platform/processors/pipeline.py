@@ -28,7 +28,9 @@ from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .block import Block, Events
 from .catalog_link import NewOutput
 from .chunk_events import ChunkEvents, turn_to_decode
+from .held_events import Released
 from .publication import Publication
+from .reorder_buffer import ReorderBuffer
 from .results_publisher import ResultsPublisher
 from .step_failures import WHOLE_CHUNK
 from .steps import RunningSteps, in_passes
@@ -46,10 +48,11 @@ class Abandoned(Exception):
 class StreamPipeline:
     """One data stream: its archive, the operations of its policy, their outputs.
 
-    `process` appends to the outputs at once; `checkpoint` says what is to be committed of it. A step that
-    raises is reported, gives nothing for that chunk, and does not stop the others. Memory: one chunk, and
-    what the operations keep. `abandon` may be called by any thread; then `process` raises Abandoned before
-    the next step, and what it has appended is cut off by whoever opens the stream next.
+    `reorder` says in which order chunks are to be processed. `process` appends to the outputs at once;
+    `checkpoint` says what is to be committed of it. A step that raises is reported, gives nothing for that
+    chunk, and does not stop the others. Memory: one chunk, what `reorder` holds, and what the operations
+    keep. `abandon` may be called by any thread; then `process` raises Abandoned before the next step, and
+    what it has appended is cut off by whoever opens the stream next.
     """
 
     def __init__(
@@ -93,24 +96,35 @@ class StreamPipeline:
                 if output != reference:  # a reprocessing was killed after its commit
                     store.put_rebuilt_in_place(output, length.uid)
             self._steps = RunningSteps(policy, committed.states if committed else {})
+            self.reorder = ReorderBuffer(
+                reorder_s=policy.reorder_s,
+                is_raw=policy.format == "raw",
+                order=committed.order if committed else None,
+                held=committed.held if committed else (),
+                tag=reference,
+            )
         except BaseException:
             self._archive.close()
             raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
+        self.deadly: list[Released] = []
+        """What was held and goes to the dead letters: the worker died of it."""
         self._counted = Counter[str]()
         self.newly_counted()
 
-    def process(self, chunk: ChunkMessage) -> None:
-        """Archives the chunk, runs the operations on it, and publishes what the policy says.
+    def process(self, released: Released) -> None:
+        """Archives the events, runs the operations on them, and publishes what the policy says.
 
         StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
         results that no checkpoint may cover, the stream must not go on.
         """
         self._failed, self._worked = set(), set(WHOLE_CHUNK)
-        inputs = self._readable(chunk)
+        inputs = self._readable(released.message)
         if inputs is None:
             return
         chunk = inputs.chunk
+        for other in released.others:
+            self._archive.append(b"", arrived_ns=other.received_ns, chunk_id=other.chunk_id, events=0)
         first_event = self._archive.events
         self._archive.append(
             inputs.archived,
@@ -119,6 +133,8 @@ class StreamPipeline:
             events=chunk.events,
             event_times=inputs.event_times,
         )
+        if inputs.event_times is not None and not self.policy.reorder_s:
+            self.reorder.note_unsorted(inputs.event_times[1], received_ns=chunk.received_ns)
         try:
             self._publication.records(chunk.payload, self._archive, first_event=first_event)
         except (OSError, MemoryError):
@@ -300,6 +316,8 @@ class StreamPipeline:
             positions=positions,
             adopted_chunks=adopted_chunks,
             holes=holes,
+            order=self.reorder.order,
+            held=self.reorder.held,
         )
 
     def mark_committed(self, committed: StreamCheckpoint) -> None:

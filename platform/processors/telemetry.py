@@ -46,6 +46,9 @@ class WorkerTelemetry(Collector):
         """When the last commit began, on the monotonic clock; at first when the worker started."""
         self.streams_behind: Callable[[float], dict[str, dict[str, Any]]] = lambda _: {}
         """The streams that a commit begun at that time (monotonic) does not cover; the worker sets it."""
+        self.orders: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+        """The streams of whose order there is something to be said; the worker sets it."""
+        self.late_events_total = 0
         self.published_total = 0
         self.dead_lettered_by_code: Counter[str] = Counter()
         self.counted_by_name: Counter[str] = Counter()
@@ -71,6 +74,22 @@ class WorkerTelemetry(Collector):
     def chunk_repeated(self) -> None:
         """A chunk that is stored already came again, and was left out."""
         self.repeated_total += 1
+
+    def events_late(self, count: int) -> None:
+        """Events came too late to be put in order."""
+        self.late_events_total += count
+
+    def samples_went_back(self, *, stream: str, policy: str) -> None:
+        """A chunk of a raw stream begins before the end of the one before it."""
+        self._log.warning(
+            ("order", stream),
+            f"stream {stream!r:.220}: samples came out of order, and are stored as they came; set reorder_s "
+            f"in policy {policy!r}, or let the sender keep the order (docs/policies.md, reorder_s)",
+        )
+
+    def flush_failed(self, error: Exception) -> None:
+        """What streams hold back waits longer."""
+        self._log.warning(("flush",), f"{str(error) or repr(error)}; it is tried again")
 
     def steps_counted(
         self, *, stream: str, gained: Mapping[str, int], total: Mapping[str, Mapping[str, int]]
@@ -235,6 +254,8 @@ class WorkerTelemetry(Collector):
             "checkpoint_ns": self.checkpoint_ns,
             "checkpoint_age_s": round(time.monotonic() - self.checkpoint_s, 3),
             "streams_behind": self.streams_behind(self.checkpoint_s),
+            "late_events_total": self.late_events_total,
+            "order": self.orders(),
             "halted": [
                 {
                     "topic": key.topic,
@@ -266,6 +287,7 @@ class WorkerTelemetry(Collector):
             ("bytes", "Payload bytes in them", self.bytes_total),
             ("repeated_chunks", "Chunks that were stored already", self.repeated_total),
             ("published_results", "Rows and events published on topics of results", self.published_total),
+            ("late_events", "Events that came too late to be put in order", self.late_events_total),
             ("lost_partitions", "Partitions that another worker took unnoticed", self.lost_total),
             ("slow_streams", "Times that a stream moved to the slow threads", self.slow_total),
             ("stopped_streams", "Times that a stream has stopped", self.stopped_by_code.total()),

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from ..bus import open_bus
+from ..bus import open_bus, takes_many_gateways
 from ..bus.interface import Bus
 from ..bus_watch import watch_bus
 from ..config import Settings
@@ -30,6 +30,7 @@ from .catalog_link import CatalogLink
 from .checkpoint_watch import watch_checkpoints
 from .former_buses import finish_former_buses
 from .in_flight import InFlight, Place, died_of
+from .order_watch import BusFlusher, Flusher, GatewayFlusher
 from .telemetry import WorkerTelemetry
 from .unpickling import states_come_from
 from .user_operations import UserOperations
@@ -60,6 +61,10 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.callback(checkpoints.close)
         make_directory(settings.store_dir)  # the lab and the web tier look for it
         name = settings.tier_name("worker")
+        # Of the present bus also while a former one is finished: what is held is part of the checkpoint.
+        flusher: Flusher = GatewayFlusher(settings.run_dir)
+        if takes_many_gateways(settings.bus):
+            flusher = BusFlusher(bus, before=flusher)
         in_flight = _watch_over_chunks(settings, checkpoints, telemetry)
         cleanup.callback(in_flight.close)
         workers = Workers(
@@ -74,6 +79,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
                 models=ModelFiles(settings.home / "models"),
                 operations=operations,
                 in_flight=in_flight,
+                flusher=flusher,
                 name=f"{name} (process {os.getpid()} on {socket.gethostname()})",
             ),
             disk=disk,
@@ -117,7 +123,9 @@ def _is_suspected(
     """Whether workers died of messages of this partition before, that are not committed yet."""
     key = (place.topic, place.partition)
     done = committed.get(place.log, {}).get(key, 0)
-    return any(offset >= done for offset in checkpoints.suspects(place.log, key))
+    return bool(checkpoints.held_suspects(place.log, key)) or any(
+        offset >= done for offset in checkpoints.suspects(place.log, key)
+    )
 
 
 def _watch_over_chunks(

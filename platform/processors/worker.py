@@ -47,6 +47,7 @@ from .catalog_link import CatalogLink
 from .checkpointing import Checkpointing
 from .chunk_work import ChunkWork
 from .in_flight import InFlight
+from .order_watch import Flusher, OrderWatch
 from .ownership import Ownership
 from .partition_reader import PartitionReader
 from .put_back_models import PutBackModels
@@ -105,9 +106,12 @@ class Worker:
         operations: UserOperations,
         models: ModelFiles,
         in_flight: InFlight | None = None,
+        flusher: Flusher | None = None,
         name: str = "worker",
     ) -> None:
-        """`name` is how other workers speak of this one."""
+        """`name` is how other workers speak of this one; `flusher` publishes the flush messages of streams
+        that are put in order.
+        """
         self._settings = settings
         self._catalog = catalog
         self._telemetry = telemetry
@@ -119,6 +123,12 @@ class Worker:
         )
         self._owned = Ownership(checkpoints, name, remembered_keys=KEY_WINDOWS * settings.chunk_id_window)
         self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
+        self._orders = OrderWatch(
+            flusher,
+            policies=lambda: catalog.policies,
+            is_owned=self._owned.__contains__,
+            failed=telemetry.flush_failed,
+        )
         self._chunks = ChunkWork(
             store=store,
             checkpoints=checkpoints,
@@ -131,9 +141,11 @@ class Worker:
             catalog=catalog,
             telemetry=telemetry,
             in_flight=in_flight or InFlight(None),
+            orders=self._orders,
         )
         self._lanes = self._chunks.lanes
         self._streams = self._chunks.streams
+        self._orders.is_behind = self._streams.is_behind
         self._durable = Checkpointing(
             store=store,
             checkpoints=checkpoints,
@@ -154,6 +166,7 @@ class Worker:
             durable=self._durable,
             keep=self._chunks.keep,
             before_chunks=self._look_at_models,
+            orders=self._orders,
             settings=settings,
             telemetry=telemetry,
         )
@@ -167,6 +180,7 @@ class Worker:
         telemetry.streams_behind = lambda committed_s: streams_behind(
             self._streams, self._lanes, committed_s=committed_s
         )
+        telemetry.orders = self._orders.status
 
     def _want_commit(self) -> None:
         self._loop.call_soon_threadsafe(self._commit_wanted.set)
@@ -231,6 +245,7 @@ class Worker:
                 await asyncio.to_thread(self._streams.close_all)
             await self._publisher.close()
             self._telemetry.streams_behind = lambda _: {}
+            self._telemetry.orders = dict
 
     async def _run(self, stop: asyncio.Event) -> None:
         self._stopped.start()
@@ -243,6 +258,7 @@ class Worker:
                 self._make_checkpoints(),
                 self._look_after_streams(),
                 self._follow_operations(),
+                self._orders.run(),
             )
         ]
         try:

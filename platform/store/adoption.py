@@ -63,6 +63,8 @@ def adopt_stream(
             positions=before.positions,
             adopted_chunks=chunks,
             holes=before.holes,
+            order=before.order,
+            held=before.held,
         )
         checkpoints.commit(positions={}, streams={reference: adopted}, chunk_keys={}, window=0)
     return Adopted(outputs, scrub.bytes.length - size)

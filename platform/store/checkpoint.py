@@ -16,6 +16,9 @@ log is part of the key of a position.
 Several workers may share the file. Each partition has an epoch, which rises whenever a worker takes the
 partition; a commit names the epochs that its worker was given, and is rejected if one has risen since.
 So a worker that was stopped for a while changes nothing that others own now.
+
+Chunks that a stream holds back to put them in order are part of the stream, and of its checkpoint
+(`stream_order.py`).
 """
 
 import sqlite3
@@ -30,6 +33,16 @@ import msgspec
 from ..errors import PartitionLost
 from .checkpoint_schema import SCHEMA, UPGRADES, VERSION
 from .sqlite_file import SqliteFile
+from .stream_order import (
+    HeldChunk,
+    OrderFigures,
+    StreamOrder,
+    figures_of,
+    held_offsets,
+    read_figures,
+    read_held,
+    write_held,
+)
 
 Partition: TypeAlias = tuple[str, int]
 """A topic of the bus, and the number of one of its partitions."""
@@ -86,7 +99,8 @@ class StreamCheckpoint:
     is read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
     `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
     checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
-    none.
+    none. `held` are the chunks that wait to be put in order, and `order` is what is known of that: None for a
+    stream that was never looked at for it.
     """
 
     states: Mapping[str, bytes] = field(default_factory=dict)
@@ -97,6 +111,8 @@ class StreamCheckpoint:
     positions: tuple[StreamPosition, ...] = ()
     adopted_chunks: int = 0
     holes: tuple[Hole, ...] = ()
+    order: StreamOrder | None = None
+    held: tuple[HeldChunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +188,22 @@ class CheckpointStore:
             row = database.execute(
                 "SELECT checkpoint FROM streams WHERE reference = ?", (reference,)
             ).fetchone()
-        return None if row is None else _decode(row[0])
+            if row is None:
+                return None
+            checkpoint = _decode(row[0])
+            if checkpoint.order is None or not checkpoint.order.next_sequence:
+                return checkpoint
+            return replace(checkpoint, held=read_held(database, reference))
+
+    def orders(self, partitions: Iterable[Partition]) -> list[OrderFigures]:
+        """The streams of these partitions that hold chunks, or of whose order there is more to be said."""
+        with self._file.reading("read which streams hold chunks") as database:
+            return list(read_figures(database, partitions))
+
+    def held_suspects(self, log: str, partition: Partition) -> set[int]:
+        """The offsets of messages that a worker died of, and that streams hold back."""
+        with self._file.reading("read what workers died of") as database:
+            return held_offsets(database, log, partition)
 
     def chunk_keys(self, topic: str, partition: int) -> list[bytes]:
         """The keys of the chunks last seen on a partition, oldest first; at most the window of its commit."""
@@ -261,7 +292,8 @@ class CheckpointStore:
             raise ValueError(f"window is a number of chunk keys to keep, not {window}")
         # Encoded before the transaction begins: the lock of the file is held for writing alone.
         stream_rows = [
-            (reference, _encode(replace(checkpoint, alarms=()))) for reference, checkpoint in streams.items()
+            (reference, _encode(replace(checkpoint, alarms=(), held=())))
+            for reference, checkpoint in streams.items()
         ]
         outgoing = [(message,) for checkpoint in streams.values() for message in checkpoint.alarms]
         position_rows = [
@@ -280,6 +312,11 @@ class CheckpointStore:
                 " ON CONFLICT DO UPDATE SET checkpoint = excluded.checkpoint",
                 stream_rows,
             )
+            for reference, checkpoint in streams.items():
+                if (order := checkpoint.order) is not None and (order.next_sequence or order.inversions):
+                    held = checkpoint.held
+                    figures = figures_of(reference, checkpoint.partition, order, len(held))
+                    write_held(database, reference, figures, held)
             database.executemany("INSERT INTO outbox (message) VALUES (?)", outgoing)
             for partition, keys in chunk_keys.items():
                 _add_keys(database, partition, keys, window)

@@ -1,6 +1,8 @@
 """The tables of the checkpoint database, and how a file of an earlier version gets them."""
 
-VERSION = 4
+from .stream_order import TABLES as _ORDER
+
+VERSION = 5
 
 _OWNERS = """
 CREATE TABLE owners (
@@ -55,7 +57,8 @@ CREATE TABLE streams (reference TEXT PRIMARY KEY, checkpoint BLOB NOT NULL);
 {_CHUNK_KEYS};
 {_OWNERS};
 {_OUTBOX};
-{_IDENTITY}
+{_IDENTITY};
+{_ORDER}
 """
 UPGRADES = {
     1: _OWNERS,
@@ -71,4 +74,5 @@ INSERT INTO chunk_keys SELECT topic, partition, sequence, key, '' FROM chunk_key
 DROP TABLE chunk_keys_3;
 {_IDENTITY}
 """,
+    4: _ORDER,
 }

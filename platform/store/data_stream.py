@@ -38,6 +38,8 @@ ARRIVAL = np.dtype(
     ]
 )
 _ARRIVAL = struct.Struct("<QQqQII32s")
+PART_OF_CHUNK = b"windvane:part"
+"""The id of an arrival that has some events of a chunk; the one with the last of them has the chunk's id."""
 EVENT = np.dtype([("end", "<i8"), ("time_ns", "<i8")])
 """One event: the offset past its last byte in the stream, and its time in ns since the epoch, UTC."""
 _EVENTS_A_READ = 4096

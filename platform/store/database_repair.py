@@ -31,7 +31,17 @@ def repair_checkpoints(path: Path, aside: SetAside) -> list[str]:
         path,
         aside,
         lambda new: CheckpointStore(new).close(),
-        tables=("positions", "streams", "chunk_keys", "owners", "outbox", "decisions", "suspects"),
+        tables=(
+            "positions",
+            "streams",
+            "chunk_keys",
+            "owners",
+            "outbox",
+            "decisions",
+            "suspects",
+            "held_chunks",
+            "stream_orders",
+        ),
     )
     lines = _lines(path, saved)
     with closing(sqlite3.connect(path)) as database, database:

@@ -52,6 +52,8 @@ _CHOICES = {
 
 MAX_PIPELINE_STEPS = 100
 MAX_TAG_PATTERNS = 1000
+MAX_REORDER_S = 86_400.0
+"""How far back in event time a policy can put events in order."""
 MAX_PUBLISHED_NAME = 190
 """Characters of a policy's reference and a step's name together, where the step's rows are published: both
 are in the name of their topic."""
@@ -124,7 +126,8 @@ class Policy(Struct, frozen=True):
     a chunk with records that break the schema or the clock bounds loses those or is refused whole.
     `durability` is what an ack promises: that the chunk survives a power cut (fsync), or the end of the
     process (written). `suppress_repeats` says how a chunk that is sent again is known: by the chunk id that
-    the sender gives, or by its content.
+    the sender gives, or by its content. `reorder_s` holds events back so long, in event time, and puts them
+    in order; 0 stores them as they come.
 
     `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
     is how long the bus keeps what is on its topics.
@@ -142,6 +145,7 @@ class Policy(Struct, frozen=True):
     limits: Limits = Limits()
     durability: Durability = "fsync"
     suppress_repeats: SuppressRepeats = "chunk-id"
+    reorder_s: Annotated[float, Meta(ge=0, le=MAX_REORDER_S)] = 0.0
     encoding: Encoding = "msgpack"
     topic: Topic = Topic()
     pipeline: tuple[Step, ...] = ()
@@ -212,6 +216,8 @@ def _policy(data: Mapping[str, Any]) -> Policy:
             f'reference: "{policy.reference}" has two dots side by side, which only the topics of results '
             "have; take one of them out"
         )
+    if not policy.reorder_s >= 0:
+        raise PolicyInvalid("reorder_s: is nan, must be a number of seconds; 0 stores events as they come")
     _check_tags(policy.tags)
     _check_names(policy.pipeline)
     _check_published(policy)
@@ -337,6 +343,7 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "limits": {k: v for k, v in msgspec.structs.asdict(policy.limits).items() if v is not None},
         "durability": policy.durability,
         "suppress_repeats": policy.suppress_repeats,
+        "reorder_s": policy.reorder_s,
         "encoding": policy.encoding,
         "topic": {k: v for k, v in msgspec.structs.asdict(policy.topic).items() if v is not None},
         "partitions": policy.partitions,

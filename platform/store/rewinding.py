@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from .checkpoint import Partition, StreamCheckpoint, StreamPosition
+from .stream_order import forget_order
 
 BEGINNING = -1
 """The position in front of the first message that a log still has."""
@@ -46,6 +47,7 @@ def rewind_stream(path: Path, reference: str, partitions: Sequence[Partition]) -
                     "UPDATE streams SET checkpoint = ? WHERE reference = ?", (_encode(marked), other)
                 )
         database.execute("DELETE FROM streams WHERE reference = ?", (reference,))
+        forget_order(database, reference)
         for topic, number in partitions:
             database.execute(
                 "UPDATE positions SET next_offset = ? WHERE topic = ? AND partition = ?"

@@ -142,6 +142,11 @@ class StreamInfo(msgspec.Struct):
     `checkpoint_age_s` is how long ago its work was last made durable, `lag_chunks` how many chunks wait: null
     if no worker says it. `behind` is null while the stream is up to date, `alarm` while none is open;
     `failing` are the steps that fail.
+
+    Of the last checkpoint, null if it cannot be read: `held_chunks` wait to be put in order (`reorder_s` of
+    the policy), `late_events` came too late for that, `early_events` left early since too much was held.
+    `inversions` counts chunks of samples that came out of order and were stored so; `order_warning` says what
+    to do about them.
     """
 
     reference: str
@@ -159,6 +164,11 @@ class StreamInfo(msgspec.Struct):
     behind: Behind | None
     failing: list[FailingStep]
     alarm: StreamAlarm | None
+    held_chunks: int | None = None
+    late_events: int | None = None
+    early_events: int | None = None
+    inversions: int | None = None
+    order_warning: str | None = None
 
 
 class ArrayInfo(msgspec.Struct):

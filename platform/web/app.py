@@ -52,8 +52,9 @@ def create_app(
     open_on_loopback: bool = False,
     live_limits: LiveLimits | None = None,
     telemetry: WebTelemetry | None = None,
+    checkpoint_file: Path | None = None,
 ) -> web.Application:
-    """The web tier over one store and one catalog.
+    """The web tier over one store and one catalog; `checkpoint_file` is the worker's, if it can be read here.
 
     `check_policy` raises PolicyInvalid for a pipeline that cannot run. `ui` is the folder of the built
     interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
@@ -82,7 +83,14 @@ def create_app(
     app.cleanup_ctx.append(own.watching)
     listings = Listings(store, telemetry)
     app.cleanup_ctx.append(listings.closing)
-    streams = StreamRoutes(store, telemetry, listings, WorkerDelays(tiers), OpenAlarms(catalog))
+    streams = StreamRoutes(
+        store,
+        telemetry,
+        listings,
+        WorkerDelays(tiers),
+        OpenAlarms(catalog),
+        checkpoint_file=checkpoint_file,
+    )
     arrays = ArrayRoutes(store, telemetry, listings)
     policies = PolicyRoutes(catalog, check_policy, f"{API}/policies")
     letters = DeadLetterRoutes(dead_letters, tiers)

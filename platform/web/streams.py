@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -13,6 +15,7 @@ from ..errors import StreamNotFound, WindvaneError
 from ..store.data_stream import DataStream
 from ..store.listing import Page
 from ..store.store import Store
+from ..store.stream_order import OrderFigures, committed_figures
 from ..telemetry import RateLimitedLog
 from .answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from .bodies import Piece, send_pieces
@@ -48,8 +51,12 @@ class StreamRoutes:
         listings: Listings,
         delays: WorkerDelays,
         alarms: OpenAlarms,
+        *,
+        checkpoint_file: Path | None,
     ) -> None:
+        """`checkpoint_file` has what is known of the streams' order; it is read beside the worker."""
         self._store = store
+        self._checkpoint_file = checkpoint_file
         self._telemetry = telemetry
         self._listings = listings
         self._delays = delays
@@ -75,7 +82,7 @@ class StreamRoutes:
     async def get(self, request: web.Request) -> web.Response:
         """One stream."""
         delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
-        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"], delays))
+        return json_response(await asyncio.to_thread(self._describe_one, request.match_info["ref"], delays))
 
     async def data(self, request: web.Request) -> web.StreamResponse:
         """The bytes: all, one range, or several as multipart/byteranges; without what arrives meanwhile."""
@@ -165,9 +172,10 @@ class StreamRoutes:
 
     def _describe_all(self, references: Sequence[str], delays: Delays) -> Sequence[StreamInfo]:
         found = []
+        orders = self._orders(references)
         for reference in references:
             try:
-                found.append(self._describe(reference, delays))
+                found.append(self._describe(reference, delays, orders))
             except StreamNotFound:  # dropped since the list was made
                 continue
             except (WindvaneError, OSError, ValueError, KeyError) as error:
@@ -175,7 +183,15 @@ class StreamRoutes:
                 found.append(_damaged(reference, str(error), self._alarms.of(reference)))
         return found
 
-    def _describe(self, reference: str, delays: Delays) -> StreamInfo:
+    def _orders(self, references: Sequence[str]) -> Mapping[str, OrderFigures] | None:
+        return None if self._checkpoint_file is None else committed_figures(self._checkpoint_file, references)
+
+    def _describe_one(self, reference: str, delays: Delays) -> StreamInfo:
+        return self._describe(reference, delays, self._orders([reference]))
+
+    def _describe(
+        self, reference: str, delays: Delays, orders: Mapping[str, OrderFigures] | None
+    ) -> StreamInfo:
         stream = self._listings.streams.get(reference)
         checkpoint_age_s, lag_chunks, behind = delays.of(reference)
         first_ns, last_ns = stream.first_arrival_ns, stream.last_arrival_ns
@@ -195,7 +211,20 @@ class StreamRoutes:
             behind=behind,
             failing=delays.failing(reference),
             alarm=self._alarms.of(reference),
+            **_order(None if orders is None else orders.get(reference, OrderFigures(reference))),
         )
+
+
+def _order(figures: OrderFigures | None) -> dict[str, Any]:
+    if figures is None:
+        return {}
+    return {
+        "held_chunks": figures.held_chunks,
+        "late_events": figures.late_events,
+        "early_events": figures.early_events,
+        "inversions": figures.inversions,
+        "order_warning": figures.warning,
+    }
 
 
 def _damaged(reference: str, reason: str, alarm: StreamAlarm | None) -> StreamInfo:

@@ -56,6 +56,7 @@ async def serve(
             ui=Path(__file__).parent / "ui" / "dist",
             open_on_loopback=is_loopback(host),
             telemetry=telemetry,
+            checkpoint_file=settings.checkpoint_file,
         )
         # No access log: addresses may hold the token, and the metrics count requests.
         # Bodies stay as compressed as they came: the gateway bounds what they may become.

@@ -17,6 +17,7 @@ from windvane.bus.interface import Bus, Producer
 from windvane.config import WorkerSettings
 from windvane.errors import StoreFailed, StoreLocked
 from windvane.processors.catalog_link import CatalogLink
+from windvane.processors.order_watch import Flusher
 from windvane.processors.telemetry import WorkerTelemetry
 from windvane.processors.user_operations import UserOperations
 from windvane.processors.worker import Worker
@@ -79,7 +80,12 @@ class Home:
 
     @asynccontextmanager
     async def working(
-        self, *, checkpoint_interval_s: float = 1e9, dies: bool = False, **settings: Any
+        self,
+        *,
+        checkpoint_interval_s: float = 1e9,
+        dies: bool = False,
+        flusher: Flusher | None = None,
+        **settings: Any,
     ) -> AsyncIterator[None]:
         """A worker, until all that is on the bus is worked on; one that dies makes no last checkpoint."""
         checkpoints = CheckpointStore(self.path / "checkpoints.sqlite")
@@ -98,6 +104,7 @@ class Home:
             telemetry=self.telemetry,
             operations=operations,
             models=ModelFiles(self.path / "models"),
+            flusher=flusher,
         )
         stop = asyncio.Event()
         running = asyncio.ensure_future(self.worker.run(stop))

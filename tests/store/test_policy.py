@@ -110,6 +110,7 @@ def test_the_mapping_spells_everything_out() -> None:
         },
         "durability": "fsync",
         "suppress_repeats": "chunk-id",
+        "reorder_s": 0.0,
         "encoding": "msgpack",
         "topic": {},
         "alarm": [],

@@ -59,6 +59,17 @@ pipeline = [
 ]
 
 [[policy]]
+reference = "sorted"
+tags = ["s.*"]
+format = "raw"
+partitions = 1
+reorder_s = 0.1
+pipeline = [
+  { operation = "pcm", name = "samples", dtype = "int16", rate_hz = 100.0 },
+  { operation = "deadly" },
+]
+
+[[policy]]
 reference = "calm"
 tags = ["n"]
 format = "raw"
@@ -137,6 +148,19 @@ def test_a_chunk_that_the_worker_dies_of_twice_is_set_aside(
     assert how in reason
     assert "2 times" in reason
     figure(f"a chunk that ends the process ({how}): set aside after 2 deaths, its neighbours are stored once")
+
+
+def test_a_chunk_that_was_held_back_is_set_aside_and_not_the_one_that_lets_it_go(site: Running) -> None:
+    send(site, "s.a", 66)
+    # Flushed after silence, behind a checkpoint that holds it.
+    wait_until(lambda: letters(site, "ended-worker"), "it is set aside", timeout_s=120)
+    send(site, "s.a", 1)
+    wait_until(lambda: stored(site, "s.a") == b"\1\0", "the next one is stored", timeout_s=120)
+    [reason] = letters(site, "ended-worker")
+    assert "Segmentation fault" in reason
+    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as dead:
+        [letter] = dead.list()
+        assert b"\x42\0" in dead.get(letter.id).payload
 
 
 def test_a_worker_that_is_killed_from_outside_blames_no_chunk(site: Running) -> None:

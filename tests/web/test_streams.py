@@ -153,6 +153,11 @@ async def test_a_stream_is_described(client: Client, home: Home) -> None:
         "behind": None,
         "failing": [],
         "alarm": None,
+        "held_chunks": None,
+        "late_events": None,
+        "early_events": None,
+        "inversions": None,
+        "order_warning": None,
     }
 
 
