@@ -110,23 +110,24 @@ SERVICE = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without the same key twice, of which PyYAML would take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        if len(keys) != len(set(keys)):
-            raise ValueError(f"a key is there twice: {keys}")
-        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return found
-
-
 def parse(text: str) -> dict[str, Any]:
     """Its YAML form. Raises ValueError for what has another shape, and for a key that is there twice."""
-    found = yaml.load(text, _Loader)
+    _require_each_key_once(yaml.compose(text))
+    found = yaml.safe_load(text)
     if not isinstance(found, dict) or found.keys() - {"service", "pipeline"}:
         raise ValueError("has other parts than service and pipeline")
     return found
+
+
+def _require_each_key_once(node: Any) -> None:
+    """PyYAML takes the last of them, without a word."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise ValueError(f"a key is there twice: {keys}")
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for each in child if isinstance(child, tuple) else (child,):
+            _require_each_key_once(each)
 
 
 def faults(found: dict[str, Any]) -> list[str]:
