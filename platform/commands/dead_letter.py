@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ MAX_ATTEMPTS = 30
 MAX_WAIT_S = 10.0
 _ANSWER_TIMEOUT_S = 120.0
 _SHOWN_REASON_CHARACTERS = 160
+_BY_RETRY = "sent again by its sender"
 
 
 @click.group(short_help="List, show, replay and drop refused input.")
@@ -70,7 +71,8 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
     """List the dead letters, the newest first.
 
     A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
-    times in UTC. How often a letter came is its `times`, first and last at its two times.
+    times in UTC. How often a letter came is its `times`, first and last at its two times. The reason says
+    when the same chunk has arrived since, because its sender sent it again.
 
     \b
     Examples:
@@ -80,6 +82,7 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
     """
     letters = _open(settings)
     found = list(islice(_matching(letters, code=code, tag=tag), limit))
+    arrived = _arrived_since(settings, found)
     rows = [
         (
             letter.id,
@@ -90,7 +93,7 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
             letter.size,
             _one_line(letter.tag),
             _one_line(letter.sender),
-            _one_line(letter.reason, on_terminal=_SHOWN_REASON_CHARACTERS),
+            _reason(letter, arrived.get(letter.id)),
         )
         for letter in found
     ]
@@ -125,6 +128,7 @@ def show(settings: Settings, id: int, payload: bool) -> None:
     from ..store.excerpt import excerpt_of
 
     letter = _open(settings).get(id)
+    arrived_ns = _arrived_since(settings, [letter]).get(letter.id)
     if payload:
         sys.stdout.buffer.write(letter.payload)
         sys.stdout.buffer.flush()
@@ -148,6 +152,7 @@ def show(settings: Settings, id: int, payload: bool) -> None:
         "chunk id": repr(letter.chunk_id)[2:-1] if letter.chunk_id is not None else None,
         "compression": letter.compression if letter.compression != "text" else None,
         "format": letter.format,
+        "arrived": None if arrived_ns is None else f"{format_time(arrived_ns)}, {_BY_RETRY}",
         "replay": again,
     }
     for name, value in facts.items():
@@ -322,6 +327,18 @@ class _Gateway:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _arrived_since(settings: Settings, letters: "Sequence[DeadLetterSummary]") -> Mapping[int, int]:
+    from ..store.arrived_chunks import arrived_since
+    from ..store.store import Store
+
+    return arrived_since(Store(settings.store_dir), letters) if letters else {}
+
+
+def _reason(letter: "DeadLetterSummary", arrived_ns: int | None) -> str:
+    shown = _one_line(letter.reason, on_terminal=_SHOWN_REASON_CHARACTERS)
+    return shown if arrived_ns is None else f"{shown} (arrived {format_time(arrived_ns)}, {_BY_RETRY})"
 
 
 def _none_found(settings: Settings, *, code: str | None, tag: str | None) -> str:

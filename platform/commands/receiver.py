@@ -44,6 +44,13 @@ class Receiver:
         """The home of the gateway, if it is another one than that of the command."""
         return self._said if isinstance(self._said, Path) else None
 
+    @property
+    def run_dir(self) -> Path | None:
+        """Where the sockets of the gateway's home are; None if it cannot be known."""
+        if self.home is not None:
+            return self.home / "run"
+        return self._settings.run_dir if self._to is None else None
+
     def named(self) -> str:
         """Whose gateway it is, for the end of a report; "" for that of this home, or an unknown one."""
         return "" if self._said is None else f" of {self._said}"

@@ -15,13 +15,14 @@ import click
 from ..announcements import forward_address
 from ..config import Settings, parse_address
 from ..errors import ConfigInvalid, InputInvalid
-from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address
+from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address, new_chunk_id
 from ..ingest.handshake import ClientCredentials
 from ..ingest.tls import make_client_context
 from .homes import require_default_home
 from .options import home_options_of
 from .progress import ByteProgress, amount, byte_progress, plural
 from .receiver import Receiver
+from .rejection_count import RejectionCount
 from .sources.chunks import Chunk
 from .sources.dry_run import show_instead_of_sending
 from .sources.options import RecordOptions, record_options
@@ -155,6 +156,7 @@ def send(
             tag,
             address,
             receiver=receiver,
+            rejected=RejectionCount(receiver.run_dir),
             forward_here=partial(forward_address, settings),
             create_line=_create_line(
                 tag,
@@ -190,6 +192,7 @@ class _Sending:
         address: Callable[[], str],
         *,
         receiver: Receiver,
+        rejected: RejectionCount,
         forward_here: Callable[[], str],
         create_line: str,
         credentials: ClientCredentials | None,
@@ -198,6 +201,7 @@ class _Sending:
         self._tag = tag
         self._address = address
         self._receiver = receiver
+        self._rejected = rejected
         self._forward_here = forward_here
         self._create_line = create_line
         self._credentials = credentials
@@ -226,6 +230,7 @@ class _Sending:
                 except InputInvalid as error:
                     invalid = error
                 await client.drain()
+                await self._rejected.ask()
             finally:
                 self._statistics = client.statistics()
                 explaining.cancel()
@@ -238,13 +243,18 @@ class _Sending:
     ) -> None:
         async for batch in _in_a_thread(batches):
             for chunk in batch:
-                acked = await client.send(self._tag, chunk.payload, events=chunk.events)
+                name = new_chunk_id()
+                acked = await client.send(self._tag, chunk.payload, events=chunk.events, chunk_id=name)
                 self._sent_chunks += 1
-                acked.add_done_callback(partial(self._count, chunk.source_bytes, progress))
+                acked.add_done_callback(partial(self._count, chunk, name, progress))
+            await self._rejected.ask_if_many()
 
-    def _count(self, source_bytes: int, progress: ByteProgress, acked: asyncio.Future[None]) -> None:
+    def _count(
+        self, chunk: Chunk, chunk_id: str, progress: ByteProgress, acked: asyncio.Future[None]
+    ) -> None:
         if not acked.cancelled():
-            self._acked_bytes += source_bytes
+            self._rejected.acked(chunk_id, chunk.events)
+            self._acked_bytes += chunk.source_bytes
             progress.update(self._acked_bytes)
 
     async def _explain(self, client: ForwardClient, progress: ByteProgress) -> None:
@@ -302,6 +312,11 @@ class _Sending:
         else:
             missing = plural(self._sent_chunks - done.acked_chunks, "chunk")
             what = f"acked {acked}; {missing} not acked, so perhaps not stored"
+        if rejected := sum(self._rejected.by_code.values()):
+            codes = ", ".join(self._rejected.by_code)
+            home = self._receiver.other_home
+            see = "windvane dead-letter list" + (f" --home {home}" if home is not None else "")
+            what += f", of which {plural(rejected, 'event')} rejected ({codes}; see `{see}`)"
         again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
         return f"{what}{again}; {self._tag} at {self._address()}{self._receiver.named()}, {rate}"
 

@@ -25,6 +25,7 @@ from ..store.policy import Policy
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .dead_letter_queue import (
     NO_POLICY,
+    NOT_ACKED,
     SENDER_NOT_ALLOWED,
     DeadLetterQueue,
     letter_of_chunk,
@@ -38,6 +39,7 @@ from .policy_book import InForce, PolicyBook
 from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
 from .recent_chunks import RecentChunks
+from .rejections import Rejections
 from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
 from .unpacking import Bounds, Unpacker, check_signal, unpack_at_once
@@ -91,6 +93,7 @@ class Gateway:
         self._now_ns = now_ns
         self._pending_bytes = 0
         self._recent = RecentChunks()
+        self.rejections = Rejections()
         self._held = HeldChunks(settings.pending_bytes // 4)
         self._off_loop = OffLoop()
         self._unpacker = Unpacker(self._off_loop, limit_bytes=settings.pending_bytes // 2)
@@ -414,6 +417,7 @@ class Gateway:
         if not checked.events and not checked.rejected:
             future.set_result(None)
             return
+        self.rejections.note_part(checked.chunk, checked.rejected)
         # Only what is kept: nothing that comes later is a repetition of an empty chunk.
         if checked.key is not None:
             self._recent.remember(checked.key, future)
@@ -548,6 +552,8 @@ class Gateway:
             return
         reference = chunk.policy if policy is None else policy.reference
         self.telemetry.refused(refusal.code, chunk, str(refusal), policy=reference)
+        if refusal.code not in NOT_ACKED:
+            self.rejections.note(chunk, refusal.code)
         kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))
 
         def written(done: asyncio.Future[None]) -> None:

@@ -23,6 +23,7 @@ from .guarded_producer import GuardedProducer
 from .http import add_ingest_routes
 from .listeners import ForwardServer
 from .policy_book import PolicyBook
+from .rejections import add_rejection_routes
 from .replay import add_replay_routes
 from .security import SecurityFile, require_guarded_port
 from .telemetry import GatewayTelemetry
@@ -89,6 +90,7 @@ async def serve(
         add_ingest_routes(app, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_flush_route(app, producer)
+        add_rejection_routes(app, gateway.rejections)
         add_status_routes(
             app,
             status=lambda: _status(telemetry),

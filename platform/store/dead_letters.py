@@ -102,6 +102,7 @@ class DeadLetterSummary:
     last_time_ns: int
     times: int
     kept_bytes: int
+    chunk_id: bytes | None
 
     @property
     def obstacle(self) -> str | None:
@@ -119,7 +120,6 @@ class KeptDeadLetter(DeadLetterSummary):
     """A kept letter, whole. `payload` is shorter than `size` where it was over MAX_PAYLOAD_BYTES."""
 
     detail: str
-    chunk_id: bytes | None
     compression: str
     signal: int
     format: str
@@ -187,8 +187,10 @@ ALTER TABLE letters ADD COLUMN identity TEXT
 
 _AFTER_ALL = 2**63 - 1
 # The length of a payload stands at the beginning of its row: it is not read for it.
-_SUMMARY = "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload)"
-_WHOLE = f"{_SUMMARY}, detail, chunk_id, compression, signal, format, identity, payload"
+_SUMMARY = (
+    "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id"
+)
+_WHOLE = f"{_SUMMARY}, detail, compression, signal, format, identity, payload"
 
 
 def _text(value: str) -> str:

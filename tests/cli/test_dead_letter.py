@@ -8,8 +8,10 @@ from pathlib import Path
 import msgpack
 import pytest
 from windvane.store.dead_letters import DeadLetter, DeadLetters
+from windvane.store.store import Store
 
 from tests.processes import Running, windvane
+from tests.store.resumed import resumed
 
 from .conftest import Run
 
@@ -105,6 +107,37 @@ def test_letters_are_dropped_by_code_and_tag_over_many_pages(
         in run("dead-letter", "drop", "--code", "no-policy", "--tag", "turbine.**").stdout
     )
     assert {letter.tag for letter in letters.list()} == {"app.log"}
+
+
+def test_a_letter_says_when_its_chunk_has_arrived_since(run: Run, home: Path, letters: DeadLetters) -> None:
+    long_id = b"0123456789abcdef0123456789abcdef0123456789"
+    ids = {1: b"retried", 2: b"not-yet", 3: None, 4: long_id, 5: b"before", 6: b"in-parts", 7: b"retr"}
+    for number, chunk_id in ids.items():
+        letters.add(replace(LETTER, payload=b"%d" % number, chunk_id=chunk_id))
+    rejected_ns = LETTER.time_ns
+    with resumed(Store(home / "store").stream_writer("app.log", attrs={})) as stream:
+        for chunk_id, arrived_ns in (
+            (b"before", rejected_ns - 10**9),
+            (b"retried", rejected_ns + 10**9),
+            (b"other", rejected_ns + 2 * 10**9),
+            (b"in-parts:0-100", rejected_ns + 3 * 10**9),
+            (b"in-parts:100-200", rejected_ns + 4 * 10**9),
+            (long_id, rejected_ns + 5 * 10**9),
+            (long_id + b"x", rejected_ns + 4 * 10**9),
+        ):
+            stream.append(b"x", arrived_ns=arrived_ns, chunk_id=chunk_id, events=1)
+    said = {
+        int(line.split("\t")[0]): line.partition("(arrived ")[2][:24]
+        for line in run("dead-letter", "list").stdout.splitlines()
+    }
+    assert {number: time for number, time in said.items() if time} == {
+        1: "2026-09-21T14:13:21.500Z",
+        4: "2026-09-21T14:13:25.500Z",
+        6: "2026-09-21T14:13:23.500Z",
+    }
+    shown = run("dead-letter", "show", "1").stdout
+    assert "2026-09-21T14:13:21.500Z, sent again by its sender" in shown
+    assert "arrived  " not in run("dead-letter", "show", "2").stdout
 
 
 @pytest.mark.parametrize("options", [[], ["1", "--all"], ["1", "--code", "x"], ["0"], ["x"]])

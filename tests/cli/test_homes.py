@@ -285,3 +285,28 @@ def test_send_says_that_it_reaches_another_home(beside: tuple[NewUser, Running],
     to_its_own = run_as(new_user, "windvane send tag file", tmp_path, WINDVANE_HOME=str(served.home))
     assert to_its_own.stderr.count("\n") == 1
     assert home_of_gateway("127.0.0.1:1") is None
+
+
+@pytest.mark.system
+def test_send_says_how_many_of_the_acked_events_were_rejected(
+    beside: tuple[NewUser, Running], tmp_path: Path
+) -> None:
+    new_user, served = beside
+    policy = 'reference = "{}"\nschema = \'\'\'{{"type": "record", "name": "r", "fields": [{}]}}\'\'\'\n{}'
+    field = '{"name": "n", "type": "long"}'
+    (tmp_path / "some.toml").write_text(policy.format("some", field, ""))
+    (tmp_path / "whole.toml").write_text(policy.format("whole", field, 'invalid_records = "refuse"\n'))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"n": {n if n % 3 else chr(34) * 2}}}\n' for n in range(9))
+    )
+    home = {"WINDVANE_HOME": str(served.home)}
+    for tag, rejected in (("some", 3), ("whole", 9)):
+        done = run_as(new_user, f"windvane apply {tag}.toml", tmp_path, **home)
+        assert done.returncode == 0, done.stderr
+        done = run_as(new_user, f"windvane send {tag} rows.jsonl --format jsonl", tmp_path, **home)
+        assert done.returncode == 0, done.stderr
+        assert f"all acked, of which {rejected} events rejected (schema; see `windvane dead-le" in done.stderr
+    # As many chunks as are asked about more than once.
+    (tmp_path / "many.jsonl").write_text('{"n": ""}\n{"n": 1}\n' * 1500)
+    done = run_as(new_user, "windvane send some many.jsonl --format jsonl --chunk-bytes 1", tmp_path, **home)
+    assert "all acked, of which 1,500 events rejected" in done.stderr
