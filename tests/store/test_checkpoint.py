@@ -4,6 +4,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import DatabaseDamaged, StoreFailed
 from windvane.store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.stream_order import HeldChunk, StreamOrder
 
 from tests.processes import started
 
@@ -275,3 +278,18 @@ def test_closing_twice_is_allowed_and_using_it_then_says_so(path: Path) -> None:
     store.close()
     with pytest.raises(StoreFailed, match="closed"):
         store.positions()
+
+
+def test_a_file_of_before_chunks_were_held_gets_the_tables_for_them(path: Path) -> None:
+    CheckpointStore(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript("DROP TABLE held_chunks; DROP TABLE stream_orders; PRAGMA user_version = 4")
+    store = CheckpointStore(path)
+    chunk = HeldChunk(0, "log", "p", 0, 7, "s", None, 1, 1, b"payload")
+    checkpoint = StreamCheckpoint(partition=("p", 0), order=StreamOrder(next_sequence=1), held=(chunk,))
+    commit(store, streams={"t": checkpoint})
+    assert store.stream("t") == checkpoint
+    assert [(each.reference, each.held_chunks) for each in store.orders([("p", 0)])] == [("t", 1)]
+    assert store.orders([("p", 1)]) == []
+    commit(store, streams={"t": replace(checkpoint, held=())})
+    assert store.orders([("p", 0)]) == []
