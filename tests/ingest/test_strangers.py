@@ -80,7 +80,7 @@ async def test_a_tag_that_is_no_text_is_a_bad_tag_and_no_reason_to_come_again(tm
 
 
 @pytest.mark.parametrize("seconds", [-1, 2**40])
-async def test_a_time_that_no_event_can_have_is_a_bad_time(tmp_path: Path, seconds: int) -> None:
+async def test_an_event_whose_time_no_event_can_have_is_rejected(tmp_path: Path, seconds: int) -> None:
     async with running(Settings(home=tmp_path, forward="127.0.0.1:0")) as site:
         await site.policy("t")
         body = msgpack.packb({"date": msgpack.Timestamp(seconds), "a": 1})
@@ -89,7 +89,7 @@ async def test_a_time_that_no_event_can_have_is_a_bad_time(tmp_path: Path, secon
             site.http() as http,
             http.post("/ingest/t?reference=t&time_key=date", data=body, headers=headers) as answer,
         ):
-            assert (answer.status, (await answer.json())["code"]) == (422, "bad-time")
+            assert (answer.status, (await answer.json())["code"]) == (422, "invalid-event")
 
 
 async def test_a_body_that_drips_is_given_up_and_its_room_is_free(tmp_path: Path) -> None:
