@@ -93,7 +93,7 @@ async def test_a_chunk_is_acked_when_it_is_written_where_its_policy_says_so(
 
 async def test_a_rejected_chunk_is_in_the_dead_letters_before_its_ack(disk: RecordingDisk) -> None:
     async with recorded(disk) as site:
-        await site.send(packed("t", EVENT + b"\xc1", chunk="bad"))
+        await site.send(packed("t", b"\xc1" + EVENT, chunk="bad"))
     assert steps_of(disk) == [("commit", "dead-letters.sqlite"), ("ack", "bad")]
 
 
@@ -159,11 +159,11 @@ async def test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_wr
         with monkeypatch.context() as patched:
             patched.setattr(DeadLetters, "add", failing)
             async with site.connected() as (_, writer):
-                writer.write(packed("t", EVENT + b"\xc1", chunk="bad"))
+                writer.write(packed("t", b"\xc1" + EVENT, chunk="bad"))
                 async with asyncio.timeout(30):
                     await asked.wait()
                 await site.send(packed("t", EVENT, chunk="neighbour"))
-        await site.send(packed("t", EVENT + b"\xc1", chunk="bad"))
+        await site.send(packed("t", b"\xc1" + EVENT, chunk="bad"))
     assert [path for kind, path in steps_of(disk) if kind == "ack"] == ["neighbour", "bad"]
     assert [kind for kind, _ in steps_of(disk)][-2:] == ["commit", "ack"]
 
