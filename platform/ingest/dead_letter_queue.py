@@ -8,11 +8,16 @@ from ..store.dead_letters import DeadLetter, DeadLetters
 from .chunk import IncomingChunk, RejectedEvents, charge
 from .http_formats import EVENTS
 from .telemetry import GatewayTelemetry
+from .unpacking import NOT_LOGS
 
 NO_POLICY = "no-policy"
 SENDER_NOT_ALLOWED = "sender-not-allowed"
 NOT_ACKED = frozenset({NO_POLICY, SENDER_NOT_ALLOWED})
 """Refusals that get no ack: a sender that asks for acks keeps its chunk, which enters once it is allowed."""
+
+SAMPLE_BYTES = 512
+"""Of metrics and traces that are not taken so much is kept, once for each sender and tag."""
+_OF_SIGNALS = frozenset({NO_POLICY, SENDER_NOT_ALLOWED, "tag-not-allowed", NOT_LOGS})
 
 
 class DeadLetterQueue:
@@ -85,22 +90,31 @@ class DeadLetterQueue:
 def letter_of_chunk(
     chunk: IncomingChunk, refusal: ChunkRefused, policy: str | None, time_ns: int
 ) -> DeadLetter:
-    """A chunk that was refused whole, as it came: of a posted body the body."""
+    """A chunk that was refused whole, as it came: of a posted body the body.
+
+    Of metrics and traces that no policy takes a sample: they come every few seconds, all alike.
+    """
     body = chunk.body
+    payload: bytes | bytearray | memoryview = chunk.payload if body is None else body.data
+    size = None if body is None else body.size_bytes
+    sample_of = ""
+    if chunk.signal and refusal.code in _OF_SIGNALS:
+        sample_of, size, payload = f"signal {chunk.signal}", len(payload), payload[:SAMPLE_BYTES]
     return DeadLetter(
         code=refusal.code,
         reason=str(refusal),
         tag=chunk.tag,
         sender=chunk.sender,
         policy=policy,
-        payload=bytes(chunk.payload if body is None else body.data),
+        payload=bytes(payload),
         time_ns=time_ns,
         chunk_id=chunk.chunk_id,
         compression=chunk.compression if body is None else body.compression,
         signal=chunk.signal,
         format="" if body is None else str(body.format),
         identity=chunk.identity,
-        size=None if body is None else body.size_bytes,
+        size=size,
+        sample_of=sample_of,
     )
 
 

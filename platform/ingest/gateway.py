@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -21,7 +21,7 @@ from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
 from ..sifting import Sifted, sifting_decodable
 from ..store.dead_letters import DeadLetters
-from ..store.policy import Policy
+from ..store.policy import Policy, Signal
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .dead_letter_queue import (
     NO_POLICY,
@@ -42,7 +42,7 @@ from .recent_chunks import RecentChunks
 from .rejections import Rejections
 from .splitting import publish_chunk, require_fitting
 from .telemetry import GatewayTelemetry
-from .unpacking import Bounds, Unpacker, check_signal, unpack_at_once
+from .unpacking import LOGS, METRICS, Bounds, Unpacker, check_signal, unpack_at_once
 
 INVALID_RECORDS = "schema"
 INVALID_EVENTS = "invalid-event"
@@ -190,6 +190,10 @@ class Gateway:
         policy = None
         try:
             check_tag(chunk.tag)
+            if chunk.signal not in (LOGS, METRICS):
+                check_signal(
+                    chunk, get_args(Signal)
+                )  # no policy takes it, so the sender must not wait for one
             policy = self._route(chunk) or await self._route_after_refresh(chunk)
             rules = self._policies.in_force(policy)
             self._admit(chunk, rules)
@@ -306,11 +310,13 @@ class Gateway:
         rejected: list[RejectedEvents],
     ) -> tuple[Payload, int]:
         """The payload and its events; without those that are no msgpack, which are added to `rejected`."""
-        events, policy = chunk.events, rules.policy
+        policy = rules.policy
+        # Those of metrics were made of them just now, and nothing was said of how many they would be.
+        events, size_hint = (None, None) if chunk.signal else (chunk.events, chunk.size_hint)
         max_events = policy.limits.events_per_chunk
         broken: ChunkRefused | None = None
         if events is None:
-            steps = counting(payload, chunk.size_hint, max_events=max_events)
+            steps = counting(payload, size_hint, max_events=max_events)
             try:
                 events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
             except ChunkRefused as refusal:
@@ -351,9 +357,12 @@ class Gateway:
         self, chunk: IncomingChunk, policy: Policy, turn: Turn, future: asyncio.Future[None]
     ) -> bytes | bytearray | memoryview:
         """The payload, uncompressed."""
-        check_signal(chunk)
-        max_bytes = policy.limits.chunk_bytes
-        bounds = Bounds(max_bytes, self.settings.max_decompressed_bytes, policy.limits.events_per_chunk)
+        check_signal(chunk, policy.signals)
+        limits = policy.limits
+        max_bytes = limits.chunk_bytes
+        bounds = Bounds(
+            max_bytes, self.settings.max_decompressed_bytes, limits.events_per_chunk, limits.decoded_bytes
+        )
         payload = unpack_at_once(chunk, bounds)
         if payload is None:
             turn.keep()

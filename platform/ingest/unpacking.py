@@ -6,16 +6,18 @@ goes to the threads of `OffLoop`, where senders take turns.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from functools import partial
 
 import msgspec
 
 from ..decoded_size import measuring
 from ..errors import ChunkRefused
+from .body_events import BodyBounds
 from .chunk import IncomingChunk
 from .decompression import MAX_MEMBERS, decompress, decompressing
 from .http_formats import Payload, events_of, making_events
+from .metrics import events_of_metrics
 from .off_loop import OffLoop
 
 AT_ONCE_BYTES = 256 * 1024
@@ -23,7 +25,9 @@ AT_ONCE_BYTES = 256 * 1024
 _AT_ONCE_COMPRESSED_BYTES = 32 * 1024
 _AT_ONCE_MEMBERS = {"gzip": 256, "zstd": 16}
 _AT_ONCE_BODY_BYTES = 16 * 1024
-_SIGNALS = {1: "metrics", 2: "traces", 3: "profiles"}
+LOGS, METRICS = 0, 1  # `fluent_signal`
+_SIGNALS = {LOGS: "logs", METRICS: "metrics", 2: "traces", 3: "profiles"}
+NOT_LOGS, NOT_METRICS = "not-logs", "not-metrics"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -34,6 +38,8 @@ class Bounds(msgspec.Struct, frozen=True):
     text_bytes: int
     """Of anything that is decompressed."""
     events: int
+    decoded_bytes: int
+    """Of memory, of what is decoded to become events."""
 
 
 def unpacking(chunk: IncomingChunk, bounds: Bounds) -> Generator[None, None, Payload]:
@@ -43,10 +49,17 @@ def unpacking(chunk: IncomingChunk, bounds: Bounds) -> Generator[None, None, Pay
     """
     body = chunk.body
     if body is None:
-        if chunk.compression == "text":
-            return chunk.payload
-        max_bytes = min(bounds.payload_bytes, bounds.text_bytes)
-        return (yield from decompressing(chunk.payload, chunk.compression, max_bytes=max_bytes))
+        payload: Payload = chunk.payload
+        if chunk.compression != "text":
+            max_bytes = min(bounds.payload_bytes, bounds.text_bytes)
+            payload = yield from decompressing(payload, chunk.compression, max_bytes=max_bytes)
+        if chunk.signal == METRICS:
+            payload = yield from events_of_metrics(
+                payload,
+                BodyBounds(bounds.payload_bytes, bounds.events),
+                decoded_bytes=bounds.decoded_bytes,
+            )
+        return payload
     data: Payload = memoryview(body.data)
     if body.compression != "text":
         data = yield from decompressing(data, body.compression, max_bytes=bounds.text_bytes)
@@ -75,6 +88,8 @@ def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
             max_bytes=max_bytes,
             max_events=bounds.events,
         )
+    if chunk.signal == METRICS:
+        return None
     if chunk.compression == "text":
         return chunk.payload
     if len(chunk.payload) > _AT_ONCE_COMPRESSED_BYTES:
@@ -93,11 +108,24 @@ def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
         raise
 
 
-def check_signal(chunk: IncomingChunk) -> None:
-    """Raises ChunkRefused where the chunk carries no events."""
+def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
+    """Raises ChunkRefused where `signals` of a policy do not name what the chunk carries."""
+    what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
+    if what in signals:
+        return
+    if chunk.signal == METRICS:
+        raise ChunkRefused(
+            NOT_LOGS,
+            "the chunk carries metrics, which its policy does not take; send them under a tag of their own, "
+            'to a policy with signals = ["metrics"]. They are acked, and this is a sample of the first',
+        )
     if chunk.signal:
-        what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
-        raise ChunkRefused("not-logs", f"the chunk carries {what}, no events; send logs only")
+        raise ChunkRefused(
+            NOT_LOGS,
+            f"the chunk carries {what}, no events; send logs and metrics only. It is acked, and this is a "
+            "sample of the first",
+        )
+    raise ChunkRefused(NOT_METRICS, 'the chunk carries logs; add "logs" to the signals of its policy')
 
 
 class Unpacker:

@@ -27,11 +27,18 @@ REOPEN_S = 5.0
 LETTER_OVERHEAD_BYTES = 256
 """What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
 
-SHARES = {"no-policy": 4, "sender-not-allowed": 16, "tag-not-allowed": 16, "bad-tag": 16, "framing": 16}
+SHARES = {
+    **{"no-policy": 4, "sender-not-allowed": 16, "tag-not-allowed": 16},
+    **{"bad-tag": 16, "framing": 16, "not-logs": 16},
+}
 """Reasons that no policy has to be passed for: letters of each take at most this part of the store (4: a
 quarter), lest whoever may connect drives out what others need."""
 
 _OBSTACLES = {
+    "not-logs": (
+        "it is a sample of what its sender sends again and again; let a policy take it with "
+        'signals = ["metrics"], and drop the letter'
+    ),
     "step-failed": (
         "its chunk is archived already, and sending it again would store it twice; mend the step or its "
         "policy for what comes next: outputs can be made anew from the archived stream, not from here"
@@ -64,7 +71,9 @@ class DeadLetter:
     What sending it again needs beside them: `chunk_id`, by which a retransmission is known; `compression` of
     the payload ("text": none); `signal` as Fluent Bit numbers it (0: logs); `format`, "" where the payload is
     msgpack events, else how to read it (`ingest.http_formats.BodyFormat`); `identity`, who proved to be the
-    sender. `size` is that of the whole where `payload` is only its beginning.
+    sender. `size` is that of the whole where `payload` is only its beginning. `sample_of` says of what kind
+    the letter is a sample, which its sender sends again and again: of a kind, code, tag and sender one is
+    kept.
     """
 
     code: str
@@ -81,6 +90,7 @@ class DeadLetter:
     format: str = ""
     identity: str | None = None
     size: int | None = None
+    sample_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +117,14 @@ class DeadLetterSummary:
     @property
     def obstacle(self) -> str | None:
         """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
+        if (always := _OBSTACLES.get(self.code)) is not None:
+            return always
         if self.kept_bytes < self.size:
             return (
                 f"only the first {self.kept_bytes} of its {self.size} bytes are kept; "
                 "raise the limit that it broke and let its sender send it"
             )
-        return _OBSTACLES.get(self.code)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +217,10 @@ def _fingerprint(letter: DeadLetter) -> bytes:
         # The lengths keep ("ab", "c") apart from ("a", "bc").
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
-    digest.update(letter.payload)
+    if letter.sample_of:
+        digest.update(b"sample of " + letter.sample_of.encode())
+    else:
+        digest.update(letter.payload)
     return digest.digest()
 
 

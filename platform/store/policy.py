@@ -40,6 +40,7 @@ AdditionalFields = Literal["refuse", "allow"]
 InvalidRecords = Literal["drop", "refuse"]
 Durability = Literal["fsync", "written"]
 SuppressRepeats = Literal["chunk-id", "content"]
+Signal = Literal["logs", "metrics"]
 Encoding = Literal["msgpack", "avro"]
 _CHOICES = {
     "format": FORMATS,
@@ -47,6 +48,7 @@ _CHOICES = {
     "invalid_records": get_args(InvalidRecords),
     "durability": get_args(Durability),
     "suppress_repeats": get_args(SuppressRepeats),
+    "signals": get_args(Signal),
     "encoding": get_args(Encoding),
 }
 
@@ -119,7 +121,8 @@ class Policy(Struct, frozen=True):
 
     `reference` is the name of its topic on the bus too. `tags` are tag patterns, by default the reference
     alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event as it came
-    (msgpack), or a line of JSON per event. `partitions` is how many its topic has.
+    (msgpack), or a line of JSON per event. `signals` is what of Fluent Bit may come: logs, and metrics, of
+    which each sample becomes an event. `partitions` is how many its topic has.
 
     `allow` says who may send, anybody who may connect where there is no rule. `schema` is the Avro schema of
     a record, `additional_fields` what becomes of fields that it does not name, and `invalid_records` whether
@@ -138,6 +141,7 @@ class Policy(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     format: Format = "json"
     field: Annotated[str, Meta(min_length=1, max_length=200)] = "message"
+    signals: Annotated[tuple[Signal, ...], Meta(min_length=1)] = ("logs",)
     allow: tuple[Allow, ...] = ()
     schema: dict[str, Any] | None = None
     additional_fields: AdditionalFields = "refuse"
@@ -336,6 +340,8 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "tags": list(policy.tags),
         "format": policy.format,
         "field": policy.field,
+        # A gateway of the version before, which may still run, knows no such setting.
+        **({} if policy.signals == ("logs",) else {"signals": list(policy.signals)}),
         "allow": [{"identities": list(r.identities), "networks": list(r.networks)} for r in policy.allow],
         **({} if policy.schema is None else {"schema": copy.deepcopy(policy.schema)}),
         "additional_fields": policy.additional_fields,

@@ -1,7 +1,8 @@
 """Fluent Bit's configuration, as far as the documentation uses it: what each plugin takes.
 
 The tables follow docs.fluentbit.io for Fluent Bit 5.1: administration/networking, transport-security,
-buffering, pipeline/inputs/tail, pipeline/outputs/forward, pipeline/outputs/http.
+buffering, pipeline/inputs/tail, fluentbit-metrics and
+node-exporter-metrics, pipeline/outputs/forward, pipeline/outputs/http.
 """
 
 from typing import Any
@@ -59,6 +60,8 @@ INPUT = {
     *("threaded", "interval_sec", "interval_nsec"),
 }
 INPUTS = {
+    "fluentbit_metrics": {"scrape_interval", "scrape_on_start"},
+    "node_exporter_metrics": {"scrape_interval", "path.procfs", "path.sysfs", "metrics"},
     "tail": {
         *(
             "path",
