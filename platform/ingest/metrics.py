@@ -227,8 +227,8 @@ def _rows(header: _Header, sample: _Sample) -> Iterator[_Row]:
         yield _Row("_sum", {}, _double(summary.sum))
         yield _Row("_count", {}, summary.count)
     else:
-        exact = sample.value_int64 if sample.value_int64 is not None else sample.value_uint64
-        value = exact if exact is not None else sample.value
+        values = (sample.value_int64, sample.value_uint64, sample.value)  # the exact ones first
+        value = next((value for value in values if value is not None), None)
         if value is None:
             raise ValueError("a sample has no value")
         yield _Row("", {}, value)

@@ -1,8 +1,8 @@
 """Fluent Bit's configuration, as far as the documentation uses it: what each plugin takes.
 
 The tables follow docs.fluentbit.io for Fluent Bit 5.1: administration/networking, transport-security,
-buffering, pipeline/inputs/tail, fluentbit-metrics and
-node-exporter-metrics, pipeline/outputs/forward, pipeline/outputs/http.
+buffering, pipeline/inputs/tail, pipeline/inputs/fluentbit-metrics, pipeline/inputs/node-exporter-metrics,
+pipeline/outputs/forward, pipeline/outputs/http.
 """
 
 from typing import Any
