@@ -310,13 +310,11 @@ class Gateway:
         rejected: list[RejectedEvents],
     ) -> tuple[Payload, int]:
         """The payload and its events; without those that are no msgpack, which are added to `rejected`."""
-        policy = rules.policy
-        # Those of metrics were made of them just now, and nothing was said of how many they would be.
-        events, size_hint = (None, None) if chunk.signal else (chunk.events, chunk.size_hint)
+        events, policy = chunk.events, rules.policy
         max_events = policy.limits.events_per_chunk
         broken: ChunkRefused | None = None
         if events is None:
-            steps = counting(payload, size_hint, max_events=max_events)
+            steps = counting(payload, chunk.size_hint, max_events=max_events)
             try:
                 events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
             except ChunkRefused as refusal:

@@ -228,10 +228,10 @@ def _rows(header: _Header, sample: _Sample) -> Iterator[_Row]:
         yield _Row("_count", {}, summary.count)
     else:
         values = (sample.value_int64, sample.value_uint64, sample.value)  # the exact ones first
-        value = next((value for value in values if value is not None), None)
-        if value is None:
+        given = [value for value in values if value is not None]
+        if not given:
             raise ValueError("a sample has no value")
-        yield _Row("", {}, value)
+        yield _Row("", {}, given[0])
 
 
 def _bucket_rows(bounds: list[float], counts: list[int]) -> Iterator[_Row]:
