@@ -21,7 +21,8 @@ from .interface import Producer
 FLUSH_SENDER = "windvane:flush"
 """No sender has such a name: those of chunks are addresses."""
 _UNTIL = b"until:"
-_MAX_NS = 2**63 - 1
+MAX_NS = 2**63 - 1
+"""Until the end of time: all that is held may leave."""
 
 
 def flush_message(tag: str, until_ns: int, *, published_ns: int) -> ChunkMessage:
@@ -50,7 +51,7 @@ def flushed_until_ns(chunk: ChunkMessage) -> int | None:
         until_ns = int(chunk.chunk_id.removeprefix(_UNTIL))
     except ValueError:
         return None
-    return until_ns if -_MAX_NS - 1 <= until_ns <= _MAX_NS else None
+    return until_ns if -MAX_NS - 1 <= until_ns <= MAX_NS else None
 
 
 class Flush(msgspec.Struct, frozen=True):

@@ -218,6 +218,9 @@ class ChunkWork:
             and not self._checkpoints.stream(stream.reference)
         ):
             return True  # retention has dropped the chunks that it was published for
+        self.streams.open_former(stream, policy, partition.key, policies=self._catalog.policies)
+        if stream.pipeline is not None and stream.has(queued):
+            return True  # it lets nothing out a second time
         self._release_before_edit(stream, queued, policy, turn_to)
         if not self.streams.open(stream, policy, partition.key):
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
@@ -269,15 +272,17 @@ class ChunkWork:
     def _release_before_edit(
         self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
     ) -> None:
-        """Before a policy that asks for no order, or another one, brings a chunk, what is held leaves under
-        the former one. A stream that is opened for that chunk releases it under the new one.
+        """Before a chunk of a policy without order, or of another one, what is held leaves under the former
+        one; where the stream was opened behind an edit, under the policy as it is then.
         """
         pipeline = stream.pipeline
-        if pipeline is None or pipeline.reorder.is_empty or policy in (None, pipeline.policy):
+        if pipeline is None or policy is None or policy == pipeline.policy:
             return
-        assert policy is not None
         if policy.reorder_s and policy.reference == pipeline.policy.reference:
             return
+        if pipeline.reorder.is_empty and not pipeline.deadly:
+            return
+        self._keep_deadly(pipeline)
         self._process(pipeline, pipeline.reorder.release_all(), turn_to)
         with self.lanes.lock:
             if not stream.abandoned:

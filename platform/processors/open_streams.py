@@ -11,7 +11,7 @@ there is none, the stream waits for the next commit, which is asked for at once.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..bus.envelope import ChunkMessage
@@ -174,6 +174,26 @@ class OpenStreams:
         stream.reopen = False
         self._opened(stream, opened)
         return True
+
+    def open_former(
+        self,
+        stream: StreamWork,
+        policy: Policy | None,
+        partition: TopicPartition,
+        *,
+        policies: Mapping[str, Policy],
+    ) -> None:
+        """Before a chunk of `policy`: open a stream that holds chunks under the policy that they came by, as
+        it would be if it had stayed open, else rows would depend on when it was closed. Raises as `open`.
+        """
+        if stream.pipeline is not None or policy is None:
+            return
+        if not self._checkpoints.holds_chunks(stream.reference):
+            return
+        committed = self._checkpoints.stream(stream.reference)
+        former = last_policy(committed.states) if committed else None
+        if former is not None and former.reference != policy.reference:
+            self.open(stream, policies.get(former.reference, former), partition)
 
     def _opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
         stream.pipeline = pipeline

@@ -24,7 +24,7 @@ import aiohttp
 import msgspec
 
 from ..announcements import tier_sockets
-from ..bus.flush_message import Flush, publish_flushes
+from ..bus.flush_message import MAX_NS, Flush, publish_flushes
 from ..bus.interface import Bus, Producer, TopicPartition
 from ..errors import WindvaneError
 from ..store.policy import Policy
@@ -167,7 +167,7 @@ class OrderWatch:
             if self._flusher is None:
                 return []
             for reference, each in self._streams.items():
-                if each.figures.latest_ns is None:
+                if not each.figures.held_chunks:
                     continue
                 policy = policies.get(each.figures.policy)
                 silence_s = max(SILENCE_S, each.repeat_s, policy.reorder_s if policy is not None else 0.0)
@@ -175,7 +175,9 @@ class OrderWatch:
                     continue
                 each.heard_s = now_s
                 each.repeat_s = min(2 * silence_s, max(LAST_REPEAT_S, silence_s))
-                due.append(Flush(each.figures.policy, reference, each.figures.latest_ns))
+                latest_ns = each.figures.latest_ns
+                until_ns = MAX_NS if latest_ns is None else latest_ns  # lost with a damaged checkpoint
+                due.append(Flush(each.figures.policy, reference, until_ns))
         return due
 
     def status(self) -> dict[str, dict[str, Any]]:

@@ -84,6 +84,8 @@ class ReorderBuffer:
         left = dict(order.left)
         for chunk in held:
             self._restore(chunk, left.get(chunk.sequence, 0), tag)
+        if self._held:  # nothing new, unless all else that was known was lost with a damaged checkpoint
+            self._latest_ns = max(self._latest(), *(each.last_ns for each in self._held))
 
     def _restore(self, chunk: HeldChunk, left: int, tag: str) -> None:
         message = ChunkMessage(

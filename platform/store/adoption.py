@@ -2,8 +2,10 @@
 
 Each whole chunk of the archive counts as done. The bus is read from the position that is known for its
 partition, or from the beginning of the log; a chunk that comes again is known by its arrival record
-(`StreamCheckpoint.adopted_chunks`). States of operations are lost with the checkpoint, so the steps start
-over at the seam; `windvane reprocess` makes their outputs again without one.
+(`StreamCheckpoint.adopted_chunks`). What a former checkpoint, or what is left of
+it, knows to be held back stays so, unless it has left since and is in the archive. States of operations are
+lost with the checkpoint, so the steps start over at the seam; `windvane reprocess` makes their outputs again
+without one.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 
 from ..errors import StreamDamaged
 from .checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
-from .data_stream import ARRIVAL
+from .data_stream import ARRIVAL, CHUNK_ID_BYTES
 from .description import dtype_from_json, read_description
 from .held_file import HeldFile
 from .rows import row_bytes
@@ -22,10 +24,13 @@ from .scrub import Committed, StreamScrub
 from .stream_repair import locked_output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from .stream_order import HeldChunk
+
 _TIME_BYTES = 8
+_RECORDS_AT_ONCE = 65_536
 
 
 class Adopted(NamedTuple):
@@ -64,10 +69,25 @@ def adopt_stream(
             adopted_chunks=chunks,
             holes=before.holes,
             order=before.order,
-            held=before.held,
+            held=_not_archived(before.held, scrub, chunks),
         )
         checkpoints.commit(positions={}, streams={reference: adopted}, chunk_keys={}, window=0)
     return Adopted(outputs, scrub.bytes.length - size)
+
+
+def _not_archived(held: Sequence[HeldChunk], scrub: StreamScrub, chunks: int) -> tuple[HeldChunk, ...]:
+    """Those that are not among the first `chunks` of the archive."""
+    wanted_ns = list({each.received_ns for each in held})
+    first, found = -(-scrub.arrivals.start // ARRIVAL.itemsize), set()
+    for at in range(first, chunks if held else first, _RECORDS_AT_ONCE):
+        count = min(_RECORDS_AT_ONCE, chunks - at)
+        records = np.frombuffer(scrub.arrivals.read(at * ARRIVAL.itemsize, count * ARRIVAL.itemsize), ARRIVAL)
+        for record in records[np.isin(records["arrived_ns"], wanted_ns)]:
+            size = min(int(record["chunk_id_size"]), CHUNK_ID_BYTES)
+            found.add((int(record["arrived_ns"]), bytes(record["chunk_id"])[:size]))
+    return tuple(
+        each for each in held if (each.received_ns, (each.chunk_id or b"")[:CHUNK_ID_BYTES]) not in found
+    )
 
 
 def _whole_chunks(scrub: StreamScrub) -> tuple[int, int]:

@@ -183,17 +183,28 @@ class CheckpointStore:
             return [row[0] for row in database.execute("SELECT reference FROM streams ORDER BY reference")]
 
     def stream(self, reference: str) -> StreamCheckpoint | None:
-        """The checkpoint of one stream, None where it has none yet."""
+        """The checkpoint of one stream, None where it has none yet.
+
+        Where it was damaged and is gone, and chunks that the stream holds are not: one of these alone.
+        """
         with self._file.reading(f"read the checkpoint of {reference}") as database:
             row = database.execute(
                 "SELECT checkpoint FROM streams WHERE reference = ?", (reference,)
             ).fetchone()
             if row is None:
-                return None
+                held = read_held(database, reference)
+                return _of_held(held) if held else None
             checkpoint = _decode(row[0])
             if checkpoint.order is None or not checkpoint.order.next_sequence:
                 return checkpoint
             return replace(checkpoint, held=read_held(database, reference))
+
+    def holds_chunks(self, reference: str) -> bool:
+        """Whether the stream holds chunks back to put them in order."""
+        with self._file.reading(f"read what {reference} holds") as database:
+            return bool(
+                database.execute("SELECT 1 FROM held_chunks WHERE reference = ?", (reference,)).fetchone()
+            )
 
     def orders(self, partitions: Iterable[Partition]) -> list[OrderFigures]:
         """The streams of these partitions that hold chunks, or of whose order there is more to be said."""
@@ -372,6 +383,15 @@ class CheckpointStore:
     def close(self) -> None:
         """Let go of the file; closing twice is allowed."""
         self._file.close()
+
+
+def _of_held(held: Sequence[HeldChunk]) -> StreamCheckpoint:
+    last = held[-1]
+    return StreamCheckpoint(
+        partition=(last.topic, last.partition),
+        order=StreamOrder(next_sequence=last.sequence + 1),
+        held=tuple(held),
+    )
 
 
 def _take(
