@@ -153,7 +153,8 @@ class ChunkWork:
         if policy is None and not self._catalog.is_newer_than(partition.polled_s):
             return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
         deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
-        if partition.is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
+        is_suspected = partition.is_suspected(stream.reference)
+        if is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
             # An interval's work of the others is committed before each chunk that may end the process.
             with self.lanes.lock:
                 stream.waits_for_commit = True
@@ -164,12 +165,9 @@ class ChunkWork:
                 self.keep(chunk, "ended-worker", ended_worker(deaths, died_of), policy=topic)
             return True
         try:
-            with self._in_flight.working_on(
-                partition, queued.offset, suspected=partition.is_suspected
-            ) as turn_to:
-                self._quarantined_at = (
-                    self._telemetry.checkpoints_total if partition.is_suspected else self._quarantined_at
-                )
+            with self._in_flight.working_on(partition, queued.offset, suspected=is_suspected) as turn_to:
+                if is_suspected:
+                    self._quarantined_at = self._telemetry.checkpoints_total
                 return self._run_pipeline(stream, queued, policy, turn_to)
         except SuspectWaits:
             return self._wait(

@@ -45,8 +45,8 @@ class OwnedPartition:
     """Monotonic time of the last poll that gave messages of it."""
     suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     """Messages that a worker died of: offset → how often, and how."""
-    held_suspects: set[int] = field(default_factory=set)
-    """Those of them that streams hold back: the partition's position is behind them."""
+    held_suspects: dict[int, str] = field(default_factory=dict)
+    """Those of them that streams hold back, each with its stream: the partition's position is behind them."""
     read_again_s: float = 0.0
     """Monotonic time before which it is not read: a message of it could not be kept."""
     holes: tuple[Hole, ...] = ()
@@ -56,10 +56,13 @@ class OwnedPartition:
     released: bool = False
     """Being given back: no thread begins a chunk of it."""
 
-    @property
-    def is_suspected(self) -> bool:
-        """Whether a worker died of a message that is not committed yet: its chunks run alone among such."""
-        return bool(self.held_suspects) or any(offset >= (self.committed or 0) for offset in self.suspects)
+    def is_suspected(self, stream: str) -> bool:
+        """Whether a chunk of the stream runs alone among such: a worker died of a message of the partition
+        that is not committed yet, or of one that this stream holds back, maybe for hours.
+        """
+        return any(offset >= (self.committed or 0) for offset in self.suspects) or (
+            stream in self.held_suspects.values()
+        )
 
     def unread(self, offset: int) -> None:
         """The message is not done, and not in memory any more: whoever reads the partition reads it again."""

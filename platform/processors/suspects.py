@@ -29,7 +29,7 @@ class Suspects:
     def done_with(self, place: Place) -> None:
         """What came in the message was worked on, or set aside."""
         if (owned := self._partition(place)) is not None:
-            owned.held_suspects.discard(place.offset)
+            owned.held_suspects.pop(place.offset, None)
 
     def _of_partition(self, place: Place) -> Mapping[int, tuple[int, str]]:
         if (owned := self._partition(place)) is not None:

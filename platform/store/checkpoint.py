@@ -211,8 +211,8 @@ class CheckpointStore:
         with self._file.reading("read which streams hold chunks") as database:
             return list(read_figures(database, partitions))
 
-    def held_suspects(self, log: str, partition: Partition) -> set[int]:
-        """The offsets of messages that a worker died of, and that streams hold back."""
+    def held_suspects(self, log: str, partition: Partition) -> dict[int, str]:
+        """The messages that a worker died of and that streams hold back: offset → stream."""
         with self._file.reading("read what workers died of") as database:
             return held_offsets(database, log, partition)
 

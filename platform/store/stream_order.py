@@ -167,14 +167,16 @@ def read_held(database: sqlite3.Connection, reference: str) -> tuple[HeldChunk, 
     return tuple(HeldChunk(*row) for row in rows)
 
 
-def held_offsets(database: sqlite3.Connection, log: str, partition: tuple[str, int]) -> set[int]:
-    """The offsets of the messages of this partition that streams hold, and that workers have died of."""
+def held_offsets(database: sqlite3.Connection, log: str, partition: tuple[str, int]) -> dict[int, str]:
+    """The offsets of the messages of this partition that workers have died of, and the streams that hold
+    them.
+    """
     rows = database.execute(
-        "SELECT message FROM suspects JOIN held_chunks USING (log, topic, partition, message)"
+        "SELECT message, reference FROM suspects JOIN held_chunks USING (log, topic, partition, message)"
         " WHERE topic = ? AND partition = ? AND log = ?",
         (*partition, log),
     )
-    return {row[0] for row in rows}
+    return dict(rows)
 
 
 def read_figures(

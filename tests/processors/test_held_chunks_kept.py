@@ -172,3 +172,16 @@ async def test_a_chunk_that_is_read_again_lets_out_nothing_of_another_policy(hom
         await send("a", 3)
         await home.until_stored(1)
     assert [chunk.chunk_id for chunk in committed(home, "t").held] == [b"2", b"3"]
+
+
+async def test_a_held_chunk_that_a_worker_died_of_once_delays_its_own_stream_alone(home: Home) -> None:  # noqa: F811
+    await policies(home)
+    async with home.working():
+        await work(home, [Sent(0, (10,))])
+    [held] = committed(home, "json").held
+    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+        checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
+    async with home.working():  # without a checkpoint of its own accord
+        for number in range(1, 4):
+            await home.publish("json", {"n": number}, tag="another", chunk_id=b"%d" % number)
+        await home.until_stored(3)

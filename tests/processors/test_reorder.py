@@ -454,7 +454,7 @@ async def test_a_held_chunk_that_the_worker_died_of_twice_is_set_aside_and_the_o
     with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
         for _ in range(2):
             checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
-        assert checkpoints.held_suspects(held.log, ("json", 0)) == {held.offset}
+        assert checkpoints.held_suspects(held.log, ("json", 0)) == {held.offset: "json"}
     async with home.working(checkpoint_interval_s=0.05):
         await work(home, [Sent(3, flushes_s=11)])
         await until_offset(home, 4)
