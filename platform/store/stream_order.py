@@ -2,9 +2,9 @@
 
 A policy with `reorder_s` holds chunks back (`processors/reorder_buffer.py`). A chunk that is held is part of
 the stream: the stream's position lies behind it, and its id is known. So it must survive a crash with them,
-and is a row of `held_chunks`, written in the transaction that records the position. A row never changes: a
-commit inserts the rows that are new and deletes those whose chunk has left. What of a chunk has left already
-is in `StreamOrder.left`.
+and is a row of `held_chunks`, written in the transaction that records the position. A commit inserts the rows
+that are new and deletes those whose chunk has left. What of a chunk has left already is in
+`StreamOrder.left`; where an edit has made the rest of it one unit, its row is written again with that rest.
 
 `stream_orders` has the figures of each stream for readers that want no more than them.
 """
@@ -137,18 +137,17 @@ def write_held(
     database: sqlite3.Connection, reference: str, figures: OrderFigures, held: Sequence[HeldChunk]
 ) -> None:
     """Within a transaction: `held` is all that the stream holds from now on."""
-    there = {
-        row[0]
-        for row in database.execute("SELECT sequence FROM held_chunks WHERE reference = ?", (reference,))
-    }
+    there = dict(
+        database.execute("SELECT sequence, events FROM held_chunks WHERE reference = ?", (reference,))
+    )
     wanted = {chunk.sequence for chunk in held}
     database.executemany(
         "DELETE FROM held_chunks WHERE reference = ? AND sequence = ?",
-        [(reference, sequence) for sequence in there - wanted],
+        [(reference, sequence) for sequence in there.keys() - wanted],
     )
     database.executemany(
-        f"INSERT INTO held_chunks VALUES (?{', ?' * len(HeldChunk._fields)})",
-        [(reference, *chunk) for chunk in held if chunk.sequence not in there],
+        f"INSERT OR REPLACE INTO held_chunks VALUES (?{', ?' * len(HeldChunk._fields)})",
+        [(reference, *chunk) for chunk in held if there.get(chunk.sequence) != chunk.events],
     )
     if figures.is_plain:
         database.execute("DELETE FROM stream_orders WHERE reference = ?", (reference,))

@@ -185,3 +185,28 @@ async def test_a_held_chunk_that_a_worker_died_of_once_delays_its_own_stream_alo
         for number in range(1, 4):
             await home.publish("json", {"n": number}, tag="another", chunk_id=b"%d" % number)
         await home.until_stored(3)
+
+
+async def test_what_of_a_chunk_has_left_before_an_edit_of_the_format_does_not_leave_again(home: Home) -> None:  # noqa: F811
+    async def policy(format: str) -> None:
+        await home.policy("p", tags=["t"], reorder_s=5, partitions=1, format=format, field="n")
+
+    async def send(number: int, *times_s: int) -> None:
+        payload = b"".join(msgpack.packb([BASE_S + time_s, {"n": b"%02d" % time_s}]) for time_s in times_s)
+        await home.publish("p", tag="t", chunk_id=b"%d" % number, payload=payload, events=len(times_s))
+
+    await policy("msgpack")
+    async with home.working():
+        await send(0, 10, 13)
+        await send(1, 11, 31)  # all but 31 leave
+        await home.until_stored(2)
+    await policy("raw")
+    async with home.working():
+        await send(2, 32)
+        await home.until_stored(1)
+    assert len(committed(home, "t").held) == 2
+    async with home.working():
+        await send(3, 50)
+        await home.until_stored(1)
+    stream = home.store.stream("t")
+    assert stream.read(0, stream.size).endswith(b"13" + b"3132")
