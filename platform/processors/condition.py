@@ -83,7 +83,8 @@ class Condition(Operation):
     - `leading`: number of the column that deviates most, in the attribute `watched`; NaN while learning.
 
     Looked at are levels and bands, in decibels and upward only; where there are none, all columns, both ways.
-    A row has the time of the last row that it was made of. NaN, infinity and levels of 0 count as missing.
+    A row has the time of the last row that it was made of. NaN and levels of 0 count as missing, and so
+    does infinity, but for levels and bands: there it is larger than all else.
 
     Keeps 12 operating states with 128 rows each, 210 rows of scores, and at most 1,024 rows of one interval;
     of at most 256 columns.
@@ -135,8 +136,7 @@ class Condition(Operation):
         """Takes rows (n, columns); OperationFailed where columns change, or those named are not there."""
         course = self._follow(block)
         watched = course.monitor.watched
-        rows = np.array(block.rows[:, watched.taken], dtype=np.float64)
-        rows[~np.isfinite(rows)] = np.nan
+        rows = watched.finite(np.array(block.rows[:, watched.taken], dtype=np.float64))
         times_ns = block.row_times_ns
         floor = FLOOR_COUNTS * block.resolution if self._standstill is None else self._standstill
         given, places = [], []

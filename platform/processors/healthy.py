@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -154,6 +155,24 @@ class OperatingStates:
             return False
         largest = np.maximum(np.abs(self._low), np.abs(self._high))[places]
         return bool(np.all(np.abs(operating[places]) <= _NEAR_ZERO * largest))
+
+    def known(
+        self, operating: Vector, places: list[int], decade_db: float
+    ) -> Iterator[tuple[Reference, float]]:
+        """What is learned of a running machine; and the dB by which it may be louder at `operating`.
+
+        That is `decade_db` for each ten times that one of the columns at `places` is larger by. States in
+        which all of them are next to nothing are left out: the machine did not run.
+        """
+        if self._low is None or self._high is None:
+            return
+        largest = np.maximum(np.abs(self._low), np.abs(self._high))[places]
+        least = np.maximum(_NEAR_ZERO * largest, 1e-12)
+        now = np.maximum(np.abs(operating[places]), least)
+        for reference, center in zip(self.references, self._centers, strict=True):
+            if reference.learned and not self.is_near_zero(center, places):
+                ratios = now / np.maximum(np.abs(center[places]), least)
+                yield reference, decade_db * float(np.log10(np.max(ratios, initial=1.0)))
 
     def _merge(self, width: Vector) -> None:
         """Gives up that of the two nearest states which has the fewer rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .healthy import LONGEST_LEARNING, OperatingStates, Reference, medians
 from .remaining_life import DegradationHistory, LifePrior, RemainingLife
 from .trend import ChangeDetector, Slope
-from .watched import Watched
+from .watched import OVERFLOW_DB, Watched
 
 WINDOW_ROWS = 10
 STANDSTILL_DB = -30.0
@@ -98,29 +98,33 @@ class Monitor:
         if np.isnan(values).all() or np.isnan(operating).any() or self._is_at_floor(values, floor):
             return Judgement(grade=self.grade, phase=self._phase)
         state, reference = self._states.of(operating)
-        if not reference.learned:
+        stand_in = self._stand_in(values, operating, is_learned=reference.learned)
+        if not reference.learned and stand_in is None:
             reference.add(values, self.learn_rows)
             self._phase = LEARNING
             return Judgement(grade=self.grade, state=state)
-        deviations = reference.deviations(values)
-        self._window.append(deviations)
+        judged_by = stand_in or reference
+        self._window.append(judged_by.deviations(values))
         held = self.watched.held(np.array(self._window))
         if len(self._window) < WINDOW_ROWS:
             held = np.full_like(held, np.nan)
-        leap = self._leap(reference)
+        leap = self._leap(judged_by)
         score, leading = _largest(np.fmax(held, leap))
-        level_db = self._level_db(values, reference)
-        is_start = bool(np.isfinite(leap).any()) and self._states.is_near_zero(
-            operating, self.watched.tells_motion
+        level_db = self._level_db(values, judged_by)
+        is_start = (
+            bool(np.isfinite(leap).any())
+            and self._states.is_near_zero(operating, self.watched.tells_motion)
+            and self._far_below(values, operating) is None
         )
-        if self.grade == 0 and (self._settled_lower(level_db, reference) or is_start):
+        may_begin_anew = self.grade == 0 and stand_in is None
+        if may_begin_anew and (self._settled_lower(level_db, reference) or is_start):
             self._begin_anew(reference)
             return Judgement(state=state)
         self._regrade(score, now_s)
         is_calm = self._quiet_rows == 0 and level_db > STANDSTILL_DB
-        if self.grade == 0 and not score >= self.thresholds.warning / 2 and is_calm:
+        if self.grade == 0 and not score >= self.thresholds.warning / 2 and is_calm and stand_in is None:
             reference.add(values, self.learn_rows)
-        self._phase = DEGRADING if self.grade else WATCHING
+        self._phase = DEGRADING if self.grade else WATCHING if reference.learned else LEARNING
         if np.isnan(score):
             return Judgement(grade=self.grade, phase=self._phase, state=state)
         change, drift = self._changes.found(score), self._slope.per_hour(now_s, score)
@@ -143,6 +147,31 @@ class Monitor:
         levels = values[self.watched.is_level]
         levels = levels[~np.isnan(levels)]
         return floor > 0 and len(levels) > 0 and bool(np.all(levels <= 20.0 * np.log10(floor)))
+
+    def _stand_in(self, values: Vector, operating: Vector, *, is_learned: bool) -> Reference | None:
+        """By what a row is judged that must not be learned, in the place of its own state's reference."""
+        is_infinite = (self.watched.decibels > 0) & (values >= OVERFLOW_DB)
+        if is_infinite.any():
+            spread = np.fmax(self.watched.floor, 1.0)
+            return Reference(spread, np.where(is_infinite, 0.0, values), spread, learned=True)
+        return None if is_learned else self._far_below(values, operating)
+
+    def _far_below(self, values: Vector, operating: Vector) -> Reference | None:
+        """The loudest of the healthy running states, if the row has leapt above each of them; else None.
+
+        Its center is raised by what a faster or stronger machine explains.
+        """
+        watched = self.watched
+        known = self._states.known(operating, watched.drivers, watched.explained_db)
+        found: tuple[float, Reference] | None = None
+        for reference, explained_db in known:
+            center = reference.center + np.where(watched.decibels > 0, explained_db, 0.0)
+            rise_db = watched.loudest(values - center)
+            if not rise_db >= LEAP_DB:
+                return None
+            if found is None or rise_db < found[0]:
+                found = rise_db, replace(reference, center=center)
+        return found and found[1]
 
     def _leap(self, reference: Reference) -> Vector:
         """Of each level and band that has leapt, the rise in least spreads; NaN for the others.

@@ -10,12 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OperationFailed
+from .healthy import medians
 from .operation import meant
 
 MAX_COLUMNS = 256
 LEVEL_FLOOR_DB, BAND_FLOOR_DB = 1.0, 2.0
 """Least spread of levels and of bands: what changes by less is no news, however steady it was before."""
+LARGEST = float(np.finfo(np.float64).max)
+"""Stands for a level of infinity, which is a level that the sender could not hold."""
+OVERFLOW_DB = 3000.0
+"""Above all levels and energies that are measured, and below `LARGEST` in decibels of either."""
 
+_SPEED_DB, _OTHER_DB = 40.0, 20.0
+"""What ten times the speed explains of a level, and ten times the power, load or torque: the forces of an
+unbalance grow with the square of the speed, others in proportion at most.
+"""
 _LEVEL_DECIBELS = 20.0
 _LEVEL = re.compile(r"(?:^|\.)(?:(rms)|(band_.+))$")
 _OPERATING = re.compile(r"(?:^|[._ ])(?:rpm|speed|power|load|torque)(?:[._ ]|$)", re.IGNORECASE)
@@ -95,6 +104,33 @@ class Watched:
             if found:
                 return found
         return []
+
+    @property
+    def drivers(self) -> list[int]:
+        """Which of the operating columns explain that a healthy machine is louder."""
+        return self.tells_motion or list(range(len(self.operating)))
+
+    @property
+    def explained_db(self) -> float:
+        """How much louder it may be where one of the `drivers` is ten times as large."""
+        are_speeds = all(_SPEED.search(self.names[self.operating[place]]) for place in self.drivers)
+        return _SPEED_DB if are_speeds else _OTHER_DB
+
+    def finite(self, rows: Vector) -> Vector:
+        """Rows of the `taken` columns, NaN for what is no value; a level of infinity is the `LARGEST`."""
+        looked_at = len(self.indices)
+        is_infinite = (rows[:, :looked_at] == np.inf) & (self.decibels > 0)
+        found = np.where(np.isfinite(rows), rows, np.nan)
+        found[:, :looked_at][is_infinite] = LARGEST
+        return found
+
+    def loudest(self, rises: Vector) -> float:
+        """The largest rise of a level; without levels, that of half of the bands; NaN without either."""
+        levels = rises[self.is_level]
+        if len(levels):
+            return float(np.fmax.reduce(levels))
+        bands = rises[self.decibels > 0]
+        return float(medians(bands[:, np.newaxis])[0]) if len(bands) else np.nan
 
     @property
     def taken(self) -> list[int]:
