@@ -79,6 +79,7 @@ else
     pid=$!
     tick &
     ticker=$!
+    disown "$ticker" # or the shell says that it was killed
     set +m
 fi
 trap stopped INT TERM HUP
@@ -87,7 +88,6 @@ wait "$pid"
 status=$?
 trap '' INT TERM HUP
 end_group "$ticker" KILL
-[ -z "$ticker" ] || wait "$ticker" 2>/dev/null
 if [ -n "$log" ]; then
     [ "$status" -eq 0 ] || cat "$log" >&2
     rm -f "$log"
