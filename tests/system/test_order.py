@@ -63,6 +63,8 @@ def kill_while_lines_are_held(home: Path, *options: str, environ: dict[str, str]
             wait_until(lambda: held_chunks(worker) > 0, "lines are held")
             worker.kill()
             worker.start()
+        # What is read behind the edit could be late.
+        wait_until(lambda: rows(home) + held_chunks(worker) == LINES and not lag(worker), "all are read")
         assert rows(home) < LINES
         apply(home, reorder_s=0.1)
         wait_until(lambda: rows(home) >= LINES, "all lines are stored")
@@ -79,6 +81,13 @@ def held_chunks(worker: Running) -> int:
     """By the worker's status: what it knows of, after a start that of its checkpoint."""
     held: int = worker.status()["order"].get("lines", {}).get("held_chunks", 0)
     return held
+
+
+def lag(worker: Running) -> int:
+    """How many messages the worker has not worked on; one at least before it has its partition."""
+    status = worker.status()
+    messages: int = status["lag_messages"]
+    return messages if status["partitions"] else max(messages, 1)
 
 
 def rows(home: Path) -> int:
