@@ -29,8 +29,9 @@ _MAX_WINDOW_BYTES = 256 * 1024
 _MAX_PIECE_BYTES = 1 << 20
 """Decompressed in one call: 2 ms of gzip."""
 _MEMBERS_A_STEP = 32
-_PADDING = b"\0\r\n"  # behind a gzip member, which begins with 1f 8b
-_PADDING_RUN = re.compile(rb"[\0\r\n]+")
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
+_SHOWN_BYTES = 8
+_PADDING_RUN = re.compile(rb"[\0\r\n]*")  # behind a gzip member
 _ZSTD_WINDOW_LOG = 23  # what every decoder is to support (RFC 8878, 3.1.1.1.2), and level 19 uses
 _ZSTD_MAX_WINDOW_LOG = 27
 _SKIPPABLE_HEAD_BYTES = 8  # RFC 8878, 3.1.2: the magic number 0x184D2A5?, and the size
@@ -134,7 +135,7 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
                 is_inside = False
                 if content.end_member():
                     yield
-                if position < size and payload[position] in _PADDING:
+                if position < size and payload[position] != _GZIP_MAGIC[0]:
                     position = _without_padding(payload, position)
                 member, window_bytes = new_member(), _MIN_WINDOW_BYTES
             else:
@@ -143,7 +144,7 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
                 yield
                 window_bytes = min(2 * window_bytes, _MAX_WINDOW_BYTES)
     except zlib.error as error:
-        raise ChunkRefused("malformed", f"the payload is no gzip: {error}; check the sender") from error
+        raise ChunkRefused("malformed", _gzip_fault(payload, position, error)) from error
     while is_inside:  # all of it was read, and some may be left to come out
         rest = member.decompress(b"", content.next_bytes)
         content.add(rest)
@@ -154,14 +155,44 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
     return content.joined()
 
 
+def _garbage(payload: Payload, position: int) -> str:
+    size = len(payload) - position
+    bytes_are = (
+        "1 byte behind the gzip member is" if size == 1 else f"{size} bytes behind the gzip member are"
+    )
+    begin = bytes(payload[position : position + _SHOWN_BYTES]).hex(" ")
+    return f"{bytes_are} neither gzip nor padding (from byte {position}: {begin}); check the sender"
+
+
+def _gzip_fault(payload: Payload, position: int, error: zlib.error) -> str:
+    """Why zlib could not read the bytes from `position` on."""
+    is_at_begin = "incorrect header check" in str(error)
+    if is_at_begin and position:
+        return _garbage(payload, position)
+    if is_at_begin:
+        begin = bytes(payload[:_SHOWN_BYTES]).hex(" ")
+        return f"the payload is not gzip: it begins with {begin}, gzip with 1f 8b; check the sender"
+    if "incorrect data check" in str(error):
+        what = "its checksum (CRC-32) does not match its content"
+    elif "incorrect length check" in str(error):
+        what = "its length field does not match its content"
+    else:
+        what = str(error).rpartition(": ")[2]
+    return f"the gzip payload is damaged: {what}; check the sender"
+
+
 def _without_padding(payload: Payload, position: int) -> int:
     """Where the next member begins, or the end: as gunzip does it, which pads to blocks of a tape with zeros.
 
     Line breaks are what an editor, `echo` or a shell's `$(…)` leaves behind.
+    Raises ChunkRefused("malformed") if something else is there.
     """
     padding = _PADDING_RUN.match(payload, position)
     assert padding is not None
-    return padding.end()
+    position = padding.end()
+    if position < len(payload) and payload[position] != _GZIP_MAGIC[0]:
+        raise ChunkRefused("malformed", _garbage(payload, position))
+    return position
 
 
 def _unzstding(payload: Payload, max_bytes: int, max_members: int) -> Generator[None, None, bytes]:

@@ -1,6 +1,7 @@
 """A payload's events are counted only where every one of them is well-formed."""
 
 import gzip
+import re
 import sys
 import zlib
 from collections.abc import Callable
@@ -125,9 +126,36 @@ def test_gzip_padded_with_zeros_or_line_breaks_is_read(content: bytes, padding: 
     [b" ", b"x", b"\0x", b"\nnot gzip", b"\x1f", b"\x1f\x8b", b"\n\x1f\x8b\x08", bytes(4000) + b"."],
 )
 def test_whatever_else_is_behind_the_last_gzip_member_is_refused(garbage: bytes) -> None:
+    member = gzip.compress(b"events")
     with pytest.raises(ChunkRefused, match="gzip") as refused:
-        decompress(gzip.compress(b"events") + garbage, "gzip", max_bytes=1000)
+        decompress(member + garbage, "gzip", max_bytes=1000)
     assert refused.value.code == "malformed"
+    rest = garbage.lstrip(b"\0\r\n")
+    if rest[:1] != b"\x1f":  # that may be a member which is cut off
+        behind = "1 byte behind the gzip member is" if len(rest) == 1 else "bytes behind the gzip member are"
+        assert f"{behind} neither gzip nor padding" in str(refused.value)
+        at = len(member) + len(garbage) - len(rest)
+        assert f"(from byte {at}: {rest[:8].hex(' ')})" in str(refused.value)
+
+
+@pytest.mark.parametrize("as_payload", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("before", [b"", gzip.compress(b"first") + b"\n"], ids=["one", "second"])
+def test_a_gzip_member_that_is_damaged_says_which_check_failed(
+    as_payload: Callable[[bytes], bytes], before: bytes
+) -> None:
+    member = gzip.compress(b"events" * 100)
+    for packed, said in (
+        (member[:-8] + bytes(4) + member[-4:], "damaged: its checksum (CRC-32) does not match its content;"),
+        (member[:-4] + bytes(4), "damaged: its length field does not match its content;"),
+        (member[:10] + b"\xff" * 20, "damaged: invalid block type;"),
+    ):
+        with pytest.raises(ChunkRefused, match=re.escape(said)):
+            decompress(as_payload(before + packed), "gzip", max_bytes=10_000)
+
+
+def test_what_does_not_begin_like_gzip_shows_how_it_begins() -> None:
+    with pytest.raises(ChunkRefused, match="not gzip: it begins with 7b 22 6e 22 3a 31 7d, gzip with 1f 8b"):
+        decompress(b'{"n":1}', "gzip", max_bytes=1000)
 
 
 @pytest.mark.parametrize("padding", PADDINGS, ids=len)
