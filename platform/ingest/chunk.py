@@ -1,5 +1,6 @@
 """A chunk as a door took it in, before anything was decided about it."""
 
+import re
 from typing import Literal
 
 import msgpack
@@ -11,6 +12,7 @@ from .http_formats import BodyFormat
 CHUNK_OVERHEAD_BYTES = 2048
 """What a pending chunk is taken to cost beside its bytes, so that tiny ones are bounded too."""
 _MAX_TAG_BYTES = 200
+_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")  # stands for a byte that is not UTF-8
 
 
 class PostedBody(msgspec.Struct, frozen=True):
@@ -127,7 +129,12 @@ def check_tag(tag: str) -> None:
 
     Raises ChunkRefused("bad-tag").
     """
-    # What cannot be printed may be no Unicode at all, and have no bytes that could be counted.
+    if _LONE_SURROGATE.search(tag):
+        raise ChunkRefused(
+            "bad-tag",
+            f"the tag {tag.encode(errors='surrogateescape').decode(errors='backslashreplace'):.80} is not "
+            "UTF-8; over HTTP tags are UTF-8 text, percent-encoded in a URL. Convert it to UTF-8",
+        )
     if not tag or ":" in tag or not tag.isprintable() or len(tag.encode()) > _MAX_TAG_BYTES:
         raise ChunkRefused(
             "bad-tag",
