@@ -110,8 +110,8 @@ class HomeCheck:
         wanted = {reference.partition(":")[0] for reference in references}
         for reference in sorted(wanted - directories.keys()):
             raise StreamNotFound(
-                f"there is no data stream {reference!r} in {settings.store_dir}; `windvane ls streams` shows "
-                "what there is"
+                f"there is no data stream {reference!r} in {settings.store_dir}; "
+                f"{self.store.advice_on_missing(reference)}`windvane ls streams` shows what there is"
             )
         self.streams = {
             reference: directory

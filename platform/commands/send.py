@@ -18,6 +18,7 @@ from ..errors import ConfigInvalid, InputInvalid
 from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address, new_chunk_id
 from ..ingest.handshake import ClientCredentials
 from ..ingest.tls import make_client_context
+from ..tag_names import stream_name
 from .homes import require_default_home
 from .options import home_options_of
 from .progress import ByteProgress, amount, byte_progress, plural
@@ -318,7 +319,7 @@ class _Sending:
             see = "windvane dead-letter list" + (f" --home {home}" if home is not None else "")
             what += f", of which {plural(rejected, 'event')} rejected ({codes}; see `{see}`)"
         again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
-        return f"{what}{again}; {self._tag} at {self._address()}{self._receiver.named()}, {rate}"
+        return f"{what}{again}; {_named(self._tag)} at {self._address()}{self._receiver.named()}, {rate}"
 
 
 def _credentials(
@@ -376,6 +377,12 @@ def _create_line(tag: str, *, options: Sequence[str], home: Path | None) -> str:
     pattern = re.sub(r"([*{}\\])", r"\\\1", tag)
     words = ["windvane", "policy", "create", reference, "--tag", pattern, *options]
     return shlex.join([*words, "--home", str(home)] if home is not None else words)
+
+
+def _named(tag: str) -> str:
+    """The tag, and the reference of its data stream if that is another."""
+    stream = stream_name(tag.encode())
+    return tag if stream == tag else f"{tag} (the data stream has the reference '{stream}')"
 
 
 def _check_tag(tag: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ..errors import BusUnavailable, ChunkRefused, FramingError
+from ..tag_names import stream_name
 from .acks import WithheldAcks, encode_ack
 from .chunk import IncomingChunk, charge, origin
 from .dead_letter_queue import NOT_ACKED
@@ -13,7 +14,6 @@ from .gateway import Gateway
 from .handshake import Admitted, ServerHandshake
 from .json_events import FIRST_BYTES, JsonReader, encode_json_ack
 from .security import ForwardSecurity
-from .tag_names import stream_name
 
 _FAREWELL_S = 0.1
 _RESTING_BYTES = 4096  # who sent less since the last look gives back the memory it does not need

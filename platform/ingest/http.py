@@ -21,13 +21,13 @@ from aiohttp import ClientError, web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from ..errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
+from ..tag_names import stream_name
 from .chunk import IncomingChunk, Outcome, PostedBody
 from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from .gateway import Gateway
 from .http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from .http_formats import BodyFormat
 from .security import SecurityFile
-from .tag_names import stream_name
 
 RETRY_AFTER_S = 2
 BODY_IDLE_S = 30.0

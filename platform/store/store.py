@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..directories import make_directory
 from ..errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
+from ..tag_names import stream_name
 from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream, DataStreamWriter
 from .description import read_description
@@ -105,7 +106,7 @@ class Store:
         except (FileNotFoundError, ValueError):
             raise StreamNotFound(
                 f"there is no data stream {reference!r} in {self.root}; "
-                "`windvane ls streams` shows what there is"
+                f"{self.advice_on_missing(reference)}`windvane ls streams` shows what there is"
             ) from None
 
     def array(self, reference: str) -> DataArray:
@@ -115,8 +116,21 @@ class Store:
         except (FileNotFoundError, ValueError):
             raise ArrayNotFound(
                 f"there is no data array {reference!r} in {self.root}; references are `stream:output`, and "
-                "`windvane ls arrays` shows what there is"
+                f"{self.advice_on_missing(reference)}`windvane ls arrays` shows what there is"
             ) from None
+
+    def advice_on_missing(self, reference: str) -> str:
+        r"""Names the stream or array of the tag that reads like `reference`, if it is spelt otherwise here.
+
+        "" if there is none. `\xff` in the text of a tag is spelt `\x5cxff` (`stream_name`).
+        """
+        stream, colon, output = reference.partition(":")
+        spelt = stream_name(stream.encode(errors="surrogateescape"))
+        if spelt == stream or not self._stream_directory(spelt).is_dir():
+            return ""
+        if colon and (not output or not is_made(self.array_directory(spelt + colon + output))):
+            return ""
+        return f"that of the tag {stream} has the reference '{spelt}{colon}{output}'; "
 
     def stream_writer(self, reference: str, *, attrs: Mapping[str, Any]) -> DataStreamWriter:
         """Open a data stream for appending, or make it; resume it before use (`DataStreamWriter`)."""

@@ -175,3 +175,19 @@ def test_an_export_that_fails_leaves_no_file_and_the_old_one_as_it_was(
     assert said.startswith(f"windvane: {nowhere} cannot be written: No such file or directory; name a file")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["x.csv"]
     assert (tmp_path / "x.csv").read_text() == "old"
+
+
+def test_a_tag_that_is_spelt_otherwise_in_its_reference_is_named(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    put_stream(home, "j.\\x5cxff", b"12")
+    put_array(home, "j.\\x5cxff:kw", np.zeros(2), np.arange(2))
+    for command in (["cat", "j.\\xff"], ["reprocess", "j.\\xff"], ["verify", "j.\\xff"]):
+        assert "that of the tag j.\\xff has the reference 'j.\\x5cxff'" in run(*command, exit_code=1).stderr
+    exported = run("export", "j.\\xff:kw", str(tmp_path / "kw.npy"), exit_code=1)
+    assert "has the reference 'j.\\x5cxff:kw'" in exported.stderr
+    assert "has the reference" not in run("cat", "j.\\xfe", exit_code=1).stderr
+    assert (
+        "has the reference" not in run("export", "j.\\xff:other", str(tmp_path / "o.npy"), exit_code=1).stderr
+    )
+    assert run("cat", "j.\\x5cxff").stdout_bytes == b"12"

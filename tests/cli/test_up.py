@@ -92,6 +92,19 @@ def test_send_says_what_may_be_wrong_and_ends_well_once_that_is_mended(site: Run
     assert stored(site, "late").startswith(b"{")
 
 
+def test_send_names_the_stream_of_a_tag_that_is_spelt_otherwise(site: Running, tmp_path: Path) -> None:
+    assert windvane(site.home, "policy", "create", "spelt", "--tag", "spelt.**").returncode == 0
+    (tmp_path / "file").write_bytes(b"x")
+    sent = windvane(site.home, "send", "spelt.\\xff", str(tmp_path / "file"))
+    assert (
+        r"all acked; spelt.\xff (the data stream has the reference 'spelt.\x5cxff') at "
+        in sent.stderr.decode()
+    )
+    assert stored(site, r"spelt.\x5cxff").endswith(b'"x"}}\n')
+    as_it_is = windvane(site.home, "send", "spelt.\\x41", str(tmp_path / "file"))
+    assert r"all acked; spelt.\x41 at " in as_it_is.stderr.decode()
+
+
 def stored(site: Running, stream: str) -> bytes:
     wait_until(lambda: windvane(site.home, "cat", stream).stdout, f"{stream} is stored")
     return windvane(site.home, "cat", stream).stdout

@@ -6,7 +6,7 @@ from urllib.parse import quote_from_bytes
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from windvane.ingest.tag_names import stream_name
+from windvane.tag_names import stream_name
 
 from tests.ingest.test_gateway import EVENT, Site
 from tests.ingest.test_http import post, site
@@ -67,6 +67,7 @@ async def test_over_http_a_tag_that_is_no_utf8_is_refused_and_kept(
     path = f"/ingest/any?reference={encoded}" if where == "query" else f"/ingest/any/{encoded}"
     status, problem = await post(site, path, EVENT)
     assert (status, problem["code"]) == (400, "bad-tag")
+    assert "is not UTF-8; over HTTP tags are UTF-8 text" in problem["detail"]
     assert (await site.kept_letter()).obstacle is not None
     assert await site.chunks("any") == []
 
