@@ -22,18 +22,19 @@ end_group() {
 
 stopped() {
     trap '' INT TERM HUP
+    exec 3>&2 2>/dev/null # the shell would say which signal ended the command
     end_group "$ticker" KILL
     # SIGTERM, since Python prints a traceback if Ctrl-C comes while it loads modules.
     if [ -n "$show" ]; then
-        [ -z "$pid" ] || kill -s TERM "$pid" 2>/dev/null # it ends its own children, in order
+        [ -z "$pid" ] || kill -s TERM "$pid" # it ends its own children, in order
     else
         end_group "$pid" TERM
     fi
-    [ -z "$pid" ] || wait "$pid" 2>/dev/null
+    [ -z "$pid" ] || wait "$pid"
     [ -z "$log" ] || rm -f "$log"
-    [ -n "$show" ] || echo "stopped while $message; the same command goes on from there" >&2
+    [ -n "$show" ] || echo "stopped while $message; the same command goes on from there" >&3
     # make may not have had the signal. It must not take this step for done, and prints an error for any other exit.
-    kill -s INT "$PPID" 2>/dev/null
+    kill -s INT "$PPID"
     for _ in {1..100}; do
         is_catching "$PPID" || break
         sleep 0.02
