@@ -60,8 +60,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def _is_trouble(said: ConsoleMessage) -> bool:
-    """An error, other than the line that the browser writes for a 503 of the health route."""
-    return said.type == "error" and not str(said.location.get("url", "")).endswith("/api/v1/health")
+    """An error, other than the browser's lines for a 503 of the health route and for a test that is offline."""
+    is_expected = str(said.location.get("url", "")).endswith("/api/v1/health") or said.text.endswith(
+        "net::ERR_INTERNET_DISCONNECTED"
+    )
+    return said.type == "error" and not is_expected
 
 
 def rows_drawn(page: Page) -> int:
