@@ -60,7 +60,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def _is_trouble(said: ConsoleMessage) -> bool:
-    """An error, other than the browser's lines for a 503 of the health route and for a test that is offline."""
+    """An error, but for the browser's lines about a 503 of the health route and about being offline."""
     is_expected = str(said.location.get("url", "")).endswith("/api/v1/health") or said.text.endswith(
         "net::ERR_INTERNET_DISCONNECTED"
     )
