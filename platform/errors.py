@@ -252,5 +252,12 @@ class AlarmActionRefused(WindvaneError, ValueError):
     """What was asked of an alarm does not fit its state, or says too little or too much."""
 
 
+class AlarmShelvedTooLong(AlarmActionRefused):
+    """An alarm cannot be shelved for more than a year."""
+
+    def __init__(self) -> None:
+        super().__init__("An alarm is shelved for a year at most; clear it instead.")
+
+
 class RowsWouldBeLost(WindvaneError, RuntimeError):
     """The outputs that were made again lack rows that those in place have; those in place stay."""

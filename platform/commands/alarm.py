@@ -169,7 +169,12 @@ def comment(settings: Settings, reference: str, by: str | None, text: str) -> No
 
 @alarm.command()
 @click.option(
-    "--for", "for_s", callback=_seconds, required=True, metavar="TIME", help="How long: 90s, 30m, 8h or 7d."
+    "--for",
+    "for_s",
+    callback=_seconds,
+    required=True,
+    metavar="TIME",
+    help="How long: 90s, 30m, 8h or 7d; a year at most.",
 )
 @_by_hand
 def shelve(settings: Settings, reference: str, by: str | None, text: str, for_s: float) -> None:
@@ -182,7 +187,7 @@ def shelve(settings: Settings, reference: str, by: str | None, text: str, for_s:
     """
     from ..store import alarms
 
-    until_ns = time.time_ns() + int(for_s * 1_000_000_000)
+    until_ns = alarms.shelf_end_ns(for_s, now_ns=time.time_ns())
     _act(settings, reference, partial(alarms.shelve, until_ns=until_ns), by, text)
 
 

@@ -258,10 +258,10 @@ class Gateway:
         """Whether the sender may send this tag, before anything of the payload is looked at."""
         policy = rules.policy
         if not rules.admission.allows(chunk.sender, chunk.identity):
-            who = "nobody known" if chunk.identity is None else repr(chunk.identity)
+            who = "the anonymous sender" if chunk.identity is None else repr(chunk.identity)
             raise ChunkRefused(
                 SENDER_NOT_ALLOWED,
-                f"policy {policy.reference!r} does not let {who} at {chunk.sender} send {chunk.tag!r}; "
+                f"policy {policy.reference!r} does not allow {who} at {chunk.sender} to send {chunk.tag!r}; "
                 f"add the identity or the network to a rule of `allow`{_who_keeps(chunk)}",
             )
         if chunk.policy is not None and not self._policies.takes(policy, chunk.tag):

@@ -17,11 +17,13 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ..errors import AlarmActionRefused
+from ..errors import AlarmActionRefused, AlarmShelvedTooLong
 
 State: TypeAlias = Literal["raised", "acknowledged", "shelved", "cleared"]
 STATES: tuple[State, ...] = ("raised", "acknowledged", "shelved", "cleared")
 OPEN_STATES: tuple[State, ...] = ("raised", "acknowledged", "shelved")
+MAX_SHELF_S = 365 * 24 * 3600
+"""An alarm is shelved for a year at most."""
 Transition: TypeAlias = Literal["raised", "escalated", "eased", "cleared"]
 GRADES = ("healthy", "warning", "danger")
 
@@ -240,8 +242,20 @@ def comment(alarm: Alarm, *, by: str, text: str, now_ns: int) -> Alarm:
     return _by_hand(alarm, "commented", by, text, now_ns)
 
 
+def shelf_end_ns(for_s: float, *, now_ns: int) -> int:
+    """When an alarm that is shelved now for `for_s` seconds returns (ns since 1970).
+
+    Raises AlarmShelvedTooLong.
+    """
+    if for_s > MAX_SHELF_S:
+        raise AlarmShelvedTooLong
+    return now_ns + int(for_s * 1_000_000_000)
+
+
 def shelve(alarm: Alarm, *, until_ns: int, by: str, text: str = "", now_ns: int) -> Alarm:
     """Not to be bothered with until `until_ns`, or until it gets worse. Raises AlarmActionRefused."""
+    if until_ns > now_ns + MAX_SHELF_S * 1_000_000_000:
+        raise AlarmShelvedTooLong
     if alarm.state == "cleared":
         raise AlarmActionRefused(f'alarm "{alarm.reference}" is cleared; there is nothing to shelve')
     if until_ns <= now_ns:

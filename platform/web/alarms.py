@@ -22,8 +22,6 @@ from .problems import RequestRefused
 
 NS_PER_S = 1_000_000_000
 OPEN = "open"
-MAX_SHELF_S = 365 * 24 * 3600
-"""An alarm is shelved for a year at most."""
 
 Body = TypeVar("Body")
 
@@ -103,22 +101,15 @@ class AlarmRoutes:
 
 
 def _until_ns(asked: AlarmShelving) -> int:
-    now_ns = time.time_ns()
     if (asked.for_s is None) == (asked.until is None):
         raise RequestRefused(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "Say how long: either for_s, in seconds, or until, as 2030-01-01T08:00:00Z.",
         )
     if asked.until is not None:
-        until_ns = int(asked.until.timestamp()) * NS_PER_S + asked.until.microsecond * 1000
-    else:
-        assert asked.for_s is not None
-        until_ns = now_ns + int(min(asked.for_s, 2.0 * MAX_SHELF_S) * NS_PER_S)
-    if until_ns > now_ns + MAX_SHELF_S * NS_PER_S:
-        raise RequestRefused(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "An alarm is shelved for a year at most; clear it instead."
-        )
-    return until_ns
+        return int(asked.until.timestamp()) * NS_PER_S + asked.until.microsecond * 1000
+    assert asked.for_s is not None
+    return alarms.shelf_end_ns(asked.for_s, now_ns=time.time_ns())
 
 
 async def _body(request: web.Request, kind: type[Body]) -> Body:

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from ..errors import (
     AlarmActionRefused,
+    AlarmShelvedTooLong,
     BodyTooSlow,
     ChunkRefused,
     DocumentInvalid,
@@ -33,6 +34,7 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RevisionConflict: HTTPStatus.CONFLICT,
+    AlarmShelvedTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
     AlarmActionRefused: HTTPStatus.CONFLICT,
     StoreLocked: HTTPStatus.SERVICE_UNAVAILABLE,
     # What the tree's classes mix in: all that was not found, all that cannot be reached.

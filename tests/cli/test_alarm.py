@@ -81,6 +81,8 @@ def test_people_acknowledge_comment_shelve_and_clear(run: Run) -> None:
         (["comment", REFERENCE], 1, "a comment without a text"),
         (["show", "t:x:1:2"], 1, "there is no alarm"),
         (["shelve", REFERENCE, "--for", "soon"], 2, "write it as 90s, 30m, 8h or 7d"),
+        (["shelve", REFERENCE, "--for", "366d"], 1, "shelved for a year at most"),
+        (["shelve", REFERENCE, "--for", "9" * 400 + "d"], 1, "shelved for a year at most"),
         (["shelve", REFERENCE], 2, "--for"),
     ],
 )

@@ -157,9 +157,11 @@ async def test_who_is_not_allowed_is_refused_and_kept(house: House) -> None:
     gateway = await house.gateway()
     await gateway.submit(chunk(identity="t07"))
     for stranger in (chunk(identity="t08"), chunk(), chunk(identity="t07", sender="10.8.0.1")):
-        with pytest.raises(ChunkRefused, match="policy 't' does not let") as caught:
+        with pytest.raises(ChunkRefused, match="policy 't' does not allow") as caught:
             await gateway.submit(stranger)
         assert caught.value.code == "sender-not-allowed"
+        who = repr(stranger.identity) if stranger.identity else "the anonymous sender"
+        assert f"does not allow {who} at {stranger.sender} to send 't'" in str(caught.value)
     assert len(await house.chunks("t")) == 1
     [letter, *_] = house.kept()
     assert (letter.code, letter.policy, letter.identity) == ("sender-not-allowed", "t", "t08")

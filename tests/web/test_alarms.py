@@ -116,6 +116,7 @@ async def test_with_if_match_nothing_is_done_to_what_somebody_has_not_seen(
         ("shelve", {"by": "ada", "for_s": 1, "until": "2100-01-01T00:00:00Z"}, 422, "either for_s"),
         ("shelve", {"by": "ada", "until": "2001-01-01T00:00:00Z"}, 409, "a time that is over"),
         ("shelve", {"by": "ada", "until": "tomorrow"}, 422, "Invalid RFC3339"),
+        ("shelve", {"by": "ada", "until": "9000-01-01T00:00:00Z"}, 422, "a year at most"),
         ("shelve", {"by": "ada", "for_s": 1e300}, 422, "a year at most"),
         ("shelve", {"by": "ada", "for_s": -1}, 422, "> 0"),
     ],
