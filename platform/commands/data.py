@@ -117,6 +117,9 @@ def export(settings: Settings, array: str, file: Path) -> None:
             progress.update(done * row_bytes)
     click.echo(f"wrote {plural(stop - first, 'row')} of {array} to {file}", err=True)
     for name, before in renamed_columns(source, file).items():
+        if not before:
+            click.echo(f"a column has no name; it is {name!r} in the file", err=True)
+            continue
         click.echo(f"the column {before!r} is {name!r} in the file, where that name is taken", err=True)
 
 

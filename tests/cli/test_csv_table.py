@@ -508,3 +508,88 @@ def test_the_exit_code_is_not_0_if_rows_were_lost_or_a_given_type_did_not_hold(
     run("send", "x", str(file), "--format", "csv", "--dry-run")
     misfit = run("send", "x", str(file), "--format", "csv", "--dry-run", "--type", "a=integer", exit_code=1)
     assert "column 'a': 1 of its cells is not of type integer and went as text" in misfit.stderr
+
+
+# What is not plain text with LF
+
+
+@pytest.mark.parametrize("cuts", [None, [], [4], [5, 9]], ids=["file", "pipe", "slow pipe", "slower pipe"])
+def test_lines_may_all_end_in_cr(cuts: list[int] | None) -> None:
+    read = Read('a,b\r1,"x\ry"\r\r3,z\r', cuts=cuts)
+    assert read.records == [{"a": 1, "b": "x\ry"}, {"a": 3, "b": "z"}]
+    assert str(Read("a,b\r1,2\r3\r", cuts=cuts).losses).startswith(
+        "1 line was not sent; the first is line 3: it has"
+    )
+    assert Read('a,"b\rc"', cuts=cuts).types == {"a": "empty", "b\rc": "empty"}
+
+
+def test_a_cr_among_lines_that_end_in_lf_is_told_in_plain_words() -> None:
+    read = Read("a,b\n1,2\r3\n4,5\n")
+    assert read.records == [{"a": 4, "b": 5}]
+    assert "line 2: not valid CSV: a CR is in a cell without quotes, but lines end in LF" in str(read.losses)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    "data", ["a,v\nf,1\n", "\u6642;\u98a8\n" + "\u6771;1\n" * 50, "t;v\r\n" * 9000], ids=len
+)
+@pytest.mark.parametrize("cuts", [None, []], ids=["file", "pipe"])
+def test_utf16_without_a_mark_is_refused_and_can_be_given(
+    data: str, encoding: str, cuts: list[int] | None
+) -> None:
+    with pytest.raises(InputInvalid, match=f"many NUL bytes.*give --encoding {encoding}"):
+        Read(data.encode(encoding), cuts=cuts)
+    assert Read(data.encode(encoding), cuts=cuts, encoding=encoding).records == Read(data).records
+
+
+def test_a_few_nul_bytes_are_text() -> None:
+    assert Read("a,b\nx\0y,1\nz\0\0,2\n").column("a") == ["x\0y", "z\0\0"]
+
+
+def test_a_name_that_a_column_without_one_would_get_is_told() -> None:
+    with pytest.raises(
+        InputInvalid, match="column 2 has no name and would be called column2, which is the name of column 1"
+    ):
+        Read("column2,,b\n1,2,3\n")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("title", ["Report of May\n\n", "Report of May\n", "# logger\n# version 2\n"])
+@pytest.mark.parametrize("cuts", [None, []], ids=["file", "pipe"])
+def test_a_title_above_the_names_is_told(mark: str, title: str, cuts: list[int] | None) -> None:
+    table = title + "\n".join(mark.join(row) for row in ("abc", "123", "4x6")) + "\n"
+    number = title.count("\n") + 1
+    with pytest.raises(
+        InputInvalid, match=f"line 1 .* looks like a title.*from line {number} on there are 3 cells"
+    ):
+        Read(table, cuts=cuts)
+
+
+@pytest.mark.parametrize(
+    "data", ["note\na; b\nc; d\n", "v\n1\n2\n", "v\n1,5\n2,5\n", "text\nx; 1\ny\nz; 2\n"]
+)
+def test_a_single_column_is_not_taken_for_a_title(data: str) -> None:
+    assert [*Read(data).types] == [data.split("\n")[0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "record"),
+    [
+        (["--delimiter", ","], {"a;b": "1;2"}),
+        (["--delimiter", "comma"], {"a;b": "1;2"}),
+        (["--delimiter", ";"], {"a": 1, "b": 2}),
+        (["--delimiter", "\\t"], {"a;b": "1;2"}),
+        (["--delimiter", "\t"], {"a;b": "1;2"}),
+        (["--delimiter", "|", "--decimal", ","], {"a;b": "1;2"}),
+        (["--decimal", "."], {"a": 1, "b": 2}),
+    ],
+)
+def test_a_mark_may_be_given_as_itself(
+    run: Run, tmp_path: Path, options: list[str], record: dict[str, Any]
+) -> None:
+    (tmp_path / "t.csv").write_text("a;b\n1;2\n")
+    shown = run("send", "tag", str(tmp_path / "t.csv"), "--format", "csv", "--dry-run", *options)
+    assert json.dumps(record) in shown.stdout or json.dumps(record, separators=(",", ":")) in shown.stdout
+    assert (
+        "is not one of" in run("send", "tag", str(tmp_path / "t.csv"), "--delimiter", ":", exit_code=2).stderr
+    )

@@ -45,7 +45,9 @@ def test_each_column_is_found_by_a_name_of_its_own(
     for place, name in enumerate(table.column_names[1:]):
         np.testing.assert_array_equal(table[name].to_numpy(), rows[:, place])
         assert pq.read_table(tmp_path / "x.parquet", columns=["time"]).column_names == ["time"]
-        renamed = f"the column {names[place]!r} is {name!r} in the file" in said
+        own = names[place]
+        told = f"the column {own!r} is {name!r}" if own else f"a column has no name; it is {name!r}"
+        renamed = f"{told} in the file" in said
         assert renamed == (name != names[place])
     np.testing.assert_array_equal(np.array([line[1:] for line in lines], float), rows)
     assert (
@@ -129,3 +131,13 @@ def test_what_a_format_cannot_hold_is_said_with_the_one_that_can(
     put_array(home, "s:x", np.zeros(3, dtype), TIMES_NS[:3])
     assert "as .npy" in run("export", "s:x", str(tmp_path / f"x.{suffix}"), exit_code=1).stderr
     assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_without_a_name_is_told_with_the_one_it_gets(
+    run: Run, home: Path, tmp_path: Path, suffix: str
+) -> None:
+    put_array(home, "s:x", np.zeros((5, 3)), TIMES_NS[:5], columns=["", "kw", "kw"])
+    said = run("export", "s:x", str(tmp_path / f"x.{suffix}")).stderr
+    assert "a column has no name; it is 'unnamed' in the file\n" in said
+    assert said.count("where that name is taken") == 1

@@ -56,7 +56,8 @@ class Losses:
 class Lines:
     """Lines of bytes with their ends; knows which was given last, and whether the next is here already."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, end: bytes = b"\n") -> None:
+        self._end = end
         self.number = 0
         self.given_bytes = 0
         self._read = read
@@ -93,10 +94,10 @@ class Lines:
             if self._begun:
                 self._lines = [b"".join(self._begun)]
             return
-        lines = block.split(b"\n")
+        lines = block.split(self._end)
         rest = lines.pop()
         if lines:
-            self._lines = [line + b"\n" for line in lines]
+            self._lines = [line + self._end for line in lines]
             self._lines[0] = b"".join(self._begun) + self._lines[0]
             self._begun, self._begun_bytes = [], 0
         if rest:

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from .csv_numbers import Kind, kind_of
+
 DELIMITERS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ","}
 """By name, in the order in which they win where a sample fits several."""
 SAMPLE_ROWS = 200
+_TITLE_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Dialect:
     """Blanks stand before the delimiter, too."""
     preamble_lines: int = 0
     """Lines before that of the names: Excel's `sep=;`."""
+    line_end: bytes = b"\n"
+    """LF, also of CRLF; or CR."""
 
     @property
     def name(self) -> str:
@@ -62,6 +67,42 @@ def detect_dialect(lines: Sequence[str], *, delimiter: str | None = None) -> Dia
     earlier = [cell for row in rows for cell in row[:-1] if cell]
     cuts = skips and bool(earlier) and all(cell.endswith(" ") for cell in earlier)
     return Dialect(delimiter, skips, cuts, preamble_lines)
+
+
+def title_above(lines: Sequence[str]) -> str:
+    """Why the first line is a title above a table rather than the name of a column; "" if it is not.
+
+    Below a title are names, which are not numbers, and rows of as many cells, of which some are numbers.
+    """
+    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()][:_TITLE_ROWS]
+    for delimiter in DELIMITERS.values():
+        rows = [_cells(line, delimiter) for _, line in filled]
+        at = len(rows) - 1
+        while at > 0 and len(rows[at - 1]) == len(rows[-1]):
+            at -= 1
+        if not 0 < at < len(rows) - 1 or len(rows[at]) < 2 or len(rows[0]) > 1:
+            continue
+        below = [cell for row in rows[at + 1 :] for cell in row]
+        if any(map(_is_number, rows[at])) or not any(map(_is_number, below)):
+            continue
+        number = filled[at][0]
+        first, title = filled[0]
+        return (
+            f"line {first} ({title.strip()!r:.60}) looks like a title above the table: from line {number} on "
+            f"there are {len(rows[at])} cells in a line. Remove the lines above, as "
+            f"`tail -n +{number} FILE | windvane send TAG - --format csv` does. If that line is the name of "
+            "the only column, give --delimiter"
+        )
+    return ""
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    rows = _rows([line], delimiter, skips_blanks=True, strict=True)
+    return rows[0] if rows else []
+
+
+def _is_number(cell: str) -> bool:
+    return kind_of(cell.strip()) is not Kind.OTHER
 
 
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, int]:

@@ -6,11 +6,10 @@ and a later cell that does not fit its column goes as text. Memory: READ_BYTES, 
 column, whatever the size of the file.
 """
 
-import codecs
 import csv
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import msgspec
@@ -19,10 +18,11 @@ from ...errors import InputInvalid, TimeInvalid
 from ...ingest.body_events import event_head
 from ...times import NS_PER_S
 from ..progress import plural
-from .chunks import MAX_LINE_BYTES, READ_BYTES, Chunk, Clock, Lines, Losses, Read, chunks_of
+from .chunks import MAX_LINE_BYTES, Chunk, Clock, Lines, Losses, Read, chunks_of
 from .csv_columns import Column, is_time, time_of
-from .csv_dialect import SAMPLE_ROWS, Dialect, detect_dialect, without_empty_end
+from .csv_dialect import SAMPLE_ROWS, Dialect, detect_dialect, title_above, without_empty_end
 from .csv_numbers import BLANKS, ColumnType, Evidence, Kind, Mark, kind_of, mark_of
+from .csv_text import Remembering, as_utf8, reading_of, sample_of
 
 _SHOWN_COLUMNS = 50
 _encode = msgspec.msgpack.Encoder().encode
@@ -112,7 +112,7 @@ class Table:
         self, *, chunk_bytes: int, losses: Losses, clock_ns: Clock = time.time_ns
     ) -> Iterator[list[Chunk]]:
         """The rows, as records. What is not a row of the table is added to `losses`, and the others go on."""
-        lines = Lines(self._read)
+        lines = Lines(self._read, self.dialect.line_end)
         rows = _rows(lines, self.dialect)
         _names_row(rows)
         time_field, keep = self._options.time_field, self._options.keep_time_field
@@ -161,15 +161,21 @@ def open_table(read: Read, options: TableOptions, *, rewind: Callable[[], None] 
     """
     csv.field_size_limit(MAX_LINE_BYTES)
     if rewind is None:
-        sample_read = _Remembering(read)
-        sample = _sample(_as_utf8(sample_read.read, options.encoding))
-        whole = _as_utf8(sample_read.again, options.encoding)
+        sample_read = Remembering(read)
+        text = as_utf8(sample_read.read, options.encoding)
+        whole = as_utf8(sample_read.again, options.encoding)
     else:
-        sample = _sample(_as_utf8(read, options.encoding))
-    dialect = detect_dialect(sample, delimiter=options.delimiter)
-    again = _reading("".join(sample).encode("utf-8", "surrogateescape"))
-    sampled = [*islice(_rows(Lines(again), dialect), None if rewind is None else SAMPLE_ROWS)]
+        text = as_utf8(read, options.encoding)
+    sample = sample_of(text, is_encoding_given=options.encoding is not None)
+    dialect = detect_dialect(sample.lines, delimiter=options.delimiter)
+    dialect = replace(dialect, line_end=sample.line_end)
+    again = reading_of("".join(sample.lines).encode("utf-8", "surrogateescape"))
+    sampled = [
+        *islice(_rows(Lines(again, dialect.line_end), dialect), None if rewind is None else SAMPLE_ROWS)
+    ]
     names = _names(sampled)
+    if len(names) == 1 and options.delimiter is None and (title := title_above(sample.lines)):
+        raise InputInvalid(title)
     asked = [*options.types, *([] if options.time_field is None else [options.time_field])]
     if missing := [name for name in asked if name not in names]:
         raise InputInvalid(f"there is no column {missing[0]!r}; there are {', '.join(names):.500}")
@@ -177,11 +183,11 @@ def open_table(read: Read, options: TableOptions, *, rewind: Callable[[], None] 
         rows: Iterator[_Row] = iter(sampled)
     else:
         rewind()
-        rows = _rows(Lines(_as_utf8(read, options.encoding)), dialect)
+        rows = _rows(Lines(as_utf8(read, options.encoding), dialect.line_end), dialect)
     evidence, count, first_cells = _look_through(rows, names, options)
     if rewind is not None:
         rewind()
-        whole = _as_utf8(read, options.encoding)
+        whole = as_utf8(read, options.encoding)
     mark: Mark = options.mark or mark_of(evidence.values())
     columns = [_column(name, evidence, options, mark) for name in names]
     first_time = _first_time(first_cells, options, mark)
@@ -276,6 +282,12 @@ def _names(rows: list[_Row]) -> list[str]:
     whole = [row.cells for row in rows if len(row.cells) == len(cells)]
     filled = max((len(without_empty_end(row)) for row in whole), default=0)
     names = [cell or f"column{at}" for at, cell in enumerate(cells[: max(named, filled)], 1)]
+    for at, cell in enumerate(cells[: len(names)], 1):
+        if not cell and (name := f"column{at}") in cells:
+            raise InputInvalid(
+                f"line {head.first_line}: column {at} has no name and would be called {name}, which is the "
+                f"name of column {cells.index(name) + 1}; rename that"
+            )
     if len(set(names)) < len(names):
         raise InputInvalid(
             f"line {head.first_line} must name each column once, but reads {','.join(cells):.500}"
@@ -295,6 +307,12 @@ def _fitted(cells: list[str], columns: int) -> list[str]:
     if len(cells) > columns and len(without_empty_end(cells)) <= columns:
         return cells[:columns]
     raise _RowInvalid(f"it has {plural(len(cells), 'cell')}, line 1 names {plural(columns, 'column')}")
+
+
+def _in_our_words(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return "a CR is in a cell without quotes, but lines end in LF; put quotes around it, or remove it"
+    return str(error)
 
 
 def _rows(lines: Lines, dialect: Dialect) -> Iterator[_Row]:
@@ -323,7 +341,7 @@ def _rows(lines: Lines, dialect: Dialect) -> Iterator[_Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Row(first_line, lines.number, [], f"not valid CSV: {error}")
+            yield _Row(first_line, lines.number, [], f"not valid CSV: {_in_our_words(error)}")
             continue
         if dialect.cuts_blanks:
             cells = [cell.rstrip(" ") for cell in cells]
@@ -332,69 +350,3 @@ def _rows(lines: Lines, dialect: Dialect) -> Iterator[_Row]:
         if not_utf8 >= first_line:
             fault = "not UTF-8; give --encoding, for example cp1252"
         yield _Row(first_line, lines.number, [] if is_blank else cells, fault)
-
-
-class _Remembering:
-    """The bytes of a pipe, and the same once more."""
-
-    def __init__(self, read: Read) -> None:
-        self._source = read
-        self._blocks: list[bytes] = []
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, which are remembered."""
-        block = self._source(size)
-        self._blocks.append(block)
-        return block
-
-    def again(self, size: int) -> bytes:
-        """From the beginning: what is remembered, which is then forgotten, and what comes after it."""
-        return self._blocks.pop(0) if self._blocks else self._source(size)
-
-
-def _sample(read: Read) -> list[str]:
-    """The whole lines of the first read, and of further ones until there are names and a row."""
-    data, is_ended = b"", False
-    while not is_ended and len(data) <= MAX_LINE_BYTES and not _has_a_row(data):
-        block = read(READ_BYTES)
-        is_ended = not block
-        data += block
-    whole = data if is_ended else data[: data.rfind(b"\n") + 1]
-    text = (whole or data).decode("utf-8-sig", "surrogateescape")
-    return [f"{line}\n" for line in text.removesuffix("\n").split("\n")]
-
-
-def _has_a_row(data: bytes) -> bool:
-    filled = [line for line in data.split(b"\n")[:-1] if line.strip()]
-    return len(filled) > (2 if data.startswith((b"sep=", b"\xef\xbb\xbfsep=")) else 1)
-
-
-def _reading(data: bytes) -> Read:
-    pieces = [data]
-    return lambda _: pieces.pop() if pieces else b""
-
-
-def _as_utf8(read: Read, encoding: str | None) -> Read:
-    """`read`, whose bytes are of `encoding`; by default UTF-8, or UTF-16 if they begin with its mark."""
-    decoder: codecs.IncrementalDecoder | None = None
-    is_first = True
-
-    def reading(size: int) -> bytes:
-        nonlocal decoder, is_first
-        while True:
-            block = read(size)
-            if is_first:
-                is_first = False
-                is_utf16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-                chosen = encoding or ("utf-16" if is_utf16 else None)
-                decoder = None if chosen is None else codecs.getincrementaldecoder(chosen)()
-            if decoder is None:
-                return block
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                raise InputInvalid(f"it is not {error.encoding}: {error.reason}; give --encoding") from None
-            if text or not block:
-                return text.encode()
-
-    return reading

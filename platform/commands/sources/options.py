@@ -26,6 +26,19 @@ _FORMATS_OF: Mapping[str, tuple[str, ...]] = {
 }
 
 
+class _Word(click.Choice[str]):
+    """A choice by its word, or by the mark that the word stands for."""
+
+    def __init__(self, marks: Mapping[str, str]) -> None:
+        super().__init__(sorted(marks))
+        self._words = {mark: word for word, mark in marks.items()}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word."""
+        mark = "\t" if value == "\\t" else value
+        return super().convert(self._words.get(mark, value), param, ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
     """These options, as they were given."""
@@ -70,13 +83,13 @@ def record_options(command: Command) -> Command:
         ),
         click.option(
             "--decimal",
-            type=click.Choice(list(_MARKS)),
-            help="Decimal mark (csv).  [default: comma if a column can mean nothing else]",
+            type=_Word(_MARKS),
+            help="Decimal mark (csv), or `,` or `.`.  [default: comma if a column can mean nothing else]",
         ),
         click.option(
             "--delimiter",
-            type=click.Choice(sorted(DELIMITERS)),
-            help="What separates cells (csv).  [default: found out]",
+            type=_Word(DELIMITERS),
+            help="What separates cells (csv), or the character, or `\\t`.  [default: found out]",
         ),
         click.option(
             "--type",
