@@ -9,6 +9,9 @@ UTF-8, and beyond it:
     a key that comes twice        has its last value
     -2^63 to 2^64 - 1             are integers; other integers, and numbers too large for a double, become the
                                   text of their digits, since no number of msgpack holds them
+    numbers too small for a double
+                                  (1e-400), which are not 0, become the text of their digits, too
+    -0                            is the float -0.0, since integers have no sign at 0
     half of a surrogate pair      (\\ud800 alone) becomes its three bytes, which are not UTF-8
     nesting                       up to MAX_NESTING objects and arrays within each other, of one record
 
@@ -35,6 +38,14 @@ _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
+# A number of less than 1e-323 has an exponent of three digits, or more zeros than these.
+_MANY_ZEROS = b"0" * 200
+_UNLIKE_ZERO = {
+    b"-0": re.compile(rb"-0(?=[ \t\r\n,\]}]|\Z)"),
+    b"e-": re.compile(rb"e-0*[1-9][0-9]{2}"),
+    b"E-": re.compile(rb"E-0*[1-9][0-9]{2}"),
+}
+
 _fast = msgspec.json.Decoder()
 _encoder = msgspec.msgpack.Encoder()
 
@@ -42,6 +53,8 @@ _encoder = msgspec.msgpack.Encoder()
 def decode_json(text: bytes | bytearray | memoryview) -> Any:
     """The one value that `text` holds. Raises JsonInvalid."""
     try:
+        if has_unlike_zeros(text):
+            raise msgspec.DecodeError
         value = _fast.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded = as_text(bytes(text))
@@ -50,6 +63,18 @@ def decode_json(text: bytes | bytearray | memoryview) -> Any:
             raise JsonInvalid(f"{decoded[end]!r} follows the value, at character {end}") from None
         return value
     return value
+
+
+def has_unlike_zeros(text: bytes | bytearray | memoryview) -> bool:
+    """Whether msgspec may make 0 of -0, or of a number that is too small.
+
+    True of some text in strings, too: only the time that it takes depends on that.
+    """
+    data = bytes(text) if isinstance(text, memoryview) else text
+    for mark, number in _UNLIKE_ZERO.items():
+        if mark in data and number.search(data):
+            return True
+    return _MANY_ZEROS[:8] in data and _MANY_ZEROS in data  # a long needle alone takes 5 µs to prepare
 
 
 def decode_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
@@ -145,7 +170,9 @@ def nesting_exceeds(value: Any, limit: int) -> bool:
     return bool(level)
 
 
-def _integer(digits: str) -> int | str:
+def _integer(digits: str) -> int | float | str:
+    if digits == "-0":
+        return -0.0
     if len(digits) <= 19:
         return int(digits)
     number = int(digits) if len(digits) <= 20 else None
@@ -154,7 +181,8 @@ def _integer(digits: str) -> int | str:
 
 def _float(digits: str) -> float | str:
     number = float(digits)
-    return number if math.isfinite(number) else digits
+    is_too_small = number == 0.0 and any(digit in "123456789" for digit in re.split("[eE]", digits)[0])
+    return digits if is_too_small or not math.isfinite(number) else number
 
 
 _lenient = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=_float)

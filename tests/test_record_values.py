@@ -39,9 +39,11 @@ TABLE = """\
 | Infinity | Infinity | Infinity | "Infinity" | rejected: no bytes |
 | -Infinity | -Infinity | -Infinity | "-Infinity" | rejected: no bytes |
 | -0.0 | -0.0 | -0.0 | -0.0 | rejected: no bytes |
+| -0 | — | -0.0 | -0.0 | rejected: no bytes |
 | 2^63 | 9223372036854775808 | 9223372036854775808 | 9223372036854775808 | rejected: no bytes |
 | 2^64 | — | "18446744073709551616" | "18446744073709551616" | the same |
 | 1e400 | — | "1e400" | "1e400" | the same |
+| 1e-400 | — | "1e-400" | "1e-400" | the same |
 | text | "grün" | "grün" | "grün" | the same |
 | empty text | "" | "" | nil | the same |
 | bytes ff 00 | bytes ff 00 | — | — | the same |
@@ -79,9 +81,11 @@ VALUES: Mapping[str, Value] = {
     "Infinity": of(math.inf, "Infinity", "Infinity"),
     "-Infinity": of(-math.inf, "-Infinity", "-Infinity"),
     "-0.0": of(-0.0, "-0.0", "-0.0"),
+    "-0": Value(None, b'{"v": -0}', b"-0"),
     "2^63": of(2**63, str(2**63), str(2**63)),
     "2^64": Value(None, b'{"v": %d}' % 2**64, b"%d" % 2**64),
     "1e400": Value(None, b'{"v": 1e400}', b"1e400"),
+    "1e-400": Value(None, b'{"v": 1e-400}', b"1e-400"),
     "text": of("grün", '"grün"', "grün"),
     "empty text": of("", '""', ""),
     "bytes ff 00": of(b"\xff\x00"),

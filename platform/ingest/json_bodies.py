@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ChunkRefused, JsonInvalid
-from ..json_records import decode_at, exact_numbers, not_utf8, pack_json_into, skip_blanks
+from ..json_records import decode_at, exact_numbers, has_unlike_zeros, not_utf8, pack_json_into, skip_blanks
 from .body_events import RECORDS_A_STEP, BodyBounds, event_head, head_of
 
 MAX_JSON_RECORD_BYTES = 1024 * 1024
@@ -51,7 +51,7 @@ def _json_records(body: memoryview, time_key: str) -> Iterator[dict[str, Any]]:
         is_last = position + len(window) == len(body)
         text = _as_text(window, position, is_last=is_last)
         at = 0
-        is_bulk_tried = False
+        is_bulk_tried = has_unlike_zeros(window)
         while (at := skip_blanks(text, at)) < len(text):
             mark = text[at]
             if in_array and mark == "]":
