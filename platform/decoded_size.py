@@ -199,24 +199,41 @@ def ending(payload: Payload, start: int) -> Generator[None, None, int | None]:
     """Where the value at `start` ends, however deep it is nested; None where the payload ends before it, or
     is no msgpack. Yields every few milliseconds. 0.2 s a MiB: for what is too deep for msgpack's own stack.
     """
-    position, left, heads = start, 1, 0
-    size = len(payload)
+    position, left, heads = start, 1, _HEADS_A_STEP
     while left:
-        if position >= size or (head := payload[position]) == _NEVER_USED:
+        heads, position, left = heads_of(payload, position, left, _HEADS_A_STEP)
+        if left < 0 or (left and heads < _HEADS_A_STEP):
             return None
-        left += _CHILDREN[head] - 1
+        yield
+    return position if position <= len(payload) else None
+
+
+def heads_of(payload: Payload, position: int, left: int, most: int) -> tuple[int, int, int]:
+    """Walks over the heads of the `left` values from `position` on, and of what is in them: `most` at a time.
+
+    Returns how many heads it walked over, fewer where the payload ends; where the next one is, maybe behind
+    the payload; and how many values are left, -1 where the payload is no msgpack.
+    """
+    size = len(payload)
+    for walked in range(most):
+        if not left or position >= size:
+            return walked, position, left
+        head = payload[position]
+        if head == _NEVER_USED:
+            return walked, position, -1
         width = _LENGTH_BYTES[head]
         if width:
-            length = int.from_bytes(payload[position + 1 : position + 1 + width], "big")
+            behind = position + 1 + width
+            if behind > size:
+                return walked, position, left
+            length = int.from_bytes(payload[position + 1 : behind], "big")
             if 0xDC <= head <= 0xDF:
                 left += length * (2 if head >= 0xDE else 1)
             else:
                 position += length
+        left += _CHILDREN[head] - 1
         position += _DISTANCE[head]
-        heads += 1
-        if heads % _HEADS_A_STEP == 0:
-            yield
-    return position if position <= size else None
+    return most, position, left
 
 
 _NEVER_USED = 0xC1

@@ -15,6 +15,7 @@ import msgpack
 import msgspec
 
 from .errors import ChunkRefused
+from .nesting import TOO_DEEP
 from .times import NS_PER_S as NS_PER_S
 from .times import EventTime as EventTime
 from .times import seconds_to_ns
@@ -78,7 +79,7 @@ def decode_event(encoded: bytes | memoryview) -> tuple[int, Any]:
     try:
         event = decode_record(encoded)
     except msgpack.StackError as error:
-        raise ChunkRefused("malformed", "is nested deeper than 1,000 maps and lists") from error
+        raise ChunkRefused("malformed", TOO_DEEP) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ChunkRefused("malformed", f"cannot be decoded ({error or type(error).__name__})") from error
     if not (isinstance(event, list) and len(event) == 2):

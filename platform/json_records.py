@@ -28,9 +28,8 @@ from typing import Any
 import msgspec
 
 from .errors import JsonInvalid
+from .nesting import MAX_NESTING as MAX_NESTING
 
-MAX_NESTING = 800
-"""Objects and arrays within each other, of one record: within what Python's decoders can do."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BOM = "\ufeff"
 _BLANK = re.compile(rf"[ \t\r\n{_BOM}]*")

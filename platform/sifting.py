@@ -12,6 +12,7 @@ import msgspec
 from .decoded_size import DEFAULT_LIMIT_BYTES, ending, is_surely_within, measured_bytes
 from .errors import ChunkRefused
 from .events import decode_event
+from .nesting import TOO_DEEP, is_too_deep
 
 NAMED_EVENTS = 5
 """Of how many invalid events the reason tells."""
@@ -151,6 +152,8 @@ def _fault(event: memoryview, raw_field: str | None, max_event_bytes: int) -> st
             f"takes more than {max_event_bytes} bytes of memory once it is decoded; raise "
             "limits.decoded_bytes of the policy"
         )
+    if is_too_deep(event):
+        return TOO_DEEP
     try:
         _, record = decode_event(event)
     except ChunkRefused as refusal:

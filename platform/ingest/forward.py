@@ -151,6 +151,9 @@ class ForwardConnection(asyncio.BufferedProtocol):
         incomplete = self._reader.settle()
         if incomplete != self._incomplete_bytes:
             self._ask_for_room(incomplete)
+        if self._reader.has_more:
+            self._hold_back(_TURN)
+            asyncio.get_running_loop().call_soon(self._go_on, _TURN)
 
     def eof_received(self) -> bool:
         """The forwarder sends no more, and may still wait for acks (not so over TLS)."""

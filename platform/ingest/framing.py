@@ -22,6 +22,7 @@ import msgpack
 import msgspec
 
 from ..errors import FramingError
+from .deep_values import DeepWalk
 from .payload import begins_with_pair
 
 MAX_TAG_BYTES = 1024
@@ -76,6 +77,7 @@ class MessageReader:
         self._walker_base = 0  # buffer position of the walker's offset 0
         self._walker_fed = 0  # buffer position up to which the walker has the bytes
         self._walked_ends: list[int] | None = None  # ends of the elements walked so far behind the tag
+        self._deep_walk: DeepWalk | None = None  # over what is too deep for the walker
 
     @property
     def pending(self) -> memoryview:
@@ -158,6 +160,11 @@ class MessageReader:
             self._move(bytearray(pending + FIRST_BUFFER_BYTES))
 
     @property
+    def has_more(self) -> bool:
+        """`messages` stopped so that others get their turn: it is to be called again, though nothing came."""
+        return self._deep_walk is not None and self._deep_walk.has_more
+
+    @property
     def knows_the_end(self) -> bool:
         """The incomplete message has said how long it is."""
         return self._need > 0
@@ -178,7 +185,7 @@ class MessageReader:
             if message is None:
                 break
             yield message
-        if self._tail - self._head > self._max_message_bytes:
+        if self._tail - self._head > self._max_message_bytes and not self.has_more:
             raise self._too_large(self._tail - self._head)
 
     def _too_large(self, size: int) -> FramingError:
@@ -233,7 +240,11 @@ class MessageReader:
         if has_option:
             walker = msgpack.Unpacker()
             walker.feed(self._view[stop : min(self._tail, stop + MAX_OPTION_BYTES)])
-            if not _skip(walker):
+            try:
+                is_whole = _skip(walker)
+            except msgpack.StackError:
+                raise _option_too_deep() from None
+            if not is_whole:
                 if self._tail - stop >= MAX_OPTION_BYTES:
                     raise FramingError(f"a message's option is over the limit of {MAX_OPTION_BYTES} bytes")
                 return None
@@ -244,13 +255,24 @@ class MessageReader:
     def _walked(
         self, tag_start: int, body: int, kind: int, *, has_option: bool, in_message_mode: bool
     ) -> Message | None:
+        if self._deep_walk is not None and not self._walk_deep():
+            return None
         walker = self._walker_behind_tag()
         ends = self._walked_ends
         assert ends is not None
         parts = 2 if in_message_mode else 1
         while len(ends) < parts + has_option:
-            if not _skip(walker):
-                return None
+            try:
+                if not _skip(walker):
+                    return None
+            except msgpack.StackError:
+                if len(ends) == parts:
+                    raise _option_too_deep() from None
+                if not self._walk_around(ends[-1] if ends else body):
+                    return None
+                assert self._walker is not None
+                walker = self._walker
+                continue
             ends.append(self._walker_base + walker.tell())
         self._walked_ends = None
         option = self._view[ends[parts - 1] : ends[-1]]
@@ -272,12 +294,33 @@ class MessageReader:
             self._join_run(message, bytes(self._buffer[head : body + 1]), bytes(option), walker)
         return message
 
+    def _walk_around(self, start: int) -> bool:
+        """Whether the value at `start`, which is too deep for the walker, has come to its end.
+
+        Of an array its elements are walked over one by one: one deep event is not to slow down the others.
+        """
+        header = _array_header(self._buffer, start, self._tail) if _is_array(self._buffer[start]) else None
+        count, first = header or (1, start)
+        self._deep_walk, self._walker = DeepWalk(first - self._head, count), None
+        return self._walk_deep()
+
+    def _walk_deep(self) -> bool:
+        walk, ends = self._deep_walk, self._walked_ends
+        assert walk is not None
+        assert ends is not None
+        if not walk.walk(self.pending):
+            return False
+        end = self._head + walk.position
+        ends.append(end)
+        self._deep_walk, self._walker = None, _new_walker()
+        self._walker_base = self._walker_fed = end
+        self._walker_behind_tag()
+        return True
+
     def _walker_behind_tag(self) -> msgpack.Unpacker:
         walker = self._walker
         if walker is None or (self._walked_ends is None and self._walker_base + walker.tell() != self._head):
-            self._walker = walker = msgpack.Unpacker(
-                read_size=ROOMY_BUFFER_BYTES, max_buffer_size=_UNBOUNDED_BY_MSGPACK
-            )
+            self._walker = walker = _new_walker()
             self._walker_base = self._walker_fed = self._head
             self._walked_ends = None
         if self._walker_fed < self._tail:
@@ -390,12 +433,18 @@ def _array_header(buffer: bytearray, position: int, tail: int) -> tuple[int, int
     return int.from_bytes(buffer[position + 1 : start], "big"), start
 
 
+def _new_walker() -> msgpack.Unpacker:
+    return msgpack.Unpacker(read_size=ROOMY_BUFFER_BYTES, max_buffer_size=_UNBOUNDED_BY_MSGPACK)
+
+
 def _skip(walker: msgpack.Unpacker) -> bool:
-    """Walks over one value; False where it is incomplete."""
+    """Walks over one value; False where it is incomplete. Raises StackError where it is nested too deeply."""
     try:
         walker.skip()
     except msgpack.OutOfData:
         return False
+    except msgpack.StackError:
+        raise
     except ValueError as error:
         reason = str(error) or type(error).__name__
         raise FramingError(f"the message is not well-formed msgpack ({reason}); check the sender") from error
@@ -409,6 +458,10 @@ def _what_begins_so(head: int) -> str:
             "TLS off in the sender"
         )
     return "is it the forward protocol?"
+
+
+def _option_too_deep() -> FramingError:
+    return FramingError("a message's option is nested too deeply; check the sender")
 
 
 def _parse_option(encoded: memoryview) -> tuple[int | None, bytes | None, str, int]:

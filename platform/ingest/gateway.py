@@ -19,6 +19,7 @@ from ..config import GatewaySettings
 from ..decoded_size import is_surely_within
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
+from ..nesting import is_too_deep
 from ..sifting import Sifted, sifting_decodable
 from ..store.dead_letters import DeadLetters
 from ..store.policy import Policy, Signal
@@ -34,7 +35,7 @@ from .dead_letter_queue import (
 from .held_chunks import HeldChunks
 from .leading_times import surely_have_times
 from .off_loop import OffLoop, Turn, Turns, begin, give_way, in_one_step
-from .payload import Payload, counting
+from .payload import INVALID_EVENTS, Payload, counting, nested_too_deeply
 from .policy_book import InForce, PolicyBook
 from .rate_limit import RateLimit
 from .receive_budget import ReceiveBudget
@@ -45,7 +46,6 @@ from .telemetry import GatewayTelemetry
 from .unpacking import LOGS, METRICS, Bounds, Unpacker, check_signal, unpack_at_once
 
 INVALID_RECORDS = "schema"
-INVALID_EVENTS = "invalid-event"
 _OF_SOME_EVENTS = frozenset(
     [INVALID_RECORDS, INVALID_EVENTS, "too-large", "too-large-decoded", "too-many-events", "event-too-large"]
 )
@@ -318,9 +318,11 @@ class Gateway:
             try:
                 events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=turn.keep)
             except ChunkRefused as refusal:
-                if refusal.code != "malformed":
+                if refusal.code not in ("malformed", INVALID_EVENTS):
                     raise
                 broken, events = refusal, 0
+        elif is_too_deep(payload, events):
+            broken = nested_too_deeply("an event")
         if events > max_events:
             raise ChunkRefused(
                 "too-many-events",
@@ -336,7 +338,7 @@ class Gateway:
             max_event_bytes=policy.limits.decoded_bytes,
         )
         sifted = await self._off_loop.in_slices(decoding, who=chunk.who, on_long=turn.keep)
-        if broken is not None and not sifted.valid_events:
+        if broken is not None and broken.code == "malformed" and not sifted.valid_events:
             raise broken
         if sifted.invalid_events:
             rejected.append(self._reject(chunk, policy, sifted, INVALID_EVENTS))

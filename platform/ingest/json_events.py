@@ -39,6 +39,9 @@ class JsonReader:
     Every byte is looked at once, however the bytes are cut.
     """
 
+    has_more = False
+    """`messages` gives all that is complete."""
+
     def __init__(self, received: bytes | memoryview, *, max_message_bytes: int) -> None:
         self._max_message_bytes = min(max_message_bytes, MAX_JSON_MESSAGE_BYTES)
         self._room = bytearray(_READ_BYTES)

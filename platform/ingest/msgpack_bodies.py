@@ -4,6 +4,7 @@ from collections.abc import Generator
 
 import msgpack
 
+from ..decoded_size import ending
 from ..errors import ChunkRefused
 from ..events import from_ext
 from ..times import EventTime
@@ -13,6 +14,8 @@ MAX_FIELDS = 10_000
 """Of a record whose time is in one of them: they are looked at one by one."""
 _MAX_TIME_BYTES = 300
 
+Payload = bytes | bytearray | memoryview
+
 
 def events_of_msgpack(
     body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, bounds: BodyBounds
@@ -21,13 +24,12 @@ def events_of_msgpack(
 
     Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
     """
-    walker = msgpack.Unpacker(read_size=len(body) or 1, max_buffer_size=len(body) or 1)
-    walker.feed(body)
+    walker = _walker_over(body)
     payload = bytearray()
     events = 0
     stamp, key = event_head(stamp_ns), time_key.encode()
 
-    def add(start: int) -> None:
+    def add(start: int, body: Payload = body, walker: msgpack.Unpacker = walker) -> None:
         """One record or event, which begins at `start` and ends where the walker goes."""
         nonlocal payload, events
         if _is_map(body[start]):
@@ -50,23 +52,55 @@ def events_of_msgpack(
         events += 1
         bounds.check(events, len(payload))
 
-    start = 0
+    def add_deep(start: int) -> Generator[None, None, int]:
+        """As `add`, where msgpack's stack may be too small; gives where it ends. The gateway rejects it."""
+        nonlocal payload, events
+        stop = yield from ending(body, start)
+        if stop is None:
+            raise msgpack.OutOfData
+        one = body[start:stop]
+        try:
+            add(0, one, _walker_over(one))
+        except msgpack.StackError:
+            payload += stamp if _is_map(one[0]) else b""
+            payload += one
+            events += 1
+            bounds.check(events, len(payload))
+        return stop
+
+    start = left = 0  # of an array's elements
     try:
-        while (start := walker.tell()) < len(body):
-            if _is_pair(body, start) and _is_event(body, start):
-                if not payload:
-                    return body  # what follows is judged as events anywhere are
-                add(start)
-            elif _is_array(body[start]):
-                for _ in range(walker.read_array_header()):
-                    start = walker.tell()
+        try:
+            while (start := walker.tell()) < len(body):
+                if _is_pair(body, start) and _is_event(body, start):
+                    if not payload:
+                        return body  # what follows is judged as events anywhere are
                     add(start)
-                    if events % RECORDS_A_STEP == 0:
-                        yield
-            else:
-                add(start)
-            if events % RECORDS_A_STEP == 0:
-                yield
+                elif _is_array(body[start]):
+                    left = walker.read_array_header()
+                    while left:
+                        start = walker.tell()
+                        add(start)
+                        left -= 1
+                        if events % RECORDS_A_STEP == 0:
+                            yield
+                else:
+                    add(start)
+                if events % RECORDS_A_STEP == 0:
+                    yield
+        except msgpack.StackError:
+            while start < len(body):  # each by itself, from the first on that is too deep for the walker
+                if (
+                    not left
+                    and _is_array(body[start])
+                    and not (_is_pair(body, start) and _is_event(body, start))
+                ):
+                    left, start = _length(body, start), _inside(body, start)
+                    continue
+                start = yield from add_deep(start)
+                left = max(0, left - 1)
+            if left or start > len(body):
+                raise msgpack.OutOfData from None
     except (msgpack.OutOfData, IndexError) as error:
         raise ChunkRefused(
             "malformed",
@@ -139,6 +173,18 @@ def _is_array(head: int) -> bool:
 def _inside(body: bytes | bytearray | memoryview, start: int) -> int:
     """Where the first element of the array at `start` is."""
     return start + {0xDC: 3, 0xDD: 5}.get(body[start], 1)
+
+
+def _length(body: Payload, start: int) -> int:
+    """How many elements the array at `start` has."""
+    head = body[start]
+    return head & 0x0F if head <= 0x9F else int.from_bytes(body[start + 1 : _inside(body, start)], "big")
+
+
+def _walker_over(data: Payload) -> msgpack.Unpacker:
+    walker = msgpack.Unpacker(read_size=len(data) or 1, max_buffer_size=len(data) or 1)
+    walker.feed(data)
+    return walker
 
 
 def _is_pair(body: bytes | bytearray | memoryview, start: int) -> bool:

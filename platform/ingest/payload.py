@@ -1,14 +1,16 @@
 """A chunk's payload: checked, and its events counted."""
 
-import struct
 from collections.abc import Generator
 
 import msgpack
 
 from ..errors import ChunkRefused
+from ..nesting import BOUNDED_ARRAY_BYTES, MAX_NESTING, TOO_DEEP, as_bounded_array, is_too_deep
 
 Payload = bytes | bytearray | memoryview
 
+INVALID_EVENTS = "invalid-event"
+"""The code of events that cannot be stored, whatever their policy asks for."""
 
 EVENTS_A_STEP = 16_384
 MAX_EVENTS = 2**30
@@ -32,7 +34,7 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
     absent or wrong (it is only a hint) they are walked one by one. Where there are more than `max_events`, a
     figure above that, and the rest is not looked at. Raises ChunkRefused("malformed") with the index of the
     first event that is not well-formed, or where the first is no `[time, record]`; whether all of them are is
-    the business of whoever decodes them.
+    the business of whoever decodes them. "invalid-event" of an event that is nested too deeply.
     """
     if len(payload) and not begins_with_pair(payload):
         raise ChunkRefused(
@@ -46,18 +48,24 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
         walker.feed(payload)
         walked_before = 0
     else:
-        count, walked_before = size_hint or 0, _ARRAY32_BYTES
+        count, walked_before = size_hint or 0, BOUNDED_ARRAY_BYTES
     skip, tell = walker.skip, walker.tell
     start = tell()
     try:
         while count <= max_events:
             for _ in range(EVENTS_A_STEP):
-                start = tell()
+                before, start = start, tell()
+                if start - before > MAX_NESTING:
+                    _check_nesting(payload, before - walked_before, start - walked_before, count - 1)
                 skip()
                 count += 1
             yield
     except msgpack.OutOfData:
         pass
+    except msgpack.StackError as error:
+        raise nested_too_deeply(f"event {count}") from error
+    except ChunkRefused:
+        raise  # it is a ValueError too
     except ValueError as error:
         reason = str(error) or type(error).__name__
         raise ChunkRefused(
@@ -70,13 +78,20 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
     return count
 
 
-_ARRAY32_BYTES = 5
+def _check_nesting(payload: Payload, begin: int, end: int, index: int) -> None:
+    if is_too_deep(payload[begin:end]):
+        raise nested_too_deeply(f"event {index}")
+
+
+def nested_too_deeply(what: str) -> ChunkRefused:
+    """What refuses a chunk for it, or has its events looked at one by one."""
+    return ChunkRefused(INVALID_EVENTS, f"{what} {TOO_DEEP}; check the sender")
 
 
 def _walk_as_one_array(payload: Payload, count: int) -> "msgpack.Unpacker | None":
     """A walker behind the first `count` events; None where there are fewer, or one is broken."""
     walker = _new_walker(payload)
-    walker.feed(struct.pack(">BI", 0xDD, count))
+    walker.feed(as_bounded_array(count))
     walker.feed(payload)
     try:
         walker.skip()
@@ -86,7 +101,7 @@ def _walk_as_one_array(payload: Payload, count: int) -> "msgpack.Unpacker | None
 
 
 def _new_walker(payload: Payload) -> msgpack.Unpacker:
-    size = len(payload) + _ARRAY32_BYTES
+    size = len(payload) + BOUNDED_ARRAY_BYTES
     return msgpack.Unpacker(read_size=size, max_buffer_size=size)
 
 

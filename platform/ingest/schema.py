@@ -228,5 +228,24 @@ _raw_event_array = msgspec.msgpack.Decoder(list[Raw])
 def _raw_events(array: bytes) -> list[Raw]:
     try:
         return _raw_event_array.decode(array)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except RecursionError:
+        return _raw_events_walked_over(array)
+    except msgspec.DecodeError as error:
         raise ChunkRefused("malformed", f"an event is not well-formed ({error}); check the sender") from error
+
+
+def _raw_events_walked_over(array: bytes) -> list[Raw]:
+    """As `_raw_events`, of events of which one is too deep for msgspec."""
+    walker = msgpack.Unpacker(read_size=len(array), max_buffer_size=len(array))
+    walker.feed(array)
+    events: list[Raw] = []
+    try:
+        for _ in range(walker.read_array_header()):
+            start = walker.tell()
+            walker.skip()
+            events.append(Raw(array[start : walker.tell()]))
+    except (msgpack.OutOfData, ValueError) as error:
+        raise ChunkRefused(
+            "malformed", f"an event is not well-formed ({error!r}); check the sender"
+        ) from error
+    return events

@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 from msgspec import Raw
 
+from ..nesting import TOO_DEEP
 from ..store import policy_schema as avro
 
 
@@ -17,7 +18,7 @@ def fault_in_words(fault: Exception | str, raw: Raw, schema: "avro.Type | None")
         _, record = msgpack.unpackb(raw, unicode_errors="surrogateescape", strict_map_key=False)
         return _not_utf8(record, schema, "") or "holds text that is not UTF-8"
     if isinstance(fault, RecursionError):
-        return "is nested too deeply"
+        return TOO_DEEP
     return _in_words(str(fault))
 
 

@@ -222,8 +222,8 @@ HOSTILE = {
     "4 GiB bin header": b"\x92\xa1t\xc6\xff\xff\xff\xff",
     "array32 of 2^32-1": b"\xdd\xff\xff\xff\xff",
     "Forward mode of 2^32-1 entries": b"\x92\xa1t\xdd\xff\xff\xff\xff",
-    "100,000 deep": b"\x92\xa1t\x91\x92\x00" + b"\x91" * 100_000,
-    "100,000 deep record": b"\x93\xa1t\x00" + b"\x81\xa1a" * 100_000,
+    "broken 100,000 deep": b"\x92\xa1t\x91\x92\x00" + b"\x91" * 100_000 + b"\xc1",
+    "record broken 100,000 deep": b"\x93\xa1t\x00" + b"\x81\xa1a" * 100_000 + b"\xc1",
     "garbage": bytes(range(256)) * 100,
 }
 

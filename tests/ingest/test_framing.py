@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import FramingError
+from windvane.ingest.deep_values import HEADS_A_TURN
 from windvane.ingest.framing import (
     FIRST_BUFFER_BYTES,
     MAX_OPTION_BYTES,
@@ -34,6 +35,8 @@ def read(data: bytes, cuts: list[int] | None = None, limit: int = LIMIT) -> list
         position += size
         reader.received(size)
         messages.extend(reader.messages())
+        while reader.has_more:
+            messages.extend(reader.messages())
     assert not len(reader.pending), "bytes are left over"
     return messages
 
@@ -158,7 +161,14 @@ BROKEN = [
     ("long tag", b"\x92\xda\x05\x00" + b"t" * 1280 + b"\xa0", "1280 bytes"),
     ("4 GiB bin", b"\x92\xa1t\xc6\xff\xff\xff\xff", "limit"),
     ("reserved byte in an entry", b"\x92\xa1t\x91\x92\x00\xc1", "not well-formed"),
-    ("100,000 deep", b"\x92\xa1t\x91\x92\x00" + b"\x91" * 100_000, "not well-formed"),
+    ("broken 100,000 deep", b"\x92\xa1t\x91\x92\x00" + b"\x91" * 100_000 + b"\xc1", "not well-formed"),
+    ("broken behind 2,000 deep", b"\x92\xa1t\x92\x92\x00" + b"\x91" * 2_000 + b"\x01\xc1", "not well-formed"),
+    ("option 2,000 deep", b"\x93\xa1t\xa0" + b"\x91" * 2_000 + b"\x01", "option is nested too deeply"),
+    (
+        "Forward's option 2,000 deep",
+        b"\x93\xa1t\x90" + b"\x91" * 2_000 + b"\x01",
+        "option is nested too deeply",
+    ),
     ("option is a number", b"\x93\xa1t\xa0\x07", "option is a map"),
     ("option is too large", b"\x93\xa1t\xa0\xc5\xff\xff" + b"x" * MAX_OPTION_BYTES, "option"),
     ("option with an array as key", b"\x93\xa1t\xa0\x81\x90\x01", "option"),
@@ -183,6 +193,56 @@ def test_messages_before_the_broken_one_are_read() -> None:
     with pytest.raises(FramingError, match="0xff"):
         next(messages)
     assert bytes(reader.pending) == b"\xff"
+
+
+GOOD = b"\x92\x01\x81\xa1n\x01"
+CHUNK = b"\x81\xa5chunk\xa1c"
+
+
+def deep(levels: int, inner: bytes = b"\x81\xa1a") -> bytes:
+    return b"\x92\x01" + inner * levels + b"\x01"
+
+
+@pytest.mark.parametrize("cuts", [None, [1], [7, 3000], [64]])
+@pytest.mark.parametrize("inner", [b"\x91", b"\x81\xa1a", b"\xde\x00\x01\xd9\x01k", b"\x92\xc4\x03abc"])
+@pytest.mark.parametrize("levels", [1_022, 1_023, 1_024, 1_025, 5_000])
+def test_the_end_of_what_is_nested_deeper_than_msgpack_goes_is_found(
+    cuts: list[int] | None, inner: bytes, levels: int
+) -> None:
+    event = deep(levels, inner)
+    events = GOOD + event + GOOD * 2 + event
+    forward = b"\x93\xa1t\x95" + events + CHUNK
+    in_message_mode = b"\x94\xa1t" + event[1:] + CHUNK
+    packed = b"\x92\xa1t\xa6" + GOOD
+    without_option = b"\x93\xa1t" + event[1:]
+    data = forward + in_message_mode + packed + without_option * 2 + b"\x92\xa1t\x95" + events + packed
+    messages = read(data, cuts)
+    expected = [events, event, GOOD, event, event, events, GOOD]
+    assert b"".join(bytes(message.payload) for message in messages) == b"".join(expected)
+    assert [m.chunk for m in messages[:3]] == [b"c", b"c", None]
+    assert messages[0].size_hint == 5
+
+
+def test_what_is_nested_deeply_is_walked_over_in_turns_and_once() -> None:
+    """A hostile message takes 4 ms at a time from all others."""
+    reader = MessageReader(max_message_bytes=4 * LIMIT)
+    levels = 40 * HEADS_A_TURN
+    data = b"\x92\xa1t\x92" + deep(levels, b"\x91") + GOOD
+    position = turns = 0
+    messages: list[Message] = []
+    while position < len(data):
+        room = reader.writable()
+        size = min(len(room), len(data) - position)
+        room[:size] = data[position : position + size]
+        position += size
+        reader.received(size)
+        messages.extend(reader.messages())
+        while reader.has_more:
+            turns += 1
+            messages.extend(reader.messages())
+    assert 30 < turns < 60
+    [message] = messages
+    assert (len(message.payload), message.size_hint) == (len(data) - 4, 2)
 
 
 @pytest.mark.parametrize("option", [b"", b"\x80", b"\x81\xa4size\x01", b"\xc0"])

@@ -315,7 +315,7 @@ async def test_many_clients_post_at_once(site: Site) -> None:
     assert sorted({tag for tag, _ in await records(site)}) == sorted(f"app.{n}" for n in range(100))
 
 
-@pytest.mark.parametrize("depth", [255, 400, 990, 1_020, 3_000, 100_000])
+@pytest.mark.parametrize("depth", [255, 400, 990, 1_020, 3_000, 90_000])
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/x-www-form-urlencoded", "application/msgpack"]
 )
@@ -331,7 +331,8 @@ async def test_records_nested_deeply_are_stored_or_rejected_and_others_go_on(
     status, problem = await post(site, "/ingest/logs?reference=app.deep", body, Content_Type=kind)
     assert status in (204, 400, 422), problem
     if status != 204:
-        assert problem["code"] == "malformed"
+        assert problem["code"] == ("invalid-event" if kind == "application/msgpack" else "malformed")
+        assert "nested deeper than 800 levels" in problem["detail"]
     assert (await post(site, "/ingest/logs?reference=app.log", EVENT))[0] == 204
 
 

@@ -35,6 +35,11 @@ BAD = {
     "an array of three": b"\x93\x01\x80\x80",
     "a map": b"\x80",
     "nested deeper than any decoder goes": b"\x92\x01" + b"\x91" * 1100 + b"\x01",
+    "lists nested 801 deep": b"\x92\x01" + b"\x91" * 801 + b"\x01",
+    "maps nested 801 deep": b"\x92\x01" + b"\x81\xa1a" * 801 + b"\x01",
+    "nested deeper than msgspec goes": b"\x92\x01\x81\xa1a" + b"\x91" * 975 + b"\x01",
+    "nested as deep as msgpack goes": b"\x92\x01" + b"\x81\xa1a" * 1022 + b"\x80",
+    "nested 5,000 deep": b"\x92\x01" + b"\x81\xa1a" * 5000 + b"\x01",
 }
 
 
@@ -84,6 +89,44 @@ async def test_whatever_is_wrong_with_it(house: House, what: str, good: list[byt
     assert (letter.code, letter.payload) == ("invalid-event", BAD[what])
     assert (outcome.stored_events, outcome.rejected_events) == (len(good), 1)
     assert letter.reason == outcome.reason
+
+
+DEEP = {levels: b"\x92\x01" + b"\x81\xa1a" * levels + b"\x01" for levels in (800, 975, 1022, 5000)}
+
+
+@pytest.mark.parametrize("levels", DEEP)
+@pytest.mark.parametrize("good", [GOOD[:2], GOOD], ids=["few", "many"])
+@pytest.mark.parametrize("known", ["counted", "hinted", "unknown", "body", "records"])
+async def test_an_event_nested_too_deeply_costs_itself_alone(
+    house: House,  # noqa: F811
+    levels: int,
+    good: list[bytes],
+    known: str,
+) -> None:
+    await house.policy("t", tags=["t"])
+    gateway = await house.gateway()
+    events = [good[0], DEEP[levels], *good[1:], DEEP[levels]]
+    payload = b"".join(events)
+    media_type = "application/msgpack"
+    match known:
+        case "counted":
+            sent = chunk(payload, events=len(events))
+        case "hinted":
+            sent = chunk(payload, size_hint=len(events))
+        case "unknown":
+            sent = chunk(payload)
+        case "body":
+            sent = posted(struct.pack(">BH", 0xDC, len(events)) + payload, media_type)
+        case _:
+            records = [b"\x81\xa1n\x01", DEEP[levels][2:], *[b"\x81\xa1n\x02"] * 3]
+            sent = posted(b"\x95" + b"".join(records), media_type)
+    await gateway.submit(sent)
+    [stored] = await house.chunks("t")
+    invalid = 0 if levels == 800 else 1 if known == "records" else 2
+    assert stored.events == (5 if known == "records" else len(events)) - invalid
+    assert [letter.code for letter in house.kept()] == ["invalid-event"] * bool(invalid)
+    for letter in house.kept():
+        assert "event 1: is nested deeper than 800 levels" in letter.reason
 
 
 async def test_a_chunk_of_invalid_events_alone_is_rejected_whole(house: House) -> None:  # noqa: F811

@@ -47,7 +47,7 @@ def test_a_cut_payload_is_refused(chunk: list[bytes], data: st.DataObject, hinte
     ("broken", "said"),
     [
         (b"\x92\x00\xc1", "event 1 .* not well-formed"),
-        (b"\x92\x00" + b"\x91" * 100_000, "event 1"),
+        (b"\x92\x00" + b"\x91" * 100_000, "event 1 is nested deeper than 800"),
         (b"\x92\x00\xdd\xff\xff\xff\xff", "ends inside event 1"),
         (b"\x92\x00\xc6\xff\xff\xff\xff", "ends inside event 1"),
     ],
@@ -57,7 +57,7 @@ def test_the_broken_event_is_named(broken: bytes, said: str, hint: int | None) -
     good = msgpack.packb([1, {"message": "x" * 80}])
     with pytest.raises(ChunkRefused, match=said) as refusal:
         count_events(good + broken, hint)
-    assert refusal.value.code == "malformed"
+    assert refusal.value.code == ("invalid-event" if "nested" in str(refusal.value) else "malformed")
 
 
 @pytest.mark.parametrize("first", [b"\x93\0\0\0", b"\x81\0\0", b"\x07", b"\xdc\0\3\0\0\0", b"\xc1"])
