@@ -152,7 +152,7 @@ def _unknown(
         return Follows.OTHER, 0
     head = data[:CHUNK_HEAD_BYTES]
     is_blank = head.strip(b"\0\t\n\r ") == b""
-    is_text = any(all(map(_is_text, data[pad : pad + 4])) for pad in pads)
+    is_text = any(data[pad:] and all(map(_is_text, data[pad : pad + 4])) for pad in pads)
     if len(data) < CHUNK_HEAD_BYTES + len(pads) - 1 and not final and (is_blank or is_text):
         return None
     if is_blank and left < CHUNK_HEAD_BYTES:
@@ -164,6 +164,42 @@ def _unknown(
     return (Follows.TEXT if is_text and not is_blank else Follows.OTHER), 0
 
 
+def completes_frame(
+    data: bytes,
+    *,
+    missing: int,
+    odd: bool,
+    follows: tuple[Follows, int] | None,
+    ends_event: bool,
+    ends_file: bool,
+    riff_ends: bool,
+) -> bool:
+    """Whether the bytes behind the samples are the rest of a frame that a size which is too small has cut.
+
+    They are if the event ends with them, or a file or a chunk begins right behind. A byte of padding that is
+    0 is none of them, unless the RIFF size ends before it too.
+
+    Args:
+        data: the bytes behind the samples, 12 more than `missing` if they have come.
+        missing: bytes that the frame lacks, at least 1.
+        odd: whether a byte of padding is due.
+        follows: what `what_follows` says of `data`.
+        ends_event: whether an event ends with the last of the missing bytes.
+        ends_file: whether an event behind them begins a file.
+        riff_ends: whether the file ends with the samples by its RIFF size.
+    """
+    if len(data) < missing or follows in ((Follows.FILE, 0), (Follows.CHUNK, 0)):
+        return False
+    if missing == 1 and odd and data[0] == 0 and not riff_ends:
+        return False
+    if ends_file or _known(data[missing:], tags=False) is not None:
+        return True
+    heads = (data[pad:] for pad in ((0, 1) if odd else (0,)))
+    if any(head and _may_be_known(head, tags=False) for head in heads):
+        return False  # maybe the head of a chunk, which an event cuts
+    return ends_event and (follows is None or follows[0] is not Follows.CHUNK)
+
+
 def _is_text(byte: int) -> bool:
     return 0x20 <= byte < 0x7F or byte in b"\t\n\r"
 
@@ -171,19 +207,21 @@ def _is_text(byte: int) -> bool:
 def parse_format(chunk: bytes) -> Layout:
     """How samples lie by the body of a format chunk; OperationFailed if they cannot be read.
 
-    A size of the frame that contradicts channels and bits is not believed.
+    A size of the frame that contradicts channels and bits is not believed. Only 17 to 24 bits in 32 are, as
+    some writers have them, unless the bytes per second are those of 24.
     """
     if len(chunk) < 16:
         raise OperationFailed(
             f"The WAVE file's format chunk has {len(chunk)} bytes instead of 16; write the file again."
         )
-    code, channels, rate_hz, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
+    code, channels, rate_hz, byte_rate, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
     if code == _EXTENSIBLE and chunk[26:40] == _SUBTYPE_TAIL:
         (code,) = struct.unpack_from("<H", chunk, 24)
     by_bits = (bits + 7) // 8
     sample_bytes, rest = divmod(frame_bytes, channels) if channels else (0, 0)
     codes = _CODES.get(code, {})
-    if rest or sample_bytes < by_bits or sample_bytes not in codes:
+    is_24_in_32 = code == _PCM and by_bits == 3 and sample_bytes == 4 and byte_rate != rate_hz * channels * 3
+    if rest or not is_24_in_32:
         sample_bytes = by_bits
     if not channels or sample_bytes not in codes or rate_hz == 0:
         raise OperationFailed(

@@ -36,9 +36,11 @@ class Wav(Operation):
     - within an event behind the samples of the file before, or among them if the head of a format chunk
       (or of another that files begin with) follows too: 20 bytes that samples do not have by chance.
 
-    A data size of 0 or 0xFFFFFFFF has no end. What follows a smaller size is a chunk, or padding, or the tag
-    of a tagger, or text, or else further samples, which are counted as `beyond_size`. What cannot be decoded
-    is rejected alone (`PartlyRejected`); decoding goes on with the next file, behind a gap of one sample.
+    A data size of 0 or 0xFFFFFFFF has no end. What follows a smaller size is a chunk, or padding, or the
+    tag of a tagger, or text, or an event that begins as a file of another kind, or else further samples,
+    which are counted as `beyond_size`. A frame that a size cuts is whole if its last bytes end the event or
+    the file. What cannot be decoded is rejected alone (`PartlyRejected`); decoding goes on with the next
+    file, behind a gap of one sample.
 
     Samples of one file follow those of the file before without a gap, unless `times` = "first" or "last" has
     the events' times say where samples are missing: then several blocks are given where a gap falls between

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OperationFailed
-from .block import Block, EventTimes
+from .block import Block
 from .riff import (
     CERTAIN_START_BYTES,
     CHUNK_HEAD_BYTES,
@@ -19,6 +19,7 @@ from .riff import (
     UNKNOWN_SIZES,
     Follows,
     begins_file,
+    completes_frame,
     is_chunk_name,
     not_a_file,
     padding_before_chunk,
@@ -27,6 +28,7 @@ from .riff import (
     straddles,
     what_follows,
 )
+from .wav_events import begins_other_kind, events_of, file_starts, merged_times
 from .wav_samples import Pieces
 from .wav_state import FileState, WavState, behind_gap
 
@@ -60,7 +62,7 @@ class Reading:
             self._data = np.concatenate((np.frombuffer(pending, np.uint8), source.rows))
         self._view: memoryview = self._data.data
         self._base, self._position = source.first - len(pending), used
-        self._times = _merged(state.pending_events, source)
+        self._times = merged_times(state.pending_events, source)
         self.state = replace(
             state,
             pending=b"",
@@ -87,41 +89,24 @@ class Reading:
             next_byte=stop,
             pending=self._bytes(at - used, size),
             used=used,
-            pending_events=self._events_of(at, stop) if at < size else (),
+            pending_events=events_of(self._times, self._base + at, stop, first=self._first)
+            if at < size
+            else (),
             data_left=None if left is None else left - (size - at),
         )
 
-    def _events_of(self, at: int, stop: int) -> tuple[tuple[int, int], ...]:
-        """(end, time in ns) of the events that brought the bytes from `at` on."""
-        ends, times_ns = self._times.ends, self._times.times_ns
-        theirs = (ends >= self._base + at) & (ends <= stop)
-        # Of events that end at the same place, the first brought the bytes.
-        theirs[1:] &= np.diff(ends) > 0
-        events = tuple(zip(ends[theirs].tolist(), times_ns[theirs].tolist(), strict=True))
-        # An end with no bytes says that an event begins there, which may be a file.
-        return ((self._first, 0), *events) if self._base + at == self._first else events
-
     def _read(self) -> None:
         """Up to each event that begins a file, then from there on."""
-        starts, hold = self._event_starts()
+        starts, hold = file_starts(self._view, self._starts(), self._position)
         for start in starts:
             self._read_up_to(start, final=True)
             self._begin(start)
         self._read_up_to(hold, final=False)
 
-    def _event_starts(self) -> tuple[list[int], int]:
-        """Where events begin a file, and where one begins that may do so with further bytes."""
-        at = np.append(self._times.ends, self._first) - self._base
-        at = at[(at >= self._position) & (at < len(self._data))]
-        at = np.unique(at[(self._data[at] == ord("R")) | (self._data[at] == ord("B"))])
-        found: list[int] = []
-        for start in at.tolist():
-            is_file = begins_file(self._bytes(start, start + FILE_START_BYTES))
-            if is_file is None:
-                return found, start
-            if is_file:
-                found.append(start)
-        return found, len(self._data)
+    def _starts(self) -> NDArray[np.int64]:
+        """Where events begin, and the last one ends."""
+        starts: NDArray[np.int64] = np.append(self._times.ends, self._first) - self._base
+        return starts
 
     def _read_up_to(self, stop: int, *, final: bool) -> None:
         """Reads what can be read before `stop`; if `final`, another file begins there."""
@@ -325,6 +310,32 @@ class Reading:
         assert file is not None
         behind = self._bytes(end, min(end + _LOOKED_AT_BYTES, stop))
         found = what_follows(behind, odd=state.padded, left=state.rest, only_known=file.is_empty, final=final)
+        may_be_other = not file.is_empty and (found is None or found[0] not in (Follows.FILE, Follows.CHUNK))
+        places = range(end, end + 1 + state.padded)
+        if may_be_other and begins_other_kind(self._view[:stop], self._starts(), places):
+            self._position = end
+            self._lose(not_a_file(behind[:FILE_START_BYTES]))
+            return True
+        assert file.layout is not None
+        missing = (self._position - end) % file.layout[0].frame_bytes
+        frame_end = end + missing
+        if missing and completes_frame(
+            self._bytes(end, min(frame_end + FILE_START_BYTES, stop)),
+            missing=missing,
+            odd=state.padded,
+            follows=found,
+            ends_event=bool(np.any(self._starts() == frame_end)),
+            ends_file=final and frame_end == stop,
+            riff_ends=file.riff_bytes is not None and file.first + 8 + file.riff_bytes == self._base + end,
+        ):
+            self.state = replace(
+                state,
+                data_left=frame_end - self._position,
+                padded=False,
+                rest=state.rest if state.rest < 0 else max(state.rest - missing, 0),
+                beyond_size=state.beyond_size + 1,
+            )
+            return True
         if found is None or end == stop:
             return False
         follows, pad = found
@@ -387,13 +398,3 @@ class Reading:
                 data_left=None,
                 rest=state.rest if state.rest < 0 else max(state.rest - CHUNK_HEAD_BYTES, 0),
             )
-
-
-def _merged(pending: tuple[tuple[int, int], ...], source: Block) -> EventTimes:
-    """The events that brought what is pending, and those of the block."""
-    if not pending:
-        return source.times
-    before, before_ns = np.array(pending, np.int64).T
-    return EventTimes(
-        np.concatenate((before, source.times.ends)), np.concatenate((before_ns, source.times.times_ns))
-    )
