@@ -1,27 +1,34 @@
 """Which installations of this user run on this machine, and whose server listens at an address.
 
 A command without `--home` shall not work on one home while the user's server runs over another. So each tier
-keeps a file PID.json in the runtime directory of its user, for as long as it runs.
+keeps a file PID.json in directories of its user, for as long as it runs: `windvane` in $XDG_RUNTIME_DIR, else
+in /run/user/UID; `windvane-UID` in $TMPDIR, else /tmp; ~/.local/state/windvane/running. There are three,
+because a service, a login and a `sudo` have different environments; a command looks in each. What a cleaner
+of temporary files has removed is written again.
 
-The directory is `windvane` in $XDG_RUNTIME_DIR, else in /run/user/UID, else /tmp/windvane-UID. It is used
-only if it belongs to this user and others cannot write to it: what it says is as trustworthy as the user's
-own files, and a server of another user is never found by it.
+A directory is used only if it belongs to this user and others cannot write to it: what it says is as
+trustworthy as the user's own files, and a server of another user is never found by it.
 """
 
 import ipaddress
 import os
+import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from .announcements import read_announcement
+from .announcements import read_announcement, tier_sockets
 from .config import is_loopback, parse_address
 from .errors import ConfigInvalid
 from .supervision import process_start
 
+RENEW_S = 30.0
+"""How often a tier looks whether its notes are still there."""
+_CONNECT_TIMEOUT_S = 1.0
 _OTHERS_WRITE = 0o022
 _LISTENS = "0A"
 
@@ -37,30 +44,43 @@ class _Running(msgspec.Struct, frozen=True):
 @contextmanager
 def noted_as_running(home: Path, tier: str) -> Iterator[None]:
     """Let commands of this user find `home` while the block runs. Does nothing if there is no safe place."""
-    path: Path | None = None
-    with suppress(OSError):
-        directory = _runtime_directory(make=True)
-        if directory is not None:
+    note = msgspec.json.encode(_Running(str(home), tier, process_start(os.getpid()) or 0))
+    for directory in _directories(make=True):
+        with suppress(OSError):
             _remove_stale(directory)
-            path = directory / f"{os.getpid()}.json"
-            note = _Running(str(home), tier, process_start(os.getpid()) or 0)
-            _write(path, msgspec.json.encode(note))
+    _write_missing(note)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(note, ended), name="running note", daemon=True)
+    renewing.start()
     try:
         yield
     finally:
-        if path is not None:
+        ended.set()
+        renewing.join()
+        for directory in _directories(make=False):
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                _own_note(directory).unlink(missing_ok=True)
 
 
 def running_homes() -> list[Path]:
     """The homes over which tiers of this user run now, sorted."""
-    directory = None
-    with suppress(OSError):
-        directory = _runtime_directory(make=False)
-    if directory is None:
-        return []
-    return sorted({Path(note.home) for _, note in _notes(directory) if note is not None})
+    found = set()
+    for directory in _directories(make=False):
+        with suppress(OSError):
+            found.update(Path(note.home) for _, note in _notes(directory) if note is not None)
+    return sorted(found)
+
+
+def is_served(home: Path) -> bool:
+    """Whether a tier runs over `home`, or a gateway of it answers (one of another user can)."""
+    if any(is_same_home(each, home) for each in running_homes()):
+        return True
+    for path in tier_sockets(home / "run", "gateway").values():
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_CONNECT_TIMEOUT_S)
+            connection.connect(str(path))
+            return True
+    return False
 
 
 def is_same_home(one: Path, other: Path) -> bool:
@@ -122,19 +142,42 @@ def _is_same_place(address: str, announced: str) -> bool:
     return port == announced_port and is_loopback(host) and (is_everywhere or is_loopback(announced_host))
 
 
-def _runtime_directory(*, make: bool) -> Path | None:
-    """The directory of the notes, if there is one that only this user can write to. Raises OSError."""
-    parents = [os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"]
-    for parent in parents:
+def _renew(note: bytes, ended: threading.Event) -> None:
+    while not ended.wait(RENEW_S):
+        _write_missing(note)
+
+
+def _write_missing(note: bytes) -> None:
+    for directory in _directories(make=True):
+        path = _own_note(directory)
+        with suppress(OSError):
+            if not path.exists():
+                _write(path, note)
+
+
+def _own_note(directory: Path) -> Path:
+    return directory / f"{os.getpid()}.json"
+
+
+def _directories(*, make: bool) -> list[Path]:
+    """The directories of the notes to which only this user can write; with `make` they are made."""
+    user = os.geteuid()
+    candidates = [Path(os.environ.get("TMPDIR") or "/tmp") / f"windvane-{user}"]
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
         if parent and _is_own(Path(parent)):
-            directory = Path(parent) / "windvane"
+            candidates.insert(0, Path(parent) / "windvane")
             break
-    else:
-        directory = Path(f"/tmp/windvane-{os.geteuid()}")
+    with suppress(OSError, RuntimeError):  # no such user
+        own = Path.home()
+        # `sudo` may keep $HOME: nothing of root is made in there.
+        if own.stat().st_uid == user:
+            candidates.append(own / ".local" / "state" / "windvane" / "running")
     if make:
-        with suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-    return directory if _is_own(directory) else None
+        for directory in candidates:
+            with suppress(OSError):
+                directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory.mkdir(mode=0o700, exist_ok=True)
+    return [directory for directory in candidates if _is_own(directory)]
 
 
 def _is_own(directory: Path) -> bool:

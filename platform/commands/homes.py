@@ -14,7 +14,7 @@ import click
 
 from ..config import Settings, default_home, load_settings
 from ..errors import HomeNotFound
-from ..installations import is_same_home, running_homes
+from ..installations import is_same_home, listener_uid, running_homes
 
 IfMissing: TypeAlias = Literal["refuse", "make", "go on"]
 """What a command does if the default home is missing and nothing runs: refuse to run, make the home when it
@@ -65,6 +65,12 @@ def require_default_home(settings: Settings) -> None:
         raise HomeNotFound(
             f"there is no home directory {default}, the default; Windvane runs over {_list(running)}: name "
             "one of them with --home"
+        )
+    if listener_uid(settings.forward) == os.geteuid():
+        raise HomeNotFound(
+            f"there is no home directory {default}, the default, and a process of this user listens at "
+            f"{settings.forward}; if that is Windvane, name its home with --home, else start one with "
+            "`windvane up`"
         )
     raise HomeNotFound(
         f"there is no home directory {default}, the default, and no Windvane of this user runs; start one "

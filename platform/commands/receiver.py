@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from ..announcements import forward_address
+from ..announcements import forward_address, tier_sockets
 from ..config import Settings
 from ..errors import ConfigInvalid
 from ..ingest.client import UNIX
-from ..installations import home_of_gateway, is_same_home, listener_uid
+from ..installations import home_of_gateway, is_same_home, is_served, listener_uid
 
 
 class Receiver:
@@ -27,6 +27,7 @@ class Receiver:
         self._settings = settings
         self._to = to
         self._said: Path | str | None = None
+        self._is_foreign = False
         self.home: Path | None = None
         self._check(self.address())
 
@@ -35,8 +36,8 @@ class Receiver:
         if self._to is not None:
             return self._to
         address = forward_address(self._settings)
-        if self._said is None:
-            self._say_other_home(address)
+        if self._said is None and not self._say_other_home(address):
+            self._say_foreign(address)
         return address
 
     @property
@@ -53,10 +54,12 @@ class Receiver:
 
     def named(self) -> str:
         """Whose gateway it is, for the end of a report; "" for that of this home, or an unknown one."""
+        if self._is_foreign:
+            return f", which is not the gateway of {self._settings.home}"
         return "" if self._said is None else f" of {self._said}"
 
     def _check(self, address: str) -> None:
-        if address.startswith(UNIX) or self._say_other_home(address):
+        if self._say_other_home(address) or self._say_foreign(address) or address.startswith(UNIX):
             return
         uid = listener_uid(address)
         if uid is None or uid == os.geteuid() or self.home is not None:
@@ -71,7 +74,7 @@ class Receiver:
         self._said = f"user {who}"
 
     def _say_other_home(self, address: str) -> bool:
-        home = self.home = home_of_gateway(address)
+        home = self.home = self._home_of(address)
         if home is None or is_same_home(home, self._settings.home):
             return False
         if self._said != home:
@@ -81,6 +84,31 @@ class Receiver:
                 f"is stored there: `windvane ls --home {home}`",
                 err=True,
             )
+        return True
+
+    def _home_of(self, address: str) -> Path | None:
+        if not address.startswith(UNIX):
+            return home_of_gateway(address)
+        path = Path(address.removeprefix(UNIX)).absolute()
+        if is_same_home(path, self._settings.forward_socket):
+            return self._settings.home
+        run_dir = path.resolve().parent
+        return run_dir.parent if run_dir.name == "run" and tier_sockets(run_dir, "gateway") else None
+
+    def _say_foreign(self, address: str) -> bool:
+        """Say that a process of this user listens there which is not the gateway of this home."""
+        if self._is_foreign or self.home is not None or address.startswith(UNIX):
+            return self._is_foreign
+        home = self._settings.home
+        # The gateway of this home may listen and not have announced itself yet.
+        if listener_uid(address) != os.geteuid() or is_served(home):
+            return False
+        self._is_foreign = True
+        click.echo(
+            f"windvane: {address} is not the gateway of {home}, over which nothing runs; another process of "
+            "yours listens there, and what is sent is stored where that one stores it",
+            err=True,
+        )
         return True
 
 

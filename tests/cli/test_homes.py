@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,18 @@ class NewUser:
         self.default = directory / "data" / "windvane"
         self.runtime = directory / "runtime"
         self.runtime.mkdir(mode=0o700)
-        self.environ = {"XDG_DATA_HOME": str(self.default.parent), "XDG_RUNTIME_DIR": str(self.runtime)}
+        self.temporary = directory / "temporary"
+        self.temporary.mkdir()
+        self.environ = {
+            "XDG_DATA_HOME": str(self.default.parent),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "TMPDIR": str(self.temporary),
+            "HOME": str(directory),
+        }
+
+    def note_directories(self) -> list[Path]:
+        running = Path(self.environ["HOME"]) / ".local" / "state" / "windvane" / "running"
+        return [self.runtime / "windvane", self.temporary / f"windvane-{os.geteuid()}", running]
 
     def run(self, *arguments: str, exit_code: int = 0, environ: Mapping[str, str] | None = None) -> Result:
         given = {**self.environ, "WINDVANE_HOME": None, "WINDVANE_CATALOG": None, **(environ or {})}
@@ -40,7 +52,8 @@ class NewUser:
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewUser:
     made = NewUser(tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(made.runtime))
+    for name, value in made.environ.items():
+        monkeypatch.setenv(name, value)
     return made
 
 
@@ -182,9 +195,40 @@ def test_a_directory_that_others_can_write_to_is_not_believed(
     user: NewUser, tmp_path: Path, mode: int
 ) -> None:
     with noted_as_running(tmp_path / "mine", "up"):
-        (user.runtime / "windvane").chmod(mode)
+        for directory in user.note_directories():
+            assert running_homes() == [tmp_path / "mine"]
+            directory.chmod(mode)
         assert running_homes() == []
-    (user.runtime / "windvane").chmod(0o700)
+    for directory in user.note_directories():
+        directory.chmod(0o700)
+
+
+def test_what_runs_is_found_from_an_environment_with_other_directories(
+    user: NewUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {"XDG_RUNTIME_DIR": tmp_path / "r", "TMPDIR": tmp_path / "t", "HOME": tmp_path / "h"}
+    for directory in other.values():
+        directory.mkdir(mode=0o700)
+    with noted_as_running(tmp_path / "mine", "up"):
+        for kept in other:
+            with monkeypatch.context() as changed:
+                for name in other.keys() - {kept}:
+                    changed.setenv(name, str(other[name]))
+                assert running_homes() == [tmp_path / "mine"]
+    assert running_homes() == []
+
+
+def test_a_note_that_was_removed_is_written_again(
+    user: NewUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installations, "RENEW_S", 0.01)
+    with noted_as_running(tmp_path / "mine", "up"):
+        for directory in user.note_directories():
+            shutil.rmtree(directory)
+        for directory in user.note_directories():
+            wait_until(lambda: list(directory.glob("*.json")), f"a note in {directory}")  # noqa: B023
+        assert running_homes() == [tmp_path / "mine"]
+    assert not [note for directory in user.note_directories() for note in directory.iterdir()]
 
 
 def test_a_directory_of_another_user_is_not_believed(
@@ -218,6 +262,15 @@ def test_a_server_of_another_user_is_not_sent_to_unless_it_is_named(
     (tmp_path / "empty").touch()
     result = user.run("send", "t", str(tmp_path / "empty"), "--to", "127.0.0.1:24224")
     assert "the server at 127.0.0.1:24224 is one of user 4000000" in result.stderr
+
+
+def test_that_nothing_runs_is_not_said_while_a_process_of_this_user_listens(
+    user: NewUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windvane.commands.homes.listener_uid", lambda address: os.geteuid())
+    said = user.run("ls", exit_code=1).stderr
+    assert "a process of this user listens at 127.0.0.1:24224" in said
+    assert "no Windvane of this user runs" not in said
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +341,31 @@ def test_send_says_that_it_reaches_another_home(beside: tuple[NewUser, Running],
 
 
 @pytest.mark.system
+def test_send_says_that_the_port_is_not_that_of_its_home(
+    beside: tuple[NewUser, Running], tmp_path: Path
+) -> None:
+    new_user, served = beside
+    (tmp_path / "file").write_bytes(b"x")
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    port = served.ready["forward"]
+    (mine / "windvane.toml").write_text(f'forward = "{port}"\n')
+    created = run_as(new_user, "windvane policy create foreign", tmp_path, WINDVANE_HOME=str(served.home))
+    assert created.returncode == 0, created.stderr
+    other = NewUser(tmp_path)  # for whom no note is where a command looks
+    for line in ("windvane send foreign file", f"windvane send foreign file --to {port}"):
+        done = run_as(new_user, line, tmp_path, **other.environ, WINDVANE_HOME=str(mine))
+        assert done.returncode == 0, done.stderr
+        first, last = done.stderr.splitlines()
+        assert first.startswith(f"windvane: {port} is not the gateway of {mine}, over which nothing runs; ")
+        assert f"all acked; foreign at {port}, which is not the gateway of {mine}" in last
+    to_its_own = run_as(
+        new_user, "windvane send foreign file", tmp_path, **other.environ, WINDVANE_HOME=str(served.home)
+    )
+    assert to_its_own.stderr.count("\n") == 1
+
+
+@pytest.mark.system
 def test_send_says_how_many_of_the_acked_events_were_rejected(
     beside: tuple[NewUser, Running], tmp_path: Path
 ) -> None:
@@ -306,6 +384,15 @@ def test_send_says_how_many_of_the_acked_events_were_rejected(
         done = run_as(new_user, f"windvane send {tag} rows.jsonl --format jsonl", tmp_path, **home)
         assert done.returncode == 0, done.stderr
         assert f"all acked, of which {rejected} events rejected (schema; see `windvane dead-le" in done.stderr
+    socket_path = served.home / "run" / "forward.sock"
+    done = run_as(
+        new_user,
+        f"windvane send some rows.jsonl --format jsonl --to unix:{socket_path}",
+        tmp_path,
+        WINDVANE_HOME=str(tmp_path / "mine"),
+    )
+    assert f"forward.sock is the gateway of {served.home}, not of {tmp_path / 'mine'}" in done.stderr
+    assert "all acked, of which 3 events rejected (schema; see `windvane dead-letter list --ho" in done.stderr
     # As many chunks as are asked about more than once.
     (tmp_path / "many.jsonl").write_text('{"n": ""}\n{"n": 1}\n' * 1500)
     done = run_as(new_user, "windvane send some many.jsonl --format jsonl --chunk-bytes 1", tmp_path, **home)
