@@ -159,11 +159,17 @@ def _print_streams(settings: Settings) -> None:
         last = "" if stream.last_arrival_ns is None else format_time(stream.last_arrival_ns)
         policy = str(stream.attrs.get("policy") or "")
         rows.append((reference, stream.size, stream.chunks, stream.events, last, policy))
-    print_table(
-        ("stream", "bytes", "chunks", "events", "last arrival", "policy"),
-        rows,
-        empty=f"no data streams in {settings.home}; send something with `windvane send`",
-    )
+    empty = "" if rows else f"no data streams in {settings.home}; {_what_is_to_come(settings)}"
+    print_table(("stream", "bytes", "chunks", "events", "last arrival", "policy"), rows, empty=empty)
+
+
+def _what_is_to_come(settings: Settings) -> str:
+    from .progress import plural
+    from .tier_answers import waiting_chunks
+
+    if waiting := waiting_chunks(settings.run_dir):
+        return f"{plural(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} to be stored by the worker"
+    return "send something with `windvane send`"
 
 
 def _print_arrays(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from ..config import Settings
 from ..errors import ConfigInvalid
 from ..ingest.client import UNIX
 from ..installations import home_of_gateway, is_same_home, is_served, listener_uid
+from .tier_answers import why_forward_port_is_shut
 
 
 class Receiver:
@@ -51,6 +52,13 @@ class Receiver:
         if self.home is not None:
             return self.home / "run"
         return self._settings.run_dir if self._to is None else None
+
+    def why_shut(self) -> str | None:
+        """That the gateway runs and its forward port is shut, and why; None if it does not say so."""
+        home = self.home or (self._settings.home if self._to is None else None)
+        if home is None or (reason := why_forward_port_is_shut(home / "run")) is None:
+            return None
+        return f"the gateway of {home} runs, and its forward port is shut: {reason}"
 
     def named(self) -> str:
         """Whose gateway it is, for the end of a report; "" for that of this home, or an unknown one."""

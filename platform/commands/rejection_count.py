@@ -1,14 +1,11 @@
 """How many of the events that were acked were rejected, asked of the gateway that took them."""
 
 import asyncio
-import http.client
-import json
-import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..announcements import tier_sockets
+from .tier_answers import ask_tiers
 
 ASK_CHUNKS = 1_000
 """The gateway is asked about so many chunks at a time; it remembers the last 16,384 with rejected events."""
@@ -57,20 +54,7 @@ class RejectionCount:
 
 def _ask(run_dir: Path, chunk_ids: list[str]) -> dict[str, Any] | None:
     """The answers of all gateways of the home together; None if none of them has one."""
-    found: dict[str, Any] | None = None
-    for path in tier_sockets(run_dir, "gateway").values():
-        connection = http.client.HTTPConnection("gateway", timeout=_ANSWER_TIMEOUT_S)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(_ANSWER_TIMEOUT_S)
-        try:
-            connection.sock.connect(str(path))
-            connection.request("POST", "/rejections", json.dumps({"chunks": chunk_ids}))
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status == http.client.OK:
-                found = (found or {}) | json.loads(body)
-        except (OSError, http.client.HTTPException, ValueError):  # it was killed, or is of an earlier version
-            continue
-        finally:
-            connection.close()
-    return found
+    answers = ask_tiers(
+        run_dir, "gateway", "/rejections", timeout_s=_ANSWER_TIMEOUT_S, question={"chunks": chunk_ids}
+    )
+    return {name: each for answer in answers for name, each in answer.items()} if answers else None

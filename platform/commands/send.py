@@ -271,6 +271,10 @@ class _Sending:
                 trouble = (
                     f"{self._address()} answers like a web server; the forward port is {self._forward_here()}"
                 )
+            elif statistics.problem is not None and (
+                shut := await asyncio.to_thread(self._receiver.why_shut)
+            ):
+                trouble = f"{statistics.problem}; {shut}"
             elif statistics.problem is not None:
                 trouble = (
                     f"{statistics.problem}; does the gateway run? `windvane up` starts it. "
@@ -280,13 +284,17 @@ class _Sending:
                 trouble = (
                     f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy takes the tag "
                     f"{self._tag}: see `windvane policy list`, or create one with `{self._create_line}`; "
-                    "the log of the gateway says more"
+                    f"the log of the gateway says more{self._perhaps_tls()}"
                 )
             kind = trouble and trouble[:20]
             if trouble is not None and (kind != said or time.monotonic() - said_at_s > SAY_AGAIN_S):
                 progress.say(f"windvane: {trouble}. Still trying; Ctrl-C ends it.")
                 said_at_s = time.monotonic()
             said = kind
+
+    def _perhaps_tls(self) -> str:
+        plain = self._tls is None and not self._address().startswith(UNIX)
+        return ". Perhaps the port takes TLS only: then give --tls, or --tls-ca with its authority" * plain
 
     def before_the_break(self) -> str:
         """What became of a file that is invalid from some line on."""

@@ -312,10 +312,15 @@ def _serve_tier(
     announced = tier_file(settings, name)
 
     def ready(report: dict[str, str]) -> None:
+        # Not announced: the port opens by itself, and what is announced would stay.
+        shut = report.pop("shut", None)
         announce(announced, report)
         if ready_file is not None:
             announce(ready_file, report)
-        log.info("ready%s", "".join(f", {what} {where}" for what, where in report.items()))
+        if shut:
+            log.info("ready, forward port %s shut", report["forward"])
+        else:
+            log.info("ready%s", "".join(f", {what} {where}" for what, where in report.items()))
 
     async def serve_until_stopped() -> int:
         stop = asyncio.Event()

@@ -42,7 +42,8 @@ async def serve(
     """Runs the gateway until `stop` is set, then acks what it took in and leaves.
 
     Calls `ready({"forward": "host:port"})` when both doors are open; the forward port stays shut as long as
-    its secrets or certificates cannot be used. With `shares_port` other gateways may open the same port.
+    its secrets or certificates cannot be used, and the report then has "shut" too. With
+    `shares_port` other gateways may open the same port.
     """
     keep_freed_memory()
     collect_garbage_rarely()
@@ -132,7 +133,7 @@ async def serve(
                 telemetry.settings_broken(
                     ConfigInvalid(f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}")
                 )
-        ready({"forward": bound})
+        ready({"forward": bound, **({} if forward.is_open else {"shut": "true"})})
         await _until(stop, following)
         gateway.stop_holding()
         await forward.close(timeout_s=DRAIN_S)

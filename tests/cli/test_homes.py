@@ -6,6 +6,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -173,6 +174,30 @@ def test_empty_listings_say_so_beside_the_output(user: NewUser, tmp_path: Path) 
         result = user.run(*arguments, "--home", str(home))
         assert result.stdout == ""
         assert result.stderr.startswith(said)
+
+
+def test_an_empty_listing_says_how_many_chunks_wait_for_the_worker(user: NewUser, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "store").mkdir(parents=True, mode=0o700)
+    (home / "run").mkdir(mode=0o700)
+    body = b'{"lag_messages": 3}'
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.bind(str(home / "run" / "worker.sock"))
+        worker.listen()
+
+        def answer() -> None:
+            accepted, _ = worker.accept()
+            with accepted:
+                assert accepted.recv(4096).startswith(b"GET /status ")
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        said = user.run("ls", "--home", str(home)).stderr
+        answering.join(timeout=10)
+    assert said == f"no data streams in {home}; 3 chunks wait to be stored by the worker\n"
+    # It was killed: its socket is there, and it answers no more.
+    assert "send something" in user.run("ls", "--home", str(home)).stderr
 
 
 def test_a_process_that_has_ended_is_not_found_and_its_note_goes(user: NewUser, tmp_path: Path) -> None:
