@@ -64,7 +64,7 @@ def noted_as_running(home: Path, tier: str) -> Iterator[None]:
 
 def running_homes() -> list[Path]:
     """The homes over which tiers of this user run now, sorted."""
-    found = set()
+    found: set[Path] = set()
     for directory in _directories(make=False):
         with suppress(OSError):
             found.update(Path(note.home) for _, note in _notes(directory) if note is not None)

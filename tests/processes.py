@@ -62,6 +62,17 @@ def started(
             process.kill()
 
 
+def what_send_says(home: Path, to: str, folder: Path) -> str:
+    """What a `windvane send` to a port where nothing is acked says first; it is ended then."""
+    said = folder / "said"
+    (folder / "sent").write_bytes(b"x")
+    command = [*COMMAND, "send", "t", str(folder / "sent"), "--to", to]
+    with said.open("wb") as file, started(command, env=environment(home), stderr=file) as sending:
+        wait_until(lambda: "Still trying" in said.read_text(), "what is wrong")
+        sending.terminate()
+    return said.read_text()
+
+
 class Running:
     """`windvane gateway`, `process`, `web` or `up` over a home directory, on free ports of loopback.
 

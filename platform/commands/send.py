@@ -275,6 +275,8 @@ class _Sending:
                 shut := await asyncio.to_thread(self._receiver.why_shut)
             ):
                 trouble = f"{statistics.problem}; {shut}"
+            elif statistics.problem is not None and " lost: " in statistics.problem and self._perhaps_tls():
+                trouble = f"{statistics.problem}{self._perhaps_tls()}; the log of the gateway says more"
             elif statistics.problem is not None:
                 trouble = (
                     f"{statistics.problem}; does the gateway run? `windvane up` starts it. "

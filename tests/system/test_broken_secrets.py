@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingest.forward_site import write_security
-from tests.processes import COMMAND, Running, environment, started, wait_until
+from tests.processes import Running, wait_until, what_send_says
 
 USER = '[[user]]\nname = "north"\npassword = "p1"\n'
 
@@ -26,17 +26,6 @@ def answer(up: Running, path: str) -> tuple[int, dict[str, object]]:
             return found.status, json.load(found)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
-
-
-def what_send_says(home: Path, to: str, folder: Path) -> str:
-    """The first lines of a `windvane send` that goes on trying; it is ended then."""
-    said = folder / "said"
-    (folder / "sent").write_bytes(b"x")
-    command = [*COMMAND, "send", "t", str(folder / "sent"), "--to", to]
-    with said.open("wb") as file, started(command, env=environment(home), stderr=file) as sending:
-        wait_until(lambda: "Still trying" in said.read_text(), "what is wrong")
-        sending.terminate()
-    return said.read_text()
 
 
 @pytest.mark.system
@@ -57,7 +46,7 @@ def test_up_runs_on_a_broken_file_names_its_line_and_opens_the_port_when_it_is_c
         assert "line 4" in log
         assert f"ready, forward port {up.ready['forward']} shut" in log
         assert "ready, forward 1" not in log
-        said = what_send_says(home, f"{up.forward[0]}:{up.forward[1]}", tmp_path)
+        said = what_send_says(home, up.ready["forward"], tmp_path)
         assert f"the gateway of {home} runs, and its forward port is shut: " in said
         assert "line 4" in said
         assert "does the gateway run?" not in said

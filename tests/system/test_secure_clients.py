@@ -13,7 +13,7 @@ from windvane.ingest.tls import make_client_context
 from windvane.lab import connect
 
 from tests.ingest.forward_site import Authority, write_security
-from tests.processes import Running, wait_until, windvane
+from tests.processes import Running, wait_until, what_send_says, windvane
 from tests.system.test_real_clients import CLIENTS, create, wait_for_bytes
 
 KEY, PASSWORD = "the shared key", "pässword"
@@ -118,6 +118,13 @@ def test_windvane_send_with_key_user_and_authority(
     wait_for_bytes(site, "sent.far", speech.read_bytes())
     for secret in (KEY, PASSWORD):
         assert secret not in sent.stderr.decode()
+
+
+def test_windvane_send_without_tls_says_that_the_port_may_take_tls_only(
+    site: Running, tmp_path: Path
+) -> None:
+    said = what_send_says(tmp_path / "other", site.ready["forward"], tmp_path)
+    assert "Perhaps the port takes TLS only" in said, said
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
