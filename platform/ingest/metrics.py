@@ -171,6 +171,7 @@ def _metrics(payload: Payload) -> Iterator[tuple[Labels, _Metric]]:
     unpacker = _unpacker(payload)
     while unpacker.tell() < len(payload):
         header = None
+        has_metrics = False
         for _ in range(unpacker.read_map_header()):
             key = unpacker.unpack()
             if key == "meta":
@@ -179,11 +180,15 @@ def _metrics(payload: Payload) -> Iterator[tuple[Labels, _Metric]]:
                 # Without its header before it, the labels of all would be lost.
                 if header is None:
                     raise ValueError("no meta before the metrics")
+                has_metrics = True
                 static_labels = dict(header.processing.static_labels)
                 for _ in range(unpacker.read_array_header()):
                     yield static_labels, msgspec.convert(unpacker.unpack(), _Metric)
             else:
                 unpacker.skip()
+        # cmetrics writes the list also where it is empty: without it this is another program's map.
+        if not has_metrics:
+            raise ValueError("a context has no metrics")
 
 
 def _records(metric: _Metric, static_labels: Labels) -> Iterator[tuple[int, dict[str, Any]]]:
