@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -45,6 +45,9 @@ MAX_DETAIL_CHARACTERS = 1000
 REPEAT_S = 60.0
 """A condition that comes and goes is logged this often."""
 
+IDENTITY_LINES = 10
+"""Conditions of one key, told apart by their details, that are logged every `REPEAT_S`."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MAX_CAUSES = 20
 _SQLITE_PRIMARY_CODE = 0xFF
@@ -63,13 +66,15 @@ class _Entry:
     trouble: Trouble
     ends_at_s: float = math.inf
     is_logged: bool = False
+    is_identity: bool = False
 
 
 class Troubles(Collector):
     """The troubles of one tier, by key. Every method may be called from any thread.
 
     The first report of a key logs one line at ERROR, its clearing one at INFO. A key that comes and goes
-    costs one pair of lines every `REPEAT_S`.
+    costs one pair of lines every `REPEAT_S`. A trouble whose detail is its identity is another one when the
+    detail changes: each is logged, up to `IDENTITY_LINES` of a key every `REPEAT_S`, and in time the last.
 
     >>> troubles = Troubles(logging.getLogger("windvane.worker"))
     >>> troubles.report("disk", "disk-full", "no space left in /srv/windvane; make room on that disk")
@@ -84,14 +89,24 @@ class Troubles(Collector):
         self._logger = logger
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._logged_at_s: OrderedDict[str, float] = OrderedDict()
+        self._logged_at_s: OrderedDict[str, deque[float]] = OrderedDict()
         self._reported_by_code: Counter[str] = Counter()
         self._left_out: Counter[TroubleCode] = Counter()
 
-    def report(self, key: str, code: TroubleCode, detail: str, *, for_s: float = math.inf) -> None:
+    def report(
+        self,
+        key: str,
+        code: TroubleCode,
+        detail: str,
+        *,
+        for_s: float = math.inf,
+        detail_is_identity: bool = False,
+    ) -> None:
         """The condition `key` holds, at most `for_s` seconds unless it is reported again.
 
-        A repeated report replaces the detail, and logs nothing.
+        A repeated report replaces the detail, and logs nothing, unless `detail_is_identity`: with another
+        detail it is another condition then, such as the next mistake in a file. Not for details that change
+        all the time, such as free bytes.
         """
         trouble = Trouble(code, detail[:MAX_DETAIL_CHARACTERS])
         self._end_old()
@@ -106,8 +121,11 @@ class Troubles(Collector):
             elif entry.trouble.code != code:
                 self._reported_by_code[code] += 1
                 entry.is_logged = False
+            elif detail_is_identity and entry.trouble != trouble:
+                entry.is_logged = False
+            entry.is_identity = detail_is_identity
             entry.trouble, entry.ends_at_s = trouble, time.monotonic() + for_s
-            if entry.is_logged or not self._may_log(key):
+            if entry.is_logged or not self._may_log(key, IDENTITY_LINES if detail_is_identity else 1):
                 return
             entry.is_logged = True
         self._logger.error("%s: %s", code, trouble.detail)
@@ -128,6 +146,18 @@ class Troubles(Collector):
             ended = [key for key, entry in self._entries.items() if entry.ends_at_s <= now_s]
         for key in ended:
             self.clear(key)
+        self._log_left_over()
+
+    def _log_left_over(self) -> None:
+        """What holds, and was over the bound of lines when it was reported, perhaps for the only time."""
+        due = []
+        with self._lock:
+            for key, entry in self._entries.items():
+                if entry.is_identity and not entry.is_logged and self._may_log(key, IDENTITY_LINES):
+                    entry.is_logged = True
+                    due.append(entry.trouble)
+        for trouble in due:
+            self._logger.error("%s: %s", trouble.code, trouble.detail)
 
     def current(self) -> list[Trouble]:
         """What holds now, oldest first."""
@@ -164,11 +194,14 @@ class Troubles(Collector):
         yield gauge
         yield counter
 
-    def _may_log(self, key: str) -> bool:
+    def _may_log(self, key: str, lines: int) -> bool:
         now_s = time.monotonic()
-        if now_s - self._logged_at_s.get(key, -REPEAT_S) < REPEAT_S:
+        logged_at_s = self._logged_at_s.setdefault(key, deque())
+        while logged_at_s and now_s - logged_at_s[0] >= REPEAT_S:
+            logged_at_s.popleft()
+        if len(logged_at_s) >= lines:
             return False
-        self._logged_at_s[key] = now_s
+        logged_at_s.append(now_s)
         self._logged_at_s.move_to_end(key)
         if len(self._logged_at_s) > 2 * MAX_TROUBLES:
             self._logged_at_s.popitem(last=False)

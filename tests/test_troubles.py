@@ -47,6 +47,28 @@ def test_a_trouble_that_comes_and_goes_is_logged_once_a_minute(
     assert len(caplog.records) == 3
 
 
+def test_a_detail_that_is_an_identity_makes_another_trouble_and_the_last_is_always_logged(
+    troubles: Troubles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(line: int) -> None:
+        troubles.report("file", "settings-broken", f"line {line}", detail_is_identity=True)
+
+    broken(2)
+    broken(2)
+    broken(3)
+    troubles.clear("file")
+    broken(3)
+    first = ["settings-broken: line 2", "settings-broken: line 3", "settings-broken has ended (line 3)"]
+    assert caplog.messages == [*first, "settings-broken: line 3"]
+    for line in range(1000):
+        broken(line)
+    logged = [message for message in caplog.messages if "ended" not in message]
+    assert len(logged) == module.IDENTITY_LINES
+    monkeypatch.setattr(module, "REPEAT_S", 0.0)  # a minute later
+    assert troubles.as_json() == [{"code": "settings-broken", "detail": "line 999"}]
+    assert caplog.messages[-1] == "settings-broken: line 999"
+
+
 def test_a_trouble_whose_code_changes_is_another(
     troubles: Troubles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,9 @@ class GatewayTelemetry(Collector):
 
     def file_broken(self, name: str, error: WindvaneError) -> None:
         """Secrets or certificates cannot be used, and `error` says what holds meanwhile."""
-        self.troubles.report(f"file {name}", "settings-broken", f"not taken over: {error}")
+        self.troubles.report(
+            f"file {name}", "settings-broken", f"not taken over: {error}", detail_is_identity=True
+        )
 
     def file_mended(self, name: str) -> None:
         """They can be used again."""
