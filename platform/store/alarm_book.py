@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import DocumentNotFound, RevisionConflict
 from .alarms import STATES, WORKER, Alarm, AlarmEvent, apply_event, from_body, to_body, unshelve
-from .catalog import Catalog, Document
+from .catalog import Catalog, Document, not_found
 
 ALARM = "alarm"
 MAX_ATTEMPTS = 100
@@ -44,7 +44,7 @@ class AlarmBook:
 
         def change(alarm: Alarm | None) -> Alarm:
             if alarm is None:
-                raise DocumentNotFound(f'there is no alarm "{reference}"; the list of alarms shows them')
+                raise not_found(ALARM, reference)
             return action(alarm)
 
         document = await self._change(reference, change, if_revision=if_revision)

@@ -42,6 +42,13 @@ DOCUMENT_TYPES: Mapping[str, tuple[str, ...]] = {
 }
 """The types of documents and the workflow states that each may be in."""
 
+_LISTINGS = {
+    "policy": ("policies", "windvane policy list"),
+    "stream": ("data streams", "windvane ls streams"),
+    "array": ("data arrays", "windvane ls arrays"),
+    "alarm": ("alarms", "windvane alarm list"),
+}
+
 REOPEN_S = 5.0
 """How often a damaged database is looked at again."""
 
@@ -342,7 +349,7 @@ class Catalog:
         async with self._reading() as connection:
             row = (await connection.execute(sa.select(*_DOCUMENT).where(_is(type, reference)))).one_or_none()
         if row is None:
-            raise _not_found(type, reference)
+            raise not_found(type, reference)
         return Document(*row)
 
     async def put(
@@ -395,7 +402,7 @@ class Catalog:
         async with self._writing() as connection:
             await self._next_revision(connection)
             if await self._made_ns(connection, type, reference, if_revision) is None:
-                raise _not_found(type, reference)
+                raise not_found(type, reference)
             await connection.execute(_documents.delete().where(_is(type, reference)))
 
     async def _made_ns(
@@ -483,7 +490,7 @@ class Catalog:
             return [Document(*row) for row in await connection.execute(query)]
 
 
-def _not_found(type: str, reference: str) -> DocumentNotFound:
-    return DocumentNotFound(
-        f'there is no {type} "{reference}"; the list of the type shows those that there are'
-    )
+def not_found(type: str, reference: str) -> DocumentNotFound:
+    """The error of a document that is not there: says how to see those that are."""
+    plural, command = _LISTINGS[type]
+    return DocumentNotFound(f'there is no {type} "{reference}"; `{command}` lists the {plural}')

@@ -73,12 +73,24 @@ def _mmap(
     if placed == _MAP_FAILED or placed is None:
         code = ctypes.get_errno()
         if code == errno.ENOMEM:
-            raise AddressSpaceUsed(
-                f"mapping {size} bytes of the store failed: no room for more mappings; raise the "
-                "kernel's vm.max_map_count, or the address space limit (ulimit -v), or open fewer at once"
-            )
+            raise AddressSpaceUsed(f"mapping {size} bytes of the store failed: {_no_room()}")
         raise StoreFailed(f"mapping {size} bytes of the store failed: {os.strerror(code)}")
     return int(placed)
+
+
+def _no_room() -> str:
+    """Why the kernel gave no mapping, the likelier cause first, and what to do."""
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_bytes != resource.RLIM_INFINITY:
+        return (
+            f"this process may use {limit_bytes} bytes of addresses (RLIMIT_AS), and has no room left; raise "
+            "that memory limit (ulimit -v), or read less at once. If that does not help, raise the kernel's "
+            "vm.max_map_count"
+        )
+    return (
+        "no room for more mappings; raise the kernel's vm.max_map_count, or let the machine commit more "
+        "memory (vm.overcommit_memory), or open fewer at once"
+    )
 
 
 class Region:

@@ -109,6 +109,9 @@ async def test_what_is_not_there_is_not_found(catalog: Catalog) -> None:
         await catalog.get("policy", "wind")
     with pytest.raises(DocumentNotFound, match='policy "wind"'):
         await catalog.delete("policy", "wind")
+    for type, command in (("alarm", "alarm list"), ("policy", "policy list"), ("stream", "ls streams")):
+        with pytest.raises(DocumentNotFound, match=f"`windvane {command}` lists"):
+            await catalog.get(type, "nope")
 
 
 async def test_a_change_of_what_somebody_else_has_changed_is_refused(catalog: Catalog) -> None:
