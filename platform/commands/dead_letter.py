@@ -205,6 +205,8 @@ def replay(
                     try:
                         again = gateway.replay(letter.id)
                         sent += 1
+                        if letter.left_out is not None:
+                            progress.say(f"letter {letter.id}: {letter.left_out}")
                         if again is not None:
                             rejected += again.rejected_events
                             progress.say(

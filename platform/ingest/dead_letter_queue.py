@@ -1,14 +1,14 @@
 """What was refused, as dead letters, and their way to the disk: a thread writes, the loop waits for none."""
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
-from ..store.dead_letters import DeadLetter, DeadLetters
+from ..store.dead_letters import SAMPLED, DeadLetter, DeadLetters
 from .chunk import IncomingChunk, RejectedEvents, charge
 from .http_formats import EVENTS
 from .telemetry import GatewayTelemetry
-from .unpacking import NOT_LOGS
 
 NO_POLICY = "no-policy"
 SENDER_NOT_ALLOWED = "sender-not-allowed"
@@ -17,7 +17,7 @@ NOT_ACKED = frozenset({NO_POLICY, SENDER_NOT_ALLOWED})
 
 SAMPLE_BYTES = 512
 """Of metrics and traces that are not taken so much is kept, once for each sender and tag."""
-_OF_SIGNALS = frozenset({NO_POLICY, SENDER_NOT_ALLOWED, "tag-not-allowed", NOT_LOGS})
+_OCCURRENCE_BYTES = 16
 
 
 class DeadLetterQueue:
@@ -98,7 +98,7 @@ def letter_of_chunk(
     payload: bytes | bytearray | memoryview = chunk.payload if body is None else body.data
     size = None if body is None else body.size_bytes
     sample_of = ""
-    if chunk.signal and refusal.code in _OF_SIGNALS:
+    if chunk.signal and refusal.code in SAMPLED:
         sample_of, size, payload = f"signal {chunk.signal}", len(payload), payload[:SAMPLE_BYTES]
     return DeadLetter(
         code=refusal.code,
@@ -115,6 +115,7 @@ def letter_of_chunk(
         identity=chunk.identity,
         size=size,
         sample_of=sample_of,
+        occurrence=_occurrence(chunk),
     )
 
 
@@ -131,4 +132,15 @@ def letter_of_events(chunk: IncomingChunk, rejected: RejectedEvents, policy: str
         # Says that its sender named the policy, to which a replay goes then too.
         format=rejected.format or (EVENTS if chunk.policy is not None else ""),
         identity=chunk.identity,
+        # A sender that asked for an ack may send the whole chunk again: its id tells that from other data.
+        occurrence=_occurrence(chunk) or chunk.chunk_id or b"",
     )
+
+
+def _occurrence(chunk: IncomingChunk) -> bytes:
+    """Of what came without asking for an ack: its sender sends it once, so what is equal is other data.
+
+    Over HTTP a sender without ids learns of the refusal, and may send the same body again.
+    """
+    is_sent_once = chunk.chunk_id is None and chunk.policy is None and not chunk.is_replay
+    return os.urandom(_OCCURRENCE_BYTES) if is_sent_once else b""

@@ -21,7 +21,7 @@ from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..events import chunk_key, content_key, is_stored_anew
 from ..nesting import is_too_deep
 from ..sifting import Sifted, sifting_decodable
-from ..store.dead_letters import DeadLetters
+from ..store.dead_letters import MAX_PAYLOAD_BYTES, DeadLetters
 from ..store.policy import Policy, Signal
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .dead_letter_queue import (
@@ -577,6 +577,16 @@ def _who_keeps(chunk: IncomingChunk) -> str:
     """Where a chunk is that came over the forward protocol and is not acked, to stand behind what to do."""
     if chunk.is_replay or chunk.policy is not None:
         return ""
+    if chunk.chunk_id is None and chunk.signal:
+        return (
+            ". Its sender asked for no ack and does not keep it, and of metrics and traces that are not "
+            "taken a sample alone is kept here: set require_ack_response in the sender"
+        )
+    if chunk.chunk_id is None and len(chunk.payload) > MAX_PAYLOAD_BYTES:
+        return (
+            ". Its sender asked for no ack and does not keep it, and here its beginning alone is kept: set "
+            "require_ack_response in the sender, and let it send smaller chunks"
+        )
     if chunk.chunk_id is None:
         return (
             ". Its sender asked for no ack and does not keep it: replay the dead letter then, and set "

@@ -389,6 +389,8 @@ class ChunkWork:
             payload=chunk.payload,
             time_ns=chunk.received_ns,
             detail=detail,
+            # The same message read again is the same letter; equal bytes of another chunk are not.
+            occurrence=chunk.chunk_id or str(chunk.received_ns).encode(),
         )
         try:
             self._dead_letters.add(letter)

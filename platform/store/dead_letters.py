@@ -34,6 +34,9 @@ SHARES = {
 """Reasons that no policy has to be passed for: letters of each take at most this part of the store (4: a
 quarter), lest whoever may connect drives out what others need."""
 
+SAMPLED = frozenset({"no-policy", "sender-not-allowed", "tag-not-allowed", "not-logs"})
+"""Reasons for which of metrics and traces a sample alone is kept."""
+
 _OBSTACLES = {
     "not-logs": (
         "it is a sample of what its sender sends again and again; let a policy take it with "
@@ -73,7 +76,8 @@ class DeadLetter:
     msgpack events, else how to read it (`ingest.http_formats.BodyFormat`); `identity`, who proved to be the
     sender. `size` is that of the whole where `payload` is only its beginning. `sample_of` says of what kind
     the letter is a sample, which its sender sends again and again: of a kind, code, tag and sender one is
-    kept.
+    kept. `occurrence` tells equal input apart that is not the same sent again: input without a `chunk_id` of
+    a sender that keeps nothing.
     """
 
     code: str
@@ -91,6 +95,7 @@ class DeadLetter:
     identity: str | None = None
     size: int | None = None
     sample_of: str = ""
+    occurrence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +118,38 @@ class DeadLetterSummary:
     times: int
     kept_bytes: int
     chunk_id: bytes | None
+    signal: int
+
+    @property
+    def left_out(self) -> str | None:
+        """Of what came and was counted here, what a replay does not store; None where there is nothing."""
+        if self.times == 1:
+            return None
+        if self.signal and self.code in SAMPLED:
+            return f"it is one sample of {self.times}, and the others are not kept"
+        if self.chunk_id is None:
+            return (
+                f"it came {self.times} times without an id, which counts as the same input sent again, and "
+                "is stored once"
+            )
+        return None
 
     @property
     def obstacle(self) -> str | None:
         """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
         if (always := _OBSTACLES.get(self.code)) is not None:
             return always
-        if self.kept_bytes < self.size:
+        if self.kept_bytes < self.size and self.signal and self.code in SAMPLED:
             return (
-                f"only the first {self.kept_bytes} of its {self.size} bytes are kept; "
-                "raise the limit that it broke and let its sender send it"
+                f"it is a sample, the first {self.kept_bytes} of {self.size} bytes, of the metrics or traces "
+                "of its sender, and no more of them is kept; let a policy take what comes next, and drop the "
+                "letter"
+            )
+        if self.kept_bytes < self.size:
+            cause = "raise the limit that it broke" if self.code.startswith("too-") else "mend its cause"
+            return (
+                f"only the first {self.kept_bytes} of its {self.size} bytes are kept; {cause} and let its "
+                "sender send it"
             )
         return None
 
@@ -133,7 +160,6 @@ class KeptDeadLetter(DeadLetterSummary):
 
     detail: str
     compression: str
-    signal: int
     format: str
     identity: str | None
     payload: bytes = field(repr=False)
@@ -200,9 +226,10 @@ ALTER TABLE letters ADD COLUMN identity TEXT
 _AFTER_ALL = 2**63 - 1
 # The length of a payload stands at the beginning of its row: it is not read for it.
 _SUMMARY = (
-    "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id"
+    "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id,"
+    " signal"
 )
-_WHOLE = f"{_SUMMARY}, detail, compression, signal, format, identity, payload"
+_WHOLE = f"{_SUMMARY}, detail, compression, format, identity, payload"
 
 
 def _text(value: str) -> str:
@@ -221,6 +248,10 @@ def _fingerprint(letter: DeadLetter) -> bytes:
         digest.update(b"sample of " + letter.sample_of.encode())
     else:
         digest.update(letter.payload)
+        # A sender that sends a chunk again uses its id again: other ids are other chunks.
+        for name, part_of_it in ((b"id", letter.chunk_id), (b"occurrence", letter.occurrence)):
+            if part_of_it:
+                digest.update(name + len(part_of_it).to_bytes(8, "little") + part_of_it)
     return digest.digest()
 
 
@@ -271,8 +302,8 @@ class DeadLetters:
     def add(self, letter: DeadLetter) -> int:
         """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
 
-        The same means equal code, tag, sender and payload: `times` rises and `last_time_ns` moves, the rest
-        stays as it was the first time.
+        The same means equal code, tag, sender, payload, chunk id and occurrence: `times` rises and
+        `last_time_ns` moves, the rest stays as it was the first time.
         """
         return self.add_all((letter,))[0]
 

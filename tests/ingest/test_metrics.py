@@ -185,6 +185,10 @@ def broken() -> Iterator[tuple[str, bytes]]:
     yield "malformed", context(metric(GAUGE, "g", {"ts": "now", "value": 1.0}))
     yield "malformed", context(metric(GAUGE, "g", {"ts": AT_NS, "value": "1"}))
     yield "malformed", context(metric(GAUGE, "g", {**sample, "labels": ["a"]}))
+    yield "malformed", msgpack.packb({"a": 1})
+    yield "malformed", msgpack.packb({})
+    yield "malformed", msgpack.packb({"meta": {}})
+    yield "malformed", context(metric(GAUGE, "g", sample)) + msgpack.packb({"a": 1})
     histogram = {"buckets": [1], "sum": 1.0, "count": 1}
     yield "malformed", context(metric(HISTOGRAM, "h", {"ts": AT_NS, "histogram": histogram}, buckets=[1.0]))
     exponential = {"scale": -200, "zero_count": 0, "zero_threshold": 0.0, "count": 1, "sum_set": 0, "sum": 0}
@@ -206,6 +210,30 @@ def test_what_is_no_metrics_is_refused_with_its_reason(code: str, payload: bytes
     with pytest.raises(ChunkRefused) as refused:
         decode(payload)
     assert refused.value.code == code
+
+
+def test_a_scrape_without_a_metric_is_no_event() -> None:
+    assert decode(context()) == []
+
+
+async def test_a_map_that_is_no_context_is_a_dead_letter(site: Site) -> None:
+    await site.policy("m", tags=["fbm.**"], signals=["metrics"])
+    assert await site.send(message("fbm.junk", msgpack.packb({"a": 1}), chunk="j")) == ["j"]
+    letter = await site.kept_letter()
+    assert (letter.code, letter.payload) == ("malformed", msgpack.packb({"a": 1}))
+
+
+async def test_metrics_without_a_policy_and_an_ack_are_said_to_be_gone_but_for_a_sample(site: Site) -> None:
+    scrape = context(metric(GAUGE, "g" * 2000, {"ts": AT_NS, "value": 1.0}))
+    async with site.connected() as (_, writer):
+        writer.write(message("new.m", scrape))
+        letter = await site.kept_letter()
+    assert letter.kept_bytes == SAMPLE_BYTES < letter.size
+    assert "replay" not in letter.reason
+    assert "a sample alone is kept" in letter.reason
+    assert letter.obstacle is not None
+    assert "it is a sample" in letter.obstacle
+    assert "limit" not in letter.obstacle
 
 
 @given(st.integers(0, 400), st.binary(max_size=4))

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 from windvane.config import Settings
+from windvane.errors import StoreFailed
 from windvane.events import iterate_events
-from windvane.store.dead_letters import DeadLetter
+from windvane.store.dead_letters import DeadLetter, DeadLetters
 
 from tests.ingest.test_gateway import EVENT, Site, packed, running
 
@@ -215,3 +216,45 @@ async def test_a_letter_that_is_not_kept_is_404(site: Site, number: str) -> None
 async def test_an_id_of_any_length_is_looked_for_or_not_found(site: Site, number: str) -> None:
     status, problem = await replay(site, number)
     assert (status, problem["status"]) == (404, 404)
+
+
+@pytest.mark.parametrize("refusal", ["chunk", "events"])
+@pytest.mark.parametrize("ids", [(None, None, None), ("a", "b", "c")], ids=["no ids", "ids"])
+async def test_equal_events_that_were_not_sent_again_are_all_replayed(
+    site: Site, refusal: str, ids: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise StoreFailed("the process ends here")
+
+    tag = "late.tag"
+    if refusal == "events":
+        schema = {"type": "record", "name": "r", "fields": [{"name": "other", "type": "long"}]}
+        await site.policy("late", tags=["late.**"], schema=schema)
+    async with site.connected() as (_, writer):
+        for id in ids:
+            writer.write(packed(tag, EVENT, chunk=id) if id else packed(tag, EVENT))
+        async with asyncio.timeout(30):
+            while sum(letter.times for letter in site.letters().list()) < 3:
+                await asyncio.sleep(0.01)
+    letters = site.letters().list()
+    assert [letter.times for letter in letters] == [1, 1, 1]
+    await site.policy("late", tags=["late.**"])
+    for letter in letters:
+        with monkeypatch.context() as dying:  # between storing it and dropping the letter
+            dying.setattr(DeadLetters, "drop", failing)
+            async with asyncio.timeout(30):
+                while (await replay(site, letter.id))[0] == 422:  # the policy is not in force yet
+                    await asyncio.sleep(0.01)
+        assert (await replay(site, letter.id))[0] == 204
+    assert site.letters().list() == []
+    chunks = await site.chunks("late")
+    assert [chunk.payload for chunk in chunks] == [EVENT] * 3
+    assert len({chunk.chunk_id for chunk in chunks}) == 3
+
+
+async def test_a_chunk_of_one_id_that_is_sent_again_and_refused_again_is_one_letter(site: Site) -> None:
+    schema = {"type": "record", "name": "r", "fields": [{"name": "other", "type": "long"}]}
+    await site.policy("late", tags=["late.**"], schema=schema)
+    for _ in range(2):
+        assert await site.send(packed("late.tag", EVENT, chunk="same")) == ["same"]
+    assert len(site.letters().list()) == 1
