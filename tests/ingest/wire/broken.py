@@ -39,6 +39,8 @@ def nested(head: str, inner: str) -> bytes:
     return wire(head) + wire(inner) * DEEP
 
 
+DEEP_EVENT = nested("92 00", '81 a1 "a"') + b"\xc0"
+
 OTHER_PROTOCOLS = [
     ends("HTTP", b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"),
     ends("TLS where none is spoken", wire("16 03 01 02 00 01 00 01 fc 03 03")),
@@ -92,9 +94,14 @@ ENTRIES = [
     ends("the byte that is never used, in an entry", wire('92 a1 "t" 91 92 00 c1')),
     ends("the byte that is never used, in a record of Message mode", wire('93 a1 "t" 00 81 a1 "a" c1')),
     ends("the byte that is never used, in an option", wire('93 a1 "t" a0 81 a1 "a" c1')),
-    ends("Forward mode nested too deep", nested('92 a1 "t" 91 92 00', "91")),
-    ends("a record nested too deep", nested('93 a1 "t" 00', '81 a1 "a"')),
-    ends("a time nested too deep", nested('93 a1 "t"', "81")),
+    refused("Forward mode nested too deep", "invalid-event", '93 a1 "t" 91', DEEP_EVENT),
+    Fixture(
+        "a record nested too deep",
+        wire('94 a1 "t" 00') + DEEP_EVENT[2:] + wire(CHUNK_C),
+        answered=ACK_C,
+        refused=("invalid-event", DEEP_EVENT),
+    ),
+    ends("the byte that is never used, nested too deep", nested('93 a1 "t"', "81") + b"\xc1"),
     ends("an option nested too deep", nested('93 a1 "t" a0', "91")),
     ends("an option that is a number", wire('93 a1 "t" a0 07')),
     ends("an option that is a string", wire('93 a1 "t" a0 a1 "x"')),
@@ -133,7 +140,7 @@ PAYLOADS = [
     refused("an event with a bin of 4 GiB", "malformed", '93 a1 "t" c4 07', wire("92 00 c6 ff ff ff ff")),
     refused(
         "an event nested too deep",
-        "malformed",
+        "invalid-event",
         '93 a1 "t" c5 04 b2',
         nested("92 00", "91"),
     ),
