@@ -19,6 +19,8 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from .msgpack_heads import DISTANCE, EACH, LENGTH_BYTES, SIZE, Payload, heads_of
+
 DEFAULT_LIMIT_BYTES = 256 * 1024 * 1024
 """Of a chunk. A full chunk of 8 MiB whose events are as small as 18 bytes decodes to 224 MiB."""
 
@@ -32,8 +34,6 @@ _HIGH_BYTE_BYTES = 112  # 0x80 to 0xff: a list, a string, a number or an extensi
 _MAP_BYTES = 400  # 0x80 to 0x8f
 _LARGE_MAP_BYTES = 8192  # 0xde and 0xdf
 _SLICE_BYTES = 128 * 1024  # stays in the cache
-
-Payload = bytes | bytearray | memoryview
 
 
 def most_bytes(size: int, events: int) -> int:
@@ -99,67 +99,23 @@ _LONGEST_HEAD_BYTES = 6
 _JUMPS = 6  # 2^6 heads in a step
 
 
-def _heads() -> tuple[list[int], list[int], list[int], list[int]]:
-    """By the first byte of a value: bytes to the next head, decoded size, bytes of the length in its head,
-    and the decoded size for each unit of that length."""
-    distance, size, length_bytes, each = [1] * 256, [0] * 256, [0] * 256, [0] * 256
-    place, number, text, extension = 8, 32, 48, 80
-    for head in range(256):
-        if 0x80 <= head <= 0x8F:
-            size[head] = place + _dict_bytes(head & 0x0F)
-        elif 0x90 <= head <= 0x9F:
-            size[head] = place + 64
-        elif 0xA0 <= head <= 0xBF:
-            distance[head] = 1 + (head & 0x1F)
-            size[head] = place + (text + (head & 0x1F) if head > 0xA1 else 0)  # short ones exist once
-        else:
-            size[head] = place + (number if 0xE0 <= head < 0xFB else 0)
-    for head, fixed in {0xC4: 2, 0xC5: 3, 0xC6: 5, 0xD9: 2, 0xDA: 3, 0xDB: 5}.items():
-        distance[head], size[head], length_bytes[head], each[head] = fixed, place + text, fixed - 1, 1
-    for head, fixed in {0xC7: 3, 0xC8: 4, 0xC9: 6}.items():
-        distance[head], size[head] = fixed, place + extension + text
-        length_bytes[head], each[head] = fixed - 2, 1
-    for head, bits in {0xCA: 32, 0xCB: 64, 0xCC: 8, 0xCD: 16, 0xCE: 32, 0xCF: 64}.items():
-        distance[head], size[head] = 1 + bits // 8, place + number
-    for head, bits in {0xD0: 8, 0xD1: 16, 0xD2: 32, 0xD3: 64}.items():
-        distance[head], size[head] = 1 + bits // 8, place + number
-    for head, content in {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}.items():
-        distance[head], size[head] = 2 + content, place + extension + text + content
-    for head, fixed in {0xDC: 3, 0xDD: 5}.items():
-        distance[head], size[head], length_bytes[head] = fixed, place + 64, fixed - 1
-    for head, fixed in {0xDE: 3, 0xDF: 5}.items():
-        distance[head], size[head], length_bytes[head] = fixed, place + _dict_bytes(1), fixed - 1
-        each[head] = _ENTRY_BYTES
-    return distance, size, length_bytes, each
-
-
-_ENTRY_BYTES = 40
-"""Of a dict, beside the places of key and value."""
-
-
-def _dict_bytes(entries: int) -> int:
-    """A dict, without the places of its keys and values, which are counted with these."""
-    return 64 if not entries else 224 - 16 * min(entries, 5) + _ENTRY_BYTES * max(0, entries - 5)
-
-
-_DISTANCE, _SIZE, _LENGTH_BYTES, _EACH = _heads()
-_DISTANCES, _SIZES = np.array(_DISTANCE, np.int64), np.array(_SIZE, np.int64)
-_HAS_LENGTH = np.array(_LENGTH_BYTES) > 0
-_EACHES = np.array(_EACH, np.int64)
+_DISTANCES, _SIZES = np.array(DISTANCE, np.int64), np.array(SIZE, np.int64)
+_HAS_LENGTH = np.array(LENGTH_BYTES) > 0
+_EACHES = np.array(EACH, np.int64)
 # Of arrays and maps the length says how many values follow, not how many bytes.
-_IN_BYTES = np.array([1 if n and not 0xDC <= head <= 0xDF else 0 for head, n in enumerate(_LENGTH_BYTES)])
-_LENGTHS_OF_BYTES = np.array(_LENGTH_BYTES)
+_IN_BYTES = np.array([1 if n and not 0xDC <= head <= 0xDF else 0 for head, n in enumerate(LENGTH_BYTES)])
+_LENGTHS_OF_BYTES = np.array(LENGTH_BYTES)
 
 
 def _value_at(payload: Payload, position: int) -> tuple[int, int]:
     """(bytes to the next head, decoded size) of the value at `position`, without what is in a container."""
     head = payload[position]
-    width = _LENGTH_BYTES[head]
+    width = LENGTH_BYTES[head]
     if not width:
-        return _DISTANCE[head], _SIZE[head]
+        return DISTANCE[head], SIZE[head]
     length = int.from_bytes(payload[position + 1 : position + 1 + width], "big")
     in_bytes = 0 if 0xDC <= head <= 0xDF else length
-    return _DISTANCE[head] + in_bytes, _SIZE[head] + _EACH[head] * length
+    return DISTANCE[head] + in_bytes, SIZE[head] + EACH[head] * length
 
 
 def _window_at(data: NDArray[np.uint8]) -> tuple[int, int]:
@@ -208,41 +164,7 @@ def ending(payload: Payload, start: int) -> Generator[None, None, int | None]:
     return position if position <= len(payload) else None
 
 
-def heads_of(payload: Payload, position: int, left: int, most: int) -> tuple[int, int, int]:
-    """Walks over the heads of the `left` values from `position` on, and of what is in them: `most` at a time.
-
-    Returns how many heads it walked over, fewer where the payload ends; where the next one is, maybe behind
-    the payload; and how many values are left, -1 where the payload is no msgpack.
-    """
-    size = len(payload)
-    for walked in range(most):
-        if not left or position >= size:
-            return walked, position, left
-        head = payload[position]
-        if head == _NEVER_USED:
-            return walked, position, -1
-        width = _LENGTH_BYTES[head]
-        if width:
-            behind = position + 1 + width
-            if behind > size:
-                return walked, position, left
-            length = int.from_bytes(payload[position + 1 : behind], "big")
-            if 0xDC <= head <= 0xDF:
-                left += length * (2 if head >= 0xDE else 1)
-            else:
-                position += length
-        left += _CHILDREN[head] - 1
-        position += _DISTANCE[head]
-    return most, position, left
-
-
-_NEVER_USED = 0xC1
 _HEADS_A_STEP = 16_384
-_CHILDREN = [
-    2 * (head & 0x0F) if 0x80 <= head <= 0x8F else head & 0x0F if 0x90 <= head <= 0x9F else 0
-    for head in range(256)
-]
-"""Values that follow a head; of arrays and maps of 16 or more its length says it."""
 
 
 def measured_bytes(payload: Payload, events: int, *, limit_bytes: int) -> int:

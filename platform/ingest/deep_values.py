@@ -2,8 +2,8 @@
 
 import msgpack
 
-from ..decoded_size import heads_of
 from ..errors import FramingError
+from ..msgpack_heads import heads_of
 
 HEADS_A_TURN = 16_384
 """Of values that are walked over before others get their turn: 4 ms."""
