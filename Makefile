@@ -11,6 +11,7 @@ RUN_ARGS ?=
 PART ?=
 SOAK_S ?= 600
 STARTS_PROCESSES := system or kafka or browser
+UNITS := not ($(STARTS_PROCESSES))
 
 .PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test bench fuzz browser
 .PHONY: kafka picture clean
@@ -39,10 +40,10 @@ ui: $(UI)/dist/index.html
 $(UI)/dist/index.html: $(shell find $(UI) -path '*/node_modules' -prune -o -path '*/dist' -prune -o -type f -print) | $(VENV)/.installed
 	@exec $(STEP) "building the dashboard" sh -c '$(NPM_UI) ci --no-fund --no-audit && $(NPM_UI) run build'
 
-# What needs no other process, no Kafka and no browser: under 3 minutes.
+# What needs no other process, no Kafka and no browser, and takes no seconds by itself: under 3 minutes.
 # Types and tests run side by side.
 check: install-test
-	$(MAKE) --no-print-directory -j2 --output-sync=target lint typecheck units
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint typecheck units UNITS='$(UNITS) and not slow'
 
 # Everything, with samples of the full counts: under 25 minutes.
 test: lint typecheck ui-test units processes
@@ -81,8 +82,9 @@ kafka: build/kafka/brought
 build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
 	deploy/kafka/local/bring.sh
 
+# Two a core, since half of their time is waiting.
 units: install-test
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 -m 'not ($(STARTS_PROCESSES))'
+	$(BIN)/python -m pytest -n $$((2 * $$(nproc))) --maxprocesses 8 -m '$(UNITS)'
 
 # One at a time: each test has the machine for the processes that it starts.
 processes: install-test ui browser kafka tests/clients/node_modules

@@ -21,6 +21,8 @@ from windvane.decoded_size import (
 )
 from windvane.processors.archive import decode_events
 
+pytestmark = pytest.mark.slow
+
 UNLIMITED = 1 << 60
 MIB = 1 << 20
 

@@ -14,6 +14,8 @@ from aiohttp import web
 from windvane.config import HttpSettings
 from windvane.http_connections import ConnectionGuard
 
+pytestmark = pytest.mark.slow
+
 Peer: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 HEADER = b"POST /count HTTP/1.1\r\nHost: windvane\r\n"
 NEVER_S = 600.0

@@ -20,6 +20,8 @@ from tests.durability.power_cut import PowerCut
 from tests.durability.recording_disk import RecordingDisk
 from tests.ingest.test_gateway import Site, packed, read_ack, running
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {"type": "record", "name": "event", "fields": [{"name": "message", "type": "string"}]}
 EVENT: bytes = msgpack.packb([msgpack.ExtType(0, bytes(8)), {"message": "hello"}])
 INVALID: bytes = msgpack.packb([msgpack.ExtType(0, bytes(8)), {"other": 1}])

@@ -24,6 +24,8 @@ from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
 
+pytestmark = pytest.mark.slow
+
 TOPIC = "t"
 GROUP = "readers"
 P0 = TopicPartition(TOPIC, 0)

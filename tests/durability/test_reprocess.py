@@ -19,6 +19,8 @@ from tests.durability.recording_disk import RecordingDisk
 from tests.durability.test_worker import home_at, send, size_of, until_size
 from tests.processors.test_worker import PCM, SPECTRUM
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = 3
 BEFORE = [PCM, SPECTRUM]
 AFTER = [PCM, {**SPECTRUM, "length": 32}]

@@ -23,6 +23,8 @@ from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
 from tests.store.resumed import DATABASE_ID, resumed
 
+pytestmark = pytest.mark.slow
+
 SEGMENT_BYTES = 4096
 
 

@@ -27,6 +27,8 @@ from tests.durability.recording_disk import RecordingDisk
 from tests.processors.test_worker import PCM, SPECTRUM, Home
 from tests.store.resumed import resumed
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = [PCM, {**SPECTRUM, "publish": True}, {"operation": "features", "window": 100, "bands": 2}]
 OUTPUTS = ("samples", "spectrum", "features")
 CHUNKS = 6

@@ -93,6 +93,7 @@ async def test_chunks_that_may_enter_are_acked_until_then(
         await site.until(lambda: site.telemetry.refused_total == 1)
         for number in range(20):
             assert await peer.acked(packed("t", EVENT, chunk=f"{number}")) == f"{number}".encode()
+        await site.until(lambda: letters(site))
         assert [letter.code for letter in letters(site)] == ["no-policy"]
 
 

@@ -25,6 +25,8 @@ from tests.processors.machines import (
 )
 from tests.processors.streams import Cut, Output, cuts, op, run, run_with_restarts
 
+pytestmark = pytest.mark.slow
+
 LEARN = {"learn": 20}
 
 

@@ -16,6 +16,8 @@ from windvane.processors.block import Block, EventTimes
 from tests.processors.machines import Rows, by_column, onsets
 from tests.processors.streams import DATA, op, run
 
+pytestmark = pytest.mark.slow
+
 BEARINGS = ("Bearing1_1", "Bearing1_2", "Bearing2_2", "Bearing3_1")
 RECORD_S = 10.0
 

@@ -15,6 +15,8 @@ from windvane.store.catalog import Catalog
 from tests.processors.test_user_operations import write
 from tests.processors.test_worker import PCM, Home
 
+pytestmark = pytest.mark.slow
+
 Figure = Callable[[str], None]
 INTERVAL_S = 3.0
 LATE_S = 3 * INTERVAL_S

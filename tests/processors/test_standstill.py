@@ -19,6 +19,8 @@ from windvane.store.policy import Policy, Step
 from tests.processors.machines import COLUMNS, Rows, by_column, features, judged, onsets
 from tests.processors.streams import op, run, whole
 
+pytestmark = pytest.mark.slow
+
 HEALTHY = 300
 WINDOW = 200
 

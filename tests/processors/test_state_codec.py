@@ -46,6 +46,8 @@ from windvane.store.policy import Policy, Step
 from tests.processors.pipelines import CHUNKS, chunks, given_by, policies
 from tests.processors.streams import SECOND_NS, Cut, one, op
 
+pytestmark = pytest.mark.slow
+
 PICKLED = Path(__file__).parent / "saved_states" / "pickled.json"
 """What the last version that pickled the states of built-in operations saved behind four of the chunks."""
 MODELS = {"model", "trained_model"}

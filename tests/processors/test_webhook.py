@@ -25,6 +25,8 @@ from windvane.store.catalog import Catalog
 from tests.processors.webhook_receiver import Receiver, receiver
 from tests.store.test_alarms import REFERENCE, event
 
+pytestmark = pytest.mark.slow
+
 
 class Site:
     """A home with a catalog, and a receiver."""
