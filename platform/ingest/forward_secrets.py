@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 
 LOCAL_USER = "unix:"
-"""How the identities of the Unix socket begin, for which the kernel vouches: nobody else's may."""
+"""How the identities of the Unix socket begin, for which the kernel vouches: no other identity may."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -45,7 +45,7 @@ class ForwardSecurity:
     hostname: str
     """What the gateway calls itself in PONG."""
     shared_key: bytes | None = field(repr=False)
-    """For whoever has no entry; None: only clients with an entry are let in."""
+    """For clients without an entry; None: only clients with an entry are let in."""
     users: dict[str, bytes] = field(repr=False)
     clients: tuple[ClientEntry, ...]
     others: bool = True
@@ -57,7 +57,7 @@ class ForwardSecurity:
 
     @property
     def takes_forward(self) -> bool:
-        """Whether there is a shared key: without one the forward protocol's handshake lets nobody in."""
+        """Whether there is a shared key: without one the forward protocol's handshake rejects all clients."""
         return self.shared_key is not None or any(each.shared_key is not None for each in self.clients)
 
     @property
@@ -94,7 +94,7 @@ class ForwardSecurity:
         return found
 
     def lets_in(self, name: str, address: Address | None) -> bool:
-        """Whether who has logged in over HTTP, where nobody says a hostname, may do so from there."""
+        """Whether a user may log in over HTTP, which has no hostname, from this address."""
         entry = self._by_network(address)
         return self.others if entry is None else entry.users is None or name in entry.users
 

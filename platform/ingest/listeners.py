@@ -266,7 +266,7 @@ class _LocalConnection(ForwardConnection):
 
 
 class _Heartbeat(asyncio.DatagramProtocol):
-    """One byte for each datagram: never more than came, so that nobody can be flooded with it.
+    """One byte for each datagram: never more than came, so that no host can be flooded with it.
 
     None while the port is shut: a sender takes the answer as a sign that it may send.
     """

@@ -34,7 +34,7 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
     absent or wrong (it is only a hint) they are walked one by one. Where there are more than `max_events`, a
     figure above that, and the rest is not looked at. Raises ChunkRefused("malformed") with the index of the
     first event that is not well-formed, or where the first is no `[time, record]`; whether all of them are is
-    the business of whoever decodes them. "invalid-event" of an event that is nested too deeply.
+    the business of the code that decodes them. "invalid-event" of an event that is nested too deeply.
     """
     if len(payload) and not begins_with_pair(payload):
         raise ChunkRefused(

@@ -52,7 +52,7 @@ class StreamPipeline:
     `checkpoint` says what is to be committed of it. A step that raises is reported, gives nothing for that
     chunk, and does not stop the others. Memory: one chunk, what `reorder` holds, and what the operations
     keep. `abandon` may be called by any thread; then `process` raises Abandoned before the next step, and
-    what it has appended is cut off by whoever opens the stream next.
+    what it has appended is cut off when the stream is opened next.
     """
 
     def __init__(

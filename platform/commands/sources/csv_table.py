@@ -66,7 +66,7 @@ class Table:
         self.columns = columns
         self.mark = mark
         self.rows = rows
-        """None for a pipe, where nobody knows."""
+        """None for a pipe, whose size is not known."""
         self._read = read
         self._options = options
         self._first_time = first_time
