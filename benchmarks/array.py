@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from windvane.store.segmented_writer import DEFAULT_SEGMENT_BYTES
-from windvane.store.store import Store
+from windvane.store.files.segmented_writer import DEFAULT_SEGMENT_BYTES
+from windvane.store.files.store import Store
 
 from benchmarks.report import Report, arguments
 

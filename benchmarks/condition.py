@@ -48,9 +48,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from windvane.ingest.client import ForwardClient
+from windvane.ingest.forward.client import ForwardClient
 from windvane.lab import connect
-from windvane.processors.remaining_life import DegradationHistory, LifePrior
+from windvane.processors.learning.remaining_life import DegradationHistory, LifePrior
 
 from tests.processes import Running, wait_until, windvane
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from windvane.bus.envelope import ChunkMessage, encode_chunk
+from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
 from windvane.lab import connect
 
 from benchmarks.report import Report, arguments

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgpack
 import msgspec
 import uvloop
-from windvane.ingest.tls import make_server_context
+from windvane.ingest.security.tls import make_server_context
 
 from benchmarks.traffic import (
     ACK_HEAD,

@@ -32,17 +32,17 @@ import scipy.stats
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from windvane.bus.discard import DiscardBus
-from windvane.bus.envelope import ChunkMessage
-from windvane.processors.block import Block, EventTimes, blocks_of
-from windvane.processors.held_events import Released
-from windvane.processors.in_flight import Place
-from windvane.processors.operation import make_operation
-from windvane.processors.pipeline import StreamPipeline
-from windvane.processors.presets import with_preset
-from windvane.processors.results_publisher import ResultsPublisher
-from windvane.processors.telemetry import WorkerTelemetry
-from windvane.store.policy import Step, policy_from_mapping
-from windvane.store.store import Store
+from windvane.bus.messages.chunks import ChunkMessage
+from windvane.processors.operations.base.block import Block, EventTimes, blocks_of
+from windvane.processors.operations.base.operation import make_operation
+from windvane.processors.operations.base.presets import with_preset
+from windvane.processors.worker.pipeline.buffered_events import Released
+from windvane.processors.worker.pipeline.pipeline import StreamPipeline
+from windvane.processors.worker.pipeline.results_publisher import ResultsPublisher
+from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
+from windvane.processors.worker.progress.in_flight import Place
+from windvane.store.catalog.policy import Step, policy_from_mapping
+from windvane.store.files.store import Store
 
 from benchmarks.report import Report, arguments
 

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 import msgpack
-from windvane.ingest.payload import count_events
-from windvane.ingest.schema import EventCheck
-from windvane.store.policy_schema import parse_schema
+from windvane.ingest.checks.payload import count_events
+from windvane.ingest.checks.schema import EventCheck
+from windvane.store.catalog.policy_schema import parse_schema
 
 from benchmarks.report import Report, arguments
 from benchmarks.traffic import FIRST_SECOND, SCHEMA

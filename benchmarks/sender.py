@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from windvane.ingest.handshake import ClientCredentials, ClientHandshake
+from windvane.ingest.forward.handshake import ClientCredentials, ClientHandshake
 
 from benchmarks.traffic import ACK_HEAD, CHUNK_ID_BYTES, Traffic
 

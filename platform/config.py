@@ -68,7 +68,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The bounds of the HTTP connections of each tier; `windvane.http_connections` says how they work."""
+    """The bounds of the HTTP connections of each tier; see `windvane.runtime.http_connections`."""
 
     # From the connection, or its first byte, to the end of a request's header.
     header_timeout_s: Seconds = 15.0
@@ -198,7 +198,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def operations_dir(self) -> Path:
-        """Python files with operations of the user's own; see `windvane.processors.user_operations`."""
+        """Python files with the user's own operations."""
         return self.home / "operations"
 
     @property
@@ -213,7 +213,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def forward_security_file(self) -> Path:
-        """The secrets of the forward port's handshake; see `windvane.ingest.security`."""
+        """The secrets of the forward port's handshake; see `windvane.ingest.security.settings`."""
         return self.home / "forward-security.toml"
 
     @property

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import msgpack
 import pytest
-from windvane.ingest.decompression import decompress
-from windvane.ingest.framing import Message, MessageReader
-from windvane.ingest.payload import count_events
-from windvane.ingest.schema import EventCheck
-from windvane.store.policy_schema import parse_schema
+from windvane.ingest.bodies.decompression import decompress
+from windvane.ingest.checks.payload import count_events
+from windvane.ingest.checks.schema import EventCheck
+from windvane.ingest.forward.framing import Message, MessageReader
+from windvane.store.catalog.policy_schema import parse_schema
 
 from benchmarks import traffic
 from benchmarks.ingest import MODES, modes_named

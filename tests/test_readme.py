@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from windvane.config import Settings, load_settings
-from windvane.ingest.security import parse_security
-from windvane.processors.operation import check_pipeline
-from windvane.processors.presets import PRESETS
-from windvane.store.policy import mapping_from_toml, policy_from_mapping
-from windvane.store.policy_rules import Admission
+from windvane.ingest.security.settings import parse_security
+from windvane.processors.operations.base.operation import check_pipeline
+from windvane.processors.operations.base.presets import PRESETS
+from windvane.store.catalog.policy import mapping_from_toml, policy_from_mapping
+from windvane.store.catalog.policy_rules import Admission
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -1,8 +1,7 @@
-"""The log between the tiers: the gateway publishes chunks, workers read them in groups.
+"""The log between the tiers: the gateway publishes chunks, workers read them in consumer groups.
 
-Open `interface.py` first: it says what every engine promises. `envelope.py` is what a message holds. The
-engines are `embedded.py` (segment files below the home directory), `kafka.py` (a cluster of brokers) and
-`discard.py` (for benchmarks).
+Open `interface.py` first: every engine follows it. `embedded/` keeps segment files below the home directory,
+`kafka/` is a cluster of brokers, `discard.py` keeps nothing (for benchmarks).
 """
 
 from pathlib import Path
@@ -11,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ..config import KafkaSettings
 from ..errors import ConfigInvalid
 from .discard import DiscardBus
-from .embedded import EmbeddedBus
+from .embedded.bus import EmbeddedBus
 from .interface import (
     BEGINNING,
     WORKER_GROUP,
@@ -54,7 +53,7 @@ def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
     """
     parts = urlsplit(url)
     if parts.scheme == "kafka":
-        from .kafka import open_kafka  # its client takes a while to import
+        from .kafka.bus import open_kafka  # its client takes a while to import
 
         return open_kafka(url, home, kafka or KafkaSettings())
     if parts.netloc or parts.path or parts.scheme not in ("embedded", "discard"):
@@ -70,8 +69,8 @@ def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
 def open_topics(url: str, home: Path, kafka: KafkaSettings | None = None) -> TopicAdmin:
     """The administration of the topics on the bus that `url` names; as `open_bus`."""
     if urlsplit(url).scheme == "kafka":
-        from .kafka import connection_to
-        from .kafka_topics import KafkaTopics
+        from .kafka.bus import connection_to
+        from .kafka.topics import KafkaTopics
 
         return KafkaTopics(connection_to(url, home, kafka or KafkaSettings()))
     return EmbeddedTopics(open_bus(url, home))

@@ -1,7 +1,7 @@
 """What every bus engine offers: topics, a producer, consumers in groups.
 
 A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
-engines (`embedded.py`, `kafka.py`, `discard.py`) differ in where the log lies, not in what they promise. The
+engines (`bus.py`, `bus.py`, `discard.py`) differ in where the log lies, not in what they promise. The
 promises are written here and checked by `tests/bus/conformance.py`, which every engine passes.
 """
 

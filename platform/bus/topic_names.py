@@ -5,10 +5,10 @@
     voice..records         its records as Avro
     voice..alarms          what its rows say of alarms
 
-A policy's reference is the name of its topic of chunks and has no two dots side by side
-(`windvane.store.policy` refuses that), so that no policy's topic can be taken for one of results. The name
-of a step has no dot at all, so that a name can be read in one way only. Kafka allows these letters; there
-every name has the prefix of the installation before it (`windvane.voice..records`).
+A policy's reference is the name of its topic of chunks and has no two consecutive dots
+(`windvane.store.catalog.policy` rejects that), so that no policy's topic can be mistaken for one of results.
+The name of a step has no dot at all, so that a name can be read in one way only. Kafka allows these letters;
+there every name has the prefix of the installation before it (`windvane.voice..records`).
 """
 
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ _ALARMS = "alarms"
 
 
 INSTALLATION_TOPIC = f"{MARK}installation"
-"""Says on Kafka which installation the topics belong to (`kafka_installation.py`); of no policy."""
+"""Says on Kafka which installation the topics belong to (`installation.py`); of no policy."""
 
 
 class ResultTopic(NamedTuple):

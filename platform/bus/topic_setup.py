@@ -1,7 +1,7 @@
 """Topics made and changed as the policies want them, at somebody's word: nothing is ever removed.
 
 Gateways and workers make the topics that they need by themselves (`Bus.ensure_topic`), with the bus's
-defaults. `apply_plans` goes over all of them, and also sets how long their messages stay. `kafka_topics.py`
+defaults. `apply_plans` goes over all of them, and also sets how long their messages stay. `topics.py`
 is the administration of a Kafka cluster; the embedded bus has only partitions to set.
 """
 

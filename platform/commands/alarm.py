@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..config import Settings
-from ..store.alarms import GRADES
+from ..store.catalog.alarms import GRADES
+from .common.options import home_options
 from .data import format_time, print_table, require_home
-from .options import home_options
 
 if TYPE_CHECKING:
-    from ..store.alarm_book import AlarmBook
-    from ..store.alarms import Alarm, HistoryEntry
+    from ..store.catalog.alarm_book import AlarmBook
+    from ..store.catalog.alarms import Alarm, HistoryEntry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -80,8 +80,8 @@ def list_alarms(settings: Settings, state: str, stream: str | None, limit: int) 
       windvane alarm list --state all --stream turbine.t1.gearbox
       windvane alarm list --state raised | cut -f 1
     """
-    from ..store.alarm_book import alarm_of
-    from ..store.alarms import OPEN_STATES, STATES
+    from ..store.catalog.alarm_book import alarm_of
+    from ..store.catalog.alarms import OPEN_STATES, STATES
 
     states = {"open": OPEN_STATES, "all": STATES}.get(state) or (state,)
     found = _with_book(settings, lambda book: book.latest(states=states, stream=stream, limit=limit))
@@ -113,7 +113,7 @@ def show(settings: Settings, reference: str) -> None:
     Examples:
       windvane alarm show turbine.t1.gearbox:condition:5f3a09c1:1234
     """
-    from ..store.alarm_book import alarm_of
+    from ..store.catalog.alarm_book import alarm_of
 
     one = alarm_of(_with_book(settings, lambda book: book.get(reference)))
     facts = {
@@ -148,7 +148,7 @@ def acknowledge(settings: Settings, reference: str, by: str | None, text: str) -
       windvane alarm acknowledge t1:condition:5f3a09c1:1234
       windvane alarm acknowledge t1:condition:5f3a09c1:1234 --by ada --text 'on my way'
     """
-    from ..store import alarms
+    from ..store.catalog import alarms
 
     _act(settings, reference, alarms.acknowledge, by, text)
 
@@ -162,7 +162,7 @@ def comment(settings: Settings, reference: str, by: str | None, text: str) -> No
     Examples:
       windvane alarm comment t1:condition:5f3a09c1:1234 --text 'looks like the outer race'
     """
-    from ..store import alarms
+    from ..store.catalog import alarms
 
     _act(settings, reference, alarms.comment, by, text)
 
@@ -185,7 +185,7 @@ def shelve(settings: Settings, reference: str, by: str | None, text: str, for_s:
       windvane alarm shelve t1:condition:5f3a09c1:1234 --for 8h
       windvane alarm shelve t1:condition:5f3a09c1:1234 --for 7d --text 'parts are ordered'
     """
-    from ..store import alarms
+    from ..store.catalog import alarms
 
     until_ns = alarms.shelf_end_ns(for_s, now_ns=time.time_ns())
     _act(settings, reference, partial(alarms.shelve, until_ns=until_ns), by, text)
@@ -200,7 +200,7 @@ def unshelve(settings: Settings, reference: str, by: str | None, text: str) -> N
     Examples:
       windvane alarm unshelve t1:condition:5f3a09c1:1234
     """
-    from ..store import alarms
+    from ..store.catalog import alarms
 
     _act(settings, reference, alarms.unshelve, by, text)
 
@@ -214,7 +214,7 @@ def clear(settings: Settings, reference: str, by: str | None, text: str) -> None
     Examples:
       windvane alarm clear t1:condition:5f3a09c1:1234 --text 'a bird'
     """
-    from ..store import alarms
+    from ..store.catalog import alarms
 
     _act(settings, reference, alarms.clear, by, text)
 
@@ -241,8 +241,8 @@ def _none_found(settings: Settings, state: str, stream: str | None) -> str:
 
 def _with_book(settings: Settings, use: "Callable[[AlarmBook], Awaitable[Result]]") -> Result:
     require_home(settings, what="policies")
-    from ..store.alarm_book import AlarmBook
-    from ..store.catalog import Catalog
+    from ..store.catalog.alarm_book import AlarmBook
+    from ..store.catalog.catalog import Catalog
 
     async def run() -> Result:
         catalog = await Catalog.open(settings.catalog_url)

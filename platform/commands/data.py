@@ -11,10 +11,10 @@ import click
 
 from ..config import Settings
 from ..errors import ConfigInvalid, HomeNotFound
-from .options import home_options
+from .common.options import home_options
 
 if TYPE_CHECKING:
-    from ..store.store import Store
+    from ..store.files.store import Store
 
 MIB = 1024 * 1024
 NS_PER_S = 1_000_000_000
@@ -69,7 +69,7 @@ def cat(settings: Settings, stream: str, offset: int | None, length: int | None)
       windvane cat app.log --offset -4096
       windvane cat turbine.t01.gearbox --offset 0 --length 12800 | od -t d2
     """
-    from .progress import plural
+    from .common.progress import plural
 
     recorded = _open_store(settings).stream(stream)
     end = recorded.size
@@ -102,8 +102,8 @@ def export(settings: Settings, array: str, file: Path) -> None:
       windvane export voice:spectrum voice.npy
       windvane export turbine.t02.gearbox:features features.parquet
     """
-    from .export_formats import export_array, renamed_columns
-    from .progress import byte_progress, plural
+    from .common.progress import byte_progress, plural
+    from .export.formats import export_array, renamed_columns
 
     source = _open_store(settings).array(array)
     first, stop = source.start, len(source)
@@ -125,8 +125,8 @@ def export(settings: Settings, array: str, file: Path) -> None:
 
 def print_policies(settings: Settings) -> None:
     """What `ls policies` and `policy list` print."""
-    from ..store.catalog import Catalog
-    from ..store.policy import policy_from_mapping
+    from ..store.catalog.catalog import Catalog
+    from ..store.catalog.policy import policy_from_mapping
 
     async def read() -> list[tuple[str, str, str, str, str]]:
         catalog = await Catalog.open(settings.catalog_url)
@@ -164,8 +164,8 @@ def _print_streams(settings: Settings) -> None:
 
 
 def _what_is_to_come(settings: Settings) -> str:
-    from .progress import plural
-    from .tier_answers import waiting_chunks
+    from .common.progress import plural
+    from .common.tier_answers import waiting_chunks
 
     if waiting := waiting_chunks(settings.run_dir):
         return f"{plural(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} to be stored by the worker"
@@ -238,7 +238,7 @@ def format_time(time_ns: int) -> str:
 
 
 def _open_store(settings: Settings) -> "Store":
-    from ..store.store import Store
+    from ..store.files.store import Store
 
     require_home(settings)
     return Store(settings.store_dir)

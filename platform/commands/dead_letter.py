@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from ..announcements import tier_sockets
 from ..config import Settings
 from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, TierFailed
+from ..runtime.announcements import tier_sockets
+from .common.options import home_options
 from .data import format_time, print_table, require_home
-from .options import home_options
 
 if TYPE_CHECKING:
-    from ..store.dead_letters import DeadLetters, DeadLetterSummary
+    from ..store.databases.dead_letters import DeadLetters, DeadLetterSummary
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -104,7 +104,7 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
     )
     kept = letters.statistics()
     if sys.stdout.isatty() or kept.evicted:
-        from .progress import amount, plural
+        from .common.progress import amount, plural
 
         left = (
             f"; {plural(kept.evicted, 'letter')} had to leave for newer ones so far" if kept.evicted else ""
@@ -125,7 +125,7 @@ def show(settings: Settings, id: int, payload: bool) -> None:
       windvane dead-letter show 7
       windvane dead-letter show 7 --payload > refused.bin
     """
-    from ..store.excerpt import excerpt_of
+    from ..store.databases.excerpt import excerpt_of
 
     letter = _open(settings).get(id)
     arrived_ns = _arrived_since(settings, [letter]).get(letter.id)
@@ -186,7 +186,7 @@ def replay(
       windvane dead-letter replay --code no-policy --tag 'turbine.**'
       windvane dead-letter replay --all
     """
-    from .progress import byte_progress, plural
+    from .common.progress import byte_progress, plural
 
     letters = _open(settings)
     chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
@@ -244,7 +244,7 @@ def drop(
       windvane dead-letter drop --code framing
       windvane dead-letter drop --all
     """
-    from .progress import plural
+    from .common.progress import plural
 
     letters = _open(settings)
     chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
@@ -332,8 +332,8 @@ class _Gateway:
 
 
 def _arrived_since(settings: Settings, letters: "Sequence[DeadLetterSummary]") -> Mapping[int, int]:
-    from ..store.arrived_chunks import arrived_since
-    from ..store.store import Store
+    from ..store.files.store import Store
+    from ..store.repair.arrived_chunks import arrived_since
 
     return arrived_since(Store(settings.store_dir), letters) if letters else {}
 
@@ -351,7 +351,7 @@ def _none_found(settings: Settings, *, code: str | None, tag: str | None) -> str
 
 
 def _open(settings: Settings) -> "DeadLetters":
-    from ..store.dead_letters import DeadLetters
+    from ..store.databases.dead_letters import DeadLetters
 
     require_home(settings)
     return DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
@@ -359,7 +359,7 @@ def _open(settings: Settings) -> "DeadLetters":
 
 def _matching(letters: "DeadLetters", *, code: str | None, tag: str | None) -> Iterator["DeadLetterSummary"]:
     """Newest first."""
-    from ..store.tag_pattern import TagPattern
+    from ..store.catalog.tag_pattern import TagPattern
 
     pattern = TagPattern(tag) if tag is not None else None
     before: int | None = None

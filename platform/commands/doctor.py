@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import Settings
-from .options import tier_options
+from .common.options import tier_options
 
 if TYPE_CHECKING:
     from .diagnosis.finding import Finding

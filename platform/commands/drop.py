@@ -9,8 +9,8 @@ import click
 
 from ..config import Settings
 from ..errors import ConfigInvalid
+from .common.options import home_options
 from .data import require_home
-from .options import home_options
 
 _REPLACED = re.compile(r"[^:]+:.+~([1-9][0-9]*|rebuilt)")
 
@@ -30,10 +30,10 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
       windvane drop turbine.t01.gearbox:spectrum~1
       windvane drop voice:spectrum~1 voice:features~1 --yes
     """
-    from ..store.checkpoint import CheckpointStore
-    from ..store.replaced_arrays import size_bytes
-    from ..store.store import REBUILT, Store
-    from .progress import amount, plural
+    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.files.replaced_arrays import size_bytes
+    from ..store.files.store import REBUILT, Store
+    from .common.progress import amount, plural
 
     require_home(settings)
     store = Store(settings.store_dir)

@@ -12,7 +12,7 @@ import msgspec
 
 from ..config import Settings, format_address, parse_address
 from ..errors import ConfigInvalid
-from ..supervisor import ChildPlan, Supervisor
+from ..runtime.supervisor import ChildPlan, Supervisor
 
 
 async def serve_gateways(

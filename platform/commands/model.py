@@ -3,8 +3,8 @@
 import click
 
 from ..config import Settings
+from .common.options import home_options
 from .data import require_home
-from .options import home_options
 
 
 @click.group(short_help="Train a model now.")
@@ -30,9 +30,9 @@ def train(settings: Settings, reference: str) -> None:
       windvane model train turbine.t01.scada:strange
     """
     from ..errors import OperationFailed
-    from ..processors.training import try_to_train
-    from ..processors.training_now import request_now
-    from ..processors.user_operations import UserOperations
+    from ..processors.learning.training import try_to_train
+    from ..processors.operations.base.user_operations import UserOperations
+    from ..processors.worker.reprocessing.training_now import request_now
 
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()

@@ -13,16 +13,16 @@ import click
 
 from ..config import Settings
 from ..errors import ConfigInvalid, OperationFileInvalid
+from .common.options import home_options, home_options_of
 from .data import print_table, require_home
-from .options import home_options, home_options_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..processors.block import Block, Events
-    from ..processors.trial import Trial
-    from ..store.policy import Policy
+    from ..processors.operations.base.block import Block, Events
+    from ..processors.worker.reprocessing.trial import Trial
+    from ..store.catalog.policy import Policy
 
 _FUNCTION = '''"""An operation of your own, which policies name as a step: `operation = "{name}"`.
 
@@ -112,7 +112,7 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
         raise ConfigInvalid(
             f"{name!r} is no name for an operation; take letters, digits, dashes and underscores"
         )
-    from ..processors.operation import built_in_operations
+    from ..processors.operations.base.operation import built_in_operations
 
     if name in built_in_operations():
         raise ConfigInvalid(f"{name!r} is a built-in operation; give yours another name")
@@ -139,8 +139,8 @@ def list_operations(settings: Settings) -> None:
     Examples:
       windvane operation list
     """
-    from ..processors.operation import operations
-    from ..processors.user_operations import UserOperations
+    from ..processors.operations.base.operation import operations
+    from ..processors.operations.base.user_operations import UserOperations
 
     own = UserOperations(settings.operations_dir)
     own.refresh()
@@ -182,7 +182,7 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
       windvane operation check clip
       windvane operation check clip turbine.t01.gearbox --set limit=0.5
     """
-    from ..processors.user_operations import UserOperations
+    from ..processors.operations.base.user_operations import UserOperations
 
     own = UserOperations(settings.operations_dir)
     own.refresh()
@@ -191,15 +191,15 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
             raise OperationFileInvalid(reason)
     parameters = dict(_parameter(each) for each in given)
     if stream is None:
-        from ..processors.operation import make_operation
-        from ..store.policy import Step
+        from ..processors.operations.base.operation import make_operation
+        from ..store.catalog.policy import Step
 
         make_operation(Step(operation=name, parameters=parameters))
         click.echo(f"{name} can be loaded and made; name a stream to run it on (`windvane ls`)")
         return
-    from ..processors.trial import try_operation
-    from ..store.store import Store
-    from .interrupts import interrupted_between_blocks
+    from ..processors.worker.reprocessing.trial import try_operation
+    from ..store.files.store import Store
+    from .common.interrupts import interrupted_between_blocks
 
     require_home(settings)
     recorded = Store(settings.store_dir).stream(stream)
@@ -216,8 +216,8 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
 def policy_of_stream(settings: Settings, reference: str) -> "Policy":
     """The policy as it is now. Raises `ConfigInvalid` where there is none any more."""
     from ..errors import DocumentNotFound
-    from ..store.catalog import Catalog
-    from ..store.policy import policy_from_mapping
+    from ..store.catalog.catalog import Catalog
+    from ..store.catalog.policy import policy_from_mapping
 
     async def read() -> "Policy":
         catalog = await Catalog.open(settings.catalog_url)
@@ -269,7 +269,7 @@ def _show_place(error: Exception) -> None:
 def _described(given: Sequence["Block | Events"]) -> str:
     import numpy as np
 
-    from ..processors.block import Block
+    from ..processors.operations.base.block import Block
 
     blocks = [each for each in given if isinstance(each, Block)]
     if not blocks:

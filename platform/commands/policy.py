@@ -14,12 +14,12 @@ import click
 
 from ..config import Settings, make_home
 from ..errors import DocumentNotFound, PolicyInvalid
+from .common.options import home_options
 from .data import print_policies, require_home
-from .options import home_options
 
 if TYPE_CHECKING:
-    from ..store.catalog import Catalog
-    from ..store.policy import Policy
+    from ..store.catalog.catalog import Catalog
+    from ..store.catalog.policy import Policy
     from .policy_files import Change
 
 Result = TypeVar("Result")
@@ -94,7 +94,7 @@ def create(
       windvane policy create gearbox --tag 'turbine.*.gearbox' --preset vibration --title Gearboxes
       windvane policy create scada --tag 'turbine.*.scada' --file scada.toml
     """
-    from ..processors.user_operations import UserOperations
+    from ..processors.operations.base.user_operations import UserOperations
     from . import policy_files
 
     mapping: dict[str, Any] = {}
@@ -211,7 +211,7 @@ def apply(settings: Settings, files: tuple[Path, ...]) -> None:
       windvane apply policies.toml
       windvane apply park/*.toml
     """
-    from ..processors.user_operations import UserOperations
+    from ..processors.operations.base.user_operations import UserOperations
     from . import policy_files
 
     operations = UserOperations(settings.operations_dir)
@@ -245,7 +245,7 @@ def _print_overlaps(overlaps: list[str]) -> None:
 
 
 def _with_catalog(settings: Settings, use: Callable[["Catalog"], Awaitable[Result]]) -> Result:
-    from ..store.catalog import Catalog
+    from ..store.catalog.catalog import Catalog
 
     async def run() -> Result:
         catalog = await Catalog.open(settings.catalog_url)

@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 from ..config import Settings
 from ..errors import DocumentNotFound, PolicyInvalid, RevisionConflict
-from ..processors.presets import with_preset
-from ..processors.user_operations import UserOperations
-from ..store.catalog import Catalog
-from ..store.policy import (
+from ..processors.operations.base.presets import with_preset
+from ..processors.operations.base.user_operations import UserOperations
+from ..store.catalog.catalog import Catalog
+from ..store.catalog.policy import (
     Policy,
     mapping_from_toml,
     policy_from_mapping,
     policy_to_mapping,
 )
-from ..store.policy_table import PolicyTable
-from ..store.tag_pattern import TagPattern
+from ..store.catalog.policy_table import PolicyTable
+from ..store.catalog.tag_pattern import TagPattern
 
 POLICY = "policy"
 

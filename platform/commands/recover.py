@@ -17,13 +17,13 @@ from ..errors import (
     StreamDamaged,
     StreamNotFound,
 )
+from .common.options import tier_options
+from .common.progress import plural
 from .data import require_home
-from .options import tier_options
-from .progress import plural
 
 if TYPE_CHECKING:
     from ..bus.interface import TopicPartition
-    from .home_check import HomeCheck
+    from .common.home_check import HomeCheck
 
 READ_BYTES = 4 * 1024 * 1024
 
@@ -50,7 +50,7 @@ def list_stopped(settings: Settings) -> None:
     Examples:
       windvane recover list
     """
-    from .home_check import HomeCheck
+    from .common.home_check import HomeCheck
 
     require_home(settings)
     check = HomeCheck(settings)
@@ -91,9 +91,9 @@ def adopt(settings: Settings, reference: str) -> None:
     Examples:
       windvane recover adopt turbine.t01.gearbox
     """
-    from ..store.adoption import adopt_stream
-    from ..store.checkpoint import CheckpointStore
-    from .home_check import HomeCheck
+    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.repair.adoption import adopt_stream
+    from .common.home_check import HomeCheck
 
     require_home(settings)
     check = HomeCheck(settings, [reference])
@@ -131,7 +131,7 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     Examples:
       windvane recover rebuild turbine.t01.gearbox
     """
-    from .home_check import HomeCheck, running_tiers
+    from .common.home_check import HomeCheck, running_tiers
 
     require_home(settings)
     check = HomeCheck(settings, [reference])
@@ -140,8 +140,8 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     own = [each for each in check.stream(reference, directory) if each.damage.reference == reference]
     length = check.checkpoints.committed(reference).length
     if not own and length is not None:
-        from ..store.set_aside import SetAside
-        from .archiving_store import ArchivingStore
+        from ..store.repair.set_aside import SetAside
+        from .common.archiving_store import ArchivingStore
         from .reprocess import reprocess_stream
 
         aside = SetAside(settings.home)
@@ -161,8 +161,8 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
 
 def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -> None:
     """Those that were replaced are `~1`; a damaged one is of no more use to readers there."""
-    from ..store.scrub import scrub_array
-    from ..store.set_aside import SetAside
+    from ..store.repair.scrub import scrub_array
+    from ..store.repair.set_aside import SetAside
 
     aside = SetAside(settings.home)
     for array, folder in check.store.array_directories(reference).items():
@@ -173,10 +173,10 @@ def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -
 def _rebuild_from_bus(
     settings: Settings, check: "HomeCheck", reference: str, directory: Path, *, partial: bool
 ) -> None:
-    from ..store.data_stream import PART_OF_CHUNK, DataStream
-    from ..store.rewinding import rewind_stream
-    from ..store.set_aside import SetAside
-    from ..store.stream_order import held_chunk_ids
+    from ..store.databases.stream_order import held_chunk_ids
+    from ..store.files.data_stream import PART_OF_CHUNK, DataStream
+    from ..store.repair.rewinding import rewind_stream
+    from ..store.repair.set_aside import SetAside
 
     topic = _topic(check, reference, directory)
     try:
@@ -208,7 +208,7 @@ def _rebuild_from_bus(
 
 
 def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
-    from ..store.description import read_description
+    from ..store.files.description import read_description
 
     checkpoint = check.checkpoints.streams.get(reference)
     if checkpoint is not None and checkpoint.partition is not None:
@@ -237,9 +237,9 @@ def _chunks_on_bus(
                 await bus.close()
 
         return [(topic, number) for number in range(asyncio.run(count()))], None
-    from ..bus.bus_directory import BusDirectory
-    from ..bus.envelope import decode_chunk
-    from ..bus.log_reader import LogReader
+    from ..bus.embedded.bus_directory import BusDirectory
+    from ..bus.embedded.log_reader import LogReader
+    from ..bus.messages.chunks import decode_chunk
     from ..errors import EnvelopeInvalid, PartitionHalted
 
     bus = BusDirectory(settings.home / "bus")
@@ -282,8 +282,8 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
       windvane recover skip-hole turbine/0
     """
     from ..bus.interface import TopicPartition
-    from ..store.checkpoint import CheckpointStore, Hole
-    from .home_check import HomeCheck
+    from ..store.databases.checkpoint import CheckpointStore, Hole
+    from .common.home_check import HomeCheck
 
     require_home(settings)
     topic, _, number = partition.rpartition("/")
@@ -333,7 +333,7 @@ async def _extent(settings: Settings, partition: "TopicPartition") -> tuple[str,
     Raises ConfigInvalid if the end of an embedded log is not known.
     """
     from ..bus import open_bus
-    from ..store.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint import CheckpointStore
 
     bus = open_bus(settings.bus, settings.home, settings.kafka)
     try:
@@ -368,9 +368,9 @@ async def _halts(settings: Settings) -> "dict[TopicPartition, PartitionHalted]":
     """Why partitions of the embedded log cannot be read from their committed positions to their ends."""
     if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
         return {}
-    from ..bus.bus_directory import BusDirectory
-    from ..bus.log_reader import LogReader
-    from ..store.checkpoint import CheckpointStore
+    from ..bus.embedded.bus_directory import BusDirectory
+    from ..bus.embedded.log_reader import LogReader
+    from ..store.databases.checkpoint import CheckpointStore
 
     bus = BusDirectory(settings.home / "bus")
     found = {}

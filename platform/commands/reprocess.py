@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..announcements import tier_sockets
 from ..config import Settings
+from ..runtime.announcements import tier_sockets
+from .common.options import home_options
 from .data import require_home
 from .operation import policy_of_stream, summary_of_rows
-from .options import home_options
 
 if TYPE_CHECKING:
-    from ..store.store import Store
+    from ..store.files.store import Store
 
 HOLD_S = 60.0
 
@@ -56,12 +56,12 @@ def reprocess_stream(
     store: "Store | None" = None,
 ) -> None:
     """What `windvane reprocess` does. `store` decides what becomes of the arrays that it would remove."""
-    from ..processors.reprocess import Reprocessing
-    from ..processors.user_operations import UserOperations
-    from ..store.checkpoint import CheckpointStore
-    from ..store.store import Store
-    from .interrupts import interrupted_between_blocks
-    from .progress import byte_progress
+    from ..processors.operations.base.user_operations import UserOperations
+    from ..processors.worker.reprocessing.reprocess import Reprocessing
+    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.files.store import Store
+    from .common.interrupts import interrupted_between_blocks
+    from .common.progress import byte_progress
 
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import click
 
-from ..announcements import forward_address
 from ..config import Settings, parse_address
 from ..errors import ConfigInvalid, InputInvalid
-from ..ingest.client import UNIX, ClientStatistics, ForwardClient, local_address, new_chunk_id
-from ..ingest.handshake import ClientCredentials
-from ..ingest.tls import make_client_context
-from ..tag_names import stream_name
-from .homes import require_default_home
-from .options import home_options_of
-from .progress import ByteProgress, amount, byte_progress, plural
-from .receiver import Receiver
-from .rejection_count import RejectionCount
+from ..ingest.forward.client import UNIX, ClientStatistics, ForwardClient, local_address, new_chunk_id
+from ..ingest.forward.handshake import ClientCredentials
+from ..ingest.security.tls import make_client_context
+from ..records.tag_names import stream_name
+from ..runtime.announcements import forward_address
+from .common.homes import require_default_home
+from .common.options import home_options_of
+from .common.progress import ByteProgress, amount, byte_progress, plural
+from .common.receiver import Receiver
+from .common.rejection_count import RejectionCount
 from .sources.chunks import Chunk
 from .sources.dry_run import show_instead_of_sending
 from .sources.options import RecordOptions, record_options

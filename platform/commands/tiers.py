@@ -15,16 +15,16 @@ from typing import Any
 import click
 import msgspec
 
-from ..announcements import announce, tier_file
 from ..config import Settings, ensure_token, make_home, make_run_dir
 from ..errors import ConfigInvalid, StoreLocked, WindvaneError
-from ..home_modes import secure_home
-from ..ingest.security import require_guarded_port
-from ..installations import noted_as_running
-from ..supervisor import ChildPlan, Supervisor, stop_at_end_of_file
-from .logs import configure_logging, say_lost_errors_in_words
-from .options import tier_options
-from .receiver import Receiver
+from ..ingest.security.settings import require_guarded_port
+from ..runtime.announcements import announce, tier_file
+from ..runtime.home_modes import secure_home
+from ..runtime.installations import noted_as_running
+from ..runtime.supervisor import ChildPlan, Supervisor, stop_at_end_of_file
+from .common.logs import configure_logging, say_lost_errors_in_words
+from .common.options import tier_options
+from .common.receiver import Receiver
 from .welcome import welcome
 
 log = logging.getLogger(__name__)
@@ -227,11 +227,11 @@ def _serve_of(
 
         return partial(serve_gateway, shares_port=shares_port)
     if command == "process":
-        from ..processors.tier import serve as serve_worker
+        from ..processors.worker.tier import serve as serve_worker
 
         return serve_worker
     if command == "web":
-        from ..processors.user_operations import UserOperations
+        from ..processors.operations.base.user_operations import UserOperations
         from ..web.tier import serve as serve_web
 
         # The web knows no operations: whether a pipeline can run is handed in.
@@ -338,7 +338,7 @@ def _serve_tier(
     except WindvaneError:
         raise
     except Exception as error:
-        from ..troubles import code_of
+        from ..runtime.troubles import code_of
 
         if (code := code_of(error)) is None:
             log.critical("ended by an error", exc_info=True)

@@ -9,13 +9,13 @@ import click
 
 from ..config import Settings, make_home
 from ..errors import ConfigInvalid
+from .common.homes import require_default_home
+from .common.options import tier_options
 from .data import require_home
-from .homes import require_default_home
-from .options import tier_options
 
 if TYPE_CHECKING:
     from ..bus.topic_setup import TopicAdmin, TopicPlan, TopicState
-    from ..store.policy import Policy
+    from ..store.catalog.policy import Policy
 
 Result = TypeVar("Result")
 
@@ -120,8 +120,8 @@ def take_over(settings: Settings) -> None:
         )
     require_default_home(settings)
     make_home(settings)
-    from ..bus.kafka import connection_to
-    from ..bus.kafka_installation import KafkaInstallation
+    from ..bus.kafka.bus import connection_to
+    from ..bus.kafka.installation import KafkaInstallation
 
     async def run() -> None:
         installation = KafkaInstallation(connection_to(settings.bus, settings.home, settings.kafka))
@@ -156,7 +156,9 @@ def schema(settings: Settings, topic: str) -> None:
       windvane topics schema power..records
     """
     _require_home(settings)
-    from ..bus import alarm_messages, envelope, result_messages
+    from ..bus.messages import alarms as alarm_messages
+    from ..bus.messages import chunks as envelope
+    from ..bus.messages import results as result_messages
     from ..bus.topic_names import parse_result_topic
 
     topic = topic.removeprefix(settings.kafka.topic_prefix)
@@ -241,8 +243,8 @@ def _plural(count: int, thing: str) -> str:
 
 
 def _read_policies(settings: Settings) -> "list[Policy]":
-    from ..store.catalog import Catalog
-    from ..store.policy import policy_from_mapping
+    from ..store.catalog.catalog import Catalog
+    from ..store.catalog.policy import policy_from_mapping
 
     async def read() -> "list[Policy]":
         catalog = await Catalog.open(settings.catalog_url)

@@ -8,13 +8,13 @@ import click
 
 from ..config import Settings
 from ..errors import StoreLocked
+from .common.options import tier_options
+from .common.progress import amount, byte_progress, plural
 from .data import require_home
-from .options import tier_options
-from .progress import amount, byte_progress, plural
 
 if TYPE_CHECKING:
-    from ..store.set_aside import SetAside
-    from .home_check import Checked, HomeCheck
+    from ..store.repair.set_aside import SetAside
+    from .common.home_check import Checked, HomeCheck
 
 
 @click.command(short_help="Check all data for damage; repair what can be repaired.")
@@ -37,7 +37,7 @@ def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_jso
       windvane verify turbine.t01.gearbox --json
       windvane verify --repair
     """
-    from .home_check import HomeCheck, as_json
+    from .common.home_check import HomeCheck, as_json
 
     require_home(settings)
     check = HomeCheck(settings, references)
@@ -83,10 +83,10 @@ def _show(found: Sequence["Checked"], check: "HomeCheck") -> None:
 
 
 def _repair(settings: Settings, found: Sequence["Checked"]) -> tuple[list[str], list[Path]]:
-    from ..store.set_aside import SetAside
-    from ..store.store import Store
-    from ..store.stream_repair import note_damages, repair_stream
-    from .home_check import HomeCheck, read_checkpoints
+    from ..store.files.store import Store
+    from ..store.repair.set_aside import SetAside
+    from ..store.repair.stream_repair import note_damages, repair_stream
+    from .common.home_check import HomeCheck, read_checkpoints
 
     aside = SetAside(settings.home)
     done: list[str] = []
@@ -120,7 +120,7 @@ def _repair(settings: Settings, found: Sequence["Checked"]) -> tuple[list[str], 
 
 
 def _require_stopped(settings: Settings, tier: str) -> None:
-    from .home_check import running_tiers
+    from .common.home_check import running_tiers
 
     running = [name for name in running_tiers(settings) if name.startswith(tier)]
     if running:
@@ -130,7 +130,7 @@ def _require_stopped(settings: Settings, tier: str) -> None:
 
 
 def _repair_database(settings: Settings, path: Path, aside: "SetAside") -> list[str]:
-    from ..store.database_repair import repair_catalog, repair_checkpoints, repair_dead_letters
+    from ..store.repair.database_repair import repair_catalog, repair_checkpoints, repair_dead_letters
 
     _require_stopped(settings, "worker" if path == settings.checkpoint_file else "")
     if path == settings.checkpoint_file:
@@ -143,8 +143,8 @@ def _repair_database(settings: Settings, path: Path, aside: "SetAside") -> list[
 
 
 def _repair_log(settings: Settings, name: str, aside: "SetAside") -> list[str]:
+    from ..bus.embedded.log_repair import repair_log
     from ..bus.interface import TopicPartition
-    from ..bus.log_repair import repair_log
 
     topic, _, number = name.rpartition("/")
     report = repair_log(settings.home / "bus", TopicPartition(topic, int(number)))

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Mapping
 
 from ..config import Settings, format_address, is_loopback, parse_address
-from ..ingest.security import why_forward_is_shut
+from ..ingest.security.settings import why_forward_is_shut
 
 _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that stand for all addresses of this machine, and what a browser on it can open in their place."""

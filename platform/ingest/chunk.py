@@ -7,7 +7,7 @@ import msgpack
 import msgspec
 
 from ..errors import ChunkRefused
-from .http_formats import BodyFormat
+from .bodies.formats import BodyFormat
 
 CHUNK_OVERHEAD_BYTES = 2048
 """What a pending chunk is taken to cost beside its bytes, so that tiny ones are bounded too."""

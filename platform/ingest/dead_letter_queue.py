@@ -5,9 +5,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
-from ..store.dead_letters import SAMPLED, DeadLetter, DeadLetters
+from ..store.databases.dead_letters import SAMPLED, DeadLetter, DeadLetters
+from .bodies.formats import EVENTS
 from .chunk import IncomingChunk, RejectedEvents, charge
-from .http_formats import EVENTS
 from .telemetry import GatewayTelemetry
 
 NO_POLICY = "no-policy"

@@ -13,16 +13,18 @@ from typing import Any, get_args
 
 import msgspec
 
-from ..bus.envelope import ChunkMessage
 from ..bus.interface import Producer
+from ..bus.messages.chunks import ChunkMessage
 from ..config import GatewaySettings
-from ..decoded_size import is_surely_within
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
-from ..events import chunk_key, content_key, is_stored_anew
-from ..nesting import is_too_deep
-from ..sifting import Sifted, sifting_decodable
-from ..store.dead_letters import MAX_PAYLOAD_BYTES, DeadLetters
-from ..store.policy import Policy, Signal
+from ..records.decoded_size import is_surely_within
+from ..records.events import chunk_key, content_key, is_stored_anew
+from ..records.nesting import is_too_deep
+from ..records.undecodable_events import Sifted, sifting_decodable
+from ..store.catalog.policy import Policy, Signal
+from ..store.databases.dead_letters import MAX_PAYLOAD_BYTES, DeadLetters
+from .checks.leading_times import surely_have_times
+from .checks.payload import INVALID_EVENTS, Payload, counting, nested_too_deeply
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .dead_letter_queue import (
     NO_POLICY,
@@ -32,13 +34,11 @@ from .dead_letter_queue import (
     letter_of_chunk,
     letter_of_events,
 )
-from .held_chunks import HeldChunks
-from .leading_times import surely_have_times
-from .off_loop import OffLoop, Turn, Turns, begin, give_way, in_one_step
-from .payload import INVALID_EVENTS, Payload, counting, nested_too_deeply
+from .limits.off_loop import OffLoop, Turn, Turns, begin, give_way, in_one_step
+from .limits.rate_limit import RateLimit
+from .limits.rate_queue import HeldChunks
+from .limits.receive_budget import ReceiveBudget
 from .policy_book import InForce, PolicyBook
-from .rate_limit import RateLimit
-from .receive_budget import ReceiveBudget
 from .recent_chunks import RecentChunks
 from .rejections import Rejections
 from .splitting import publish_chunk, require_fitting

@@ -3,8 +3,8 @@
 import asyncio
 
 from ..bus.interface import Buffer, Durability, Producer
-from ..disk_watch import DiskWatch
 from ..errors import BusUnavailable, DiskReserveUsed
+from ..runtime.disk_space import DiskWatch
 
 LOOK_BYTES = 8 * 1024 * 1024
 

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from .body_events import event_head
+from .bodies.body_events import event_head
 from .chunk import IncomingChunk
 
 MAX_SOURCES = 100

@@ -9,13 +9,13 @@ import msgspec
 
 from ..bus.interface import Bus
 from ..errors import WindvaneError
-from ..store.catalog import Catalog
-from ..store.policy import Policy, policy_from_mapping
-from ..store.policy_rules import Admission
-from ..store.policy_schema import parse_schema
-from ..store.policy_table import PolicyTable
-from .rate_limit import Clock, RateLimit
-from .schema import EventCheck
+from ..store.catalog.catalog import Catalog
+from ..store.catalog.policy import Policy, policy_from_mapping
+from ..store.catalog.policy_rules import Admission
+from ..store.catalog.policy_schema import parse_schema
+from ..store.catalog.policy_table import PolicyTable
+from .checks.schema import EventCheck
+from .limits.rate_limit import Clock, RateLimit
 from .telemetry import GatewayTelemetry
 
 POLL_S = 0.25

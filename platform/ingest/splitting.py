@@ -12,10 +12,10 @@ from typing import NamedTuple
 import msgpack
 import msgspec
 
-from ..bus.envelope import ChunkMessage, encode_chunk
 from ..bus.interface import Durability, Producer
+from ..bus.messages.chunks import ChunkMessage, encode_chunk
 from ..errors import ChunkRefused
-from ..events import STORED_ANEW
+from ..records.events import STORED_ANEW
 
 _ENVELOPE_BYTES = 160
 """More than the envelope has beside its texts, and a part's id beside the chunk's."""

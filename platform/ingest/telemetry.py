@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..disk_watch import DISK, DiskWatch
 from ..errors import BusUnavailable, RateExceeded, WindvaneError
-from ..store.dead_letters import DeadLetter
-from ..telemetry import RateLimitedLog
-from ..troubles import Troubles, code_of
+from ..runtime.disk_space import DISK, DiskWatch
+from ..runtime.telemetry import RateLimitedLog
+from ..runtime.troubles import Troubles, code_of
+from ..store.databases.dead_letters import DeadLetter
 from .chunk import IncomingChunk, origin
 from .missing_times import MissingTimes, advice
 

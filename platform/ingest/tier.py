@@ -9,25 +9,25 @@ from functools import partial
 from aiohttp import web
 
 from ..bus import WORKER_GROUP, open_bus, takes_many_gateways
-from ..bus_watch import watch_bus
 from ..config import Settings, parse_address
-from ..disk_watch import DiskWatch, look_at_disk, wait_for_room, watch_disk
 from ..errors import ConfigInvalid
-from ..process_memory import collect_garbage_rarely, keep_freed_memory
-from ..store.catalog import Catalog
-from ..store.dead_letters import DeadLetters
-from ..telemetry import add_status_routes, serve_on_socket
-from .flushes import add_flush_route
+from ..runtime.bus_probe import watch_bus
+from ..runtime.disk_space import DiskWatch, look_at_disk, wait_for_room, watch_disk
+from ..runtime.process_memory import collect_garbage_rarely, keep_freed_memory
+from ..runtime.telemetry import add_status_routes, serve_on_socket
+from ..store.catalog.catalog import Catalog
+from ..store.databases.dead_letters import DeadLetters
+from .forward.listeners import ForwardServer
 from .gateway import Gateway
 from .guarded_producer import GuardedProducer
-from .http import add_ingest_routes
-from .listeners import ForwardServer
+from .http.flushes import add_flush_route
+from .http.replay import add_replay_routes
+from .http.routes import add_ingest_routes
 from .policy_book import PolicyBook
 from .rejections import add_rejection_routes
-from .replay import add_replay_routes
-from .security import SecurityFile, require_guarded_port
+from .security.settings import SecurityFile, require_guarded_port
+from .security.tls import TlsFiles
 from .telemetry import GatewayTelemetry
-from .tls import TlsFiles
 
 DRAIN_S = 10.0
 

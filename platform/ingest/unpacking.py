@@ -11,14 +11,14 @@ from functools import partial
 
 import msgspec
 
-from ..decoded_size import measuring
 from ..errors import ChunkRefused
-from .body_events import BodyBounds
+from ..records.decoded_size import measuring
+from .bodies.body_events import BodyBounds
+from .bodies.decompression import MAX_MEMBERS, decompress, decompressing
+from .bodies.formats import Payload, events_of, making_events
+from .bodies.metrics import events_of_metrics
 from .chunk import IncomingChunk
-from .decompression import MAX_MEMBERS, decompress, decompressing
-from .http_formats import Payload, events_of, making_events
-from .metrics import events_of_metrics
-from .off_loop import OffLoop
+from .limits.off_loop import OffLoop
 
 AT_ONCE_BYTES = 256 * 1024
 """So much is unpacked on the event loop; more takes longer than a turn of it should."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..store.data_array import DataArray
+from ..store.files.data_array import DataArray
 from .describe import readable_bytes
 
 

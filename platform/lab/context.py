@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config import default_home
 from ..errors import ArrayNotFound, ConfigInvalid, StreamNotFound
-from ..store.store import Store
+from ..store.files.store import Store
 from .array import Array
 from .describe import table
 from .stream import Stream

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelNotFound, ModelRefused
-from ..processors.committed import committed_stream
-from ..processors.model import Model as ModelOperation
-from ..processors.model import ModelState
-from ..processors.operation import make_operation
-from ..processors.state_codec import decode_state, encode_state
-from ..processors.steps import FINGERPRINT_BYTES
-from ..store.model_files import ModelFiles
+from ..processors.learning.model import Model as ModelOperation
+from ..processors.learning.model import ModelState
+from ..processors.operations.base.operation import make_operation
+from ..processors.operations.base.state_codec import decode_state, encode_state
+from ..processors.worker.pipeline.steps import FINGERPRINT_BYTES
+from ..processors.worker.reprocessing.committed_state import committed_stream
+from ..store.files.model_files import ModelFiles
 
 
 class Model:

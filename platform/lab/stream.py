@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..store.data_stream import DataStream
+from ..store.files.data_stream import DataStream
 from .describe import readable_bytes
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..announcements import forward_address
 from ..config import Settings
-from ..ingest.client import ClientStatistics, ForwardClient, local_address
+from ..ingest.forward.client import ClientStatistics, ForwardClient, local_address
+from ..runtime.announcements import forward_address
 from .park import NS_PER_S, Source, wind_park
 
 log = logging.getLogger(__name__)

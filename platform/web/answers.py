@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from ..store.alarms import Alarm, HistoryEntry, State
-from ..store.catalog import Document
-from ..supervision import LastExit
+from ..runtime.supervision import LastExit
+from ..store.catalog.alarms import Alarm, HistoryEntry, State
+from ..store.catalog.catalog import Document
 
 
 class Problem(msgspec.Struct, omit_defaults=True):

@@ -9,30 +9,30 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ..announcements import forward_addresses
-from ..disk_watch import DiskWatch, disk_space, watch_disk
-from ..store.catalog import Catalog
-from ..store.dead_letters import DeadLetters
-from ..store.policy import Policy
-from ..store.store import Store
-from .alarms import AlarmRoutes
+from ..runtime.announcements import forward_addresses
+from ..runtime.disk_space import DiskWatch, disk_space, watch_disk
+from ..store.catalog.catalog import Catalog
+from ..store.catalog.policy import Policy
+from ..store.databases.dead_letters import DeadLetters
+from ..store.files.store import Store
 from .answers import DeadLetterTotals, DiskStatus, Installation, Status
-from .arrays import ArrayRoutes
+from .api.alarms import AlarmRoutes
+from .api.arrays import ArrayRoutes
+from .api.documents import DeadLetterRoutes, SearchRoutes
+from .api.health import HealthCheck
+from .api.listings import Listings
+from .api.policies import PolicyRoutes
+from .api.streams import StreamRoutes
 from .auth import SHOWS_TOKEN, AccessRule, access_middleware
-from .delays import WorkerDelays
-from .documents import DeadLetterRoutes, SearchRoutes
-from .health import HealthCheck
-from .listings import Listings
-from .live import LiveFeed, LiveLimits
+from .live.feed import LiveFeed, LiveLimits
 from .open_alarms import OpenAlarms
 from .openapi import describe_api
 from .pages import json_response
-from .policies import PolicyRoutes
 from .problems import RequestRefused, mark_answering, problem_middleware
 from .static import UiRoutes, set_security_headers
-from .streams import StreamRoutes
 from .telemetry import WebTelemetry, counting_middleware, merged_metrics
-from .tiers import ACCESS_HEADER, TIERS, TierClient, together
+from .tier_client import ACCESS_HEADER, TIERS, TierClient, together
+from .worker_delays import WorkerDelays
 
 API = "/api/v1"
 MAX_BODY_BYTES = 4 * 1024 * 1024

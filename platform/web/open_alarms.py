@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 from ..errors import CatalogUnavailable
-from ..store.alarm_book import ALARM, alarm_of
-from ..store.alarms import OPEN_STATES, State
-from ..store.catalog import Catalog, Document
-from ..telemetry import RateLimitedLog
+from ..runtime.telemetry import RateLimitedLog
+from ..store.catalog.alarm_book import ALARM, alarm_of
+from ..store.catalog.alarms import OPEN_STATES, State
+from ..store.catalog.catalog import Catalog, Document
 from .answers import StreamAlarm
 
 FRESH_S = 1.0

@@ -21,7 +21,7 @@ from .answers import (
     Status,
     StreamInfo,
 )
-from .frames import Refused, Subscribe, Subscribed, Unsubscribe, Waiting
+from .live.frames import Refused, Subscribe, Subscribed, Unsubscribe, Waiting
 
 _ANSWERS = (Health, Status, StreamInfo, ArrayInfo, DocumentInfo, DeadLetterInfo, DeadLetterDetail, Problem)
 _ALARMS = (AlarmSummary, AlarmInfo, AlarmAction, AlarmShelving)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from ..troubles import Troubles
+from ..runtime.troubles import Troubles
 from .answers import DeadLetterTotals, DiskStatus, TierState, WebStatus
 
 logger = logging.getLogger(__name__)

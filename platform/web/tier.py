@@ -8,16 +8,16 @@ from pathlib import Path
 from aiohttp import web
 
 from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
-from ..disk_watch import DiskWatch
 from ..errors import ConfigInvalid
-from ..http_connections import ConnectionGuard
-from ..store.catalog import Catalog
-from ..store.dead_letters import DeadLetters
-from ..store.policy import Policy
-from ..store.store import Store
+from ..runtime.disk_space import DiskWatch
+from ..runtime.http_connections import ConnectionGuard
+from ..store.catalog.catalog import Catalog
+from ..store.catalog.policy import Policy
+from ..store.databases.dead_letters import DeadLetters
+from ..store.files.store import Store
 from .app import create_app
 from .telemetry import WebTelemetry
-from .tiers import TierClient
+from .tier_client import TierClient
 
 SHUTDOWN_S = 5.0
 """Answers that are being sent when the tier is told to stop get this long."""

@@ -6,7 +6,7 @@ import pytest
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.bus.envelope import SCHEMA, ChunkMessage, decode_chunk, encode_chunk
+from windvane.bus.messages.chunks import SCHEMA, ChunkMessage, decode_chunk, encode_chunk
 from windvane.errors import EnvelopeInvalid
 
 CHUNKS = st.builds(

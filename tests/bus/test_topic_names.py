@@ -13,8 +13,8 @@ from windvane.bus.topic_names import (
     records_topic,
     rows_topic,
 )
-from windvane.store.policy import MAX_PUBLISHED_NAME, policy_from_mapping
-from windvane.store.policy_wording import NAME, REFERENCE
+from windvane.store.catalog.policy import MAX_PUBLISHED_NAME, policy_from_mapping
+from windvane.store.catalog.policy_wording import NAME, REFERENCE
 
 STEPS = st.from_regex(NAME, fullmatch=True)
 KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from windvane.bus.alarm_messages import ALARMS_SCHEMA
+from windvane.bus.messages.alarms import ALARMS_SCHEMA
 from windvane.config import Settings
-from windvane.store.alarm_book import AlarmBook
-from windvane.store.catalog import Catalog
+from windvane.store.catalog.alarm_book import AlarmBook
+from windvane.store.catalog.catalog import Catalog
 
 from tests.cli.conftest import Run
-from tests.store.test_alarms import REFERENCE, event
+from tests.store.catalog.test_alarms import REFERENCE, event
 
 
 @pytest.fixture

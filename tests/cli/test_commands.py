@@ -15,7 +15,7 @@ from windvane.cli import main
 from windvane.commands.send import _create_line
 
 from tests.processes import started
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 from .conftest import Run
 
@@ -158,7 +158,7 @@ def test_debug_shows_the_traceback(run: Run) -> None:
 
 @pytest.mark.system
 def test_a_reader_that_goes_away_ends_cat_quietly(home: Path) -> None:
-    from windvane.store.store import Store
+    from windvane.store.files.store import Store
 
     with Store(home / "store") as store:
         writer = resumed(store.stream_writer("big", attrs={}))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from windvane.commands.sources.chunks import Losses
 from windvane.commands.sources.csv_table import Table, TableOptions, open_table
 from windvane.errors import InputInvalid
-from windvane.events import iterate_events
+from windvane.records.events import iterate_events
 
 from tests.cli.conftest import Run
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from windvane.store.store import Store
+from windvane.store.files.store import Store
 
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 from .conftest import Run
 

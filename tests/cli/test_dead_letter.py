@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.store.dead_letters import DeadLetter, DeadLetters
-from windvane.store.store import Store
+from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.files.store import Store
 
 from tests.processes import Running, windvane
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 from .conftest import Run
 

@@ -14,8 +14,8 @@ import pytest
 import trustme
 from windvane.commands.diagnosis.kafka import Cluster, TopicReplicas, check_cluster
 from windvane.commands.diagnosis.machine import check_files, check_mappings, check_year
-from windvane.store.checkpoint import CheckpointStore
-from windvane.store.store import Store
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.files.store import Store
 
 from tests.cli.conftest import Run
 from tests.kafka_broker import PASSWORD, USER, KafkaBroker

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from windvane.config import Settings
-from windvane.home_modes import secure_home
+from windvane.runtime.home_modes import secure_home
 
 from tests.processes import COMMAND, Running, environment, windvane
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from windvane import installations
 from windvane.cli import main
-from windvane.installations import home_of_gateway, listener_uid, noted_as_running, running_homes
+from windvane.runtime import installations
+from windvane.runtime.installations import home_of_gateway, listener_uid, noted_as_running, running_homes
 
 from tests.processes import COMMAND, Running, environment, wait_until
 
@@ -134,7 +134,7 @@ def test_of_several_that_run_none_is_taken(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     monkeypatch.setattr(installations, "running_homes", lambda: [first, second])
-    monkeypatch.setattr("windvane.commands.homes.running_homes", lambda: [first, second])
+    monkeypatch.setattr("windvane.commands.common.homes.running_homes", lambda: [first, second])
     said = user.run("policy", "create", "voice", exit_code=1).stderr
     assert f"Windvane runs over {first} and {second}: name one of them with --home" in said
     assert not first.exists()
@@ -280,7 +280,7 @@ def test_who_listens_at_a_port_is_known(host: str) -> None:
 def test_a_server_of_another_user_is_not_sent_to_unless_it_is_named(
     user: NewUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windvane.commands.receiver.listener_uid", lambda address: 4_000_000)
+    monkeypatch.setattr("windvane.commands.common.receiver.listener_uid", lambda address: 4_000_000)
     (tmp_path / "home" / "store").mkdir(parents=True, mode=0o700)
     said = user.run("send", "t", os.devnull, "--home", str(tmp_path / "home"), exit_code=1).stderr
     assert "the server at 127.0.0.1:24224 is one of user 4000000" in said
@@ -292,7 +292,7 @@ def test_a_server_of_another_user_is_not_sent_to_unless_it_is_named(
 def test_that_nothing_runs_is_not_said_while_a_process_of_this_user_listens(
     user: NewUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windvane.commands.homes.listener_uid", lambda address: os.geteuid())
+    monkeypatch.setattr("windvane.commands.common.homes.listener_uid", lambda address: os.geteuid())
     said = user.run("ls", exit_code=1).stderr
     assert "a process of this user listens at 127.0.0.1:24224" in said
     assert "no Windvane of this user runs" not in said

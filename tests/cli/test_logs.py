@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
-from windvane.commands.logs import LineFormatter, configure_logging, say_lost_errors_in_words
+from windvane.commands.common.logs import LineFormatter, configure_logging, say_lost_errors_in_words
 from windvane.errors import StoreFailed
 
 

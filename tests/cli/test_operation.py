@@ -10,7 +10,7 @@ from signal import SIGINT
 
 import numpy as np
 import pytest
-from windvane.store.store import Store
+from windvane.store.files.store import Store
 
 from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
 
@@ -160,7 +160,7 @@ def test_whatever_an_operation_raises_is_said_by_check(
         }.items()
     )
     file.write_text(
-        "from windvane.processors.operation import Operation, operation\n"
+        "from windvane.processors.operations.base.operation import Operation, operation\n"
         f'@operation("raising")\nclass Raising(Operation):\n    input = output = "samples"\n{methods}'
     )
     file.chmod(0o600)
@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_check_whatever_the_operation_catches(site: Running) -> No
     """The first one between two blocks; the second one at once, here in a block that never ends."""
     file = site.home / "operations" / "stubborn.py"
     file.write_text(
-        "import sys\nfrom windvane.processors.operation import operation\n"
+        "import sys\nfrom windvane.processors.operations.base.operation import operation\n"
         '@operation("stubborn")\ndef stubborn(block):\n'
         "    print('working', file=sys.stderr, flush=True)\n"
         "    while True:\n        try:\n            while True: pass\n        except BaseException: pass\n"
@@ -203,7 +203,7 @@ def test_a_class_is_written_and_keeps_its_promises(site: Running) -> None:
 def test_broken_promises_are_found(site: Running) -> None:
     file = site.home / "operations" / "mean.py"
     file.write_text(
-        "from windvane.processors.operation import operation\n"
+        "from windvane.processors.operations.base.operation import operation\n"
         '@operation("mean")\ndef mean(block):\n    return block.rows - block.rows.mean()\n'
     )
     file.chmod(0o600)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from windvane.commands.sources.chunks import MAX_LINE_BYTES, Chunk, Losses
 from windvane.commands.sources.records import jsonl_chunks, line_chunks, raw_chunks
 from windvane.errors import InputInvalid
-from windvane.events import iterate_events
+from windvane.records.events import iterate_events
 
 Source = Callable[..., Iterator[list[Chunk]]]
 

@@ -6,17 +6,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from windvane.bus.bus_directory import BusDirectory
-from windvane.bus.envelope import ChunkMessage, encode_chunk
+from windvane.bus.embedded.bus_directory import BusDirectory
+from windvane.bus.embedded.segment_log import LogWriter, segment_bases, segment_path
 from windvane.bus.interface import TopicPartition
-from windvane.bus.segment_log import LogWriter, segment_bases, segment_path
-from windvane.commands.home_check import HomeCheck
+from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
+from windvane.commands.common.home_check import HomeCheck
 from windvane.config import Settings
-from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint, StreamPosition
-from windvane.store.rewinding import rewind_stream
-from windvane.store.store import Store
+from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint, StreamPosition
+from windvane.store.files.store import Store
+from windvane.store.repair.rewinding import rewind_stream
 
-from tests.store.damaging import flip
+from tests.store.repair.damaging import flip
 
 from .conftest import Run
 

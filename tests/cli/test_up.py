@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from windvane.store.store import Store
+from windvane.store.files.store import Store
 
 from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
 

@@ -12,15 +12,15 @@ import click
 import pytest
 from windvane.cli import main
 from windvane.config import load_settings
-from windvane.ingest.security import parse_security
-from windvane.processors.operation import check_pipeline, set_user_operations
-from windvane.processors.user_operations import UserOperations
-from windvane.store.policy import Policy, policy_from_mapping
-from windvane.times import parse_time
+from windvane.ingest.security.settings import parse_security
+from windvane.processors.operations.base.operation import check_pipeline, set_user_operations
+from windvane.processors.operations.base.user_operations import UserOperations
+from windvane.records.times import parse_time
+from windvane.store.catalog.policy import Policy, policy_from_mapping
 
 from tests.docs import fluent_bit, fluentd
 from tests.docs.snippets import PAGES, ROOT, SNIPPETS, Snippet, commands_of, in_language
-from tests.processors.test_user_operations import write
+from tests.processors.operations.test_user_operations import write
 
 SECURITY_TABLES = {"shared_key", "user", "token", "client", "others", "hostname"}
 SAMPLES = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 25600.0}

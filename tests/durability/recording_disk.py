@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import windvane.store.store as _store_is_loaded  # its syncfs is one of those that are replaced
+import windvane.store.files.store as _store_is_loaded  # its syncfs is one of those that are replaced
 
 from tests.durability.file_tree import ROOT, FileTree, Kind, Step
 

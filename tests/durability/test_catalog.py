@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from windvane.processors.alarm_relay import AlarmRelay
-from windvane.store.catalog import Catalog
-from windvane.store.checkpoint import CheckpointStore, StreamCheckpoint
+from windvane.processors.alarms.relay import AlarmRelay
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint
 
 from tests.durability.power_cut import PowerCut
 from tests.durability.recording_disk import RecordingDisk
-from tests.store.test_alarms import event
+from tests.store.catalog.test_alarms import event
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from windvane.config import Settings, make_home
 from windvane.directories import make_directory
-from windvane.store.dead_letters import DeadLetters
-from windvane.store.store import Store
+from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.files.store import Store
 
 from tests.durability.power_cut import PowerCut
 from tests.durability.recording_disk import RecordingDisk

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgpack
 import pytest
-from windvane.bus import group_commit
+from windvane.bus.embedded import group_commit
 from windvane.config import Settings
-from windvane.ingest.framing import FREE_BYTES, MessageReader
+from windvane.ingest.forward.framing import FREE_BYTES, MessageReader
 
 from tests.durability.file_tree import Kind
 from tests.durability.power_cut import PowerCut
@@ -148,7 +148,7 @@ async def _until_failed(disk: RecordingDisk) -> None:
 async def test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_written(
     disk: RecordingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from windvane.store.dead_letters import DeadLetters
+    from windvane.store.databases.dead_letters import DeadLetters
 
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from windvane.bus import group_commit, open_bus
+from windvane.bus import open_bus
+from windvane.bus.embedded import group_commit
+from windvane.bus.embedded.segment_log import LogWriter, create_log
 from windvane.bus.interface import Bus, Durability, Producer, TopicPartition
-from windvane.bus.segment_log import LogWriter, create_log
 from windvane.directories import sync_directory
 from windvane.errors import BusUnavailable
 

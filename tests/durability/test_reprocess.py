@@ -6,18 +6,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from windvane.processors.reprocess import Reprocessing
-from windvane.store.catalog import Catalog
-from windvane.store.checkpoint import CheckpointStore
-from windvane.store.policy import policy_from_mapping
-from windvane.store.store import Store
+from windvane.processors.worker.reprocessing.reprocess import Reprocessing
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.catalog.policy import policy_from_mapping
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.files.store import Store
 
 from tests.durability.file_tree import Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
 from tests.durability.test_worker import home_at, send, size_of, until_size
-from tests.processors.test_worker import PCM, SPECTRUM
+from tests.processors.worker.test_worker import PCM, SPECTRUM
 
 pytestmark = pytest.mark.slow
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from windvane.errors import RangeGone, StreamNotFound
-from windvane.store.checkpoint import OutputLength
-from windvane.store.data_array import DataArrayWriter
-from windvane.store.data_stream import DataStreamWriter
-from windvane.store.model_files import ModelFiles
-from windvane.store.segmented_file import SegmentedFile
-from windvane.store.segmented_writer import SegmentedWriter
-from windvane.store.store import Store
+from windvane.store.databases.checkpoint import OutputLength
+from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.model_files import ModelFiles
+from windvane.store.files.segmented_file import SegmentedFile
+from windvane.store.files.segmented_writer import SegmentedWriter
+from windvane.store.files.store import Store
 
 from tests.durability.file_tree import Kind, Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
-from tests.store.resumed import DATABASE_ID, resumed
+from tests.store.files.resumed import DATABASE_ID, resumed
 
 pytestmark = pytest.mark.slow
 

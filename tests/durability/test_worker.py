@@ -15,17 +15,17 @@ import pytest
 from windvane.bus import open_bus
 from windvane.config import Settings
 from windvane.errors import WindvaneError
-from windvane.processors.former_buses import former_buses
-from windvane.store.catalog import Catalog
-from windvane.store.checkpoint import CheckpointStore
-from windvane.store.store import Store
+from windvane.processors.worker.progress.former_buses import former_buses
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.files.store import Store
 
 from tests.durability.file_tree import Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
-from tests.processors.test_worker import PCM, SPECTRUM, Home
-from tests.store.resumed import resumed
+from tests.processors.worker.test_worker import PCM, SPECTRUM, Home
+from tests.store.files.resumed import resumed
 
 pytestmark = pytest.mark.slow
 

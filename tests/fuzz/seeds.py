@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from tests.fuzz.target import NONCE, SALT, as_input
-from tests.ingest.forward_site import ping
+from tests.ingest.forward.forward_site import ping
 from tests.ingest.wire.broken import BROKEN, ODD
 from tests.ingest.wire.combinations import COMPRESSIONS, forward, packed, single
 from tests.ingest.wire.json_text import BROKEN_JSON, JSON

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import msgspec
 from windvane.errors import ChunkRefused, FramingError
-from windvane.events import iterate_events
-from windvane.ingest.decompression import decompress
-from windvane.ingest.framing import Message, MessageReader
-from windvane.ingest.handshake import MAX_HANDSHAKE_BYTES, ServerHandshake
-from windvane.ingest.json_events import JsonReader
-from windvane.ingest.payload import count_events
-from windvane.ingest.security import parse_security
+from windvane.ingest.bodies.decompression import decompress
+from windvane.ingest.checks.payload import count_events
+from windvane.ingest.forward.framing import Message, MessageReader
+from windvane.ingest.forward.handshake import MAX_HANDSHAKE_BYTES, ServerHandshake
+from windvane.ingest.forward.json_events import JsonReader
+from windvane.ingest.security.settings import parse_security
+from windvane.records.events import iterate_events
 
 DOORS = ["open", "handshake", "json"]
 MAX_MESSAGE_BYTES = 64 * 1024

@@ -16,13 +16,13 @@ import msgpack
 import msgspec
 import pytest
 from windvane.bus import open_bus
-from windvane.bus.envelope import ChunkMessage, decode_chunk
 from windvane.bus.interface import TopicPartition
+from windvane.bus.messages.chunks import ChunkMessage, decode_chunk
 from windvane.config import GatewaySettings, Settings
 from windvane.ingest import tier
-from windvane.store.catalog import Catalog
-from windvane.store.dead_letters import DeadLetters, KeptDeadLetter
-from windvane.store.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.databases.dead_letters import DeadLetters, KeptDeadLetter
 
 EVENT = msgpack.packb([msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 7)), {"message": b"hello"}])
 

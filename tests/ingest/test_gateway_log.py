@@ -10,14 +10,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from windvane import rate_limited_log
 from windvane.config import Settings
-from windvane.telemetry import RateLimitedLog
+from windvane.runtime import rate_limited_log
+from windvane.runtime.telemetry import RateLimitedLog
 
-from tests.ingest.forward_site import EVENT, Authority, forward_site, packed
+from tests.ingest.forward.forward_site import EVENT, Authority, forward_site, packed
+from tests.ingest.forward.test_withheld_acks import policy
+from tests.ingest.security.test_tls import gateway_files, trusting
 from tests.ingest.test_gateway import running
-from tests.ingest.test_tls import gateway_files, trusting
-from tests.ingest.test_withheld_acks import policy
 
 USERS = 'shared_key = "k3y"\n[[user]]\nname = "north"\npassword = "p1"\n'
 NUMBER = {"type": "record", "name": "R", "fields": [{"name": "kw", "type": "double"}]}

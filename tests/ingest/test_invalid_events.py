@@ -10,14 +10,14 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.decoded_size import ending
 from windvane.errors import ChunkRefused
-from windvane.events import iterate_events
+from windvane.ingest.bodies.formats import BodyFormat
+from windvane.ingest.checks.leading_times import FEW_EVENTS, surely_have_times
+from windvane.ingest.checks.payload import count_events
 from windvane.ingest.chunk import IncomingChunk, Outcome, PostedBody
-from windvane.ingest.http_formats import BodyFormat
-from windvane.ingest.leading_times import FEW_EVENTS, surely_have_times
-from windvane.ingest.payload import count_events
-from windvane.sifting import sift_decodable
+from windvane.records.decoded_size import ending
+from windvane.records.events import iterate_events
+from windvane.records.undecodable_events import sift_decodable
 
 from tests.ingest.test_policies import NOW_S, House, chunk, event, house  # noqa: F401
 

@@ -12,28 +12,28 @@ from typing import Any
 import msgpack
 import pytest
 from windvane.bus import open_bus
-from windvane.bus.envelope import ChunkMessage, decode_chunk
 from windvane.bus.interface import Bus
+from windvane.bus.messages.chunks import ChunkMessage, decode_chunk
 from windvane.config import GatewaySettings, Settings, WorkerSettings
 from windvane.errors import ChunkRefused, RateExceeded
 from windvane.ingest.chunk import IncomingChunk
 from windvane.ingest.gateway import Gateway
 from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.telemetry import GatewayTelemetry
-from windvane.processors.catalog_link import CatalogLink
-from windvane.processors.ownership import repetition_key
-from windvane.processors.telemetry import WorkerTelemetry
-from windvane.processors.user_operations import UserOperations
-from windvane.processors.worker import Worker
-from windvane.store.catalog import Catalog
-from windvane.store.checkpoint import CheckpointStore
-from windvane.store.dead_letters import DeadLetters, KeptDeadLetter
-from windvane.store.model_files import ModelFiles
-from windvane.store.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.store import Store
+from windvane.processors.operations.base.user_operations import UserOperations
+from windvane.processors.worker.pipeline.catalog_link import CatalogLink
+from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
+from windvane.processors.worker.progress.ownership import repetition_key
+from windvane.processors.worker.worker import Worker
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.dead_letters import DeadLetters, KeptDeadLetter
+from windvane.store.files.model_files import ModelFiles
+from windvane.store.files.store import Store
 
+from tests.ingest.limits.test_rate_limit import MovedClock
 from tests.ingest.test_gateway import EVENT, FromTheBeginning, packed, read_ack, running
-from tests.ingest.test_rate_limit import MovedClock
 
 NOW_S = 1_790_000_000
 POWER = {"type": "record", "name": "Power", "fields": [{"name": "kw", "type": "double", "minimum": 0}]}

@@ -6,9 +6,9 @@ import tracemalloc
 
 import pytest
 from windvane.errors import BusUnavailable
-from windvane.events import chunk_key
 from windvane.ingest.recent_chunks import REMEMBERED_CHUNKS, RecentChunks
 from windvane.key_table import KeyTable
+from windvane.records.events import chunk_key
 
 
 def key_of(number: int) -> bytes:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.bus.discard import DiscardProducer
-from windvane.bus.envelope import ChunkMessage, decode_chunk
 from windvane.bus.interface import Buffer, Durability
+from windvane.bus.messages.chunks import ChunkMessage, decode_chunk
 from windvane.errors import BusUnavailable, ChunkRefused
 from windvane.ingest.splitting import Part, part_id, publish_chunk, require_fitting, split_events
 

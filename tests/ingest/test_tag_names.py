@@ -6,10 +6,10 @@ from urllib.parse import quote_from_bytes
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from windvane.tag_names import stream_name
+from windvane.records.tag_names import stream_name
 
+from tests.ingest.http.test_http import post, site
 from tests.ingest.test_gateway import EVENT, Site
-from tests.ingest.test_http import post, site
 
 __all__ = ["site"]
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from windvane.errors import ArrayNotFound, ConfigInvalid, RangeGone, StreamNotFound
 from windvane.lab import Context, connect
-from windvane.store.data_array import DataArrayWriter
-from windvane.store.data_stream import DataStreamWriter
-from windvane.store.store import Store
+from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.store import Store
 
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 SEGMENT_BYTES = 64 * 1024
 

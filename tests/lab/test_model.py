@@ -13,10 +13,10 @@ import pytest
 from windvane.bus import open_bus
 from windvane.errors import ModelNotFound, ModelRefused
 from windvane.lab import connect
-from windvane.store.catalog import Catalog
-from windvane.store.model_files import ModelFiles
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.files.model_files import ModelFiles
 
-from tests.processors.test_worker import Home
+from tests.processors.worker.test_worker import Home
 
 FIELDS = {"operation": "fields", "fields": ["a", "b"]}
 REGRESSOR = {

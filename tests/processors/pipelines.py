@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from windvane.processors.block import Block, Events, EventTimes
-from windvane.processors.steps import Result, RunningSteps
-from windvane.store.policy import Policy, Step
+from windvane.processors.operations.base.block import Block, Events, EventTimes
+from windvane.processors.worker.pipeline.steps import Result, RunningSteps
+from windvane.store.catalog.policy import Policy, Step
 
 RATE_HZ = 1000.0
 CHUNKS, ROWS = 6, 83

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from windvane.processors.block import Block, Events, EventTimes, Given, blocks_of
-from windvane.processors.operation import Operation, make_operation
-from windvane.processors.state_codec import decode_state, encode_state
-from windvane.store.policy import Step
+from windvane.processors.operations.base.block import Block, Events, EventTimes, Given, blocks_of
+from windvane.processors.operations.base.operation import Operation, make_operation
+from windvane.processors.operations.base.state_codec import decode_state, encode_state
+from windvane.store.catalog.policy import Step
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SECOND_NS = 1_000_000_000

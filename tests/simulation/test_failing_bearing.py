@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from windvane.processors.block import Block, EventTimes, blocks_of
-from windvane.processors.operation import make_operation
+from windvane.processors.operations.base.block import Block, EventTimes, blocks_of
+from windvane.processors.operations.base.operation import make_operation
 from windvane.simulation.park import Source, wind_park
-from windvane.store.policy import policy_from_mapping
+from windvane.store.catalog.policy import policy_from_mapping
 
 CYCLE_S, HEALTHY_S = 600, 120
 BEGIN_S = 1_790_000_400  # a whole number of cycles since 1970

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from windvane.commands.policy_files import complete_policy
 from windvane.config import Settings
-from windvane.events import iterate_events
-from windvane.processors.user_operations import UserOperations
+from windvane.processors.operations.base.user_operations import UserOperations
+from windvane.records.events import iterate_events
 from windvane.simulation.park import Source, wind_park
 from windvane.simulation.tier import serve
 from windvane.simulation.vibration import FULL_SCALE_G, VibrationSensor
-from windvane.store.policy_table import PolicyTable
+from windvane.store.catalog.policy_table import PolicyTable
 
 from tests.ingest.receiver import Message, ack, receiving
 

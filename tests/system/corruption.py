@@ -12,7 +12,7 @@ import msgpack
 from windvane.lab import connect
 
 from tests.processes import Running, windvane
-from tests.store.damaging import KINDS
+from tests.store.repair.damaging import KINDS
 from tests.system.disturbance import FAST_CHECKPOINTS, Chunk, Release, chunks_of, send_until_acked
 
 SEGMENT = f"{0:020d}.seg"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgpack
 
-from tests.ingest.forward_site import Peer
+from tests.ingest.forward.forward_site import Peer
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -11,14 +11,14 @@ from typing import Any
 import msgpack
 import pytest
 from windvane.config import Settings
-from windvane.processors.webhook import delivery_id
-from windvane.store.alarm_book import AlarmBook, alarm_of
-from windvane.store.alarms import Alarm
-from windvane.store.catalog import Catalog
+from windvane.processors.alarms.webhook import delivery_id
+from windvane.store.catalog.alarm_book import AlarmBook, alarm_of
+from windvane.store.catalog.alarms import Alarm
+from windvane.store.catalog.catalog import Catalog
 
 from tests.processes import Running, wait_until, windvane
-from tests.processors.alarming import COURSE, payload
-from tests.processors.webhook_receiver import Receiver, receiver
+from tests.processors.alarms.alarming import COURSE, payload
+from tests.processors.alarms.webhook_receiver import Receiver, receiver
 from tests.system.disturbance import Chunk, Release, send_until_acked
 
 POLICY = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingest.forward_site import write_security
+from tests.ingest.forward.forward_site import write_security
 from tests.processes import Running, wait_until, what_send_says
 
 USER = '[[user]]\nname = "north"\npassword = "p1"\n'

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.processes import Running, windvane
-from tests.processors.alarming import COURSE
+from tests.processors.alarms.alarming import COURSE
 from tests.system.disturbance import Chunk, Release, send_until_acked
 from tests.system.test_alarms import POLICY, chunks_of
 from tests.system.test_browser import SOON_MS

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from windvane.store.store import Store
+from windvane.store.files.store import Store
 
 from tests.processes import Running
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 from tests.system.test_browser import FLAGS, SOON_MS, browser, page
 
 __all__ = ["FLAGS", "browser", "page"]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from windvane.store.dead_letters import DeadLetter, DeadLetters
-from windvane.store.store import Store
+from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.files.store import Store
 
 from tests.processes import Running
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 from tests.system.test_browser import SOON_MS, browser, page
 from tests.system.test_browser_health import StatusServer, picture
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.processes import Running, wait_until, windvane
-from tests.store.damaging import KINDS
+from tests.store.repair.damaging import KINDS
 from tests.system.corruption import (
     CHUNK_BYTES,
     CHUNKS,
@@ -29,7 +29,7 @@ from tests.system.corruption import (
 )
 from tests.system.disturbance import FAST_CHECKPOINTS, Chunk, chunks_of
 
-ISOLATED = importlib.util.find_spec("windvane.processors.stopped_streams") is not None
+ISOLATED = importlib.util.find_spec("windvane.processors.worker.stopped_streams") is not None
 """Whether the worker stops a damaged stream alone; without that it ends as a whole."""
 
 NEIGHBOUR, VICTIM, THIRD = "near.n", "park.v", "third.t"

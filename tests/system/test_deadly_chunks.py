@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.store.dead_letters import DeadLetters
-from windvane.store.store import Store
+from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.files.store import Store
 
 from tests.processes import Running, wait_until, windvane
 

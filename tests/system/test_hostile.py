@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingest.forward_site import write_security
+from tests.ingest.forward.forward_site import write_security
 from tests.processes import Running, wait_until, windvane
 from tests.system.hostile_peers import (
     DEEP,

@@ -156,7 +156,7 @@ class Site:
         while time.monotonic() < deadline:
             for pid in children(self.worker.pid):
                 with suppress(OSError):
-                    if b"windvane.processors.training" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    if b"windvane.processors.learning.training" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         time.sleep(self.chance.uniform(0.0, 0.5))
                         os.kill(pid, signal.SIGKILL)
                         self.killed["training"] += 1

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgpack
 import pytest
-from windvane.ingest.tls import make_client_context
+from windvane.ingest.security.tls import make_client_context
 
-from tests.ingest.forward_site import Authority, ping, write_security
+from tests.ingest.forward.forward_site import Authority, ping, write_security
 from tests.processes import Running
 from tests.system.test_real_clients import create, wait_for_bytes
 

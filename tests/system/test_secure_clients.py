@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from fluent.sender import FluentSender
-from windvane.ingest.tls import make_client_context
+from windvane.ingest.security.tls import make_client_context
 from windvane.lab import connect
 
-from tests.ingest.forward_site import Authority, write_security
+from tests.ingest.forward.forward_site import Authority, write_security
 from tests.processes import Running, wait_until, what_send_says, windvane
 from tests.system.test_real_clients import CLIENTS, create, wait_for_bytes
 

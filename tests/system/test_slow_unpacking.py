@@ -14,7 +14,7 @@ from contextlib import closing
 
 import msgpack
 import pytest
-from windvane.store.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.processes import Running, windvane
 from tests.system.hostile_peers import EVENT

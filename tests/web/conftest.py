@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from windvane.disk_watch import DiskWatch
-from windvane.processors.operation import check_pipeline
-from windvane.store.catalog import Catalog
-from windvane.store.dead_letters import DeadLetters
-from windvane.store.store import Store
+from windvane.processors.operations.base.operation import check_pipeline
+from windvane.runtime.disk_space import DiskWatch
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.files.store import Store
 from windvane.web.app import create_app
-from windvane.web.live import LiveLimits
+from windvane.web.live.feed import LiveLimits
 from windvane.web.telemetry import WebTelemetry
-from windvane.web.tiers import TierClient
+from windvane.web.tier_client import TierClient
 
 from tests.web.served_home import TOKEN, Client, Home, StartClient
 

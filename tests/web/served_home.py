@@ -12,14 +12,14 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 from numpy.typing import NDArray
-from windvane.store.catalog import Catalog
-from windvane.store.data_array import DataArrayWriter
-from windvane.store.data_stream import DataStreamWriter
-from windvane.store.dead_letters import DeadLetters
-from windvane.store.store import Store
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.store import Store
 from yarl import URL
 
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 TOKEN = "correct-horse-battery-staple"
 Client: TypeAlias = TestClient[Request, Application]

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp.web import Application
-from windvane.store.alarm_book import AlarmBook
-from windvane.store.dead_letters import DeadLetter
+from windvane.store.catalog.alarm_book import AlarmBook
+from windvane.store.databases.dead_letters import DeadLetter
 from windvane.web.openapi import describe_api
 
-from tests.store.test_alarms import REFERENCE, event
+from tests.store.catalog.test_alarms import REFERENCE, event
 from tests.web.served_home import TOKEN, Client, Home
 
 DESCRIPTION = describe_api("1.0")

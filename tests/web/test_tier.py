@@ -10,12 +10,12 @@ import pytest
 from aiohttp import ClientSession
 from windvane.config import HttpSettings, Settings
 from windvane.errors import ConfigInvalid
-from windvane.processors.operation import check_pipeline
-from windvane.store.store import Store
+from windvane.processors.operations.base.operation import check_pipeline
+from windvane.store.files.store import Store
 from windvane.web.tier import serve
 
 from tests.ingest.test_gateway import running
-from tests.store.resumed import resumed
+from tests.store.files.resumed import resumed
 
 
 @asynccontextmanager

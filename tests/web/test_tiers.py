@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
-from windvane.telemetry import add_status_routes, serve_on_socket
+from windvane.runtime.telemetry import add_status_routes, serve_on_socket
 
 from tests.web.served_home import TOKEN, Client, Home, StartClient, problem
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ...config import Settings
 from ...errors import WindvaneError
-from ...home_modes import DATABASE_SUFFIXES, home_mode
-from ...supervision import running_supervisors
-from ..progress import plural
+from ...runtime.home_modes import DATABASE_SUFFIXES, home_mode
+from ...runtime.supervision import running_supervisors
+from ..common.progress import plural
 from .finding import Finding, failure, ok, skipped, warning
 
 MAX_WALKED = 20_000
@@ -117,7 +117,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
 
 def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
     """A store with streams needs its checkpoints: without them no stream goes on."""
-    from ...store.store import Store
+    from ...store.files.store import Store
 
     path = settings.checkpoint_file
     if path.exists() or not settings.store_dir.is_dir():
@@ -133,7 +133,7 @@ def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
 
 def known_version(name: str) -> int | None:
     """The `user_version` that this Windvane writes into the database of that name; None: it has none."""
-    from ...store import checkpoint_schema, dead_letters
+    from ...store.databases import checkpoint_schema, dead_letters
 
     return {"checkpoints.sqlite": checkpoint_schema.VERSION, "dead-letters.sqlite": dead_letters.VERSION}.get(
         name
@@ -179,7 +179,7 @@ def check_catalog(settings: Settings) -> Finding:
     """A catalog that lies elsewhere: whether it answers. Its password is not shown."""
     import sqlalchemy as sa
 
-    from ...store.catalog import Catalog
+    from ...store.catalog.catalog import Catalog
 
     assert settings.catalog is not None
     where = sa.make_url(settings.catalog).render_as_string(hide_password=True)
@@ -227,8 +227,8 @@ def tier_problem(run_dir: Path, tier: str) -> str | None:
     """Why a tier whose process is there does not answer; None if it does, or has no socket to be asked by."""
     from aiohttp import web
 
-    from ...web.health import STUCK_S
-    from ...web.tiers import TierClient
+    from ...web.api.health import STUCK_S
+    from ...web.tier_client import TierClient
 
     if not tier.startswith(("gateway", "worker")):
         return None

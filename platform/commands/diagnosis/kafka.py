@@ -43,7 +43,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     if urlsplit(settings.bus).scheme != "kafka":
         yield skipped("kafka", "the bus is not Kafka")
         return
-    from ...bus.kafka import connection_to
+    from ...bus.kafka.bus import connection_to
 
     try:
         connection = connection_to(settings.bus, settings.home, settings.kafka)
@@ -146,7 +146,7 @@ async def _ask(connection: Any, home: Path) -> Cluster:
 
 async def _silent(connection: Any, home: Path) -> dict[str, str]:
     """Which of the servers cannot be used, each by itself, and why."""
-    from ...bus.kafka_connection import KafkaConnection
+    from ...bus.kafka.connection import KafkaConnection
 
     silent = {}
     for server in connection.servers:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...config import Settings
-from ...disk_watch import DiskWatch, disk_space
+from ...runtime.disk_space import DiskWatch, disk_space
 from .finding import Finding, failure, ok, skipped, warning
 
 LOW_RESERVES = 4
@@ -89,7 +89,7 @@ def count_outputs(settings: Settings) -> int:
     """The data streams and data arrays in the store."""
     if not settings.store_dir.is_dir():
         return 0
-    from ...store.store import Store
+    from ...store.files.store import Store
 
     with Store(settings.store_dir) as store:
         return len(store.streams()) + len(store.arrays())

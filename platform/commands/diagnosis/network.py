@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...announcements import read_announcement
 from ...config import Settings, parse_address
 from ...errors import ConfigInvalid
-from ...ingest.security import load_security, require_guarded_port
-from ...ingest.tls import make_server_context
-from ...supervision import process_start
+from ...ingest.security.settings import load_security, require_guarded_port
+from ...ingest.security.tls import make_server_context
+from ...runtime.announcements import read_announcement
+from ...runtime.supervision import process_start
 from .finding import Finding, failure, ok, skipped, warning
 
 EXPIRY_WARNING_S = 30 * 86_400.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ...errors import InputInvalid
-from ..progress import plural
+from ..common.progress import plural
 
 READ_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from ...errors import TimeInvalid
-from ...events import EVENT_TIME_TYPE
-from ...times import NS_PER_S, parse_time
+from ...records.events import EVENT_TIME_TYPE
+from ...records.times import NS_PER_S, parse_time
 from .csv_numbers import BLANKS, OF_COMMA, OF_POINT, ColumnType, Evidence, Kind, Mark, kind_of, mark_of
 
 _BOOLS: Mapping[str, bool] = {

@@ -15,9 +15,9 @@ from itertools import islice
 import msgspec
 
 from ...errors import InputInvalid, TimeInvalid
-from ...ingest.body_events import event_head
-from ...times import NS_PER_S
-from ..progress import plural
+from ...ingest.bodies.body_events import event_head
+from ...records.times import NS_PER_S
+from ..common.progress import plural
 from .chunks import MAX_LINE_BYTES, Chunk, Clock, Lines, Losses, Read, chunks_of
 from .csv_columns import Column, is_time, time_of
 from .csv_dialect import SAMPLE_ROWS, Dialect, detect_dialect, title_above, without_empty_end

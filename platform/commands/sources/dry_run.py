@@ -2,8 +2,8 @@
 
 import click
 
-from ...store.excerpt import excerpt_of
-from ..progress import plural
+from ...store.databases.excerpt import excerpt_of
+from ..common.progress import plural
 from .reading import Reading
 
 SHOWN_EVENTS = 3

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from ...errors import InputInvalid
-from ..progress import byte_progress
+from ..common.progress import byte_progress
 from .chunks import Chunk, Losses, Read
 from .csv_table import Table, TableOptions, open_table
 from .records import jsonl_chunks, line_chunks, raw_chunks

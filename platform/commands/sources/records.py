@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import JsonInvalid, TimeInvalid
-from ...ingest.body_events import event_head
-from ...ingest.client import pack_event
-from ...json_records import BYTE_ORDER_MARK, decode_object, exact_numbers, pack_json
-from ...times import parse_time
+from ...ingest.bodies.body_events import event_head
+from ...ingest.forward.client import pack_event
+from ...records.json_records import BYTE_ORDER_MARK, decode_object, exact_numbers, pack_json
+from ...records.times import parse_time
 from .chunks import READ_BYTES, Chunk, Clock, Lines, Losses, Read, chunks_of
 
 

@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 import pytest
 import pytest_asyncio
-from windvane.ingest.framing import MessageReader
+from windvane.ingest.forward.framing import MessageReader
 
 from tests.ingest.wire.combinations import COMPRESSIONS, Combination, forward, packed, single
 from tests.ingest.wire.wire_site import WireSite, wire_site

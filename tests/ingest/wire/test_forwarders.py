@@ -16,7 +16,7 @@ import msgpack
 import pytest
 from windvane.config import GatewaySettings
 
-from tests.ingest.forward_site import packed, ping
+from tests.ingest.forward.forward_site import packed, ping
 from tests.ingest.wire.well_formed import FIRST, FLUENT_BIT, FLUENTD, LOGGERS, PROTOCOL
 from tests.ingest.wire.wire_site import WireSite, until, wire_site
 
@@ -39,17 +39,17 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     ),
     "fluentd: a connection per chunk, and an empty one every second as heartbeat": (
         f"{HERE}::test_fluentd_comes_with_a_connection_for_each_chunk",
-        "ingest/test_forward::test_connections_without_a_word_are_heartbeats_of_fluentd",
+        "ingest/forward/test_forward::test_connections_without_a_word_are_heartbeats_of_fluentd",
     ),
     "fluentd: with TLS 1.2 a full handshake each time": (
-        "ingest/test_tls::test_fluentd_comes_with_tls_1_2_and_a_new_connection_for_each_chunk",
+        "ingest/security/test_tls::test_fluentd_comes_with_tls_1_2_and_a_new_connection_for_each_chunk",
     ),
     "fluentd: one unacked chunk per socket; then the same bytes with the same chunk id": (
         f"{HERE}::test_fluentd_sends_the_same_bytes_again_on_a_new_socket",
         "a retransmission is acked again and stored once",
     ),
     "fluentd: the hostname in PONG must differ from the client's": (
-        "ingest/test_handshake::test_the_hostname_in_pong_differs_from_the_clients",
+        "ingest/forward/test_handshake::test_the_hostname_in_pong_differs_from_the_clients",
     ),
     # Fluent Bit out_forward
     "Fluent Bit: Forward mode by default, no options, up to 2 MB and 20,000 entries a message": (
@@ -75,7 +75,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "Fluent Bit: traces have fluent_signal 2",
     ),
     "Fluent Bit: the salt in PING is 16 raw bytes typed str": (
-        "ingest/test_handshake::test_over_a_socket_messages_follow_the_handshake_and_carry_the_identity",
+        "ingest/forward/test_handshake::test_over_a_socket_messages_follow_the_handshake_and_carry_the_identity",
     ),
     "Fluent Bit: a tag from a record accessor gives 4-element Message mode, acked one by one": (
         "Fluent Bit: a tag of a record accessor gives 4-element Message mode",
@@ -100,14 +100,14 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     ),
     # What they demand
     "HELO, PONG and each ack come in one TCP segment": (
-        "ingest/test_handshake::test_helo_pong_and_ack_each_come_in_one_piece",
+        "ingest/forward/test_handshake::test_helo_pong_and_ack_each_come_in_one_piece",
     ),
     "The ack is a map with the value typed str, byte for byte what came": (
         "ingest/test_gateway::test_the_ack_echoes_any_bytes_typed_str",
         "a chunk id typed bin is echoed typed str",
     ),
     "A nonce typed bin in HELO works with all": (
-        "ingest/test_handshake::test_helo_has_a_nonce_typed_bin_and_an_empty_salt_where_there_are_no_users",
+        "ingest/forward/test_handshake::test_helo_has_a_nonce_typed_bin_and_an_empty_salt_where_there_are_no_users",
     ),
     "Over its limit Fluent Bit resets the connection; ours keeps the head of the message and closes": (
         "ingest/test_gateway::test_a_message_over_the_limit_closes_its_connection_and_its_head_is_kept",

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.ingest.forward_site import EVENT, Peer, packed, ping
+from tests.ingest.forward.forward_site import EVENT, Peer, packed, ping
 from tests.ingest.wire.combinations import COMPRESSIONS, forward, single
 from tests.ingest.wire.combinations import packed as packed_combinations
 from tests.ingest.wire.json_text import JSON

@@ -10,14 +10,14 @@ from typing import Any
 import msgpack
 import msgspec
 from windvane.bus.discard import DiscardProducer
-from windvane.bus.envelope import decode_chunk
 from windvane.bus.interface import Buffer, Durability
+from windvane.bus.messages.chunks import decode_chunk
 from windvane.config import Settings
-from windvane.store.catalog import Catalog
-from windvane.store.dead_letters import DeadLetters
-from windvane.store.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.catalog.catalog import Catalog
+from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
+from windvane.store.databases.dead_letters import DeadLetters
 
-from tests.ingest.forward_site import EVENT, ForwardSite, Peer, forward_site, packed
+from tests.ingest.forward.forward_site import EVENT, ForwardSite, Peer, forward_site, packed
 from tests.ingest.wire.notation import Fixture, Outcome, Stored
 
 TIMEOUT_S = 5.0  # only ends a test that fails

@@ -1,0 +1,293 @@
+"""The embedded bus's producer: what is published while one fdatasync runs goes out with the next.
+
+`EmbeddedProducer.publish` only puts a message into the queue of its partition. Each partition has a
+`GroupCommit` that takes all that is queued, has a thread write and sync it, and resolves the futures on the
+event loop. So the loop never waits for a disk, and several partitions sync side by side. A group in which
+nobody waits for the disk is only written; it is synced with the next that is, or after `SYNC_DELAY_S`.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from ...errors import BusCorrupt, BusUnavailable, WindvaneError
+from ..interface import MAKE_TOPICS, Buffer, Durability, Producer, TopicPartition
+from .bus_directory import BusDirectory
+from .record_format import MAX_MESSAGE_BYTES
+from .segment_log import LogWriter
+
+GROUP_BYTES = 16 * 1024 * 1024
+GROUP_MESSAGES = 4096
+"""Bounds on what one fdatasync takes along, so that the first of a long queue is not acked with the last."""
+
+SYNC_DELAY_S = 0.05
+"""How long what was only written waits for fdatasync at most."""
+
+OPEN_AGAIN_S = 5.0
+"""How often a damaged log is opened again at most: it may have been repaired."""
+
+PENDING_BYTES = 256 * 1024 * 1024
+"""Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class _Published(msgspec.Struct, frozen=True, gc=False):
+    key: bytes
+    value: tuple[Buffer, ...]
+    size: int
+    future: asyncio.Future[int]
+    producer: "EmbeddedProducer"
+    durability: Durability
+
+
+class GroupCommit:
+    """The queue of one partition, and its log, opened by the first message and again after a failure.
+
+    `_append`, `_write` and `_sync` run in a thread, one at a time; all else runs on the event loop.
+    """
+
+    def __init__(
+        self, executor: Executor, open_log: Callable[[], LogWriter], ring: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._executor = executor
+        self._open_log = open_log
+        self._ring = ring
+        self._log: LogWriter | None = None
+        self._queue: list[_Published] = []
+        self._running = False
+        self._using_log = threading.Lock()
+        self._damage: WindvaneError | None = None
+        self._open_again_s = 0.0
+        self._sync_due_s: float | None = None  # when what is only written has to be synced
+
+    @property
+    def damage(self) -> WindvaneError | None:
+        """Why the partition takes no messages; None: it does, as far as is known."""
+        return self._damage
+
+    def open(self) -> None:
+        """Open the log now, which recovers it; blocks. Only before the first `put`."""
+        if self._log is None:
+            self._open()
+            self._ring()
+
+    def _open(self) -> LogWriter:
+        """Open the log; one that is damaged is not looked through again for each message."""
+        if self._damage is not None and time.monotonic() < self._open_again_s:
+            raise self._damage
+        try:
+            log = self._open_log()
+        except BusCorrupt as error:
+            if self._damage is None:
+                _log.error("a partition takes no messages: %s", error)
+            self._damage = error
+            self._open_again_s = time.monotonic() + OPEN_AGAIN_S
+            raise
+        if self._damage is not None:
+            _log.info("a partition takes messages again, which did not: %s", self._damage)
+            self._damage = None
+        self._log = log
+        return log
+
+    def put(self, message: _Published) -> None:
+        """Queue a message."""
+        self._queue.append(message)
+        if not self._running:
+            self._running = True
+            # Not at once: what else is published in this turn of the loop shares the first fdatasync.
+            self._loop.call_soon(self._start)
+
+    def close(self) -> None:
+        """Sync what was only written, let go of the log; blocks shortly. Only with an empty queue."""
+        self._sync_due_s = None
+        with self._using_log:
+            if self._log is not None:
+                with suppress(BusUnavailable):
+                    self._log.sync()
+                    self._ring()
+                self._log.close()
+                self._log = None
+
+    def _start(self) -> None:
+        group, self._queue = _first_group(self._queue)
+        now_s = self._loop.time()
+        is_sync = any(message.durability == "fsync" for message in group) or (
+            self._sync_due_s is not None and now_s >= self._sync_due_s
+        )
+        if is_sync:
+            self._sync_due_s = None
+        elif self._sync_due_s is None:
+            self._sync_due_s = now_s + SYNC_DELAY_S
+            self._loop.call_later(SYNC_DELAY_S, self._sync_if_due)
+        commit = self._append if is_sync else self._write
+        self._loop.run_in_executor(self._executor, commit, group).add_done_callback(
+            lambda done: self._finish(group, done)
+        )
+
+    def _sync_if_due(self) -> None:
+        """What was only written waits no longer, where no group has taken it along."""
+        if self._sync_due_s is None or self._running:
+            return  # the group that runs, or the next, looks at it too
+        self._sync_due_s = None
+        self._running = True
+        self._loop.run_in_executor(self._executor, self._sync).add_done_callback(self._synced)
+
+    def _synced(self, done: asyncio.Future[None]) -> None:
+        if error := done.exception():
+            _log.error("what was acked as written is not durable: %s", error)
+        self._go_on()
+
+    def _append(self, group: list[_Published]) -> int:
+        with self._opened_log() as log:
+            first = log.append([(message.key, message.value) for message in group])
+        self._ring()
+        return first
+
+    def _write(self, group: list[_Published]) -> int:
+        with self._opened_log() as log:
+            return log.write([(message.key, message.value) for message in group])
+
+    def _sync(self) -> None:
+        with self._opened_log() as log:
+            log.sync()
+        self._ring()
+
+    @contextmanager
+    def _opened_log(self) -> Iterator[LogWriter]:
+        with self._using_log:
+            if self._log is not None and not self._log.is_in_place:
+                self._log.close()
+                self._log = None
+            log = self._open() if self._log is None else self._log
+            try:
+                yield log
+            finally:
+                if not log.usable:
+                    log.close()
+                    self._log = None
+
+    def _go_on(self) -> None:
+        if self._queue:
+            self._start()
+        else:
+            self._running = False
+            if self._sync_due_s is not None and self._loop.time() >= self._sync_due_s:
+                self._sync_if_due()
+
+    def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
+        self._go_on()
+        error = done.exception()
+        for place, message in enumerate(group):
+            message.producer.settle(message.size)
+            if message.future.done():
+                continue
+            if error is None:
+                message.future.set_result(done.result() + place)
+            else:
+                kind = type(error) if isinstance(error, BusUnavailable) else BusUnavailable
+                message.future.set_exception(kind(str(error)))
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """See `Bus.partition_of`."""
+    return zlib.crc32(key) % partitions
+
+
+def _first_group(queue: list[_Published]) -> tuple[list[_Published], list[_Published]]:
+    size = 0
+    for count, message in enumerate(queue[:GROUP_MESSAGES]):
+        size += message.size
+        if size > GROUP_BYTES and count:
+            return queue[:count], queue[count:]
+    return queue[:GROUP_MESSAGES], queue[GROUP_MESSAGES:]
+
+
+class EmbeddedProducer(Producer):
+    """Publishes into the logs of this process; see `Producer`.
+
+    Holds at most `PENDING_BYTES` of messages (and always takes one): over it, publishing fails with
+    BusUnavailable.
+    """
+
+    max_message_bytes = MAX_MESSAGE_BYTES
+
+    def __init__(self, directory: BusDirectory, commit_of: Callable[[TopicPartition], GroupCommit]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._directory = directory
+        self._doorbell = directory.doorbell
+        self._commit_of = commit_of
+        self._topics: dict[str, list[GroupCommit]] = {}
+        self._topics_changed = self._doorbell.topics_changed
+        self._pending_bytes = 0
+        self._pending_messages = 0
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def publish(
+        self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
+    ) -> asyncio.Future[int]:
+        """See `Producer.publish`."""
+        size = len(key)
+        for piece in value:
+            size += len(piece)
+        if size > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {size} bytes is over the bus's {MAX_MESSAGE_BYTES}; split it")
+        future = self._loop.create_future()
+        try:
+            commits = self._commits(topic, size)
+        except BusUnavailable as error:
+            future.set_exception(error)
+            return future
+        self._pending_bytes += size
+        self._pending_messages += 1
+        commits[partition_of(key, len(commits))].put(_Published(key, value, size, future, self, durability))
+        return future
+
+    @property
+    def pending_bytes(self) -> int:
+        """See `Producer.pending_bytes`."""
+        return self._pending_bytes
+
+    def settle(self, size: int) -> None:
+        """A message of `size` bytes is durable or has failed."""
+        self._pending_bytes -= size
+        self._pending_messages -= 1
+        if self._drained is not None and not self._pending_messages and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def close(self) -> None:
+        """See `Producer.close`."""
+        self._closed = True
+        while self._pending_messages:
+            if self._drained is None or self._drained.done():
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _commits(self, topic: str, size: int) -> list[GroupCommit]:
+        """The partitions of the topic, that can take a message of `size` bytes."""
+        if self._closed:
+            raise BusUnavailable("the producer is closed; publish before that")
+        if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES:
+            raise BusUnavailable(
+                f"{self._pending_bytes} bytes wait for the disk already; publish more slowly"
+            )
+        if self._doorbell.topics_changed != self._topics_changed:
+            self._topics_changed = self._doorbell.topics_changed
+            self._topics.clear()
+        commits = self._topics.get(topic)
+        if commits is None:
+            commits = [self._commit_of(partition) for partition in self._directory.partitions([topic])]
+            if not commits:
+                raise BusUnavailable(f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}")
+            self._topics[topic] = commits
+        return commits

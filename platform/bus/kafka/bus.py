@@ -1,0 +1,304 @@
+"""The Kafka engine: a bus on a cluster of brokers, with aiokafka.
+
+A topic `pydata` of the bus is the Kafka topic `windvane.pydata`, a group `windvane-worker` the group
+`windvane.windvane-worker`: every name has the prefix of the installation (`kafka.topic_prefix`), and `topics`
+lists those alone. The parts: `kafka_connection` (addresses, security, errors in words), `kafka_producer`,
+`kafka_consumer`, `kafka_assignor` (who of a group reads which partition).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    InvalidPartitionsError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from ...config import KafkaSettings
+from ...errors import BusUnavailable, ConfigInvalid
+from ..embedded.bus_directory import check_name
+from ..interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
+from .connection import KafkaConnection, split_server
+from .consumer import KafkaConsumer
+from .installation import KafkaInstallation
+from .metadata import log_ids
+from .producer import KafkaProducer, partition_of
+
+TOPICS_AGE_S = 0.5
+"""`topics` may be this old where another process made one."""
+
+_VISIBLE_S = 10.0
+_RETRY_S = 0.05
+_LATEST = -1  # as a time, in ListOffsets of the Kafka protocol
+
+_Result = TypeVar("_Result")
+
+
+class KafkaBus(Bus):
+    """The topics of one installation on a Kafka cluster; see `Bus`. Belongs to one event loop.
+
+    A group is known to Kafka by its committed positions, and what the brokers keep is up to the topics'
+    retention alone: a group that falls behind it misses messages, which it is told (`RangeGone`).
+    """
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._installation = KafkaInstallation(connection)
+        self._admin: AIOKafkaAdminClient | None = None
+        self._administering = asyncio.Lock()
+        self._producers: list[KafkaProducer] = []
+        self._consumers: list[KafkaConsumer] = []
+        self._topics: dict[str, int] = {}
+        self._topics_at_s = float("-inf")
+        self._closed = False
+
+    async def ensure_topic(self, topic: str, *, partitions: int) -> None:
+        """See `Bus.ensure_topic`.
+
+        A topic that exists keeps its settings; a new one takes messages of `kafka.max_message_bytes` and has
+        the cluster's defaults for the rest.
+        """
+        check_name("topic", topic)
+        if partitions < 1:
+            raise ConfigInvalid(f"topic {topic!r} cannot have {partitions} partitions; it needs at least 1")
+        if (await self.topics()).get(topic, 0) >= partitions:
+            return
+        async with self._administering:
+            try:
+                await self._make(topic, partitions)
+                await self._wait_until_visible(topic, partitions)
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise await self._failed(error, topic) from error
+        for producer in self._producers:
+            await producer.refresh_topics()
+        for consumer in self._consumers:
+            consumer.refresh_topics()
+
+    async def topics(self) -> dict[str, int]:
+        """See `Bus.topics`; up to half a second old."""
+        self._check_open()
+        if time.monotonic() - self._topics_at_s > TOPICS_AGE_S:
+            async with self._administering:
+                try:
+                    await self._read_topics()
+                except (KafkaError, OSError, TimeoutError) as error:
+                    raise await self._failed(error) from error
+        return dict(self._topics)
+
+    async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """See `Bus.log_ids`. Of topics that a consumer of this bus reads, it is the log that it reads."""
+        names = {self._connection.to_kafka(topic): topic for topic in topics}
+
+        async def ask(client: AIOKafkaClient) -> dict[str, str]:
+            by_leader: dict[int, set[str]] = {}
+            for (name, _), leader in (await _leaders(client, names)).items():
+                by_leader.setdefault(leader, set()).add(name)
+            found: dict[str, str] = {}
+            for leader, theirs in by_leader.items():
+                found.update(await log_ids(client, leader, theirs))
+            return found
+
+        found = {names[name]: log_id for name, log_id in (await self._asked(ask)).items()}
+        for consumer in self._consumers:
+            found.update({topic: at for topic, at in consumer.log_ids.items() if topic in topics})
+        return found
+
+    async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """See `Bus.ends`."""
+        names = {self._connection.to_kafka(topic): topic for topic in topics}
+
+        async def ask(client: AIOKafkaClient) -> dict[KafkaPartition, int]:
+            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
+            for (name, number), leader in (await _leaders(client, names)).items():
+                by_leader.setdefault(leader, {}).setdefault(name, []).append((number, _LATEST))
+            found = {}
+            for leader, wanted in by_leader.items():
+                answer = await client.send(leader, OffsetRequest(-1, 0, list(wanted.items())))
+                for name, parts in answer.topics:
+                    found.update({KafkaPartition(name, part[0]): part[3] for part in parts if part[1] == 0})
+            return found
+
+        return {TopicPartition(names[name], at): end for (name, at), end in (await self._asked(ask)).items()}
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """See `Bus.partition_of`."""
+        return partition_of(key, partitions)
+
+    async def prepare(self, *, groups: Collection[str]) -> None:
+        """Checks that the cluster can be reached, lets us in, and has no topics of another installation.
+
+        There is nothing to recover. What `groups` have not read is kept as long as the topics' retention
+        says.
+        """
+        self._check_open()
+        await self._connection.check()
+        await self._installation.claim()
+
+    def producer(self) -> Producer:
+        """See `Bus.producer`."""
+        self._check_open()
+        producer = KafkaProducer(self._connection)
+        self._producers.append(producer)
+        return producer
+
+    def consumer(
+        self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
+    ) -> Consumer:
+        """See `Bus.consumer`."""
+        self._check_open()
+        check_name("consumer group", group)
+        consumer = KafkaConsumer(
+            self._connection, group, listener, self._installation, positions_of=positions_of
+        )
+        self._consumers.append(consumer)
+        return consumer
+
+    async def close(self) -> None:
+        """See `Bus.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.gather(*(producer.close() for producer in self._producers))
+        for consumer in self._consumers:
+            await consumer.close()
+        async with self._administering:
+            if self._admin is not None:
+                await self._admin.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BusUnavailable("the bus is closed; open it again")
+
+    async def _client(self) -> AIOKafkaAdminClient:
+        if self._admin is None:
+            admin = AIOKafkaAdminClient(**self._connection.options())
+            try:
+                await admin.start()
+            except BaseException:
+                await admin.close()
+                raise
+            self._admin = admin
+        return self._admin
+
+    async def _asked(self, ask: Callable[[AIOKafkaClient], Awaitable[_Result]]) -> _Result:
+        self._check_open()
+        async with self._administering:
+            try:
+                return await ask((await self._client())._client)
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise await self._failed(error) from error
+
+    async def _make(self, topic: str, partitions: int) -> None:
+        admin = await self._client()
+        settings = self._connection.settings
+        name = self._connection.to_kafka(topic)
+        limit = {"max.message.bytes": str(topic_message_bytes(settings))}
+        new = NewTopic(name, partitions, settings.replication_factor or 1, topic_configs=limit)
+        if settings.replication_factor is None:
+            new.replication_factor = -1  # the cluster's default: NewTopic knows it with a placement alone
+        answer = await admin.create_topics([new])
+        ((_, code, *message),) = answer.topic_errors
+        error = for_code(code)
+        if error is NoError:
+            return
+        if error is TopicAuthorizationFailedError:
+            raise error(name)
+        if error is not TopicAlreadyExistsError:
+            raise error(message[0] if message and message[0] else error.__name__)
+        # Refused where it has as many, or more, since somebody else was quicker.
+        with suppress(InvalidPartitionsError):
+            await admin.create_partitions({name: NewPartitions(partitions)})
+
+    async def _wait_until_visible(self, topic: str, partitions: int) -> None:
+        """A broker learns of a new topic a moment after the controller has made it."""
+        async with asyncio.timeout(_VISIBLE_S):
+            while True:
+                await self._read_topics()
+                if self._topics.get(topic, 0) >= partitions:
+                    return
+                await asyncio.sleep(_RETRY_S)
+
+    async def _read_topics(self) -> None:
+        admin = await self._client()
+        found = {}
+        for described in await admin.describe_topics():
+            topic = self._connection.from_kafka(described["topic"])
+            if topic is not None and described["error_code"] == 0:
+                found[topic] = len(described["partitions"])
+        self._topics = dict(sorted(found.items()))
+        self._topics_at_s = time.monotonic()
+
+    async def _failed(self, error: BaseException, topic: str | None = None) -> BusUnavailable | ConfigInvalid:
+        """What is told: the reason of the broker, or why there is none to be reached."""
+        if isinstance(error, UnknownTopicOrPartitionError) or (
+            isinstance(error, KafkaError) and not error.retriable
+        ):
+            return self._connection.explain(error, topic)
+        try:
+            await self._connection.check()
+        except (BusUnavailable, ConfigInvalid) as reason:
+            return reason
+        return self._connection.explain(error, topic)
+
+
+async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[KafkaPartition, int]:
+    """The broker that leads each partition of these topics, of those that have one."""
+    if not names:
+        return {}
+    request = MetadataRequest(sorted(names), allow_auto_topic_creation=False)
+    answer = await client.send(client.get_random_node(), request)
+    return {
+        KafkaPartition(name, number): leader
+        for error, name, _, parts in answer.topics
+        for _, number, leader, *_ in parts
+        if error == 0 and leader >= 0
+    }
+
+
+def topic_message_bytes(settings: KafkaSettings) -> int:
+    """What a topic must take (its max.message.bytes) so that every message of `max_message_bytes` fits.
+
+    That limit is for batches as they are written: with their headers, and compressed, which makes bytes that
+    cannot be compressed a little longer.
+    """
+    return settings.max_message_bytes + settings.max_message_bytes // 128 + 4096
+
+
+def open_kafka(url: str, home: Path, settings: KafkaSettings) -> KafkaBus:
+    """The bus of `kafka://HOST:PORT,HOST:PORT`; see `windvane.bus.open_bus`. Raises `ConfigInvalid`."""
+    return KafkaBus(connection_to(url, home, settings))
+
+
+def connection_to(url: str, home: Path, settings: KafkaSettings) -> KafkaConnection:
+    """How the cluster of `kafka://HOST:PORT,HOST:PORT` is reached. Raises `ConfigInvalid`."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:  # whatever it is, it is not to be shown
+        raise ConfigInvalid(
+            "the bus kafka://… takes no user and no password; set kafka.username and kafka.password_file"
+        )
+    servers = [server for server in parts.netloc.split(",") if server]
+    if parts.path or parts.query or parts.fragment or not servers:
+        raise ConfigInvalid(
+            f"there is no bus {url!r}; write kafka://HOST:PORT,HOST:PORT and set all else under [kafka]"
+        )
+    try:
+        for server in servers:
+            split_server(server)
+    except ValueError as error:
+        raise ConfigInvalid(f"the bus {url!r}: {error}; write kafka://HOST:PORT,HOST:PORT") from None
+    return KafkaConnection(servers, settings, home)

@@ -1,0 +1,155 @@
+"""Administration of the topics on a Kafka cluster; see `topic_setup.py`."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
+
+from ...errors import BusUnavailable, ConfigInvalid
+from ..topic_setup import MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, TopicAdmin, TopicState
+from .bus import topic_message_bytes
+from .connection import KafkaConnection
+from .installation import KafkaInstallation
+
+_SPOKEN_OF = (RETENTION_MS, RETENTION_BYTES, MESSAGE_BYTES)
+_SET_FOR_TOPIC = 1  # source of a setting, in DescribeConfigs of the Kafka protocol
+
+_Result = TypeVar("_Result")
+
+
+class KafkaTopics(TopicAdmin):
+    """The topics with the installation's prefix, which are changed only if they are its own.
+
+    New ones have the replicas of `[kafka]`, or the cluster's.
+
+    A change is sent with all that was set for the topic before, since the request of the Kafka protocol that
+    aiokafka has replaces it all: who changes the same topic at the same moment may be overwritten.
+    """
+
+    knows_retention = True
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._installation = KafkaInstallation(connection)
+        self._admin: AIOKafkaAdminClient | None = None
+        self.min_message_bytes = topic_message_bytes(connection.settings)
+
+    async def topics(self) -> dict[str, TopicState]:
+        """See `TopicAdmin.topics`."""
+        return await self._asked(self._topics)
+
+    async def make(self, topic: str, *, partitions: int, settings: Mapping[str, str]) -> None:
+        """See `TopicAdmin.make`."""
+
+        async def make(admin: AIOKafkaAdminClient) -> None:
+            new = NewTopic(
+                self._connection.to_kafka(topic),
+                partitions,
+                self._connection.settings.replication_factor or 1,
+                topic_configs=dict(settings),
+            )
+            if self._connection.settings.replication_factor is None:
+                new.replication_factor = -1  # the cluster's default: NewTopic knows it with a placement alone
+            answer = await admin.create_topics([new])
+            with suppress(TopicAlreadyExistsError):  # a gateway was quicker
+                _check(*answer.topic_errors[0][1:])
+
+        await self._installation.claim()
+        await self._asked(make, topic)
+
+    async def grow(self, topic: str, *, partitions: int) -> None:
+        """See `TopicAdmin.grow`."""
+
+        async def grow(admin: AIOKafkaAdminClient) -> None:
+            name = self._connection.to_kafka(topic)
+            with suppress(InvalidPartitionsError):  # it has them by now
+                answer = await admin.create_partitions({name: NewPartitions(partitions)})
+                _check(*answer.topic_errors[0][1:])
+
+        await self._installation.claim()
+        await self._asked(grow, topic)
+
+    async def change(self, topic: str, settings: Mapping[str, str]) -> None:
+        """See `TopicAdmin.change`."""
+
+        async def change(admin: AIOKafkaAdminClient) -> None:
+            name = self._connection.to_kafka(topic)
+            kept = {
+                entry[0]: entry[1]
+                for entry in (await _settings_of(admin, [name]))[name]
+                if entry[3] == _SET_FOR_TOPIC and entry[1] is not None
+            }
+            resource = ConfigResource(ConfigResourceType.TOPIC, name, {**kept, **settings})
+            for answer in await admin.alter_configs([resource]):
+                for code, message, *_ in answer.resources:
+                    _check(code, message)
+
+        await self._installation.claim()
+        await self._asked(change, topic)
+
+    async def close(self) -> None:
+        """See `TopicAdmin.close`."""
+        if self._admin is not None:
+            await self._admin.close()
+
+    async def _topics(self, admin: AIOKafkaAdminClient) -> dict[str, TopicState]:
+        described = {
+            topic["topic"]: topic["partitions"]
+            for topic in await admin.describe_topics()
+            if topic["error_code"] == 0 and self._connection.from_kafka(topic["topic"]) is not None
+        }
+        settings = await _settings_of(admin, sorted(described))
+        found = {}
+        for name, partitions in sorted(described.items()):
+            topic = self._connection.from_kafka(name)
+            assert topic is not None
+            found[topic] = TopicState(
+                partitions=len(partitions),
+                replicas=min(len(partition["replicas"]) for partition in partitions),
+                settings={entry[0]: entry[1] for entry in settings[name] if entry[0] in _SPOKEN_OF},
+            )
+        return found
+
+    async def _asked(
+        self, ask: Callable[[AIOKafkaAdminClient], Awaitable[_Result]], topic: str | None = None
+    ) -> _Result:
+        """What the cluster answers. Raises BusUnavailable or ConfigInvalid, in words."""
+        try:
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(**self._connection.options())
+                try:
+                    await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+                self._admin = admin
+            return await ask(self._admin)
+        except (KafkaError, OSError, TimeoutError) as error:
+            if not isinstance(error, KafkaError) or error.retriable:
+                try:
+                    await self._connection.check()
+                except (BusUnavailable, ConfigInvalid) as reason:
+                    raise reason from error
+            raise self._connection.explain(error, topic) from error
+
+
+async def _settings_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Any]]:
+    """By topic, entries (name, value, read only, source, …)."""
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found = {}
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            _check(code, message)
+            found[name] = entries
+    return found
+
+
+def _check(code: int, message: str | None = None, *_: object) -> None:
+    if code:
+        error = for_code(code)
+        raise error(message or error.__name__)

@@ -1,0 +1,4 @@
+"""Exports of arrays and streams: formats and columns.
+
+Open `formats.py` first.
+"""

@@ -1,0 +1,4 @@
+"""The fluentd forward protocol: framing, handshake, acks, one connection, listeners and a client.
+
+Open `framing.py` first, then `connection.py`.
+"""

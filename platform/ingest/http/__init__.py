@@ -1,0 +1,4 @@
+"""HTTP ingest: the routes of the gateway.
+
+Open `routes.py` first.
+"""

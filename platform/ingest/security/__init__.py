@@ -1,0 +1,4 @@
+"""Who may connect: shared keys, users, client networks and TLS certificates.
+
+Open `settings.py` first.
+"""

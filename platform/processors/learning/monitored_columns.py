@@ -1,0 +1,178 @@
+"""Which columns the condition of a machine is read from, and on which scale."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import OperationFailed
+from ..operations.base.operation import meant
+from .baseline import medians
+
+MAX_COLUMNS = 256
+LEVEL_FLOOR_DB, BAND_FLOOR_DB = 1.0, 2.0
+"""Least spread of levels and of bands: what changes by less is no news, however steady it was before."""
+LARGEST = float(np.finfo(np.float64).max)
+"""Stands for a level of infinity, which is a level that the sender could not hold."""
+OVERFLOW_DB = 3000.0
+"""Above all levels and energies that are measured, and below `LARGEST` in decibels of either."""
+
+_SPEED_DB, _OTHER_DB = 40.0, 20.0
+"""What ten times the speed explains of a level, and ten times the power, load or torque: the forces of an
+unbalance grow with the square of the speed, others in proportion at most.
+"""
+_LEVEL_DECIBELS = 20.0
+_LEVEL = re.compile(r"(?:^|\.)(?:(rms)|(band_.+))$")
+_OPERATING = re.compile(r"(?:^|[._ ])(?:rpm|speed|power|load|torque)(?:[._ ]|$)", re.IGNORECASE)
+_SPEED = re.compile(r"(?:^|[._ ])(?:rpm|speed)(?:[._ ]|$)", re.IGNORECASE)
+_POWER = re.compile(r"(?:^|[._ ])power(?:[._ ]|$)", re.IGNORECASE)
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The columns of rows that count, in two groups.
+
+    Levels (`rms`) and bands of energy (`band_…`) become decibels: 20 log10 of the one, 10 log10 of the other.
+    There, only more is worse. Where rows have neither, all columns are taken as they are, both ways.
+
+    Attributes:
+        names: of all columns of the rows.
+        indices: of those that are looked at.
+        operating: indices of those that define operating states.
+        decibels: for each column looked at the factor before log10, 0 where it is taken as it is.
+        floor: for each the least spread, 0 where there is none.
+    """
+
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+    operating: tuple[int, ...]
+    decibels: Vector
+    floor: Vector
+
+    @classmethod
+    def of(
+        cls, names: tuple[str, ...], columns: Sequence[str] | None, operating: Sequence[str] | None
+    ) -> Watched:
+        """Chooses among `names`; `columns` and `operating` as a policy gives them, None for the rule.
+
+        Raises:
+            OperationFailed: a column that is asked for is not there, or there are none or too many.
+        """
+        states = (
+            tuple(index for index, name in enumerate(names) if _OPERATING.search(name))
+            if operating is None
+            else _named(operating, names)
+        )
+        if columns is not None:
+            chosen = _named(columns, names)
+        else:
+            levels = [index for index, name in enumerate(names) if _LEVEL.search(name)]
+            chosen = tuple(index for index in levels or range(len(names)) if index not in states)
+        if not 1 <= len(chosen) <= MAX_COLUMNS:
+            raise OperationFailed(
+                f"condition looks at 1 to {MAX_COLUMNS} columns, and here are {len(chosen)} of the "
+                f"{len(names)} that come; name those that count in `columns`."
+            )
+        kinds = [_LEVEL.search(names[index]) for index in chosen]
+        scales = [(0.0, 0.0) if kind is None else _scale(level=kind[1] is not None) for kind in kinds]
+        return cls(
+            names,
+            chosen,
+            states,
+            np.array([decibels for decibels, _ in scales]),
+            np.array([floor for _, floor in scales]),
+        )
+
+    @property
+    def is_level(self) -> NDArray[np.bool_]:
+        """Which of them are levels."""
+        levels: NDArray[np.bool_] = self.decibels == _LEVEL_DECIBELS
+        return levels
+
+    @property
+    def tells_motion(self) -> list[int]:
+        """Which of the operating columns are near 0 while the machine stands still: speeds, else powers."""
+        names = [self.names[index] for index in self.operating]
+        for words in (_SPEED, _POWER):
+            found = [place for place, name in enumerate(names) if words.search(name)]
+            if found:
+                return found
+        return []
+
+    @property
+    def drivers(self) -> list[int]:
+        """Which of the operating columns explain that a healthy machine is louder."""
+        return self.tells_motion or list(range(len(self.operating)))
+
+    @property
+    def explained_db(self) -> float:
+        """How much louder it may be where one of the `drivers` is ten times as large."""
+        are_speeds = all(_SPEED.search(self.names[self.operating[place]]) for place in self.drivers)
+        return _SPEED_DB if are_speeds else _OTHER_DB
+
+    def finite(self, rows: Vector) -> Vector:
+        """Rows of the `taken` columns, NaN for what is no value; a level of infinity is the `LARGEST`."""
+        looked_at = len(self.indices)
+        is_infinite = (rows[:, :looked_at] == np.inf) & (self.decibels > 0)
+        found = np.where(np.isfinite(rows), rows, np.nan)
+        found[:, :looked_at][is_infinite] = LARGEST
+        return found
+
+    def loudest(self, rises: Vector) -> float:
+        """The largest rise of a level; without levels, that of half of the bands; NaN without either."""
+        levels = rises[self.is_level]
+        if len(levels):
+            return float(np.fmax.reduce(levels))
+        bands = rises[self.decibels > 0]
+        return float(medians(bands[:, np.newaxis])[0]) if len(bands) else np.nan
+
+    @property
+    def taken(self) -> list[int]:
+        """Indices of all columns that are used: those looked at, then the operating ones."""
+        return [*self.indices, *self.operating]
+
+    def split(self, row: Vector) -> tuple[Vector, Vector]:
+        """What is looked at, on its scale, and the operating columns, of a row of the `taken` columns."""
+        values, operating = row[: len(self.indices)].copy(), row[len(self.indices) :].copy()
+        levels = self.decibels > 0
+        # A level of 0 is none: a sensor that is there has noise.
+        amplitudes = np.where(values[levels] > 0, values[levels], np.nan)
+        values[levels] = self.decibels[levels] * np.log10(amplitudes)
+        return values, operating
+
+    def held(self, window: Vector) -> Vector:
+        """Of each column the deviation that 8 of 10 rows reach, upward, or either way where both count.
+
+        Args:
+            window: deviations, shape (rows, columns); NaN where there is none. Fewer than half the rows say
+                nothing.
+        """
+        ordered = np.sort(window, axis=0)  # NaN comes last
+        counts = np.count_nonzero(ordered == ordered, axis=0)
+        columns = np.arange(window.shape[1])
+        left_out = counts // 5
+        up = ordered[np.minimum(left_out, len(window) - 1), columns]
+        down = -ordered[np.maximum(counts - 1 - left_out, 0), columns]
+        held = np.where(self.decibels > 0, up, np.maximum(up, down))
+        return np.where(2 * counts >= len(window), held, np.nan)
+
+
+def _scale(*, level: bool) -> tuple[float, float]:
+    return (_LEVEL_DECIBELS, LEVEL_FLOOR_DB) if level else (10.0, BAND_FLOOR_DB)
+
+
+def _named(wanted: Sequence[str], names: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of columns by name, or by the last part of it."""
+    found: dict[int, None] = {}
+    for name in wanted:
+        places = [index for index, there in enumerate(names) if name == there or there.endswith(f".{name}")]
+        if not places:
+            raise OperationFailed(f'the rows have no column "{name}"{meant(name, names)}')
+        found.update(dict.fromkeys(places))
+    return tuple(found)

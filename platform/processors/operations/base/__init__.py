@@ -1,0 +1,4 @@
+"""What every operation builds on: the abstract class, the registry, blocks, and saved states.
+
+Open `operation.py` first.
+"""

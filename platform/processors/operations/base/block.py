@@ -1,0 +1,137 @@
+"""What flows between the steps of a pipeline: blocks of rows, and decoded events.
+
+Where a stream is cut into blocks means nothing: an operation gives the same rows, with the same times, for
+any cutting. So a block says where it lies in its stream (`first`), and the times of its rows are kept by
+event, not by row: a chunk of a million samples that came in ten events has ten times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimes:
+    """Which event brought which rows.
+
+    Event `j` completed the rows from `ends[j - 1]` (or the block's first row) up to, not including,
+    `ends[j]`; a row has the time of the event that completed it. Indices are global: counted since the stream
+    of rows began.
+
+    Attributes:
+        ends: int64 of shape (k,), non-decreasing.
+        times_ns: int64 of shape (k,), event times in ns since the epoch, UTC.
+    """
+
+    ends: NDArray[np.int64]
+    times_ns: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Event times in ns of global row indices; IndexError for a row that no event here completed."""
+        times: NDArray[np.int64] = self.times_ns[np.searchsorted(self.ends, rows, side="right")]
+        return times
+
+    def of_completed(self, first: int, last_sources: NDArray[np.int64]) -> EventTimes:
+        """Times of derived rows `first`, `first + 1`, …, each complete with the source row `last_sources[i]`.
+
+        Args:
+            first: global index of the first derived row.
+            last_sources: int64 of shape (n,), n >= 1, increasing: global indices of source rows.
+        """
+        events = np.searchsorted(self.ends, last_sources, side="right")
+        last_of_event = np.append(np.flatnonzero(events[1:] != events[:-1]), len(events) - 1)
+        return EventTimes(first + last_of_event + 1, self.times_ns[events[last_of_event]])
+
+    def of_counts(self, first: int, ends: NDArray[np.int64]) -> EventTimes:
+        """Times of derived rows, where event `j` completed those below `ends[j]`; events that completed none
+        leave.
+
+        Args:
+            first: global index of the first derived row.
+            ends: int64 of shape (k,), non-decreasing, one for each event here: the new global ends.
+        """
+        gave_rows = np.diff(ends, prepend=first) > 0
+        return EventTimes(ends[gave_rows], self.times_ns[gave_rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of one stream of rows.
+
+    Attributes:
+        rows: shape (n, *row_shape), n >= 1. Bytes are uint8 of shape (n,), samples (n, channels), values and
+            features (n, columns), spectra (n, bins) or (n, channels, bins). May be a read-only view; nobody
+            writes into it.
+        first: global index of `rows[0]`, counted since this stream of rows began. A block that does not begin
+            where the one before ended follows a gap: rows are never joined over it.
+        times: event times of the rows.
+        rate_hz: rows per second; 0.0 where there is no rate.
+        columns: names along the last axis; () where they have none.
+        attrs: what describes the rows for good, able to be written as JSON: becomes the data array's
+            attributes.
+        resolution: the smallest step of the samples that the rows are, or were measured on, in their unit:
+            one count of a converter of 16 bits or more; 0 if it is not known, as behind what changes samples.
+    """
+
+    rows: NDArray[Any]
+    first: int
+    times: EventTimes
+    rate_hz: float = 0.0
+    columns: tuple[str, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    resolution: float = 0.0
+
+    @property
+    def stop(self) -> int:
+        """Global index one past the last row."""
+        return self.first + len(self.rows)
+
+    @property
+    def row_times_ns(self) -> NDArray[np.int64]:
+        """Event time of each row in ns, int64 of shape (n,): what a data array keeps beside its rows."""
+        return self.times.at(np.arange(self.first, self.stop))
+
+
+Given = Block | tuple[Block, ...] | None
+"""What an operation gives for a block: nothing, a block, or several where gaps fall between their rows."""
+
+
+def blocks_of(given: Given) -> tuple[Block, ...]:
+    """The blocks of what an operation gave, none to several; their rows can be read alone.
+
+    Raises TypeError where it is anything else.
+    """
+    if given is None:
+        return ()
+    blocks = (given,) if isinstance(given, Block) else tuple(given)
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(f"an operation gave {block!r:.80}; give a Block, a tuple of them, or None")
+    return tuple(map(_readable, blocks))
+
+
+def _readable(block: Block) -> Block:
+    """Several steps may take the same block."""
+    if not block.rows.flags.writeable:
+        return block
+    rows = block.rows.view()  # the operation may go on with what it has given
+    rows.flags.writeable = False
+    return replace(block, rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Decoded events of one stream, in order.
+
+    Attributes:
+        times_ns: event times in ns since the epoch, UTC.
+        records: one for each time, as msgpack gave them, text and binary both as bytes.
+    """
+
+    times_ns: list[int]
+    records: list[Any]

@@ -1,0 +1,400 @@
+"""What the threads of the lanes do: the chunks of one stream, in their order, into its pipeline."""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Collection
+
+from ...bus.interface import TopicPartition
+from ...bus.messages.chunks import ChunkMessage
+from ...bus.messages.flush import flushed_until_ns
+from ...config import WorkerSettings
+from ...errors import WindvaneError
+from ...store.catalog.policy import Policy
+from ...store.databases.checkpoint import CheckpointStore, Hole, StreamCheckpoint
+from ...store.databases.dead_letters import DeadLetter, DeadLetters
+from ...store.files.store import Store
+from .lanes import SLICE_S, Lanes
+from .leased_streams import HeldStreams
+from .open_streams import CommitNeeded, OpenStreams, StreamHeld
+from .order_watch import OrderWatch
+from .pipeline.buffered_events import Released
+from .pipeline.catalog_link import CatalogLink
+from .pipeline.pipeline import Abandoned, StreamPipeline
+from .pipeline.results_publisher import ResultsPublisher
+from .pipeline.telemetry import WorkerTelemetry
+from .progress.fatal_chunks import DEATHS_TO_SET_ASIDE, Suspects, ended_worker
+from .progress.in_flight import InFlight, Place, SuspectWaits
+from .progress.ownership import OwnedPartition, Ownership, repetition_key
+from .restored_models import PutBackModels
+from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
+from .trainings import Trainings
+from .trouble_codes import trouble_code
+
+TurnTo = Callable[[Place], None]
+"""Told in which message came what is worked on now."""
+
+_AGAIN_S = 0.05
+_ARCHIVED = ("step-failed", "not-published")
+"""Dead letters whose chunk is in the archive."""
+_logger = logging.getLogger("windvane.worker")
+
+
+class ChunkWork:
+    """Works on the streams of one worker; different streams in different threads at once.
+
+    What one chunk does wrong costs that chunk, at a step or whole: it goes to the dead letters. What one
+    stream's files do wrong stops that stream. Nothing that happens here ends the worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        checkpoints: CheckpointStore,
+        dead_letters: DeadLetters,
+        settings: WorkerSettings,
+        owned: Ownership,
+        publisher: ResultsPublisher,
+        models: PutBackModels,
+        trainings: Trainings,
+        catalog: CatalogLink,
+        telemetry: WorkerTelemetry,
+        in_flight: InFlight,
+        orders: OrderWatch,
+    ) -> None:
+        self._store = store
+        self._checkpoints = checkpoints
+        self._orders = orders
+        self._database_id = checkpoints.database_id
+        self._publisher = publisher
+        self._models = models
+        self._trainings = trainings
+        self._dead_letters = dead_letters
+        self._catalog = catalog
+        self._telemetry = telemetry
+        self._owned = owned
+        self._suspects = Suspects(owned, checkpoints)
+        self._in_flight = in_flight
+        self._quarantined_at = telemetry.checkpoints_total
+        """How many checkpoints there were when the last chunk of a suspected partition began."""
+        self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
+        self.lanes = Lanes(self._work_on)
+        self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
+
+    def _forget(
+        self, stream: str, models: Collection[str], keys: Collection[tuple[TopicPartition, bytes]]
+    ) -> None:
+        """The stream goes back to its checkpoint, which knows nothing of these."""
+        self._models.forget(stream, models)
+        for partition, key in keys:
+            self._owned.forget(partition.topic, key)
+
+    def _work_on(self, stream: StreamWork) -> None:
+        """One slice: chunk after chunk, and the snapshot if one is wanted."""
+        slice_ends_s = time.monotonic() + SLICE_S
+        try:
+            while True:
+                if stream.snapshot_wanted:
+                    self._take_snapshot(stream)
+                with self.lanes.lock:
+                    queued = self._next(stream)
+                    if queued is None:
+                        break
+                    stream.chunk_began_s = began_s = time.monotonic()
+                done = False
+                try:
+                    done = self._work_on_chunk(stream, queued)
+                finally:
+                    with self.lanes.lock:
+                        ended_s = time.monotonic()
+                        stream.chunk_began_s = None
+                        if done and not stream.abandoned:
+                            stream.pop()
+                            self.streams.used(stream)
+                        self.lanes.chunk_done(stream, ended_s - began_s)
+                if not done or ended_s >= slice_ends_s:
+                    break
+        except Abandoned:
+            pass
+        except BaseException as error:  # a thread of the lanes has no other caller
+            self._stop(stream, error)
+        if stream.abandoned:
+            self.streams.close(stream)
+
+    def _next(self, stream: StreamWork) -> QueuedChunk | None:
+        """Under the lock: the next chunk of the stream, unless it has to wait."""
+        if stream.queue and stream.queue[0].partition.released:
+            stream.give_back(besides=None)
+        if stream.abandoned or stream.is_dropped or not stream.has_work(time.monotonic()):
+            return None
+        if not stream.queue:
+            return None
+        self.lanes.move(stream, stream.queue[0].partition.key.topic)
+        return stream.queue[0]
+
+    def _stop(self, stream: StreamWork, error: BaseException) -> None:
+        if not isinstance(error, (OSError, MemoryError)):
+            _logger.error(
+                "stream %s has stopped on an unexpected error:\n%s",
+                stream.reference,
+                "".join(traceback.format_exception(error)),
+            )
+        code = trouble_code(error)
+        self.streams.stop(stream, code, str(error) or repr(error))
+        if not stream.abandoned:
+            self._telemetry.stream_stopped(stream.reference, code=code, reason=str(error) or repr(error))
+
+    def _work_on_chunk(self, stream: StreamWork, queued: QueuedChunk) -> bool:
+        """Whether the chunk is done; False if it has to wait."""
+        partition, chunk = queued.partition, queued.chunk
+        topic = partition.key.topic
+        policy = self._catalog.policies.get(topic)
+        if policy is None and not self._catalog.is_newer_than(partition.polled_s):
+            return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
+        deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
+        is_suspected = partition.is_suspected(stream.reference)
+        if is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
+            # An interval's work of the others is committed before each chunk that may end the process.
+            with self.lanes.lock:
+                stream.waits_for_commit = True
+                stream.waits_for = "a worker died of a chunk of its policy: the others come first"
+            return False
+        if deaths >= DEATHS_TO_SET_ASIDE:
+            if not stream.has(queued):
+                self.keep(chunk, "ended-worker", ended_worker(deaths, died_of), policy=topic)
+            return True
+        try:
+            with self._in_flight.working_on(partition, queued.offset, suspected=is_suspected) as turn_to:
+                if is_suspected:
+                    self._quarantined_at = self._telemetry.checkpoints_total
+                return self._run_pipeline(stream, queued, policy, turn_to)
+        except SuspectWaits:
+            return self._wait(
+                stream, "a worker died of a chunk of its policy, and another such chunk is at work", _AGAIN_S
+            )
+        except StreamHeld as held:
+            try:
+                reason = self._held.wait_or_give_up(held, partition)
+            except StreamHeld:
+                return self._wait(stream, "another worker still writes it", _AGAIN_S)
+            self.keep(chunk, "stream-held", reason, policy=topic)
+            return True
+        except CommitNeeded as needed:
+            with self.lanes.lock:
+                stream.waits_for_commit, stream.waits_for = True, needed.reason
+            self.streams.commit_wanted()
+            return False
+
+    def probe(self, stream: StreamWork) -> bool:
+        """Whether a stream that has stopped, and that the caller has claimed, can be opened."""
+        partition = next(iter(stream.pinned), None)
+        if partition is None:
+            return True
+        try:
+            return self.streams.open(stream, self._catalog.policies.get(stream.policy), partition.key)
+        except (StreamHeld, CommitNeeded):
+            return False
+        except Exception as error:
+            self.streams.stop(stream, trouble_code(error), str(error) or repr(error))
+            return False
+
+    def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:
+        with self.lanes.lock:
+            self.streams.wait(stream, seconds, what_for)
+        return False
+
+    def _run_pipeline(
+        self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
+    ) -> bool:
+        partition, chunk = queued.partition, queued.chunk
+        topic = partition.key.topic
+        until_ns = flushed_until_ns(chunk)
+        if (
+            until_ns is not None
+            and stream.pipeline is None
+            and not self._checkpoints.stream(stream.reference)
+        ):
+            return True  # retention has dropped the chunks that it was published for
+        self.streams.open_former(stream, policy, partition.key, policies=self._catalog.policies)
+        if stream.pipeline is not None and stream.has(queued):
+            return True  # it lets nothing out a second time
+        self._release_before_edit(stream, queued, policy, turn_to)
+        if not self.streams.open(stream, policy, partition.key):
+            reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
+            self.keep(chunk, "no-policy", reason, policy=topic)
+            return True
+        self._held.free(stream.reference)
+        if stream.has(queued):
+            return True
+        self._record_holes(stream, queued)
+        pipeline = stream.pipeline
+        assert pipeline is not None
+        self._keep_deadly(pipeline)
+        if until_ns is not None:
+            self._process(pipeline, pipeline.reorder.flush(until_ns), turn_to)
+            self._part_of(stream, queued, None)
+            return True
+        place = Place(partition.log, *partition.key, queued.offset)
+        key = repetition_key(chunk, by_content=policy is not None and policy.suppress_repeats == "content")
+        is_adopted = stream.adopted is not None and stream.adopted.has(chunk.received_ns, chunk.chunk_id)
+        is_adopted = is_adopted or pipeline.reorder.holds(place)
+        if is_adopted or self._is_repetition(stream, partition, key):
+            self._telemetry.chunk_repeated()
+            # No checkpoint has had the key of an adopted chunk.
+            self._part_of(stream, queued, key if is_adopted else None)
+            return True
+        late_before, inversions_before = pipeline.reorder.late_events, pipeline.reorder.inversions
+        self._process(pipeline, pipeline.reorder.take(chunk, place), turn_to)
+        self._telemetry.events_late(pipeline.reorder.late_events - late_before)
+        if pipeline.reorder.inversions > inversions_before:
+            self._telemetry.samples_went_back(stream=stream.reference, policy=topic)
+        self._part_of(stream, queued, key)
+        self.streams.count_mappings(stream)
+        self._telemetry.streams = len(self.streams)
+        self._telemetry.chunk_stored(events=chunk.events, size=len(chunk.payload))
+        return True
+
+    def _process(self, pipeline: StreamPipeline, released: Collection[Released], turn_to: TurnTo) -> None:
+        """What the order of the stream lets go, which may be nothing, or more than one chunk."""
+        if not released:
+            return
+        self._models.take_up(pipeline)
+        self._trainings.settle(pipeline)
+        for each in released:
+            turn_to(each.place)
+            pipeline.process(each)
+            self._suspects.done_with(each.place)
+        self._trainings.ask(pipeline)
+
+    def _release_before_edit(
+        self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
+    ) -> None:
+        """Before a chunk of a policy without order, or of another one, what is held leaves under the former
+        one; where the stream was opened behind an edit, under the policy as it is then.
+        """
+        pipeline = stream.pipeline
+        if pipeline is None or policy is None or policy == pipeline.policy:
+            return
+        if policy.reorder_s and policy.reference == pipeline.policy.reference:
+            return
+        if pipeline.reorder.is_empty and not pipeline.deadly:
+            return
+        self._keep_deadly(pipeline)
+        self._process(pipeline, pipeline.reorder.release_all(), turn_to)
+        with self.lanes.lock:
+            if not stream.abandoned:
+                stream.uncommitted.setdefault(queued.partition, queued.offset)
+
+    def _keep_deadly(self, pipeline: StreamPipeline) -> None:
+        """What was held, and the worker died of."""
+        while pipeline.deadly:
+            found = pipeline.deadly[0]
+            reason = ended_worker(*self._suspects.deaths(found.place))
+            self.keep(found.message, "ended-worker", reason, policy=found.place.topic)
+            self._suspects.done_with(found.place)
+            del pipeline.deadly[0]
+
+    def _is_repetition(self, stream: StreamWork, partition: OwnedPartition, key: bytes | None) -> bool:
+        if key is None:
+            return False
+        # A tag's chunks move to another partition when partitions are added; their keys do not.
+        return key in stream.moved_keys or self._owned.has_seen(partition.key.topic, key)
+
+    def _part_of(self, stream: StreamWork, queued: QueuedChunk, key: bytes | None) -> None:
+        with self.lanes.lock:
+            if stream.abandoned:
+                return
+            stream.add(queued)
+            if key is not None:
+                self._owned.remember(queued.partition.key.topic, key)
+                stream.keys.append((queued.partition.key, key))
+        if stream.pipeline is not None:
+            self._orders.note(stream.pipeline.reorder.figures(stream.reference, *queued.partition.key))
+
+    def _record_holes(self, stream: StreamWork, queued: QueuedChunk) -> None:
+        """Messages that were given up before this chunk may have been the stream's."""
+        for hole in queued.partition.holes:
+            known = stream.positions or stream.holes
+            if known and hole not in stream.holes and queued.offset >= hole.resume_at:
+                stream.holes = (*stream.holes, Hole(*hole))
+
+    def _take_snapshot(self, stream: StreamWork) -> None:
+        """Between two chunks, by the thread that has the stream."""
+        with self.lanes.lock:
+            if stream.committing is not None:
+                return  # the next one is taken behind this commit
+            if stream.snapshot is not None or not stream.uncommitted or stream.pipeline is None:
+                stream.snapshot_wanted = False
+                return
+            covered = stream.uncommitted
+            pipeline = stream.pipeline
+            positions = stream.committable_positions()
+            partition = stream.partition
+        checkpoint = pipeline.checkpoint(
+            partition, positions=positions, adopted_chunks=stream.adopted_chunks, holes=stream.holes
+        )
+        gained = pipeline.newly_counted()
+        self._telemetry.steps_counted(stream=stream.reference, gained=gained, total=pipeline.counts)
+        with self.lanes.lock:
+            stream.snapshot_wanted = False
+            if stream.abandoned or stream.is_dropped:
+                return
+            stream.snapshot = StreamSnapshot(
+                checkpoint=checkpoint,
+                uncommitted=covered,
+                keys=stream.keys,
+                models=self._models.take_taken(stream.reference),
+                results_mark=self._publisher.mark(stream.reference),
+            )
+            stream.uncommitted, stream.keys = {}, []
+
+    def _open_pipeline(
+        self, stream: StreamWork, policy: Policy, read_committed: Callable[[], StreamCheckpoint | None]
+    ) -> StreamPipeline:
+        pipeline = StreamPipeline(
+            stream.reference,
+            policy,
+            self._store,
+            read_committed,
+            publisher=self._publisher,
+            report_failure=self._report_failure,
+            report_worked=self._telemetry.steps_worked,
+            new_output=self._catalog.new_outputs.append,
+            database_id=self._database_id,
+        )
+        self._telemetry.steps_known(stream.reference, pipeline.step_names)
+        pipeline.deadly = pipeline.reorder.set_aside(self._suspects.is_deadly)
+        return pipeline
+
+    def _report_failure(
+        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str
+    ) -> None:
+        self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
+        reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
+        code = {"archive": "not-archived", "publish": "not-published"}.get(step, "step-failed")
+        self.keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
+
+    def keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
+        """Add a chunk to the dead letters; of a flush message nothing is lost."""
+        if flushed_until_ns(chunk) is not None:
+            return
+        self._telemetry.dead_lettered(code=code, tag=chunk.tag, reason=reason)
+        letter = DeadLetter(
+            code=code,
+            reason=reason,
+            tag=chunk.tag,
+            sender=chunk.sender,
+            policy=policy,
+            payload=chunk.payload,
+            time_ns=chunk.received_ns,
+            detail=detail,
+            # The same message read again is the same letter; equal bytes of another chunk are not.
+            occurrence=chunk.chunk_id or str(chunk.received_ns).encode(),
+        )
+        try:
+            self._dead_letters.add(letter)
+        except WindvaneError as error:
+            if code not in _ARCHIVED:
+                raise  # nothing else has the chunk, so the stream stops
+            self._telemetry.dead_letter_lost(error)

@@ -1,0 +1,72 @@
+"""Streams that another worker still writes: how long their chunks wait, and what is said meanwhile."""
+
+import time
+from collections import OrderedDict
+
+from ...store.databases.checkpoint import CheckpointStore
+from .open_streams import StreamHeld
+from .pipeline.telemetry import WorkerTelemetry
+from .progress.ownership import OwnedPartition, Ownership
+
+_MAX_REMEMBERED = 10_000
+
+
+class HeldStreams:
+    """Decides whether a chunk waits for a stream's lock. Called from the pipelines' threads.
+
+    Where the stream is written for a partition that this worker has, or for its topic, the other one is a
+    former owner, or one that will let go of a stream whose tag has moved to another partition: so the chunk
+    waits, for as long as it takes. Otherwise two policies bring the same tag to two workers, and neither need
+    ever let go: then it waits for `give_up_s`. Remembers the 10,000 streams that were held last.
+    """
+
+    def __init__(
+        self,
+        checkpoints: CheckpointStore,
+        owned: Ownership,
+        telemetry: WorkerTelemetry,
+        *,
+        give_up_s: float,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._owned = owned
+        self._telemetry = telemetry
+        self._give_up_s = give_up_s
+        self._since_s: OrderedDict[str, float] = OrderedDict()
+
+    def free(self, reference: str) -> None:
+        """The stream's lock is ours."""
+        if reference in self._since_s and self._since_s.pop(reference, None) is not None:
+            self._telemetry.stream_is_free(reference)
+
+    def wait_or_give_up(self, held: StreamHeld, wanted_by: OwnedPartition) -> str:
+        """Raises `held` again where the chunk is to wait; comes back with the reason where it has waited
+        long enough.
+        """
+        since_s = self._since_s.setdefault(held.reference, time.monotonic())
+        if len(self._since_s) > _MAX_REMEMBERED:
+            self._since_s.popitem(last=False)
+        writer = self._writer(held, wanted_by)
+        if not self._will_be_free(held, wanted_by) and time.monotonic() - since_s >= self._give_up_s:
+            self._telemetry.stream_is_free(held.reference)
+            assert held.partition is not None
+            return (
+                f"stream {held.reference!r} is written by {writer}, for policy {held.partition.topic!r}; let "
+                "the tag belong to one policy alone, and send this again"
+            )
+        self._telemetry.waits_for_stream(held.reference, writer=writer, policy=wanted_by.key.topic)
+        raise held
+
+    def _will_be_free(self, held: StreamHeld, wanted_by: OwnedPartition) -> bool:
+        return (
+            held.partition is None  # nothing of it is committed: most likely by who had the partition before
+            or held.partition in self._owned
+            or held.partition.topic == wanted_by.key.topic
+        )
+
+    def _writer(self, held: StreamHeld, wanted_by: OwnedPartition) -> str:
+        if held.partition is None:
+            return wanted_by.before or "another worker"
+        if (owned := self._owned.get(held.partition)) is not None:
+            return owned.before or "another worker"
+        return self._checkpoints.owner(held.partition) or "another worker"

@@ -1,0 +1,490 @@
+"""The data streams of a worker: found by reference, opened, closed, stopped, and read again.
+
+A stream has one writer at a time, by the lock of its files. A new owner of a partition can meet a stream that
+the former one has not let go of yet: it was stopped (SIGSTOP, a suspended machine) and does not know that its
+partition is gone. It will notice, or end; until then the stream is `StreamHeld`, and its chunks wait.
+
+Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for
+streams: before another one is opened, streams that a commit covers and that were idle longest are closed; if
+there is none, the stream waits for the next commit, which is asked for at once.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ...bus.interface import TopicPartition
+from ...bus.messages.chunks import ChunkMessage
+from ...errors import StoreLocked
+from ...runtime.troubles import TroubleCode
+from ...store.catalog.policy import Policy
+from ...store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from .lanes import Lanes
+from .pipeline.pipeline import StreamPipeline
+from .pipeline.steps import last_policy
+from .progress.ownership import OwnedPartition
+from .stream_work import QueuedChunk, Stopped, StreamWork
+
+MAPPINGS_SHARE = 0.7
+MAPPINGS_A_STREAM = 16
+"""What a stream that is opened is taken to need until it is known."""
+_DEFAULT_MAX_MAP_COUNT = 65_530
+_CLOSED_AT_ONCE = 256
+_HELD_BACK = "another process, such as `windvane reprocess`, writes it"
+
+OpenPipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
+"""Opens the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
+
+
+class StreamHeld(Exception):
+    """Another worker writes the stream. `partition` is the one that it was committed for, if it ever was."""
+
+    def __init__(self, reference: str, partition: TopicPartition | None) -> None:
+        super().__init__(reference)
+        self.reference = reference
+        self.partition = partition
+
+
+class CommitNeeded(Exception):
+    """The stream cannot be opened before the next commit: `reason` says what for."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def max_mappings() -> int:
+    """How many mappings the streams of this process may have together."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        limit = _DEFAULT_MAX_MAP_COUNT
+    return int(limit * MAPPINGS_SHARE)
+
+
+class OpenStreams:
+    """Streams by reference, guarded by the lock of the lanes.
+
+    Memory: a few hundred bytes for each stream that has something to do or is open; what waits is bounded by
+    the backlog of the partitions. Streams are forgotten when they are closed and have nothing to do.
+    """
+
+    def __init__(
+        self,
+        checkpoints: CheckpointStore,
+        open_pipeline: OpenPipeline,
+        *,
+        lanes: Lanes,
+        dropped: Callable[[str, Collection[str], Collection[tuple[TopicPartition, bytes]]], None],
+    ) -> None:
+        """`dropped` is told the stream, and its models and chunk keys of which no commit knows any more."""
+        self._dropped = dropped
+        self._checkpoints = checkpoints
+        self._open_pipeline = open_pipeline
+        self._lanes = lanes
+        self._streams: OrderedDict[str, StreamWork] = OrderedDict()
+        self._mappings: dict[StreamWork, int] = {}
+        self._mapped = 0
+        self._max_mappings = max_mappings()
+        self._no_room = False
+        self._held_until_s: dict[str, float] = {}
+        self._waiting: set[StreamWork] = set()
+        self._rewinds: dict[OwnedPartition, int] = {}
+        self.commit_wanted: Callable[[], None] = lambda: None
+        """Asks for a commit at once; may be called by any thread."""
+
+    def __len__(self) -> int:
+        return len(self._mappings)
+
+    def __iter__(self) -> Iterator[StreamWork]:
+        """Under the lock: all streams."""
+        return iter(self._streams.values())
+
+    def put(self, messages: Iterable[tuple[OwnedPartition, int, ChunkMessage | None]]) -> None:
+        """Messages were polled: (partition, offset, chunk, or None if it holds none), in order."""
+        with self._lanes.lock:
+            touched: dict[StreamWork, None] = {}
+            for partition, offset, chunk in messages:
+                if partition.released:
+                    continue
+                partition.frontier = offset + 1
+                if chunk is None:
+                    continue
+                stream = self._streams.get(chunk.tag)
+                if stream is None:
+                    stream = self._streams[chunk.tag] = StreamWork(chunk.tag, partition.key.topic)
+                    stream.covered_s = time.monotonic()
+                    if (seconds := self._held_until_s.get(chunk.tag, 0.0) - stream.covered_s) > 0:
+                        self.wait(stream, seconds, _HELD_BACK)
+                if not stream.is_dropped:
+                    stream.put(QueuedChunk(partition, offset, chunk))
+                    touched[stream] = None
+                elif partition not in stream.pinned:
+                    stream.pinned[partition] = offset
+                    if stream.stopped is None:
+                        self.resume(stream)
+            self._lanes.schedule(touched)
+
+    def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
+        """For the thread that has claimed the stream: open its pipeline for a chunk of `partition`.
+
+        False if there is neither a policy nor one that the stream was under before. Raises StreamHeld if
+        another worker writes it, CommitNeeded, and what the store says of its files.
+        """
+        pipeline = stream.pipeline
+        if pipeline is not None:
+            if not stream.reopen and policy in (None, pipeline.policy):
+                return True
+            if stream.reopen or (policy is not None and policy.reference == pipeline.policy.reference):
+                # What the old policy made is committed first: a replay must not run old chunks through new
+                # steps.
+                if stream.is_dirty:
+                    raise CommitNeeded("its policy has changed")
+                policy = policy or pipeline.policy
+                self.close(stream)
+            else:
+                assert policy is not None
+                state = pipeline.checkpoint(stream.partition)
+                self.close(stream)
+                self._opened(stream, self._open_pipeline(stream, policy, lambda: state))
+                return True
+        if stream.committing is not None:
+            raise CommitNeeded("its last commit is being made")
+        self._make_room()
+        if policy is None:
+            committed = self._checkpoints.stream(stream.reference)
+            policy = last_policy(committed.states) if committed else None
+            if policy is None:
+                return False
+
+        def read_committed() -> StreamCheckpoint | None:
+            # When the lock of the files is ours: until then another worker may have committed more.
+            found = self._checkpoints.stream(stream.reference)
+            stream.restore(found)
+            return found
+
+        try:
+            opened = self._open_pipeline(stream, policy, read_committed)
+        except StoreLocked:
+            held = self._checkpoints.stream(stream.reference)
+            owner = held.partition if held else None
+            raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
+        stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
+        stream.reopen = False
+        self._opened(stream, opened)
+        return True
+
+    def open_former(
+        self,
+        stream: StreamWork,
+        policy: Policy | None,
+        partition: TopicPartition,
+        *,
+        policies: Mapping[str, Policy],
+    ) -> None:
+        """Before a chunk of `policy`: open a stream that holds chunks under the policy that they came by, as
+        it would be if it had stayed open, else rows would depend on when it was closed. Raises as `open`.
+        """
+        if stream.pipeline is not None or policy is None:
+            return
+        if not self._checkpoints.holds_chunks(stream.reference):
+            return
+        committed = self._checkpoints.stream(stream.reference)
+        former = last_policy(committed.states) if committed else None
+        if former is not None and former.reference != policy.reference:
+            self.open(stream, policies.get(former.reference, former), partition)
+
+    def _opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
+        stream.pipeline = pipeline
+        stream.adopted = pipeline.adopted_chunks(stream.adopted_chunks)
+        self.count_mappings(stream)
+
+    def count_mappings(self, stream: StreamWork) -> None:
+        """For the thread that has claimed the stream: it may have opened more outputs."""
+        assert stream.pipeline is not None
+        now = stream.pipeline.mappings
+        if now != self._mappings.get(stream, 0):
+            with self._lanes.lock:
+                self._mapped += now - self._mappings.get(stream, 0)
+                self._mappings[stream] = now
+
+    def _make_room(self) -> None:
+        with self._lanes.lock:
+            if self._mapped + MAPPINGS_A_STREAM <= self._max_mappings:
+                return
+            closing = [] if self._no_room else self._claim_idle(_CLOSED_AT_ONCE, idle_since_s=None)
+            self._no_room = not closing
+        if not closing:
+            raise CommitNeeded("as many streams are open as the kernel lets a process map")
+        self._close_claimed(closing)
+
+    def _claim_idle(self, count: int, *, idle_since_s: float | None) -> list[StreamWork]:
+        """Under the lock: claim streams that were idle longest and that commits cover whole."""
+        found: list[StreamWork] = []
+        for stream in self._streams.values():
+            if len(found) == count or (idle_since_s is not None and stream.used_s > idle_since_s):
+                break
+            if stream.pipeline is None or stream.claimed or stream.queue or stream.is_dirty:
+                continue
+            stream.claimed = True
+            found.append(stream)
+        return found
+
+    def _close_claimed(self, streams: Iterable[StreamWork]) -> None:
+        for stream in streams:
+            self.close(stream)
+            with self._lanes.lock:
+                self._lanes.release(stream)
+                self._forget(stream)
+
+    def close(self, stream: StreamWork) -> None:
+        """For the thread that has claimed the stream: let go of its files, without a commit."""
+        pipeline, stream.pipeline = stream.pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+            if stream.adopted is not None:
+                stream.adopted.close()
+                stream.adopted = None
+            with self._lanes.lock:
+                self._mapped -= self._mappings.pop(stream, 0)
+
+    def _forget(self, stream: StreamWork) -> None:
+        """Under the lock: drop what is known of a stream that is closed and has nothing to do."""
+        if (
+            stream.pipeline is None
+            and not (stream.claimed or stream.queue or stream.is_dirty or stream.is_dropped)
+            and self._streams.get(stream.reference) is stream
+        ):
+            self._lanes.forget(stream)
+            del self._streams[stream.reference]
+
+    @property
+    def queued_chunks(self) -> int:
+        """Chunks that were polled and are not done."""
+        with self._lanes.lock:
+            return sum(len(stream.queue) for stream in self._streams.values())
+
+    def is_behind(self, reference: str) -> bool:
+        """Whether chunks of the stream wait, or are to be read again."""
+        with self._lanes.lock:
+            stream = self._streams.get(reference)
+            return stream is not None and (bool(stream.queue) or stream.is_dropped)
+
+    def full_partitions(self, bound_bytes: int, *, resume_share: float) -> set[OwnedPartition]:
+        """The partitions of streams that have more than `bound_bytes` waiting, or, of a partition that is
+        paused, more than `resume_share` of that.
+        """
+        with self._lanes.lock:
+            return {
+                queued.partition
+                for stream in self._streams.values()
+                if stream.queued_bytes > bound_bytes * resume_share
+                for queued in stream.queue
+                if queued.partition.paused or stream.queued_bytes > bound_bytes
+            }
+
+    def works_on(self, partitions: Collection[OwnedPartition]) -> bool:
+        """Under the lock: whether a thread is in the middle of a chunk of one of them."""
+        return any(
+            stream.chunk_began_s is not None and stream.queue and stream.queue[0].partition in partitions
+            for stream in self._streams.values()
+        )
+
+    def is_late_with(self, partition: OwnedPartition) -> bool:
+        """Whether a stream that goes on has something of the partition that no commit covers."""
+        with self._lanes.lock:
+            return any(
+                not stream.is_dropped and stream.needs(partition, besides=None) is not None
+                for stream in self._streams.values()
+            )
+
+    def used(self, stream: StreamWork) -> None:
+        """Under the lock: a chunk of the stream is done."""
+        stream.used_s = time.monotonic()
+        stream.retry_s = 0.0
+        if self._streams.get(stream.reference) is stream:
+            self._streams.move_to_end(stream.reference)
+            if stream.pipeline is None:
+                self._forget(stream)
+
+    def stop(self, stream: StreamWork, code: TroubleCode, reason: str) -> None:
+        """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
+        self.close(stream)
+        with self._lanes.lock:
+            self._drop(stream)
+            if not stream.abandoned:
+                stream.stopped = Stopped(code, reason, time.monotonic())
+
+    def _drop(self, stream: StreamWork) -> None:
+        """Under the lock: back to what is committed."""
+        models = [] if stream.snapshot is None else list(stream.snapshot.models)
+        self._dropped(stream.reference, models, stream.drop())
+
+    def resume(self, stream: StreamWork) -> None:
+        """Under the lock: read again what a stream that was dropped has not; its partitions are to be sought
+        (`take_rewinds`).
+        """
+        stream.stopped = None
+        for partition, at in stream.pinned.items():
+            self._rewinds[partition] = min(at, self._rewinds.get(partition, at))
+
+    def rewind(self, partition: OwnedPartition, offset: int) -> None:
+        """The partition is to be read again from this offset."""
+        with self._lanes.lock:
+            self._rewinds[partition] = min(offset, self._rewinds.get(partition, offset))
+
+    def take_rewinds(self) -> dict[OwnedPartition, int]:
+        """From which offsets partitions are to be read again; whoever takes them seeks before the next
+        poll.
+        """
+        if not self._rewinds:
+            return {}
+        with self._lanes.lock:
+            rewinds, self._rewinds = self._rewinds, {}
+            for partition, at in rewinds.items():
+                partition.unread(at)
+            for stream in self._streams.values():
+                if stream.pinned and stream.stopped is None:
+                    stream.pinned = {
+                        partition: at for partition, at in stream.pinned.items() if partition not in rewinds
+                    }
+            return {partition: at for partition, at in rewinds.items() if not partition.released}
+
+    def release_partitions(self, gone: Collection[OwnedPartition]) -> None:
+        """The chunks of these partitions that no thread works on yet are left to the next owner."""
+        with self._lanes.lock:
+            for partition in gone:
+                partition.released = True
+            for stream in self._streams.values():
+                at_work = stream.queue[0] if stream.queue and stream.chunk_began_s is not None else None
+                stream.give_back(besides=at_work)
+
+    def let_go(self, gone: Collection[OwnedPartition], *, also: Collection[TopicPartition]) -> None:
+        """Close, without a commit, what is written for these partitions or holds chunks of theirs.
+
+        What such a stream has of other partitions too is read again from there. `also` has the keys of
+        partitions whose streams are clean, and closed for their next owner.
+        """
+        keys = {partition.key for partition in gone} | set(also)
+        lost = set(gone)
+        with self._lanes.lock:
+            concerned = [
+                stream
+                for stream in self._streams.values()
+                if stream.partition in keys or not lost.isdisjoint(stream.partitions)
+            ]
+            for stream in concerned:
+                self._detach(stream)
+        self._close_claimed([stream for stream in concerned if not stream.abandoned])
+
+    def _detach(self, stream: StreamWork) -> None:
+        """Under the lock: drop a stream; one that a thread works on is closed by that thread."""
+        self._drop(stream)
+        if not stream.claimed:
+            stream.claimed = True
+            if stream.pinned:
+                self.resume(stream)
+            return
+        stream.abandoned = True
+        self._lanes.forget(stream)
+        if stream.pipeline is not None:
+            stream.pipeline.abandon()
+        del self._streams[stream.reference]
+        if stream.pinned:
+            again = self._streams[stream.reference] = StreamWork(stream.reference, stream.policy)
+            again.pinned = stream.pinned
+            self.resume(again)
+
+    def hold_back(self, reference: str, seconds: float) -> None:
+        """From now on, for so long, chunks of the stream wait: another process is to write it."""
+        with self._lanes.lock:
+            now_s = time.monotonic()
+            self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
+            self._held_until_s[reference] = now_s + seconds
+            if (stream := self._streams.get(reference)) is not None:
+                self.wait(stream, seconds, _HELD_BACK)
+
+    def close_one(self, reference: str) -> None:
+        """Close a stream that is held back; right after a commit of all."""
+        with self._lanes.lock:
+            stream = self._streams.get(reference)
+            if stream is None or stream.claimed or stream.is_dirty or stream.pipeline is None:
+                return
+            stream.claimed = True
+        self._close_claimed([stream])
+
+    def reopen_naming(self, operations: Collection[str]) -> None:
+        """The streams whose pipelines name one of the operations are opened again before their next chunk."""
+        with self._lanes.lock:
+            for stream in self._streams.values():
+                if stream.pipeline is not None:
+                    named = {step.operation for step in stream.pipeline.policy.pipeline}
+                    stream.reopen |= not named.isdisjoint(operations)
+
+    def roll_back(self, streams: Iterable[StreamWork]) -> None:
+        """Under the lock: a commit has recorded nothing; its snapshots are for the next one."""
+        for stream in streams:
+            committing, stream.committing = stream.committing, None
+            if committing is None:
+                continue
+            if stream.dropped_in_commit:
+                stream.dropped_in_commit = False
+                self._dropped(stream.reference, list(committing.models), committing.keys)
+            else:
+                stream.snapshot = committing
+
+    def committed(self, *, idle_s: float | None) -> None:
+        """A commit has ended: what waited for it goes on. Closes streams that were idle for `idle_s`."""
+        with self._lanes.lock:
+            self._no_room = False
+            for stream in list(self._streams.values()):
+                self._forget(stream)
+            waiting = [
+                stream
+                for stream in self._streams.values()
+                if stream.waits_for_commit or stream.snapshot_wanted
+            ]
+            for stream in waiting:
+                if stream.waits_for_commit:
+                    stream.waits_for_commit, stream.waits_for = False, None
+            self._lanes.schedule(stream for stream in waiting if stream.has_work(time.monotonic()))
+            closing = (
+                []
+                if idle_s is None
+                else self._claim_idle(len(self._streams), idle_since_s=time.monotonic() - idle_s)
+            )
+        self._close_claimed(closing)
+
+    def wait(self, stream: StreamWork, seconds: float, what_for: str) -> None:
+        """Under the lock: the stream is not worked on for so long."""
+        stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
+        self._waiting.add(stream)
+
+    def wake(self) -> None:
+        """Several times a second: streams whose time of waiting has passed go on."""
+        now_s = time.monotonic()
+        with self._lanes.lock:
+            due = [stream for stream in self._waiting if stream.wait_until_s <= now_s]
+            self._waiting.difference_update(due)
+            for stream in due:
+                stream.wait_until_s, stream.waits_for = 0.0, None
+            self._lanes.schedule(stream for stream in due if stream.has_work(now_s))
+
+    def close_all(self) -> None:
+        """Give all locks back, without a commit; what a thread works on is left to it, or to the end of the
+        process.
+        """
+        with self._lanes.lock:
+            streams = list(self._streams.values())
+            for stream in streams:
+                if stream.claimed:
+                    stream.abandoned = True
+                    if stream.pipeline is not None:
+                        stream.pipeline.abandon()
+                else:
+                    stream.claimed = True
+            self._streams.clear()
+        for stream in streams:
+            if not stream.abandoned:
+                self.close(stream)

@@ -1,0 +1,305 @@
+"""Where a worker's messages come from: which offsets are read, when a partition waits, and when it cannot go
+on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+
+from ...bus.interface import BEGINNING, Bus, BusMessage, Consumer, TopicPartition
+from ...bus.messages.chunks import ChunkMessage, decode_chunk
+from ...bus.topic_names import is_chunk_topic
+from ...config import WorkerSettings
+from ...errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted, WindvaneError
+from ...store.databases.checkpoint import CheckpointStore
+from .checkpointing import Checkpointing
+from .open_streams import OpenStreams
+from .order_watch import OrderWatch
+from .pipeline.telemetry import WorkerTelemetry
+from .progress.ownership import OwnedPartition, Ownership
+
+PARTITION_BACKLOG = 4
+"""A partition waits when its streams together have this many times the backlog of one stream."""
+RESUME_SHARE = 0.5
+"""Of the backlog, below which a partition that waits is read again."""
+_POLL_S = 0.25
+_HALTED_S = 1.0
+_LEFT_S = 5.0
+
+Keep = Callable[..., None]
+_Decoded = tuple[OwnedPartition, int, ChunkMessage | None]
+
+
+class PartitionReader:
+    """Polls the bus for one worker, and hands chunks to the queues of their streams.
+
+    A partition is paused while one of its streams, or all of them together, have too much waiting: then its
+    messages wait on the bus. One that is halted (messages are damaged or gone) stands still alone, until an
+    operator has decided to go on behind them; one whose topic was made again is read from its beginning.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        consumer: Consumer,
+        checkpoints: CheckpointStore,
+        owned: Ownership,
+        streams: OpenStreams,
+        durable: Checkpointing,
+        keep: Keep,
+        before_chunks: Callable[[], None],
+        orders: OrderWatch,
+        settings: WorkerSettings,
+        telemetry: WorkerTelemetry,
+    ) -> None:
+        self._bus = bus
+        self._consumer = consumer
+        self._checkpoints = checkpoints
+        self._owned = owned
+        self._streams = streams
+        self._durable = durable
+        self._keep = keep
+        self._before_chunks = before_chunks
+        self._orders = orders
+        self._settings = settings
+        self._telemetry = telemetry
+        self._topics_read_s = float("-inf")
+        self._lag_read_s = float("-inf")
+        self._halted_looked_at_s = float("-inf")
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        while True:
+            try:
+                # Before a poll, since one that is under way may still give what comes before a seek.
+                await self._take_again()
+                self._rewind()
+                await self._look_at_halted()
+                await self._let_added_partitions_in()
+                await self._subscribe()
+                self._pause_and_resume()
+                messages = await self._consumer.poll(max_bytes=self._settings.poll_bytes, timeout_s=_POLL_S)
+            except BusUnavailable as error:
+                self._telemetry.bus_unavailable(error)
+                await asyncio.sleep(_POLL_S)
+                continue
+            await self._hand_on(messages)
+            await self._read_lag()
+
+    async def take(self, keys: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        """Take partitions that the bus has given; where to read each from."""
+        try:
+            async with self._durable.alone:
+                self._durable.check()
+                # If the bus has not said that they were gone in between, what was not committed is done
+                # again.
+                if again := [each for key in keys if (each := self._owned.get(key)) is not None]:
+                    await self._durable.let_go(again)
+                return await self._take(keys)
+        except BusUnavailable:
+            raise
+        except BaseException as error:
+            self._durable.fail(error)
+            raise
+
+    async def _take(self, keys: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
+        topics = {key.topic for key in keys}
+        logs = await self._bus.log_ids(topics)
+        if missing := topics - logs.keys():
+            raise BusUnavailable(f"topic {sorted(missing)[0]!r} is gone; it is read again when it is back")
+        taken = await asyncio.to_thread(self._owned.take, keys, logs)
+        added = {partition.key.topic for partition, found in taken if found.added_to}
+        ends = await self._bus.ends(added) if added else {}
+        starts: dict[TopicPartition, int | None] = {}
+        for partition, found in taken:
+            # Tags move when partitions are added: what they have on their old one comes first.
+            partition.waits_for = {
+                key: end
+                for key, end in ends.items()
+                if key.topic == partition.key.topic and key.partition in found.added_to
+            }
+            self._owned.add(partition)
+            starts[partition.key] = BEGINNING if found.position is None else found.position
+            if found.position is None and found.other_logs:
+                self._telemetry.log_is_new(partition.key, log=partition.log, former=found.other_logs)
+        self._orders.taken(await asyncio.to_thread(self._checkpoints.orders, keys))
+        self._telemetry.partitions_taken(keys, owned=len(self._owned))
+        return starts
+
+    async def _let_added_partitions_in(self) -> None:
+        waiting = [partition for partition in self._owned if partition.waits_for]
+        if not waiting:
+            return
+        committed = await asyncio.to_thread(self._checkpoints.positions)
+        for partition in waiting:
+            partition.waits_for = {
+                key: end
+                for key, end in partition.waits_for.items()
+                if end > 0 and committed.get(key, 0) < end and key not in self._consumer.halted
+            }
+            if not partition.waits_for:
+                await asyncio.to_thread(self._checkpoints.let_in, partition.log, partition.key)
+
+    async def _take_again(self) -> None:
+        """A worker that was late has taken partitions which the bus had given to this one meanwhile."""
+        for key in self._owned.to_take_again():
+            async with self._durable.alone:
+                self._owned.drop([key])
+                await self._start_over(key)
+
+    async def _start_over(self, key: TopicPartition) -> None:
+        """Take a partition that the bus has given already; under `alone`."""
+        try:
+            self._consumer.pause([key])
+            starts = await self._take([key])
+            start = starts[key]
+            assert start is not None
+            self._consumer.seek(key, start)
+            self._consumer.resume([key])
+        except BusUnavailable as error:  # it is not ours any more, or its topic is away
+            self._owned.lose([key])  # and is taken again later, unless it is revoked
+            self._telemetry.bus_unavailable(error)
+
+    def _rewind(self) -> None:
+        for partition, at in self._streams.take_rewinds().items():
+            # A seek would end the halt, and read another log at an offset of the old one.
+            is_replaced = isinstance(self._consumer.halted.get(partition.key), LogReplaced)
+            if self._owned.get(partition.key) is partition and not is_replaced:
+                with suppress(BusUnavailable):  # it is being revoked, and its next owner reads it
+                    self._consumer.seek(partition.key, at)
+
+    async def _look_at_halted(self) -> None:
+        halted = {
+            key: error for key, error in self._consumer.halted.items() if self._owned.get(key) is not None
+        }
+        self._telemetry.partitions_halted(halted)
+        if not halted or time.monotonic() - self._halted_looked_at_s < _HALTED_S:
+            return
+        self._halted_looked_at_s = time.monotonic()
+        for key, error in halted.items():
+            partition = self._owned.get(key)
+            if partition is None:
+                continue
+            if isinstance(error, LogReplaced):
+                await self._begin_new_log(partition)
+            else:
+                await self._obey(partition, error)
+
+    async def _begin_new_log(self, partition: OwnedPartition) -> None:
+        """What was polled of the old log is done and committed; then the new one begins."""
+        if partition.queued_bytes:
+            return
+        async with self._durable.alone:
+            await self._durable.commit()
+            if self._streams.is_late_with(partition):
+                return  # with the next look
+            # What streams that have stopped did not read of the old log is gone with its topic.
+            await self._durable.let_go([partition])
+            await self._start_over(partition.key)
+
+    async def _obey(self, partition: OwnedPartition, error: PartitionHalted) -> None:
+        """An operator may have decided to go on behind what is missing (`windvane recover skip-hole`)."""
+        holes = await asyncio.to_thread(self._checkpoints.holes, partition.log, partition.key)
+        behind = [hole for hole in holes if hole.first <= error.offset < hole.resume_at]
+        if behind:
+            partition.holes = tuple(holes)
+            partition.frontier = behind[-1].resume_at
+            self._consumer.seek(partition.key, behind[-1].resume_at)
+            self._telemetry.hole_skipped(partition.key, behind[-1])
+
+    def _pause_and_resume(self) -> None:
+        full = self._full_partitions()
+        for partition in self._owned:
+            must_pause = (
+                partition in full or bool(partition.waits_for) or partition.read_again_s > time.monotonic()
+            )
+            if partition.paused != must_pause and not partition.released:
+                with suppress(BusUnavailable):  # it is being revoked
+                    (self._consumer.pause if must_pause else self._consumer.resume)([partition.key])
+                    partition.paused = must_pause
+
+    def _full_partitions(self) -> set[OwnedPartition]:
+        bound = self._settings.stream_backlog_bytes
+        full = {
+            partition
+            for partition in self._owned
+            if partition.queued_bytes
+            > bound * PARTITION_BACKLOG * (RESUME_SHARE if partition.paused else 1.0)
+        }
+        # A stream can only be over its bound if its partition has as much.
+        if any(partition.queued_bytes > bound * RESUME_SHARE for partition in self._owned):
+            full |= self._streams.full_partitions(bound, resume_share=RESUME_SHARE)
+        return full
+
+    async def _hand_on(self, messages: Collection[BusMessage]) -> None:
+        batch = []
+        now_s = time.monotonic()
+        for message in messages:
+            partition = self._owned.get(message.topic_partition)
+            if partition is not None:  # else another worker has it, though the bus does not know yet
+                partition.polled_s = now_s
+                batch.append((partition, message))
+        if batch:
+            self._before_chunks()
+            decoded = await asyncio.to_thread(self._decode, batch)
+            self._streams.put(decoded)
+
+    def _decode(self, batch: Sequence[tuple[OwnedPartition, BusMessage]]) -> list[_Decoded]:
+        decoded: list[_Decoded] = []
+        left: dict[OwnedPartition, int] = {}
+        for partition, message in batch:
+            if partition in left:
+                continue
+            chunk = None
+            try:
+                chunk = decode_chunk(message.value)
+            except EnvelopeInvalid as error:
+                try:
+                    self._keep_message(partition, message, error)
+                except WindvaneError as failure:  # nothing else has it, so the partition waits in front of it
+                    left[partition] = message.offset
+                    self._telemetry.dead_letter_lost(failure)
+                    continue
+            decoded.append((partition, message.offset, chunk))
+        for partition, offset in left.items():
+            partition.read_again_s = time.monotonic() + _LEFT_S
+            self._streams.rewind(partition, offset)
+        return decoded
+
+    def _keep_message(self, partition: OwnedPartition, message: BusMessage, error: EnvelopeInvalid) -> None:
+        """Bytes on the bus that are no chunk: another program published them."""
+        if partition.released:
+            return
+        chunk = ChunkMessage(
+            tag="", sender="bus", chunk_id=None, received_ns=time.time_ns(), events=0, payload=message.value
+        )
+        self._keep(chunk, "bad-envelope", str(error), policy=partition.key.topic)
+
+    async def _read_lag(self) -> None:
+        if time.monotonic() - self._lag_read_s < _POLL_S:
+            return
+        try:
+            behind = sum((await self._consumer.lag()).values())
+        except BusUnavailable as error:
+            self._telemetry.bus_unavailable(error)
+        else:
+            self._telemetry.lag_messages = behind + self._streams.queued_chunks
+        self._lag_read_s = time.monotonic()
+
+    async def _subscribe(self) -> None:
+        if time.monotonic() - self._topics_read_s >= _POLL_S:
+            topics = await self._bus.topics()
+            ours = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
+            self._topics_read_s = time.monotonic()
+            self._consumer.subscribe(ours)
+            self._durable.is_shared = len(self._owned) < sum(ours.values())
+
+    async def report(self, positions: Mapping[TopicPartition, int], *, timeout_s: float) -> None:
+        """Tell the bus too, for lag seen from outside and for retention; what counts is committed already."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._consumer.commit({key: at for key, at in positions.items() if key in self._owned})
+        except (BusUnavailable, TimeoutError) as error:
+            self._telemetry.bus_unavailable(error)

@@ -1,0 +1,153 @@
+"""What of a chunk is held back, and how events of several chunks leave together."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ....bus.messages.chunks import ChunkMessage
+from ....store.files.data_stream import PART_OF_CHUNK
+from ..progress.in_flight import Place
+from .event_times import TimedEvents
+
+CHUNK_OVERHEAD_BYTES = 1024
+EVENT_OVERHEAD_BYTES = 16
+"""Of Python, counted beside the payload."""
+
+_MIN_NS = -(2**63)
+
+
+class Arrival(NamedTuple):
+    """What the archive notes of a chunk whose last event has left."""
+
+    chunk_id: bytes | None
+    received_ns: int
+
+
+class Released(NamedTuple):
+    """Events that leave together: a chunk as it came, a part of one, or several merged.
+
+    `place` is that of a chunk that they came in; `others` are further chunks that have left whole with them.
+    """
+
+    message: ChunkMessage
+    place: Place
+    others: tuple[Arrival, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class HeldEvents:
+    """A chunk of which something is held."""
+
+    sequence: int
+    place: Place
+    message: ChunkMessage
+    events: TimedEvents
+    """Those of the message, by rising time; for a raw chunk a single one, of its first event's time."""
+    left: int = 0
+    """How many of them have left."""
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        overhead = CHUNK_OVERHEAD_BYTES + EVENT_OVERHEAD_BYTES * len(self.events.ends)
+        self.size = len(self.message.payload) + overhead
+
+    @property
+    def first_ns(self) -> int:
+        """Event time of the first one that is held."""
+        return int(self.events.times_ns[self.left])
+
+    @property
+    def last_ns(self) -> int:
+        """Event time of the last one."""
+        return int(self.events.times_ns[-1])
+
+    def key(self) -> tuple[int, int]:
+        """Sorts by event time, then by arrival."""
+        return self.first_ns, self.sequence
+
+    def take(self, until_ns: int) -> "Leaving":
+        """The events up to that time, which leave."""
+        begin = self.left
+        self.left = int(np.searchsorted(self.events.times_ns, until_ns, side="right"))
+        return Leaving(self, begin, self.left)
+
+
+class Leaving(NamedTuple):
+    """Events `begin` to `end` of a chunk, which leave."""
+
+    held: HeldEvents
+    begin: int
+    end: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether they are the whole chunk."""
+        return self.begin == 0 and self.is_last
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing of the chunk is held behind them."""
+        return self.end == len(self.held.events.ends)
+
+    @property
+    def arrival(self) -> Arrival:
+        """Of their chunk."""
+        return Arrival(self.held.message.chunk_id, self.held.message.received_ns)
+
+    @property
+    def first_byte(self) -> int:
+        """Where they begin in the chunk's payload."""
+        return int(self.held.events.ends[self.begin - 1]) if self.begin else 0
+
+    @property
+    def payload(self) -> bytes:
+        """Their msgpack."""
+        return self.held.events.payload[self.first_byte : int(self.held.events.ends[self.end - 1])]
+
+
+def together(taken: list[Leaving]) -> Released:
+    """One message of these events, by rising time; those of one time by the arrival of their chunks."""
+    taken.sort(key=lambda each: each.held.sequence)
+    first = taken[0].held
+    whole = [each.arrival for each in taken if each.is_last]
+    if len(taken) == 1:
+        if taken[0].is_whole:
+            return Released(first.message, first.place)
+        payload, events = taken[0].payload, taken[0].end - taken[0].begin
+    else:
+        payload, events = _merged(taken), sum(each.end - each.begin for each in taken)
+    message = ChunkMessage(
+        tag=first.message.tag,
+        sender=first.message.sender,
+        chunk_id=whole[-1].chunk_id if whole else PART_OF_CHUNK,
+        received_ns=whole[-1].received_ns if whole else first.message.received_ns,
+        events=events,
+        payload=payload,
+    )
+    return Released(message, first.place, tuple(whole[:-1]))
+
+
+def overlapping(held: list[HeldEvents]) -> list[list[HeldEvents]]:
+    """In runs of chunks that overlap in time; `held` is sorted by the first event."""
+    runs: list[list[HeldEvents]] = []
+    last_ns = _MIN_NS
+    for each in held:
+        if runs and each.first_ns < last_ns:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+        last_ns = max(last_ns, each.last_ns)
+    return runs
+
+
+def _merged(taken: list[Leaving]) -> bytes:
+    times = np.concatenate([each.held.events.times_ns[each.begin : each.end] for each in taken])
+    pieces: list[bytes] = []  # a memoryview would take 184 bytes an event
+    for each in taken:
+        payload = each.held.events.payload
+        begin = each.first_byte
+        for end in each.held.events.ends[each.begin : each.end].tolist():
+            pieces.append(payload[begin:end])
+            begin = end
+    return b"".join([pieces[i] for i in np.argsort(times, kind="stable")])

@@ -1,0 +1,441 @@
+"""A policy's operations at work on one data stream."""
+
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ....bus.messages.chunks import ChunkMessage
+from ....errors import ChunkRefused, OperationFailed, StoreLocked
+from ....records.decoded_size import DEFAULT_LIMIT_BYTES
+from ....records.events import check_pairs
+from ....records.undecodable_events import sift_decodable
+from ....store.catalog.policy import Policy
+from ....store.databases.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
+from ....store.files.data_array import DataArrayWriter
+from ....store.files.data_stream import DataStreamWriter
+from ....store.files.store import Store
+from ...alarms.stream_alarms import AlarmWatch
+from ...learning.training import TrainingRequest
+from ...operations.base.block import Block, Events
+from ..progress.adopted_chunks import AdoptedChunks
+from .archive import bytes_block, decode_events, json_lines, raw_pieces
+from .buffered_events import Released
+from .catalog_link import NewOutput
+from .chunk_events import ChunkEvents, turn_to_decode
+from .publication import Publication
+from .reorder_buffer import ReorderBuffer
+from .results_publisher import ResultsPublisher
+from .step_failures import WHOLE_CHUNK
+from .steps import RunningSteps, in_passes
+
+_ARRAY_LOCK_S = 5.0
+
+FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
+
+
+class Abandoned(Exception):
+    """The stream belongs to somebody else now: its thread stops in the middle of a chunk."""
+
+
+class StreamPipeline:
+    """One data stream: its archive, the operations of its policy, their outputs.
+
+    `reorder` says in which order chunks are to be processed. `process` appends to the outputs at once;
+    `checkpoint` says what is to be committed of it. A step that raises is reported, gives nothing for that
+    chunk, and does not stop the others. Memory: one chunk, what `reorder` holds, and what the operations
+    keep. `abandon` may be called by any thread; then `process` raises Abandoned before the next step, and
+    what it has appended is cut off when the stream is opened next.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        policy: Policy,
+        store: Store,
+        read_committed: Callable[[], StreamCheckpoint | None],
+        *,
+        publisher: ResultsPublisher,
+        report_failure: FailureReport,
+        report_worked: Callable[[str, set[str]], None],
+        new_output: Callable[[NewOutput], None],
+        database_id: bytes,
+    ) -> None:
+        """`database_id` is that of the checkpoint database: outputs remember under which they were made."""
+        self.reference = reference
+        self.policy = policy
+        self._abandoned = False
+        self._closing = threading.Lock()  # a commit may end while the stream is closed
+        self._is_closed = False
+        self._store = store
+        self._report_failure, self._report_worked = report_failure, report_worked
+        self._failed: set[str] = set()
+        self._worked: set[str] = set()
+        self._new_output = new_output
+        self._database_id = database_id
+        self._publication = Publication(reference, policy, publisher)
+        self._archive: DataStreamWriter = store.stream_writer(
+            reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
+        )
+        try:
+            # Only now: until its lock was let go, another worker may have committed more.
+            committed = read_committed()
+            self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+            # Back to what was committed: what lies behind it comes again from the bus.
+            self._archive.resume(self._committed.get(reference), database_id=database_id)
+            self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
+            self._writers: dict[str, DataArrayWriter] = {}
+            for output, length in self._committed.items():
+                if output != reference:  # a reprocessing was killed after its commit
+                    store.put_rebuilt_in_place(output, length.uid)
+            self._steps = RunningSteps(policy, committed.states if committed else {})
+            self.reorder = ReorderBuffer(
+                reorder_s=policy.reorder_s,
+                is_raw=policy.format == "raw",
+                order=committed.order if committed else None,
+                held=committed.held if committed else (),
+                tag=reference,
+            )
+        except BaseException:
+            self._archive.close()
+            raise
+        new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
+        self.deadly: list[Released] = []
+        """What was held and goes to the dead letters: the worker died of it."""
+        self._counted = Counter[str]()
+        self.newly_counted()
+
+    def process(self, released: Released) -> None:
+        """Archives the events, runs the operations on them, and publishes what the policy says.
+
+        StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
+        results that no checkpoint may cover, the stream must not go on.
+        """
+        self._failed, self._worked = set(), set(WHOLE_CHUNK)
+        inputs = self._readable(released.message)
+        if inputs is None:
+            return
+        chunk = inputs.chunk
+        for other in released.others:
+            self._archive.append(b"", arrived_ns=other.received_ns, chunk_id=other.chunk_id, events=0)
+        first_event = self._archive.events
+        self._archive.append(
+            inputs.archived,
+            arrived_ns=chunk.received_ns,
+            chunk_id=chunk.chunk_id,
+            events=chunk.events,
+            event_times=inputs.event_times,
+        )
+        if inputs.event_times is not None and not self.policy.reorder_s:
+            self.reorder.note_unsorted(inputs.event_times[1], received_ns=chunk.received_ns)
+        try:
+            self._publication.records(chunk.payload, self._archive, first_event=first_event)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            self._fail("publish", chunk, error)
+        if self._steps.broken is not None:
+            self._fail("pipeline", chunk, self._steps.broken)
+        for given in self._passes(chunk, inputs):
+            for step, keep, block in self._steps.run(
+                given,
+                failed=partial(self._step_failed, chunk),
+                worked=self._worked.add,
+                go_on=self._go_on,
+            ):
+                if keep:
+                    self._keep(step, block, chunk)
+        self._alarms.finish_chunk()
+        self._report_worked(self.reference, self._worked - self._failed)
+
+    def _readable(self, chunk: ChunkMessage) -> "_ChunkInputs | None":
+        """The chunk, decoded as far as it has to be; without the events that cannot be, which are reported.
+
+        The door has checked what is cheap to check; other programs publish to the bus too. None where nothing
+        is left.
+        """
+        inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
+        if (error := self._error_of_reading(inputs)) is None:
+            return inputs
+        with turn_to_decode(len(chunk.payload)):
+            sifted = sift_decodable(
+                chunk.payload,
+                raw_field=self.policy.field if self.policy.format == "raw" else None,
+                max_event_bytes=_max_event_bytes(self.policy),
+            )
+        if not sifted.valid_events or not sifted.invalid_events:
+            self._fail("archive", chunk, error)
+            return None
+        bad = msgspec.structs.replace(chunk, payload=sifted.invalid, events=sifted.invalid_events)
+        self._fail("archive", bad, OperationFailed(f"{sifted.total} cannot be stored: {sifted.reason}"))
+        rest = msgspec.structs.replace(chunk, payload=sifted.valid, events=sifted.valid_events)
+        inputs = _ChunkInputs(rest, self.policy, self._archive.size)
+        if (error := self._error_of_reading(inputs)) is not None:
+            self._fail("archive", rest, error)
+            return None
+        return inputs
+
+    def _error_of_reading(self, inputs: "_ChunkInputs") -> Exception | None:
+        try:
+            with turn_to_decode(len(inputs.chunk.payload)):
+                if "events" in self._steps.sources:
+                    _ = inputs.events  # what they cannot have must not be archived either
+                _ = inputs.archived
+        except MemoryError:
+            raise
+        except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
+            return error
+        return None
+
+    def abandon(self) -> None:
+        """The thread that works on a chunk is to stop as soon as a step has returned."""
+        self._abandoned = True
+
+    def _go_on(self) -> None:
+        if self._abandoned:
+            raise Abandoned(self.reference)
+
+    @property
+    def step(self) -> tuple[str, float] | None:
+        """The step that is at work, and since when (monotonic); None between steps."""
+        return self._steps.at_work
+
+    @property
+    def slowest_step(self) -> str | None:
+        """The step that took longest for one chunk."""
+        return self._steps.slowest[0] if self._steps.slowest is not None else None
+
+    def adopted_chunks(self, count: int) -> AdoptedChunks | None:
+        """The first `count` chunks of the archive, which no checkpoint covers; None if there are none."""
+        return AdoptedChunks(self._store.stream(self.reference), count) if count else None
+
+    def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
+        """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
+        wanted = self._steps.sources
+        given: dict[str, Block | Events] = {}
+        # The chunk is archived as it came: what is wrong with it concerns the steps that want it so alone.
+        try:
+            if "bytes" in wanted and len(inputs.record_bytes.rows):
+                given["bytes"] = inputs.record_bytes
+        except (ChunkRefused, OperationFailed) as error:
+            self._fail("bytes", chunk, error)
+        if "events" not in wanted:
+            yield given
+            return
+        yield from in_passes(given, inputs.events)
+
+    def _keep(self, step: str, block: Block, chunk: ChunkMessage) -> None:
+        try:
+            self._append(step, block)
+        except (OSError, MemoryError, StoreLocked):
+            raise
+        except Exception as error:
+            self._fail(step, chunk, error)
+
+    def _append(self, name: str, block: Block) -> None:
+        writer = self._writers.get(name)
+        if writer is None or not _fits(writer, block):
+            if writer is not None:
+                writer.close()
+            writer = self._open_writer(name, block)
+        first_row = writer.length
+        writer.append(block.rows, block.row_times_ns)
+        self._alarms.rows(name, block, writer, first_row=first_row)
+        self._publication.rows(name, block, writer, first_row=first_row)
+
+    def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
+        reference = f"{self.reference}:{name}"
+        writer = self._locked_writer(reference, block)
+        try:
+            writer.resume(self._committed.get(reference), database_id=self._database_id)
+        except BaseException:
+            writer.close()
+            raise
+        self._writers[name] = writer
+        described = {
+            "stream": self.reference,
+            "dtype": block.rows.dtype.str,
+            "row_shape": list(writer.row_shape),
+        }
+        self._new_output(NewOutput("array", reference, described))
+        return writer
+
+    def _locked_writer(self, reference: str, block: Block) -> DataArrayWriter:
+        """Opens the array; a writer that was killed lets go of the archive and of this in any order."""
+        give_up_at_s = time.monotonic() + _ARRAY_LOCK_S
+        while True:
+            try:
+                return self._store.array_writer(
+                    reference,
+                    dtype=block.rows.dtype,
+                    row_shape=block.rows.shape[1:],
+                    attrs={"stream": self.reference, **block.attrs},
+                )
+            except StoreLocked:
+                if time.monotonic() > give_up_at_s:
+                    raise
+                time.sleep(0.01)
+
+    def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
+        self._fail(step, chunk, error)
+
+    def _fail(self, step: str, chunk: ChunkMessage, error: Exception) -> None:
+        self._failed.add(step)
+        self._report_failure(self, step, chunk, error, "".join(traceback.format_exception(error)))
+
+    def checkpoint(
+        self,
+        partition: Partition | None = None,
+        *,
+        positions: tuple[StreamPosition, ...] = (),
+        adopted_chunks: int = 0,
+        holes: tuple[Hole, ...] = (),
+    ) -> StreamCheckpoint:
+        """States and lengths as they are now; once it is committed, a restart begins here.
+
+        `partition` is the one that has brought the last chunk.
+        """
+        self._committed[self.reference] = OutputLength(
+            self._archive.uid, self._archive.size, self._archive.chunks
+        )
+        for name, writer in self._writers.items():
+            self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
+        return StreamCheckpoint(
+            states=self._steps.states(),
+            outputs=dict(self._committed),
+            partition=partition,
+            alarm_state=self._alarms.state(),
+            alarms=tuple(self._alarms.take_new()),
+            positions=positions,
+            adopted_chunks=adopted_chunks,
+            holes=holes,
+            order=self.reorder.order,
+            held=self.reorder.held,
+        )
+
+    def mark_committed(self, committed: StreamCheckpoint) -> None:
+        """After the commit of that checkpoint: the outputs remember how far they are covered."""
+        with self._closing:
+            if self._is_closed:
+                return
+            for reference, length in committed.outputs.items():
+                if reference == self.reference:
+                    self._archive.mark_committed(length)
+                elif (writer := self._writers.get(reference.partition(":")[2])) is not None:
+                    writer.mark_committed(length)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        return self._steps.counts()
+
+    def newly_counted(self) -> Counter[str]:
+        """What all steps together have counted since this was last asked, or since the stream was opened."""
+        counts = Counter[str]()
+        for of_step in self.counts.values():
+            counts.update(of_step)
+        gained, self._counted = counts - self._counted, counts
+        return gained
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """Of all operations, in order."""
+        return self._steps.names
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
+        from someone who may run code here.
+        """
+        self._steps.take_up(step, saved)
+
+    def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
+        """The trainings that are due, each from the rows that were stored with the one that made it due."""
+        for wanted in self._steps.wanted_trainings():
+            writer = self._writers.get(wanted.source)
+            # None behind a restart, until the source gives rows again.
+            if writer is None or (stop := writer.length - wanted.given_since) < 1:
+                continue
+            yield TrainingRequest(
+                reference=f"{self.reference}:{wanted.step.name}",
+                source=f"{self.reference}:{wanted.source}",
+                stop=stop,
+                due=wanted.due,
+                columns=wanted.columns,
+                step=wanted.step,
+                fingerprint=wanted.fingerprint.hex(),
+                store=str(self._store.root),
+                models=str(models),
+            )
+
+    def training_failed(self, step: str, request: TrainingRequest) -> None:
+        """That training of the step gave nothing."""
+        self._steps.training_failed(step, bytes.fromhex(request.fingerprint), request.due)
+
+    @property
+    def mappings(self) -> int:
+        """Mappings of files that it holds: one for each segmented file, two files an array."""
+        return (3 if self.policy.format == "raw" else 2) + 2 * len(self._writers)
+
+    def close(self) -> None:
+        """Gives the writers' locks back, that of the archive last: who has it has the stream."""
+        with self._closing:
+            self._is_closed = True
+            for writer in self._writers.values():
+                writer.close()
+            self._archive.close()
+
+
+class _ChunkInputs:
+    """What the steps can have of a chunk itself, each made once and only where it is asked for."""
+
+    def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
+        self.chunk = chunk
+        self._policy = policy
+        self._stream_size = stream_size
+
+    @cached_property
+    def events(self) -> ChunkEvents:
+        return decode_events(self.chunk.payload, max_event_bytes=_max_event_bytes(self._policy))
+
+    @cached_property
+    def record_bytes(self) -> Block:
+        pieces = raw_pieces(self.events, self._policy.field)
+        return bytes_block(pieces, self.events.times_ns, self._stream_size)
+
+    @property
+    def event_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Where each event ends and when it was, which bare bytes alone do not say."""
+        if self._policy.format != "raw":
+            return None
+        times = self.record_bytes.times
+        return times.ends, times.times_ns
+
+    @cached_property
+    def archived(self) -> bytes | memoryview:
+        """What the policy's format appends to the data stream."""
+        match self._policy.format:
+            case "raw":
+                return self.record_bytes.rows.data
+            case "msgpack":
+                check_pairs(self.chunk.payload, self.chunk.events)
+                return self.chunk.payload
+            case "json":
+                return json_lines(self.events)
+
+
+def _max_event_bytes(policy: Policy) -> int:
+    """A limit that was lowered since the chunk came in does not count."""
+    return max(policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
+
+
+def _fits(writer: DataArrayWriter, block: Block) -> bool:
+    return writer.dtype == block.rows.dtype and writer.row_shape == block.rows.shape[1:]

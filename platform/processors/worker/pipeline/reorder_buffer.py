@@ -1,0 +1,293 @@
+"""Chunks that arrive out of order, held back and released by event time.
+
+The watermark of a stream is the latest event time that was seen in its messages on the bus, less `reorder_s`.
+What is not older is held; what is older leaves in the order of event time. Beside the watermark of the
+chunks there are two reasons to raise it: a flush message on the bus (`bus/flush_message.py`), which is
+published after a time of silence, and too many bytes that are held. Nothing else has a say, no clock in
+particular: so what leaves, when, and in which order is a function of the stream's messages alone, and a
+replay of the log gives the same rows.
+
+**A crash.** What is held is part of the stream, not of its future: a chunk that is held counts as seen by the
+stream's position, its id is remembered, and the checkpoint that records both records the held chunk too
+(`store/stream_order.py`), in one transaction. So every rule that makes a stream exactly-once holds as it is:
+whatever came before a position is in the outputs or in the checkpoint, and is skipped when it comes again.
+The bus may drop it, the partition may move, the bus may be changed for another. The price is that the bytes
+of a chunk that is held during a commit are written once more. The alternative, a position that stays in
+front of what is held, would need the set of later chunks that are stored already, and the bus for as long.
+
+**What is put in order.** For the formats msgpack and json, events: chunks that overlap in time are merged,
+and a chunk that reaches beyond the watermark is split if it overlaps another; chunks that do not overlap
+leave as they came. In a `raw` stream a chunk has samples that belong together: it is one unit, with the time
+of its first event. Events of one time leave in the order of their arrival.
+
+**Late events** are older than the watermark when they arrive. They leave at once, in the order in which they
+came, and are counted. A chunk whose events cannot be read leaves at once too.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ....bus.messages.chunks import ChunkMessage
+from ....store.databases.stream_order import HeldChunk, OrderFigures, StreamOrder
+from ....store.files.data_stream import PART_OF_CHUNK
+from ..progress.in_flight import Place
+from .buffered_events import HeldEvents, Released, overlapping, together
+from .event_times import TimedEvents, timed_events
+
+HELD_BYTES = 8 * 1024 * 1024
+"""What one stream may hold, of payload and overhead. Over it the watermark rises to the end of the chunk that
+ends first: a constant, so that a replay under other settings releases the same."""
+
+_NS_PER_S = 1_000_000_000
+_MIN_NS = -(2**63)
+
+
+class ReorderBuffer:
+    """What one stream holds back. Belongs to one thread at a time.
+
+    Memory: `HELD_BYTES`, and one chunk.
+    """
+
+    def __init__(
+        self,
+        *,
+        reorder_s: float,
+        is_raw: bool,
+        order: StreamOrder | None,
+        held: Iterable[HeldChunk],
+        tag: str,
+        held_bytes: int | None = None,
+    ) -> None:
+        """`order` and `held` are those of the stream's last checkpoint, None and nothing for a new stream;
+        `held_bytes` is by default `HELD_BYTES`.
+        """
+        order = order or StreamOrder()
+        self._reorder_ns = round(reorder_s * _NS_PER_S)
+        self._is_raw = is_raw
+        self._bound_bytes = HELD_BYTES if held_bytes is None else held_bytes
+        self._watermark_ns = _MIN_NS if order.watermark_ns is None else order.watermark_ns
+        self._latest_ns = order.latest_ns
+        self._next_sequence = order.next_sequence
+        self._last_ns = order.last_ns
+        self.late_events = order.late_events
+        self.early_events = order.early_events
+        self.inversions = order.inversions
+        self._inverted_ns = order.inverted_ns
+        self._held: list[HeldEvents] = []
+        self._places: set[Place] = set()
+        self.held_bytes = 0
+        self._unreadable: list[Released] = []
+        left = dict(order.left)
+        for chunk in held:
+            self._restore(chunk, left.get(chunk.sequence, 0), tag)
+        if self._held:  # nothing new, unless all else that was known was lost with a damaged checkpoint
+            self._latest_ns = max(self._latest(), *(each.last_ns for each in self._held))
+
+    def _restore(self, chunk: HeldChunk, left: int, tag: str) -> None:
+        message = ChunkMessage(
+            tag=tag,
+            sender=chunk.sender,
+            chunk_id=chunk.chunk_id,
+            received_ns=chunk.received_ns,
+            events=chunk.events,
+            payload=chunk.payload,
+        )
+        place = Place(chunk.log, chunk.topic, chunk.partition, chunk.offset)
+        events = timed_events(chunk.payload)
+        if events is None or not len(events.ends):  # it could be read when it was held
+            self._unreadable.append(Released(message, place))
+            return
+        if left and self._is_raw:  # the format was changed since a part of it left
+            begin = int(events.ends[left - 1])
+            message = msgspec.structs.replace(
+                message, payload=chunk.payload[begin:], events=chunk.events - left
+            )
+            events, left = TimedEvents(message.payload, events.times_ns[left:], events.ends[left:] - begin), 0
+        self._hold(HeldEvents(chunk.sequence, place, message, self._units(events), left))
+
+    @property
+    def held_chunks(self) -> int:
+        """Chunks of which something is held."""
+        return len(self._held)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self._held and not self._unreadable
+
+    @property
+    def watermark_ns(self) -> int:
+        """What is older leaves at once, and is late: event time in ns."""
+        return self._watermark_ns
+
+    def holds(self, place: Place) -> bool:
+        """Whether the message is held: then it has come again."""
+        return place in self._places
+
+    def take(self, message: ChunkMessage, place: Place) -> list[Released]:
+        """A chunk came: what leaves now, in order."""
+        released, self._unreadable = self._unreadable, []
+        if not self._reorder_ns:
+            return [*released, *self.release_all(), Released(message, place)]
+        events = timed_events(message.payload)
+        if events is None or not len(events.ends):
+            return [*released, Released(message, place)]
+        released += self._take(message, place, events)
+        self._raise_watermark(max(int(events.times_ns.max()), self._latest()) - self._reorder_ns)
+        self._latest_ns = max(int(events.times_ns.max()), self._latest())
+        released += self._release()
+        while self.held_bytes > self._bound_bytes and self._held:
+            self._raise_watermark(min(each.last_ns for each in self._held))
+            early = self._release()
+            self.early_events += sum(each.message.events for each in early)
+            released += early
+        return released
+
+    def flush(self, until_ns: int) -> list[Released]:
+        """A flush message came: what leaves now, in order."""
+        released, self._unreadable = self._unreadable, []
+        if not self._reorder_ns:
+            return [*released, *self.release_all()]
+        if self._held:
+            self._raise_watermark(min(until_ns, self._latest()))
+        return [*released, *self._release()]
+
+    def release_all(self) -> list[Released]:
+        """Everything leaves, since the policy asks for no order any more."""
+        released, self._unreadable = self._unreadable, []
+        if self._held:
+            self._raise_watermark(max(each.last_ns for each in self._held))
+        return [*released, *self._release()]
+
+    def set_aside(self, is_deadly: Callable[[Place], bool]) -> list[Released]:
+        """What came in the chunks that the function names leaves here, and not with the others."""
+        found = [each for each in self._held if is_deadly(each.place)]
+        for each in found:
+            self._drop(each)
+        return [together([each.take(each.last_ns)]) for each in found]
+
+    def note_unsorted(self, times_ns: NDArray[np.int64], *, received_ns: int) -> bool:
+        """A chunk of a raw stream that is not put in order was stored: whether event time went back."""
+        if not len(times_ns):
+            return False
+        went_back = self._last_ns is not None and int(times_ns[0]) < self._last_ns
+        self._last_ns = int(times_ns[-1])
+        if went_back:
+            self.inversions += 1
+            self._inverted_ns = received_ns
+        return went_back
+
+    def figures(self, reference: str, policy: str, partition: int) -> OrderFigures:
+        """What is said of the stream's order, whose last message came by this partition of the policy."""
+        return OrderFigures(
+            reference=reference,
+            policy=policy,
+            partition=partition,
+            held_chunks=len(self._held),
+            latest_ns=self._latest_ns if self._held else None,
+            late_events=self.late_events,
+            early_events=self.early_events,
+            inversions=self.inversions,
+            inverted_ns=self._inverted_ns,
+            is_sorting=bool(self._reorder_ns),
+        )
+
+    @property
+    def order(self) -> StreamOrder:
+        """For a checkpoint, with `held`."""
+        return StreamOrder(
+            watermark_ns=None if self._watermark_ns == _MIN_NS else self._watermark_ns,
+            latest_ns=self._latest_ns,
+            next_sequence=self._next_sequence,
+            left=tuple((each.sequence, each.left) for each in self._held if each.left),
+            late_events=self.late_events,
+            early_events=self.early_events,
+            last_ns=self._last_ns,
+            inversions=self.inversions,
+            inverted_ns=self._inverted_ns,
+            is_sorting=bool(self._reorder_ns),
+        )
+
+    @property
+    def held(self) -> tuple[HeldChunk, ...]:
+        """For a checkpoint: what is held, by when it came."""
+        return tuple(
+            HeldChunk(
+                each.sequence,
+                *each.place,
+                each.message.sender,
+                each.message.chunk_id,
+                each.message.received_ns,
+                each.message.events,
+                each.message.payload,
+            )
+            for each in sorted(self._held, key=lambda each: each.sequence)
+        )
+
+    def _latest(self) -> int:
+        return _MIN_NS if self._latest_ns is None else self._latest_ns
+
+    def _raise_watermark(self, time_ns: int) -> None:
+        self._watermark_ns = max(self._watermark_ns, time_ns)
+
+    def _units(self, events: TimedEvents) -> TimedEvents:
+        if not self._is_raw:
+            return events
+        return TimedEvents(events.payload, events.times_ns[:1], events.ends[-1:])
+
+    def _take(self, message: ChunkMessage, place: Place, events: TimedEvents) -> list[Released]:
+        """Late events leave at once, the others are held."""
+        units = self._units(events)
+        is_late = units.times_ns < self._watermark_ns
+        if is_late.all():
+            self.late_events += int((events.times_ns < self._watermark_ns).sum())
+            return [Released(message, place)]
+        released = []
+        if is_late.any():
+            late = events.taken(np.flatnonzero(is_late))
+            self.late_events += len(late.ends)
+            released.append(Released(_part(message, late), place))
+            units = events.taken(np.flatnonzero(~is_late))
+        units = units.by_time()
+        if units.payload is not message.payload:
+            message = msgspec.structs.replace(message, payload=units.payload, events=len(units.ends))
+        self._hold(HeldEvents(self._next_sequence, place, message, units))
+        self._next_sequence += 1
+        return released
+
+    def _hold(self, held: HeldEvents) -> None:
+        insort(self._held, held, key=HeldEvents.key)
+        self._places.add(held.place)
+        self.held_bytes += held.size
+
+    def _drop(self, held: HeldEvents) -> None:
+        self._held.remove(held)
+        self._places.discard(held.place)
+        self.held_bytes -= held.size
+
+    def _release(self) -> list[Released]:
+        """What the watermark lets go."""
+        count = 0
+        while count < len(self._held) and self._held[count].first_ns <= self._watermark_ns:
+            count += 1
+        released = []
+        for cluster in overlapping(self._held[:count]):
+            if len(cluster) == 1 and cluster[0].last_ns > self._watermark_ns:
+                continue  # whole when its last event is due: nothing that is here falls between its events
+            for each in cluster:
+                self._drop(each)
+            released.append(together([each.take(self._watermark_ns) for each in cluster]))
+            for each in cluster:
+                if each.left < len(each.events.ends):
+                    self._hold(each)
+        return released
+
+
+def _part(message: ChunkMessage, events: TimedEvents) -> ChunkMessage:
+    return msgspec.structs.replace(
+        message, payload=events.payload, events=len(events.ends), chunk_id=PART_OF_CHUNK
+    )

@@ -1,0 +1,218 @@
+"""What a worker makes, on its way to the bus: handed over by the pipelines' threads, published by the loop.
+
+Results of one stream stand on their topic in the order of their numbers, also where a publish fails and is
+tried again: of each stream and topic one message is on its way at a time, and what comes meanwhile goes into
+the next one. So a consumer that keeps the number it is to see next, and drops what lies below, has everything
+once. A stream's checkpoint waits until all that it covers is durable (`ResultsPublisher.is_durable`); what a
+crash has left published beyond its checkpoint is published again under the same numbers.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from ....bus.interface import Bus, Producer
+from ....bus.messages.results import ResultPart, join
+from ....errors import ResultsNotPublished, WindvaneError
+from .telemetry import WorkerTelemetry
+
+MESSAGE_BYTES = 768 * 1024
+"""Parts are joined up to this. Only a row or a record that is larger alone makes a larger message."""
+PART_OVERHEAD_BYTES = 512  # of Python, counted for each part
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 5.0
+
+_log = logging.getLogger("windvane.worker")
+
+
+TOPIC_SHARE = 0.25
+"""Of the bound on what waits: what one topic may take, so that one that takes nothing holds no other up."""
+
+
+class _Put(NamedTuple):
+    part: ResultPart
+    number: int
+
+
+class _Lane:
+    """What is still to be published of one stream on one topic; one task empties it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Put] = deque()
+
+    def take(self, max_bytes: int) -> list[_Put]:
+        """The parts of the next message."""
+        taken = [self.waiting.popleft()]
+        size = taken[0].part.size
+        while self.waiting and self.waiting[0].part.continues(taken[-1].part):
+            size += self.waiting[0].part.size
+            if size > max_bytes:
+                break
+            taken.append(self.waiting.popleft())
+        return taken
+
+
+class ResultsPublisher:
+    """Publishes parts of results in the order in which they are put. Belongs to one event loop.
+
+    Memory: `max_pending_bytes`, and what each thread puts at once: over that a pipeline waits until the bus
+    has taken some. A bus that is away is asked again for as long as it takes, or until `give_up`.
+    """
+
+    def __init__(self, bus: Bus, telemetry: WorkerTelemetry, *, max_pending_bytes: int) -> None:
+        self._bus = bus
+        self._telemetry = telemetry
+        self._max_pending_bytes = max_pending_bytes
+        self._loop = asyncio.get_running_loop()
+        self._producer: Producer = bus.producer()
+        self.max_message_bytes = self._producer.max_message_bytes
+        self.part_bytes = min(MESSAGE_BYTES, self.max_message_bytes)
+        """What a part should have at most, so that several go into one message."""
+        self._state = threading.Condition()  # guards the six that follow
+        self._pending_bytes = 0
+        self._pending_by_topic: Counter[str] = Counter()
+        self._given_up = False
+        self._handed_over: list[_Put] = []
+        self._number = 0
+        self._unpublished: dict[bytes, dict[int, None]] = {}  # numbers of parts, rising, by stream
+        self._settled = asyncio.Event()  # some were published, or there is no hope
+        self.broken: Callable[[Exception], None] = lambda _: self.give_up()
+        """Told of an error that nobody has foreseen: nothing of that stream is published any more."""
+        self._lanes: dict[tuple[str, bytes], _Lane] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._partitions: dict[str, int] = {}  # of topics that are known to exist
+
+    def put(self, parts: Sequence[ResultPart]) -> None:
+        """Hand parts over; for threads. Blocks while the bus takes less than is made.
+
+        Raises ResultsNotPublished once `give_up` was called.
+        """
+        if not parts:
+            return
+        topic = parts[0].topic
+        with self._state:
+            self._state.wait_for(lambda: self._given_up or self._has_room(topic))
+            if self._given_up:
+                raise ResultsNotPublished(
+                    "the worker ends while the bus does not take its results; what no checkpoint covers is "
+                    "made again at the next start"
+                )
+            is_first = not self._handed_over
+            for part in parts:
+                self._number += 1
+                self._pending_bytes += _weight(part)
+                self._pending_by_topic[part.topic] += _weight(part)
+                self._unpublished.setdefault(part.key, {})[self._number] = None
+                self._handed_over.append(_Put(part, self._number))
+        if is_first:
+            self._loop.call_soon_threadsafe(self._take_over)
+
+    def _has_room(self, topic: str) -> bool:
+        of_topic = self._pending_by_topic[topic]
+        return of_topic < TOPIC_SHARE * self._max_pending_bytes and (
+            self._pending_bytes < self._max_pending_bytes or not of_topic
+        )
+
+    def mark(self, stream: str) -> int:
+        """Stands for all that was put of the stream so far; see `is_durable`."""
+        with self._state:
+            return max(self._unpublished.get(stream.encode(), ()), default=0)
+
+    def is_durable(self, stream: str, mark: int) -> bool:
+        """Whether all that was put of the stream before `mark` is durable on the bus."""
+        with self._state:
+            return next(iter(self._unpublished.get(stream.encode(), ())), mark + 1) > mark
+
+    async def settle(self, timeout_s: float) -> None:
+        """Waits until something has become durable, for so long at most."""
+        with self._state:
+            is_hopeless = self._given_up
+            self._settled.clear()
+        if is_hopeless:
+            await asyncio.sleep(timeout_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+
+    def give_up(self) -> None:
+        """Nobody waits any longer: the worker is to end without a checkpoint of what is not durable."""
+        with self._state:
+            self._given_up = True
+            self._state.notify_all()
+        self._settled.set()
+
+    async def close(self) -> None:
+        """Stop, and drop what is not published: no checkpoint covers it."""
+        self.give_up()
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    @property
+    def pending_bytes(self) -> int:
+        """What was put and is not durable yet, as it counts against the bound."""
+        return self._pending_bytes
+
+    def _take_over(self) -> None:
+        with self._state:
+            handed_over, self._handed_over = self._handed_over, []
+        for put in handed_over:
+            lane = self._lanes.get((put.part.topic, put.part.key))
+            if lane is None:
+                lane = self._lanes[put.part.topic, put.part.key] = _Lane()
+                sending = self._loop.create_task(self._send(put.part.topic, put.part.key, lane))
+                self._sending.add(sending)
+                sending.add_done_callback(self._sending.discard)
+            lane.waiting.append(put)
+
+    async def _send(self, topic: str, key: bytes, lane: _Lane) -> None:
+        try:
+            while lane.waiting:
+                message = lane.take(self.part_bytes)
+                await self._publish(topic, key, [put.part for put in message])
+                self._settle(message)
+        except Exception as error:
+            _log.exception("results of %r cannot be published on %r", key, topic)
+            self.broken(error)
+            raise
+        del self._lanes[topic, key]
+
+    async def _publish(self, topic: str, key: bytes, parts: list[ResultPart]) -> None:
+        retry_s = _FIRST_RETRY_S
+        while True:
+            try:
+                if self._partitions.get(topic, 0) < parts[0].partitions:
+                    await self._bus.ensure_topic(topic, partitions=parts[0].partitions)
+                    self._partitions[topic] = parts[0].partitions
+                await self._producer.publish(topic, key, *join(parts))
+            except WindvaneError as error:
+                self._partitions.pop(topic, None)  # somebody may have removed it
+                self._telemetry.results_wait(error)
+            else:
+                self._telemetry.results_published(sum(part.count for part in parts))
+                return
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, _LAST_RETRY_S)
+
+    def _settle(self, message: list[_Put]) -> None:
+        with self._state:
+            for put in message:
+                self._pending_bytes -= _weight(put.part)
+                self._pending_by_topic[put.part.topic] -= _weight(put.part)
+                if not self._pending_by_topic[put.part.topic]:
+                    del self._pending_by_topic[put.part.topic]
+                numbers = self._unpublished[put.part.key]
+                del numbers[put.number]
+                if not numbers:
+                    del self._unpublished[put.part.key]
+            self._state.notify_all()
+        self._settled.set()
+
+
+def _weight(part: ResultPart) -> int:
+    return part.size + PART_OVERHEAD_BYTES

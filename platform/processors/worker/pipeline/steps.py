@@ -1,0 +1,318 @@
+"""The steps of a policy as operations at work: what they give for a chunk, and what is kept of them."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ....errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInvalid, StateInvalid
+from ....store.catalog.policy import Policy, Step, policy_from_mapping, policy_to_mapping
+from ...learning.trained_model import TrainedModel
+from ...operations.base.block import Block, Events, blocks_of
+from ...operations.base.operation import (
+    Operation,
+    PartlyRejected,
+    as_failure,
+    built_in_operations,
+    make_operation,
+    resolve_inputs,
+)
+from ...operations.base.state_codec import decode_state, encode_state
+from .chunk_events import ChunkEvents
+from .state_losses import state_losses
+
+FailedStep = Callable[[str, Exception], None]
+"""Told the name of a step that raised, and what."""
+
+
+class Result(NamedTuple):
+    """What a step gave."""
+
+    step: str
+    keep: bool
+    block: Block
+
+
+class WantedTraining(NamedTuple):
+    """A training that is due, of a step that reads `source`; `given_since` rows came behind the due one."""
+
+    step: Step
+    source: str
+    fingerprint: bytes
+    columns: tuple[str, ...]
+    due: int
+    given_since: int
+
+
+FINGERPRINT_BYTES = 16
+"""Of the configuration, ahead of every saved state."""
+_POLICY_STATE = ""  # no step has an empty name
+
+
+def in_passes(
+    given: dict[str, Block | Events], events: ChunkEvents | None
+) -> Iterator[dict[str, Block | Events]]:
+    """What steps are given of one chunk; events in slices: so they, and what comes of them, are bounded."""
+    if events is None:
+        yield given
+        return
+    for some in events.slices():
+        yield {**given, "events": some}
+        given = {}
+
+
+def given_with(error: BaseException) -> tuple[Block, ...]:
+    """What a step gave for the rest of an input that it rejected a part of."""
+    try:
+        return blocks_of(error.given) if isinstance(error, PartlyRejected) else ()
+    except Exception:  # a user's operation can put anything there
+        return ()
+
+
+def last_policy(states: Mapping[str, bytes]) -> Policy | None:
+    """The policy whose `RunningSteps` gave the states; the catalog may have lost it since."""
+    saved = states.get(_POLICY_STATE)
+    return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
+
+
+class RunningSteps:
+    """The operations of a policy, for one data stream. Memory: what the operations keep.
+
+    If the pipeline cannot be put together (a user's operation is gone), `broken` says why: then no step gives
+    anything. If one step cannot be made, or its state must not be read, `unusable` says why by its name: then
+    that step alone fails with each chunk. The states of such steps are kept.
+    """
+
+    def __init__(self, policy: Policy, states: Mapping[str, bytes]) -> None:
+        self._policy = policy
+        self._steps: list[_RunningStep] = []
+        self._kept_states: Mapping[str, bytes] = {}
+        self.broken: PolicyInvalid | None = None
+        self.at_work: tuple[str, float] | None = None
+        """The step at work, and since when (monotonic time); read by other threads."""
+        self.slowest: tuple[str, float] | None = None
+        """The step that took longest for one input, and how long in s."""
+        try:
+            sources = resolve_inputs(policy.pipeline)
+            for step, source in zip(policy.pipeline, sources, strict=True):
+                before = next((each for each in self._steps if each.name == source), None)
+                self._steps.append(_RunningStep(step, source, before, policy.reference))
+        except PolicyInvalid as error:
+            self.broken = error
+            self._steps = []
+            self._kept_states = {
+                step.name: states[step.name] for step in policy.pipeline if step.name in states
+            }
+        for running in self._steps:
+            running.restore(states.get(running.name))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the steps, in order."""
+        return tuple(step.name for step in self._steps)
+
+    @property
+    def unusable(self) -> dict[str, Exception]:
+        """The steps that cannot work, by name, and why."""
+        return {step.name: step.unusable for step in self._steps if step.unusable is not None}
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """What the steps ask for: "bytes", "events", and names of steps."""
+        return frozenset(step.source for step in self._steps)
+
+    def run(
+        self,
+        given: Mapping[str, Block | Events],
+        *,
+        failed: FailedStep,
+        worked: Callable[[str], None] = lambda _: None,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> Iterator[Result]:
+        """What each step gives, in their order, for the bytes or events that are given.
+
+        Whatever a step raises costs that step this input (PartlyRejected: a part of it) and stops no other:
+        also what is no Exception, such
+        as the panic of an extension, KeyboardInterrupt, SystemExit. None may write into the rows that it is
+        given. `worked` is called after each input that a step took. `go_on` is called before each step, and
+        what it raises goes through.
+        """
+        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
+        for step in self._steps:
+            made: list[Block] = []
+            # A source gives several blocks where a gap falls between their rows.
+            for taken in results.get(step.source, ()):
+                go_on()
+                self.at_work = step.name, time.monotonic()
+                try:
+                    made += step.of_its_own(blocks_of(step.operation.process(taken)))
+                except BaseException as error:
+                    made += given_with(error)
+                    failed(step.name, as_failure(error))
+                else:
+                    worked(step.name)
+                finally:
+                    self._note_time()
+            results[step.name] = tuple(made)
+            for block in made:
+                yield Result(step.name, step.keep, block)
+
+    def _note_time(self) -> None:
+        assert self.at_work is not None
+        name, began_s = self.at_work
+        self.at_work = None
+        took_s = time.monotonic() - began_s
+        if self.slowest is None or took_s > self.slowest[1]:
+            self.slowest = name, took_s
+
+    def take_up(self, step: str, saved: bytes) -> None:
+        """Goes on with the state of a step that was changed elsewhere.
+
+        Raises ModelRefused if it does not fit; then all is as it was. The estimator in `saved` is unpickled:
+        it must come from someone who may run code here.
+        """
+        next(running for running in self._steps if running.name == step).take_up(saved)
+
+    def wanted_trainings(self) -> Iterator[WantedTraining]:
+        """The trainings that are due."""
+        for running in self._steps:
+            model = running.operation
+            if isinstance(model, TrainedModel) and (wanted := model.wanted) is not None:
+                assert model.columns is not None
+                yield WantedTraining(
+                    running.step, running.source, running.fingerprint, model.columns, *wanted
+                )
+
+    def training_failed(self, step: str, fingerprint: bytes, due: int) -> None:
+        """That training of the step gave nothing; nobody asks for it where the policy was changed since."""
+        for running in self._steps:
+            model = running.operation
+            if (running.name, running.fingerprint) == (step, fingerprint) and isinstance(model, TrainedModel):
+                model.training_failed(due)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        some = {step.name: step.counts() for step in self._steps}
+        return {name: counts for name, counts in some.items() if counts}
+
+    def states(self) -> dict[str, bytes]:
+        """The policy, and the state of each step by its name, for a later `RunningSteps` of that policy."""
+        policy = {_POLICY_STATE: msgspec.json.encode(policy_to_mapping(self._policy))}
+        dumped = {step.name: step.dump() for step in self._steps}
+        return {
+            **self._kept_states,
+            **policy,
+            **{name: state for name, state in dumped.items() if state is not None},
+        }
+
+
+class _RunningStep:
+    """An operation with its name, its source, and what its saved state must match to be taken up.
+
+    Whatever the operation raises from these methods, BaseException included, concerns this step alone.
+    """
+
+    def __init__(self, step: Step, source: str, before: "_RunningStep | None", policy: str) -> None:
+        self.step = step
+        self.name = step.name
+        self.keep = step.keep
+        self.source = source
+        self.unusable: Exception | None = None
+        self._policy = policy
+        self._kept: bytes | None = None
+        # With that of the step before it: what a step has learned is of no use on rows of another kind.
+        configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
+        above: bytes = before.fingerprint if before else b""
+        configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
+        self.fingerprint: bytes = configured.digest()
+        self.operation: Operation = self._new_operation()
+
+    def of_its_own(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """Users' operations can give a block of other samples with all else that it had."""
+        if self.step.operation in built_in_operations():
+            return blocks
+        return tuple(replace(block, resolution=0.0) if block.resolution else block for block in blocks)
+
+    def _new_operation(self) -> Operation:
+        try:
+            return make_operation(self.step)
+        except PolicyInvalid as error:
+            return self._unusable(error)
+
+    def _unusable(self, why: Exception) -> Operation:
+        self.unusable = why
+        return _Unusable(why)
+
+    def dump(self) -> bytes | None:
+        """None if a user's operation has a state that cannot be kept: it will start over."""
+        if self.unusable is not None:
+            return self._kept
+        try:
+            return self.fingerprint + encode_state(type(self.operation), self.operation.state())
+        except BaseException as error:
+            if isinstance(error, MemoryError) and self.step.operation in built_in_operations():
+                raise  # no checkpoint now is better than one without this state
+            self._lost("not-kept", error)
+            return None
+
+    def restore(self, saved: bytes | None) -> None:
+        """A step starts over if its parameters, or those of a step before it, were changed since."""
+        if self.unusable is not None:
+            self._kept = saved
+            return
+        if saved is None or not saved.startswith(self.fingerprint):
+            return
+        try:
+            self.operation.restore(self._decoded(saved))
+        except (FileUntrusted, MemoryError) as error:  # it may be sound: another start can read it
+            self._kept = saved
+            self.operation = self._unusable(
+                OperationFailed(f"its state is kept, but cannot be read now: {as_failure(error)}")
+            )
+        except BaseException as error:  # a library of estimators was updated: any class of error can come
+            self._lost(error.code if isinstance(error, StateInvalid) else "unreadable", error)
+            self.operation = self._new_operation()  # whatever has become of the other one
+
+    def _decoded(self, saved: bytes) -> Any:
+        return decode_state(type(self.operation), memoryview(saved)[FINGERPRINT_BYTES:])
+
+    def _lost(self, code: str, error: BaseException) -> None:
+        state_losses.lost(policy=self._policy, step=self.name, code=code, error=as_failure(error))
+
+    def counts(self) -> dict[str, int]:
+        """What the operation has counted, if it is not 0."""
+        try:
+            return {str(key): int(n) for key, n in self.operation.counts().items() if n}
+        except BaseException as error:  # of a user's operation
+            state_losses.not_counted(policy=self._policy, step=self.name, error=as_failure(error))
+            return {}
+
+    def take_up(self, saved: bytes) -> None:
+        if not saved.startswith(self.fingerprint):
+            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
+        if self.unusable is not None:
+            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up now: {self.unusable}")
+        before = self.dump()
+        try:
+            self.operation.take_up(self._decoded(saved))
+        except BaseException as error:  # what is unpickled can be anything
+            self.operation = self._new_operation()
+            self.restore(before)
+            raise ModelRefused(
+                f"step {self.name!r}: its model cannot be taken up: {as_failure(error)!r}"
+            ) from error
+
+
+class _Unusable(Operation):
+    """Stands in for an operation that cannot be made: fails with each block."""
+
+    input = output = ""
+
+    def __init__(self, why: Exception) -> None:
+        self._why = why
+
+    def process(self, block: Block | Events) -> None:
+        raise OperationFailed(str(self._why))

@@ -1,0 +1,185 @@
+"""Which partitions this worker may work on, and what it knows of each of them between checkpoints.
+
+A partition is owned from the moment when its epoch was taken (`CheckpointStore.take`) until it is dropped
+here: because the bus has revoked it, or because a commit has shown that another worker took it since.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ....bus.interface import TopicPartition
+from ....bus.messages.chunks import ChunkMessage
+from ....key_table import KEY_BYTES, KeyTable
+from ....records.events import chunk_key, content_key, is_stored_anew
+from ....store.databases.checkpoint import CheckpointStore, Hole, Taken
+
+TAKE_AGAIN_S = 10.0
+"""A partition that another worker took, and that the bus has not revoked by then, is ours after all.
+
+Three times as long as an engine of the bus needs at most to notice that its group went on without it.
+"""
+
+
+@dataclass(slots=True, eq=False)
+class OwnedPartition:
+    """One partition while it is owned; a later time of owning it is another object.
+
+    Memory: what was polled and is not done, up to the backlog's bounds.
+    """
+
+    key: TopicPartition
+    log: str
+    """The identity of the log that its offsets belong to."""
+    epoch: int
+    before: str | None
+    """Who owned it before, by name."""
+    committed: int | None = None
+    """The position in the last commit; None if there is none in this log."""
+    frontier: int | None = None
+    """One past the last message that was polled."""
+    queued_bytes: int = 0
+    polled_s: float = 0.0
+    """Monotonic time of the last poll that gave messages of it."""
+    suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Messages that a worker died of: offset → how often, and how."""
+    held_suspects: dict[int, str] = field(default_factory=dict)
+    """Those of them that streams hold back, each with its stream: the partition's position is behind them."""
+    read_again_s: float = 0.0
+    """Monotonic time before which it is not read: a message of it could not be kept."""
+    holes: tuple[Hole, ...] = ()
+    waits_for: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """It was added to its topic: it is read when the others were read up to these offsets."""
+    paused: bool = False
+    released: bool = False
+    """Being given back: no thread begins a chunk of it."""
+
+    def is_suspected(self, stream: str) -> bool:
+        """Whether a chunk of the stream runs alone among such: a worker died of a message of the partition
+        that is not committed yet, or of one that this stream holds back, maybe for hours.
+        """
+        return any(offset >= (self.committed or 0) for offset in self.suspects) or (
+            stream in self.held_suspects.values()
+        )
+
+    def unread(self, offset: int) -> None:
+        """The message is not done, and not in memory any more: whoever reads the partition reads it again."""
+        if self.frontier is not None:
+            self.frontier = min(self.frontier, offset)
+
+
+def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
+    """By what a repetition of the chunk is known; None where it can have none."""
+    if by_content and not is_stored_anew(chunk.chunk_id):
+        return content_key(chunk.sender, chunk.tag, chunk.payload)
+    if chunk.chunk_id:  # an empty one would be the same for all chunks
+        return chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
+    return None
+
+
+class Ownership:
+    """The partitions of one worker, changed on the event loop alone, and the keys of its chunks lately."""
+
+    def __init__(self, checkpoints: CheckpointStore, name: str, *, remembered_keys: int) -> None:
+        """`remembered_keys`: how many chunk keys are known in memory, over all partitions."""
+        self._checkpoints = checkpoints
+        self._name = name
+        self._keys = KeyTable(remembered_keys)
+        self._remembered_keys = remembered_keys
+        self._keys_changing = threading.Lock()  # several threads add, one at a time
+        self._masks: dict[str, int] = {}
+        self._owned: dict[TopicPartition, OwnedPartition] = {}
+        self._lost_at_s: dict[TopicPartition, float] = {}
+
+    def get(self, key: TopicPartition) -> OwnedPartition | None:
+        """The partition, where it is owned now."""
+        return self._owned.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._owned
+
+    def __iter__(self) -> Iterator[OwnedPartition]:
+        # A copy in one step: a thread that takes a snapshot may iterate while the event loop adds.
+        return iter(list(self._owned.values()))
+
+    def __len__(self) -> int:
+        return len(self._owned)
+
+    def take(
+        self, keys: Iterable[TopicPartition], logs: Mapping[str, str]
+    ) -> list[tuple[OwnedPartition, Taken]]:
+        """Raise the epochs; each partition with what was committed of it.
+
+        `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
+        """
+        taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
+        # Of each partition the same share, the newest last: none drives out what others had lately.
+        share = max(1, self._remembered_keys // (len(self._owned) + len(taken)))
+        newest = [[(topic, key) for key in each.chunk_keys[-share:]] for (topic, _), each in taken.items()]
+        for back in range(max(map(len, newest), default=0), 0, -1):
+            for of_partition in newest:
+                if back <= len(of_partition):
+                    self.remember(*of_partition[-back])
+        return [
+            (self._owned_partition(TopicPartition(*key), logs, each), each) for key, each in taken.items()
+        ]
+
+    def _owned_partition(self, key: TopicPartition, logs: Mapping[str, str], taken: Taken) -> OwnedPartition:
+        log = logs[key.topic]
+        return OwnedPartition(
+            key=key,
+            log=log,
+            epoch=taken.epoch,
+            before=taken.before,
+            committed=taken.position,
+            frontier=taken.position,
+            suspects=self._checkpoints.suspects(log, key),
+            held_suspects=self._checkpoints.held_suspects(log, key),
+            holes=tuple(self._checkpoints.holes(log, key)),
+        )
+
+    def has_seen(self, topic: str, key: bytes) -> bool:
+        """Whether a chunk of this key, by whichever partition of the topic, is part of its stream."""
+        return self._in_topic(topic, key) in self._keys
+
+    def remember(self, topic: str, key: bytes) -> None:
+        """A chunk of this key has become part of its stream."""
+        with self._keys_changing:
+            self._keys.add(self._in_topic(topic, key))
+
+    def forget(self, topic: str, key: bytes) -> None:
+        """The chunk of this key is part of its stream no more: the stream went back to its checkpoint."""
+        with self._keys_changing:
+            self._keys.discard(self._in_topic(topic, key))
+
+    def _in_topic(self, topic: str, key: bytes) -> bytes:
+        """The same tag may belong to two policies, and be stored under each."""
+        mask = self._masks.get(topic)
+        if mask is None:
+            mask = self._masks[topic] = int.from_bytes(
+                hashlib.blake2b(topic.encode(), digest_size=KEY_BYTES).digest(), "little"
+            )
+        return (int.from_bytes(key, "little") ^ mask).to_bytes(KEY_BYTES, "little")
+
+    def add(self, partition: OwnedPartition) -> None:
+        """Work may begin on it."""
+        self._owned[partition.key] = partition
+        self._lost_at_s.pop(partition.key, None)
+
+    def drop(self, keys: Collection[TopicPartition]) -> None:
+        """The bus has revoked them."""
+        for key in keys:
+            self._owned.pop(key, None)
+            self._lost_at_s.pop(key, None)
+
+    def lose(self, keys: Collection[TopicPartition]) -> None:
+        """Another worker has taken them, though the bus has not revoked them yet."""
+        self.drop(keys)
+        self._lost_at_s.update(dict.fromkeys(keys, time.monotonic()))
+
+    def to_take_again(self) -> list[TopicPartition]:
+        """Lost for so long, and never revoked, that it was the other one who came late."""
+        now_s = time.monotonic()
+        return [key for key, at_s in self._lost_at_s.items() if now_s - at_s >= TAKE_AGAIN_S]

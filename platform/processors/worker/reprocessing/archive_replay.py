@@ -1,0 +1,73 @@
+"""Data streams as they are kept, given to the steps of a pipeline again."""
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from ....errors import ChunkRefused, PolicyInvalid, WindvaneError
+from ....records.undecodable_events import sift_decodable
+from ....store.catalog.policy import Policy
+from ....store.files.data_stream import DataStream
+from ...operations.base.block import Block, Events, EventTimes
+from ..pipeline.archive import decode_events, parse_json_lines
+from ..pipeline.chunk_events import ChunkEvents
+from ..pipeline.steps import FailedStep, in_passes
+
+
+def recorded_inputs(
+    stream: DataStream,
+    policy: Policy,
+    sources: Collection[str],
+    *,
+    first_chunk: int,
+    stop_chunk: int,
+    failed: FailedStep,
+) -> Iterator[tuple[int, dict[str, Block | Events]]]:
+    """What the steps were given of the chunks from `first_chunk` to `stop_chunk`: (chunk, inputs).
+
+    `sources` are those that the steps ask for. Bytes have the times of their events, or, where the stream
+    keeps none, the time at which the chunk arrived. `failed` is told, as of a step "events", if some of a
+    chunk cannot be decoded: they are not given; of JSON then none of the chunk. Memory: one chunk. Raises
+    PolicyInvalid where the stream does not hold what they ask for, RangeGone where retention has dropped it.
+    """
+    if "events" in sources and policy.format == "raw":
+        raise PolicyInvalid(
+            f"a step of policy {policy.reference!r} reads events, and {stream.reference!r} keeps their bytes "
+            'alone (format = "raw"); they cannot be made again'
+        )
+    for chunk in range(first_chunk, stop_chunk):
+        arrival = stream.arrivals[chunk]
+        offset, size = int(arrival["offset"]), int(arrival["size"])
+        data = stream.read(offset, size)
+        given: dict[str, Block | Events] = {}
+        if "bytes" in sources and size:
+            given["bytes"] = _bytes(stream, data, offset, int(arrival["arrived_ns"]))
+        events = None
+        if "events" in sources:
+            try:
+                events = _decoded(data, failed) if policy.format == "msgpack" else parse_json_lines(data)
+            except (WindvaneError, ValueError, LookupError, TypeError) as error:
+                failed("events", error)
+        for each in in_passes(given, events):
+            yield chunk, each
+
+
+def _decoded(data: bytes, failed: FailedStep) -> ChunkEvents:
+    """The events of a chunk that can be decoded; the others were archived when no step asked for events."""
+    try:
+        return decode_events(data)
+    except ChunkRefused as error:
+        sifted = sift_decodable(data, raw_field=None)
+        if not sifted.valid_events or not sifted.invalid_events:
+            raise
+        failed("events", error)
+        return decode_events(sifted.valid)
+
+
+def _bytes(stream: DataStream, data: bytes, offset: int, arrived_ns: int) -> Block:
+    stop = offset + len(data)
+    events = stream.event_times(offset, stop)
+    ends, times_ns = events["end"], events["time_ns"]
+    if not len(ends) or ends[-1] != stop:
+        ends, times_ns = np.array([stop]), np.array([arrived_ns])
+    return Block(np.frombuffer(data, np.uint8), offset, EventTimes(ends, times_ns))

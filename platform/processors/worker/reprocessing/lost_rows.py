@@ -1,0 +1,99 @@
+"""What a reprocessing would lose: rows that the outputs in place have, and those made again do not."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ....errors import ArrayNotFound, StreamDamaged
+from ....store.catalog.policy import Policy
+from ....store.databases.checkpoint import OutputLength, StreamCheckpoint
+from ....store.files.store import REBUILT, Store
+from ...operations.base.operation import built_in_operations, resolve_inputs
+from ..pipeline.steps import FINGERPRINT_BYTES
+
+_COMPARED_BYTES = 4 * 1024 * 1024
+
+
+class LostRows(NamedTuple):
+    """Of one output: `rows` of the `before` that it has would be gone, or have NaN for a number."""
+
+    output: str
+    rows: int
+    before: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} of {self.before:,} rows of {self.output} ({self.what})"
+
+
+def lost_rows(
+    store: Store,
+    reference: str,
+    policy: Policy,
+    *,
+    committed: StreamCheckpoint,
+    made: Mapping[str, OutputLength],
+    states: Mapping[str, bytes],
+    is_partial: bool,
+) -> list[LostRows]:
+    """The losses by output, if those of `made` replaced the ones that are committed.
+
+    Fewer rows are a loss if the step is the same as before, or if the archive could not be worked on as a
+    whole (`is_partial`); another window, say, may give fewer. A step's own code can have changed too. Numbers
+    that became NaN are looked for in outputs of the same step that are made of events and bytes alone: other
+    steps may have learned something since. Memory: `_COMPARED_BYTES` of both.
+    """
+    losses = []
+    for step, source in zip(policy.pipeline, resolve_inputs(policy.pipeline), strict=True):
+        output = f"{reference}:{step.name}"
+        before = committed.outputs.get(output)
+        if before is None:
+            continue
+        kept = before.length - _dropped(store, output, before)
+        rows = made[output].length if output in made else 0
+        same = step.operation in built_in_operations() and _is_same(
+            committed.states.get(step.name), states.get(step.name)
+        )
+        if rows < kept and (same or is_partial):
+            losses.append(LostRows(output, kept - rows, kept, "gone"))
+        elif (
+            same
+            and source in ("events", "bytes")
+            and rows == before.length
+            and (worse := _rows_with_new_nan(store, output))
+        ):
+            losses.append(LostRows(output, worse, kept, "with NaN for a number"))
+    return losses
+
+
+def _is_same(before: bytes | None, after: bytes | None) -> bool:
+    return (before or b"")[:FINGERPRINT_BYTES] == (after or b"")[:FINGERPRINT_BYTES]
+
+
+def _dropped(store: Store, output: str, length: OutputLength) -> int:
+    """How many of its rows retention has dropped."""
+    if store.array_uid(output) != length.uid:
+        return 0
+    try:
+        with store.array(output) as array:
+            return array.start
+    except (ArrayNotFound, StreamDamaged, OSError):
+        return 0
+
+
+def _rows_with_new_nan(store: Store, output: str) -> int:
+    worse = 0
+    try:
+        with store.array(output) as before, store.array(output + REBUILT) as after:
+            if before.dtype.kind != "f" or before.shape != after.shape or before.dtype != after.dtype:
+                return 0
+            row_bytes = max(1, before.dtype.itemsize * int(np.prod(before.shape[1:])))
+            step = max(1, _COMPARED_BYTES // row_bytes)
+            for start in range(max(before.start, after.start), len(before), step):
+                some = slice(start, start + step)
+                new = np.isnan(after[some]) & ~np.isnan(before[some])
+                worse += int(np.count_nonzero(new.reshape(len(new), -1).any(axis=1)))
+    except (ArrayNotFound, StreamDamaged, OSError):
+        return 0  # what cannot be read has no rows that could be lost
+    return worse

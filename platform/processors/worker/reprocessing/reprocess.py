@@ -1,0 +1,251 @@
+"""Making the outputs of a data stream again, from the stream as it is kept.
+
+The new outputs grow beside those that are there, as `stream:output~rebuilt`, while the worker goes on. To put
+them in their place the stream is taken from the worker for a moment: what has come meanwhile is worked on,
+and one commit says that from now on these are the outputs. A crash before it leaves the old ones in place,
+one after it the new ones.
+
+Only chunks that a checkpoint of the worker covers are worked on: those behind it can be cut off and come
+again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Self
+
+from ....errors import (
+    CheckpointMissing,
+    OperationFailed,
+    PolicyInvalid,
+    RowsWouldBeLost,
+    StoreLocked,
+    WindvaneError,
+)
+from ....store.catalog.policy import Policy
+from ....store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from ....store.files.data_array import DataArrayWriter
+from ....store.files.data_stream import DataStreamWriter
+from ....store.files.store import REBUILT, Store
+from ...operations.base.block import Block
+from ..pipeline.steps import RunningSteps
+from .archive_replay import recorded_inputs
+from .lost_rows import lost_rows
+
+LOCK_PATIENCE_S = 30.0
+_LOCK_AGAIN_S = 0.02
+_CATCH_UPS = 3  # each has less to do than the one before; while the stream is locked others wait for the rest
+
+
+class Reprocessing:
+    """New outputs of one stream. Memory: one chunk, and what the operations keep.
+
+    Raises StreamNotFound, PolicyInvalid where the policy's steps cannot run on what is kept, and StoreLocked
+    where another one makes outputs of the stream.
+    """
+
+    def __init__(self, store: Store, reference: str, policy: Policy, checkpoints: CheckpointStore) -> None:
+        self._store = store
+        self._policy = policy
+        self._checkpoints = checkpoints
+        self._database_id = checkpoints.database_id
+        self._closing = ExitStack()
+        self._stream = self._closing.enter_context(store.stream(reference))
+        self.steps = RunningSteps(policy, {})
+        if self.steps.broken is not None:
+            raise self.steps.broken
+        for error in self.steps.unusable.values():
+            raise error
+        if not policy.pipeline:
+            raise PolicyInvalid(f"policy {policy.reference!r} has no pipeline, so there is nothing to make")
+        self._writers: dict[str, DataArrayWriter] = {}
+        arrivals = self._stream.arrivals
+        self._next_chunk = arrivals.start
+        # Of a beginning that was dropped, records can outlast their bytes.
+        while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
+            self._next_chunk += 1
+        self._is_partial = self._next_chunk > 0
+        self.failed: dict[str, str] = {}
+        """The last error of each step that raised; of "events" where a chunk's cannot be decoded."""
+        self.set_aside: list[str] = []
+        self.dropped: list[str] = []
+        """References of arrays that `put_in_place` has replaced, and of earlier ones that it has dropped."""
+        self._finish_earlier_one()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._closing.close()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows made so far, by output."""
+        return {name: writer.length for name, writer in self._writers.items()}
+
+    def run(self, done: Callable[[int], object] = lambda _: None) -> None:
+        """Works on all that is kept now and was not worked on; `done` is told the bytes up to where it is."""
+        committed = self._committed().outputs.get(self._stream.reference)
+        stop = self._stream.chunks
+        if committed is not None and committed.uid == self._stream.uid:
+            stop = min(stop, committed.chunks)
+        inputs = recorded_inputs(
+            self._stream,
+            self._policy,
+            self.steps.sources,
+            first_chunk=self._next_chunk,
+            stop_chunk=stop,
+            failed=self._failed,
+        )
+        for chunk, given in inputs:
+            for step, keep, block in self.steps.run(given, failed=self._failed):
+                if keep:
+                    self._keep(step, block)
+            done(int(self._stream.arrivals[chunk]["offset"]) + int(self._stream.arrivals[chunk]["size"]))
+        self._next_chunk = max(self._next_chunk, stop)
+
+    def put_in_place(self, take_from_worker: Callable[[], object], *, force: bool = False) -> None:
+        """Catches up and puts the new outputs where the old ones are, which are set aside (`~1`).
+
+        Of the arrays that earlier reprocessings have replaced, none is kept longer than this: `dropped`.
+
+        `take_from_worker` asks whoever writes the stream to let go of it. Raises StoreLocked where nobody
+        does within 30 s, and RowsWouldBeLost, unless `force`, where the new outputs lack rows that the old
+        ones have (`lost_rows`): then all is as it was.
+        """
+        reference = self._stream.reference
+        for _ in range(_CATCH_UPS):
+            self.run()
+        with self._locked_stream(take_from_worker) as archive:
+            committed = self._committed()
+            length = committed.outputs.get(reference)
+            if length is None or length.uid != archive.uid:
+                raise OperationFailed(
+                    f"{reference!r} has no checkpoint yet; let the worker make one, a few seconds after its "
+                    "first chunk, and try again"
+                )
+            if self._stream.uid != archive.uid or length.chunks < self._next_chunk:
+                raise OperationFailed(f"{reference!r} was begun anew, or cut back, meanwhile; try again")
+            archive.resume(length, database_id=self._database_id)
+            self.run()
+            made = {
+                f"{reference}:{name}": OutputLength(writer.uid, writer.length)
+                for name, writer in self._writers.items()
+            }
+            if not force:
+                self._require_no_loss(committed, made)
+            self._store.sync()  # a commit must not name directories that a power failure takes away
+            self._checkpoints.commit(
+                positions={},
+                streams={
+                    reference: replace(
+                        committed, states=self.steps.states(), outputs={**committed.outputs, **made}
+                    )
+                },
+                chunk_keys={},
+                window=0,
+            )
+            # While they are locked, so that nobody can be at them.
+            earlier = self._store.replaced(reference)
+            self._put_in_place(made)
+            self.set_aside = sorted(self._store.replaced(reference).keys() - earlier.keys())
+            self._store.sync()  # first the renamed directories are durable, then older ones go
+            for output, length in made.items():
+                if self._store.array_uid(output) == length.uid:
+                    for each in (output, output + REBUILT):
+                        self.dropped += self._store.drop_superseded(each)
+            for writer in self._writers.values():
+                writer.close()
+
+    def _require_no_loss(self, committed: StreamCheckpoint, made: Mapping[str, OutputLength]) -> None:
+        losses = lost_rows(
+            self._store,
+            self._stream.reference,
+            self._policy,
+            committed=committed,
+            made=made,
+            states=self.steps.states(),
+            is_partial=self._is_partial or bool(self.failed),
+        )
+        if not losses:
+            return
+        reference = self._stream.reference
+        cause = ""
+        if self.failed:
+            cause = "".join(f"; step {step!r} failed: {error}" for step, error in self.failed.items())
+        elif self._is_partial:
+            cause = f"; {reference} is kept from byte {self._stream.start} on"
+        raise RowsWouldBeLost(
+            f"reprocessing {reference} would lose {', '.join(map(str, losses))}{cause}. The old outputs "
+            f"stay; the new ones are beside them, as …{REBUILT}. --force replaces the old ones anyway"
+        )
+
+    def _put_in_place(self, outputs: Mapping[str, OutputLength]) -> None:
+        for output, length in outputs.items():
+            if ":" in output:
+                self._store.put_rebuilt_in_place(output, length.uid)
+
+    def _finish_earlier_one(self) -> None:
+        """One that was killed after its commit has left outputs that count under the name that ours have."""
+        committed = self._committed().outputs
+        if any(
+            self._store.is_rebuilt(output, each.uid) for output, each in committed.items() if ":" in output
+        ):
+            with self._locked_stream(lambda: None):
+                self._put_in_place(committed)
+
+    def _committed(self) -> StreamCheckpoint:
+        return self._checkpoints.stream(self._stream.reference) or StreamCheckpoint()
+
+    def _locked_stream(self, take_from_worker: Callable[[], object]) -> DataStreamWriter:
+        give_up_at_s = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            take_from_worker()
+            try:
+                return self._store.stream_writer(self._stream.reference, attrs=self._stream.attrs)
+            except StoreLocked:
+                if time.monotonic() > give_up_at_s:
+                    raise
+                time.sleep(_LOCK_AGAIN_S)
+
+    def _keep(self, step: str, block: Block) -> None:
+        try:
+            self._append(step, block)
+        except (WindvaneError, OSError, MemoryError):
+            raise
+        except Exception as error:  # as in the worker: rows that no array can hold stop nothing else
+            self._failed(step, error)
+
+    def _append(self, step: str, block: Block) -> None:
+        writer = self._writers.get(step)
+        if writer is None or (writer.dtype, writer.row_shape) != (block.rows.dtype, block.rows.shape[1:]):
+            if writer is not None:
+                writer.close()
+            writer = self._store.array_writer(
+                f"{self._stream.reference}:{step}{REBUILT}",
+                dtype=block.rows.dtype,
+                row_shape=block.rows.shape[1:],
+                attrs={"stream": self._stream.reference, **block.attrs},
+            )
+            committed = self._committed().outputs.get(f"{self._stream.reference}:{step}")
+            if committed is not None and committed.uid == writer.uid:
+                writer.close()
+                raise OperationFailed(
+                    f"another `windvane reprocess` has made {writer.reference} just now; try again"
+                )
+            try:
+                writer.resume(None, database_id=self._database_id)
+            except CheckpointMissing:  # what an earlier run left, under another checkpoint database
+                writer.start_over(database_id=self._database_id)
+            self._writers[step] = writer
+        writer.append(block.rows, block.row_times_ns)
+
+    def _failed(self, step: str, error: Exception) -> None:
+        self.failed[step] = str(error) or repr(error)

@@ -1,0 +1,269 @@
+"""What a worker knows of one data stream: its waiting chunks, its pipeline, and how far a commit covers it.
+
+The rules that keep a stream exactly-once are all here, in terms of offsets:
+
+- `queue` holds the chunks that were polled and are not done, in order. A chunk leaves it when it is done.
+- `positions` says up to where the stream has every chunk. A chunk below is part of it and is skipped.
+- `uncommitted` has the lowest offset of each partition that is part of the stream and of no snapshot.
+- `snapshot` is taken between two chunks and waits for its commit; `committing` is in a commit now.
+- `pinned` has the offsets from which a stream that was dropped must read again.
+
+So the lowest offset of a partition that a stream still needs is known at any time (`needs`), and a
+partition's position in a checkpoint is the lowest of its streams.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ...bus.interface import TopicPartition
+from ...bus.messages.chunks import ChunkMessage
+from ...runtime.troubles import TroubleCode
+from ...store.databases.checkpoint import Hole, StreamCheckpoint, StreamPosition
+from ...store.files.model_files import Identity
+
+if TYPE_CHECKING:
+    from .pipeline.pipeline import StreamPipeline
+    from .progress.adopted_chunks import AdoptedChunks
+    from .progress.ownership import OwnedPartition
+
+CHUNK_OVERHEAD_BYTES = 1024
+"""Of Python, counted for each chunk that waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueuedChunk:
+    """A chunk that was polled, and where it is on the bus."""
+
+    partition: OwnedPartition
+    offset: int
+    chunk: ChunkMessage
+
+    @property
+    def size(self) -> int:
+        """What it counts against the backlog, in bytes."""
+        return len(self.chunk.payload) + CHUNK_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamSnapshot:
+    """One stream between two chunks, as a commit records it.
+
+    `uncommitted` has the lowest offset that the commit covers, by partition; `keys` the chunk keys that come
+    with it; `models` the files that the stream has taken models from; `results_mark` stands for the results
+    that must be durable on the bus before the commit.
+    """
+
+    checkpoint: StreamCheckpoint
+    uncommitted: Mapping[OwnedPartition, int]
+    keys: list[tuple[TopicPartition, bytes]]
+    models: dict[str, Identity]
+    results_mark: int
+
+
+FIRST_RETRY_S = 2.0
+"""How long a stream that has stopped is left alone before it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a stream does not go on; `code` is that of the trouble, `tried_s` the time of the last try."""
+
+    code: TroubleCode
+    reason: str
+    tried_s: float
+
+    def again(self, tried_s: float) -> Stopped:
+        """After another try that changed nothing."""
+        return replace(self, tried_s=tried_s)
+
+
+@dataclass(slots=True, eq=False)
+class StreamWork:
+    """One data stream in a worker. Guarded by the lock of the lanes, except `pipeline`, which belongs to the
+    thread that has claimed the stream.
+    """
+
+    reference: str
+    policy: str
+    """The policy that brought the last chunk, by reference: streams share threads by it."""
+    queue: deque[QueuedChunk] = field(default_factory=deque)
+    queued_bytes: int = 0
+    pipeline: StreamPipeline | None = None
+    partition: TopicPartition | None = None
+    """The one that brought the last chunk."""
+    positions: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
+    uncommitted: dict[OwnedPartition, int] = field(default_factory=dict)
+    keys: list[tuple[TopicPartition, bytes]] = field(default_factory=list)
+    moved_keys: frozenset[bytes] = frozenset()
+    """Keys of chunks that came by partitions other than the present one, before the stream was opened."""
+    holes: tuple[Hole, ...] = ()
+    adopted: AdoptedChunks | None = None
+    """Chunks in the archive that no checkpoint covers."""
+    adopted_chunks: int = 0
+    snapshot: StreamSnapshot | None = None
+    committing: StreamSnapshot | None = None
+    dropped_in_commit: bool = False
+    """It went back to its checkpoint while a commit was recording `committing`."""
+    snapshot_wanted: bool = False
+    pinned: dict[OwnedPartition, int] = field(default_factory=dict)
+
+    claimed: bool = False
+    """A thread works on it, or closes it."""
+    scheduled: bool = False
+    urgent: bool = False
+    abandoned: bool = False
+    """Its partition is gone: the thread that works on it closes it without a commit."""
+    stopped: Stopped | None = None
+    retry_s: float = 0.0
+    wait_until_s: float = 0.0
+    """Monotonic time before which it is not worked on: something else has to happen first."""
+    waits_for: str | None = None
+    waits_for_commit: bool = False
+    reopen: bool = False
+    """Its operations were loaded again."""
+    slow: bool = False
+    quick_chunks: int = 0
+    used_s: float = 0.0
+    chunk_began_s: float | None = None
+    covered_s: float = 0.0
+    """Monotonic time of the last moment at which a commit covered all that was there."""
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something of it is in no commit that has ended."""
+        return bool(self.uncommitted) or self.snapshot is not None or self.committing is not None
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether chunks that are polled now are left to a later reading."""
+        return self.stopped is not None or bool(self.pinned)
+
+    @property
+    def partitions(self) -> set[OwnedPartition]:
+        """All that it has something of which no commit covers."""
+        found = {queued.partition for queued in self.queue}
+        found.update(self.uncommitted, self.pinned)
+        for snapshot in (self.snapshot, self.committing):
+            if snapshot is not None:
+                found.update(snapshot.uncommitted)
+        return found
+
+    def has_work(self, now_s: float) -> bool:
+        """Whether a thread has something to do for it now (monotonic time)."""
+        if self.abandoned:
+            return self.pipeline is not None  # to be closed
+        if self.snapshot_wanted and self.snapshot is None and self.committing is None:
+            return True
+        waits = self.waits_for_commit or now_s < self.wait_until_s
+        return bool(self.queue) and not waits and not self.is_dropped
+
+    def put(self, queued: QueuedChunk) -> None:
+        """A chunk was polled."""
+        self.queue.append(queued)
+        self.queued_bytes += queued.size
+        queued.partition.queued_bytes += queued.size
+
+    def pop(self) -> QueuedChunk:
+        """The first chunk is done, or is somebody else's."""
+        queued = self.queue.popleft()
+        self.queued_bytes -= queued.size
+        queued.partition.queued_bytes -= queued.size
+        return queued
+
+    def give_back(self, *, besides: QueuedChunk | None) -> None:
+        """Leave the chunks of released partitions to their next owner, but not `besides`, which is at
+        work.
+        """
+        kept = [queued for queued in self.queue if queued is besides or not queued.partition.released]
+        given = [queued for queued in self.queue if queued is not besides and queued.partition.released]
+        if not given:
+            return
+        self._purge()
+        for queued in kept:
+            self.put(queued)
+        for queued in given:
+            queued.partition.unread(queued.offset)
+
+    def _purge(self) -> None:
+        while self.queue:
+            self.pop()
+
+    def has(self, queued: QueuedChunk) -> bool:
+        """Whether the chunk is part of the stream already, and was read again."""
+        partition = queued.partition
+        return queued.offset < self.positions.get((partition.log, partition.key), 0)
+
+    def add(self, queued: QueuedChunk) -> None:
+        """The chunk has become part of the stream."""
+        partition = queued.partition
+        self.positions[partition.log, partition.key] = queued.offset + 1
+        self.uncommitted.setdefault(partition, queued.offset)
+        self.partition = partition.key
+
+    def restore(self, committed: StreamCheckpoint | None) -> None:
+        """Where a commit, of this worker or another, has left the stream."""
+        committed = committed or StreamCheckpoint()
+        self.positions = {
+            (each.log, TopicPartition(each.topic, each.partition)): each.next_offset
+            for each in committed.positions
+        }
+        self.holes = committed.holes
+        self.adopted_chunks = committed.adopted_chunks
+        self.partition = TopicPartition(*committed.partition) if committed.partition else None
+
+    def committable_positions(self) -> tuple[StreamPosition, ...]:
+        """The positions that a checkpoint must keep: those above the committed one of their partition."""
+        below = {
+            (owned.log, owned.key): owned.committed or 0
+            for owned in self.partitions
+            if owned.committed is not None
+        }
+        return tuple(
+            StreamPosition(log, *key, next_offset)
+            for (log, key), next_offset in self.positions.items()
+            if next_offset > below.get((log, key), -1)
+        )
+
+    def needs(self, partition: OwnedPartition, *, besides: StreamSnapshot | None) -> int | None:
+        """The lowest offset of the partition that no commit covers; None if there is none.
+
+        `besides` is a snapshot that a commit is about to cover.
+        """
+        found = [
+            at for source in (self.uncommitted, self.pinned) if (at := source.get(partition)) is not None
+        ]
+        for snapshot in (self.snapshot, self.committing):
+            if snapshot is None or snapshot is besides:
+                continue
+            if (at := snapshot.uncommitted.get(partition)) is not None:
+                found.append(at)
+        for queued in self.queue:
+            if queued.partition is partition:
+                found.append(queued.offset)
+                break
+        return min(found, default=None)
+
+    def drop(self) -> list[tuple[TopicPartition, bytes]]:
+        """Go back to what is committed, and give the chunk keys that are not known any more.
+
+        What was not committed is to be read again: here, or by the next owner of a released partition. What a
+        commit is recording now stays until it is known how that ends: the stream is not opened before.
+        """
+        pinned = {}
+        for partition in self.partitions:
+            at = self.needs(partition, besides=None)
+            if at is not None and partition.released:
+                partition.unread(at)
+            elif at is not None:
+                pinned[partition] = at
+        forgotten = [*self.keys, *(self.snapshot.keys if self.snapshot is not None else ())]
+        self._purge()
+        self.uncommitted, self.keys, self.snapshot = {}, [], None
+        self.dropped_in_commit = self.committing is not None
+        self.snapshot_wanted = False
+        self.pinned = pinned
+        return forgotten

@@ -1,0 +1,234 @@
+"""The worker as a process."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from ...bus import open_bus, takes_many_gateways
+from ...bus.interface import Bus
+from ...config import Settings
+from ...directories import make_directory
+from ...errors import DatabaseDamaged, WindvaneError
+from ...runtime.bus_probe import watch_bus
+from ...runtime.disk_space import DiskWatch, wait_for_room, watch_disk
+from ...runtime.process_memory import share_arenas
+from ...runtime.telemetry import add_status_routes, serve_on_socket
+from ...runtime.troubles import Troubles
+from ...store.catalog.catalog import Catalog
+from ...store.databases.checkpoint import CheckpointStore, Partition
+from ...store.databases.dead_letters import DeadLetters
+from ...store.files.model_files import ModelFiles
+from ...store.files.store import Store
+from ..alarms.relay import AlarmRelay
+from ..alarms.webhook import AlarmWebhook
+from ..operations.base.unpickling import states_come_from
+from ..operations.base.user_operations import UserOperations
+from .checkpoint_watch import watch_checkpoints
+from .order_watch import BusFlusher, Flusher, GatewayFlusher
+from .pipeline.catalog_link import CatalogLink
+from .pipeline.telemetry import WorkerTelemetry
+from .progress.former_buses import finish_former_buses
+from .progress.in_flight import InFlight, Place, died_of
+from .worker import Worker
+
+
+async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
+    """Runs the worker until `stop` is set, then makes a last checkpoint and leaves."""
+    share_arenas()
+    telemetry = WorkerTelemetry()
+    disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
+    async with AsyncExitStack() as cleanup:
+        if not await wait_for_room(disk, telemetry.troubles, stop, waiting=lambda: ready({})):
+            return
+        catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
+        cleanup.push_async_callback(catalog.close)
+        operations = UserOperations(settings.operations_dir)
+        telemetry.operations_loaded(operations.refresh(), broken=operations.broken)
+        link = CatalogLink(catalog)
+        await link.refresh()
+        bus = open_bus(settings.bus, settings.home, settings.kafka)
+        cleanup.push_async_callback(bus.close)
+        checkpoints = await _open_checkpoints(settings, telemetry, stop, waiting=lambda: ready({}))
+        if checkpoints is None:
+            return
+        states_come_from(settings.checkpoint_file)
+        cleanup.callback(checkpoints.close)
+        make_directory(settings.store_dir)  # the lab and the web tier look for it
+        name = settings.tier_name("worker")
+        # Of the present bus also while a former one is finished: what is held is part of the checkpoint.
+        flusher: Flusher = GatewayFlusher(settings.run_dir)
+        if takes_many_gateways(settings.bus):
+            flusher = BusFlusher(bus, before=flusher)
+        in_flight = _watch_over_chunks(settings, checkpoints, telemetry)
+        cleanup.callback(in_flight.close)
+        workers = Workers(
+            lambda bus: Worker(
+                bus=bus,
+                store=Store(settings.store_dir),
+                checkpoints=checkpoints,
+                dead_letters=DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes),
+                settings=settings.worker,
+                catalog=link,
+                telemetry=telemetry,
+                models=ModelFiles(settings.home / "models"),
+                operations=operations,
+                in_flight=in_flight,
+                flusher=flusher,
+                name=f"{name} (process {os.getpid()} on {socket.gethostname()})",
+            ),
+            disk=disk,
+            troubles=telemetry.troubles,
+        )
+        app = web.Application()
+        add_release_route(app, workers)
+        add_status_routes(
+            app, status=telemetry.status, registry=telemetry.registry, troubles=telemetry.troubles
+        )
+        runner = await serve_on_socket(
+            app, settings.run_dir / f"{name}.sock", limits=settings.http, registry=telemetry.registry
+        )
+        cleanup.push_async_callback(runner.cleanup)
+        following = asyncio.get_running_loop().create_task(link.follow())
+        cleanup.push_async_callback(_cancel, following)
+        relay = AlarmRelay(checkpoints, catalog)
+        if settings.alarms.webhook_url is not None:
+            webhook = AlarmWebhook(settings.alarms, settings.home, catalog)
+            cleanup.callback(webhook.close)
+            await webhook.begin()
+            cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
+        cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
+        telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to be made durable
+        for watching in (
+            watch_disk(disk, telemetry.troubles),
+            watch_bus(bus.topics, telemetry.troubles),
+            watch_checkpoints(telemetry, interval_s=settings.worker.checkpoint_interval_s),
+        ):
+            cleanup.push_async_callback(_cancel, asyncio.create_task(watching))
+        ready({})
+        telemetry.unread_buses = await finish_former_buses(settings, checkpoints, workers.run, stop=stop)
+        await workers.run(bus, stop)
+        with suppress(WindvaneError):  # else at the next start
+            await relay.empty()
+
+
+def _is_suspected(
+    place: Place, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
+) -> bool:
+    """Whether workers died of messages of this partition before, that are not committed yet."""
+    key = (place.topic, place.partition)
+    done = committed.get(place.log, {}).get(key, 0)
+    return bool(checkpoints.held_suspects(place.log, key)) or any(
+        offset >= done for offset in checkpoints.suspects(place.log, key)
+    )
+
+
+def _watch_over_chunks(
+    settings: Settings, checkpoints: CheckpointStore, telemetry: WorkerTelemetry
+) -> InFlight:
+    """Blame the chunks that the worker before this one died of, and write down those of this one."""
+    name = settings.tier_name("worker")
+    path = settings.run_dir / f"{name}.chunks"
+    blamed = died_of(path, settings.run_dir / f"{name}.exit.json")
+    if blamed is not None:
+        places, reason = blamed
+        # A chunk that ran beside one that was blamed before is not blamed with it.
+        committed = checkpoints.logs()
+        places = [place for place in places if _is_suspected(place, checkpoints, committed)] or places
+        for place in places:
+            checkpoints.blame(place.log, (place.topic, place.partition), [place.offset], reason)
+        telemetry.worker_died(len(places), reason)
+    return InFlight(path)
+
+
+class Workers:
+    """One worker after another in this process: a full disk ends a worker, and another goes on when there is
+    room.
+    """
+
+    def __init__(self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, troubles: Troubles) -> None:
+        self._make_worker = make_worker
+        self._disk = disk
+        self._troubles = troubles
+        self._running: Worker | None = None
+
+    async def run(self, bus: Bus, stop: asyncio.Event) -> None:
+        """Works on the bus until `stop` is set."""
+        while not stop.is_set():
+            self._running = self._make_worker(bus)
+            try:
+                return await self._running.run(stop)
+            except (WindvaneError, OSError) as error:
+                if not self._disk.failed(error):
+                    raise
+            finally:
+                self._running = None
+            await wait_for_room(self._disk, self._troubles, stop)
+
+    async def release(self, reference: str, *, seconds: float) -> None:
+        """See `Worker.release`; without a worker nobody writes the stream."""
+        if self._running is not None:
+            await self._running.release(reference, seconds=seconds)
+
+
+async def _open_checkpoints(
+    settings: Settings, telemetry: WorkerTelemetry, stop: asyncio.Event, *, waiting: Callable[[], None]
+) -> CheckpointStore | None:
+    """Opens the database; one that is damaged keeps this tier out of work, and no other.
+
+    Then nothing is made in its place: the worker says what to do, calls `waiting`, and answers on its socket
+    until `stop` is set, or the database has been repaired or put back. None: `stop` was set.
+    """
+    try:
+        return CheckpointStore(settings.checkpoint_file)
+    except DatabaseDamaged as error:
+        telemetry.troubles.report(
+            "checkpoints", "io-error", f"the worker does nothing until this is repaired: {error}"
+        )
+    app = web.Application()
+    registry = CollectorRegistry()
+    add_status_routes(app, status=telemetry.status, registry=registry, troubles=telemetry.troubles)
+    socket_path = settings.run_dir / f"{settings.tier_name('worker')}.sock"
+    runner = await serve_on_socket(app, socket_path, limits=settings.http, registry=registry)
+    try:
+        waiting()
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), REOPEN_S)
+            # A file that is gone is not made anew here: the streams would have no checkpoint.
+            if not stop.is_set() and settings.checkpoint_file.exists():
+                with suppress(DatabaseDamaged):
+                    opened = CheckpointStore(settings.checkpoint_file)
+                    telemetry.troubles.clear("checkpoints")
+                    return opened
+        return None
+    finally:
+        await runner.cleanup()
+
+
+REOPEN_S = 5.0
+"""How often a damaged database is looked at again."""
+
+MAX_RELEASE_S = 60.0
+
+
+def add_release_route(app: web.Application, workers: Workers) -> None:
+    """POST /streams/release {"reference": …, "seconds": …}: another process is to write the stream."""
+
+    async def release(request: web.Request) -> web.Response:
+        asked = await request.json()
+        await workers.release(str(asked["reference"]), seconds=min(float(asked["seconds"]), MAX_RELEASE_S))
+        return web.json_response({})
+
+    app.router.add_post("/streams/release", release)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

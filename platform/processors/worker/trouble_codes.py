@@ -1,0 +1,15 @@
+"""The health code of what has stopped a stream."""
+
+from ...errors import BusUnavailable, CheckpointMissing, ResultsNotPublished
+from ...runtime.troubles import TroubleCode, code_of
+
+
+def trouble_code(error: BaseException) -> TroubleCode:
+    """One of the codes of `GET /api/v1/health`."""
+    if isinstance(error, CheckpointMissing):
+        return "no-checkpoint"
+    if isinstance(error, (BusUnavailable, ResultsNotPublished)):
+        return "bus-away"
+    if (code := code_of(error)) is not None:
+        return code
+    return "io-error" if isinstance(error, OSError) else "stuck"

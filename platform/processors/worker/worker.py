@@ -1,0 +1,358 @@
+"""The worker: reads the bus, hands chunks to the threads, and makes checkpoints.
+
+Exactly once works so: outputs are appended as results appear. Every few seconds all that belongs together
+is committed in one SQLite transaction, after one syncfs of the store: the bus positions, and for each stream
+its own positions, the state of its operations, the length of its outputs, the ids of recent chunks. After a
+crash each output is cut back to its committed length and the bus is read on from the committed position;
+operations are deterministic, so the same rows come again.
+
+Trouble stays where it is: each stream has its own queue, threads take the streams of all policies in turn
+(`Lanes`), and a commit covers the streams that are between two chunks (`Checkpointing`). A stream that cannot
+go on stops alone; the position of its partition stays in front of what it has not read, so that nothing is
+lost, and the others skip what they have seen when it is read again.
+
+Any number of workers may share the home directory; the bus gives each partition to one of them. It cannot
+know whether that one still runs, so what holds does not depend on the bus:
+
+1. A commit names the epoch of every partition that this worker has, and is rejected if another worker has
+   taken one since. What was rejected is closed, not committed; what is left is committed without it.
+2. A stream is written under the lock of its files. Whoever takes a partition waits for the lock of its
+   streams, and reads their checkpoint when it has it: so nobody writes beside a new owner, and what a former
+   one wrote after its last commit is cut off.
+3. Commits are made one at a time, in the order of their snapshots; a stream gives a snapshot between two
+   chunks only.
+4. A partition that is being revoked is not worked on any more, checkpointed, dropped, and its streams are
+   closed, before the bus is told to go on. A message that was polled before is dropped with it.
+5. Once a commit has failed nothing is committed any more, and the worker ends.
+6. What goes out to others is durable on the bus before the commit that covers it (`ResultsPublisher`): rows
+   that are published beyond the last commit are made and published again, under the same numbers.
+7. A position belongs to one log. The bus gives no message of another log than the one whose identity it had
+   when the partition was taken; if the log is another one, the partition is taken again (`PartitionReader`).
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ...bus.interface import WORKER_GROUP, Bus, Consumer, TopicPartition
+from ...config import WorkerSettings
+from ...errors import TierFailed, WindvaneError
+from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.dead_letters import DeadLetters
+from ...store.files.model_files import ModelFiles
+from ...store.files.store import Store
+from ..operations.base.user_operations import UserOperations
+from .checkpointing import Checkpointing
+from .chunk_work import ChunkWork
+from .order_watch import Flusher, OrderWatch
+from .partition_reader import PartitionReader
+from .pipeline.catalog_link import CatalogLink
+from .pipeline.results_publisher import ResultsPublisher
+from .pipeline.telemetry import WorkerTelemetry
+from .progress.in_flight import InFlight
+from .progress.ownership import Ownership
+from .restored_models import PutBackModels
+from .stopped_streams import StoppedStreams
+from .stream_status import report_troubles, streams_behind
+from .trainings import Trainings
+
+HAND_OVER_BOUND_S = 60.0
+"""How long giving partitions back may take. Meanwhile nobody works on these partitions; the other workers go
+on, and this one stays in the group."""
+
+CHUNK_BOUND_S = 5.0
+"""How long a chunk that a thread works on may take when its partition is given back; then it is left to the
+next owner."""
+
+STOP_CHUNK_BOUND_S = 4.0
+"""The same when the worker ends."""
+
+RESULTS_BOUND_S = 7.0
+"""How long a worker that is to end waits for a bus that does not take its results."""
+
+KEY_WINDOWS = 4
+"""So many windows of chunk keys (`chunk_id_window`) are known in memory, over all partitions: by default the
+last 400,000 chunks of the worker, in 16 MiB."""
+
+_LOOK_S = 0.05
+_OPERATIONS_S = 0.25
+_REPORT_TROUBLES_S = 1.0
+_REPORT_BOUND_S = 5.0
+_LAST_REPORT_BOUND_S = 1.0
+
+_Result = TypeVar("_Result")
+
+
+class Worker:
+    """Runs the pipelines of all streams whose partitions it has; listens to its consumer's assignments.
+
+    Memory: the backlog (`stream_backlog_bytes`) of each partition; what the operations of the open streams
+    keep (those that were idle longest are closed when the kernel's limit on mappings is near); and
+    42 bytes for each of the last `KEY_WINDOWS` × `chunk_id_window` chunks.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        store: Store,
+        checkpoints: CheckpointStore,
+        dead_letters: DeadLetters,
+        settings: WorkerSettings,
+        catalog: CatalogLink,
+        telemetry: WorkerTelemetry,
+        operations: UserOperations,
+        models: ModelFiles,
+        in_flight: InFlight | None = None,
+        flusher: Flusher | None = None,
+        name: str = "worker",
+    ) -> None:
+        """`name` is how other workers speak of this one; `flusher` publishes the flush messages of streams
+        that are put in order.
+        """
+        self._settings = settings
+        self._catalog = catalog
+        self._telemetry = telemetry
+        self._operations = operations
+        self._models = PutBackModels(models)
+        self._trainings = Trainings(models.folder, telemetry)
+        self._consumer: Consumer = bus.consumer(
+            WORKER_GROUP, self, positions_of=checkpoints.database_id.hex()
+        )
+        self._owned = Ownership(checkpoints, name, remembered_keys=KEY_WINDOWS * settings.chunk_id_window)
+        self._publisher = ResultsPublisher(bus, telemetry, max_pending_bytes=settings.results_pending_bytes)
+        self._orders = OrderWatch(
+            flusher,
+            policies=lambda: catalog.policies,
+            is_owned=self._owned.__contains__,
+            failed=telemetry.flush_failed,
+        )
+        self._chunks = ChunkWork(
+            store=store,
+            checkpoints=checkpoints,
+            dead_letters=dead_letters,
+            settings=settings,
+            owned=self._owned,
+            publisher=self._publisher,
+            models=self._models,
+            trainings=self._trainings,
+            catalog=catalog,
+            telemetry=telemetry,
+            in_flight=in_flight or InFlight(None),
+            orders=self._orders,
+        )
+        self._lanes = self._chunks.lanes
+        self._streams = self._chunks.streams
+        self._orders.is_behind = self._streams.is_behind
+        self._durable = Checkpointing(
+            store=store,
+            checkpoints=checkpoints,
+            settings=settings,
+            owned=self._owned,
+            streams=self._streams,
+            lanes=self._lanes,
+            publisher=self._publisher,
+            models=self._models,
+            telemetry=telemetry,
+        )
+        self._reader = PartitionReader(
+            bus=bus,
+            consumer=self._consumer,
+            checkpoints=checkpoints,
+            owned=self._owned,
+            streams=self._streams,
+            durable=self._durable,
+            keep=self._chunks.keep,
+            before_chunks=self._look_at_models,
+            orders=self._orders,
+            settings=settings,
+            telemetry=telemetry,
+        )
+        self._stopped = StoppedStreams(self._streams, self._lanes, self._chunks.probe)
+        self._publisher.broken = self._durable.fail
+        self._commit_wanted = asyncio.Event()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._streams.commit_wanted = self._want_commit
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        telemetry.streams_behind = lambda committed_s: streams_behind(
+            self._streams, self._lanes, committed_s=committed_s
+        )
+        telemetry.orders = self._orders.status
+
+    def _want_commit(self) -> None:
+        self._loop.call_soon_threadsafe(self._commit_wanted.set)
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        """Takes partitions where their last checkpoint left them."""
+        return await self._to_its_end(self._reader.take(partitions))
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Makes a checkpoint and lets go, within `HAND_OVER_BOUND_S`: the next owner begins exactly there.
+
+        If that fails the worker ends; the next owner then begins at the checkpoint before.
+        """
+        try:
+            async with asyncio.timeout(HAND_OVER_BOUND_S):
+                await self._to_its_end(self._give_back(partitions))
+        except TimeoutError:
+            error = TierFailed(
+                f"{len(partitions)} partitions could not be given back within {HAND_OVER_BOUND_S:g} s: the "
+                "disk takes that long for a checkpoint; the worker ends, another begins at the last one"
+            )
+            self._durable.fail(error)
+            raise error from None
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """If the caller is cancelled, or out of time, `work` goes on: half of it would break a promise."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def _give_back(self, keys: Sequence[TopicPartition]) -> None:
+        partitions = [each for key in keys if (each := self._owned.get(key)) is not None]
+        try:
+            await asyncio.to_thread(self._streams.release_partitions, partitions)
+            await asyncio.to_thread(
+                self._lanes.wait_for,
+                lambda: not self._streams.works_on(partitions),
+                STOP_CHUNK_BOUND_S if self._stopping else CHUNK_BOUND_S,
+            )
+            async with self._durable.alone:
+                if self._durable.failure is None:
+                    await self._report(await self._durable.commit(wait_s=1.0))
+                await self._durable.let_go(partitions)
+        except BaseException as error:
+            self._durable.fail(error)
+            raise
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, and makes a last checkpoint.
+
+        Raises what makes going on impossible (StoreFailed, a full disk): a new start recovers from the last
+        checkpoint.
+        """
+        try:
+            await self._run(stop)
+        finally:
+            self._stopped.close()
+            self._lanes.close()
+            # A commit that is under way ends first: who takes a stream up reads what was committed of it.
+            async with self._durable.alone:
+                await asyncio.to_thread(self._streams.close_all)
+            await self._publisher.close()
+            self._telemetry.streams_behind = lambda _: {}
+            self._telemetry.orders = dict
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        self._stopped.start()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self._durable.failed.wait(),
+                stop.wait(),
+                self._reader.run(),
+                self._make_checkpoints(),
+                self._look_after_streams(),
+                self._follow_operations(),
+                self._orders.run(),
+            )
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._durable.check()
+            for task in tasks:
+                if task.done():
+                    task.result()
+        except BaseException as error:
+            self._durable.fail(error)
+            raise
+        finally:
+            self._stopping = True
+            ending_training = asyncio.ensure_future(asyncio.to_thread(self._trainings.close))
+            giving_up = self._loop.call_later(RESULTS_BOUND_S, self._publisher.give_up)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            try:
+                # By way of `revoked` it makes the last checkpoint, unless something has failed.
+                await self._consumer.close()
+                await asyncio.gather(*self._unfinished)
+            except Exception as error:
+                self._durable.fail(error)
+            giving_up.cancel()
+            await ending_training
+        self._durable.check()
+
+    async def _make_checkpoints(self) -> None:
+        while True:
+            interval_s = self._settings.checkpoint_interval_s
+            try:
+                async with asyncio.timeout(interval_s):
+                    await self._commit_wanted.wait()
+            except TimeoutError:
+                pass
+            self._commit_wanted.clear()
+            await self.checkpoint()
+
+    async def _look_after_streams(self) -> None:
+        reported_s = float("-inf")
+        while True:
+            for stream in self._lanes.look():
+                at_work = stream.pipeline.step if stream.pipeline is not None else None
+                self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
+            self._streams.wake()
+            self._look_at_models()
+            if time.monotonic() - reported_s >= _REPORT_TROUBLES_S:
+                reported_s = time.monotonic()
+                report_troubles(
+                    self._streams,
+                    self._lanes,
+                    self._telemetry,
+                    interval_s=self._settings.checkpoint_interval_s,
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    async def _follow_operations(self) -> None:
+        """Loads the operations of the user's own again if a file has changed."""
+        while True:
+            await asyncio.sleep(_OPERATIONS_S)
+            if not self._operations.is_stale():
+                continue
+            # The states of the old ones go over to the new ones by way of the checkpoint.
+            concerned = await asyncio.to_thread(self._operations.refresh)
+            self._streams.reopen_naming(concerned)
+            self._catalog.read_again()
+            self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
+
+    def _look_at_models(self) -> None:
+        self._trainings.look()
+        self._models.look()
+
+    async def release(self, reference: str, *, seconds: float) -> None:
+        """Lets go of a stream, and leaves it alone for so long: its chunks wait."""
+        self._streams.hold_back(reference, seconds)
+        with suppress(WindvaneError):  # the policy that it is reprocessed with may be new
+            await self._catalog.refresh()
+        if seconds <= 0:
+            return
+        await self.checkpoint()
+        await asyncio.to_thread(self._streams.close_one, reference)
+
+    async def checkpoint(self) -> None:
+        """Makes everything that was worked on so far durable, except what a stream is in the middle of."""
+        await self._to_its_end(self._checkpoint())
+
+    async def _checkpoint(self) -> None:
+        async with self._durable.alone:
+            self._durable.check()
+            positions = await self._durable.commit()
+        await self._report(positions)
+
+    async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tells the bus too, for lag seen from outside and for retention."""
+        bound_s = _LAST_REPORT_BOUND_S if self._stopping else _REPORT_BOUND_S
+        await self._reader.report(positions, timeout_s=bound_s)

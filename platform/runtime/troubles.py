@@ -1,0 +1,249 @@
+"""Troubles of the platform: conditions that make an installation unhealthy, each until it is cleared.
+
+Every tier has one `Troubles`. Whoever notices a condition reports it under a key, and clears the key when the
+condition has ended. One report is one log line, one entry of the tier's status document and one count in its
+metrics; `GET /api/v1/health` collects the entries of all tiers.
+"""
+
+import errno
+import logging
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..errors import DiskReserveUsed
+
+TroubleCode: TypeAlias = Literal[
+    "tier-away",
+    "stuck",
+    "crash-loop",
+    "disk-full",
+    "io-error",
+    "bus-away",
+    "checkpoint-late",
+    "no-checkpoint",
+    "settings-broken",
+]
+
+MAX_TROUBLES = 1000
+"""Keys that one tier keeps; further ones are counted until some of these are cleared."""
+
+MAX_LISTED = 100
+"""Entries in a status document; the last says how many more there are."""
+
+MAX_DETAIL_CHARACTERS = 1000
+
+REPEAT_S = 60.0
+"""A condition that comes and goes is logged this often."""
+
+IDENTITY_LINES = 10
+"""Conditions of one key, told apart by their details, that are logged every `REPEAT_S`."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MAX_CAUSES = 20
+_SQLITE_PRIMARY_CODE = 0xFF
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A condition of the platform: its stable code, and in words what happened and what to do."""
+
+    code: TroubleCode
+    detail: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    trouble: Trouble
+    ends_at_s: float = math.inf
+    is_logged: bool = False
+    is_identity: bool = False
+
+
+class Troubles(Collector):
+    """The troubles of one tier, by key. Every method may be called from any thread.
+
+    The first report of a key logs one line at ERROR, its clearing one at INFO. A key that comes and goes
+    costs one pair of lines every `REPEAT_S`. A trouble whose detail is its identity is another one when the
+    detail changes: each is logged, up to `IDENTITY_LINES` of a key every `REPEAT_S`, and in time the last.
+
+    >>> troubles = Troubles(logging.getLogger("windvane.worker"))
+    >>> troubles.report("disk", "disk-full", "no space left in /srv/windvane; make room on that disk")
+    >>> troubles.as_json()
+    [{'code': 'disk-full', 'detail': 'no space left in /srv/windvane; make room on that disk'}]
+    >>> troubles.clear("disk")
+    >>> troubles.as_json()
+    []
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._logged_at_s: OrderedDict[str, deque[float]] = OrderedDict()
+        self._reported_by_code: Counter[str] = Counter()
+        self._left_out: Counter[TroubleCode] = Counter()
+
+    def report(
+        self,
+        key: str,
+        code: TroubleCode,
+        detail: str,
+        *,
+        for_s: float = math.inf,
+        detail_is_identity: bool = False,
+    ) -> None:
+        """The condition `key` holds, at most `for_s` seconds unless it is reported again.
+
+        A repeated report replaces the detail, and logs nothing, unless `detail_is_identity`: with another
+        detail it is another condition then, such as the next mistake in a file. Not for details that change
+        all the time, such as free bytes.
+        """
+        trouble = Trouble(code, detail[:MAX_DETAIL_CHARACTERS])
+        self._end_old()
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                self._reported_by_code[code] += 1
+                if len(self._entries) >= MAX_TROUBLES:
+                    self._left_out[code] += 1
+                    return
+                entry = self._entries[key] = _Entry(trouble)
+            elif entry.trouble.code != code:
+                self._reported_by_code[code] += 1
+                entry.is_logged = False
+            elif detail_is_identity and entry.trouble != trouble:
+                entry.is_logged = False
+            entry.is_identity = detail_is_identity
+            entry.trouble, entry.ends_at_s = trouble, time.monotonic() + for_s
+            if entry.is_logged or not self._may_log(key, IDENTITY_LINES if detail_is_identity else 1):
+                return
+            entry.is_logged = True
+        self._logger.error("%s: %s", code, trouble.detail)
+
+    def clear(self, key: str) -> None:
+        """The condition `key` has ended; nothing happens if it was not reported."""
+        if key not in self._entries:  # the usual case costs no lock
+            return
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            self._left_out.clear()  # what still holds is reported again, and has room now
+        if entry is not None and entry.is_logged:
+            self._logger.info("%s has ended (%.100s)", entry.trouble.code, entry.trouble.detail)
+
+    def _end_old(self) -> None:
+        now_s = time.monotonic()
+        with self._lock:
+            ended = [key for key, entry in self._entries.items() if entry.ends_at_s <= now_s]
+        for key in ended:
+            self.clear(key)
+        self._log_left_over()
+
+    def _log_left_over(self) -> None:
+        """What holds, and was over the bound of lines when it was reported, perhaps for the only time."""
+        due = []
+        with self._lock:
+            for key, entry in self._entries.items():
+                if entry.is_identity and not entry.is_logged and self._may_log(key, IDENTITY_LINES):
+                    entry.is_logged = True
+                    due.append(entry.trouble)
+        for trouble in due:
+            self._logger.error("%s: %s", trouble.code, trouble.detail)
+
+    def current(self) -> list[Trouble]:
+        """What holds now, oldest first."""
+        self._end_old()
+        with self._lock:
+            return [entry.trouble for entry in self._entries.values()]
+
+    def as_json(self) -> list[dict[str, str]]:
+        """For a status document: `[{"code": …, "detail": …}]`, at most `MAX_LISTED` and a few."""
+        self._end_old()
+        with self._lock:
+            troubles = [entry.trouble for entry in self._entries.values()]
+            more = Counter(self._left_out)
+        more.update(trouble.code for trouble in troubles[MAX_LISTED:])
+        listed = [{"code": each.code, "detail": each.detail} for each in troubles[:MAX_LISTED]]
+        return listed + [
+            {"code": code, "detail": f"{count} more with this code; see the log"}
+            for code, count in more.items()
+            if count
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks."""
+        self._end_old()
+        with self._lock:
+            now = Counter[str](entry.trouble.code for entry in self._entries.values())
+            now.update(self._left_out)
+            reported = dict(self._reported_by_code)
+        gauge = GaugeMetricFamily("windvane_troubles", "Troubles that hold now", labels=["code"])
+        counter = CounterMetricFamily("windvane_troubles_reported", "Troubles reported", labels=["code"])
+        for code, count in reported.items():
+            gauge.add_metric([code], now[code])
+            counter.add_metric([code], count)
+        yield gauge
+        yield counter
+
+    def _may_log(self, key: str, lines: int) -> bool:
+        now_s = time.monotonic()
+        logged_at_s = self._logged_at_s.setdefault(key, deque())
+        while logged_at_s and now_s - logged_at_s[0] >= REPEAT_S:
+            logged_at_s.popleft()
+        if len(logged_at_s) >= lines:
+            return False
+        logged_at_s.append(now_s)
+        self._logged_at_s.move_to_end(key)
+        if len(self._logged_at_s) > 2 * MAX_TROUBLES:
+            self._logged_at_s.popitem(last=False)
+        return True
+
+
+def code_of(error: BaseException | None) -> TroubleCode | None:
+    """`disk-full` or `io-error` if the system said so anywhere along the causes of `error`, else None.
+
+    An error that crossed a thread may have kept the system's words alone, so these are looked for too.
+
+    >>> code_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    'disk-full'
+    >>> code_of(ValueError("no number")) is None
+    True
+    """
+    for each in _causes(error):
+        if isinstance(each, DiskReserveUsed) or (isinstance(each, OSError) and each.errno in _FULL):
+            return "disk-full"
+        if isinstance(each, OSError) and each.errno == errno.EIO:
+            return "io-error"
+        if isinstance(each, sqlite3.Error):
+            primary = getattr(each, "sqlite_errorcode", 0) & _SQLITE_PRIMARY_CODE
+            if primary == sqlite3.SQLITE_FULL:
+                return "disk-full"
+            if primary == sqlite3.SQLITE_IOERR:
+                return "io-error"
+        words = str(each)
+        if any(text in words for text in _FULL_TEXTS):
+            return "disk-full"
+        if any(text in words for text in _IO_TEXTS):
+            return "io-error"
+    return None
+
+
+_FULL_TEXTS = (*(os.strerror(number) for number in _FULL), "database or disk is full")
+_IO_TEXTS = (os.strerror(errno.EIO), "disk I/O error")
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    for _ in range(_MAX_CAUSES):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,474 @@
+"""Checkpoints: how far the bus is read, what operations know, how long outputs are, in one transaction.
+
+On start the worker cuts every output back to the length that is recorded here, restores the state of the
+operations and reads the bus on from the positions: since operations are deterministic, the same rows are
+written again. For this to be exactly-once, everything that is known of one stream must be of the same moment,
+so it is one row, and a checkpoint is one SQLite transaction.
+
+Streams do not wait for each other, so each keeps its own positions: which messages of a partition are part of
+it. The position of a partition is the lowest of its streams; a stream skips what it has seen when it is read
+again.
+
+A position belongs to one log. The same topic may be a new log (the topic was deleted and created again, the
+bus was changed from embedded to Kafka); its offsets then mean nothing for the old one. So the identity of the
+log is part of the key of a position.
+
+Several workers may share the file. Each partition has an epoch, which rises whenever a worker takes the
+partition; a commit names the epochs that its worker was given, and is rejected if one has risen since.
+So a worker that was stopped for a while changes nothing that others own now.
+
+Chunks that a stream holds back to put them in order are part of the stream, and of its checkpoint
+(`stream_order.py`).
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from ...errors import PartitionLost
+from .checkpoint_schema import SCHEMA, UPGRADES, VERSION
+from .sqlite_file import SqliteFile
+from .stream_order import (
+    HeldChunk,
+    OrderFigures,
+    StreamOrder,
+    figures_of,
+    held_offsets,
+    read_figures,
+    read_held,
+    write_held,
+)
+
+Partition: TypeAlias = tuple[str, int]
+"""A topic of the bus, and the number of one of its partitions."""
+
+UNKNOWN_LOG = ""
+"""The log of positions that were committed before logs had identities."""
+
+AT_BEGINNING = -1
+"""In the place of a position: the partition may be read, and nothing of it was committed yet."""
+
+FORMER_KEYS_S = 86_400.0
+"""How long chunk keys without a stream, from before version 4, are kept after the upgrade."""
+
+
+class StreamPosition(NamedTuple):
+    """Every message of the stream below `next_offset` of this partition of this log is part of the stream."""
+
+    log: str
+    topic: str
+    partition: int
+    next_offset: int
+
+
+class Hole(NamedTuple):
+    """Messages [`first`, `resume_at`) of a partition that are gone, which an operator chose to go past."""
+
+    log: str
+    topic: str
+    partition: int
+    first: int
+    resume_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLength:
+    """How long an output was at the checkpoint.
+
+    `uid` tells the output from another of the same reference made before or after it; `length` counts bytes
+    of a data stream, rows of a data array; `chunks` the arrivals of a data stream, 0 for arrays.
+    """
+
+    uid: bytes
+    length: int
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCheckpoint:
+    """What is known of one data stream: operation states by step name, output lengths by reference.
+
+    `partition` is the one that brought the last chunk: its owner writes the stream. `positions` say which
+    messages are part of the stream; a partition that is missing stands for its committed position.
+    `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them
+    is read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
+    `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
+    checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
+    none. `held` are the chunks that wait to be put in order, and `order` is what is known of that: None for a
+    stream that was never looked at for it.
+    """
+
+    states: Mapping[str, bytes] = field(default_factory=dict)
+    outputs: Mapping[str, OutputLength] = field(default_factory=dict)
+    partition: Partition | None = None
+    alarm_state: bytes | None = None
+    alarms: tuple[bytes, ...] = ()
+    positions: tuple[StreamPosition, ...] = ()
+    adopted_chunks: int = 0
+    holes: tuple[Hole, ...] = ()
+    order: StreamOrder | None = None
+    held: tuple[HeldChunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A partition as its new owner finds it.
+
+    `position` is the offset of the next message to read, None if none was committed for this log;
+    `chunk_keys` those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name;
+    `before` the name of the owner before. `other_logs` are the logs of this partition's former positions. If
+    the partition was added to a topic that was read before, `added_to` has the numbers of the partitions that
+    come first, until `let_in`.
+    """
+
+    position: int | None
+    chunk_keys: Sequence[bytes]
+    epoch: int
+    before: str | None
+    other_logs: Sequence[str] = ()
+    added_to: frozenset[int] = frozenset()
+
+
+# msgspec writes dict and dataclass; any other Mapping goes through dict.
+_encode = msgspec.msgpack.Encoder(enc_hook=dict).encode
+_decode = msgspec.msgpack.Decoder(StreamCheckpoint).decode
+
+
+class CheckpointStore:
+    """The file of checkpoints; thread-safe, and several processes may each commit the partitions they have.
+
+    A stream is one row: its states and outputs as msgpack. Size on disk is bounded by the states, by
+    `window` chunk keys per partition, and by what of the outbox nobody takes out. A killed process leaves the
+    last commit that had returned, or the one that was running, whole; a failed commit (StoreFailed: disk
+    full, fsync failed) leaves the one before it, unless the disk kept what it said it had not: then read the
+    positions anew before going on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises StoreFailed."""
+        self._file = SqliteFile(path, version=VERSION, schema=SCHEMA, upgrades=UPGRADES)
+        with self._file.reading("read its identity") as database:
+            (self.database_id,) = database.execute("SELECT database_id FROM identity").fetchone()
+
+    database_id: bytes
+    """16 random bytes, made with the file: an output knows by it which database its checkpoints are in."""
+
+    def positions(self) -> dict[Partition, int]:
+        """(topic, partition) → the offset of the next message to read, in the log that was read last."""
+        with self._file.reading("read the positions") as database:
+            rows = database.execute(
+                "SELECT topic, partition, next_offset FROM positions WHERE next_offset >= 0 ORDER BY taken"
+            ).fetchall()
+        return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+    def logs(self) -> dict[str, dict[Partition, int]]:
+        """The logs that have committed positions, each with them: former logs may still hold messages."""
+        with self._file.reading("read the positions") as database:
+            rows = database.execute(
+                "SELECT log, topic, partition, next_offset FROM positions WHERE next_offset >= 0"
+            ).fetchall()
+        logs: dict[str, dict[Partition, int]] = {}
+        for log, topic, partition, next_offset in rows:
+            logs.setdefault(log, {})[topic, partition] = next_offset
+        return logs
+
+    def streams(self) -> list[str]:
+        """The references of all streams that have a checkpoint, sorted."""
+        with self._file.reading("list the streams") as database:
+            return [row[0] for row in database.execute("SELECT reference FROM streams ORDER BY reference")]
+
+    def stream(self, reference: str) -> StreamCheckpoint | None:
+        """The checkpoint of one stream, None where it has none yet.
+
+        Where it was damaged and is gone, and chunks that the stream holds are not: one of these alone.
+        """
+        with self._file.reading(f"read the checkpoint of {reference}") as database:
+            row = database.execute(
+                "SELECT checkpoint FROM streams WHERE reference = ?", (reference,)
+            ).fetchone()
+            if row is None:
+                held = read_held(database, reference)
+                return _of_held(held) if held else None
+            checkpoint = _decode(row[0])
+            if checkpoint.order is None or not checkpoint.order.next_sequence:
+                return checkpoint
+            return replace(checkpoint, held=read_held(database, reference))
+
+    def holds_chunks(self, reference: str) -> bool:
+        """Whether the stream holds chunks back to put them in order."""
+        with self._file.reading(f"read what {reference} holds") as database:
+            return bool(
+                database.execute("SELECT 1 FROM held_chunks WHERE reference = ?", (reference,)).fetchone()
+            )
+
+    def orders(self, partitions: Iterable[Partition]) -> list[OrderFigures]:
+        """The streams of these partitions that hold chunks, or of whose order there is more to be said."""
+        with self._file.reading("read which streams hold chunks") as database:
+            return list(read_figures(database, partitions))
+
+    def held_suspects(self, log: str, partition: Partition) -> dict[int, str]:
+        """The messages that a worker died of and that streams hold back: offset → stream."""
+        with self._file.reading("read what workers died of") as database:
+            return held_offsets(database, log, partition)
+
+    def chunk_keys(self, topic: str, partition: int) -> list[bytes]:
+        """The keys of the chunks last seen on a partition, oldest first; at most the window of its commit."""
+        with self._file.reading(f"read the chunk keys of {topic}/{partition}") as database:
+            return _chunk_keys(database, (topic, partition))
+
+    def keys_elsewhere(self, reference: str, partition: Partition) -> list[bytes]:
+        """The keys of a stream's chunks that came by other partitions than this one."""
+        with self._file.reading(f"read the chunk keys of {reference}") as database:
+            return [
+                row[0]
+                for row in database.execute(
+                    "SELECT key FROM chunk_keys WHERE reference = ? AND NOT (topic = ? AND partition = ?)",
+                    (reference, *partition),
+                )
+            ]
+
+    def take(
+        self, partitions: Iterable[Partition], *, owner: str, logs: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[Partition, Taken]:
+        """Make `owner` the one who may commit these partitions, and give what was committed of each.
+
+        All in one transaction: what comes back is what the owner before has left, and nothing of that one's
+        is committed any more. `owner` is the name of a worker, for messages. `logs` has the identity of each
+        topic's log now. Raises StoreFailed.
+        """
+        with self._file.transaction("take partitions") as database:
+            database.execute(
+                "DELETE FROM chunk_keys WHERE reference = ''"
+                " AND (SELECT upgraded_s FROM identity) < unixepoch() - ?",
+                (FORMER_KEYS_S,),
+            )
+            wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in partitions]
+            # Before any is taken: all partitions of a topic that nobody has read are new together.
+            read_before = {
+                topic: frozenset(
+                    row[0]
+                    for row in database.execute(
+                        "SELECT partition FROM positions"
+                        " WHERE topic = ? AND log = ? AND next_offset IS NOT NULL",
+                        (topic, log),
+                    )
+                )
+                for (topic, _), log in wanted
+            }
+            return {
+                partition: _take(database, partition, owner, log, read_before[partition[0]])
+                for partition, log in wanted
+            }
+
+    def let_in(self, log: str, partition: Partition) -> None:
+        """A partition that was added to its topic may be read: those that were there before were."""
+        with self._file.transaction("let a partition in") as database:
+            database.execute(
+                "UPDATE positions SET next_offset = ?"
+                " WHERE topic = ? AND partition = ? AND log = ? AND next_offset IS NULL",
+                (AT_BEGINNING, *partition, log),
+            )
+
+    def owner(self, partition: Partition) -> str | None:
+        """Who took the partition up last, by name; None where nobody ever did."""
+        with self._file.reading("read who has a partition") as database:
+            return _owner(database, partition)
+
+    def commit(
+        self,
+        *,
+        positions: Mapping[Partition, int],
+        streams: Mapping[str, StreamCheckpoint],
+        chunk_keys: Mapping[Partition, Sequence[tuple[str, bytes]]],
+        window: int,
+        epochs: Mapping[Partition, int] = MappingProxyType({}),
+        logs: Mapping[Partition, str] = MappingProxyType({}),
+    ) -> None:
+        """Record all of it in one transaction; durable on return.
+
+        `positions`: the next offset to read, for the partitions that moved. `streams`: those that changed;
+        each replaces its row whole. `chunk_keys`: the new ones with the stream of each, oldest first; on a
+        partition that is named the oldest beyond `window` (number of keys kept) leave. `epochs`: what `take`
+        gave for the partitions that all this came from; `logs`: the log of each.
+
+        Raises PartitionLost if others have taken some of them since, and StoreFailed; then nothing is
+        recorded.
+        """
+        if window < 0:
+            raise ValueError(f"window is a number of chunk keys to keep, not {window}")
+        # Encoded before the transaction begins: the lock of the file is held for writing alone.
+        stream_rows = [
+            (reference, _encode(replace(checkpoint, alarms=(), held=())))
+            for reference, checkpoint in streams.items()
+        ]
+        outgoing = [(message,) for checkpoint in streams.values() for message in checkpoint.alarms]
+        position_rows = [
+            (*partition, logs.get(partition, UNKNOWN_LOG), next_offset, epochs.get(partition, 0))
+            for partition, next_offset in positions.items()
+        ]
+        with self._file.transaction("commit a checkpoint") as database:
+            _check_epochs(database, epochs)
+            database.executemany(
+                "INSERT INTO positions VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, taken = excluded.taken",
+                position_rows,
+            )
+            database.executemany(
+                "INSERT INTO streams VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET checkpoint = excluded.checkpoint",
+                stream_rows,
+            )
+            for reference, checkpoint in streams.items():
+                if (order := checkpoint.order) is not None and (order.next_sequence or order.inversions):
+                    held = checkpoint.held
+                    figures = figures_of(reference, checkpoint.partition, order, len(held))
+                    write_held(database, reference, figures, held)
+            database.executemany("INSERT INTO outbox (message) VALUES (?)", outgoing)
+            for partition, keys in chunk_keys.items():
+                _add_keys(database, partition, keys, window)
+
+    def holes(self, log: str, partition: Partition) -> list[Hole]:
+        """The messages of a partition that an operator chose to go past, lowest first."""
+        with self._file.reading("read which messages were given up") as database:
+            rows = database.execute(
+                "SELECT first, resume_at FROM decisions"
+                " WHERE topic = ? AND partition = ? AND log = ? ORDER BY resume_at",
+                (*partition, log),
+            ).fetchall()
+        return [Hole(log, *partition, *row) for row in rows]
+
+    def skip(self, hole: Hole) -> None:
+        """Record that reading goes on behind the hole: what is in it is given up."""
+        with self._file.transaction("record which messages are given up") as database:
+            database.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (hole.topic, hole.partition, hole.log, hole.resume_at, hole.first),
+            )
+
+    def blame(self, log: str, partition: Partition, offsets: Iterable[int], reason: str) -> None:
+        """A worker died while it worked on these messages: count it for each."""
+        with self._file.transaction("record what a worker died of") as database:
+            database.executemany(
+                "INSERT INTO suspects VALUES (?, ?, ?, ?, 1, ?)"
+                " ON CONFLICT DO UPDATE SET deaths = deaths + 1, reason = excluded.reason",
+                [(*partition, log, offset, reason) for offset in offsets],
+            )
+
+    def suspects(self, log: str, partition: Partition) -> dict[int, tuple[int, str]]:
+        """The messages that a worker died of: offset → how often, and how it died the last time."""
+        with self._file.reading("read what workers died of") as database:
+            rows = database.execute(
+                "SELECT message, deaths, reason FROM suspects WHERE topic = ? AND partition = ? AND log = ?",
+                (*partition, log),
+            ).fetchall()
+        return {offset: (deaths, reason) for offset, deaths, reason in rows}
+
+    def outbox(self, *, limit: int = 100) -> list[tuple[int, bytes]]:
+        """The oldest messages that were committed and not taken out yet, with their numbers."""
+        with self._file.reading("read the outbox") as database:
+            return database.execute(
+                "SELECT number, message FROM outbox ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+
+    def take_out(self, numbers: Iterable[int]) -> None:
+        """Remove messages that have arrived; those that are gone already are no mistake."""
+        with self._file.transaction("empty the outbox") as database:
+            database.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is allowed."""
+        self._file.close()
+
+
+def _of_held(held: Sequence[HeldChunk]) -> StreamCheckpoint:
+    last = held[-1]
+    return StreamCheckpoint(
+        partition=(last.topic, last.partition),
+        order=StreamOrder(next_sequence=last.sequence + 1),
+        held=tuple(held),
+    )
+
+
+def _take(
+    database: sqlite3.Connection, partition: Partition, owner: str, log: str, read_before: frozenset[int]
+) -> Taken:
+    before = _owner(database, partition)
+    (epoch,) = database.execute(
+        "INSERT INTO owners VALUES (?, ?, 1, ?)"
+        " ON CONFLICT DO UPDATE SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch",
+        (*partition, owner),
+    ).fetchone()
+    rows = dict(
+        database.execute(
+            "SELECT log, next_offset FROM positions WHERE topic = ? AND partition = ? ORDER BY taken",
+            partition,
+        ).fetchall()
+    )
+    if UNKNOWN_LOG in rows and log not in rows:
+        # Committed before logs had identities: what is read first since is taken for the same log.
+        database.execute(
+            "UPDATE positions SET log = ? WHERE topic = ? AND partition = ? AND log = ?",
+            (log, *partition, UNKNOWN_LOG),
+        )
+        rows[log] = rows.pop(UNKNOWN_LOG)
+    position = rows.get(log)
+    added_to = read_before - {partition[1]} if position is None else frozenset()
+    database.execute(
+        "INSERT INTO positions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET taken = excluded.taken",
+        (*partition, log, None if added_to else AT_BEGINNING, epoch),
+    )
+    return Taken(
+        position=None if position == AT_BEGINNING else position,
+        chunk_keys=_chunk_keys(database, partition),
+        epoch=epoch,
+        before=before,
+        other_logs=[other for other, at in rows.items() if other != log and (at or 0) > 0],
+        added_to=added_to,
+    )
+
+
+def _add_keys(
+    database: sqlite3.Connection, partition: Partition, keys: Sequence[tuple[str, bytes]], window: int
+) -> None:
+    (last,) = database.execute(
+        "SELECT coalesce(max(sequence), 0) FROM chunk_keys WHERE topic = ? AND partition = ?", partition
+    ).fetchone()
+    newest = last + len(keys)
+    kept = keys[max(0, len(keys) - window) :]
+    database.executemany(
+        "INSERT INTO chunk_keys VALUES (?, ?, ?, ?, ?)",
+        ((*partition, newest - len(kept) + i, key, reference) for i, (reference, key) in enumerate(kept, 1)),
+    )
+    database.execute(
+        "DELETE FROM chunk_keys WHERE topic = ? AND partition = ? AND sequence <= ?",
+        (*partition, newest - window),
+    )
+
+
+def _chunk_keys(database: sqlite3.Connection, partition: Partition) -> list[bytes]:
+    rows = database.execute(
+        "SELECT key FROM chunk_keys WHERE topic = ? AND partition = ? ORDER BY sequence", partition
+    )
+    return [row[0] for row in rows]
+
+
+def _owner(database: sqlite3.Connection, partition: Partition) -> str | None:
+    row = database.execute("SELECT owner FROM owners WHERE topic = ? AND partition = ?", partition).fetchone()
+    return None if row is None else row[0]
+
+
+def _check_epochs(database: sqlite3.Connection, epochs: Mapping[Partition, int]) -> None:
+    lost: dict[Partition, str] = {}
+    for partition, epoch in epochs.items():
+        row = database.execute(
+            "SELECT epoch, owner FROM owners WHERE topic = ? AND partition = ?", partition
+        ).fetchone()
+        if row is None or row[0] != epoch:
+            lost[partition] = "nobody" if row is None else row[1]
+    if lost:
+        raise PartitionLost(lost)

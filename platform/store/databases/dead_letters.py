@@ -1,0 +1,480 @@
+"""Dead letters: refused input, kept with the reason until somebody has looked at it.
+
+The gateway, the web tier and the workers all add to one file; the oldest letters leave when it is full, and
+are counted. What is sent again and again is kept once, and counted too.
+"""
+
+import hashlib
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from ...errors import DatabaseDamaged, DeadLetterNotFound
+from .sqlite_file import SqliteFile
+
+DEFAULT_MAX_BYTES = 256 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
+"""A longer payload is kept cut to this."""
+MAX_TEXT_BYTES = 64 * 1024
+"""A longer tag, reason, detail, … (bytes of UTF-8) is kept cut to this."""
+REOPEN_S = 5.0
+"""How often a damaged file is looked at again."""
+LETTER_OVERHEAD_BYTES = 256
+"""What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
+
+SHARES = {
+    **{"no-policy": 4, "sender-not-allowed": 16, "tag-not-allowed": 16},
+    **{"bad-tag": 16, "framing": 16, "not-logs": 16},
+}
+"""Reasons that no policy has to be passed for: letters of each take at most this part of the store (4: a
+quarter), lest whoever may connect drives out what others need."""
+
+SAMPLED = frozenset({"no-policy", "sender-not-allowed", "tag-not-allowed", "not-logs"})
+"""Reasons for which of metrics and traces a sample alone is kept."""
+
+_OBSTACLES = {
+    "not-logs": (
+        "it is a sample of what its sender sends again and again; let a policy take it with "
+        'signals = ["metrics"], and drop the letter'
+    ),
+    "step-failed": (
+        "its chunk is archived already, and sending it again would store it twice; mend the step or its "
+        "policy for what comes next: outputs can be made anew from the archived stream, not from here"
+    ),
+    "not-published": (
+        "its chunk is archived already, and sending it again would store it twice; see whether the policy's "
+        "schema still says what is sent"
+    ),
+    "bad-tag": "its tag cannot name a stream; rename it at the sender, and drop the letter",
+    "framing": (
+        "these are bytes of a connection that broke off the protocol, no chunk; look at them, mend the "
+        "sender, and drop the letter"
+    ),
+    "bad-envelope": (
+        "another program published these bytes to the bus, and they are no chunk; mend that program and "
+        "drop the letter"
+    ),
+}
+"""Why a letter of this code can never be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Input that was refused.
+
+    `code` is the stable name of the reason, `reason` the sentence for people, `sender` who sent it,
+    `policy` the policy it was measured against if there was one, `time_ns` when it was refused, `detail`
+    more than fits a line, such as a traceback.
+
+    What sending it again needs beside them: `chunk_id`, by which a retransmission is known; `compression` of
+    the payload ("text": none); `signal` as Fluent Bit numbers it (0: logs); `format`, "" where the payload is
+    msgpack events, else how to read it (`ingest.http_formats.BodyFormat`); `identity`, who proved to be the
+    sender. `size` is that of the whole where `payload` is only its beginning. `sample_of` says of what kind
+    the letter is a sample, which its sender sends again and again: of a kind, code, tag and sender one is
+    kept. `occurrence` tells equal input apart that is not the same sent again: input without a `chunk_id` of
+    a sender that keeps nothing.
+    """
+
+    code: str
+    reason: str
+    tag: str
+    sender: str
+    policy: str | None
+    payload: bytes = field(repr=False)
+    time_ns: int
+    detail: str = ""
+    chunk_id: bytes | None = None
+    compression: str = "text"
+    signal: int = 0
+    format: str = ""
+    identity: str | None = None
+    size: int | None = None
+    sample_of: str = ""
+    occurrence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSummary:
+    """A kept letter without its payload.
+
+    `size` is that of the payload as it was refused, in bytes, of which `kept_bytes` are kept; `times` how
+    often it came, first at `time_ns`, last at `last_time_ns`.
+    """
+
+    id: int
+    code: str
+    reason: str
+    tag: str
+    sender: str
+    policy: str | None
+    size: int
+    time_ns: int
+    last_time_ns: int
+    times: int
+    kept_bytes: int
+    chunk_id: bytes | None
+    signal: int
+
+    @property
+    def left_out(self) -> str | None:
+        """Of what came and was counted here, what a replay does not store; None where there is nothing."""
+        if self.times == 1:
+            return None
+        if self.signal and self.code in SAMPLED:
+            return f"it is one sample of {self.times}, and the others are not kept"
+        if self.chunk_id is None:
+            return (
+                f"it came {self.times} times without an id, which counts as the same input sent again, and "
+                "is stored once"
+            )
+        return None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
+        if (always := _OBSTACLES.get(self.code)) is not None:
+            return always
+        if self.kept_bytes < self.size and self.signal and self.code in SAMPLED:
+            return (
+                f"it is a sample, the first {self.kept_bytes} of {self.size} bytes, of the metrics or traces "
+                "of its sender, and no more of them is kept; let a policy take what comes next, and drop the "
+                "letter"
+            )
+        if self.kept_bytes < self.size:
+            cause = "raise the limit that it broke" if self.code.startswith("too-") else "mend its cause"
+            return (
+                f"only the first {self.kept_bytes} of its {self.size} bytes are kept; {cause} and let its "
+                "sender send it"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDeadLetter(DeadLetterSummary):
+    """A kept letter, whole. `payload` is shorter than `size` where it was over MAX_PAYLOAD_BYTES."""
+
+    detail: str
+    compression: str
+    format: str
+    identity: str | None
+    payload: bytes = field(repr=False)
+
+
+Summaries: TypeAlias = list[DeadLetterSummary]
+"""`DeadLetters.list` hides the built-in name in its own class."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterStatistics:
+    """`count` and `bytes` of what is kept, of at most `max_bytes`; `evicted` letters left for newer ones."""
+
+    count: int
+    bytes: int
+    evicted: int
+    max_bytes: int
+
+
+VERSION = 3
+
+# What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
+# by the same transactions that change the letters; a sum over the table would cost each refusal a walk
+# through all that went before.
+_SCHEMA = """
+CREATE TABLE letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
+    code TEXT NOT NULL, reason TEXT NOT NULL, tag TEXT NOT NULL, sender TEXT NOT NULL, policy TEXT,
+    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL,
+    chunk_id BLOB, compression TEXT NOT NULL DEFAULT 'text', signal INTEGER NOT NULL DEFAULT 0,
+    format TEXT NOT NULL DEFAULT '', identity TEXT
+);
+CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0, 0);
+"""
+
+# Kept by triggers, so that a process of the version before, which knows nothing of it, does its part too.
+_COST_BY_CODE = """
+CREATE TABLE code_totals (code TEXT PRIMARY KEY, cost_bytes INTEGER NOT NULL);
+INSERT INTO code_totals SELECT code, sum(cost_bytes) FROM letters GROUP BY code;
+CREATE INDEX letters_by_code ON letters (code, id);
+CREATE TRIGGER letter_came AFTER INSERT ON letters BEGIN
+    INSERT INTO code_totals VALUES (new.code, new.cost_bytes)
+    ON CONFLICT (code) DO UPDATE SET cost_bytes = cost_bytes + excluded.cost_bytes;
+END;
+CREATE TRIGGER letter_went AFTER DELETE ON letters BEGIN
+    UPDATE code_totals SET cost_bytes = cost_bytes - old.cost_bytes WHERE code = old.code;
+END
+"""
+
+# A process of the version before may have the file open: its statements still fit.
+_UPGRADES = {
+    1: """
+ALTER TABLE letters ADD COLUMN chunk_id BLOB;
+ALTER TABLE letters ADD COLUMN compression TEXT NOT NULL DEFAULT 'text';
+ALTER TABLE letters ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE letters ADD COLUMN format TEXT NOT NULL DEFAULT '';
+ALTER TABLE letters ADD COLUMN identity TEXT
+""",
+    2: _COST_BY_CODE,
+}
+
+_AFTER_ALL = 2**63 - 1
+# The length of a payload stands at the beginning of its row: it is not read for it.
+_SUMMARY = (
+    "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id,"
+    " signal"
+)
+_WHOLE = f"{_SUMMARY}, detail, compression, format, identity, payload"
+
+
+def _text(value: str) -> str:
+    # A tag that was no UTF-8 may hold lone surrogates, which SQLite does not take: they are spelt out.
+    return value.encode("utf-8", "backslashreplace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
+
+
+def _fingerprint(letter: DeadLetter) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (letter.code, letter.tag, letter.sender):
+        encoded = part.encode("utf-8", "surrogatepass")
+        # The lengths keep ("ab", "c") apart from ("a", "bc").
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    if letter.sample_of:
+        digest.update(b"sample of " + letter.sample_of.encode())
+    else:
+        digest.update(letter.payload)
+        # A sender that sends a chunk again uses its id again: other ids are other chunks.
+        for name, part_of_it in ((b"id", letter.chunk_id), (b"occurrence", letter.occurrence)):
+            if part_of_it:
+                digest.update(name + len(part_of_it).to_bytes(8, "little") + part_of_it)
+    return digest.digest()
+
+
+class DeadLetters:
+    """The file of dead letters; several processes may add at once, and any thread may call every method.
+
+    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter), and
+    what has one of the codes in SHARES no more than its part of that; the file is a little larger. A payload
+    that alone is over the bound is kept cut.
+
+    A letter is durable when `add` returns: one short transaction and one fdatasync, so on an event loop call
+    it from a worker thread, and where many come at once give them to `add_all` together.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        """Open or make the file. Raises StoreFailed, but not for a damaged one.
+
+        A tier runs on without its dead letters: of a damaged file every method raises DatabaseDamaged, and
+        looks again after `REOPEN_S`, so that a repaired file serves without a restart.
+        """
+        if max_bytes <= 0:
+            raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
+        self._path = path
+        self._max_bytes = max_bytes
+        self._opening = threading.Lock()
+        self._opened: SqliteFile | None = None
+        self._broken: DatabaseDamaged | None = None
+        self._look_again_s = float("-inf")
+        with suppress(DatabaseDamaged):
+            self._file  # noqa: B018  (opens it)
+
+    @property
+    def _file(self) -> SqliteFile:
+        with self._opening:
+            if self._opened is None:
+                if self._broken is not None and time.monotonic() < self._look_again_s:
+                    raise self._broken
+                self._look_again_s = time.monotonic() + REOPEN_S
+                try:
+                    self._opened = SqliteFile(
+                        self._path, version=VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES
+                    )
+                except DatabaseDamaged as error:
+                    self._broken = error
+                    raise
+            return self._opened
+
+    def add(self, letter: DeadLetter) -> int:
+        """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
+
+        The same means equal code, tag, sender, payload, chunk id and occurrence: `times` rises and
+        `last_time_ns` moves, the rest stays as it was the first time.
+        """
+        return self.add_all((letter,))[0]
+
+    def add_all(self, letters: Sequence[DeadLetter]) -> Sequence[int]:
+        """Keep several for the price of one, all or none; gives their numbers, in order. StoreFailed."""
+        if not letters:
+            return ()
+        # Hashed before the transaction begins: other processes wait for writing alone.
+        fingerprinted = [(letter, _fingerprint(letter)) for letter in letters]
+        with self._file.transaction("keep dead letters") as database:
+            numbers = [
+                self._count_again(database, letter, fingerprint)
+                or self._insert(database, letter, fingerprint)
+                for letter, fingerprint in fingerprinted
+            ]
+            for code in {letter.code for letter in letters} & SHARES.keys():
+                self._evict_code(database, code)
+            self._evict(database)
+        return numbers
+
+    def _share_bytes(self, code: str) -> int:
+        return self._max_bytes // SHARES.get(code, 1)
+
+    def _count_again(
+        self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes
+    ) -> int | None:
+        row = database.execute(
+            "UPDATE letters SET times = times + 1, last_time_ns = max(last_time_ns, ?)"
+            " WHERE fingerprint = ? RETURNING id",
+            (letter.time_ns, fingerprint),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _insert(self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes) -> int:
+        texts = [_text(text) for text in (letter.code, letter.reason, letter.tag, letter.sender)]
+        policy, identity = (
+            None if text is None else _text(text) for text in (letter.policy, letter.identity)
+        )
+        detail = _text(letter.detail)
+        format, compression = _text(letter.format), _text(letter.compression)
+        # A part of an id is another id; without one it is sent again under one of its own.
+        chunk_id = letter.chunk_id if len(letter.chunk_id or b"") <= MAX_TEXT_BYTES else None
+        cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
+        for text in (*texts, policy or "", identity or "", detail, format):
+            cost_bytes += len(text.encode())
+        kept_bytes = min(
+            len(letter.payload), MAX_PAYLOAD_BYTES, max(0, self._share_bytes(letter.code) - cost_bytes)
+        )
+        cost_bytes += kept_bytes
+        # A slice of the whole is the payload itself, not a copy.
+        payload = letter.payload[:kept_bytes]
+        moments = (letter.time_ns, letter.time_ns)
+        cursor = database.execute(
+            "INSERT INTO letters (fingerprint, cost_bytes, code, reason, tag, sender, policy, size,"
+            " time_ns, last_time_ns, times, chunk_id, compression, signal, format, identity)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
+            (
+                *(fingerprint, cost_bytes, *texts, policy, letter.size or len(letter.payload), *moments),
+                *(chunk_id, compression, letter.signal, format, identity),
+            ),
+        )
+        assert cursor.lastrowid is not None
+        database.execute("INSERT INTO contents VALUES (?, ?, ?)", (cursor.lastrowid, detail, payload))
+        database.execute(
+            "UPDATE totals SET letters = letters + 1, cost_bytes = cost_bytes + ?", (cost_bytes,)
+        )
+        return cursor.lastrowid
+
+    def _evict_code(self, database: sqlite3.Connection, code: str) -> None:
+        (cost_bytes,) = database.execute(
+            "SELECT cost_bytes FROM code_totals WHERE code = ?", (code,)
+        ).fetchone()
+        surplus = cost_bytes - self._share_bytes(code)
+        oldest = database.execute("SELECT id, cost_bytes FROM letters WHERE code = ? ORDER BY id", (code,))
+        leaving: list[tuple[int]] = []
+        freed = 0
+        while freed < surplus:
+            id, letter_bytes = oldest.fetchone()
+            freed += letter_bytes
+            leaving.append((id,))
+        oldest.close()
+        database.executemany("DELETE FROM letters WHERE id = ?", leaving)
+        database.executemany("DELETE FROM contents WHERE id = ?", leaving)
+        self._count_evicted(database, len(leaving), freed)
+
+    def _count_evicted(self, database: sqlite3.Connection, evicted: int, freed: int) -> None:
+        database.execute(
+            "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?, evicted = evicted + ?",
+            (evicted, freed, evicted),
+        )
+
+    def _evict(self, database: sqlite3.Connection) -> None:
+        (surplus,) = database.execute("SELECT cost_bytes - ? FROM totals", (self._max_bytes,)).fetchone()
+        freed = evicted = last = 0
+        oldest = database.execute("SELECT id, cost_bytes FROM letters ORDER BY id")
+        while freed < surplus:
+            last, cost_bytes = oldest.fetchone()
+            freed += cost_bytes
+            evicted += 1
+        oldest.close()
+        if evicted:
+            database.execute("DELETE FROM letters WHERE id <= ?", (last,))
+            database.execute("DELETE FROM contents WHERE id <= ?", (last,))
+            self._count_evicted(database, evicted, freed)
+
+    def get(self, id: int) -> KeptDeadLetter:
+        """One letter, whole. Raises DeadLetterNotFound."""
+        with self._file.reading(f"read dead letter {id}") as database:
+            row = database.execute(
+                f"SELECT {_WHOLE} FROM letters JOIN contents USING (id) WHERE id = ?",
+                (id,),
+            ).fetchone()
+        if row is None:
+            raise self._not_found(id)
+        return KeptDeadLetter(*row)
+
+    def drop(self, id: int) -> None:
+        """Remove one letter, for good; it does not count as evicted. Raises DeadLetterNotFound."""
+        with self._file.transaction(f"drop dead letter {id}") as database:
+            row = database.execute("DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)).fetchone()
+            if row is None:
+                raise self._not_found(id)
+            database.execute("DELETE FROM contents WHERE id = ?", (id,))
+            database.execute("UPDATE totals SET letters = letters - 1, cost_bytes = cost_bytes - ?", row)
+
+    def drop_all(self, ids: Sequence[int]) -> int:
+        """Remove those of the letters that are still kept, all or none of them; how many there were."""
+        with self._file.transaction("drop dead letters") as database:
+            costs = []
+            for id in ids:
+                row = database.execute(
+                    "DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)
+                ).fetchone()
+                if row is not None:
+                    costs.append(row[0])
+                    database.execute("DELETE FROM contents WHERE id = ?", (id,))
+            database.execute(
+                "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?",
+                (len(costs), sum(costs)),
+            )
+        return len(costs)
+
+    def _not_found(self, id: int) -> DeadLetterNotFound:
+        return DeadLetterNotFound(
+            f"dead letter {id} is not kept: it was dropped, had to leave for newer ones, or never was; "
+            "the list shows those that are"
+        )
+
+    def statistics(self) -> DeadLetterStatistics:
+        """How many letters are kept, what they cost in bytes, how many had to leave since the file began."""
+        with self._file.reading("count the dead letters") as database:
+            count, size, evicted = database.execute(
+                "SELECT letters, cost_bytes, evicted FROM totals"
+            ).fetchone()
+        return DeadLetterStatistics(count, size, evicted, self._max_bytes)
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is allowed."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened.close()
+
+    def list(self, *, limit: int = 100, before: int | None = None, code: str | None = None) -> Summaries:
+        """The newest first, at most `limit`; `before` is the number that the page before ended on.
+
+        With `code`, only letters of this reason.
+        """
+        with self._file.reading("list the dead letters") as database:
+            rows = database.execute(
+                f"SELECT {_SUMMARY} FROM letters JOIN contents USING (id)"
+                " WHERE id < ? AND (? IS NULL OR code = ?) ORDER BY id DESC LIMIT ?",
+                (_AFTER_ALL if before is None else before, code, code, max(0, limit)),
+            ).fetchall()
+        return [DeadLetterSummary(*row) for row in rows]

@@ -1,0 +1,169 @@
+"""The one primitive of the store: bytes that only grow, in files of equal size, read while being written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from ...errors import RangeGone, StreamDamaged
+from .head import Head
+from .mapping import ContiguousMapping, segment_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class SegmentedFile:
+    """A segmented file, for reading; any number of processes may read while one writes.
+
+    **Format.** A directory with
+
+    - `head`: 64 bytes, see `Head`: segment size, first kept byte, committed length, uid;
+    - `00000000000000000000.seg`, …: the segments, named by the offset of their first byte in 20 digits. Byte
+      n of the file is byte `n % segment_bytes` of the segment that begins at `n - n % segment_bytes`.
+      Segments grow to `segment_bytes` (a multiple of the page size) and are never truncated: cutting the file
+      back lowers `length` alone, and what is appended then overwrites. So whoever has mapped a segment is
+      never sent a SIGBUS, and what lies past `length`, old or half-written, is nobody's business.
+
+    **Order.** A writer writes bytes into the segment first and `length` last; whoever has read `length` sees
+    all bytes below it. Dropping the beginning moves `start` first, on the disk too, and unlinks segments
+    then.
+
+    **What a crash can do.** Killing the writer leaves `length` as it was before or after an append, never
+    between; bytes past it may have been written. A power failure takes back, in any order, whatever was not
+    synced since. So the checkpoint remembers a length of which the sync succeeded, and the next writer cuts
+    back to it, once it has seen that the segments hold it. Until then a reader may see zeros past the synced
+    length, or StreamDamaged where a segment is short. A crash while dropping leaves segments below `start`;
+    the next drop removes them.
+
+    Bound: one mapping for the head and one a segment that `view` has looked at; no file descriptor. Reading
+    from several threads is safe. A view of bytes that are cut back and written anew shows the new ones.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Open for reading. Raises FileNotFoundError where there is none, or none with a head yet."""
+        self.directory = directory
+        path = directory / "head"
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._head = Head(descriptor, path)
+            self._status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        self.uid = self._head.uid
+        self.segment_bytes = self._head.segment_bytes
+        self._path = str(directory)
+        self._mapping: ContiguousMapping | None = None
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte kept, now."""
+        return self._head.start
+
+    @property
+    def length(self) -> int:
+        """The committed length in bytes, now; offsets count from the first byte ever written."""
+        return self._head.length
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the directory now holds another file, or none: what is open here will not grow any more."""
+        try:
+            return not os.path.samestat(os.stat(self.directory / "head"), self._status)
+        except FileNotFoundError:
+            return True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes from `offset`; fewer at the end, none past it.
+
+        Raises RangeGone below `start`, StreamDamaged where the disk cannot give what it was given.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError(f"cannot read {size} bytes from offset {offset}: neither may be negative")
+        self._require_kept(offset)
+        stop = min(offset + size, self.length)
+        pieces: list[bytes] = []
+        while offset < stop:
+            segment = offset - offset % self.segment_bytes
+            piece = self._read_segment(
+                segment, offset - segment, min(stop, segment + self.segment_bytes) - offset
+            )
+            if not piece:
+                self._require_kept(offset)
+                if offset < self.length:
+                    raise StreamDamaged(
+                        f"{segment_path(self._path, segment)} is missing or short: byte {offset} of "
+                        f"{self.length} is not there. `windvane verify` shows what is missing"
+                    )
+                break
+            pieces.append(piece)
+            offset += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def view(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Give bytes [start, stop) as a read-only array of shape (stop - start,), not copied, however long.
+
+        `stop` is at most a `length` that was read. Raises RangeGone below `start`, IndexError past the end,
+        StreamDamaged where a segment is missing or short.
+        """
+        if not 0 <= start <= stop:
+            raise ValueError(f"cannot view bytes {start} to {stop}: they must be ordered and not negative")
+        head = self._head
+        mapping = self._mapping
+        if mapping is None:
+            mapping = self._mapping = ContiguousMapping(self._path, self.segment_bytes)
+        origin, epoch = head.start, head.epoch
+        if start < origin:
+            self._require_kept(start)
+        try:
+            return mapping.view(start, stop, origin=origin, length=head.length, epoch=epoch)
+        except FileNotFoundError as error:
+            self._require_kept(start)
+            reason = f"{error.filename} is missing"
+        except IndexError as error:
+            reason = str(error)
+        if stop > self.length:
+            raise IndexError(f"{self.directory} has {self.length} bytes, and byte {stop - 1} was asked for")
+        raise StreamDamaged(
+            f"{self.directory}: {reason}, below the length of {self.length}. After a power failure the "
+            "worker cuts back to its checkpoint when the stream goes on; else `windvane verify` shows what "
+            "is missing"
+        )
+
+    def close(self) -> None:
+        """Let go of the file; views that exist stay valid. Nothing else may be called afterwards."""
+        if self._mapping is not None:
+            self._mapping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_kept(self, offset: int) -> None:
+        start = self.start
+        if offset < start:
+            raise RangeGone(
+                f"byte {offset} of {self.directory} was dropped; the first that is kept is byte {start}"
+            )
+
+    def _read_segment(self, segment: int, position: int, size: int) -> bytes:
+        path = segment_path(self._path, segment)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._require_kept(segment)
+            return b""
+        try:
+            return os.pread(descriptor, size, position)
+        except OSError as error:
+            raise StreamDamaged(
+                f"cannot read {path} at byte {position}: {error.strerror}. Check the disk; the data is "
+                "untouched. Then restart"
+            ) from error
+        finally:
+            os.close(descriptor)

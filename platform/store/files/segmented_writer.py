@@ -1,0 +1,472 @@
+"""The one writer of a segmented file."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from ...errors import DiskFull, RangeGone, StoreFailed, StoreLocked, StreamDamaged
+from .head import Head
+from .mapping import PAGE_BYTES, segment_path
+from .open_segments import open_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
+# The kernel takes no more buffers than this in one call (UIO_MAXIOV).
+_MOST_BUFFERS = 1024
+_CLOSED = "the writer is closed"
+_NOT_RESUMED = "the writer has not been resumed: call `resume` first"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class SegmentedWriter:
+    """The one writer of a segmented file (the format is described at `SegmentedFile`).
+
+    The lock is flock(2) on `head`. It belongs to the open file, which the mapping of the head keeps open
+    after its descriptor is closed: so an idle writer costs one mapping and no descriptor, and the death of
+    the process frees the lock. Segments are opened when they are written to; all writers of a process share a
+    bounded number of open ones (`OpenSegments`).
+
+    Opening an existing file looks at it and changes nothing. `resume` says where the file goes on; until then
+    nothing can be appended or cut. A head that is missing or empty is written by `resume`, too, unless there
+    are bytes beside it: after a power cut it may be that of a new file, else it was lost (`lacks_head`).
+
+    Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
+    makes the whole store durable at once, `flush` this file.
+
+    After a failed write or sync the writer refuses everything, since the kernel reports lost pages only once:
+    close it, mend the cause, open a new one, and cut back to a length that is known to be durable.
+
+    One thread at a time may call a writer; different writers may be used by different threads at once.
+    """
+
+    def __init__(self, directory: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
+        """Open the file in `directory`, or make it; `segment_bytes` matters to a new one only.
+
+        Raises StoreLocked while another writer has it, in this process or in another; StreamDamaged if its
+        head is damaged; StoreFailed if it cannot be made.
+        """
+        if segment_bytes <= 0 or segment_bytes % PAGE_BYTES:
+            raise ValueError(
+                f"segment_bytes must be a positive multiple of {PAGE_BYTES}, not {segment_bytes}"
+            )
+        self.directory = directory
+        self._path = str(directory)
+        self._failure: str | None = None
+        self._failure_kind: type[StoreFailed] = StoreFailed
+        self._unsynced_directories: set[Path] = set()
+        # The locked file of a head that is missing or empty, until `resume` writes it.
+        self._unwritten: int | None = None
+        self._has_made_head = False
+        try:
+            self._head = self._lock_head(segment_bytes)
+        except (StoreFailed, StreamDamaged):
+            raise
+        except OSError as error:
+            kind = DiskFull if error.errno in _NO_ROOM else StoreFailed
+            if error.errno == errno.EIO:
+                raise StreamDamaged(_unreadable(directory, error)) from error
+            raise kind(f"cannot open {directory} for writing: {error}") from error
+        self.uid = self._head.uid
+        self.segment_bytes = self._head.segment_bytes
+        self._start = self._head.start
+        # A writer that was killed while it cut a file to 0 leaves a start past the length.
+        self._length = self._head.length or self._start
+        self._failure = _NOT_RESUMED
+        # Whether the writer before this one has synced is not known.
+        self._unsynced_from = self._start
+
+    def resume(self, length: int | None = None) -> Self:
+        """Go on at `length`, cutting off what lies behind; None: at the length that was found.
+
+        First checks that the segments hold all of it. Raises StreamDamaged if they do not, or if the head is
+        missing beside bytes, RangeGone as `cut`; then the file is as it was.
+        """
+        self.check_held(self._length if length is None else length)
+        try:
+            self._write_head()
+        except OSError as error:
+            self._fail("making its head", error)
+        self._failure = None
+        try:
+            if length is not None:
+                self.cut(length)
+        except BaseException:
+            self._failure = _NOT_RESUMED
+            raise
+        return self
+
+    @property
+    def lacks_head(self) -> bool:
+        """Whether the head is missing or empty beside bytes: lost, or never synced before a power cut.
+
+        Only whoever knows that nothing was committed may set the bytes aside.
+        """
+        return self._unwritten is not None and any(entry.stat().st_size for entry in _segments(self._path))
+
+    def require_head(self) -> None:
+        """Raise StreamDamaged if the head is missing or empty beside bytes."""
+        if self.lacks_head:
+            raise StreamDamaged(
+                f"{self.directory}/head is missing or empty, and there are bytes in its segments. "
+                + _UNTOUCHED
+            )
+
+    def check_held(self, length: int) -> None:
+        """Raise StreamDamaged unless bytes `start` to `length` are there; looks at sizes, reads nothing."""
+        self.require_head()
+        found = self._length
+        if found < self._start or self._start % self.segment_bytes:
+            raise StreamDamaged(
+                f"{self.directory}/head is damaged: it says that bytes {self._start} to {found} are kept. "
+                + _UNTOUCHED
+            )
+        if length > found:
+            raise StreamDamaged(
+                f"{self.directory} has {found} bytes, fewer than {length} that were committed: data is "
+                "missing. " + _UNTOUCHED
+            )
+        held = self._held(length)
+        if held < length:
+            raise StreamDamaged(
+                f"{segment_path(self._path, held - held % self.segment_bytes)} is missing or short: bytes "
+                f"{held} to {length} were committed and are not there. " + _UNTOUCHED
+            )
+
+    @property
+    def held(self) -> int:
+        """The length up to which segments are there without a gap, at most `length`."""
+        return self._held(self._length)
+
+    def _held(self, length: int) -> int:
+        for segment in range(self._start, length, self.segment_bytes):
+            path = segment_path(self._path, segment)
+            try:
+                held = os.stat(path).st_size
+            except FileNotFoundError:
+                held = 0
+            except OSError as error:
+                raise StreamDamaged(_unreadable(path, error)) from error
+            if held < min(self.segment_bytes, length - segment):
+                return segment + held
+        return length
+
+    @property
+    def committed(self) -> int:
+        """Bytes that a checkpoint is known to cover, 0 if none is known."""
+        return self._head.committed
+
+    def mark_committed(self, length: int) -> None:
+        """Remember that a checkpoint covers `length` bytes; after its commit."""
+        self._head.committed = length
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte kept."""
+        return self._start
+
+    @property
+    def length(self) -> int:
+        """Length in bytes, counted from the first byte ever written: where the next append begins."""
+        return self._length
+
+    def append(self, *buffers: Buffer) -> int:
+        """Append the buffers (contiguous bytes) one after another; give the offset of the first byte.
+
+        Readers see all of it on return, and nothing of it where StoreFailed is raised.
+        """
+        if self._failure is not None:
+            self.check()
+        offset = self._length
+        total = 0
+        for buffer in buffers:
+            total += len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
+        if len(buffers) > _MOST_BUFFERS:
+            buffers = (b"".join(buffers),)
+        if total <= self.segment_bytes - offset % self.segment_bytes:
+            if total:
+                self._write(offset, buffers, total)
+        else:
+            self._write_across_segments(offset, buffers)
+        self._length = self._head.length = offset + total
+        return offset
+
+    def cut(self, length: int) -> None:
+        """Make the file end at `length`; readers see that at once, and the next append begins there.
+
+        `length` lies between `start` and the present length, or is 0: then the file begins anew even where
+        its beginning has been dropped. Raises RangeGone for other lengths below `start`, and StreamDamaged,
+        without stopping the writer, for one past the end: bytes that the caller knows of are not there.
+        """
+        self.check()
+        if length > self._length:
+            raise StreamDamaged(
+                f"{self.directory} has {self._length} bytes, fewer than {length} to cut back to: committed "
+                "data is missing. " + _UNTOUCHED
+            )
+        if length < 0:
+            raise ValueError(f"cannot cut {self.directory} back to {length} bytes")
+        if 0 < length < self._start:
+            raise RangeGone(
+                f"{self.directory} cannot be cut back to {length} bytes: all before {self._start} was dropped"
+            )
+        if length < self._head.committed:
+            self._head.committed = length
+        self._length = self._head.length = length
+        self._unsynced_from = min(self._unsynced_from, length)
+        if length < self._start:
+            # The epoch moves before the start: who sees the new start must not use a mapping of the old
+            # segments.
+            self._head.epoch += 1
+            self._start = self._head.start = 0
+
+    def drop_before(self, offset: int) -> None:
+        """Drop the whole segments that end at or before `offset`, and free their space; `start` moves up.
+
+        Views that readers hold stay valid. Reading what was dropped raises RangeGone from now on.
+        """
+        self.check()
+        offset = min(offset, self._length)
+        start = offset - offset % self.segment_bytes
+        if start <= self._start:
+            return
+        self._start = self._head.start = start
+        self._unsynced_from = max(self._unsynced_from, start)
+        # On the disk first: a start below the segments that are left would make the next writer see none.
+        self._sync(f"{self._path}/head")
+        try:
+            self._remove_segments(0, start)
+        except OSError as error:
+            self._fail("dropping its beginning", error)
+        self._sync_directory(self._path)
+
+    def flush(self) -> None:
+        """Make what was appended or cut durable: fdatasync of segments and head, fsync of new directories."""
+        self.check()
+        first = self._unsynced_from - self._unsynced_from % self.segment_bytes
+        for segment in range(first, self._length, self.segment_bytes):
+            self._sync(segment_path(self._path, segment))
+        self._sync(f"{self._path}/head")
+        for directory in self._unsynced_directories:
+            self._sync_directory(directory)
+        self._unsynced_directories.clear()
+        self._unsynced_from = self._length
+
+    def check(self) -> None:
+        """Raise StoreFailed if the writer has stopped after a failure, ValueError if it is closed or was not
+        resumed.
+        """
+        if self._failure in (_CLOSED, _NOT_RESUMED):
+            raise ValueError(f"{self.directory}: {self._failure}")
+        if self._failure is not None:
+            raise self._failure_kind(self._failure)
+
+    def close(self) -> None:
+        """Let go of the file and its lock. Does not sync."""
+        if self._failure != _CLOSED:
+            self._failure = _CLOSED
+            open_segments.close(id(self))
+            self._head.close()
+            if self._unwritten is not None:
+                if self._has_made_head and _is_at(self._unwritten, self.directory / "head"):
+                    os.unlink(self.directory / "head")
+                os.close(self._unwritten)
+                self._unwritten = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Without a head the constructor has failed, and there is nothing to let go of.
+        if hasattr(self, "_head"):
+            self.close()
+
+    def _lock_head(self, segment_bytes: int) -> Head:
+        path = self.directory / "head"
+        while True:
+            is_new = False
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                self._make_directory()
+                try:
+                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                except FileExistsError:
+                    continue
+                is_new = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Between opening and locking, the directory may have been renamed and made anew by another.
+                if not _is_at(descriptor, path):
+                    continue
+                try:
+                    return Head(descriptor, path, writeable=True)
+                except FileNotFoundError:
+                    self._unwritten, self._has_made_head = os.dup(descriptor), is_new
+                    return _head_in_memory(path, segment_bytes)
+            except BlockingIOError:
+                raise StoreLocked(
+                    f"{self.directory} is being written by another process, or by another writer of this: "
+                    "there is one at a time: stop it first"
+                ) from None
+            finally:
+                os.close(descriptor)
+
+    def _write_head(self) -> None:
+        """Write the head that was missing; its file is locked since the writer was opened."""
+        if self._unwritten is None:
+            return
+        Head.write_new(self._unwritten, self.segment_bytes, self.uid)
+        head = Head(self._unwritten, self.directory / "head", writeable=True)
+        self._head.close()
+        self._head = head
+        os.close(self._unwritten)
+        self._unwritten = None
+
+    def _make_directory(self) -> None:
+        level = self.directory
+        while not level.exists():
+            level = level.parent
+            self._unsynced_directories.add(level)
+        self._unsynced_directories.add(self.directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def _remove_segments(self, start: int, stop: int) -> None:
+        for entry in _segments(self._path):
+            if start <= int(entry.name.partition(".")[0]) < stop:
+                os.unlink(entry.path)
+
+    def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
+        """Write `total` > 0 bytes that fit into the segment of `offset`."""
+        position = offset % self.segment_bytes
+        segment = offset - position
+        taken = open_segments.take(id(self))
+        if taken is not None and taken[0] != segment:
+            os.close(taken[1])
+            taken = None
+        descriptor = self._open_segment(segment) if taken is None else taken[1]
+        try:
+            written = os.pwritev(descriptor, buffers, position)
+            if written < total:
+                rest = memoryview(b"".join(buffers))
+                while written < total:
+                    written += os.pwrite(descriptor, rest[written:], position + written)
+        except OSError as error:
+            os.close(descriptor)
+            self._fail(f"writing {total} bytes at {offset}", error)
+        open_segments.put(id(self), segment, descriptor)
+
+    def _write_across_segments(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        for buffer in buffers:
+            whole = memoryview(buffer)
+            rest = whole.cast("B") if whole.nbytes else whole[:0]  # an empty one cannot be cast
+            while rest.nbytes:
+                piece = rest[: self.segment_bytes - offset % self.segment_bytes]
+                self._write(offset, (piece,), piece.nbytes)
+                offset += piece.nbytes
+                rest = rest[piece.nbytes :]
+
+    def _open_segment(self, segment: int) -> int:
+        path = segment_path(self._path, segment)
+        try:
+            try:
+                return _open(path, os.O_WRONLY)
+            except FileNotFoundError:
+                if segment < self._length:
+                    raise
+            descriptor = _open(path, os.O_WRONLY | os.O_CREAT)
+        except FileNotFoundError:
+            self._failure = f"{path} is missing, and bytes of it were committed. {_UNTOUCHED}"
+            raise StreamDamaged(self._failure) from None
+        except OSError as error:
+            self._fail(f"opening {path}", error)
+        if segment == 0:
+            # As with the file itself: ten thousand new streams must not wait for ten thousand syncs.
+            self._unsynced_directories.add(self.directory)
+        else:
+            try:
+                self._sync_directory(self._path)
+            except StoreFailed:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    def _sync_directory(self, path: Path | str) -> None:
+        # Not fdatasync, which may leave names that were added to a directory to a later journal commit.
+        self._sync(path, os.fsync)
+
+    def _sync(self, path: Path | str, sync: Callable[[int], None] | None = None) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                (sync or os.fdatasync)(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._fail(f"syncing {path}", error)
+
+    def _fail(self, doing: str, error: OSError) -> NoReturn:
+        if error.errno in _NO_ROOM:
+            self._failure = (
+                f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Make room "
+                "on the file system; the worker goes on from its last checkpoint"
+            )
+            self._failure_kind = DiskFull
+        else:
+            self._failure = (
+                f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Check the "
+                "disk, then start the worker again: it goes on from its last checkpoint"
+            )
+        raise self._failure_kind(self._failure) from error
+
+
+_UNTOUCHED = "Nothing was changed; `windvane verify` shows the damage, `windvane recover list` what to do"
+
+
+def _unreadable(path: object, error: OSError) -> str:
+    return f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
+
+
+def _head_in_memory(path: Path, segment_bytes: int) -> Head:
+    """What the head of a new file will say."""
+    descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
+    try:
+        Head.write_new(descriptor, segment_bytes, os.urandom(16))
+        return Head(descriptor, path, writeable=True)
+    finally:
+        os.close(descriptor)
+
+
+def _segments(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return []
+    return [entry for entry in entries if entry.name.endswith(".seg") and entry.name[:-4].isdigit()]
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    open_segments.make_room()
+    return os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,284 @@
+"""The store: finds and makes the data streams and data arrays below one directory."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from ...directories import make_directory
+from ...errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
+from ...records.tag_names import stream_name
+from .data_array import DataArray, DataArrayWriter
+from .data_stream import DataStream, DataStreamWriter
+from .description import read_description
+from .names import (
+    HASHED,
+    HASHED_REFERENCE,
+    LONGEST_NAME_BYTES,
+    directory_name,
+    is_made,
+    quote,
+    reference_of,
+    unquote,
+)
+from .replaced_arrays import Replaced, drop, replaced, set_aside, superseded
+from .segmented_writer import DEFAULT_SEGMENT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syncfs.argtypes = (ctypes.c_int,)
+
+REBUILT = "~rebuilt"
+"""Ends the reference of an array that is being made anew beside the one without it."""
+
+
+class Store:
+    """Data streams and data arrays by reference, below one directory.
+
+    A stream's reference is any text without `:`; an array's is `stream:output`. Directories:
+
+    - `<stream>/stream/`: the data stream, see `DataStream`;
+    - `<stream>/arrays/<output>/`: a data array, see `DataArray`; an array that was set aside, because its
+      pipeline has changed, is `<output>~1`, `<output>~2`, …
+
+    Names are the references themselves, in any script; `%`, `/`, control characters and a leading dot are
+    written as `%` and two hexadecimal digits. A stream whose name would be too long for the file system is
+    named `%-` and the SHA-256 of its reference, which stands in the file `reference` inside.
+
+    Several processes may read and write a store at once; a single stream or array has one writer at a time.
+    """
+
+    def __init__(self, root: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
+        """Open the store at `root`, made if absent; `segment_bytes` is for the streams and arrays made
+        through it.
+
+        Raises StoreFailed where the directory cannot be made or opened.
+        """
+        self.root = root
+        self._segment_bytes = segment_bytes
+        self._failure: str | None = None
+        self._failure_kind: type[StoreFailed] = StoreFailed
+        try:
+            make_directory(root)
+            # Kept open: syncfs reports the errors since the descriptor that it is given was opened.
+            self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreFailed(
+                f"the store {root} cannot be opened: {error.strerror}; check its path"
+            ) from error
+
+    def streams(self) -> list[str]:
+        """Give the references of all data streams, sorted."""
+        return sorted(
+            reference for reference, directory in self._directories() if is_made(directory / "stream")
+        )
+
+    def arrays(self, stream: str | None = None) -> list[str]:
+        """Give the references of all data arrays, or of those of one stream, sorted."""
+        directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
+        return sorted(
+            f"{reference}:{unquote(name)}"
+            for reference, directory in directories
+            for name in _listing(directory / "arrays")
+            if not name.startswith(".") and is_made(directory / "arrays" / name)
+        )
+
+    def stream_directories(self) -> dict[str, Path]:
+        """Where each data stream lies, damaged ones too; a stream can have arrays and no directory."""
+        return {reference: directory / "stream" for reference, directory in sorted(self._directories())}
+
+    def array_directories(self, stream: str) -> dict[str, Path]:
+        """Where each data array of a stream lies, damaged ones too, by reference."""
+        arrays = self._stream_directory(stream) / "arrays"
+        return {f"{stream}:{unquote(name)}": arrays / name for name in sorted(_listing(arrays))}
+
+    def stream(self, reference: str) -> DataStream:
+        """Open a data stream for reading. Raises StreamNotFound."""
+        try:
+            return DataStream(self._stream_directory(reference) / "stream", reference)
+        except (FileNotFoundError, ValueError):
+            raise StreamNotFound(
+                f"there is no data stream {reference!r} in {self.root}; "
+                f"{self.advice_on_missing(reference)}`windvane ls streams` shows what there is"
+            ) from None
+
+    def array(self, reference: str) -> DataArray:
+        """Open a data array for reading. Raises ArrayNotFound."""
+        try:
+            return DataArray(self.array_directory(reference), reference)
+        except (FileNotFoundError, ValueError):
+            raise ArrayNotFound(
+                f"there is no data array {reference!r} in {self.root}; references are `stream:output`, and "
+                f"{self.advice_on_missing(reference)}`windvane ls arrays` shows what there is"
+            ) from None
+
+    def advice_on_missing(self, reference: str) -> str:
+        r"""Names the stream or array of the tag that reads like `reference`, if it is spelt otherwise here.
+
+        "" if there is none. `\xff` in the text of a tag is spelt `\x5cxff` (`stream_name`).
+        """
+        stream, colon, output = reference.partition(":")
+        spelt = stream_name(stream.encode(errors="surrogateescape"))
+        if spelt == stream or not self._stream_directory(spelt).is_dir():
+            return ""
+        if colon and (not output or not is_made(self.array_directory(spelt + colon + output))):
+            return ""
+        return f"that of the tag {stream} has the reference '{spelt}{colon}{output}'; "
+
+    def stream_writer(self, reference: str, *, attrs: Mapping[str, Any]) -> DataStreamWriter:
+        """Open a data stream for appending, or make it; resume it before use (`DataStreamWriter`)."""
+        self._require_working()
+        directory = self._stream_directory(reference)
+        self._keep_hashed_reference(directory, reference)
+        return DataStreamWriter(
+            directory / "stream", reference, attrs=attrs, segment_bytes=self._segment_bytes
+        )
+
+    def array_writer(
+        self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
+    ) -> DataArrayWriter:
+        """Open a data array for appending, or make it; resume it before use (`DataArrayWriter`)."""
+        self._require_working()
+        directory = self.array_directory(reference)
+        self._keep_hashed_reference(directory.parent.parent, reference.partition(":")[0])
+        return DataArrayWriter(
+            directory,
+            reference,
+            dtype=dtype,
+            row_shape=row_shape,
+            attrs=attrs,
+            segment_bytes=self._segment_bytes,
+        )
+
+    def put_rebuilt_in_place(self, reference: str, uid: bytes) -> None:
+        """Give the array `reference~rebuilt` the name `reference`, where its uid is this one.
+
+        The array that has the name is set aside (`~1`). Nothing happens where there is none of that uid: it
+        has its place already. Whoever calls has the lock of the stream.
+        """
+        if self.is_rebuilt(reference, uid):
+            directory = self.array_directory(reference)
+            set_aside(directory, by="reprocess")
+            os.rename(self.array_directory(reference + REBUILT), directory)
+
+    def replaced(self, stream: str | None = None) -> dict[str, Replaced]:
+        """Give the arrays that were set aside, by reference: all, or those of one stream."""
+        directories = self._directories() if stream is None else [(stream, self._stream_directory(stream))]
+        return {
+            f"{reference}:{unquote(each.directory.name)}": each
+            for reference, directory in sorted(directories)
+            for each in replaced(directory / "arrays")
+        }
+
+    def drop_superseded(self, reference: str) -> list[str]:
+        """Drop what a later array has made superfluous of those that `reference` has replaced; give their
+        references.
+
+        Whoever calls has the lock of the stream, and has made the latest one durable (`sync`).
+        """
+        directory = self.array_directory(reference)
+        stream = reference.partition(":")[0]
+        dropped = []
+        for each in superseded(directory.parent, directory.name):
+            drop(each.directory)
+            dropped.append(f"{stream}:{unquote(each.directory.name)}")
+        return dropped
+
+    def drop_array(self, reference: str) -> None:
+        """Drop an array, its rows and times. Raises ArrayNotFound, StoreLocked while it is being written."""
+        self.array(reference).close()
+        drop(self.array_directory(reference))
+
+    def is_rebuilt(self, reference: str, uid: bytes) -> bool:
+        """Whether `reference~rebuilt` is the array of this uid."""
+        return self.array_uid(reference + REBUILT) == uid
+
+    def array_uid(self, reference: str) -> bytes | None:
+        """The uid of an array, None if there is none of that reference."""
+        found = read_description(self.array_directory(reference))
+        return None if found is None else bytes.fromhex(found["uid"])
+
+    def sync(self) -> None:
+        """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.
+
+        Raises StoreFailed where the kernel could not write something since the store was opened, and from
+        then on: what is on the disk is not known any more, so open the store anew and cut back to a known
+        length.
+        """
+        self._require_working()
+        if _libc.syncfs(self._descriptor):
+            code = ctypes.get_errno()
+            cause = f"syncing {self.root} failed ({os.strerror(code)}), so this store has stopped"
+            if code in (errno.ENOSPC, errno.EDQUOT):
+                self._failure_kind = DiskFull
+                advice = "Make room on the file system; the worker goes on from its last checkpoint"
+            else:
+                advice = "Check the disk, then start the worker again: it goes on from its last checkpoint"
+            self._failure = f"{cause}. {advice}"
+            raise self._failure_kind(self._failure)
+
+    def close(self) -> None:
+        """Let go of the directory; streams and arrays that were opened stay open."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self.close()
+
+    def _require_working(self) -> None:
+        if self._failure is not None:
+            raise self._failure_kind(self._failure)
+
+    def _directories(self) -> list[tuple[str, Path]]:
+        found = ((reference_of(self.root / name), self.root / name) for name in _listing(self.root))
+        return [(reference, directory) for reference, directory in found if reference is not None]
+
+    def _stream_directory(self, reference: str) -> Path:
+        if not reference or ":" in reference:
+            raise ValueError(
+                f"{reference!r} cannot name a data stream: it must not be empty, nor contain ':'"
+            )
+        return self.root / directory_name(reference)
+
+    def array_directory(self, reference: str) -> Path:
+        """Give the directory that a data array has, or would have. Raises ValueError for no such name."""
+        stream, colon, output = reference.partition(":")
+        name = quote(output)
+        if not colon or not output or len(name.encode()) > LONGEST_NAME_BYTES:
+            raise ValueError(
+                f"{reference!r} cannot name a data array: it must be `stream:output`, with an output of 1 to "
+                f"{LONGEST_NAME_BYTES} bytes"
+            )
+        return self._stream_directory(stream) / "arrays" / name
+
+    def _keep_hashed_reference(self, directory: Path, reference: str) -> None:
+        if not directory.name.startswith(HASHED):
+            return
+        # After a power failure right after it was made it can be there without its content.
+        if reference_of(directory) != reference:
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = directory / f"{HASHED_REFERENCE}.new"
+            draft.write_text(reference, encoding="utf-8")
+            os.replace(draft, directory / HASHED_REFERENCE)
+
+
+def _listing(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

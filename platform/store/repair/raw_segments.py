@@ -1,0 +1,157 @@
+"""A segmented file as its segments have it, whatever its head says: what scrubbing and repair read."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import google_crc32c
+
+from ..files.head import HEAD_BYTES
+from ..files.mapping import PAGE_BYTES, segment_path
+from ..files.segmented_writer import DEFAULT_SEGMENT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HEAD_LAYOUT = struct.Struct("<4sIQQQ16sQQ")
+_READ_BYTES = 4 * 1024 * 1024
+
+
+class Hole(NamedTuple):
+    """Bytes `start` to `stop` of a segmented file that are not in `path`; they begin at byte `at` of it."""
+
+    path: Path
+    at: int
+    start: int
+    stop: int
+    reason: str
+
+
+class HeldFile:
+    """Head, segments and bytes of a segmented file.
+
+    `problem` says why the head cannot be used; then `segment_bytes`, `start` and `length` are what the
+    segments let one suppose, `uid` is empty and `committed` 0.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.segments = _segments(directory)
+        self.problem: str | None = None
+        self.uid = b""
+        self.committed = 0
+        self.epoch = 0
+        try:
+            raw = (directory / "head").read_bytes()
+        except FileNotFoundError:
+            raw = b""
+            self.problem = "the head is missing" if directory.exists() else "the directory is missing"
+        except OSError as error:
+            raw = b""
+            self.problem = f"the head cannot be read ({error.strerror})"
+        if self.problem is None:
+            self._read(raw)
+        if self.problem is not None:
+            bases = sorted(self.segments)
+            self.segment_bytes = _supposed_segment_bytes(self.segments)
+            self.start = bases[0] if bases else 0
+            self.length = bases[-1] + self.segments[bases[-1]] if bases else 0
+
+    def _read(self, raw: bytes) -> None:
+        if len(raw) < HEAD_BYTES or not any(raw):
+            self.problem = "the head is empty"
+            return
+        magic, version, self.segment_bytes, self.start, self.length, self.uid, self.epoch, self.committed = (
+            HEAD_LAYOUT.unpack_from(raw)
+        )
+        if magic != b"WVSF" or version != 1:
+            self.problem = f"the head begins with {raw[:8].hex(' ')}"
+        elif not 0 < self.segment_bytes < 1 << 40 or self.segment_bytes % PAGE_BYTES:
+            self.problem = f"the head says segments of {self.segment_bytes} bytes"
+        elif self.start % self.segment_bytes or 0 < self.length < self.start:
+            self.problem = f"the head says that bytes {self.start} to {self.length} are kept"
+        elif self.committed > self.length:
+            self.problem = f"the head says {self.committed} committed bytes of {self.length}"
+        elif any(base % self.segment_bytes for base in self.segments):
+            self.problem = "the segments do not fit the head"
+        elif self.start not in self.segments and any(base < self.start for base in self.segments):
+            self.problem = f"the head says that all before byte {self.start} was dropped, and it is there"
+
+    def holes(self, stop: int) -> Iterator[Hole]:
+        """What of the bytes from `start` to `stop` no segment has."""
+        for base in range(self.start, stop, self.segment_bytes):
+            wanted = min(self.segment_bytes, stop - base)
+            held = self.segments.get(base)
+            if held is None or held < wanted:
+                yield Hole(
+                    self.path(base),
+                    held or 0,
+                    base + (held or 0),
+                    base + wanted,
+                    "the segment is missing" if held is None else "the segment is cut short",
+                )
+
+    def path(self, offset: int) -> Path:
+        """The segment with this byte."""
+        base = offset - offset % self.segment_bytes
+        return self.directory / os.path.basename(segment_path("", base))
+
+    def place(self, offset: int) -> tuple[Path, int]:
+        """The segment with this byte, and where in it."""
+        return self.path(offset), offset % self.segment_bytes
+
+    def read(self, offset: int, size: int) -> bytes:
+        """These bytes, as far as they are there in one piece. Raises OSError if they cannot be read."""
+        return b"".join(self.pieces(offset, offset + size))
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes in pieces of at most 4 MiB, up to the first that is not there."""
+        while start < stop:
+            path, at = self.place(start)
+            size = min(stop - start, self.segment_bytes - at, _READ_BYTES)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            try:
+                piece = os.pread(descriptor, size, at)
+            finally:
+                os.close(descriptor)
+            if piece:
+                yield piece
+            if len(piece) < size:
+                return
+            start += size
+
+    def crc32c(self, offset: int, size: int) -> int | None:
+        """The checksum of these bytes, None if some are not there."""
+        checksum = held = 0
+        for piece in self.pieces(offset, offset + size):
+            checksum = google_crc32c.extend(checksum, piece)
+            held += len(piece)
+        return checksum if held == size else None
+
+
+def _segments(directory: Path) -> dict[int, int]:
+    try:
+        entries = list(os.scandir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        int(entry.name[:-4]): entry.stat().st_size
+        for entry in entries
+        if entry.name.endswith(".seg") and entry.name[:-4].isdigit()
+    }
+
+
+def _supposed_segment_bytes(segments: dict[int, int]) -> int:
+    """What segments of these names and sizes can be: their distance, or the default."""
+    distance = math.gcd(*segments) if segments else 0
+    if distance and len(segments) > 1:
+        return max(distance, PAGE_BYTES)
+    largest = max(segments.values(), default=0)
+    return max(distance or DEFAULT_SEGMENT_BYTES, -(-largest // PAGE_BYTES) * PAGE_BYTES)

@@ -1,0 +1,394 @@
+"""Scrubbing: what of a data stream or data array is damaged or missing, found by reading all of it.
+
+Reads only, beside a running worker too. A data stream's bytes are checked against the CRC32C of their arrival
+records, and these against each other. Rows, event times and the other words of an arrival record have no
+checksum: of them the lengths are checked, and what cannot be (times that fall, records of zeros).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..files.data_stream import ARRIVAL, EVENT
+from ..files.description import dtype_from_json, read_description
+from ..files.rows import row_bytes
+from .raw_segments import HeldFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ..databases.checkpoint import OutputLength
+
+RECORDS_A_READ = 65_536
+_TIME_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is not as it should be.
+
+    `code` is its kind: head, segment, bytes, arrivals, events, description, times, no-checkpoint, database,
+    log. `offset` counts bytes in `file`; `missing` says what is lost or cannot be trusted, `remedy` the
+    command that deals with it.
+    """
+
+    code: str
+    file: Path
+    offset: int
+    reference: str
+    missing: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the checkpoint database says of one output: its length, None without a checkpoint.
+
+    `is_known` is False if the database cannot be read.
+    """
+
+    length: OutputLength | None
+    database_id: bytes
+    is_known: bool = True
+
+
+class StreamScrub:
+    """The check of one data stream; `damages` does it, `records` has the arrival records to be mended.
+
+    A worker may commit meanwhile. It lengthens the files, commits, and then marks the heads. So `committed`
+    must have been read before, and `reread` reads it again after the heads: a head and a checkpoint disagree
+    only if the head disagrees with both.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        reference: str,
+        committed: Committed,
+        reread: Callable[[], Committed] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.reference = reference
+        self.committed = committed
+        self.description = read_description(directory)
+        # The bytes last: they are written first.
+        self.events = HeldFile(directory / "events") if (directory / "events").exists() else None
+        self.arrivals = HeldFile(directory / "arrivals")
+        self.bytes = HeldFile(directory / "bytes")
+        self.later = _reread(committed, reread)
+        length = committed.length
+        self.is_covered = self._covers(committed)
+        if length is not None and self.is_covered:
+            self.size, self.chunks = length.length, length.chunks
+        elif self._covers(self.later):
+            self.is_covered, self.size, self.chunks = True, 0, 0  # its first commit was just now
+        else:
+            self.chunks = self.arrivals.length // ARRIVAL.itemsize
+            self.size = self._end_of_last()
+        self.bad_records: list[tuple[int, int]] = []
+        """Chunks [first, stop) whose arrival records are damaged."""
+
+    @property
+    def uid(self) -> bytes:
+        """As the head has it, or else the description."""
+        if self.bytes.uid:
+            return self.bytes.uid
+        return bytes.fromhex(str((self.description or {}).get("uid", "")))
+
+    def _covers(self, committed: Committed) -> bool:
+        length = committed.length
+        return length is not None and (self.uid == length.uid or self.bytes.problem is not None)
+
+    @property
+    def total_bytes(self) -> int:
+        """What there is to read."""
+        return max(0, self.size - self.bytes.start)
+
+    def damages(self, done: Callable[[int], object] = lambda _: None) -> Iterator[Damage]:
+        """Reads all of it; `done` is told the bytes read so far."""
+        yield from self.stops()
+        yield from self._chunks(done)
+        yield from self._events()
+
+    def stops(self) -> Iterator[Damage]:
+        """What keeps the stream from going on: heads, description, checkpoint, sizes; reads no bytes."""
+        verify = f"windvane verify --repair {self.reference}"
+        for file in (self.bytes, self.arrivals, self.events):
+            if file is not None and file.problem is not None:
+                yield self._damage("head", file.directory / "head", 0, file.problem, verify)
+        if self.description is None:
+            missing = "the description is missing or unreadable: readers do not find the stream"
+            yield self._damage("description", self.directory / "meta.json", 0, missing, verify)
+        elif self.bytes.uid and self.description.get("uid") != self.bytes.uid.hex():
+            missing = f"its uid is {self.description.get('uid')}, that of the head {self.bytes.uid.hex()}"
+            yield self._damage("description", self.directory / "meta.json", 0, missing, verify)
+        yield from self._checkpoint()
+        yield from self._holes(self.bytes, self.size, "segment", "bytes")
+        yield from self._holes(
+            self.arrivals, self.chunks * ARRIVAL.itemsize, "segment", "arrival records, bytes"
+        )
+
+    def _checkpoint(self) -> Iterator[Damage]:
+        if not self.committed.is_known or not (self.bytes.length or self.arrivals.length):
+            return
+        head = self.directory / "bytes" / "head"
+        adopt = f"windvane recover adopt {self.reference}"
+        if not self.is_covered:
+            was_ours = (self.description or {}).get("database_id") == self.committed.database_id.hex()
+            if self.bytes.committed or self.arrivals.committed or not was_ours:
+                missing = f"no checkpoint covers its {self.bytes.length} bytes: the stream stops"
+                yield self._damage("no-checkpoint", head, 0, missing, adopt)
+        elif self.bytes.problem is None and self.bytes.committed > (covered := self._covered_bytes()):
+            missing = f"the checkpoint covers {covered} bytes, and {self.bytes.committed} were committed"
+            yield self._damage("no-checkpoint", head, 56, missing, adopt)
+        if self.is_covered and self.bytes.problem is None and self.bytes.length < self.size:
+            missing = f"the head says {self.bytes.length} bytes, and {self.size} were committed"
+            yield self._damage("head", head, 24, missing, f"windvane verify --repair {self.reference}")
+
+        records = self.chunks * ARRIVAL.itemsize
+        if self.is_covered and self.arrivals.problem is None and self.arrivals.length < records:
+            missing = (
+                f"the head says {self.arrivals.length} bytes of arrival records, and {records} were committed"
+            )
+            remedy = f"windvane verify --repair {self.reference}"
+            yield self._damage("head", self.directory / "arrivals" / "head", 24, missing, remedy)
+
+    def _covered_bytes(self) -> int:
+        """As the latest checkpoint says."""
+        later = self.later.length
+        return max(self.size, later.length) if later is not None and self._covers(self.later) else self.size
+
+    def _holes(self, file: HeldFile, stop: int, code: str, what: str) -> Iterator[Damage]:
+        for hole in file.holes(stop):
+            missing = f"{hole.reason}: {what} {hole.start} to {hole.stop} are missing"
+            yield self._damage(
+                code, hole.path, hole.at, missing, f"windvane verify --repair {self.reference}"
+            )
+
+    def _end_of_last(self) -> int:
+        """Where the last arrival record that can be one ends."""
+        for chunk in range(self.chunks - 1, max(self.chunks - 1000, -1), -1):
+            record = np.frombuffer(self._record(chunk), ARRIVAL)
+            if len(record) and record.tobytes() != bytes(ARRIVAL.itemsize):
+                end = int(record[0]["offset"]) + int(record[0]["size"])
+                if end <= self.bytes.length:
+                    return end
+        return self.bytes.length if self.chunks else 0
+
+    def _record(self, chunk: int) -> bytes:
+        read = self.arrivals.read(chunk * ARRIVAL.itemsize, ARRIVAL.itemsize)
+        return read if len(read) == ARRIVAL.itemsize else b""
+
+    def _chunks(self, done: Callable[[int], object]) -> Iterator[Damage]:
+        first = -(-self.arrivals.start // ARRIVAL.itemsize)
+        expected: int | None = None if self.arrivals.start else 0
+        bad_from: int | None = None
+        wrong: tuple[int, int, int, int] | None = None
+        events = 0
+        for chunk, record, next_offset in self._records(first):
+            offset, size, total = int(record["offset"]), int(record["size"]), int(record["events_total"])
+            end = offset + size
+            follows = expected is None or offset == expected
+            leads = end == next_offset
+            in_file = offset <= end <= self.size and record.tobytes() != bytes(ARRIVAL.itemsize)
+            dropped = offset < self.bytes.start
+            checksum = self.bytes.crc32c(offset, size) if in_file and not dropped else None
+            matches = dropped or checksum == int(record["crc32c"])
+            is_whole = (
+                in_file and total >= events and ((follows and leads) or (matches and (leads or follows)))
+            )
+            if not is_whole:
+                bad_from = chunk if bad_from is None else bad_from
+                expected = None
+                continue
+            if bad_from is not None:
+                yield self._bad_records(bad_from, chunk)
+                bad_from = None
+            if not matches and checksum is not None:
+                if wrong is not None and wrong[1] == chunk:
+                    wrong = (wrong[0], chunk + 1, wrong[2], end)
+                else:
+                    if wrong is not None:
+                        yield self._wrong_bytes(*wrong)
+                    wrong = (chunk, chunk + 1, offset, end)
+            expected, events = end, total
+            done(end - self.bytes.start)
+        if bad_from is not None:
+            yield self._bad_records(bad_from, self.chunks)
+        if wrong is not None:
+            yield self._wrong_bytes(*wrong)
+
+    def _wrong_bytes(self, first: int, stop: int, start: int, end: int) -> Damage:
+        file, at = self.bytes.place(start)
+        which = f"chunk {first}" if stop == first + 1 else f"chunks {first} to {stop - 1}"
+        missing = f"{which}: bytes {start} to {end} do not have the checksums of their arrival"
+        return self._damage("bytes", file, at, missing, self._rebuild)
+
+    @property
+    def _rebuild(self) -> str:
+        return f"windvane recover rebuild {self.reference}, if the bus still has it"
+
+    def _records(self, first: int) -> Iterator[tuple[int, np.void, int]]:
+        """The arrival records that are there, each with the offset that the next one should have."""
+        for start in range(first, self.chunks, RECORDS_A_READ):
+            stop = min(start + RECORDS_A_READ, self.chunks)
+            raw = self.arrivals.read(start * ARRIVAL.itemsize, (stop - start + 1) * ARRIVAL.itemsize)
+            raw = raw.ljust((stop - start) * ARRIVAL.itemsize, b"\0")
+            records = np.frombuffer(raw, ARRIVAL, len(raw) // ARRIVAL.itemsize)
+            for number in range(stop - start):
+                is_last = start + number + 1 == self.chunks
+                following = (
+                    self.size if is_last or number + 1 >= len(records) else int(records[number + 1]["offset"])
+                )
+                yield start + number, records[number], following
+
+    def _bad_records(self, first: int, stop: int) -> Damage:
+        self.bad_records.append((first, stop))
+        file, at = self.arrivals.place(first * ARRIVAL.itemsize)
+        which = f"of chunk {first}" if stop == first + 1 else f"of chunks {first} to {stop - 1}"
+        missing = f"the arrival record {which} is damaged: ids, times and checksums of {stop - first} chunks"
+        return self._damage("arrivals", file, at, missing, f"windvane verify --repair {self.reference}")
+
+    def _events(self) -> Iterator[Damage]:
+        verify = f"windvane verify --repair {self.reference}"
+        if self.bytes.committed > self.size:
+            return  # the checkpoint is older: what it says is no measure
+        attrs = (self.description or {}).get("attrs") or {}
+        if self.events is None:
+            if attrs.get("format") == "raw" and self.size:
+                missing = "the times of all events are missing"
+                yield self._damage("events", self.directory / "events" / "head", 0, missing, verify)
+            return
+        stop = self.events.committed or self._committed_events()
+        yield from self._holes(self.events, stop, "events", "times of events, bytes")
+        for first, last in self.bad_events(stop):
+            file, at = self.events.place(first * EVENT.itemsize)
+            missing = f"the times of events {first} to {last - 1} are damaged"
+            yield self._damage("events", file, at, missing, verify)
+
+    def _committed_events(self) -> int:
+        """Without a word of it: up to the last record that ends within the committed bytes."""
+        assert self.events is not None
+        if self.events.problem is not None or not self.is_covered:
+            return self.events.length - self.events.length % EVENT.itemsize
+        kept = self.events.length // EVENT.itemsize
+        while kept > 0:
+            first = max(0, kept - 4096)
+            read = self.events.read(first * EVENT.itemsize, (kept - first) * EVENT.itemsize)
+            ends = np.frombuffer(read, EVENT, len(read) // EVENT.itemsize)["end"]
+            whole = np.flatnonzero((ends > 0) & (ends <= self.size))
+            if len(whole):
+                return (first + int(whole[-1]) + 1) * EVENT.itemsize
+            kept = first
+        return 0
+
+    def bad_events(self, stop: int) -> Iterator[tuple[int, int]]:
+        """Runs [first, stop) of impossible event records: an end that falls, is 0, or is past the stream."""
+        assert self.events is not None
+        before = 0
+        bad_from: int | None = None
+        start = -(-self.events.start // EVENT.itemsize)
+        for first in range(start, stop // EVENT.itemsize, RECORDS_A_READ):
+            count = min(RECORDS_A_READ, stop // EVENT.itemsize - first)
+            raw = self.events.read(first * EVENT.itemsize, count * EVENT.itemsize)
+            ends = np.frombuffer(raw, EVENT, len(raw) // EVENT.itemsize)["end"]
+            is_rising = len(ends) > 0 and bool((np.diff(ends) >= 0).all())
+            if bad_from is None and is_rising and max(before, 1) <= ends[0] and ends[-1] <= self.size:
+                before = int(ends[-1])
+                continue
+            # The next records must not lie below: a flipped high bit would make all that follow look wrong.
+            lowest_after = np.minimum.accumulate(ends[::-1])[::-1] if len(ends) else ends
+            for number, end in enumerate(ends.tolist()):
+                after = int(lowest_after[number + 1]) if number + 1 < len(ends) else self.size
+                is_good = 0 < end <= self.size and end >= before and (end <= after or after < before)
+                if is_good:
+                    if bad_from is not None:
+                        yield bad_from, first + number
+                        bad_from = None
+                    before = end
+                elif bad_from is None:
+                    bad_from = first + number
+        if bad_from is not None:
+            yield bad_from, stop // EVENT.itemsize
+
+    def _damage(self, code: str, file: Path, offset: int, missing: str, remedy: str) -> Damage:
+        return Damage(code, file, offset, self.reference, missing, remedy)
+
+
+def _reread(committed: Committed, reread: Callable[[], Committed] | None) -> Committed:
+    """The checkpoint as it is now; as it was if it cannot be read now."""
+    if reread is None or not committed.is_known:
+        return committed
+    later = reread()
+    return later if later.is_known else committed
+
+
+def scrub_array(
+    directory: Path, reference: str, committed: Committed, reread: Callable[[], Committed] | None = None
+) -> Iterator[Damage]:
+    """Check one data array: heads, description, lengths of rows and times against the checkpoint.
+
+    `committed` and `reread` are as for `StreamScrub`.
+    """
+    stream = reference.partition(":")[0]
+    rebuild = f"windvane recover rebuild {stream}"
+    description = read_description(directory)
+    times, rows = HeldFile(directory / "times"), HeldFile(directory / "rows")
+    length, later = committed.length, _reread(committed, reread).length
+    for file in (rows, times):
+        if file.problem is not None:
+            yield Damage("head", file.directory / "head", 0, reference, file.problem, rebuild)
+    try:
+        if description is None:
+            raise ValueError("it is missing or unreadable")
+        width = row_bytes(dtype_from_json(description["dtype"]), tuple(description["row_shape"]))
+    except (KeyError, TypeError, ValueError) as error:
+        missing = f"the description cannot be used ({error}): readers do not find the array"
+        yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
+        return
+    if rows.problem is None and description.get("uid") != rows.uid.hex():
+        missing = f"the description is of {description.get('uid')}, the head of {rows.uid.hex()}"
+        yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
+    is_covered = length is not None and rows.uid == length.uid
+    if not is_covered and later is not None and rows.uid == later.uid:
+        return  # its first commit was just now, and what it covers was not there when the heads were read
+    count = length.length if length is not None and is_covered else rows.length // width
+    if not is_covered:
+        count = min(count, times.length // _TIME_BYTES)
+    if committed.is_known and not is_covered and "~" not in reference and rows.length and rows.committed:
+        missing = f"no checkpoint covers its {count} rows: the stream stops"
+        yield Damage(
+            "no-checkpoint",
+            directory / "rows" / "head",
+            0,
+            reference,
+            missing,
+            f"windvane recover adopt {stream}",
+        )
+    for file, item, what in ((rows, width, "rows"), (times, _TIME_BYTES, "times")):
+        if file.problem is None and file.length < count * item:
+            missing = f"the head says {file.length // item} {what}, and {count} were committed"
+            yield Damage("head", file.directory / "head", 24, reference, missing, rebuild)
+        for hole in file.holes(count * item):
+            first, last = hole.start // item, -(-hole.stop // item) - 1
+            missing = f"{hole.reason}: {what} {first} to {last} are missing"
+            yield Damage("segment", hole.path, hole.at, reference, missing, rebuild)
+    yield from _zero_times(times, count, reference, rebuild)
+
+
+def _zero_times(times: HeldFile, count: int, reference: str, remedy: str) -> Iterator[Damage]:
+    """Rows whose time is 0, 1970, between others: zeros that a power failure or a disk left."""
+    first = -(-times.start // _TIME_BYTES)
+    for start in range(first, count, RECORDS_A_READ):
+        raw = times.read(start * _TIME_BYTES, min(RECORDS_A_READ, count - start) * _TIME_BYTES)
+        values = np.frombuffer(raw, np.int64, len(raw) // _TIME_BYTES)
+        zeros = np.flatnonzero(values == 0)
+        if (len(zeros) and (values != 0).any()) or len(zeros) > 1:
+            row = start + int(zeros[0])
+            file, at = times.place(row * _TIME_BYTES)
+            missing = f"{len(zeros)} rows from row {row} on have the time 0"
+            yield Damage("times", file, at, reference, missing, remedy)

@@ -1,0 +1,207 @@
+"""Data arrays over HTTP: any slice of the rows, or of their times, as raw bytes, .npy or JSON."""
+
+import asyncio
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http import HTTPStatus
+from itertools import chain
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from aiohttp import web
+from numpy.lib import format as npy_format
+
+from ...errors import ArrayNotFound, RangeGone, WindvaneError
+from ...runtime.telemetry import RateLimitedLog
+from ...store.files.data_array import DataArray
+from ...store.files.listing import Page
+from ...store.files.rows import Rows
+from ...store.files.rows import row_bytes as bytes_per_row
+from ...store.files.store import Store
+from ..answers import ArrayInfo
+from ..chunked_bodies import Piece, send_pieces
+from ..pages import (
+    json_bytes,
+    json_bytes_response,
+    json_response,
+    next_page,
+    one_of,
+    page_limit,
+    whole_number,
+)
+from ..problems import RequestRefused
+from ..telemetry import WebTelemetry
+from .listings import Listings
+
+logger = logging.getLogger(__name__)
+
+PIECE_BYTES = 256 * 1024
+"""A slice is read and sent in pieces of about this size (at least one row): an answer never needs more."""
+
+JSON_PIECE_BYTES = 32 * 1024
+"""The same for JSON, whose text and Python objects are many times larger than the rows."""
+
+PIECE_ROWS = 65_536
+"""A piece never has more rows than this, however small they are."""
+
+
+def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
+    """The rows that `array[key]` gives, where the array has `length` rows and keeps those from `kept_from`.
+
+    Where the key leaves its lower end open, that is `kept_from`. Raises ValueError for a step of 0, RangeGone
+    where the rows reach below `kept_from`.
+    """
+    start, stop = key.start, key.stop
+    if kept_from and key.step is not None and key.step < 0:
+        stop = kept_from - 1 if stop is None else stop
+    elif kept_from:
+        start = kept_from if start is None else start
+    rows = range(*slice(start, stop, key.step).indices(length))
+    if rows and min(rows[0], rows[-1]) < kept_from:
+        raise RangeGone(
+            f"Row {min(rows[0], rows[-1])} was dropped; the first that is kept is row {kept_from}. "
+            f"Ask from start={kept_from} on."
+        )
+    return rows
+
+
+def pieces(rows: range, *, rows_per_piece: int) -> Iterator[slice]:
+    """Cuts `rows` into slices of at most `rows_per_piece` rows that in their order give the same rows."""
+    for begin in range(0, len(rows), rows_per_piece):
+        piece = rows[begin : begin + rows_per_piece]
+        # A piece that counts down to row 0 ends at -1, which a slice would read as "the last one".
+        yield slice(piece.start, piece.stop if piece.stop >= 0 else None, piece.step)
+
+
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The bytes before the data of an .npy file (NEP 1) of C-ordered data."""
+    header = io.BytesIO()
+    fields = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    try:
+        npy_format.write_array_header_1_0(header, fields)
+    except ValueError:
+        header = io.BytesIO()
+        npy_format.write_array_header_2_0(header, fields)
+    return header.getvalue()
+
+
+class ArrayRoutes:
+    """`GET arrays`, `GET arrays/{ref}`, `GET arrays/{ref}/data`, `GET arrays/{ref}/times`."""
+
+    def __init__(self, store: Store, telemetry: WebTelemetry, listings: Listings) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._listings = listings
+        self._log = RateLimitedLog(logger)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """The arrays, in the order of their references."""
+        limit, after = page_limit(request), request.query.get("after", "")
+
+        def page() -> tuple[bytes, Page]:
+            found = self._listings.names.arrays(after=after, limit=limit)
+            return json_bytes(self._describe_all(found.references)), found
+
+        body, found = await self._listings.run(page)
+        headers = next_page(request, after=found.references[-1]) if found.more else {}
+        return json_bytes_response(body, headers=headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One array."""
+        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"]))
+
+    async def data(self, request: web.Request) -> web.StreamResponse:
+        """A slice of the rows."""
+        array = await asyncio.to_thread(self._store.array, request.match_info["ref"])
+        return await self._send(request, array, array)
+
+    async def times(self, request: web.Request) -> web.StreamResponse:
+        """A slice of the rows' event times: int64, ns since the epoch, UTC."""
+        array = await asyncio.to_thread(self._store.array, request.match_info["ref"])
+        return await self._send(request, array, array.times_ns)
+
+    async def _send(self, request: web.Request, array: DataArray, source: Rows) -> web.StreamResponse:
+        start, stop, step = (whole_number(request, name) for name in ("start", "stop", "step"))
+        form = one_of(request, "format", "raw", "npy", "json")
+        if step == 0:
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "step=0 never gets anywhere; it may be negative.")
+        rows = selected_rows(slice(start, stop, step), kept_from=array.start, length=len(array))
+        row_bytes = bytes_per_row(source.dtype, source.row_shape)
+        shape = (len(rows), *source.row_shape)
+        headers = {
+            "Windvane-Dtype": json_bytes(npy_format.dtype_to_descr(source.dtype)).decode().strip('"'),
+            "Windvane-Shape": ",".join(map(str, shape)),
+            "Windvane-Rows": f"{rows.start}:{rows.stop}:{rows.step}",
+        }
+        size_bytes: int | None = row_bytes * len(rows)
+        if form == "json":
+            headers["Content-Type"], size_bytes = "application/json", None
+            parts = _json_pieces(source, rows, rows_per_piece=_rows_in(JSON_PIECE_BYTES, row_bytes))
+        else:
+            headers["Content-Type"] = "application/octet-stream"
+            parts = _raw_pieces(source, rows, rows_per_piece=_rows_in(PIECE_BYTES, row_bytes))
+        if form == "npy":
+            header = npy_header(source.dtype, shape)
+            size_bytes = len(header) + row_bytes * len(rows)
+            parts = chain((partial(bytes, header),), parts)
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{_file_name(request)}"
+        return await send_pieces(
+            request, parts, telemetry=self._telemetry, size_bytes=size_bytes, headers=headers
+        )
+
+    def _describe_all(self, references: Sequence[str]) -> Sequence[ArrayInfo]:
+        found = []
+        for reference in references:
+            try:
+                found.append(self._describe(reference))
+            except ArrayNotFound:  # set aside since the list was made
+                continue
+            except (WindvaneError, OSError, ValueError, KeyError) as error:  # it must not hide the others
+                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+        self._listings.opened(len(references))
+        return found
+
+    def _describe(self, reference: str) -> ArrayInfo:
+        array = self._store.array(reference)
+        return ArrayInfo(
+            reference=reference,
+            stream=reference.partition(":")[0],
+            uid=array.uid.hex(),
+            dtype=npy_format.dtype_to_descr(array.dtype),
+            shape=list(array.shape),
+            start=array.start,
+            attrs=dict(array.attrs),
+        )
+
+
+def _rows_in(size_bytes: int, row_bytes: int) -> int:
+    return min(PIECE_ROWS, max(1, size_bytes // max(1, row_bytes)))
+
+
+def _raw_pieces(source: Rows, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
+    for piece in pieces(rows, rows_per_piece=rows_per_piece):
+        yield partial(_raw, source, piece)
+
+
+def _raw(source: Rows, piece: slice) -> bytes:
+    return bytes(source[piece].tobytes())
+
+
+def _json_pieces(source: Rows, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
+    opening = b"["
+    for piece in pieces(rows, rows_per_piece=rows_per_piece):
+        yield partial(_json, source, piece, opening)
+        opening = b","
+    yield partial(bytes, b"]" if opening == b"," else b"[]")
+
+
+def _json(source: Rows, piece: slice, opening: bytes) -> bytes:
+    return opening + json_bytes(source[piece].tolist())[1:-1]
+
+
+def _file_name(request: web.Request) -> str:
+    kind = "" if request.path.endswith("/data") else ".times"
+    return quote(f"{request.match_info['ref']}{kind}.npy", safe="")

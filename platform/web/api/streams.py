@@ -1,0 +1,253 @@
+"""Data streams over HTTP: what they are, and their bytes by range (RFC 9110, section 14)."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from ...errors import StreamNotFound, WindvaneError
+from ...runtime.telemetry import RateLimitedLog
+from ...store.databases.stream_order import OrderFigures, committed_figures
+from ...store.files.data_stream import DataStream
+from ...store.files.listing import Page
+from ...store.files.store import Store
+from ..answers import Behind, StreamAlarm, StreamInfo, rfc3339
+from ..chunked_bodies import Piece, send_pieces
+from ..open_alarms import OpenAlarms
+from ..pages import json_bytes, json_bytes_response, json_response, next_page, page_limit
+from ..problems import RequestRefused
+from ..ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
+from ..telemetry import WebTelemetry
+from ..worker_delays import Delays, WorkerDelays
+from .listings import Listings
+
+PIECE_BYTES = 256 * 1024
+"""Bytes are read and sent in pieces of this size."""
+
+MAX_WORDS = 16
+"""Of a search; further ones do not count."""
+
+MATCHING_HEADER = "Windvane-Matching"
+"""How many streams there are on all pages together."""
+
+logger = logging.getLogger(__name__)
+
+_BYTES = "application/octet-stream"
+
+
+class StreamRoutes:
+    """`GET streams`, `GET streams/{ref}`, `GET streams/{ref}/data`."""
+
+    def __init__(
+        self,
+        store: Store,
+        telemetry: WebTelemetry,
+        listings: Listings,
+        delays: WorkerDelays,
+        alarms: OpenAlarms,
+        *,
+        checkpoint_file: Path | None,
+    ) -> None:
+        """`checkpoint_file` has what is known of the streams' order; it is read beside the worker."""
+        self._store = store
+        self._checkpoint_file = checkpoint_file
+        self._telemetry = telemetry
+        self._listings = listings
+        self._delays = delays
+        self._alarms = alarms
+        self._log = RateLimitedLog(logger)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """The streams, in the order of their references; `q` is words that a reference contains."""
+        limit, after = page_limit(request), request.query.get("after", "")
+        words = request.query.get("q", "").split()[:MAX_WORDS]
+        delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
+
+        def page() -> tuple[bytes, Page]:
+            found = self._listings.names.streams(after=after, limit=limit, words=words)
+            return json_bytes(self._describe_all(found.references, delays)), found
+
+        body, found = await self._listings.run(page)
+        headers = {MATCHING_HEADER: str(found.matching)}
+        if found.more:
+            headers |= next_page(request, after=found.references[-1])
+        return json_bytes_response(body, headers=headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One stream."""
+        delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
+        return json_response(await asyncio.to_thread(self._describe_one, request.match_info["ref"], delays))
+
+    async def data(self, request: web.Request) -> web.StreamResponse:
+        """The bytes: all, one range, or several as multipart/byteranges; without what arrives meanwhile."""
+        stream = await asyncio.to_thread(self._store.stream, request.match_info["ref"])
+        length, start = stream.size, stream.start
+        etag = growing_etag(stream.uid, length)
+        headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+        if etag_listed(request.headers.get("If-None-Match"), etag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        wanted = None
+        if request.method == "GET" and may_continue(request.headers.get("If-Range"), etag):
+            try:
+                wanted = parse_range(request.headers.get("Range"), start=start, length=length)
+            except NotSatisfiable as error:
+                raise RequestRefused(
+                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                    f"{stream.reference}: {error}.",
+                    headers={**headers, "Content-Range": f"bytes */{length}"},
+                    members={"start": start, "size": length},
+                ) from None
+        if wanted is None:
+            return await self._whole(request, stream, ByteRange(start, length), headers)
+        if len(wanted) > 1:
+            return await self._several(request, stream, wanted, headers, length)
+        headers |= {"Content-Type": _BYTES, "Content-Range": wanted[0].content_range(length)}
+        return await send_pieces(
+            request,
+            _pieces(stream, wanted[0]),
+            telemetry=self._telemetry,
+            size_bytes=wanted[0].size,
+            status=HTTPStatus.PARTIAL_CONTENT,
+            headers=headers,
+        )
+
+    async def _whole(
+        self, request: web.Request, stream: DataStream, kept: ByteRange, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        if kept.start > 0 and request.method != "HEAD":
+            raise RequestRefused(
+                HTTPStatus.GONE,
+                f"{stream.reference} is no longer whole: retention dropped all before byte {kept.start}. "
+                f"Ask for what is left with 'Range: bytes={kept.start}-'.",
+                headers=headers,
+                members={"start": kept.start, "size": kept.stop},
+            )
+        return await send_pieces(
+            request,
+            _pieces(stream, kept),
+            telemetry=self._telemetry,
+            size_bytes=kept.stop,
+            headers={**headers, "Content-Type": _BYTES},
+        )
+
+    async def _several(
+        self,
+        request: web.Request,
+        stream: DataStream,
+        wanted: Sequence[ByteRange],
+        headers: dict[str, str],
+        length: int,
+    ) -> web.StreamResponse:
+        boundary = secrets.token_hex(16)
+        parts: list[tuple[bytes, ByteRange]] = []
+        for part in wanted:
+            lines = (
+                f"\r\n--{boundary}",
+                f"Content-Type: {_BYTES}",
+                f"Content-Range: {part.content_range(length)}",
+            )
+            parts.append(("\r\n".join((*lines, "", "")).encode(), part))
+        tail = f"\r\n--{boundary}--\r\n".encode()
+
+        def pieces() -> Iterator[Piece]:
+            for head, part in parts:
+                yield partial(bytes, head)
+                yield from _pieces(stream, part)
+            yield partial(bytes, tail)
+
+        return await send_pieces(
+            request,
+            pieces(),
+            telemetry=self._telemetry,
+            size_bytes=sum(len(head) + part.size for head, part in parts) + len(tail),
+            status=HTTPStatus.PARTIAL_CONTENT,
+            headers={**headers, "Content-Type": f"multipart/byteranges; boundary={boundary}"},
+        )
+
+    def _describe_all(self, references: Sequence[str], delays: Delays) -> Sequence[StreamInfo]:
+        found = []
+        orders = self._orders(references)
+        for reference in references:
+            try:
+                found.append(self._describe(reference, delays, orders))
+            except StreamNotFound:  # dropped since the list was made
+                continue
+            except (WindvaneError, OSError, ValueError, KeyError) as error:
+                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+                found.append(_damaged(reference, str(error), self._alarms.of(reference)))
+        return found
+
+    def _orders(self, references: Sequence[str]) -> Mapping[str, OrderFigures] | None:
+        return None if self._checkpoint_file is None else committed_figures(self._checkpoint_file, references)
+
+    def _describe_one(self, reference: str, delays: Delays) -> StreamInfo:
+        return self._describe(reference, delays, self._orders([reference]))
+
+    def _describe(
+        self, reference: str, delays: Delays, orders: Mapping[str, OrderFigures] | None
+    ) -> StreamInfo:
+        stream = self._listings.streams.get(reference)
+        checkpoint_age_s, lag_chunks, behind = delays.of(reference)
+        first_ns, last_ns = stream.first_arrival_ns, stream.last_arrival_ns
+        return StreamInfo(
+            reference=reference,
+            start=stream.start,
+            size=stream.size,
+            chunks=stream.chunks,
+            events=stream.events,
+            first_arrival=None if first_ns is None else rfc3339(first_ns),
+            last_arrival=None if last_ns is None else rfc3339(last_ns),
+            tag=stream.attrs.get("tag", reference),
+            policy=stream.attrs.get("policy"),
+            arrays=self._store.arrays(reference),
+            checkpoint_age_s=checkpoint_age_s,
+            lag_chunks=lag_chunks,
+            behind=behind,
+            failing=delays.failing(reference),
+            alarm=self._alarms.of(reference),
+            **_order(None if orders is None else orders.get(reference, OrderFigures(reference))),
+        )
+
+
+def _order(figures: OrderFigures | None) -> dict[str, Any]:
+    if figures is None:
+        return {}
+    return {
+        "held_chunks": figures.held_chunks,
+        "late_events": figures.late_events,
+        "early_events": figures.early_events,
+        "inversions": figures.inversions,
+        "order_warning": figures.warning,
+    }
+
+
+def _damaged(reference: str, reason: str, alarm: StreamAlarm | None) -> StreamInfo:
+    """A stream that cannot be opened: one of them must not hide the others."""
+    return StreamInfo(
+        reference=reference,
+        start=0,
+        size=0,
+        chunks=0,
+        events=0,
+        first_arrival=None,
+        last_arrival=None,
+        tag=reference,
+        policy=None,
+        arrays=[],
+        checkpoint_age_s=None,
+        lag_chunks=None,
+        behind=Behind(step="", reason=f"it cannot be read: {reason}"),
+        failing=[],
+        alarm=alarm,
+    )
+
+
+def _pieces(stream: DataStream, part: ByteRange) -> Iterator[Piece]:
+    for offset in range(part.start, part.stop, PIECE_BYTES):
+        yield partial(stream.read, offset, min(PIECE_BYTES, part.stop - offset))

@@ -1,0 +1,295 @@
+"""Checkpoints: one transaction, whatever happens to the process."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from windvane.errors import DatabaseDamaged, StoreFailed
+from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.databases.stream_order import HeldChunk, StreamOrder
+
+from tests.processes import started
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "checkpoints.sqlite"
+
+
+def commit(
+    store: CheckpointStore,
+    *,
+    positions: dict[tuple[str, int], int] | None = None,
+    streams: dict[str, StreamCheckpoint] | None = None,
+    chunk_keys: dict[tuple[str, int], list[bytes]] | None = None,
+    window: int = 100,
+) -> None:
+    store.commit(
+        positions=positions or {},
+        streams=streams or {},
+        chunk_keys={at: [("t1", key) for key in keys] for at, keys in (chunk_keys or {}).items()},
+        window=window,
+    )
+
+
+def of_generation(n: int) -> StreamCheckpoint:
+    return StreamCheckpoint(
+        states={"spectrum": b"\x00%d" % n, "model": b"%d\xff" % n},
+        outputs={
+            "t1": OutputLength(uid=b"u" * 16, length=n * 100, chunks=n),
+            "t1:spectrum": OutputLength(uid=b"v" * 16, length=n),
+        },
+    )
+
+
+def test_a_new_file_knows_nothing(path: Path) -> None:
+    store = CheckpointStore(path)
+    assert store.positions() == {}
+    assert store.streams() == []
+    assert store.stream("t1") is None
+    assert store.chunk_keys("wind", 0) == []
+
+
+def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -> None:
+    store = CheckpointStore(path)
+    commit(
+        store,
+        positions={("wind", 0): 7, ("wind", 1): 2**40},
+        streams={"t1": of_generation(3), "größe.東京": of_generation(4)},
+        chunk_keys={("wind", 0): [b"\x00key", b"another"]},
+    )
+    store.close()
+    again = CheckpointStore(path)
+    assert again.positions() == {("wind", 0): 7, ("wind", 1): 2**40}
+    assert again.streams() == ["größe.東京", "t1"]
+    assert again.stream("t1") == of_generation(3)
+    assert again.stream("größe.東京") == of_generation(4)
+    assert again.chunk_keys("wind", 0) == [b"\x00key", b"another"]
+    assert again.chunk_keys("wind", 1) == []
+
+
+def test_a_commit_leaves_alone_what_it_does_not_name(path: Path) -> None:
+    store = CheckpointStore(path)
+    commit(
+        store, positions={("a", 0): 1, ("b", 0): 1}, streams={"t1": of_generation(1), "t2": of_generation(1)}
+    )
+    commit(store, positions={("b", 0): 2}, streams={"t2": of_generation(2)})
+    assert store.positions() == {("a", 0): 1, ("b", 0): 2}
+    assert store.stream("t1") == of_generation(1)
+    assert store.stream("t2") == of_generation(2)
+
+
+def test_a_stream_is_replaced_whole(path: Path) -> None:
+    store = CheckpointStore(path)
+    commit(store, streams={"t1": of_generation(1)})
+    shrunk = StreamCheckpoint(states={"model": b"new"}, outputs={})
+    commit(store, streams={"t1": shrunk})
+    assert store.stream("t1") == shrunk
+
+
+def test_any_mapping_will_do(path: Path) -> None:
+    store = CheckpointStore(path)
+    commit(store, streams={"t1": StreamCheckpoint(states=MappingProxyType({"a": b"1"}))})
+    assert store.stream("t1") == StreamCheckpoint(states={"a": b"1"})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batches=st.lists(st.lists(st.binary(max_size=6), max_size=12), max_size=8),
+    window=st.integers(min_value=0, max_value=10),
+)
+def test_the_keys_kept_are_the_last_of_all_that_came(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], window: int
+) -> None:
+    store = CheckpointStore(tmp_path_factory.mktemp("keys") / "checkpoints.sqlite")
+    everything: list[bytes] = []
+    for batch in batches:
+        commit(store, chunk_keys={("wind", 3): batch, ("other", 3): [b"x"]}, window=window)
+        everything += batch
+        assert store.chunk_keys("wind", 3) == (everything[-window:] if window else [])
+    assert store.chunk_keys("other", 3) == [b"x"] * min(len(batches), window)
+    store.close()
+
+
+def test_a_window_that_is_no_number_of_keys_is_refused(path: Path) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        commit(CheckpointStore(path), window=-1)
+
+
+def test_ten_thousand_streams_go_in_one_transaction(path: Path) -> None:
+    store = CheckpointStore(path)
+    streams = {f"turbine.{i:05}": of_generation(i) for i in range(10_000)}
+    commit(store, positions={("wind", 0): 1}, streams=streams)
+    assert store.streams() == sorted(streams)
+    assert all(
+        store.stream(reference) == checkpoint for reference, checkpoint in list(streams.items())[::997]
+    )
+
+
+def test_a_commit_that_fails_half_way_changes_nothing(path: Path) -> None:
+    store = CheckpointStore(path)
+    commit(
+        store, positions={("wind", 0): 1}, streams={"t1": of_generation(1)}, chunk_keys={("wind", 0): [b"1"]}
+    )
+    beyond_sqlite = 2**63
+    with pytest.raises((StoreFailed, OverflowError)):
+        store.commit(
+            positions={("wind", 0): 2},
+            streams={"t1": of_generation(2)},
+            chunk_keys={("wind", 0): [("t1", b"2")], ("wind", beyond_sqlite): [("t1", b"2")]},
+            window=10,
+        )
+    assert store.positions() == {("wind", 0): 1}
+    assert store.stream("t1") == of_generation(1)
+    assert store.chunk_keys("wind", 0) == [b"1"]
+    commit(store, positions={("wind", 0): 3})
+    assert store.positions() == {("wind", 0): 3}
+
+
+COMMITTER = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+
+connect = sqlite3.connect
+kill_at = int(sys.argv[2])
+armed = False
+seen = 0
+
+def about_to_run(statement):
+    global seen
+    if armed:
+        seen += 1
+        if seen == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def traced(*arguments, **options):
+    connection = connect(*arguments, **options)
+    connection.set_trace_callback(about_to_run)
+    return connection
+
+sqlite3.connect = traced
+
+from windvane.store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+
+store = CheckpointStore(Path(sys.argv[1]))
+
+def commit(generation):
+    checkpoint = StreamCheckpoint(
+        states={"step": b"%d" % generation}, outputs={"t:step": OutputLength(b"uid", generation)}
+    )
+    store.commit(
+        positions={("wind", 0): generation, ("wind", 1): generation},
+        streams={"t1": checkpoint, "t2": checkpoint},
+        chunk_keys={("wind", 0): [("t1", b"%d" % generation)]},
+        window=1,
+    )
+
+if kill_at:
+    commit(1)
+    armed = True
+    commit(2)
+    print("survived", seen)
+else:
+    generation = 0
+    while True:
+        generation += 1
+        commit(generation)
+        print(generation, flush=True)
+"""
+
+
+def generations(path: Path) -> set[int]:
+    """Of which commit each thing that is recorded is."""
+    store = CheckpointStore(path)
+    found = {*store.positions().values(), *(int(key) for key in store.chunk_keys("wind", 0))}
+    for reference in store.streams():
+        checkpoint = store.stream(reference)
+        assert checkpoint is not None
+        found |= {int(checkpoint.states["step"]), checkpoint.outputs["t:step"].length}
+    assert len(store.positions()) == len(store.streams()) == 2
+    store.close()
+    return found
+
+
+@pytest.mark.system
+def test_killed_before_any_statement_of_a_commit_the_one_before_it_stands(tmp_path: Path) -> None:
+    statements = 0
+    while True:
+        statements += 1
+        path = tmp_path / f"{statements}.sqlite"
+        child = subprocess.run(
+            [sys.executable, "-c", COMMITTER, str(path), str(statements)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL, child.stderr
+        assert generations(path) == {1}
+    # Nobody was left to kill: the commit had run to its end, through all that it consists of.
+    assert child.stdout.split() == ["survived", str(statements - 1)]
+    assert statements - 1 >= len(["BEGIN", *"pp", *"ss", "max", "key", "drop", "COMMIT"])
+    assert generations(path) == {2}
+
+
+@pytest.mark.system
+def test_killed_at_any_moment_all_that_is_recorded_is_of_one_commit(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints.sqlite"
+    for rounds in (1, 2, 7, 20):
+        with started(
+            [sys.executable, "-c", COMMITTER, str(path), "0"], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            reported = [int(child.stdout.readline()) for _ in range(rounds)][-1]
+            child.kill()
+        (generation,) = generations(path)
+        assert generation >= reported
+
+
+def test_a_file_that_is_no_database_is_named_with_what_to_do(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database, and it is long enough to look at" * 20)
+    with pytest.raises(DatabaseDamaged, match=r"checkpoints\.sqlite.*not a database.*verify --repair"):
+        CheckpointStore(path)
+
+
+def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
+    CheckpointStore(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StoreFailed, match="format 99"):
+        CheckpointStore(path)
+
+
+def test_closing_twice_is_allowed_and_using_it_then_says_so(path: Path) -> None:
+    store = CheckpointStore(path)
+    store.close()
+    store.close()
+    with pytest.raises(StoreFailed, match="closed"):
+        store.positions()
+
+
+def test_a_file_of_before_chunks_were_held_gets_the_tables_for_them(path: Path) -> None:
+    CheckpointStore(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript("DROP TABLE held_chunks; DROP TABLE stream_orders; PRAGMA user_version = 4")
+    store = CheckpointStore(path)
+    chunk = HeldChunk(0, "log", "p", 0, 7, "s", None, 1, 1, b"payload")
+    checkpoint = StreamCheckpoint(partition=("p", 0), order=StreamOrder(next_sequence=1), held=(chunk,))
+    commit(store, streams={"t": checkpoint})
+    assert store.stream("t") == checkpoint
+    assert [(each.reference, each.held_chunks) for each in store.orders([("p", 0)])] == [("t", 1)]
+    assert store.orders([("p", 1)]) == []
+    commit(store, streams={"t": replace(checkpoint, held=())})
+    assert store.orders([("p", 0)]) == []
