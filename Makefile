@@ -56,8 +56,10 @@ soak: install-test ui
 	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_S) --json build/soak.json --samples build/soak.csv
 
 lint: install-test
+	@mkdir -p build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
 
 # Type checkers do not see the mapping of an editable install: an ordinary one is checked.
 typecheck: install-test
