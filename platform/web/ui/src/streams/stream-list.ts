@@ -1,0 +1,373 @@
+import { LitElement, css, html, nothing } from "lit";
+import { customElement, property, query, state } from "lit/decorators.js";
+import { repeat } from "lit/directives/repeat.js";
+import type { StreamSummary } from "../api/api";
+import { formatAgo, formatCount, formatQuantity, parseTime, splitReference } from "../display/format";
+import { markOfStream, markPicture, markStyles, streamInWords } from "../status/marks";
+import { formatRoute } from "../router";
+import type { StreamRates } from "./stream-rates";
+import { matchesWords } from "./stream-pages";
+import { base } from "../display/styles";
+
+/** Height of an entry: those that are out of sight are empty space. */
+const ENTRY_PX = 54;
+/** Entries in the page above and below those that are seen. */
+const BEYOND = 30;
+/** So many streams, if all are known, are filtered here, by their policies too. The server knows references. */
+const MAX_LOCAL = 300;
+/** The server is asked so long after the last key. */
+const TYPING_MS = 250;
+
+/**
+ * The data streams, filterable; a link each. Arrow keys walk through them, `/` goes to the filter.
+ *
+ * Says by `range-changed` which of them are seen, by `filter-changed` what is typed.
+ */
+@customElement("wv-stream-list")
+export class StreamList extends LitElement {
+  static override styles = [
+    base,
+    markStyles,
+    css`
+      :host {
+        display: flex;
+        flex-direction: column;
+        min-height: 0;
+      }
+      .filter {
+        position: relative;
+        padding: 12px 12px 8px;
+      }
+      input {
+        width: 100%;
+        height: 36px;
+        padding: 0 34px 0 12px;
+        border: 1px solid var(--line);
+        border-radius: 9px;
+        background: var(--surface);
+      }
+      input::placeholder {
+        color: var(--muted);
+        opacity: 1;
+      }
+      input::-webkit-search-cancel-button {
+        display: none;
+      }
+      kbd {
+        position: absolute;
+        top: 20px;
+        right: 21px;
+        padding: 0 6px;
+        border: 1px solid var(--line);
+        border-radius: 5px;
+        color: var(--muted);
+        font: 11px/18px var(--mono);
+        pointer-events: none;
+      }
+      @media (pointer: coarse) {
+        kbd {
+          display: none;
+        }
+      }
+      .summary {
+        display: flex;
+        justify-content: space-between;
+        padding: 0 16px 6px;
+        color: var(--muted);
+        font-size: 12px;
+      }
+      ul {
+        flex: 1;
+        min-height: 0;
+        overflow-y: auto;
+        padding: 2px 8px 16px;
+        scrollbar-width: thin;
+        scrollbar-color: var(--line-strong) transparent;
+      }
+      li.stream {
+        height: 54px;
+        overflow: hidden;
+      }
+      a {
+        display: grid;
+        height: 100%;
+        grid-template-columns: 14px minmax(40px, 1fr) auto;
+        gap: 1px 6px;
+        align-items: baseline;
+        align-content: center;
+        padding: 0 8px;
+        border-radius: 9px;
+      }
+      a:hover {
+        background: var(--raised);
+      }
+      a[aria-current="page"] {
+        background: var(--accent-soft);
+      }
+      .mark {
+        align-self: center;
+      }
+      .state {
+        font-weight: 600;
+      }
+      .state.danger,
+      .state.danger-seen {
+        color: var(--bad);
+      }
+      .state.warning,
+      .state.warning-seen {
+        color: var(--warn);
+      }
+      .state.fault {
+        color: var(--info);
+      }
+      .name {
+        grid-column: 2 / 4;
+        overflow: hidden;
+        font-weight: 600;
+        text-overflow: ellipsis;
+        white-space: nowrap;
+        /* Of a long reference the end tells streams apart. */
+        direction: rtl;
+        text-align: left;
+      }
+      .name bdi {
+        unicode-bidi: isolate;
+      }
+      .name .prefix {
+        color: var(--muted);
+        font-weight: 400;
+      }
+      .second {
+        grid-column: 2;
+        overflow: hidden;
+        color: var(--muted);
+        font-size: 12px;
+        text-overflow: ellipsis;
+        white-space: nowrap;
+      }
+      .right {
+        font-size: 12px;
+        text-align: right;
+        white-space: nowrap;
+      }
+      .nothing {
+        padding: 24px 16px;
+        color: var(--muted);
+        text-align: center;
+      }
+    `,
+  ];
+
+  @property({ attribute: false }) streams: readonly StreamSummary[] = [];
+  @property({ attribute: false }) rates: StreamRates | null = null;
+  /** How many there are, with those that are not read yet. */
+  @property({ type: Number }) matching = 0;
+  @property({ type: Boolean }) loading = false;
+  /** Reference of the stream that is shown. */
+  @property() chosen = "";
+  /** The server's time, ms since the epoch. */
+  @property({ type: Number }) now_ms = 0;
+  @state() private filter = "";
+  /** The first entry that is seen, and how many there is room for. */
+  @state() private first = 0;
+  @state() private room = 20;
+  #typing: ReturnType<typeof setTimeout> | undefined;
+  #told = "";
+  /** The words that the server was asked for. */
+  #asked = "";
+  /** The chosen stream that was scrolled to. */
+  #seen = "";
+  @query("input") private input!: HTMLInputElement;
+  @query("ul") private list!: HTMLUListElement;
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    document.addEventListener("keydown", this.#onDocumentKey);
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    document.removeEventListener("keydown", this.#onDocumentKey);
+    clearTimeout(this.#typing);
+  }
+
+  protected override render() {
+    const { first, room } = this;
+    const words = this.#words();
+    const filtered = words.length > 0 && this.#isLocal();
+    const streams = filtered ? this.streams.filter((stream) => matchesWords(stream, words)) : this.streams;
+    const total = filtered ? streams.length : Math.max(this.matching, streams.length);
+    const begin = Math.max(0, Math.min(first - BEYOND, streams.length - room));
+    const end = Math.min(streams.length, first + room + BEYOND);
+    return html`
+      <div class="filter">
+        <input
+          type="search"
+          aria-label="Filter streams"
+          placeholder="Filter streams"
+          data-testid="filter"
+          autocomplete="off"
+          spellcheck="false"
+          .value=${this.filter}
+          @input=${this.#onInput}
+          @keydown=${this.#onKey}
+        />
+        ${this.filter ? nothing : html`<kbd aria-hidden="true">/</kbd>`}
+      </div>
+      <p class="summary">
+        <span role="status">
+          ${
+            this.loading
+              ? "Loading\u2026"
+              : `${formatCount(total)} ${total === 1 ? "stream" : "streams"}${words.length ? " found" : ""}`
+          }
+        </span>
+      </p>
+      <ul @keydown=${this.#onKey} @scroll=${this.#onScroll}>
+        <li aria-hidden="true" style="height: ${begin * ENTRY_PX}px"></li>
+        ${repeat(
+          streams.slice(begin, end),
+          (stream) => stream.reference,
+          (stream) => this.#entry(stream),
+        )}
+        <li aria-hidden="true" style="height: ${(streams.length - end) * ENTRY_PX}px"></li>
+        ${
+          streams.length < total
+            ? html`<li class="nothing">${formatCount(total - streams.length)} more. Scroll on, or filter.</li>`
+            : nothing
+        }
+        ${
+          total === 0 && !this.loading && words.length
+            ? html`<li class="nothing">No stream matches.</li>`
+            : nothing
+        }
+      </ul>
+    `;
+  }
+
+  protected override updated(): void {
+    this.#tellRange();
+    if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#asked)
+      this.#tellFilter();
+    if (this.chosen === this.#seen) return;
+    const at = this.streams.findIndex(({ reference }) => reference === this.chosen);
+    if (at < 0) return;
+    this.#seen = this.chosen;
+    const top_px = at * ENTRY_PX;
+    if (top_px < this.list.scrollTop || top_px + ENTRY_PX > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = Math.max(0, top_px - this.list.clientHeight / 2);
+  }
+
+  #onScroll = (): void => {
+    this.first = Math.floor(this.list.scrollTop / ENTRY_PX);
+  };
+
+  /** Which entries are seen has changed, or how many there are. */
+  #tellRange(): void {
+    this.room = Math.max(1, Math.ceil(this.list.clientHeight / ENTRY_PX) + 1);
+    const whole = this.#words().length > 0 && this.#isLocal();
+    const first = whole ? 0 : this.first;
+    const room = whole ? this.streams.length : this.room;
+    const told = `${first} ${room} ${this.streams.length}`;
+    if (told === this.#told) return;
+    this.#told = told;
+    this.dispatchEvent(new CustomEvent("range-changed", { detail: { first, last: first + room } }));
+  }
+
+  #onInput = (): void => {
+    this.filter = this.input.value;
+    clearTimeout(this.#typing);
+    this.#typing = setTimeout(() => this.#tellFilter(), TYPING_MS);
+  };
+
+  #tellFilter(): void {
+    clearTimeout(this.#typing);
+    this.#typing = undefined;
+    this.list.scrollTop = 0;
+    const words = this.#words().join(" ");
+    if (words === this.#asked || this.#isLocal()) return;
+    this.#asked = words;
+    this.dispatchEvent(new CustomEvent("filter-changed", { detail: words }));
+  }
+
+  #words(): string[] {
+    return this.filter.split(/\s+/).filter(Boolean);
+  }
+
+  #isLocal(): boolean {
+    const { length } = this.streams;
+    return this.#asked === "" && length >= this.matching && length <= MAX_LOCAL && !this.loading;
+  }
+
+  #entry(stream: StreamSummary) {
+    const { prefix, leaf } = splitReference(stream.reference);
+    const arrived_ms = parseTime(stream.last_arrival);
+    const elapsed_ms = arrived_ms === null ? null : this.now_ms - arrived_ms;
+    const mark = markOfStream(stream);
+    const state = streamInWords(stream);
+    const rate = this.rates?.of(stream.reference);
+    const events = rate?.events_per_s ? `, ${formatQuantity(rate.events_per_s, "events/s")}` : "";
+    return html`<li class="stream">
+      <a
+        href=${formatRoute({ page: "stream", reference: stream.reference })}
+        data-testid="stream"
+        data-ref=${stream.reference}
+        title="${stream.reference}${events}${state ? `\n${state}` : ""}${stream.behind?.reason ? `\n${stream.behind.reason}` : ""}"
+        data-mark=${mark}
+        aria-current=${stream.reference === this.chosen ? "page" : "false"}
+      >
+        ${markPicture(mark)}
+        <span class="name"
+          ><bdi><span class="prefix">${prefix}</span>${leaf}</bdi></span
+        >
+        <span class="second"
+          >${
+            state
+              ? html`<span class="state ${mark}">${state}</span>`
+              : (stream.policy ?? "no policy")
+          }</span
+        >
+        <span class="right number">
+          ${
+            rate?.bytes_per_s
+              ? html`${formatQuantity(rate.bytes_per_s, "B/s")} <span class="muted">·</span>`
+              : nothing
+          }
+          <span class="muted">${formatAgo(elapsed_ms)}</span>
+        </span>
+      </a>
+    </li>`;
+  }
+
+  #onDocumentKey = (event: KeyboardEvent): void => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    const target = event.composedPath()[0];
+    if (target instanceof HTMLInputElement && !["radio", "checkbox"].includes(target.type)) return;
+    event.preventDefault();
+    this.input.focus();
+    this.input.select();
+  };
+
+  #onKey = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && this.filter) {
+      this.filter = "";
+      this.#tellFilter();
+      event.preventDefault();
+      return;
+    }
+    const links = [...this.renderRoot.querySelectorAll("a")];
+    const at = links.indexOf(this.shadowRoot?.activeElement as HTMLAnchorElement);
+    if (event.key === "Enter" && at < 0) links[0]?.click();
+    const goal = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: links.length - 1 }[event.key];
+    if (goal === undefined || (at < 0 && event.key !== "ArrowDown")) return;
+    event.preventDefault();
+    (links[goal] ?? (goal < 0 ? this.input : undefined))?.focus();
+  };
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "wv-stream-list": StreamList;
+  }
+}

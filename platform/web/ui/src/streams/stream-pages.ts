@@ -1,0 +1,102 @@
+// The list of streams, as far as it has been read: a window of it is read again, further pages on demand.
+
+import type { StreamPage, StreamSummary } from "../api/api";
+
+/** Entries that one request brings. */
+export const PAGE_ENTRIES = 100;
+/** Entries around what is seen that are kept up to date. */
+const MARGIN = 10;
+/** Entries that the browser keeps; a filter finds the others. */
+export const MAX_ENTRIES = 10_000;
+
+export interface Range {
+  /** Index of the first entry that is seen, and of the one after the last. */
+  readonly first: number;
+  readonly last: number;
+}
+
+type Read = (after: string, limit: number, words: string) => Promise<StreamPage>;
+
+/** By code points, as the server orders references. */
+export function compareReferences(one: string, other: string): number {
+  const [a, b] = [[...one], [...other]];
+  for (let i = 0; i < Math.min(a.length, b.length); i++) {
+    const difference = a[i]!.codePointAt(0)! - b[i]!.codePointAt(0)!;
+    if (difference) return difference;
+  }
+  return a.length - b.length;
+}
+
+/** Whether the reference or the policy of a stream contain each of `words`, in any case. */
+export function matchesWords({ reference, policy }: StreamSummary, words: readonly string[]): boolean {
+  const text = `${reference} ${policy ?? ""}`.toLowerCase();
+  return words.every((word) => text.includes(word.toLowerCase()));
+}
+
+export class StreamPages {
+  /** What has been read, in order; null before. */
+  entries: readonly StreamSummary[] | null = null;
+  /** How many streams there are, read or not. */
+  matching = 0;
+  /** Whether there are more than `entries`. */
+  more = false;
+
+  readonly #read: Read;
+  #words = "";
+  #round = 0;
+  #loading: Promise<void> | null = null;
+
+  constructor(read: Read) {
+    this.#read = read;
+  }
+
+  /** Reads the entries of `range` again; gives what it has read. */
+  async refresh({ first, last }: Range): Promise<readonly StreamSummary[]> {
+    const round = this.#round;
+    const known = this.entries ?? [];
+    const begin = Math.max(0, Math.min(first, known.length) - MARGIN);
+    const after = known[begin - 1]?.reference ?? "";
+    const limit = Math.max(PAGE_ENTRIES, Math.min(last, known.length) + MARGIN - begin);
+    const page = await this.#read(after, limit, this.#words);
+    if (round === this.#round) this.#take(after, page);
+    return page.entries;
+  }
+
+  /** Reads the next page, if there is one and it is not on its way already. */
+  async readMore(): Promise<void> {
+    if (!this.more || this.#loading || (this.entries?.length ?? 0) >= MAX_ENTRIES) return;
+    const round = this.#round;
+    const after = this.entries?.at(-1)?.reference ?? "";
+    this.#loading = this.#read(after, PAGE_ENTRIES, this.#words).then((page) => {
+      if (round === this.#round) this.#take(after, page);
+    });
+    try {
+      await this.#loading;
+    } finally {
+      this.#loading = null;
+    }
+  }
+
+  /** From now on those whose references contain each of `words`; "" for all. Nothing is known of them yet. */
+  search(words: string): boolean {
+    if (words === this.#words) return false;
+    this.#words = words;
+    this.#round += 1;
+    this.entries = null;
+    this.matching = 0;
+    this.more = false;
+    return true;
+  }
+
+  /** What follows `after` is as `page` says, up to its last entry, or up to the end if nothing follows it. */
+  #take(after: string, page: StreamPage): void {
+    const known = this.entries ?? [];
+    const end = page.more ? page.entries.at(-1)?.reference : undefined;
+    const before = after ? known.filter(({ reference }) => compareReferences(reference, after) <= 0) : [];
+    const behind =
+      end === undefined ? [] : known.filter(({ reference }) => compareReferences(reference, end) > 0);
+    this.entries = [...before, ...page.entries, ...behind];
+    this.matching = page.matching ?? this.entries.length;
+    if (behind.length === 0) this.more = page.more;
+  }
+}
