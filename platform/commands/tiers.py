@@ -338,7 +338,7 @@ def _serve_tier(
     except WindvaneError:
         raise
     except Exception as error:
-        from ..runtime.troubles import code_of
+        from ..runtime.health_conditions import code_of
 
         if (code := code_of(error)) is None:
             log.critical("ended by an error", exc_info=True)

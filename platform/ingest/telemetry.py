@@ -14,14 +14,14 @@ from prometheus_client.registry import Collector
 
 from ..errors import BusUnavailable, RateExceeded, WindvaneError
 from ..runtime.disk_space import DISK, DiskWatch
+from ..runtime.health_conditions import HealthConditions, code_of
 from ..runtime.telemetry import RateLimitedLog
-from ..runtime.troubles import Troubles, code_of
 from ..store.databases.dead_letters import DeadLetter
 from .chunk import IncomingChunk, origin
 from .missing_times import MissingTimes, advice
 
 FAILURE_S = 60.0
-"""A failed write is a trouble for so long, unless another one fails or one succeeds: senders try again."""
+"""A failed write is a condition for so long, unless another one fails or one succeeds: senders try again."""
 
 _PUBLISH, _LETTERS = "publish", "dead-letters"
 
@@ -47,7 +47,7 @@ class GatewayTelemetry(Collector):
         self.missing_times = MissingTimes()
         self._log = RateLimitedLog(logging.getLogger("windvane.gateway"))
         self.disk: DiskWatch | None = None
-        self.troubles = Troubles(logging.getLogger("windvane.gateway"))
+        self.health = HealthConditions(logging.getLogger("windvane.gateway"))
 
     @property
     def refused_total(self) -> int:
@@ -59,7 +59,7 @@ class GatewayTelemetry(Collector):
         self.chunks_total += 1
         self.events_total += events
         self.bytes_total += size
-        self.troubles.clear(_PUBLISH)
+        self.health.clear(_PUBLISH)
 
     def chunk_repeated(self) -> None:
         """A retransmission met its first sending."""
@@ -104,13 +104,13 @@ class GatewayTelemetry(Collector):
 
     def file_broken(self, name: str, error: WindvaneError) -> None:
         """Secrets or certificates cannot be used, and `error` says what holds meanwhile."""
-        self.troubles.report(
+        self.health.report(
             f"file {name}", "settings-broken", f"not taken over: {error}", detail_is_identity=True
         )
 
     def file_mended(self, name: str) -> None:
         """They can be used again."""
-        self.troubles.clear(f"file {name}")
+        self.health.clear(f"file {name}")
 
     def port_shut(self, reason: str) -> None:
         """The forward port takes no connection; the other doors do."""
@@ -156,19 +156,19 @@ class GatewayTelemetry(Collector):
             and isinstance(error, BusUnavailable)
             and not isinstance(error, RateExceeded)
         ):
-            self.troubles.report(_PUBLISH, "bus-away", str(error), for_s=FAILURE_S)
+            self.health.report(_PUBLISH, "bus-away", str(error), for_s=FAILURE_S)
 
     def _failed(self, key: str, error: BaseException, *, what: str) -> bool:
         """Report a failed write; False if neither the disk nor its room was the cause."""
         code = code_of(error)
         if code is None:
             return False
-        # A full disk is one trouble, whichever write met it first.
+        # A full disk is one condition, whichever write met it first.
         if code == "disk-full":
             key = DISK
             if self.disk is not None:
                 self.disk.failed(error)
-        self.troubles.report(key, code, f"{what}: {error}", for_s=FAILURE_S)
+        self.health.report(key, code, f"{what}: {error}", for_s=FAILURE_S)
         return True
 
     def policies_broken(self, error: WindvaneError) -> None:
@@ -189,7 +189,7 @@ class GatewayTelemetry(Collector):
 
     def dead_letter_kept(self) -> None:
         """Rejected input is durable."""
-        self.troubles.clear(_LETTERS)
+        self.health.clear(_LETTERS)
 
     def letter_left_out(self, letter: DeadLetter) -> None:
         """Input of a sender who may not send it was refused, and not kept here: too much came at once."""

@@ -51,8 +51,8 @@ async def serve(
     telemetry.disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
         if takes_many_gateways(settings.bus):
-            await look_at_disk(telemetry.disk, telemetry.troubles)
-        elif not await wait_for_room(telemetry.disk, telemetry.troubles, stop):
+            await look_at_disk(telemetry.disk, telemetry.health)
+        elif not await wait_for_room(telemetry.disk, telemetry.health, stop):
             return
         catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
@@ -68,8 +68,8 @@ async def serve(
         if not takes_many_gateways(settings.bus):  # its log is on this disk
             producer = GuardedProducer(producer, telemetry.disk)
         for watching in (
-            watch_disk(telemetry.disk, telemetry.troubles),
-            watch_bus(bus.topics, telemetry.troubles),
+            watch_disk(telemetry.disk, telemetry.health),
+            watch_bus(bus.topics, telemetry.health),
         ):
             cleanup.push_async_callback(_cancel, asyncio.get_running_loop().create_task(watching))
         dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
@@ -96,7 +96,7 @@ async def serve(
             app,
             status=lambda: _status(telemetry),
             registry=telemetry.registry,
-            troubles=telemetry.troubles,
+            health=telemetry.health,
         )
         http = await serve_on_socket(
             app,

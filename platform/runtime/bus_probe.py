@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from .troubles import Troubles, code_of
+from .health_conditions import HealthConditions, code_of
 
 LOOK_S = 2.0
 """How often a tier asks the bus."""
@@ -12,11 +12,11 @@ ANSWER_BOUND_S = 15.0
 """A bus that has not answered for so long is away."""
 
 BUS = "bus"
-"""The key of the trouble."""
+"""The key of the health condition."""
 
 
-async def watch_bus(topics: Callable[[], Awaitable[object]], troubles: Troubles) -> None:
-    """Report and clear the trouble of the bus until cancelled; `topics` asks the bus something cheap."""
+async def watch_bus(topics: Callable[[], Awaitable[object]], health: HealthConditions) -> None:
+    """Report and clear the health condition of the bus until cancelled; `topics` is a cheap request."""
     asking: asyncio.Future[object] | None = None
     try:
         while True:
@@ -25,16 +25,16 @@ async def watch_bus(topics: Callable[[], Awaitable[object]], troubles: Troubles)
             # A slow question is not cancelled: it would only be asked again.
             await asyncio.wait([asking], timeout=ANSWER_BOUND_S)
             if not asking.done():
-                troubles.report(
+                health.report(
                     BUS, "bus-away", f"the bus has not answered for {ANSWER_BOUND_S:g} s; check its brokers"
                 )
                 continue
             try:
                 asking.result()
             except Exception as error:
-                troubles.report(BUS, code_of(error) or "bus-away", str(error) or type(error).__name__)
+                health.report(BUS, code_of(error) or "bus-away", str(error) or type(error).__name__)
             else:
-                troubles.clear(BUS)
+                health.clear(BUS)
             asking = None
             await asyncio.sleep(LOOK_S)
     finally:

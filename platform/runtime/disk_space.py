@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigInvalid, DiskReserveUsed
-from .troubles import Trouble, Troubles, code_of
+from .health_conditions import HealthCondition, HealthConditions, code_of
 
 RESERVE_BYTES = 64 * 1024 * 1024
 """Room that the tiers leave on the home's file system; `disk_reserve_bytes` in the settings."""
@@ -24,7 +24,7 @@ LOOK_S = 1.0
 """How often a tier looks at its disk."""
 
 DISK = "disk"
-"""The key of the trouble."""
+"""The key of the health condition."""
 
 _MIB = 1024 * 1024
 
@@ -52,11 +52,11 @@ def disk_space(path: Path) -> DiskSpace:
 class DiskWatch:
     """Watches the file system of one directory. Every method may be called from any thread, and blocks.
 
-    `check` gives a `disk-full` trouble while less than the reserve is free, or since a write has failed for
-    lack of room (`failed`). The trouble ends when half as much again as the reserve is free and, after a
+    `check` gives a `disk-full` condition while less than the reserve is free, or since a write has failed for
+    lack of room (`failed`). The condition ends when half as much again as the reserve is free and, after a
     failed write, a small file could be written and synced: a quota is not seen by statvfs.
 
-    A tier that gets a trouble stops writing and keeps asking; it goes on when it gets None.
+    A tier that gets a condition stops writing and keeps asking; it goes on when it gets None.
     """
 
     def __init__(self, home: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
@@ -82,7 +82,7 @@ class DiskWatch:
         """How much of a file system like this is left free."""
         return min(self._reserve_bytes, space.size_bytes // RESERVE_SHARE)
 
-    def check(self) -> Trouble | None:
+    def check(self) -> HealthCondition | None:
         """Look now. None: there is room. An unreadable directory raises OSError."""
         with self._lock:
             space = disk_space(self.home)
@@ -106,7 +106,7 @@ class DiskWatch:
                     f"{space.free_bytes / _MIB:.1f} of {space.size_bytes / _MIB:.0f} MiB are free, "
                     f"{reserve / _MIB:.1f} MiB are needed"
                 )
-            return Trouble(
+            return HealthCondition(
                 "disk-full",
                 f"the disk of {self.home} is full ({lack}). Nothing is acked or stored until there is room, "
                 "and nothing that was acked is lost: senders that ask for acks keep the rest. Make room on "
@@ -138,32 +138,32 @@ class DiskWatch:
                 path.unlink()
 
 
-async def watch_disk(watch: DiskWatch, troubles: Troubles) -> None:
-    """Report and clear the trouble of the disk until cancelled."""
+async def watch_disk(watch: DiskWatch, health: HealthConditions) -> None:
+    """Report and clear the health condition of the disk until cancelled."""
     while True:
-        await look_at_disk(watch, troubles)
+        await look_at_disk(watch, health)
         await asyncio.sleep(LOOK_S)
 
 
-async def look_at_disk(watch: DiskWatch, troubles: Troubles) -> bool:
+async def look_at_disk(watch: DiskWatch, health: HealthConditions) -> bool:
     """Look once; whether there is room."""
     try:
-        trouble = await asyncio.to_thread(watch.check)
+        condition = await asyncio.to_thread(watch.check)
     except OSError as error:
-        trouble = Trouble(
+        condition = HealthCondition(
             code_of(error) or "io-error",
             f"the home cannot be looked at: {error}; check that its file system is mounted and sound (dmesg)",
         )
-    if trouble is None:
-        troubles.clear(DISK)
+    if condition is None:
+        health.clear(DISK)
         return True
-    troubles.report(DISK, trouble.code, trouble.detail)
+    health.report(DISK, condition.code, condition.detail)
     return False
 
 
 async def wait_for_room(
     watch: DiskWatch,
-    troubles: Troubles,
+    health: HealthConditions,
     stop: asyncio.Event,
     *,
     waiting: Callable[[], object] = lambda: None,
@@ -173,7 +173,7 @@ async def wait_for_room(
     Calls `waiting` once if it has to wait; what it raises for lack of room is passed over, and tried again.
     """
     has_told = False
-    while not await look_at_disk(watch, troubles):
+    while not await look_at_disk(watch, health):
         if not has_told:
             with suppress(ConfigInvalid):
                 waiting()

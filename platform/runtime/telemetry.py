@@ -13,9 +13,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ..config import HttpSettings
+from .health_conditions import HealthConditions
 from .http_connections import ConnectionGuard
 from .rate_limited_log import RateLimitedLog
-from .troubles import Troubles
 
 __all__ = ["SHUTDOWN_S", "RateLimitedLog", "add_status_routes", "serve_on_socket"]
 
@@ -28,17 +28,17 @@ def add_status_routes(
     *,
     status: Callable[[], dict[str, Any]],
     registry: CollectorRegistry,
-    troubles: Troubles | None = None,
+    health: HealthConditions | None = None,
 ) -> None:
     """GET /status (JSON) and GET /metrics (Prometheus text), the same in every tier.
 
     The status has the `troubles` that hold now, and the metrics count them.
     """
-    if troubles is not None:
-        registry.register(troubles)
+    if health is not None:
+        registry.register(health)
 
     async def get_status(_request: web.Request) -> web.Response:
-        listed = [] if troubles is None else troubles.as_json()
+        listed = [] if health is None else health.as_json()
         return web.json_response({**status(), "troubles": listed}, dumps=json.dumps)
 
     async def get_metrics(_request: web.Request) -> web.Response:

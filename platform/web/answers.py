@@ -58,7 +58,7 @@ class DiskStatus(msgspec.Struct):
 
 
 class WebStatus(msgspec.Struct):
-    """What this web tier has done since it started, and the troubles that it has now.
+    """What this web tier has done since it started, and its health conditions.
 
     `time_ns`: now, in ns since the epoch, UTC.
     """

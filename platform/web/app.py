@@ -162,11 +162,11 @@ class _OwnRoutes:
         self._dead_letters = dead_letters
         self._disk = disk
         self._version = version("windvane")
-        self._health = HealthCheck(tiers, telemetry.troubles, version=self._version)
+        self._health = HealthCheck(tiers, telemetry.health, version=self._version)
 
     async def watching(self, _app: web.Application) -> AsyncIterator[None]:
         """A cleanup context of the application: looks at the disk meanwhile."""
-        watching = asyncio.create_task(watch_disk(self._disk, self._telemetry.troubles))
+        watching = asyncio.create_task(watch_disk(self._disk, self._telemetry.health))
         yield
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from ..runtime.troubles import Troubles
+from ..runtime.health_conditions import HealthConditions
 from .answers import DeadLetterTotals, DiskStatus, TierState, WebStatus
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class WebTelemetry:
         self.registry.register(self._dead_letters)
         self._platform = _PlatformMetrics()
         self.registry.register(self._platform)
-        self.troubles = Troubles(logging.getLogger("windvane.web"))
-        self.registry.register(self.troubles)
+        self.health = HealthConditions(logging.getLogger("windvane.web"))
+        self.registry.register(self.health)
         self._requests_total = 0
         self._rows_sent_total = 0
         self._rows_skipped_total = 0
@@ -131,7 +131,7 @@ class WebTelemetry:
             rows_sent_total=self._rows_sent_total,
             rows_skipped_total=self._rows_skipped_total,
             time_ns=time.time_ns(),
-            troubles=self.troubles.as_json(),
+            troubles=self.health.as_json(),
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from windvane.errors import BusUnavailable, DiskReserveUsed
 from windvane.runtime.disk_space import DiskWatch, disk_space, wait_for_room
-from windvane.runtime.troubles import Troubles
+from windvane.runtime.health_conditions import HealthConditions
 
 from tests.small_disk import MIB, fill, free_bytes, full_error, small_disk
 
@@ -85,20 +85,20 @@ def test_a_disk_without_inodes_is_full(tmp_path: Path) -> None:
 async def test_who_waits_for_room_goes_on_when_there_is_some(
     disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    troubles = Troubles(logging.getLogger("windvane.test"))
+    health = HealthConditions(logging.getLogger("windvane.test"))
     filler = fill(disk)
     stop, told = asyncio.Event(), asyncio.Event()
-    waiting = asyncio.create_task(wait_for_room(DiskWatch(disk), troubles, stop, waiting=told.set))
+    waiting = asyncio.create_task(wait_for_room(DiskWatch(disk), health, stop, waiting=told.set))
     await told.wait()
-    assert [each.code for each in troubles.current()] == ["disk-full"]
+    assert [each.code for each in health.current()] == ["disk-full"]
     filler.unlink()
     assert await waiting
-    assert troubles.current() == []
+    assert health.current() == []
     assert [each.levelname for each in caplog.records if each.levelno >= logging.WARNING] == ["ERROR"]
 
     fill(disk)
     stop.set()
-    assert not await wait_for_room(DiskWatch(disk), troubles, stop)
+    assert not await wait_for_room(DiskWatch(disk), health, stop)
 
 
 def test_a_directory_that_cannot_be_looked_at_raises(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ TIMEOUT_S = 60.0  # only ends a test that hangs
 CHILD = """
 import argparse, fcntl, os, signal, sys, threading
 from pathlib import Path
-from windvane.announcements import announce
-from windvane.supervisor import stop_at_end_of_file
+from windvane.runtime.announcements import announce
+from windvane.runtime.supervisor import stop_at_end_of_file
 
 parser = argparse.ArgumentParser()
 parser.add_argument("name")
@@ -268,7 +268,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_supervisor import child
-from windvane.supervisor import Supervisor
+from windvane.runtime.supervisor import Supervisor
 supervisor = Supervisor([[child("left", Path(sys.argv[2]))]], ready_dir=Path(sys.argv[2]).parent)
 asyncio.run(supervisor.run(asyncio.Event(), ready=lambda report: print("ready", flush=True)))
 """

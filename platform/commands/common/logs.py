@@ -66,7 +66,7 @@ def say_lost_errors_in_words(loop: asyncio.AbstractEventLoop) -> None:
     Their cause is reported by who met it first; the line says what failed besides. All else is a mistake in
     the program, whose traceback is logged as ever.
     """
-    from ...runtime.troubles import code_of  # not for every command: it loads the metrics
+    from ...runtime.health_conditions import code_of  # not for every command: it loads the metrics
 
     lost = RateLimitedLog(logging.getLogger("windvane"))
 

@@ -6,11 +6,11 @@ import time
 from .pipeline.telemetry import WorkerTelemetry
 
 LATE_INTERVALS = 3
-"""So many intervals without a checkpoint are a trouble, while the worker has work."""
+"""So many intervals without a checkpoint are a condition, while the worker has work."""
 
 LOOK_S = 0.5
 CHECKPOINT = "checkpoint"
-"""The key of the trouble."""
+"""The key of the condition."""
 
 
 async def watch_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float) -> None:
@@ -24,9 +24,9 @@ def look_at_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float, now_s:
     """Look once, at `now_s` on the monotonic clock."""
     age_s = now_s - telemetry.checkpoint_s
     if age_s <= LATE_INTERVALS * interval_s or not telemetry.has_work():
-        telemetry.troubles.clear(CHECKPOINT)
+        telemetry.health.clear(CHECKPOINT)
         return
-    telemetry.troubles.report(
+    telemetry.health.report(
         CHECKPOINT,
         "checkpoint-late",
         f"the last checkpoint was made {age_s:.0f} s ago, one is due every {interval_s:g} s: a step takes "

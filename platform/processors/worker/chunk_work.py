@@ -14,6 +14,7 @@ from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint import CheckpointStore, Hole, StreamCheckpoint
 from ...store.databases.dead_letters import DeadLetter, DeadLetters
 from ...store.files.store import Store
+from .health_codes import health_code
 from .lanes import SLICE_S, Lanes
 from .leased_streams import HeldStreams
 from .open_streams import CommitNeeded, OpenStreams, StreamHeld
@@ -29,7 +30,6 @@ from .progress.ownership import OwnedPartition, Ownership, repetition_key
 from .restored_models import PutBackModels
 from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
 from .trainings import Trainings
-from .trouble_codes import trouble_code
 
 TurnTo = Callable[[Place], None]
 """Told in which message came what is worked on now."""
@@ -140,7 +140,7 @@ class ChunkWork:
                 stream.reference,
                 "".join(traceback.format_exception(error)),
             )
-        code = trouble_code(error)
+        code = health_code(error)
         self.streams.stop(stream, code, str(error) or repr(error))
         if not stream.abandoned:
             self._telemetry.stream_stopped(stream.reference, code=code, reason=str(error) or repr(error))
@@ -196,7 +196,7 @@ class ChunkWork:
         except (StreamHeld, CommitNeeded):
             return False
         except Exception as error:
-            self.streams.stop(stream, trouble_code(error), str(error) or repr(error))
+            self.streams.stop(stream, health_code(error), str(error) or repr(error))
             return False
 
     def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
 from ...errors import StoreLocked
-from ...runtime.troubles import TroubleCode
+from ...runtime.health_conditions import HealthCode
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint import CheckpointStore, StreamCheckpoint
 from .lanes import Lanes
@@ -308,7 +308,7 @@ class OpenStreams:
             if stream.pipeline is None:
                 self._forget(stream)
 
-    def stop(self, stream: StreamWork, code: TroubleCode, reason: str) -> None:
+    def stop(self, stream: StreamWork, code: HealthCode, reason: str) -> None:
         """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
         self.close(stream)
         with self._lanes.lock:

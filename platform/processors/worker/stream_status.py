@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from ...runtime.troubles import TroubleCode
+from ...runtime.health_conditions import HealthCode
 from .lanes import SLOW_AFTER_S, Lanes
 from .open_streams import OpenStreams
 from .pipeline.telemetry import WorkerTelemetry
@@ -62,12 +62,12 @@ def _behind(stream: StreamWork, now_s: float, committed_s: float) -> dict[str, s
     return None
 
 
-def report_troubles(
+def report_stream_health(
     streams: OpenStreams, lanes: Lanes, telemetry: WorkerTelemetry, *, interval_s: float
 ) -> None:
-    """Report the streams that have stopped or are late as troubles of the platform, one for each code."""
+    """Report the streams that have stopped or are late: one health condition for each code."""
     now_s = time.monotonic()
-    stopped: dict[TroubleCode, list[str]] = {}
+    stopped: dict[HealthCode, list[str]] = {}
     late: list[str] = []
     with lanes.lock:
         for stream in streams:
@@ -93,21 +93,21 @@ def report_troubles(
     )
 
 
-_STOP_CODES: tuple[TroubleCode, ...] = ("no-checkpoint", "io-error", "disk-full", "bus-away", "stuck")
+_STOP_CODES: tuple[HealthCode, ...] = ("no-checkpoint", "io-error", "disk-full", "bus-away", "stuck")
 
 
 def _report(
     telemetry: WorkerTelemetry,
     key: str,
-    code: TroubleCode,
+    code: HealthCode,
     happened: str,
     details: list[str],
     *,
     what: str = "stream",
 ) -> None:
     if not details:
-        telemetry.troubles.clear(key)
+        telemetry.health.clear(key)
         return
     named = "; ".join(details[:MAX_NAMED])
     more = f"; and {len(details) - MAX_NAMED} more" if len(details) > MAX_NAMED else ""
-    telemetry.troubles.report(key, code, f"{len(details)} {what}s {happened}: {named}{more}")
+    telemetry.health.report(key, code, f"{len(details)} {what}s {happened}: {named}{more}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
-from ...runtime.troubles import TroubleCode
+from ...runtime.health_conditions import HealthCode
 from ...store.databases.checkpoint import Hole, StreamCheckpoint, StreamPosition
 from ...store.files.model_files import Identity
 
@@ -70,9 +70,9 @@ FIRST_RETRY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a stream does not go on; `code` is that of the trouble, `tried_s` the time of the last try."""
+    """Why a stream does not go on; `code` is that of the condition, `tried_s` the time of the last try."""
 
-    code: TroubleCode
+    code: HealthCode
     reason: str
     tried_s: float
 

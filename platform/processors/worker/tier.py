@@ -17,9 +17,9 @@ from ...directories import make_directory
 from ...errors import DatabaseDamaged, WindvaneError
 from ...runtime.bus_probe import watch_bus
 from ...runtime.disk_space import DiskWatch, wait_for_room, watch_disk
+from ...runtime.health_conditions import HealthConditions
 from ...runtime.process_memory import share_arenas
 from ...runtime.telemetry import add_status_routes, serve_on_socket
-from ...runtime.troubles import Troubles
 from ...store.catalog.catalog import Catalog
 from ...store.databases.checkpoint import CheckpointStore, Partition
 from ...store.databases.dead_letters import DeadLetters
@@ -44,7 +44,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
     telemetry = WorkerTelemetry()
     disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
     async with AsyncExitStack() as cleanup:
-        if not await wait_for_room(disk, telemetry.troubles, stop, waiting=lambda: ready({})):
+        if not await wait_for_room(disk, telemetry.health, stop, waiting=lambda: ready({})):
             return
         catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
@@ -83,13 +83,11 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
                 name=f"{name} (process {os.getpid()} on {socket.gethostname()})",
             ),
             disk=disk,
-            troubles=telemetry.troubles,
+            health=telemetry.health,
         )
         app = web.Application()
         add_release_route(app, workers)
-        add_status_routes(
-            app, status=telemetry.status, registry=telemetry.registry, troubles=telemetry.troubles
-        )
+        add_status_routes(app, status=telemetry.status, registry=telemetry.registry, health=telemetry.health)
         runner = await serve_on_socket(
             app, settings.run_dir / f"{name}.sock", limits=settings.http, registry=telemetry.registry
         )
@@ -105,8 +103,8 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
         telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to be made durable
         for watching in (
-            watch_disk(disk, telemetry.troubles),
-            watch_bus(bus.topics, telemetry.troubles),
+            watch_disk(disk, telemetry.health),
+            watch_bus(bus.topics, telemetry.health),
             watch_checkpoints(telemetry, interval_s=settings.worker.checkpoint_interval_s),
         ):
             cleanup.push_async_callback(_cancel, asyncio.create_task(watching))
@@ -151,10 +149,12 @@ class Workers:
     room.
     """
 
-    def __init__(self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, troubles: Troubles) -> None:
+    def __init__(
+        self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, health: HealthConditions
+    ) -> None:
         self._make_worker = make_worker
         self._disk = disk
-        self._troubles = troubles
+        self._health = health
         self._running: Worker | None = None
 
     async def run(self, bus: Bus, stop: asyncio.Event) -> None:
@@ -168,7 +168,7 @@ class Workers:
                     raise
             finally:
                 self._running = None
-            await wait_for_room(self._disk, self._troubles, stop)
+            await wait_for_room(self._disk, self._health, stop)
 
     async def release(self, reference: str, *, seconds: float) -> None:
         """See `Worker.release`; without a worker nobody writes the stream."""
@@ -187,12 +187,12 @@ async def _open_checkpoints(
     try:
         return CheckpointStore(settings.checkpoint_file)
     except DatabaseDamaged as error:
-        telemetry.troubles.report(
+        telemetry.health.report(
             "checkpoints", "io-error", f"the worker does nothing until this is repaired: {error}"
         )
     app = web.Application()
     registry = CollectorRegistry()
-    add_status_routes(app, status=telemetry.status, registry=registry, troubles=telemetry.troubles)
+    add_status_routes(app, status=telemetry.status, registry=registry, health=telemetry.health)
     socket_path = settings.run_dir / f"{settings.tier_name('worker')}.sock"
     runner = await serve_on_socket(app, socket_path, limits=settings.http, registry=registry)
     try:
@@ -204,7 +204,7 @@ async def _open_checkpoints(
             if not stop.is_set() and settings.checkpoint_file.exists():
                 with suppress(DatabaseDamaged):
                     opened = CheckpointStore(settings.checkpoint_file)
-                    telemetry.troubles.clear("checkpoints")
+                    telemetry.health.clear("checkpoints")
                     return opened
         return None
     finally:

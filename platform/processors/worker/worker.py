@@ -55,7 +55,7 @@ from .progress.in_flight import InFlight
 from .progress.ownership import Ownership
 from .restored_models import PutBackModels
 from .stopped_streams import StoppedStreams
-from .stream_status import report_troubles, streams_behind
+from .stream_status import report_stream_health, streams_behind
 from .trainings import Trainings
 
 HAND_OVER_BOUND_S = 60.0
@@ -78,7 +78,7 @@ last 400,000 chunks of the worker, in 16 MiB."""
 
 _LOOK_S = 0.05
 _OPERATIONS_S = 0.25
-_REPORT_TROUBLES_S = 1.0
+_REPORT_HEALTH_S = 1.0
 _REPORT_BOUND_S = 5.0
 _LAST_REPORT_BOUND_S = 1.0
 
@@ -306,9 +306,9 @@ class Worker:
                 self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
             self._streams.wake()
             self._look_at_models()
-            if time.monotonic() - reported_s >= _REPORT_TROUBLES_S:
+            if time.monotonic() - reported_s >= _REPORT_HEALTH_S:
                 reported_s = time.monotonic()
-                report_troubles(
+                report_stream_health(
                     self._streams,
                     self._lanes,
                     self._telemetry,

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ...runtime.health_conditions import HealthConditions
 from ...runtime.supervision import CRASH_LOOP_WINDOW_S, ChildState, running_supervisors
-from ...runtime.troubles import Troubles
 from ..answers import Health, Reason, TierState
 from ..tier_client import TIERS, TierClient
 
@@ -34,7 +34,7 @@ class HealthCheck:
     collection.
     """
 
-    def __init__(self, tiers: TierClient, own: Troubles, *, version: str) -> None:
+    def __init__(self, tiers: TierClient, own: HealthConditions, *, version: str) -> None:
         """`own` are the troubles of this web tier."""
         self._run_dir = tiers.run_dir
         self._tiers = tiers

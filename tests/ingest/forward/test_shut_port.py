@@ -49,7 +49,7 @@ def is_refused(site: ForwardSite | Site) -> bool:
 
 
 def troubles(site: ForwardSite) -> list[tuple[str, str]]:
-    return [(trouble.code, trouble.detail) for trouble in site.telemetry.troubles.current()]
+    return [(trouble.code, trouble.detail) for trouble in site.telemetry.health.current()]
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:

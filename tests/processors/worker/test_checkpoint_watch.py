@@ -9,7 +9,7 @@ from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 
 
 def codes(telemetry: WorkerTelemetry) -> list[str]:
-    return [trouble.code for trouble in telemetry.troubles.current()]
+    return [trouble.code for trouble in telemetry.health.current()]
 
 
 @pytest.mark.parametrize(("age_s", "expected"), [(1.9, []), (6.0, []), (6.1, ["checkpoint-late"])])

@@ -200,7 +200,7 @@ async def test_whatever_a_step_raises_costs_that_chunk_for_that_step(home: Home,
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
         await neighbour.goes_on(checkpoints=2, until=lambda: _chunks(home, "s") == 8)
-        assert not home.telemetry.troubles.as_json()
+        assert not home.telemetry.health.as_json()
     letters = home.letters.list()
     said = " ".join(letter.reason for letter in letters)
     assert {letter.code for letter in letters} == {"step-failed"}
@@ -256,7 +256,7 @@ async def test_a_damaged_stream_stops_alone_and_goes_on_when_it_is_put_back(
         await neighbour.goes_on(checkpoints=3, until=lambda: _chunks(home, "t.b") == 2)
         row = home.telemetry.status()["streams_behind"]["t.a"]
         assert "t.a" in row["behind"]["reason"]
-        [trouble] = home.telemetry.troubles.as_json()
+        [trouble] = home.telemetry.health.as_json()
         assert trouble["code"] == "io-error"
         assert segment.read_bytes() == whole[:50], "what is left of it is untouched"
         segment.write_bytes(whole)

@@ -306,7 +306,7 @@ async def test_a_stream_that_holds_chunks_is_not_late(home: Home) -> None:
                 await asyncio.sleep(0.01)
         status = home.telemetry.status()
         assert status["streams_behind"] == {}
-        assert home.telemetry.troubles.as_json() == []
+        assert home.telemetry.health.as_json() == []
         assert status["order"]["json"]["held_chunks"] == 1
 
 

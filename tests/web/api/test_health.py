@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from windvane.runtime.announcements import announce
+from windvane.runtime.health_conditions import HealthConditions
 from windvane.runtime.supervision import ChildState, LastExit, Supervision, supervision_file, write_whole
 from windvane.runtime.telemetry import add_status_routes, serve_on_socket
-from windvane.runtime.troubles import Troubles
 from windvane.web.api import health as module
 
 from tests.web.served_home import Client, Home
@@ -27,8 +27,8 @@ class Site:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.troubles = {
-            name: Troubles(logging.getLogger(f"windvane.{name}")) for name in ("gateway", "worker")
+        self.health = {
+            name: HealthConditions(logging.getLogger(f"windvane.{name}")) for name in ("gateway", "worker")
         }
         self.supervision = Supervision.of_this_process()
         for name in SUPERVISED:
@@ -36,9 +36,7 @@ class Site:
 
     async def start(self, tier: str, name: str = "") -> web.AppRunner:
         app = web.Application()
-        add_status_routes(
-            app, status=dict[str, Any], registry=CollectorRegistry(), troubles=self.troubles[tier]
-        )
+        add_status_routes(app, status=dict[str, Any], registry=CollectorRegistry(), health=self.health[tier])
         runner = await serve_on_socket(app, self.home.run_dir / f"{name or tier}.sock")
         self.home.opened.push_async_callback(runner.cleanup)
         return runner
@@ -53,7 +51,7 @@ class Site:
 @pytest.fixture
 async def site(home: Home) -> Site:
     site = Site(home)
-    for tier in site.troubles:
+    for tier in site.health:
         await site.start(tier)
     site.say(gateway="running", worker="running", web="running")
     return site
@@ -97,7 +95,7 @@ async def test_a_web_tier_by_itself_is_healthy(client: Client) -> None:
 async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
     client: Client, site: Site, code: Any
 ) -> None:
-    site.troubles["worker"].report("key", code, "what happened, and what to do")
+    site.health["worker"].report("key", code, "what happened, and what to do")
     assert (await health(client))["reasons"] == [
         {"tier": "worker", "code": code, "detail": "what happened, and what to do"}
     ]
@@ -106,7 +104,7 @@ async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
     assert status["health"]["status"] == "unhealthy"
     page = await (await client.get("/metrics")).text()
     assert f'windvane_troubles{{code="{code}",tier="worker"}} 1.0' in page
-    site.troubles["worker"].clear("key")
+    site.health["worker"].clear("key")
     assert await reasons(client) == []
 
 

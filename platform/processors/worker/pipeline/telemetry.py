@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from ....bus.interface import TopicPartition
 from ....errors import PartitionHalted, PartitionLost
+from ....runtime.health_conditions import HealthConditions
 from ....runtime.telemetry import RateLimitedLog
-from ....runtime.troubles import Troubles
 from ....store.databases.checkpoint import Hole
 from .state_losses import state_losses
 from .step_failures import StepFailures
@@ -63,7 +63,7 @@ class WorkerTelemetry(Collector):
         self._failures = StepFailures(_REMEMBERED_STEPS)
         self._broken_operations: Mapping[str, str] = {}
         self._log = RateLimitedLog(_logger)
-        self.troubles = Troubles(_logger)
+        self.health = HealthConditions(_logger)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """A chunk went through its pipeline."""

@@ -1,8 +1,8 @@
-"""Troubles of the platform: conditions that make an installation unhealthy, each until it is cleared.
+"""Health conditions of the platform: each makes an installation unhealthy until it is cleared.
 
-Every tier has one `Troubles`. Whoever notices a condition reports it under a key, and clears the key when the
-condition has ended. One report is one log line, one entry of the tier's status document and one count in its
-metrics; `GET /api/v1/health` collects the entries of all tiers.
+Every tier has one `HealthConditions`. Code that notices a condition reports it under a key, and clears the
+key when the condition has ended. One report is one log line, one entry of the tier's status document and one
+count in its metrics; `GET /api/v1/health` collects the entries of all tiers.
 """
 
 import errno
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from ..errors import DiskReserveUsed
 
-TroubleCode: TypeAlias = Literal[
+HealthCode: TypeAlias = Literal[
     "tier-away",
     "stuck",
     "crash-loop",
@@ -34,7 +34,7 @@ TroubleCode: TypeAlias = Literal[
     "settings-broken",
 ]
 
-MAX_TROUBLES = 1000
+MAX_CONDITIONS = 1000
 """Keys that one tier keeps; further ones are counted until some of these are cleared."""
 
 MAX_LISTED = 100
@@ -54,34 +54,34 @@ _SQLITE_PRIMARY_CODE = 0xFF
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class HealthCondition:
     """A condition of the platform: its stable code, and in words what happened and what to do."""
 
-    code: TroubleCode
+    code: HealthCode
     detail: str
 
 
 @dataclass(slots=True)
 class _Entry:
-    trouble: Trouble
+    condition: HealthCondition
     ends_at_s: float = math.inf
     is_logged: bool = False
     is_identity: bool = False
 
 
-class Troubles(Collector):
-    """The troubles of one tier, by key. Every method may be called from any thread.
+class HealthConditions(Collector):
+    """The health conditions of one tier, by key. Every method may be called from any thread.
 
     The first report of a key logs one line at ERROR, its clearing one at INFO. A key that comes and goes
-    costs one pair of lines every `REPEAT_S`. A trouble whose detail is its identity is another one when the
+    costs one pair of lines every `REPEAT_S`. A condition whose detail is its identity is another one when the
     detail changes: each is logged, up to `IDENTITY_LINES` of a key every `REPEAT_S`, and in time the last.
 
-    >>> troubles = Troubles(logging.getLogger("windvane.worker"))
-    >>> troubles.report("disk", "disk-full", "no space left in /srv/windvane; make room on that disk")
-    >>> troubles.as_json()
+    >>> health = HealthConditions(logging.getLogger("windvane.worker"))
+    >>> health.report("disk", "disk-full", "no space left in /srv/windvane; make room on that disk")
+    >>> health.as_json()
     [{'code': 'disk-full', 'detail': 'no space left in /srv/windvane; make room on that disk'}]
-    >>> troubles.clear("disk")
-    >>> troubles.as_json()
+    >>> health.clear("disk")
+    >>> health.as_json()
     []
     """
 
@@ -91,12 +91,12 @@ class Troubles(Collector):
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._logged_at_s: OrderedDict[str, deque[float]] = OrderedDict()
         self._reported_by_code: Counter[str] = Counter()
-        self._left_out: Counter[TroubleCode] = Counter()
+        self._left_out: Counter[HealthCode] = Counter()
 
     def report(
         self,
         key: str,
-        code: TroubleCode,
+        code: HealthCode,
         detail: str,
         *,
         for_s: float = math.inf,
@@ -108,27 +108,27 @@ class Troubles(Collector):
         detail it is another condition then, such as the next mistake in a file. Not for details that change
         all the time, such as free bytes.
         """
-        trouble = Trouble(code, detail[:MAX_DETAIL_CHARACTERS])
+        condition = HealthCondition(code, detail[:MAX_DETAIL_CHARACTERS])
         self._end_old()
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
                 self._reported_by_code[code] += 1
-                if len(self._entries) >= MAX_TROUBLES:
+                if len(self._entries) >= MAX_CONDITIONS:
                     self._left_out[code] += 1
                     return
-                entry = self._entries[key] = _Entry(trouble)
-            elif entry.trouble.code != code:
+                entry = self._entries[key] = _Entry(condition)
+            elif entry.condition.code != code:
                 self._reported_by_code[code] += 1
                 entry.is_logged = False
-            elif detail_is_identity and entry.trouble != trouble:
+            elif detail_is_identity and entry.condition != condition:
                 entry.is_logged = False
             entry.is_identity = detail_is_identity
-            entry.trouble, entry.ends_at_s = trouble, time.monotonic() + for_s
+            entry.condition, entry.ends_at_s = condition, time.monotonic() + for_s
             if entry.is_logged or not self._may_log(key, IDENTITY_LINES if detail_is_identity else 1):
                 return
             entry.is_logged = True
-        self._logger.error("%s: %s", code, trouble.detail)
+        self._logger.error("%s: %s", code, condition.detail)
 
     def clear(self, key: str) -> None:
         """The condition `key` has ended; nothing happens if it was not reported."""
@@ -138,7 +138,7 @@ class Troubles(Collector):
             entry = self._entries.pop(key, None)
             self._left_out.clear()  # what still holds is reported again, and has room now
         if entry is not None and entry.is_logged:
-            self._logger.info("%s has ended (%.100s)", entry.trouble.code, entry.trouble.detail)
+            self._logger.info("%s has ended (%.100s)", entry.condition.code, entry.condition.detail)
 
     def _end_old(self) -> None:
         now_s = time.monotonic()
@@ -155,24 +155,24 @@ class Troubles(Collector):
             for key, entry in self._entries.items():
                 if entry.is_identity and not entry.is_logged and self._may_log(key, IDENTITY_LINES):
                     entry.is_logged = True
-                    due.append(entry.trouble)
-        for trouble in due:
-            self._logger.error("%s: %s", trouble.code, trouble.detail)
+                    due.append(entry.condition)
+        for condition in due:
+            self._logger.error("%s: %s", condition.code, condition.detail)
 
-    def current(self) -> list[Trouble]:
+    def current(self) -> list[HealthCondition]:
         """What holds now, oldest first."""
         self._end_old()
         with self._lock:
-            return [entry.trouble for entry in self._entries.values()]
+            return [entry.condition for entry in self._entries.values()]
 
     def as_json(self) -> list[dict[str, str]]:
         """For a status document: `[{"code": …, "detail": …}]`, at most `MAX_LISTED` and a few."""
         self._end_old()
         with self._lock:
-            troubles = [entry.trouble for entry in self._entries.values()]
+            conditions = [entry.condition for entry in self._entries.values()]
             more = Counter(self._left_out)
-        more.update(trouble.code for trouble in troubles[MAX_LISTED:])
-        listed = [{"code": each.code, "detail": each.detail} for each in troubles[:MAX_LISTED]]
+        more.update(condition.code for condition in conditions[MAX_LISTED:])
+        listed = [{"code": each.code, "detail": each.detail} for each in conditions[:MAX_LISTED]]
         return listed + [
             {"code": code, "detail": f"{count} more with this code; see the log"}
             for code, count in more.items()
@@ -183,7 +183,7 @@ class Troubles(Collector):
         """Prometheus asks."""
         self._end_old()
         with self._lock:
-            now = Counter[str](entry.trouble.code for entry in self._entries.values())
+            now = Counter[str](entry.condition.code for entry in self._entries.values())
             now.update(self._left_out)
             reported = dict(self._reported_by_code)
         gauge = GaugeMetricFamily("windvane_troubles", "Troubles that hold now", labels=["code"])
@@ -203,12 +203,12 @@ class Troubles(Collector):
             return False
         logged_at_s.append(now_s)
         self._logged_at_s.move_to_end(key)
-        if len(self._logged_at_s) > 2 * MAX_TROUBLES:
+        if len(self._logged_at_s) > 2 * MAX_CONDITIONS:
             self._logged_at_s.popitem(last=False)
         return True
 
 
-def code_of(error: BaseException | None) -> TroubleCode | None:
+def code_of(error: BaseException | None) -> HealthCode | None:
     """`disk-full` or `io-error` if the system said so anywhere along the causes of `error`, else None.
 
     An error that crossed a thread may have kept the system's words alone, so these are looked for too.

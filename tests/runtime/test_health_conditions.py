@@ -1,4 +1,4 @@
-"""Troubles of a tier: reported and cleared by key, said once, counted, bounded."""
+"""HealthConditions of a tier: reported and cleared by key, said once, counted, bounded."""
 
 import errno
 import logging
@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from windvane.errors import BusUnavailable, DiskReserveUsed, StoreFailed
-from windvane.runtime import troubles as module
-from windvane.runtime.troubles import MAX_LISTED, MAX_TROUBLES, Troubles, code_of
+from windvane.runtime import health_conditions as module
+from windvane.runtime.health_conditions import MAX_CONDITIONS, MAX_LISTED, HealthConditions, code_of
 
 
 @pytest.fixture
-def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
+def health(caplog: pytest.LogCaptureFixture) -> HealthConditions:
     caplog.set_level(logging.INFO)
-    return Troubles(logging.getLogger("windvane.test"))
+    return HealthConditions(logging.getLogger("windvane.test"))
 
 
 def test_a_trouble_is_logged_when_it_begins_and_when_it_ends_and_not_in_between(
-    troubles: Troubles, caplog: pytest.LogCaptureFixture
+    health: HealthConditions, caplog: pytest.LogCaptureFixture
 ) -> None:
     for free in range(100):
-        troubles.report("disk", "disk-full", f"{free} bytes are free")
-    assert troubles.as_json() == [{"code": "disk-full", "detail": "99 bytes are free"}]
-    troubles.clear("disk")
-    troubles.clear("disk")
-    assert troubles.as_json() == []
+        health.report("disk", "disk-full", f"{free} bytes are free")
+    assert health.as_json() == [{"code": "disk-full", "detail": "99 bytes are free"}]
+    health.clear("disk")
+    health.clear("disk")
+    assert health.as_json() == []
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", "disk-full: 0 bytes are free"),
         ("INFO", "disk-full has ended (99 bytes are free)"),
@@ -36,27 +36,27 @@ def test_a_trouble_is_logged_when_it_begins_and_when_it_ends_and_not_in_between(
 
 
 def test_a_trouble_that_comes_and_goes_is_logged_once_a_minute(
-    troubles: Troubles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    health: HealthConditions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(1000):
-        troubles.report("bus", "bus-away", "no broker answers")
-        troubles.clear("bus")
+        health.report("bus", "bus-away", "no broker answers")
+        health.clear("bus")
     assert len(caplog.records) == 2
     monkeypatch.setattr(module, "REPEAT_S", 0.0)  # a minute later
-    troubles.report("bus", "bus-away", "no broker answers")
+    health.report("bus", "bus-away", "no broker answers")
     assert len(caplog.records) == 3
 
 
 def test_a_detail_that_is_an_identity_makes_another_trouble_and_the_last_is_always_logged(
-    troubles: Troubles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    health: HealthConditions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(line: int) -> None:
-        troubles.report("file", "settings-broken", f"line {line}", detail_is_identity=True)
+        health.report("file", "settings-broken", f"line {line}", detail_is_identity=True)
 
     broken(2)
     broken(2)
     broken(3)
-    troubles.clear("file")
+    health.clear("file")
     broken(3)
     first = ["settings-broken: line 2", "settings-broken: line 3", "settings-broken has ended (line 3)"]
     assert caplog.messages == [*first, "settings-broken: line 3"]
@@ -65,70 +65,70 @@ def test_a_detail_that_is_an_identity_makes_another_trouble_and_the_last_is_alwa
     logged = [message for message in caplog.messages if "ended" not in message]
     assert len(logged) == module.IDENTITY_LINES
     monkeypatch.setattr(module, "REPEAT_S", 0.0)  # a minute later
-    assert troubles.as_json() == [{"code": "settings-broken", "detail": "line 999"}]
+    assert health.as_json() == [{"code": "settings-broken", "detail": "line 999"}]
     assert caplog.messages[-1] == "settings-broken: line 999"
 
 
 def test_a_trouble_whose_code_changes_is_another(
-    troubles: Troubles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    health: HealthConditions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REPEAT_S", 0.0)
-    troubles.report("bus", "bus-away", "away")
-    troubles.report("bus", "io-error", "broken")
+    health.report("bus", "bus-away", "away")
+    health.report("bus", "io-error", "broken")
     assert caplog.messages == ["bus-away: away", "io-error: broken"]
-    assert [each.code for each in troubles.current()] == ["io-error"]
+    assert [each.code for each in health.current()] == ["io-error"]
 
 
-def test_a_trouble_with_an_end_is_over_then_unless_it_is_reported_again(troubles: Troubles) -> None:
-    troubles.report("publish", "bus-away", "failed", for_s=-1.0)
-    assert troubles.current() == []
-    troubles.report("publish", "bus-away", "failed", for_s=-1.0)
-    troubles.report("publish", "bus-away", "failed", for_s=1000.0)
-    assert len(troubles.current()) == 1
+def test_a_trouble_with_an_end_is_over_then_unless_it_is_reported_again(health: HealthConditions) -> None:
+    health.report("publish", "bus-away", "failed", for_s=-1.0)
+    assert health.current() == []
+    health.report("publish", "bus-away", "failed", for_s=-1.0)
+    health.report("publish", "bus-away", "failed", for_s=1000.0)
+    assert len(health.current()) == 1
 
 
-def test_keys_are_bounded_and_what_is_left_out_is_counted(troubles: Troubles) -> None:
-    for number in range(MAX_TROUBLES + 50):
-        troubles.report(f"stream-{number}", "no-checkpoint", f"stream {number}")
-    assert len(troubles.current()) == MAX_TROUBLES
-    listed = troubles.as_json()
+def test_keys_are_bounded_and_what_is_left_out_is_counted(health: HealthConditions) -> None:
+    for number in range(MAX_CONDITIONS + 50):
+        health.report(f"stream-{number}", "no-checkpoint", f"stream {number}")
+    assert len(health.current()) == MAX_CONDITIONS
+    listed = health.as_json()
     assert len(listed) == MAX_LISTED + 1
-    left_out = MAX_TROUBLES + 50 - MAX_LISTED
+    left_out = MAX_CONDITIONS + 50 - MAX_LISTED
     assert listed[-1] == {
         "code": "no-checkpoint",
         "detail": f"{left_out} more with this code; see the log",
     }
-    troubles.clear("stream-0")
-    troubles.report("stream-new", "no-checkpoint", "has room now")
-    assert troubles.current()[-1].detail == "has room now"
-    print(f"{MAX_TROUBLES + 50} keys: {MAX_TROUBLES} kept, {len(listed)} listed")
+    health.clear("stream-0")
+    health.report("stream-new", "no-checkpoint", "has room now")
+    assert health.current()[-1].detail == "has room now"
+    print(f"{MAX_CONDITIONS + 50} keys: {MAX_CONDITIONS} kept, {len(listed)} listed")
 
 
-def test_the_metrics_count_what_holds_and_what_was_reported(troubles: Troubles) -> None:
+def test_the_metrics_count_what_holds_and_what_was_reported(health: HealthConditions) -> None:
     registry = CollectorRegistry()
-    registry.register(troubles)
-    troubles.report("a", "io-error", "a")
-    troubles.report("b", "io-error", "b")
-    troubles.report("b", "io-error", "still b")
-    troubles.clear("a")
+    registry.register(health)
+    health.report("a", "io-error", "a")
+    health.report("b", "io-error", "b")
+    health.report("b", "io-error", "still b")
+    health.clear("a")
     page = generate_latest(registry).decode()
     assert 'windvane_troubles{code="io-error"} 1.0' in page
     assert 'windvane_troubles_reported_total{code="io-error"} 2.0' in page
 
 
-def test_threads_may_report_and_clear_at_once(troubles: Troubles) -> None:
+def test_threads_may_report_and_clear_at_once(health: HealthConditions) -> None:
     def work(name: str) -> None:
         for _ in range(500):
-            troubles.report(name, "stuck", name)
-            troubles.as_json()
-            troubles.clear(name)
+            health.report(name, "stuck", name)
+            health.as_json()
+            health.clear(name)
 
     threads = [threading.Thread(target=work, args=(f"thread-{number}",)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert troubles.current() == []
+    assert health.current() == []
 
 
 def chained(error: BaseException, cause: BaseException) -> BaseException:

@@ -1,10 +1,10 @@
 """The health code of what has stopped a stream."""
 
 from ...errors import BusUnavailable, CheckpointMissing, ResultsNotPublished
-from ...runtime.troubles import TroubleCode, code_of
+from ...runtime.health_conditions import HealthCode, code_of
 
 
-def trouble_code(error: BaseException) -> TroubleCode:
+def health_code(error: BaseException) -> HealthCode:
     """One of the codes of `GET /api/v1/health`."""
     if isinstance(error, CheckpointMissing):
         return "no-checkpoint"
