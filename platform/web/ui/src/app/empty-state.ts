@@ -8,7 +8,7 @@ import { formatRoute } from "../router";
 import { base, controls } from "../display/styles";
 
 /** A tag that a pattern allows: its wildcards filled in. */
-export function exampleTag(pattern: string): string {
+function exampleTag(pattern: string): string {
   return pattern
     .replace(/\{([^,}]*)[^}]*\}/g, "$1")
     .replaceAll("**", "sensor1")

@@ -2,7 +2,7 @@
 // screen is painted at most MAX_DRAWS_PER_S times, and on a slow machine less often, so that the page always
 // answers.
 
-export const MAX_DRAWS_PER_S = 30;
+const MAX_DRAWS_PER_S = 30;
 /** Drawing takes at most this share of the time. */
 const BUSIEST_SHARE = 0.5;
 

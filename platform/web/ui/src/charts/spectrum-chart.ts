@@ -1,14 +1,13 @@
-import { LitElement, type PropertyValues, css, html } from "lit";
-import { customElement, property, query } from "lit/decorators.js";
-import uPlot from "uplot";
-import { LINE_PX, axisStyle, chartStyles, followSize } from "./chart";
-import { cancelDraw, requestDraw } from "./draw-loop";
+import type { PropertyValues } from "lit";
+import { customElement, property } from "lit/decorators.js";
+import type uPlot from "uplot";
 import { formatTick, frequencyUnit } from "../display/format";
+import { type Theme, translucent } from "../display/theme";
 import { toDecibel } from "../live/level-history";
 import type { LevelRange } from "../live/level-range";
-import { niceCeiling } from "./scales";
 import type { SpectrumFeed } from "../live/spectrum-feed";
-import { readTheme, translucent, watchTheme } from "../display/theme";
+import { niceCeiling } from "./scales";
+import { LINE_PX, UplotChart, axes } from "./uplot-chart";
 
 export type LevelScale = "decibel" | "log" | "linear";
 
@@ -20,84 +19,47 @@ export interface FrequencyRange {
 /** Width of the level axis, and of the waterfall's time axis below it: both plots share their left edge. */
 export const PLOT_LEFT_PX = 62;
 export const PLOT_RIGHT_PX = 24;
-/** Points drawn at most; where more bins are shown, the strongest of each few stands for them. */
+/** Most points that are drawn; with more bins each point is the strongest of several. */
 const MAX_POINTS = 4096;
-/** Properties that uPlot takes only when a chart is made. */
-const BUILT_FOR = ["feed", "scale", "average", "peak", "label"] as const;
 
 /**
- * The newest spectrum of a feed, its average and its peaks. Dragging zooms; events: `zoom` with a
+ * The newest spectrum of a feed, its average and its peaks. Dragging zooms. Events: `zoom` with a
  * FrequencyRange or null, `hover` with a frequency in Hz or null.
  */
 @customElement("wv-spectrum-chart")
-export class SpectrumChart extends LitElement {
-  static override styles = [
-    chartStyles,
-    css`
-      :host {
-        height: 100%;
-      }
-    `,
-  ];
-
+export class SpectrumChart extends UplotChart {
   @property({ attribute: false }) feed: SpectrumFeed | null = null;
   @property() scale: LevelScale = "decibel";
   @property({ type: Boolean }) average = false;
   @property({ type: Boolean }) peak = false;
   @property({ attribute: false }) range: LevelRange = { low_db: -100, high_db: 0 };
   @property({ attribute: false }) zoom: FrequencyRange | null = null;
-  @property() label = "Spectrum";
 
-  @query("div") private plot!: HTMLElement;
+  protected override readonly built_for = ["feed", "scale", "average", "peak"];
+  protected override readonly test_id = "spectrum";
 
-  #chart: uPlot | null = null;
   readonly #frequencies = new Float64Array(MAX_POINTS);
   readonly #traces = [
     new Float64Array(MAX_POINTS),
     new Float64Array(MAX_POINTS),
     new Float64Array(MAX_POINTS),
   ] as const;
-  /** Which bins the points stand for: `pool` bins each, from `first` on. */
+  /** Which bins the points show: `pool` bins each, from `first` to `last`. */
   #points = { first: 0, last: 0, pool: 1, count: 0 };
   #bins = 0;
   #step_hz = 0;
   #linear_high = 0;
-  #ends: (() => void)[] = [];
-
-  override connectedCallback(): void {
-    super.connectedCallback();
-    this.#ends = [
-      followSize(this, (width, height) =>
-        this.#chart ? this.#chart.setSize({ width, height }) : this.#build(),
-      ),
-      watchTheme(() => this.#build()),
-    ];
-  }
-
-  override disconnectedCallback(): void {
-    super.disconnectedCallback();
-    for (const end of this.#ends) end();
-    cancelDraw(this.draw);
-    this.#chart?.destroy();
-    this.#chart = null;
-  }
-
-  protected override render() {
-    return html`<div></div>`;
-  }
 
   protected override updated(changed: PropertyValues<this>): void {
-    if (BUILT_FOR.some((name) => changed.has(name))) this.#build();
-    else if (changed.has("zoom")) this.#showZoom();
-    requestDraw(this.draw);
+    if (this.chart && changed.has("zoom")) this.#showZoom();
+    super.updated(changed);
   }
 
-  /** Draws what the feed has now. */
-  draw = (): void => {
+  override readonly draw = (): void => {
     const history = this.feed?.history;
     if (!history) return;
-    if (history.bins !== this.#bins || this.feed!.frequency_step_hz !== this.#step_hz) this.#build();
-    if (!this.#chart) return;
+    if (history.bins !== this.#bins || this.feed!.frequency_step_hz !== this.#step_hz) this.build();
+    if (!this.chart) return;
     const [now, average, peak] = this.#traces;
     const empty = history.count === 0;
     const decibel = this.scale === "decibel";
@@ -106,8 +68,8 @@ export class SpectrumChart extends LitElement {
     if (this.average) this.#pool(this.feed!.average, average, decibel ? toDecibel : identity);
     if (this.peak) this.#pool(this.feed!.peak_db, peak, decibel ? identity : linear);
     if (this.scale === "linear" && !empty) this.#followLinear(this.peak ? peak : now);
-    this.#chart.setData(this.#data(empty), false);
-    this.#chart.redraw(true, false);
+    this.chart.setData(empty ? this.emptyData() : this.#data(), false);
+    this.chart.redraw(true, false);
   };
 
   /** The strongest value of each point's bins, through `shown`. */
@@ -137,22 +99,28 @@ export class SpectrumChart extends LitElement {
 
   /** Puts the cursor at a frequency, without a `hover` event. */
   pointAt(frequency_hz: number | null): void {
-    const chart = this.#chart;
+    const chart = this.chart;
     if (!chart) return;
     const left = frequency_hz === null ? -10 : chart.valToPos(frequency_hz, "x");
     chart.setCursor({ left, top: frequency_hz === null ? -10 : 0 }, false);
   }
 
-  #data(empty: boolean): uPlot.AlignedData {
-    const part = (values: Float64Array): Float64Array => values.subarray(0, this.#points.count);
-    if (empty) return [part(this.#frequencies), [], [], []];
+  protected override emptyData(): uPlot.AlignedData {
+    return [this.#shown(this.#frequencies), [], [], []];
+  }
+
+  #data(): uPlot.AlignedData {
     const [now, average, peak] = this.#traces;
     return [
-      part(this.#frequencies),
-      part(now),
-      this.average ? part(average) : [],
-      this.peak ? part(peak) : [],
+      this.#shown(this.#frequencies),
+      this.#shown(now),
+      this.average ? this.#shown(average) : [],
+      this.peak ? this.#shown(peak) : [],
     ];
+  }
+
+  #shown(values: Float64Array): Float64Array {
+    return values.subarray(0, this.#points.count);
   }
 
   /** The upper end in linear units: grows at once, shrinks when most of it is empty. */
@@ -180,59 +148,43 @@ export class SpectrumChart extends LitElement {
   #showZoom(): void {
     this.#layPoints();
     const [min, max] = this.#xRange() as [number, number];
-    this.#chart?.setScale("x", { min, max });
+    this.chart?.setScale("x", { min, max });
   }
 
-  #build(): void {
+  protected override prepare(): boolean {
     const { feed } = this;
-    if (!feed?.history || this.clientWidth === 0) return;
+    if (!feed?.history) return false;
     this.#bins = feed.history.bins;
     this.#step_hz = feed.frequency_step_hz;
     this.#layPoints();
     this.#linear_high = 0;
-    this.#chart?.destroy();
-    this.#chart = new uPlot(this.#options(), this.#data(true), this.plot);
-    const canvas = this.#chart.ctx.canvas;
-    canvas.dataset["testid"] = "spectrum";
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", this.label);
-    requestDraw(this.draw);
+    return true;
   }
 
-  #options(): uPlot.Options {
-    const theme = readTheme();
-    const axis = axisStyle(theme);
-    const divisor = (): { unit: string; divisor: number } => frequencyUnit(this.#xRange()[1] ?? 1);
+  protected override options(theme: Theme): Omit<uPlot.Options, "width" | "height"> {
     const [accent, second, third] = theme.series as [string, string, string];
     return {
-      width: this.clientWidth,
-      height: this.clientHeight,
       padding: [10, PLOT_RIGHT_PX, 0, 0],
-      legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
       scales: {
         x: { time: false, range: () => this.#xRange() },
         y: { distr: this.scale === "log" ? 3 : 1, range: () => this.#yRange() },
       },
-      axes: [
+      axes: axes(
+        theme,
         {
-          ...axis,
-          size: 28,
-          space: 64,
           values: (_, splits) => {
-            const { unit, divisor: each } = divisor();
+            const { unit, divisor } = frequencyUnit(this.#xRange()[1] ?? 1);
             return splits.map((hertz) =>
-              hertz === 0 ? "0" : `${Number((hertz / each).toPrecision(6))} ${unit}`,
+              hertz === 0 ? "0" : `${Number((hertz / divisor).toPrecision(6))} ${unit}`,
             );
           },
         },
         {
-          ...axis,
           size: PLOT_LEFT_PX,
-          space: 34,
           values: (_, splits) => splits.map((level) => (level === null ? "" : formatTick(level))),
         },
-      ],
+      ),
       series: [
         {},
         {

@@ -1,35 +1,33 @@
-import { LitElement, type PropertyValues, css, html, nothing } from "lit";
-import { customElement, property, query, state } from "lit/decorators.js";
-import "./color-scale";
-import { cancelDraw, requestDraw } from "./draw-loop";
-import { feedMessage } from "./feed-message";
-import { formatDecibel, formatDuration, formatFrequency, outputName } from "../display/format";
+import { type CSSResultGroup, css, html, nothing } from "lit";
+import { customElement, query, state } from "lit/decorators.js";
+import { formatDecibel, formatDuration, formatFrequency, outputTitle } from "../display/format";
+import { segments } from "../display/segments";
+import type { FeedObserver } from "../live/array-feed";
 import type { LevelRange } from "../live/level-range";
+import { SpectrumFeed, type SpectrumPoint } from "../live/spectrum-feed";
 import { live } from "../services";
+import "./color-scale";
+import { FeedPanel } from "./feed-panel";
 import { type FrequencyRange, type LevelScale, PLOT_LEFT_PX, type SpectrumChart } from "./spectrum-chart";
 import "./spectrum-chart";
-import { SpectrumFeed, type SpectrumPoint } from "../live/spectrum-feed";
-import { base, controls, panel } from "../display/styles";
 import type { Waterfall, WaterfallPoint } from "./waterfall";
 import "./waterfall";
 
 const RANGE_INTERVAL_MS = 500;
 const WATERFALL_LABEL =
   "Waterfall, frequency to the right, time downwards, level as colour, arrow keys move the cursor: ";
+const SCALES: readonly (readonly [string, LevelScale])[] = [
+  ["dB", "decibel"],
+  ["log", "log"],
+  ["lin", "linear"],
+];
 
-/** A spectrum array, live: the newest spectrum, the waterfall below on the same frequency axis, controls. */
+/** A spectrum array, live: the newest spectrum, and the waterfall below it on the same frequency axis. */
 @customElement("wv-spectrum-panel")
-export class SpectrumPanel extends LitElement {
-  static override styles = [
-    base,
-    controls,
-    panel,
+export class SpectrumPanel extends FeedPanel<SpectrumFeed> {
+  static override styles: CSSResultGroup = [
+    FeedPanel.styles,
     css`
-      :host {
-        display: block;
-        min-width: 0;
-        container-type: inline-size;
-      }
       .panel {
         display: flex;
         flex-direction: column;
@@ -69,18 +67,6 @@ export class SpectrumPanel extends LitElement {
         font-variant-numeric: tabular-nums;
         text-align: right;
         white-space: nowrap;
-      }
-      output b {
-        font-weight: 600;
-      }
-      .message {
-        position: absolute;
-        inset: 0;
-        display: grid;
-        place-items: center;
-        padding: 24px;
-        color: var(--muted);
-        text-align: center;
       }
       .unit {
         position: absolute;
@@ -125,15 +111,12 @@ export class SpectrumPanel extends LitElement {
     `,
   ];
 
-  /** Of the array. */
-  @property() reference = "";
   @state() private scale: LevelScale = "decibel";
   @state() private average = false;
   @state() private peak = false;
   @state() private zoom: FrequencyRange | null = null;
   @state() private range: LevelRange = { low_db: -100, high_db: 0 };
   @state() private auto = true;
-  @state() private feed: SpectrumFeed | null = null;
   @state() private rate_hz = 0;
   @query("wv-spectrum-chart") private chart!: SpectrumChart;
   @query("wv-waterfall") private waterfall!: Waterfall;
@@ -143,39 +126,18 @@ export class SpectrumPanel extends LitElement {
   #point: WaterfallPoint | null = null;
   #hover_hz: number | null = null;
 
-  override disconnectedCallback(): void {
-    super.disconnectedCallback();
-    cancelDraw(this.#draw);
-    this.feed?.pause();
-  }
-
-  override connectedCallback(): void {
-    super.connectedCallback();
-    if (this.hasUpdated) this.feed?.start();
-  }
-
-  protected override willUpdate(changed: PropertyValues<this>): void {
-    if (!changed.has("reference")) return;
-    this.feed?.pause();
+  protected override open(reference: string, observer: FeedObserver): SpectrumFeed {
     this.zoom = null;
     this.auto = true;
-    this.feed = new SpectrumFeed(
-      live,
-      this.reference,
-      () => this.#changed(),
-      () => requestDraw(this.#draw),
-    );
-    this.feed.start();
+    return new SpectrumFeed(live, reference, observer);
   }
 
-  #changed(): void {
+  protected override feedChanged(): void {
     this.requestUpdate();
     this.waterfall?.repaint();
   }
 
-  #draw = (): void => {
-    const feed = this.feed;
-    if (!this.hasUpdated || !feed) return;
+  protected override draw(feed: SpectrumFeed): void {
     const now_ms = performance.now();
     if (now_ms >= this.#range_due_ms) {
       this.#range_due_ms = now_ms + RANGE_INTERVAL_MS;
@@ -186,7 +148,7 @@ export class SpectrumPanel extends LitElement {
     this.chart.draw();
     this.waterfall.draw();
     this.#showReadout();
-  };
+  }
 
   /** Rows per second over the newest rows, to two digits. */
   #rowRate_hz(): number {
@@ -198,7 +160,7 @@ export class SpectrumPanel extends LitElement {
     return Number.isFinite(rate_hz) && rate_hz < 1e5 ? Number(rate_hz.toPrecision(2)) : 0;
   }
 
-  /** Written past Lit: it changes with every drawn frame. */
+  /** Bypasses Lit: the readout changes with every drawn frame. */
   #showReadout(): void {
     const feed = this.feed!;
     const { low_hz, high_hz } = this.zoom ?? { low_hz: 0, high_hz: feed.highest_hz };
@@ -215,14 +177,13 @@ export class SpectrumPanel extends LitElement {
 
   protected override render() {
     const feed = this.feed;
-    const name = outputName(this.reference);
     return html`<section
       class="panel"
       aria-label="Spectrum ${this.reference}"
       style="--left: ${PLOT_LEFT_PX}px"
     >
       <header>
-        <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
+        <h2>${outputTitle(this.reference)}</h2>
         <span class="about">${this.#about()}</span>
         <span class="spring"></span>
         <button
@@ -230,12 +191,16 @@ export class SpectrumPanel extends LitElement {
           style=${this.zoom ? "" : "visibility: hidden"}
           @click=${() => (this.zoom = null)}
         >
-          Whole range
+          Reset zoom
         </button>
         ${feed && feed.channels > 1 ? this.#channelField(feed) : nothing}
-        <fieldset class="segments" aria-label="Level scale" data-testid="level-scale">
-          ${this.#segment("decibel", "dB")}${this.#segment("log", "log")}${this.#segment("linear", "lin")}
-        </fieldset>
+        ${segments({
+          label: "Level scale",
+          options: SCALES,
+          value: this.scale,
+          choose: (scale) => (this.scale = scale),
+          test_id: "level-scale",
+        })}
         <button class="button" aria-pressed=${this.average} @click=${() => (this.average = !this.average)}>
           <span class="swatch" style="background: var(--series-3)"></span>Average
         </button>
@@ -245,7 +210,7 @@ export class SpectrumPanel extends LitElement {
         <button
           class="button pause"
           aria-label="Pause"
-          title=${feed?.paused ? "Go on" : "Hold what is shown"}
+          title=${feed?.paused ? "Resume" : "Pause"}
           aria-pressed=${feed?.paused ?? false}
           @click=${this.#togglePause}
           data-testid="pause"
@@ -279,7 +244,7 @@ export class SpectrumPanel extends LitElement {
             ? html`<span class="unit">${this.scale === "decibel" ? "dB re " : ""}${feed.power_unit}</span>`
             : nothing
         }
-        ${feed ? feedMessage(feed, feed.history?.count ?? 0) : nothing}
+        ${this.message()}
       </div>
       <footer>
         <wv-color-scale
@@ -304,17 +269,6 @@ export class SpectrumPanel extends LitElement {
     return parts.join(" · ");
   }
 
-  #segment(scale: LevelScale, text: string) {
-    return html`<label>
-      <input
-        type="radio"
-        name="scale"
-        .checked=${this.scale === scale}
-        @change=${() => (this.scale = scale)}
-      />${text}</label
-    >`;
-  }
-
   #channelField(feed: SpectrumFeed) {
     return html`<select
       class="field"
@@ -322,7 +276,7 @@ export class SpectrumPanel extends LitElement {
       data-testid="channel"
       @change=${(event: Event) => {
         feed.choose(Number((event.target as HTMLSelectElement).value));
-        this.#changed();
+        this.feedChanged();
       }}
     >
       ${Array.from(
@@ -340,7 +294,7 @@ export class SpectrumPanel extends LitElement {
 
   #togglePause = (): void => {
     if (this.feed?.paused) this.feed.start();
-    else this.feed?.pause();
+    else this.feed?.stop();
     this.requestUpdate();
   };
 
@@ -361,7 +315,7 @@ export class SpectrumPanel extends LitElement {
   #onHover = (event: CustomEvent<number | null>): void => {
     this.#hover_hz = event.detail;
     this.waterfall.mark(event.detail);
-    requestDraw(this.#draw);
+    this.requestDraw();
   };
 
   #onPoint = (event: CustomEvent<WaterfallPoint | null>): void => {

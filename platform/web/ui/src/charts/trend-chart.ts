@@ -1,14 +1,12 @@
-import { LitElement, type PropertyValues, css, html } from "lit";
-import { customElement, property, query } from "lit/decorators.js";
+import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
-import { LINE_PX, axisStyle, chartStyles, followSize } from "./chart";
-import { cancelDraw, requestDraw } from "./draw-loop";
 import { formatTick, formatZone } from "../display/format";
+import type { Theme } from "../display/theme";
 import type { RowClock } from "../live/row-clock";
-import { laneRange, yRange } from "./scales";
-import { type Theme, readTheme, watchTheme } from "../display/theme";
-import { STEPS_S } from "./time-ticks";
 import type { TrendFeed } from "../live/trend-feed";
+import { laneRange, yRange } from "./scales";
+import { STEPS_S } from "./time-ticks";
+import { LINE_PX, UplotChart, axes } from "./uplot-chart";
 
 const AXIS_PX = 58;
 const SHORTEST_S = 10;
@@ -26,70 +24,31 @@ export function columnStyle(theme: Theme, index: number): { stroke: string; dash
 }
 
 /**
- * The columns of a feed as lines over time. `lanes`: each line has a lane and a scale of its own, so that
- * shapes can be compared where sizes cannot. Event `point` with the row pointed at, or null.
+ * The columns of a feed as lines over time. `lanes`: each line has its own lane and scale, to compare shapes
+ * of quantities of different sizes. Event `point` with the row under the cursor, or null.
  */
 @customElement("wv-trend-chart")
-export class TrendChart extends LitElement {
-  static override styles = [
-    chartStyles,
-    css`
-      :host {
-        height: 100%;
-      }
-    `,
-  ];
-
+export class TrendChart extends UplotChart {
   @property({ attribute: false }) feed: TrendFeed | null = null;
   @property({ attribute: false }) shown: readonly boolean[] = [];
   @property({ type: Boolean }) lanes = false;
-  /** Seconds of the newest data that are shown; 0 for all there is. */
+  /** Seconds of the newest data that are shown; 0 for all data. */
   @property({ type: Number }) window_s = 0;
-  @property() label = "Trend";
 
-  @query("div") private plot!: HTMLElement;
+  protected override readonly built_for = ["feed", "lanes", "shown"];
+  protected override readonly test_id = "trend";
 
-  #chart: uPlot | null = null;
   #clock: RowClock = "event";
   #columns = 0;
-  #ends: (() => void)[] = [];
 
-  override connectedCallback(): void {
-    super.connectedCallback();
-    this.#ends = [
-      followSize(this, (width, height) =>
-        this.#chart ? this.#chart.setSize({ width, height }) : this.#build(),
-      ),
-      watchTheme(() => this.#build()),
-    ];
-  }
-
-  override disconnectedCallback(): void {
-    super.disconnectedCallback();
-    for (const end of this.#ends) end();
-    cancelDraw(this.draw);
-    this.#chart?.destroy();
-    this.#chart = null;
-  }
-
-  protected override render() {
-    return html`<div></div>`;
-  }
-
-  protected override updated(changed: PropertyValues<this>): void {
-    if (changed.has("feed") || changed.has("lanes") || changed.has("shown") || changed.has("label"))
-      this.#build();
-    requestDraw(this.draw);
-  }
-
-  draw = (): void => {
+  override readonly draw = (): void => {
     const { feed } = this;
     if (!feed?.rows) return;
-    if (!this.#chart || feed.names.length !== this.#columns || feed.clock !== this.#clock) this.#build();
-    if (!this.#chart) return;
+    if (!this.chart || feed.names.length !== this.#columns || feed.clock !== this.#clock) this.build();
+    if (!this.chart) return;
     const [from, to] = this.#visibleRows();
     const part = (values: Float64Array): Float64Array => values.subarray(from, to);
-    this.#chart.setData([
+    this.chart.setData([
       part(feed.places(this.#clock)),
       ...feed.names.map((_, index) => (this.#isShown(index) ? part(feed.values(index)) : [])),
     ]);
@@ -125,24 +84,19 @@ export class TrendChart extends LitElement {
     return high > low ? [low, high] : [low - 0.5, high + 0.5];
   }
 
-  #build(): void {
+  protected override prepare(): boolean {
     const { feed } = this;
-    if (!feed?.rows || this.clientWidth === 0) return;
+    if (!feed?.rows) return false;
     this.#clock = feed.clock;
     this.#columns = feed.names.length;
-    this.#chart?.destroy();
-    const empty: number[][] = [[], ...feed.names.map(() => [])];
-    this.#chart = new uPlot(this.#options(), empty as uPlot.AlignedData, this.plot);
-    const canvas = this.#chart.ctx.canvas;
-    canvas.dataset["testid"] = "trend";
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", this.label);
-    requestDraw(this.draw);
+    return true;
   }
 
-  #options(): uPlot.Options {
-    const theme = readTheme();
-    const axis = axisStyle(theme);
+  protected override emptyData(): uPlot.AlignedData {
+    return [[], ...this.feed!.names.map(() => [])];
+  }
+
+  protected override options(theme: Theme): Omit<uPlot.Options, "width" | "height"> {
     const names = this.feed!.names;
     const range = (_: uPlot, low: number | null, high: number | null): uPlot.Range.MinMax =>
       yRange(low, high);
@@ -158,10 +112,7 @@ export class TrendChart extends LitElement {
     }
     const unit = { event: "", signal: " s", row: "" }[this.#clock];
     return {
-      width: this.clientWidth,
-      height: this.clientHeight,
       padding: [this.lanes ? 4 : 10, 14, 0, this.lanes ? 14 : 0],
-      legend: { show: false },
       cursor: {
         y: false,
         points: { size: 7 },
@@ -169,23 +120,17 @@ export class TrendChart extends LitElement {
         ...(this.#clock === "event" ? { sync: { key: CURSOR_GROUP, setSeries: false } } : {}),
       },
       scales,
-      axes: [
+      axes: axes(
+        theme,
+        this.#clock === "event"
+          ? { values: TIME_LABELS, incrs: [...STEPS_S] }
+          : { values: (_, splits) => splits.map((place) => `${Number(place.toPrecision(6))}${unit}`) },
         {
-          ...axis,
-          size: 28,
-          space: 64,
-          ...(this.#clock === "event"
-            ? { values: TIME_LABELS, incrs: [...STEPS_S] }
-            : { values: (_, splits) => splits.map((place) => `${Number(place.toPrecision(6))}${unit}`) }),
-        },
-        {
-          ...axis,
           size: AXIS_PX,
-          space: 34,
           show: !this.lanes,
           values: (_, splits) => splits.map((value) => formatTick(value)),
         },
-      ],
+      ),
       series: [
         {},
         ...names.map((_, index): uPlot.Series => {
@@ -235,7 +180,7 @@ function drawLanes(chart: uPlot, lanes: number, theme: Theme): void {
   }
 }
 
-/** The zone of the times, once: below the values, beside the times. */
+/** The time zone, once: at the left end of the time axis. */
 function drawZone(chart: uPlot, theme: Theme): void {
   const newest_s = chart.scales["x"]?.max;
   if (newest_s === null || newest_s === undefined) return;
@@ -250,7 +195,7 @@ function drawZone(chart: uPlot, theme: Theme): void {
   ctx.restore();
 }
 
-/** 24-hour times; uPlot's own are in the American form. */
+/** 24-hour times; uPlot's defaults have AM and PM. */
 const TIME_LABELS: uPlot.Axis.Values = [
   [3600 * 24, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
   [3600, "{HH}:{mm}", "\n{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],

@@ -1,20 +1,19 @@
-import { LitElement, type PropertyValues, css, html, nothing } from "lit";
-import { customElement, property, state } from "lit/decorators.js";
-import { cancelDraw, requestDraw } from "./draw-loop";
-import { feedMessage } from "./feed-message";
-import { formatValue, outputName } from "../display/format";
-import { live } from "../services";
-import { base, controls, panel } from "../display/styles";
+import { type CSSResultGroup, css, html, nothing } from "lit";
+import { customElement, query, state } from "lit/decorators.js";
+import { formatValue, outputTitle } from "../display/format";
+import { segments } from "../display/segments";
 import { readTheme, watchTheme } from "../display/theme";
-import { columnStyle } from "./trend-chart";
-import type { TrendChart } from "./trend-chart";
-import "./trend-chart";
+import type { FeedObserver } from "../live/array-feed";
 import { TrendFeed } from "../live/trend-feed";
+import { live } from "../services";
+import { FeedPanel } from "./feed-panel";
+import { type TrendChart, columnStyle } from "./trend-chart";
+import "./trend-chart";
 
-/** Lines drawn before somebody chooses others. */
+/** Lines drawn at first. */
 const FIRST_SHOWN = 8;
 const LANE_PX = 38;
-/** Columns whose sizes differ more than this get a lane each. */
+/** If the largest values of two columns differ by more than this factor, each column gets a lane. */
 const FAR_APART = 25;
 const LEGEND_INTERVAL_MS = 200;
 const WINDOWS: readonly (readonly [string, number])[] = [
@@ -23,21 +22,12 @@ const WINDOWS: readonly (readonly [string, number])[] = [
   ["all", 0],
 ];
 
-/**
- * An array of named columns, live: lines over time, and a legend with the newest values that switches them.
- */
+/** An array of named columns, live: lines over time, and a legend with the newest values that switches lines. */
 @customElement("wv-trend-panel")
-export class TrendPanel extends LitElement {
-  static override styles = [
-    base,
-    controls,
-    panel,
+export class TrendPanel extends FeedPanel<TrendFeed> {
+  static override styles: CSSResultGroup = [
+    FeedPanel.styles,
     css`
-      :host {
-        display: block;
-        min-width: 0;
-        container-type: inline-size;
-      }
       .body {
         display: grid;
         grid-template-columns: minmax(0, 1fr) 220px;
@@ -46,14 +36,6 @@ export class TrendPanel extends LitElement {
       .chart {
         position: relative;
         height: max(var(--lanes, 0px), var(--trend-height, clamp(170px, 25vh, 260px)));
-      }
-      .message {
-        position: absolute;
-        inset: 0;
-        display: grid;
-        place-items: center;
-        color: var(--muted);
-        text-align: center;
       }
       ul {
         max-height: max(var(--lanes, 0px), var(--trend-height, clamp(170px, 25vh, 260px)));
@@ -127,15 +109,13 @@ export class TrendPanel extends LitElement {
     `,
   ];
 
-  /** Of the array. */
-  @property() reference = "";
   @state() private lanes = false;
   @state() private window_s = 600;
   @state() private shown: boolean[] = [];
-  @state() private feed: TrendFeed | null = null;
-  /** Row that the cursor is on; null for the newest. */
+  /** Row under the cursor; null for the newest. */
   @state() private row: number | null = null;
   @state() private theme = readTheme();
+  @query("wv-trend-chart") private chart!: TrendChart;
 
   #scaled = false;
   #legend_due_ms = 0;
@@ -144,50 +124,38 @@ export class TrendPanel extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     this.#endWatch = watchTheme(() => (this.theme = readTheme()));
-    if (this.hasUpdated) this.feed?.start();
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     this.#endWatch();
-    cancelDraw(this.#draw);
-    this.feed?.stop();
   }
 
-  protected override willUpdate(changed: PropertyValues<this>): void {
-    if (!changed.has("reference")) return;
-    this.feed?.stop();
+  protected override open(reference: string, observer: FeedObserver): TrendFeed {
     this.#scaled = false;
     this.lanes = false;
-    this.feed = new TrendFeed(
-      live,
-      this.reference,
-      () => this.#changed(),
-      () => requestDraw(this.#draw),
-    );
-    this.feed.start();
+    return new TrendFeed(live, reference, observer);
   }
 
-  #changed(): void {
+  protected override feedChanged(): void {
     const names = this.feed!.names;
     if (names.length !== this.shown.length) this.shown = names.map((_, index) => index < FIRST_SHOWN);
     this.requestUpdate();
   }
 
-  #draw = (): void => {
-    if (!this.hasUpdated || !this.feed) return;
-    if (!this.#scaled && (this.feed.rows?.count ?? 0) > 0) {
+  protected override draw(feed: TrendFeed): void {
+    if (!this.#scaled && feed.row_count > 0) {
       this.#scaled = true;
       this.lanes = this.#farApart();
     }
-    (this.renderRoot.querySelector("wv-trend-chart") as TrendChart).draw();
+    this.chart.draw();
     const now_ms = performance.now();
     if (now_ms < this.#legend_due_ms) return;
     this.#legend_due_ms = now_ms + LEGEND_INTERVAL_MS;
     this.requestUpdate();
-  };
+  }
 
-  /** Whether the columns' sizes are too different for one scale. */
+  /** Whether the columns' largest values are too different for one scale. */
   #farApart(): boolean {
     const sizes = this.feed!.names.map((_, index) =>
       this.feed!.values(index).reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0),
@@ -197,7 +165,6 @@ export class TrendPanel extends LitElement {
 
   protected override render() {
     const feed = this.feed;
-    const name = outputName(this.reference);
     const names = feed?.names ?? [];
     const lanes = this.lanes ? this.shown.filter(Boolean).length : 0;
     const shortage = feed?.shortage(this.window_s) ?? "";
@@ -209,7 +176,7 @@ export class TrendPanel extends LitElement {
       data-ref=${this.reference}
     >
       <header>
-        <h2>${name[0]?.toUpperCase()}${name.slice(1)}</h2>
+        <h2>${outputTitle(this.reference)}</h2>
         ${
           names.length === 1
             ? html`<span class="value" title=${names[0]!}>${formatValue(this.#value(0))}</span>`
@@ -232,24 +199,18 @@ export class TrendPanel extends LitElement {
           class="button"
           aria-pressed=${this.lanes}
           ?hidden=${names.length < 2}
-          title="A lane and a scale for each line, to compare shapes"
+          title="Draw each line in its own lane, to compare shapes"
           @click=${() => (this.lanes = !this.lanes)}
         >
           Lanes
         </button>
-        <fieldset class="segments" aria-label="Time shown" ?hidden=${feed?.clock !== "event"}>
-          ${WINDOWS.map(
-            ([text, window_s]) =>
-              html`<label
-                ><input
-                  type="radio"
-                  name="window"
-                  .checked=${this.window_s === window_s}
-                  @change=${() => (this.window_s = window_s)}
-                />${window_s === 0 && feed?.shortage(0) ? "newest" : text}</label
-              >`,
-          )}
-        </fieldset>
+        ${segments({
+          label: "Time shown",
+          options: WINDOWS.map(([text, window_s]) => [window_s === 0 && feed?.shortage(0) ? "newest" : text, window_s]),
+          value: this.window_s,
+          choose: (window_s) => (this.window_s = window_s),
+          hidden: feed?.clock !== "event",
+        })}
       </header>
       <div class="body ${shape}" style="--lanes: ${lanes * LANE_PX + 32}px">
         <div class="chart">
@@ -261,7 +222,7 @@ export class TrendPanel extends LitElement {
             label="Trend of ${this.reference}: ${names.join(", ")}"
             @point=${(event: CustomEvent<number | null>) => (this.row = event.detail)}
           ></wv-trend-chart>
-          ${this.#message()}
+          ${this.message(this.#missing())}
         </div>
         ${
           names.length === 1
@@ -298,11 +259,9 @@ export class TrendPanel extends LitElement {
     </li>`;
   }
 
-  #message() {
-    const feed = this.feed;
-    if (!feed) return nothing;
-    const missing = feed.known ? "" : feed.kind === "score" ? "Learning: no score yet" : "No values yet";
-    return feedMessage(feed, feed.rows?.count ?? 0, missing);
+  #missing(): string {
+    if (!this.feed || this.feed.known) return "";
+    return this.feed.kind === "score" ? "Learning: no score yet" : "No values yet";
   }
 }
 

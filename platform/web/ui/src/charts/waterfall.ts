@@ -1,17 +1,16 @@
-import { LitElement, type PropertyValues, css, html } from "lit";
+import { type CSSResultGroup, type PropertyValues, css, html } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
-import { followSize } from "./chart";
-import { cancelDraw, requestDraw } from "./draw-loop";
 import { formatClock, formatZone } from "../display/format";
+import { type Theme, readTheme } from "../display/theme";
 import type { LevelRange } from "../live/level-range";
 import { type RowClock, chooseClock } from "../live/row-clock";
-import { type FrequencyRange, PLOT_LEFT_PX, PLOT_RIGHT_PX } from "./spectrum-chart";
 import type { SpectrumFeed } from "../live/spectrum-feed";
-import { type Theme, readTheme, watchTheme } from "../display/theme";
+import { ChartElement } from "./chart-element";
+import { type FrequencyRange, PLOT_LEFT_PX, PLOT_RIGHT_PX } from "./spectrum-chart";
 import { tickDecimals, tickStep_s, timeTicks } from "./time-ticks";
 import { WaterfallImage } from "./waterfall-image";
 
-/** What the pointer is on. */
+/** The frequency and the row under the pointer. */
 export interface WaterfallPoint {
   readonly frequency_hz: number;
   readonly level_db: number;
@@ -20,36 +19,32 @@ export interface WaterfallPoint {
 }
 
 const LABELS_APART_PX = 46;
-/** CSS pixels that a row takes at most. */
+/** Greatest height of a row, in CSS pixels. */
 const MOST_ROW_PX = 4;
 
 /**
- * The spectra of a feed one below the other, the newest at the top. Event `point` with a WaterfallPoint or
+ * The spectra of a feed as coloured rows, the newest at the top. Event `point` with a WaterfallPoint or
  * null. Arrow keys move the cursor.
  */
 @customElement("wv-waterfall")
-export class Waterfall extends LitElement {
-  static override styles = css`
-    :host {
-      display: block;
-      position: relative;
-      min-width: 0;
-      overflow: hidden;
-      contain: layout paint;
-    }
-    canvas {
-      position: absolute;
-      inset: 0;
-      width: 100%;
-      height: 100%;
-      cursor: crosshair;
-      touch-action: pan-y;
-    }
-    canvas:focus-visible {
-      outline: 2px solid var(--accent);
-      outline-offset: -2px;
-    }
-  `;
+export class Waterfall extends ChartElement {
+  static override styles: CSSResultGroup = [
+    ChartElement.styles,
+    css`
+      canvas {
+        position: absolute;
+        inset: 0;
+        width: 100%;
+        height: 100%;
+        cursor: crosshair;
+        touch-action: pan-y;
+      }
+      canvas:focus-visible {
+        outline: 2px solid var(--accent);
+        outline-offset: -2px;
+      }
+    `,
+  ];
 
   @property({ attribute: false }) feed: SpectrumFeed | null = null;
   @property({ attribute: false }) range: LevelRange = { low_db: -100, high_db: 0 };
@@ -60,27 +55,14 @@ export class Waterfall extends LitElement {
   readonly #image = new WaterfallImage();
   #theme: Theme = readTheme();
   #stale = true;
-  /** In CSS pixels of the canvas; null where nothing is pointed at. */
+  /** In CSS pixels of the canvas; null if the pointer is outside the plot. */
   #pointer: { x: number; y: number } | null = null;
-  /** Frequency pointed at in the chart above. */
+  /** Frequency under the pointer in the spectrum. */
   #marked_hz: number | null = null;
-  #ends: (() => void)[] = [];
 
-  override connectedCallback(): void {
-    super.connectedCallback();
-    this.#ends = [
-      followSize(this, (width, height) => this.#resize(width, height)),
-      watchTheme(() => {
-        this.#theme = readTheme();
-        requestDraw(this.draw);
-      }),
-    ];
-  }
-
-  override disconnectedCallback(): void {
-    super.disconnectedCallback();
-    for (const end of this.#ends) end();
-    cancelDraw(this.draw);
+  protected override themeChanged(): void {
+    this.#theme = readTheme();
+    this.requestDraw();
   }
 
   protected override render() {
@@ -100,27 +82,27 @@ export class Waterfall extends LitElement {
 
   protected override updated(changed: PropertyValues<this>): void {
     if (changed.has("feed") || changed.has("range") || changed.has("zoom")) this.#stale = true;
-    requestDraw(this.draw);
+    super.updated(changed);
   }
 
-  /** Forgets what is painted: the feed begins anew. */
+  /** Paints all rows again: the feed has changed. */
   repaint(): void {
     this.#stale = true;
-    requestDraw(this.draw);
+    this.requestDraw();
   }
 
-  /** Marks a frequency with a line; null takes it away. */
+  /** Marks a frequency with a line; null removes the line. */
   mark(frequency_hz: number | null): void {
     if (this.#marked_hz === frequency_hz) return;
     this.#marked_hz = frequency_hz;
-    requestDraw(this.draw);
+    this.requestDraw();
   }
 
   get #ratio(): number {
     return this.canvas.width / Math.max(1, this.clientWidth);
   }
 
-  /** Whole device pixels a row: one CSS pixel, more while there are few rows. */
+  /** Device pixels per row, whole: one CSS pixel, more if there are few rows. */
   get #row_px(): number {
     const least_px = Math.max(1, Math.round(this.#ratio));
     const rows = Math.max(1, this.feed?.history?.count ?? 1);
@@ -135,7 +117,7 @@ export class Waterfall extends LitElement {
     return this.zoom ?? { low_hz: 0, high_hz: this.feed?.highest_hz ?? 1 };
   }
 
-  #resize(width: number, height: number): void {
+  protected override sizeChanged(width: number, height: number): void {
     if (!this.hasUpdated) return;
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(width * ratio);
@@ -144,7 +126,7 @@ export class Waterfall extends LitElement {
     this.draw();
   }
 
-  draw = (): void => {
+  override readonly draw = (): void => {
     const context = this.hasUpdated ? this.canvas.getContext("2d") : null;
     if (!context || this.canvas.width < 2) return;
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -166,7 +148,7 @@ export class Waterfall extends LitElement {
     this.#image.drawOn(context, left, rows, this.#row_px);
     this.#drawTimes(context, left, rows);
     this.#drawCursor(context, left);
-    if (this.#pointer) this.#tell();
+    if (this.#pointer) this.#report();
   };
 
   #clock(rows: number): RowClock {
@@ -230,11 +212,11 @@ export class Waterfall extends LitElement {
   #point(pointer: { x: number; y: number } | null): void {
     this.#pointer = pointer;
     if (!pointer) this.dispatchEvent(new CustomEvent("point", { detail: null }));
-    requestDraw(this.draw);
+    this.requestDraw();
   }
 
-  /** Says what lies under the pointer now; the picture moves on below it. */
-  #tell(): void {
+  /** Reports the row and the frequency under the pointer; rows move while the pointer rests. */
+  #report(): void {
     const history = this.feed?.history;
     const pointer = this.#pointer!;
     const age = Math.floor((pointer.y * this.#ratio) / this.#row_px);

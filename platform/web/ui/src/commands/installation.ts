@@ -3,7 +3,7 @@
 import type { Installation } from "../api/api";
 
 /** The usual port of the forward protocol, while no gateway says which one it has. */
-export const FORWARD_PORT = 24224;
+const FORWARD_PORT = 24224;
 
 export interface Receiver {
   readonly host: string;
@@ -19,7 +19,7 @@ function isLoopback(host: string): boolean {
 }
 
 /** `host:port`, `[::1]:port`; null for anything else. */
-export function parseAddress(address: string): { host: string; port: number } | null {
+function parseAddress(address: string): { host: string; port: number } | null {
   const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d+)$/.exec(address);
   return match ? { host: match[1] ?? match[2] ?? "", port: Number(match[3]) } : null;
 }

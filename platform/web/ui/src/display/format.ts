@@ -1,4 +1,4 @@
-// Numbers, times and references as people read them. Everything here is pure.
+// Numbers, times and references as text. Pure functions.
 
 const MINUS = "\u2212";
 const NARROW_SPACE = "\u202f";
@@ -36,7 +36,17 @@ export function formatCount(value: number | null | undefined): string {
   return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
 }
 
-/** A measured value: four significant digits, scientific where the plain form would be long. */
+/** `noun` in the number that `count` needs. */
+export function plural(count: number, noun: string): string {
+  return count === 1 ? noun : `${noun}s`;
+}
+
+/** `1 chunk`, `1,200 chunks`. */
+export function formatCounted(count: number, noun: string): string {
+  return `${formatCount(count)} ${plural(count, noun)}`;
+}
+
+/** A measured value: four significant digits, scientific if the plain form would be long. */
 export function formatValue(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return NONE;
   if (!Number.isFinite(value)) return value > 0 ? "\u221e" : `${MINUS}\u221e`;
@@ -51,7 +61,7 @@ export function formatValue(value: number | null | undefined): string {
   return text.replaceAll("-", MINUS);
 }
 
-/** A value beside an axis: as short as it can be. */
+/** A value on an axis, without trailing zeros. */
 export function formatTick(value: number): string {
   return formatValue(value).replace(/\.?0+e/, "e");
 }
@@ -61,7 +71,7 @@ export function formatDecibel(value: number): string {
   return Number.isFinite(value) ? `${value.toFixed(1).replace("-", MINUS)}${NARROW_SPACE}dB` : NONE;
 }
 
-/** Unit and divisor in which frequencies up to `highest_hz` read well. */
+/** Unit and divisor for frequencies up to `highest_hz`. */
 export function frequencyUnit(highest_hz: number): { unit: string; divisor: number } {
   if (highest_hz >= 2e6) return { unit: "MHz", divisor: 1e6 };
   if (highest_hz >= 2e3) return { unit: "kHz", divisor: 1e3 };
@@ -74,7 +84,7 @@ export function formatFrequency(frequency_hz: number): string {
   return `${Number((frequency_hz / divisor).toPrecision(4))}${NARROW_SPACE}${unit}`;
 }
 
-/** How long ago, in words that keep their width: now, 12 s ago, 5 min ago, 3 h ago, 2 d ago. */
+/** now, 12 s ago, 5 min ago, 3 h ago, 2 d ago; never for null. */
 export function formatAgo(elapsed_ms: number | null): string {
   if (elapsed_ms === null || !Number.isFinite(elapsed_ms)) return "never";
   const elapsed_s = elapsed_ms / 1000;
@@ -85,7 +95,7 @@ export function formatAgo(elapsed_ms: number | null): string {
   return `${Math.round(elapsed_s / 86400)} d ago`;
 }
 
-/** A length of time: 80 ms, 4.2 s, 3 min 20 s. */
+/** A duration: 80 ms, 4.2 s, 3 min 20 s. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
@@ -102,7 +112,7 @@ function two(value: number): string {
   return String(value).padStart(2, "0");
 }
 
-/** The local time of day of `epoch_s`; `decimals` of the second where rows are close together. */
+/** The local time of day of `epoch_s`; `decimals` of the second for rows that are close together. */
 export function formatClock(epoch_s: number, decimals = 0): string {
   const scale = 10 ** decimals;
   const rounded_s = Math.floor(epoch_s * scale + 1e-6) / scale;
@@ -125,6 +135,11 @@ export function formatZone(epoch_s: number): string {
   return `UTC${offset_min < 0 ? MINUS : "+"}${hours}`;
 }
 
+/** The local date and time of `epoch_s` with the zone: 2030-01-01 08:00:00 UTC+1. */
+export function formatMoment(epoch_s: number): string {
+  return `${formatDate(epoch_s)} ${formatZone(epoch_s)}`;
+}
+
 /** The local date and time of `epoch_s`. */
 export function formatDate(epoch_s: number): string {
   const date = new Date(epoch_s * 1000);
@@ -132,14 +147,14 @@ export function formatDate(epoch_s: number): string {
   return `${day} ${formatClock(epoch_s)}`;
 }
 
-/** Milliseconds since the epoch of an RFC 3339 time with any number of decimals; null where there is none. */
+/** Milliseconds since the epoch of an RFC 3339 time with any number of decimals; null if it is not one. */
 export function parseTime(text: string | null | undefined): number | null {
   if (!text) return null;
   const time_ms = Date.parse(text.replace(/(\.\d{3})\d+/, "$1"));
   return Number.isNaN(time_ms) ? null : time_ms;
 }
 
-/** `turbine.t07.blade1` as what it shares with its neighbours and what tells it apart. */
+/** `turbine.t07.blade1` as the prefix `turbine.t07.` and the leaf `blade1`. */
 export function splitReference(reference: string): { prefix: string; leaf: string } {
   const cut = reference.lastIndexOf(".") + 1;
   return { prefix: reference.slice(0, cut), leaf: reference.slice(cut) };
@@ -148,4 +163,13 @@ export function splitReference(reference: string): { prefix: string; leaf: strin
 /** The output's name in an array's reference: `spectrum` of `voice:spectrum`. */
 export function outputName(reference: string): string {
   return reference.slice(reference.indexOf(":") + 1);
+}
+
+/** The same with a capital: the title of its panel. */
+export function outputTitle(reference: string): string {
+  return capitalized(outputName(reference));
+}
+
+export function capitalized(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }

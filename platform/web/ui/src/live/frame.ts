@@ -13,7 +13,7 @@
 
 import type { Dtype, Numbers } from "./dtype";
 
-export const HEADER_BYTES = 32;
+const HEADER_BYTES = 32;
 const TIME_BYTES = 8;
 
 export interface Frame {

@@ -1,9 +1,9 @@
 // Rows of a few numbers, newest last, as one contiguous array a column: what uPlot draws without a copy.
 
 /** Rows kept of each column. */
-export const MAX_ROWS = 8192;
+const MAX_ROWS = 8192;
 /** What all columns of one window may take; many columns mean fewer rows. */
-export const MAX_BYTES = 16 * 1024 * 1024;
+const MAX_BYTES = 16 * 1024 * 1024;
 const MIN_ROWS = 256;
 
 /** Rows that a window of `columns` columns keeps. */
@@ -19,8 +19,6 @@ export function windowRows(columns: number): number {
 export class SlidingColumns {
   readonly columns: number;
   readonly capacity: number;
-  /** Rows ever added. */
-  total = 0;
   readonly #data: Float64Array[];
   #start = 0;
   #end = 0;
@@ -44,7 +42,6 @@ export class SlidingColumns {
     }
     for (let column = 0; column < this.columns; column++) this.#data[column]![this.#end] = value(column);
     this.#end += 1;
-    this.total += 1;
     if (this.count > this.capacity) this.#start += 1;
   }
 

@@ -1,11 +1,11 @@
 // The live rows of a spectrum array, one channel of them, ready to draw.
 
-import { type Dtype, parseDtype } from "./dtype";
-import type { FeedState } from "../charts/feed-message";
-import { type Frame, frameTimes_s, frameValues, rowNumber } from "./frame";
+import { ArrayFeed, LayoutUnsupported } from "./array-feed";
+import type { Numbers } from "./dtype";
+import { type Frame, frameTimes_s, rowNumber } from "./frame";
 import { MAX_ROWS, LevelHistory } from "./level-history";
 import { AutoLevelRange } from "./level-range";
-import type { Attributes, Layout, LiveClient, Subscription } from "./live";
+import type { Attributes, Layout, SubscribeOptions } from "./live";
 import { rowPeriod_s } from "./row-clock";
 
 export interface SpectrumPoint {
@@ -19,46 +19,28 @@ const AVERAGE_SHARE = 0.05;
 const FIRST_TONE_BIN = 2;
 
 /** Memory: one LevelHistory (bounded there) and two rows. */
-export class SpectrumFeed {
-  state: FeedState = "connecting";
-  /** Why it failed. */
-  detail = "";
+export class SpectrumFeed extends ArrayFeed {
   channels = 1;
   /** Null until the array's layout is known. */
   history: LevelHistory | null = null;
   frequency_step_hz = 1;
   /** What levels are relative to: `g²/Hz`. */
   power_unit = "";
-  /** Seconds between rows; null where the array does not say. */
+  /** Seconds between rows; null if the array does not say. */
   row_period_s: number | null = null;
   average: Float32Array = new Float32Array(0);
   peak_db: Float32Array = new Float32Array(0);
   readonly range = new AutoLevelRange();
 
-  readonly #live: LiveClient;
-  readonly #reference: string;
-  /** Something other than rows changed. */
-  readonly #onChange: () => void;
-  readonly #onRows: () => void;
   #channel = 0;
-  #layout: Layout | null = null;
-  #dtype: Dtype | null = null;
-  #subscription: Subscription | null = null;
   #resume_row: number | null = null;
-
-  constructor(live: LiveClient, reference: string, onChange: () => void, onRows: () => void) {
-    this.#live = live;
-    this.#reference = reference;
-    this.#onChange = onChange;
-    this.#onRows = onRows;
-  }
 
   get channel(): number {
     return this.#channel;
   }
 
-  get paused(): boolean {
-    return this.#subscription === null;
+  override get row_count(): number {
+    return this.history?.count ?? 0;
   }
 
   get bins(): number {
@@ -75,8 +57,8 @@ export class SpectrumFeed {
   }
 
   /**
-   * The strongest newest level between two frequencies. The constant part is no tone, and a window spreads it
-   * over the bin beside it: both are left out where there are others.
+   * The strongest newest level between two frequencies. The constant part is not a tone, and a window spreads it
+   * over the next bin: both are skipped if there are other bins.
    */
   strongest(low_hz: number, high_hz: number): SpectrumPoint | null {
     if (!this.history?.count) return null;
@@ -93,31 +75,22 @@ export class SpectrumFeed {
     return { frequency_hz: nearest * this.frequency_step_hz, level_db: this.history.levels(0)[nearest]! };
   }
 
-  start(): void {
-    if (this.#subscription) return;
-    const options = { history_rows: this.history?.capacity ?? MAX_ROWS, from: this.#resume_row };
-    this.#subscription = this.#live.subscribe(this.#reference, options, {
-      began: (layout, fresh) => this.#begin(layout, fresh),
-      rows: (frame) => this.#take(frame),
-      waiting: () => this.#enter("waiting"),
-      failed: (title, detail) => this.#enter("failed", detail || title),
-    });
+  /** `start` after `stop` continues with the next row. */
+  protected override prepareStart(): SubscribeOptions {
+    return { history_rows: this.history?.capacity ?? MAX_ROWS, from: this.#resume_row };
   }
 
-  /** Holds what is shown; `start` goes on with the row after it. */
-  pause(): void {
-    this.#resume_row = this.#subscription?.next_row ?? this.#resume_row;
-    this.#subscription?.close();
-    this.#subscription = null;
+  protected override stopped(next_row: number | null): void {
+    this.#resume_row = next_row ?? this.#resume_row;
   }
 
   /** Shows another channel, from as far back as the history reaches. */
   choose(channel: number): void {
     const paused = this.paused;
-    this.pause();
+    this.stop();
     this.#channel = channel;
     this.#resume_row = null;
-    this.#clear();
+    this.clear();
     if (!paused) this.start();
   }
 
@@ -125,53 +98,34 @@ export class SpectrumFeed {
     this.peak_db.fill(-Infinity);
   }
 
-  #enter(state: FeedState, detail = ""): void {
-    this.state = state;
-    this.detail = detail;
-    this.#onChange();
-  }
-
-  #clear(): void {
+  protected override clear(): void {
     this.history?.clear();
     this.average.fill(NaN);
     this.resetPeak();
     this.range.reset();
-    this.#onRows();
+    this.observer.rowsChanged();
   }
 
-  #begin(layout: Layout, fresh: boolean): void {
-    if (fresh) this.#clear();
-    const shape = layout.row_shape;
-    const bins = shape.at(-1) ?? 0;
-    if (shape.length < 1 || shape.length > 2 || bins < 2) {
-      this.#enter("failed", `Rows of shape (${shape.join(", ")}) are no spectra.`);
-      return;
+  protected override takeLayout({ row_shape, attrs }: Layout): void {
+    const bins = row_shape.at(-1) ?? 0;
+    if (row_shape.length < 1 || row_shape.length > 2 || bins < 2) {
+      throw new LayoutUnsupported(`Rows of shape (${row_shape.join(", ")}) are not spectra.`);
     }
-    try {
-      this.#dtype = parseDtype(layout.dtype);
-    } catch (error) {
-      this.#enter("failed", (error as Error).message);
-      return;
-    }
-    this.#layout = layout;
-    this.channels = shape.length === 2 ? shape[0]! : 1;
+    this.channels = row_shape.length === 2 ? row_shape[0]! : 1;
     this.#channel = Math.min(this.#channel, this.channels - 1);
-    this.frequency_step_hz = Number(layout.attrs["frequency_step_hz"] ?? 1);
-    this.power_unit = powerUnit(layout.attrs);
-    this.row_period_s = rowPeriod_s(layout.attrs);
+    this.frequency_step_hz = Number(attrs["frequency_step_hz"] ?? 1);
+    this.power_unit = powerUnit(attrs);
+    this.row_period_s = rowPeriod_s(attrs);
     if (this.history?.bins !== bins) {
       this.history = new LevelHistory(bins);
       this.average = new Float32Array(bins).fill(NaN);
       this.peak_db = new Float32Array(bins).fill(-Infinity);
     }
-    this.#enter("live");
   }
 
-  #take(frame: Frame): void {
-    const { history } = this;
-    if (!history || !this.#dtype || !this.#layout) return;
+  protected override takeRows(frame: Frame, powers: Numbers): void {
+    const history = this.history!;
     const { bins } = history;
-    const powers = frameValues(frame, this.#dtype);
     const times_s = frameTimes_s(frame);
     for (let row = 0; row < frame.count; row++) {
       const offset = (row * this.channels + this.#channel) * bins;
@@ -185,11 +139,10 @@ export class SpectrumFeed {
         this.average[bin] = Number.isNaN(average) ? power : average + (power - average) * AVERAGE_SHARE;
       }
     }
-    this.#onRows();
   }
 }
 
-/** The unit of the rows' powers; a signal without one is counted in ones. */
+/** The unit of the rows' powers; the power of a signal without a unit is a number. */
 export function powerUnit(attrs: Attributes): string {
   const { unit } = attrs;
   if (typeof unit === "string" && unit) return unit;

@@ -7,7 +7,7 @@ export const PAGE_ENTRIES = 100;
 /** Entries around what is seen that are kept up to date. */
 const MARGIN = 10;
 /** Entries that the browser keeps; a filter finds the others. */
-export const MAX_ENTRIES = 10_000;
+const MAX_ENTRIES = 10_000;
 
 export interface Range {
   /** Index of the first entry that is seen, and of the one after the last. */

@@ -5,6 +5,8 @@ import { TrendFeed, columnNames } from "../../src/live/trend-feed";
 import { FakeEnvironment } from "./fake-socket";
 import { float32Bytes, frameBytes } from "./frame-bytes";
 
+const QUIET = { changed: () => {}, rowsChanged: () => {} };
+
 let world: FakeEnvironment;
 let client: LiveClient;
 
@@ -43,12 +45,7 @@ describe("a spectrum feed", () => {
     scaling: "density",
   };
   const start = (): SpectrumFeed => {
-    const feed = new SpectrumFeed(
-      client,
-      "a:b",
-      () => {},
-      () => {},
-    );
+    const feed = new SpectrumFeed(client, "a:b", QUIET);
     feed.start();
     return feed;
   };
@@ -95,7 +92,7 @@ describe("a spectrum feed", () => {
     const feed = start();
     grant([2], attrs);
     send(0, [[1, 1]]);
-    feed.pause();
+    feed.stop();
     expect(feed.paused).toBe(true);
     feed.start();
     expect(world.socket.asked.from).toBe(1);
@@ -116,12 +113,7 @@ describe("a spectrum feed", () => {
 
 describe("a trend feed", () => {
   it("keeps each column by its name", () => {
-    const feed = new TrendFeed(
-      client,
-      "a:b",
-      () => {},
-      () => {},
-    );
+    const feed = new TrendFeed(client, "a:b", QUIET);
     feed.start();
     grant([2], { columns: ["rms", "peak"] });
     send(0, [
@@ -137,12 +129,7 @@ describe("a trend feed", () => {
   });
 
   it("keeps what it has when the connection comes back", () => {
-    const feed = new TrendFeed(
-      client,
-      "a:b",
-      () => {},
-      () => {},
-    );
+    const feed = new TrendFeed(client, "a:b", QUIET);
     feed.start();
     grant([1], { columns: ["score"] });
     send(0, [[1], [2]]);
@@ -154,12 +141,7 @@ describe("a trend feed", () => {
   });
 
   it("places samples by their number: their events are only their parcels", () => {
-    const feed = new TrendFeed(
-      client,
-      "a:b",
-      () => {},
-      () => {},
-    );
+    const feed = new TrendFeed(client, "a:b", QUIET);
     feed.start();
     grant([], { rate_hz: 8 });
     send(50, [[1], [2]]);
@@ -168,23 +150,13 @@ describe("a trend feed", () => {
   });
 
   it("says which part of a window it has", () => {
-    const feed = new TrendFeed(
-      client,
-      "a:b",
-      () => {},
-      () => {},
-    );
+    const feed = new TrendFeed(client, "a:b", QUIET);
     feed.start();
     grant([1], { columns: ["score"] });
     expect(feed.shortage(0)).toBe("");
     send(0, [[1], [2]]);
     expect([feed.shortage(0), feed.shortage(600)]).toEqual(["", ""]);
-    const other = new TrendFeed(
-      client,
-      "a:c",
-      () => {},
-      () => {},
-    );
+    const other = new TrendFeed(client, "a:c", QUIET);
     other.start();
     grant([1], { columns: ["score"] });
     send(96_000, [[1], [2], [3]]); // one a second
