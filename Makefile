@@ -59,6 +59,9 @@ lint: install-test
 	@mkdir -p build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	git ls-files -z | xargs -0 $(BIN)/codespell
+	$(BIN)/python -m lint.words
+	$(BIN)/python -m lint.functions
 	$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
 
 # Type checkers do not see the mapping of an editable install: an ordinary one is checked.
@@ -66,7 +69,7 @@ typecheck: install-test
 	rm -rf build/typecheck
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
-	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples
+	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples lint
 
 ui-test: ui
 	$(NPM_UI) test
