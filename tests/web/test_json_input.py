@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from windvane.web.json_input import MAX_NESTING, NestedTooDeeply, decode_json
-from windvane.web.pages import integer_in
+from windvane.web.parameters import integer_in
 
 from tests.web.served_home import Client, Home, problem
 

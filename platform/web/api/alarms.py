@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct, field
 
 from ...errors import RevisionConflict
 from ...store.catalog import alarms
@@ -15,15 +16,43 @@ from ...store.catalog.alarm_book import AlarmBook, alarm_of
 from ...store.catalog.alarms import OPEN_STATES, STATES, Alarm
 from ...store.catalog.catalog import Catalog, Document
 from ..answers import AlarmAction, AlarmInfo, AlarmShelving, AlarmSummary
-from ..json_input import read_json
-from ..pages import json_page, json_response, next_page, one_of, page_limit, whole_number
+from ..pages import RevisionPageQuery, json_page, json_response, next_page
+from ..parameters import ReferencePath
 from ..problems import RequestRefused
-from .policies import etag_of, revision_in
+from ..route import API, NOT_MODIFIED, REF, json_answer, page_of, route
+from .policies import IfNoneMatchHeader, etag_of, revision_in
 
 NS_PER_S = 1_000_000_000
 OPEN = "open"
+TAG = "alarms"
 
-Body = TypeVar("Body")
+_ETAG = {"ETag": "The revision."}
+_CHANGED: dict[str, Any] = {
+    "tag": TAG,
+    "answers": [json_answer(AlarmInfo, "The alarm as it is now.", headers=_ETAG)],
+    "problems": {
+        HTTPStatus.CONFLICT: "The state of the alarm does not allow it; the detail says why.",
+        HTTPStatus.PRECONDITION_FAILED: "It does not have the revision that If-Match names.",
+    },
+}
+
+
+class AlarmListQuery(RevisionPageQuery, frozen=True, kw_only=True):
+    """Which alarms."""
+
+    state: Annotated[
+        Literal["open", "raised", "acknowledged", "shelved", "cleared"] | None,
+        Meta(description="Only alarms in this state; open is all but cleared."),
+    ] = None
+    stream: Annotated[str | None, Meta(description="Only alarms of this data stream.")] = None
+
+
+class IfMatchHeader(Struct, frozen=True):
+    """Which revision a change is for."""
+
+    if_match: Annotated[
+        str | None, Meta(description="The ETag of the revision that is to be changed; * for any.")
+    ] = field(name="If-Match", default=None)
 
 
 class AlarmRoutes:
@@ -37,59 +66,86 @@ class AlarmRoutes:
         self._catalog = catalog
         self._book = AlarmBook(catalog)
 
-    async def list(self, request: web.Request) -> web.Response:
-        """The alarms, those that were changed last first; `before` is the revision of the page's last."""
-        limit, before = page_limit(request), whole_number(request, "before")
-        state = one_of(request, "state", "", OPEN, *STATES)
-        headers = {"ETag": f'"{await self._catalog.revision()}"'}
-        if request.headers.get("If-None-Match") == headers["ETag"]:
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    @route("GET", f"{API}/alarms", tag=TAG, answers=[page_of(AlarmSummary, headers=_ETAG), NOT_MODIFIED])
+    async def list(
+        self, request: web.Request, query: AlarmListQuery, headers: IfNoneMatchHeader
+    ) -> web.Response:
+        """List the alarms, the last change first.
+
+        `before` is the revision of the last alarm on the page before.
+        """
+        limit, state = query.entries, query.state
+        given = {"ETag": f'"{await self._catalog.revision()}"'}
+        if headers.if_none_match == given["ETag"]:
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=given)
         found = await self._book.latest(
             states=OPEN_STATES if state == OPEN else (state,) if state else STATES,
-            stream=request.query.get("stream") or None,
+            stream=query.stream,
             limit=limit + 1,
-            before_revision=before,
+            before_revision=query.before,
         )
         if len(found) > limit:
-            headers |= next_page(request, before=str(found[limit - 1].revision))
-        return await json_page(lambda: [_summary(document) for document in found[:limit]], headers=headers)
+            given |= next_page(request, before=str(found[limit - 1].revision))
+        return await json_page(lambda: [_summary(document) for document in found[:limit]], headers=given)
 
-    async def get(self, request: web.Request) -> web.Response:
-        """One alarm with its evidence and its history."""
-        document = await self._book.get(request.match_info["ref"])
-        if revision_in(request.headers.get("If-None-Match")) == document.revision:
+    @route(
+        "GET",
+        f"{API}/alarms/{REF}",
+        tag=TAG,
+        answers=[json_answer(AlarmInfo, "The alarm.", headers=_ETAG), NOT_MODIFIED],
+    )
+    async def get(
+        self, _request: web.Request, path: ReferencePath, headers: IfNoneMatchHeader
+    ) -> web.Response:
+        """Get one alarm with its evidence and its history."""
+        document = await self._book.get(path.ref)
+        if revision_in(headers.if_none_match) == document.revision:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=etag_of(document))
         return _answer(document)
 
-    async def acknowledge(self, request: web.Request) -> web.Response:
-        """Somebody has seen it."""
-        return await self._act(request, alarms.acknowledge, await _body(request, AlarmAction))
-
-    async def comment(self, request: web.Request) -> web.Response:
-        """Somebody has something to say."""
-        return await self._act(request, alarms.comment, await _body(request, AlarmAction))
-
-    async def unshelve(self, request: web.Request) -> web.Response:
-        """Back from the shelf before its time."""
-        return await self._act(request, alarms.unshelve, await _body(request, AlarmAction))
-
-    async def clear(self, request: web.Request) -> web.Response:
-        """It is over, somebody says."""
-        return await self._act(request, alarms.clear, await _body(request, AlarmAction))
-
-    async def shelve(self, request: web.Request) -> web.Response:
-        """Not to be bothered with for a while, or until a time."""
-        asked = await _body(request, AlarmShelving)
-        return await self._act(request, partial(alarms.shelve, until_ns=_until_ns(asked)), asked)
-
-    async def _act(
-        self, request: web.Request, action: Callable[..., Alarm], asked: AlarmAction
+    @route("POST", f"{API}/alarms/{REF}/acknowledge", **_CHANGED)
+    async def acknowledge(
+        self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmAction
     ) -> web.Response:
-        wanted = request.headers.get("If-Match")
+        """Acknowledge an alarm."""
+        return await self._change(path, headers, alarms.acknowledge, body)
+
+    @route("POST", f"{API}/alarms/{REF}/comment", **_CHANGED)
+    async def comment(
+        self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmAction
+    ) -> web.Response:
+        """Comment on an alarm."""
+        return await self._change(path, headers, alarms.comment, body)
+
+    @route("POST", f"{API}/alarms/{REF}/unshelve", **_CHANGED)
+    async def unshelve(
+        self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmAction
+    ) -> web.Response:
+        """Unshelve an alarm before its time."""
+        return await self._change(path, headers, alarms.unshelve, body)
+
+    @route("POST", f"{API}/alarms/{REF}/clear", **_CHANGED)
+    async def clear(
+        self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmAction
+    ) -> web.Response:
+        """Clear an alarm."""
+        return await self._change(path, headers, alarms.clear, body)
+
+    @route("POST", f"{API}/alarms/{REF}/shelve", **_CHANGED)
+    async def shelve(
+        self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmShelving
+    ) -> web.Response:
+        """Shelve an alarm for a while, or until it escalates."""
+        return await self._change(path, headers, partial(alarms.shelve, until_ns=_until_ns(body)), body)
+
+    async def _change(
+        self, path: ReferencePath, headers: IfMatchHeader, action: Callable[..., Alarm], asked: AlarmAction
+    ) -> web.Response:
+        wanted = headers.if_match
         expected = None if wanted in (None, "*") else revision_in(wanted) or -1
         try:
             document = await self._book.change(
-                request.match_info["ref"],
+                path.ref,
                 lambda alarm: action(alarm, by=asked.by, text=asked.text, now_ns=time.time_ns()),
                 if_revision=expected,
             )
@@ -110,10 +166,6 @@ def _until_ns(asked: AlarmShelving) -> int:
         return int(asked.until.timestamp()) * NS_PER_S + asked.until.microsecond * 1000
     assert asked.for_s is not None
     return alarms.shelf_end_ns(asked.for_s, now_ns=time.time_ns())
-
-
-async def _body(request: web.Request, kind: type[Body]) -> Body:
-    return await read_json(request, partial(msgspec.json.decode, type=kind))
 
 
 def _answer(document: Document) -> web.Response:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
 from aiohttp import web
+from msgspec import Meta, Struct
 from numpy.lib import format as npy_format
 
 from ...errors import ArrayNotFound, RangeGone, WindvaneError
@@ -23,16 +24,10 @@ from ...store.files.rows import row_bytes as bytes_per_row
 from ...store.files.store import Store
 from ..answers import ArrayInfo
 from ..chunked_bodies import Piece, send_pieces
-from ..pages import (
-    json_bytes,
-    json_bytes_response,
-    json_response,
-    next_page,
-    one_of,
-    page_limit,
-    whole_number,
-)
+from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
+from ..parameters import Integer, ReferencePath
 from ..problems import RequestRefused
+from ..route import API, BINARY, BYTES, JSON, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
 from .listings import Listings
 
@@ -46,6 +41,40 @@ JSON_PIECE_BYTES = 32 * 1024
 
 PIECE_ROWS = 65_536
 """A piece never has more rows than this, however small they are."""
+
+TAG = "arrays"
+
+_ROWS = Answer(
+    HTTPStatus.OK,
+    "The rows.",
+    {BYTES: BINARY, JSON: {"type": "array"}},
+    {
+        "Windvane-Dtype": "The dtype of a row, as in .npy files.",
+        "Windvane-Shape": "The shape of the answer, with commas.",
+        "Windvane-Rows": "Which rows they are, as start:stop:step.",
+    },
+)
+_DROPPED = {HTTPStatus.GONE: "Retention has dropped rows of the slice; the detail names the first row kept."}
+
+
+class SliceQuery(Struct, frozen=True, kw_only=True):
+    """Which rows, and in which form."""
+
+    start: Annotated[
+        Integer | None, Meta(description="As in Python's a[start:stop:step]; negative counts from the end.")
+    ] = None
+    stop: Annotated[Integer | None, Meta(description="As in Python's slices.")] = None
+    step: Annotated[
+        Integer | None,
+        Meta(description="As in Python's slices; not 0.", extra_json_schema={"not": {"const": 0}}),
+    ] = None
+    format: Annotated[
+        Literal["raw", "npy", "json"],
+        Meta(
+            description="raw: the bytes of the rows, in C order; npy: a NumPy file; json: nested arrays, "
+            "null for NaN."
+        ),
+    ] = "raw"
 
 
 def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
@@ -97,38 +126,42 @@ class ArrayRoutes:
         self._listings = listings
         self._log = RateLimitedLog(logger)
 
-    async def list(self, request: web.Request) -> web.Response:
-        """The arrays, in the order of their references."""
-        limit, after = page_limit(request), request.query.get("after", "")
+    @route("GET", f"{API}/arrays", tag=TAG, answers=[page_of(ArrayInfo)])
+    async def list(self, request: web.Request, query: PageQuery) -> web.Response:
+        """List the data arrays, in the order of their references."""
 
         def page() -> tuple[bytes, Page]:
-            found = self._listings.names.arrays(after=after, limit=limit)
+            found = self._listings.names.arrays(after=query.after, limit=query.entries)
             return json_bytes(self._describe_all(found.references)), found
 
         body, found = await self._listings.run(page)
         headers = next_page(request, after=found.references[-1]) if found.more else {}
         return json_bytes_response(body, headers=headers)
 
-    async def get(self, request: web.Request) -> web.Response:
-        """One array."""
-        return json_response(await asyncio.to_thread(self._describe, request.match_info["ref"]))
+    @route("GET", f"{API}/arrays/{REF}", tag=TAG, answers=[json_answer(ArrayInfo, "The array.")])
+    async def get(self, _request: web.Request, path: ReferencePath) -> web.Response:
+        """Get one data array."""
+        return json_response(await asyncio.to_thread(self._describe, path.ref))
 
-    async def data(self, request: web.Request) -> web.StreamResponse:
-        """A slice of the rows."""
-        array = await asyncio.to_thread(self._store.array, request.match_info["ref"])
-        return await self._send(request, array, array)
+    @route("GET", f"{API}/arrays/{REF}/data", tag=TAG, answers=[_ROWS], problems=_DROPPED)
+    async def data(self, request: web.Request, path: ReferencePath, query: SliceQuery) -> web.StreamResponse:
+        """Get a slice of the rows."""
+        array = await asyncio.to_thread(self._store.array, path.ref)
+        return await self._send(request, query, array, array)
 
-    async def times(self, request: web.Request) -> web.StreamResponse:
-        """A slice of the rows' event times: int64, ns since the epoch, UTC."""
-        array = await asyncio.to_thread(self._store.array, request.match_info["ref"])
-        return await self._send(request, array, array.times_ns)
+    @route("GET", f"{API}/arrays/{REF}/times", tag=TAG, answers=[_ROWS], problems=_DROPPED)
+    async def times(self, request: web.Request, path: ReferencePath, query: SliceQuery) -> web.StreamResponse:
+        """Get the event times of a slice of the rows: int64, ns since the epoch, UTC."""
+        array = await asyncio.to_thread(self._store.array, path.ref)
+        return await self._send(request, query, array, array.times_ns)
 
-    async def _send(self, request: web.Request, array: DataArray, source: Rows) -> web.StreamResponse:
-        start, stop, step = (whole_number(request, name) for name in ("start", "stop", "step"))
-        form = one_of(request, "format", "raw", "npy", "json")
-        if step == 0:
-            raise RequestRefused(HTTPStatus.BAD_REQUEST, "step=0 never gets anywhere; it may be negative.")
-        rows = selected_rows(slice(start, stop, step), kept_from=array.start, length=len(array))
+    async def _send(
+        self, request: web.Request, query: SliceQuery, array: DataArray, source: Rows
+    ) -> web.StreamResponse:
+        if query.step == 0:
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "step=0 is not valid; it may be negative.")
+        key = slice(query.start, query.stop, query.step)
+        rows = selected_rows(key, kept_from=array.start, length=len(array))
         row_bytes = bytes_per_row(source.dtype, source.row_shape)
         shape = (len(rows), *source.row_shape)
         headers = {
@@ -137,13 +170,13 @@ class ArrayRoutes:
             "Windvane-Rows": f"{rows.start}:{rows.stop}:{rows.step}",
         }
         size_bytes: int | None = row_bytes * len(rows)
-        if form == "json":
-            headers["Content-Type"], size_bytes = "application/json", None
+        if query.format == "json":
+            headers["Content-Type"], size_bytes = JSON, None
             parts = _json_pieces(source, rows, rows_per_piece=_rows_in(JSON_PIECE_BYTES, row_bytes))
         else:
-            headers["Content-Type"] = "application/octet-stream"
+            headers["Content-Type"] = BYTES
             parts = _raw_pieces(source, rows, rows_per_piece=_rows_in(PIECE_BYTES, row_bytes))
-        if form == "npy":
+        if query.format == "npy":
             header = npy_header(source.dtype, shape)
             size_bytes = len(header) + row_bytes * len(rows)
             parts = chain((partial(bytes, header),), parts)

@@ -2,29 +2,51 @@
 
 import asyncio
 from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
 
 from ...store.catalog.catalog import DOCUMENT_TYPES, Catalog
-from ...store.databases.dead_letters import DeadLetters, DeadLetterSummary, KeptDeadLetter
+from ...store.databases.dead_letters import DeadLetters, DeadLetterSummary
 from ...store.databases.excerpt import excerpt_of
-from ..answers import DeadLetterDetail, DeadLetterInfo, document_info
-from ..pages import (
-    LARGEST_INTEGER,
-    integer_in,
-    json_page,
-    json_response,
-    next_page,
-    one_of,
-    page_limit,
-    whole_number,
-)
+from ..answers import DeadLetterDetail, DeadLetterInfo, DocumentInfo, document_info
+from ..pages import PageQuery, RevisionPageQuery, json_page, json_response, next_page
+from ..parameters import LARGEST_INTEGER
 from ..problems import RequestRefused
+from ..route import API, BINARY, BYTES, Answer, json_answer, page_of, route
 from ..tier_client import TierClient
+
+TAG = "dead letters"
 
 EXCERPT_BYTES = 1024
 """A dead letter's JSON shows this much of its payload."""
+
+
+class SearchQuery(PageQuery, frozen=True, kw_only=True):
+    """Which documents."""
+
+    q: Annotated[str, Meta(description="A part of the reference or the title, in any case.")] = ""
+    type: Annotated[
+        str | None,
+        Meta(description="Only documents of this type.", extra_json_schema={"enum": list(DOCUMENT_TYPES)}),
+    ] = None
+    state: Annotated[str | None, Meta(description="Only documents in this state.")] = None
+
+
+class LetterPath(Struct, frozen=True):
+    """A dead letter in the path."""
+
+    id: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER, description="The ID of the dead letter.")]
+
+
+class Replayed(Struct):
+    """How many events of a dead letter were stored, how many were rejected again, and why."""
+
+    stored_events: int
+    rejected_events: int
+    reason: str
 
 
 class SearchRoutes:
@@ -33,16 +55,21 @@ class SearchRoutes:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    async def search(self, request: web.Request) -> web.Response:
-        """Documents whose reference or title contains `q`, in any case."""
-        limit = page_limit(request)
-        kind = one_of(request, "type", "", *DOCUMENT_TYPES) or None
+    @route("GET", f"{API}/search", tag="catalog", answers=[page_of(DocumentInfo)])
+    async def search(self, request: web.Request, query: SearchQuery) -> web.Response:
+        """List the documents of the catalog whose reference or title contains `q`, in any case."""
+        limit, kind = query.entries, query.type
+        if kind is not None and kind not in DOCUMENT_TYPES:
+            raise RequestRefused(
+                HTTPStatus.BAD_REQUEST,
+                f"type={kind[:40]} is not known; it may be {', '.join(DOCUMENT_TYPES)}.",
+            )
         found = await self._catalog.list(
             kind,
-            state=request.query.get("state") or None,
-            text=request.query.get("q") or None,
+            state=query.state,
+            text=query.q or None,
             limit=limit + 1,
-            after=request.query.get("after") or None,
+            after=query.after or None,
         )
         page, headers = found[:limit], {}
         if len(found) > limit:
@@ -58,18 +85,24 @@ class DeadLetterRoutes:
         self._dead_letters = dead_letters
         self._tiers = tiers
 
-    async def list(self, request: web.Request) -> web.Response:
-        """The letters, the newest first; `before` is the id after which the page goes on."""
-        limit, before = page_limit(request), whole_number(request, "before")
-        if before is not None:
-            before = max(before, 0)
+    @route("GET", f"{API}/dead-letters", tag=TAG, answers=[page_of(DeadLetterInfo)])
+    async def list(self, request: web.Request, query: RevisionPageQuery) -> web.Response:
+        """List the dead letters, the newest first.
+
+        `before` is the ID of the last letter on the page before.
+        """
+        limit = query.entries
+        before = None if query.before is None else max(query.before, 0)
         found = await asyncio.to_thread(self._dead_letters.list, limit=limit + 1, before=before)
         headers = next_page(request, before=str(found[limit - 1].id)) if len(found) > limit else {}
         return json_response([_info(letter) for letter in found[:limit]], headers=headers)
 
-    async def get(self, request: web.Request) -> web.Response:
-        """One letter, with the first EXCERPT_BYTES of its payload, and what they say."""
-        letter = await self._letter(request)
+    @route(
+        "GET", f"{API}/dead-letters/{{id}}", tag=TAG, answers=[json_answer(DeadLetterDetail, "The letter.")]
+    )
+    async def get(self, _request: web.Request, path: LetterPath) -> web.Response:
+        """Get one dead letter, with the first 1,024 bytes of its payload, also decoded."""
+        letter = await asyncio.to_thread(self._dead_letters.get, path.id)
         decoded = await asyncio.to_thread(
             excerpt_of, letter.payload, compression=letter.compression, format=letter.format
         )
@@ -86,37 +119,54 @@ class DeadLetterRoutes:
         )
         return json_response(detail)
 
-    async def replay(self, request: web.Request) -> web.StreamResponse:
-        """Handed on to the gateway, which sends it through the policies as they are now."""
-        number = _number_of(request)
-        return await self._tiers.hand_on(request, "gateway", path=f"/dead-letters/{number}/replay")
+    @route(
+        "POST",
+        f"{API}/dead-letters/{{id}}/replay",
+        tag=TAG,
+        answers=[
+            Answer(HTTPStatus.NO_CONTENT, "It is durable, and no longer a dead letter."),
+            json_answer(
+                Replayed,
+                "Some of its events are durable, and it is no longer a dead letter. The others were rejected "
+                "again and are a new one.",
+            ),
+        ],
+        problems={
+            HTTPStatus.CONFLICT: "It cannot be replayed; the detail says why.",
+            HTTPStatus.UNPROCESSABLE_ENTITY: "It was rejected again, and is kept.",
+            HTTPStatus.TOO_MANY_REQUESTS: "Over the policy's rate; retry after Retry-After.",
+            HTTPStatus.SERVICE_UNAVAILABLE: "The gateway is not running or full; retry after Retry-After.",
+        },
+    )
+    async def replay(self, request: web.Request, path: LetterPath) -> web.StreamResponse:
+        """Replay a dead letter through the policies as they are now."""
+        return await self._tiers.hand_on(request, "gateway", path=f"/dead-letters/{path.id}/replay")
 
-    async def drop(self, request: web.Request) -> web.Response:
-        """Removes one letter, for good."""
-        await asyncio.to_thread(self._dead_letters.drop, _number_of(request))
+    @route(
+        "DELETE",
+        f"{API}/dead-letters/{{id}}",
+        tag=TAG,
+        answers=[Answer(HTTPStatus.NO_CONTENT, "It is deleted.")],
+    )
+    async def drop(self, _request: web.Request, path: LetterPath) -> web.Response:
+        """Delete a dead letter."""
+        await asyncio.to_thread(self._dead_letters.drop, path.id)
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def payload(self, request: web.Request) -> web.Response:
-        """The bytes that were refused, as far as they are kept (at most 32 MiB)."""
-        letter = await self._letter(request)
+    @route(
+        "GET",
+        f"{API}/dead-letters/{{id}}/payload",
+        tag=TAG,
+        answers=[Answer(HTTPStatus.OK, "The payload.", {BYTES: BINARY})],
+    )
+    async def payload(self, _request: web.Request, path: LetterPath) -> web.Response:
+        """Download the payload of a dead letter, as far as it is kept (at most 32 MiB)."""
+        letter = await asyncio.to_thread(self._dead_letters.get, path.id)
         return web.Response(
             body=letter.payload,
-            content_type="application/octet-stream",
+            content_type=BYTES,
             headers={"Content-Disposition": f'attachment; filename="dead-letter-{letter.id}.bin"'},
         )
-
-    async def _letter(self, request: web.Request) -> KeptDeadLetter:
-        return await asyncio.to_thread(self._dead_letters.get, _number_of(request))
-
-
-def _number_of(request: web.Request) -> int:
-    text = request.match_info["id"]
-    number = integer_in(text) if text.isascii() and text.isdigit() else None
-    if number is None or number > LARGEST_INTEGER:
-        raise RequestRefused(
-            HTTPStatus.NOT_FOUND, f"{text[:40]!r} is not the ID of a dead letter; the list shows them."
-        )
-    return number
 
 
 def _info(letter: DeadLetterSummary) -> DeadLetterInfo:

@@ -4,20 +4,53 @@ import asyncio
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct, field
 
 from ...errors import DocumentNotFound, PolicyInvalid, RevisionConflict
 from ...store.catalog.catalog import Catalog, Document
 from ...store.catalog.policy import Policy, policy_from_mapping, policy_to_mapping
 from ..json_input import read_json
-from ..pages import json_page, json_response, next_page, page_limit
+from ..pages import PageQuery, json_page, json_response, next_page
+from ..parameters import ReferencePath
 from ..problems import RequestRefused
+from ..route import API, JSON, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
 
 POLICY = "policy"
+TAG = "policies"
+
+_ETAG = {"ETag": "The revision."}
+_POLICY = json_answer(Policy, "The policy as it is now.", headers=_ETAG)
+_CREATED = json_answer(
+    Policy,
+    "The policy as it is now.",
+    status=HTTPStatus.CREATED,
+    headers={**_ETAG, "Location": "Its address."},
+)
+_OTHER_REVISION = {HTTPStatus.PRECONDITION_FAILED: "It does not have the revision that If-Match names."}
+
+
+class IfNoneMatchHeader(Struct, frozen=True):
+    """What the client has already."""
+
+    if_none_match: Annotated[str | None, Meta(description="The ETag that the client has.")] = field(
+        name="If-None-Match", default=None
+    )
+
+
+class ConditionHeaders(Struct, frozen=True):
+    """Which revision a change is for."""
+
+    if_match: Annotated[
+        str | None, Meta(description="The ETag of the revision that is to be changed; * for any.")
+    ] = field(name="If-Match", default=None)
+    if_none_match: Annotated[
+        str | None, Meta(description="* allows the change only if the resource does not exist.")
+    ] = field(name="If-None-Match", default=None)
 
 
 class PolicyRoutes:
@@ -32,15 +65,24 @@ class PolicyRoutes:
         self._check_policy = check_policy
         self._location = location
 
-    async def list(self, request: web.Request) -> web.Response:
-        """The policies, in the order of their references."""
-        limit = page_limit(request)
-        found = await self._catalog.list(POLICY, limit=limit + 1, after=request.query.get("after") or None)
+    @route("GET", f"{API}/policies", tag=TAG, answers=[page_of(Policy)])
+    async def list(self, request: web.Request, query: PageQuery) -> web.Response:
+        """List the ingestion policies, in the order of their references."""
+        limit = query.entries
+        found = await self._catalog.list(POLICY, limit=limit + 1, after=query.after or None)
         headers = next_page(request, after=found[limit - 1].reference) if len(found) > limit else {}
         return await json_page(lambda: [document.body for document in found[:limit]], headers=headers)
 
+    @route(
+        "POST",
+        f"{API}/policies",
+        tag=TAG,
+        body={JSON: Policy},
+        answers=[_CREATED],
+        problems={HTTPStatus.CONFLICT: "There is a policy with this reference."},
+    )
     async def create(self, request: web.Request) -> web.Response:
-        """A new policy; 409 where there is one of that reference."""
+        """Create a policy."""
         policy = await self._checked(await _json_object(request))
         try:
             document = await self._put(policy, if_revision=0)
@@ -52,16 +94,32 @@ class PolicyRoutes:
             ) from None
         return self._answer(document, status=HTTPStatus.CREATED)
 
-    async def get(self, request: web.Request) -> web.Response:
-        """One policy."""
-        document = await self._catalog.get(POLICY, request.match_info["ref"])
-        if revision_in(request.headers.get("If-None-Match")) == document.revision:
+    @route("GET", f"{API}/policies/{REF}", tag=TAG, answers=[_POLICY, NOT_MODIFIED])
+    async def get(
+        self, _request: web.Request, path: ReferencePath, headers: IfNoneMatchHeader
+    ) -> web.Response:
+        """Get one policy."""
+        document = await self._catalog.get(POLICY, path.ref)
+        if revision_in(headers.if_none_match) == document.revision:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=etag_of(document))
         return self._answer(document)
 
-    async def replace(self, request: web.Request) -> web.Response:
-        """A policy made or replaced. The body may leave out the reference, which the address gives."""
-        reference = request.match_info["ref"]
+    @route(
+        "PUT",
+        f"{API}/policies/{REF}",
+        tag=TAG,
+        body={JSON: Policy},
+        answers=[_POLICY, _CREATED],
+        problems=_OTHER_REVISION,
+    )
+    async def replace(
+        self, request: web.Request, path: ReferencePath, headers: ConditionHeaders
+    ) -> web.Response:
+        """Create or replace a policy.
+
+        The body need not have the reference, which the path has.
+        """
+        reference = path.ref
         body = await _json_object(request)
         if body.setdefault("reference", reference) != reference:
             raise PolicyInvalid(
@@ -69,7 +127,7 @@ class PolicyRoutes:
                 "leave it out of the body, or make them equal"
             )
         policy = await self._checked(body)
-        expected = await self._expected_revision(request)
+        expected = await self._expected_revision(reference, headers)
         try:
             document = await self._put(policy, if_revision=expected)
         except RevisionConflict as error:
@@ -77,11 +135,20 @@ class PolicyRoutes:
         status = HTTPStatus.CREATED if document.created_ns == document.modified_ns else HTTPStatus.OK
         return self._answer(document, status=status)
 
-    async def delete(self, request: web.Request) -> web.Response:
-        """A policy removed: what it let in is refused from then on."""
-        expected = await self._expected_revision(request)
+    @route(
+        "DELETE",
+        f"{API}/policies/{REF}",
+        tag=TAG,
+        answers=[Answer(HTTPStatus.NO_CONTENT, "It is deleted.")],
+        problems=_OTHER_REVISION,
+    )
+    async def delete(
+        self, _request: web.Request, path: ReferencePath, headers: ConditionHeaders
+    ) -> web.Response:
+        """Delete a policy: chunks that it admitted are rejected from then on."""
+        expected = await self._expected_revision(path.ref, headers)
         try:
-            await self._catalog.delete(POLICY, request.match_info["ref"], if_revision=expected)
+            await self._catalog.delete(POLICY, path.ref, if_revision=expected)
         except RevisionConflict as error:
             raise _precondition_failed(error) from None
         return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -98,15 +165,15 @@ class PolicyRoutes:
             POLICY, policy.reference, title=policy.title, body=body, if_revision=if_revision
         )
 
-    async def _expected_revision(self, request: web.Request) -> int | None:
-        if request.headers.get("If-None-Match", "").strip() == "*":
+    async def _expected_revision(self, reference: str, headers: ConditionHeaders) -> int | None:
+        if (headers.if_none_match or "").strip() == "*":
             return 0
-        wanted = request.headers.get("If-Match")
+        wanted = headers.if_match
         if wanted is None:
             return None
         if wanted.strip() == "*":
             try:
-                return (await self._catalog.get(POLICY, request.match_info["ref"])).revision
+                return (await self._catalog.get(POLICY, reference)).revision
             except DocumentNotFound as error:
                 raise _precondition_failed(error) from None
         revision = revision_in(wanted)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from msgspec import Meta, Struct, field
 
 from ...errors import StreamNotFound, WindvaneError
 from ...runtime.telemetry import RateLimitedLog
@@ -20,9 +21,11 @@ from ...store.files.store import Store
 from ..answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from ..chunked_bodies import Piece, send_pieces
 from ..open_alarms import OpenAlarms
-from ..pages import json_bytes, json_bytes_response, json_response, next_page, page_limit
+from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
+from ..parameters import ReferencePath
 from ..problems import RequestRefused
 from ..ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
+from ..route import API, BINARY, BYTES, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
 from ..worker_delays import Delays, WorkerDelays
 from .listings import Listings
@@ -38,7 +41,29 @@ MATCHING_HEADER = "Windvane-Matching"
 
 logger = logging.getLogger(__name__)
 
-_BYTES = "application/octet-stream"
+TAG = "streams"
+
+_ETAG = {"ETag": "Which stream it is, and how long it was.", "Accept-Ranges": "bytes"}
+
+
+class StreamListQuery(PageQuery, frozen=True, kw_only=True):
+    """A page of streams."""
+
+    q: Annotated[str, Meta(description="Words that a reference must contain, in any case.")] = ""
+
+
+class RangeHeaders(Struct, frozen=True):
+    """Which bytes of a stream."""
+
+    range: Annotated[str | None, Meta(description="Byte ranges, one or several (RFC 9110, section 14).")] = (
+        field(name="Range", default=None)
+    )
+    if_range: Annotated[
+        str | None, Meta(description="With an ETag that this stream has, or had, the Range is valid.")
+    ] = field(name="If-Range", default=None)
+    if_none_match: Annotated[str | None, Meta(description="ETags that the client has.")] = field(
+        name="If-None-Match", default=None
+    )
 
 
 class StreamRoutes:
@@ -63,14 +88,19 @@ class StreamRoutes:
         self._alarms = alarms
         self._log = RateLimitedLog(logger)
 
-    async def list(self, request: web.Request) -> web.Response:
-        """The streams, in the order of their references; `q` is words that a reference contains."""
-        limit, after = page_limit(request), request.query.get("after", "")
-        words = request.query.get("q", "").split()[:MAX_WORDS]
+    @route(
+        "GET",
+        f"{API}/streams",
+        tag=TAG,
+        answers=[page_of(StreamInfo, headers={MATCHING_HEADER: "How many streams all pages have."})],
+    )
+    async def list(self, request: web.Request, query: StreamListQuery) -> web.Response:
+        """List the data streams, in the order of their references."""
+        words = query.q.split()[:MAX_WORDS]
         delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
 
         def page() -> tuple[bytes, Page]:
-            found = self._listings.names.streams(after=after, limit=limit, words=words)
+            found = self._listings.names.streams(after=query.after, limit=query.entries, words=words)
             return json_bytes(self._describe_all(found.references, delays)), found
 
         body, found = await self._listings.run(page)
@@ -79,42 +109,67 @@ class StreamRoutes:
             headers |= next_page(request, after=found.references[-1])
         return json_bytes_response(body, headers=headers)
 
-    async def get(self, request: web.Request) -> web.Response:
-        """One stream."""
+    @route("GET", f"{API}/streams/{REF}", tag=TAG, answers=[json_answer(StreamInfo, "The stream.")])
+    async def get(self, _request: web.Request, path: ReferencePath) -> web.Response:
+        """Get one data stream."""
         delays, _ = await asyncio.gather(self._delays.current(), self._alarms.refresh())
-        return json_response(await asyncio.to_thread(self._describe_one, request.match_info["ref"], delays))
+        return json_response(await asyncio.to_thread(self._describe_one, path.ref, delays))
 
-    async def data(self, request: web.Request) -> web.StreamResponse:
-        """The bytes: all, one range, or several as multipart/byteranges; without what arrives meanwhile."""
-        stream = await asyncio.to_thread(self._store.stream, request.match_info["ref"])
+    @route(
+        "GET",
+        f"{API}/streams/{REF}/data",
+        tag=TAG,
+        answers=[
+            Answer(HTTPStatus.OK, "All bytes.", {BYTES: BINARY}, _ETAG),
+            Answer(
+                HTTPStatus.PARTIAL_CONTENT,
+                "The ranges asked for.",
+                {BYTES: BINARY, "multipart/byteranges": BINARY},
+                {**_ETAG, "Content-Range": "Which bytes, if it is one range."},
+            ),
+            NOT_MODIFIED,
+        ],
+        problems={
+            HTTPStatus.GONE: "Retention has dropped the beginning; the member `start` is the first byte.",
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The stream has no byte of the ranges.",
+        },
+    )
+    async def data(
+        self, request: web.Request, path: ReferencePath, headers: RangeHeaders
+    ) -> web.StreamResponse:
+        """Get the bytes of a data stream: all, one range, or several.
+
+        What arrives meanwhile is not part of the answer.
+        """
+        stream = await asyncio.to_thread(self._store.stream, path.ref)
         length, start = stream.size, stream.start
         etag = growing_etag(stream.uid, length)
-        headers = {"ETag": etag, "Accept-Ranges": "bytes"}
-        if etag_listed(request.headers.get("If-None-Match"), etag):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        given = {"ETag": etag, "Accept-Ranges": "bytes"}
+        if etag_listed(headers.if_none_match, etag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=given)
         wanted = None
-        if request.method == "GET" and may_continue(request.headers.get("If-Range"), etag):
+        if request.method == "GET" and may_continue(headers.if_range, etag):
             try:
-                wanted = parse_range(request.headers.get("Range"), start=start, length=length)
+                wanted = parse_range(headers.range, start=start, length=length)
             except NotSatisfiable as error:
                 raise RequestRefused(
                     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
                     f"{stream.reference}: {error}.",
-                    headers={**headers, "Content-Range": f"bytes */{length}"},
+                    headers={**given, "Content-Range": f"bytes */{length}"},
                     members={"start": start, "size": length},
                 ) from None
         if wanted is None:
-            return await self._whole(request, stream, ByteRange(start, length), headers)
+            return await self._whole(request, stream, ByteRange(start, length), given)
         if len(wanted) > 1:
-            return await self._several(request, stream, wanted, headers, length)
-        headers |= {"Content-Type": _BYTES, "Content-Range": wanted[0].content_range(length)}
+            return await self._several(request, stream, wanted, given, length)
+        given |= {"Content-Type": BYTES, "Content-Range": wanted[0].content_range(length)}
         return await send_pieces(
             request,
             _pieces(stream, wanted[0]),
             telemetry=self._telemetry,
             size_bytes=wanted[0].size,
             status=HTTPStatus.PARTIAL_CONTENT,
-            headers=headers,
+            headers=given,
         )
 
     async def _whole(
@@ -133,7 +188,7 @@ class StreamRoutes:
             _pieces(stream, kept),
             telemetry=self._telemetry,
             size_bytes=kept.stop,
-            headers={**headers, "Content-Type": _BYTES},
+            headers={**headers, "Content-Type": BYTES},
         )
 
     async def _several(
@@ -149,7 +204,7 @@ class StreamRoutes:
         for part in wanted:
             lines = (
                 f"\r\n--{boundary}",
-                f"Content-Type: {_BYTES}",
+                f"Content-Type: {BYTES}",
                 f"Content-Range: {part.content_range(length)}",
             )
             parts.append(("\r\n".join((*lines, "", "")).encode(), part))

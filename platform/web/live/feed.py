@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 import numpy as np
@@ -26,6 +27,7 @@ from ...store.files.rows import row_bytes
 from ...store.files.store import Store
 from ..json_input import NestedTooDeeply, decode_json
 from ..pages import json_bytes
+from ..route import API, Answer, Messages, route
 from ..telemetry import WebTelemetry
 from . import frames
 from .array_lookup import ArrayLookout, WatchedArray
@@ -61,6 +63,14 @@ class LiveLimits:
 
 BUSIEST_SHARE = 0.2
 """The poller pauses so long that it takes at most this share of the event loop's time."""
+
+
+_MESSAGES = Messages(
+    from_client=(frames.Subscribe, frames.Unsubscribe),
+    to_client=(frames.Subscribed, frames.Waiting, frames.Refused),
+    binary="Rows, little endian: u32 id, u32 count, u64 first_row, u32 step, u32 row_bytes, u64 length, then "
+    "count int64 event times in ns since the epoch, then count rows.",
+)
 
 
 class _Watched(WatchedArray):
@@ -146,8 +156,16 @@ class LiveFeed:
         """A shutdown signal of the application: clients are told to come back later."""
         await asyncio.gather(*(connection.close() for connection in list(self._connections)))
 
+    @route(
+        "GET",
+        f"{API}/live",
+        tag="live",
+        answers=[Answer(HTTPStatus.SWITCHING_PROTOCOLS, "The WebSocket.")],
+        problems={HTTPStatus.BAD_REQUEST: "The request does not ask for a WebSocket."},
+        messages=_MESSAGES,
+    )
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """`GET /api/v1/live`."""
+        """Get rows of data arrays as they are written, over a WebSocket."""
         websocket = MaskedWebSocket(
             heartbeat=self.limits.heartbeat_s,
             timeout=self.limits.goodbye_s,
