@@ -234,7 +234,7 @@ def through_windvane(home: Path, recordings: Mapping[str, Recording]) -> Run:
     applied = windvane(home, "apply", str(given))
     if applied.returncode:
         raise RuntimeError(applied.stderr.decode())
-    with Running("gateway", home) as gateway, Running("process", home) as worker:
+    with Running("gateway", home) as gateway, Running("worker", home) as worker:
         cpu_before = gateway.cpu_s() + worker.cpu_s()
         started = time.perf_counter()
         chunks = asyncio.run(send(gateway.ready["forward"], recordings))

@@ -97,7 +97,7 @@ def run_all(
         for _ in range(RUNS):
             alone.append(run_peer("produce", broker.bootstrap, seconds))
             into.append(send(gateway, chunk, seconds, connections))
-        with Running("process", home, *bus) as worker:
+        with Running("worker", home, *bus) as worker:
             wait_until(
                 lambda: stored_events(home) == gateway.status()["events_total"], "caught up", timeout_s=600
             )

@@ -79,7 +79,7 @@ def run(report: Report, gateway: Running, streams: int, rounds: int) -> str:
     send(gateway, [("neighbour", NEIGHBOUR)])
     send(gateway, chunks_of_round(streams, 0))
     interval = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": str(INTERVAL_S)}
-    with Running("process", gateway.home, environ=interval) as worker:
+    with Running("worker", gateway.home, environ=interval) as worker:
         for number in range(rounds):
             if number:
                 send(gateway, chunks_of_round(streams, number))

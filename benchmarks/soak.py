@@ -50,7 +50,7 @@ MOST_GROWTH_BYTES = 1_000_000.0
 GROWTH_LIMITS = {"descriptors": 1.0, "threads": 2.0}
 """Growth in `PERIOD_S` must be less than this. A pool starts a thread when all others are busy, which may be
 late: one such step gives a slope of up to 1.5."""
-TIERS = {"gateway": "gateway", "process": "worker", "web": "web"}
+TIERS = {"gateway": "gateway", "worker": "worker", "web": "web"}
 VIEWED = ["park.t0:spectrum", "park.t1:features", "model.m0:model"]
 RECONNECT_S = 5.0
 SAMPLES = 2048  # int16, of a chunk of a sensor

@@ -115,6 +115,7 @@ for _command in (
     topics.topics,
     doctor.doctor,
     tiers.gateway,
+    tiers.worker,
     tiers.process,
     tiers.web,
     tiers.simulate,

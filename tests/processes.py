@@ -18,7 +18,6 @@ START_S = 60.0
 END_S = 60.0
 COMMAND = [sys.executable, "-m", "windvane.cli"]
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_TIERS = {"gateway": "gateway", "process": "worker"}
 
 
 def windvane(home: Path, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[bytes]:
@@ -182,7 +181,7 @@ class Running:
         """What the tier says of itself on its socket."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
-        tier = _TIERS[self.kind] + (f"-{self.instance}" if self.instance else "")
+        tier = self.kind + (f"-{self.instance}" if self.instance else "")
         connection.sock.connect(str(self.home / "run" / f"{tier}.sock"))
         connection.request("GET", "/status")
         answer: dict[str, Any] = json.loads(connection.getresponse().read())

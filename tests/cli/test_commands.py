@@ -73,7 +73,7 @@ def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_traceback(module: str
         (["up", "--forward", "0.0.0.0:0"], "windvane: the forward port cannot be opened at 0.0.0.0:0"),
         (["gateway", "--forward", "[::]:24224"], "windvane: the forward port cannot be opened at [::]:24224"),
         (["web", "--web", "8080"], "windvane: --web: web: '8080' is no address"),
-        (["up", "--ready-file", "/no/r.json"], "windvane: --ready-file /no/r.json: there is no folder /no"),
+        (["up", "--ready-file", "/no/r.json"], "windvane: --ready-file /no/r.json: the folder /no does"),
         (["ls", "--home", "/nowhere"], "windvane: there is no home directory /nowhere"),
         (["process", "--home", "/dev/null/x"], "windvane: /dev/null/x"),
     ],
@@ -118,7 +118,7 @@ def test_the_help_of_a_tier_has_only_what_means_something_to_it(run: Run) -> Non
 
     assert shown("up") == {"--forward", "--web", "--bus", "--catalog"}
     assert shown("gateway") == {"--forward", "--bus", "--catalog"}
-    assert shown("process") == {"--bus", "--catalog"}
+    assert shown("worker") == shown("process") == {"--bus", "--catalog"}
     assert shown("web") == {"--web", "--catalog"}
 
 

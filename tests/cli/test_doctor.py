@@ -90,7 +90,7 @@ def child_pid(site: Running, command: bytes) -> int:
 
 def test_a_worker_that_is_stopped_is_not_called_running(tmp_path: Path) -> None:
     with Running("up", tmp_path / "home") as site:
-        worker = child_pid(site, b"process")
+        worker = child_pid(site, b"worker")
         os.kill(worker, signal.SIGSTOP)
         try:
             listed = json.loads(windvane(site.home, "doctor", "--json").stdout)

@@ -77,7 +77,7 @@ def test_a_home_for_a_group_stays_one_as_far_as_the_setting_says(tmp_path: Path)
     home.mkdir()
     (home / "windvane.toml").write_text('home_mode = "0750"\n')
     home.chmod(0o2777)
-    with Running("process", home):
+    with Running("worker", home):
         assert mode(home) == 0o2750
         assert mode(home / "checkpoints.sqlite") == 0o640
         assert mode(home / "run") == 0o700  # its sockets ask for no credentials
@@ -112,7 +112,7 @@ def test_a_database_that_lies_elsewhere_is_left_alone(tmp_path: Path, restored_u
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
 
 
-def refused(home: Path, *inside: str, command: Sequence[str] = ("process",)) -> str:
+def refused(home: Path, *inside: str, command: Sequence[str] = ("worker",)) -> str:
     ended = subprocess.run(
         [*inside, *COMMAND, *command], env=environment(home), capture_output=True, timeout=120, check=False
     )
@@ -130,7 +130,7 @@ def test_a_home_of_another_user_is_refused_unless_the_settings_say_that_it_is_me
     assert "set home_mode" in said
     assert list(home.iterdir()) == []
     (home / "windvane.toml").write_text('home_mode = "0700"\n')
-    with Running("process", home):
+    with Running("worker", home):
         assert mode(home) == 0o700
 
 
@@ -139,7 +139,7 @@ import os, sys
 from pathlib import Path
 from windvane.config import Settings
 from windvane.errors import ConfigInvalid
-from windvane.home_modes import secure_home
+from windvane.runtime.home_modes import secure_home
 os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
 try:
     secure_home(Settings(home=Path(sys.argv[1])))

@@ -62,7 +62,7 @@ def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: 
     refused = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
     assert refused.returncode == 1
     assert (
-        f"another `windvane up` (process {site.pid}) runs over {site.home} already" in refused.stderr.decode()
+        f"another `windvane up` (process {site.pid}) already runs over {site.home}" in refused.stderr.decode()
     )
     assert healthy(site)
 
@@ -161,7 +161,7 @@ def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) ->
     ("tier", "called", "options"),
     [
         ("gateway", "a gateway", ["--forward", "127.0.0.1:0"]),
-        ("process", "a worker", []),
+        ("worker", "a worker", []),
         ("web", "a web tier", ["--web", "127.0.0.1:0"]),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_second_tier_over_the_same_home_is_refused_and_touches_nothing_of_the_
     refused = windvane(site.home, tier, *options)
     assert refused.returncode == 1
     assert refused.stderr.decode().startswith(
-        f"windvane: {called} (process {children(site.pid)[tier]}) runs over {site.home} already; end it first"
+        f"windvane: {called} (process {children(site.pid)[tier]}) already runs over {site.home}; stop it"
     )
     assert {path.name: path.stat().st_ino for path in run_dir.iterdir()} == before
     assert {"gateway.json", "gateway.sock", "worker.json", "worker.sock", "web.json"} <= before.keys()
@@ -195,12 +195,12 @@ def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tm
 
 def test_a_tier_that_is_killed_comes_back_at_the_same_place(site: Running) -> None:
     before = children(site.pid)
-    assert sorted(before) == ["gateway", "process", "web"]
+    assert sorted(before) == ["gateway", "web", "worker"]
     for name in ("gateway", "web"):
         os.kill(before[name], signal.SIGKILL)
     wait_until(lambda: site.log.read_text().count(" runs again ") == 2, "both run again")
     after = children(site.pid)
-    assert after["process"] == before["process"]
+    assert after["worker"] == before["worker"]
     assert healthy(site)
     report = json.loads((site.home / "run" / "gateway.json").read_text())
     assert report == {"forward": site.ready["forward"]}
@@ -234,7 +234,7 @@ def test_nothing_is_left_when_it_is_killed(tmp_path: Path) -> None:
 
 def test_the_demo_s_sensors_send_through_the_forward_port_and_their_spectra_appear(tmp_path: Path) -> None:
     with Running("up", tmp_path / "home", "--demo") as site:
-        assert sorted(children(site.pid)) == ["gateway", "process", "simulate", "web"]
+        assert sorted(children(site.pid)) == ["gateway", "simulate", "web", "worker"]
         with Store(site.home / "store") as store:
             for reference in ("turbine.t02.gearbox:spectrum", "turbine.t01.blade1:spectrum"):
                 wait_until(lambda name=reference: name in store.arrays(), f"{reference} appears")  # type: ignore[misc]

@@ -125,7 +125,7 @@ def test_only_the_forward_port_and_the_dashboard_can_be_reached() -> None:
 
 
 def test_workers_have_names_of_their_own_and_share_the_home() -> None:
-    workers = [service["command"] for service in TIERS.values() if service["command"][0] == "process"]
+    workers = [service["command"] for service in TIERS.values() if service["command"][0] == "worker"]
     assert len({command[command.index("--instance") + 1] for command in workers}) == len(workers) == 2
     for service in TIERS.values():
         assert "home:/var/lib/windvane" in service["volumes"]

@@ -62,7 +62,7 @@ class Tiers:
 
     def __post_init__(self) -> None:
         self.gateway = Running("gateway", self.home, "--bus", self.bus)
-        self.worker = Running("process", self.home, "--bus", self.bus, environ=FAST_CHECKPOINTS)
+        self.worker = Running("worker", self.home, "--bus", self.bus, environ=FAST_CHECKPOINTS)
 
     def __enter__(self) -> "Tiers":
         self.gateway.start()

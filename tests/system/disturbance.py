@@ -152,7 +152,7 @@ def wait_until_stored(workers: Sequence[Running], home: Path, sizes: Mapping[str
 async def undisturbed_results(home: Path, chunks: Mapping[str, list[Chunk]]) -> dict[str, bytes]:
     """What comes of the chunks where nothing happens, on the embedded bus."""
     make_policy(home, partitions=2)
-    with Running("gateway", home) as gateway, Running("process", home) as worker:
+    with Running("gateway", home) as gateway, Running("worker", home) as worker:
         await asyncio.gather(
             *(send_until_acked(gateway, of_tag, Release(len(of_tag))) for of_tag in chunks.values())
         )

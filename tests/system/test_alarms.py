@@ -69,7 +69,7 @@ class Site:
             "webhook_first_retry_s = 0.05\nwebhook_last_retry_s = 0.2\n"
         )
         self.gateway = Running("gateway", home)
-        self.worker = Running("process", home)
+        self.worker = Running("worker", home)
 
     async def send(self, chunks: list[Chunk], release: Release | None = None) -> None:
         await send_until_acked(self.gateway, chunks, release or Release(len(chunks)))

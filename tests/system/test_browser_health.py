@@ -197,7 +197,7 @@ def test_a_tier_that_was_killed_is_named_until_it_runs_again(tmp_path: Path, bro
     home = tmp_path / "home"
     with (
         Running("gateway", home) as gateway,
-        Running("process", home) as worker,
+        Running("worker", home) as worker,
         Running("web", home) as site,
     ):
         page = browser.new_page()

@@ -102,13 +102,13 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
     never = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "1e9"}
     often = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "0.2"}
     with Running("gateway", site.home) as gateway:
-        worker = Running("process", site.home, environ=never)
+        worker = Running("worker", site.home, environ=never)
         worker.start()
         site.send(gateway, part=0, parts=3)
         # The records, and rows of both streams: whichever the worker comes to first.
         published(worker, EVENTS // 3 + 2 * (SAMPLES // 3 // 640) - 2)
         worker.kill()  # before any checkpoint: all of it comes again
-        worker = Running("process", site.home, environ=often)
+        worker = Running("worker", site.home, environ=often)
         worker.start()
         site.send(gateway, part=1, parts=3)
         published(worker, 300)
@@ -116,7 +116,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
         kafka.start()
         worker.kill()
         site.send(gateway, part=2, parts=3)
-        with Running("process", site.home, environ=often) as worker:
+        with Running("worker", site.home, environ=often) as worker:
             lab = connect(site.home)
             wait_until(
                 lambda: (
@@ -151,7 +151,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
 
 
 def test_a_consumer_that_was_stopped_goes_on_behind_what_it_has_seen(site: Site) -> None:
-    with Running("gateway", site.home) as gateway, Running("process", site.home) as worker:
+    with Running("gateway", site.home) as gateway, Running("worker", site.home) as worker:
         site.send(gateway, part=0, parts=2)
         published(worker, EVENTS // 2)
         options = ("--group", site.prefix + "others", "--seen", str(site.home / "seen.json"), "--count")

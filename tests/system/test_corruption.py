@@ -217,7 +217,7 @@ def test_lost_checkpoints_over_a_log_that_no_longer_has_everything_cost_no_byte(
     path.write_bytes(b"no database at all" * 100)
     for side in ("-wal", "-shm"):
         Path(f"{path}{side}").unlink(missing_ok=True)
-    with Running("process", home, environ=FAST_CHECKPOINTS) as worker:  # it waits, and `windvane up` goes on
+    with Running("worker", home, environ=FAST_CHECKPOINTS) as worker:  # it waits, and `windvane up` goes on
         assert "verify --repair" in worker.log.read_text()
     assert path.read_bytes() == b"no database at all" * 100
     said = follow(home, [each["remedy"] for each in verify(home)["damages"] if each["code"] == "database"])

@@ -33,7 +33,7 @@ async def test_twenty_kills_change_nothing(tmp_path: Path, seed: int) -> None:
     disturbed = tmp_path / "disturbed"
     make_policy(disturbed, partitions=2)
     gateway = Running("gateway", disturbed)
-    worker = Running("process", disturbed, environ=FAST_CHECKPOINTS)
+    worker = Running("worker", disturbed, environ=FAST_CHECKPOINTS)
     gateway.start()
     worker.start()
     release = Release(0)
@@ -67,8 +67,8 @@ async def test_a_second_worker_takes_over_from_one_that_was_killed_or_has_left(t
     make_policy(disturbed, partitions=2)
     release = Release(0)
     with Running("gateway", disturbed) as gateway:
-        reading = Running("process", disturbed, environ=FAST_CHECKPOINTS, instance="a")
-        standing_by = Running("process", disturbed, environ=FAST_CHECKPOINTS, instance="b")
+        reading = Running("worker", disturbed, environ=FAST_CHECKPOINTS, instance="a")
+        standing_by = Running("worker", disturbed, environ=FAST_CHECKPOINTS, instance="b")
         reading.start()
         standing_by.start()
         sending = [

@@ -113,7 +113,7 @@ def worker_of(site: Running) -> int | None:
         with suppress(OSError):
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             arguments = stat.with_name("cmdline").read_bytes().split(b"\0")
-            if parent == site.pid and b"process" in arguments:
+            if parent == site.pid and b"worker" in arguments:
                 return int(stat.parent.name)
     return None
 

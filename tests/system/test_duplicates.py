@@ -45,7 +45,7 @@ def test_a_chunk_is_stored_once_whoever_dies(tmp_path: Path, known_by: str) -> N
         context = connect(home)
         return TAG in context.streams and context.streams[TAG].size >= len(RECORD)
 
-    gateway, worker = Running("gateway", home), Running("process", home, environ=NEVER)
+    gateway, worker = Running("gateway", home), Running("worker", home, environ=NEVER)
     try:
         gateway.start()
         worker.start()

@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pool(home: Path) -> Iterator[Running]:
     """Three gateways behind one port, on a bus that keeps nothing."""
-    with Running("gateway", home, "--workers", str(GATEWAYS), environ=DISCARD) as running:
+    with Running("gateway", home, "--processes", str(GATEWAYS), environ=DISCARD) as running:
         yield running
 
 
@@ -93,8 +93,8 @@ def test_who_looks_for_the_gateway_by_its_usual_names_finds_one(pool: Running, h
 def test_a_second_gateway_of_the_same_name_is_told_what_runs(pool: Running, home: Path) -> None:
     refused = windvane(home, "gateway", "--bus", "discard:", "--forward", "127.0.0.1:0")
     assert refused.returncode != 0
-    assert f"a gateway (process {pool.pid}) runs over" in refused.stderr.decode()
-    assert "--instance NAME runs another beside it" in refused.stderr.decode()
+    assert f"a gateway (process {pool.pid}) already runs over" in refused.stderr.decode()
+    assert "--instance NAME runs another one" in refused.stderr.decode()
 
 
 def test_a_port_is_not_shared_with_another_pool(pool: Running, home: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_port_is_not_shared_with_another_pool(pool: Running, home: Path) -> No
         "gateway",
         "--bus",
         "discard:",
-        "--workers",
+        "--processes",
         "2",
         "--instance",
         "g2",
@@ -148,14 +148,14 @@ async def test_a_pool_drains_and_ends_as_one(home: Path) -> None:
 
 def test_the_embedded_bus_takes_one_gateway_and_says_so(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    refused = windvane(home, "gateway", "--workers", "2", "--forward", "127.0.0.1:0")
+    refused = windvane(home, "gateway", "--processes", "2", "--forward", "127.0.0.1:0")
     assert refused.returncode != 0
-    assert "the embedded bus takes one gateway" in refused.stderr.decode()
+    assert "the embedded bus supports one" in refused.stderr.decode()
     with Running("gateway", home) as gateway:
         refused = windvane(home, "gateway", "--instance", "b", "--forward", "127.0.0.1:0")
         assert refused.returncode != 0
-        assert f"a gateway (process {gateway.pid}) runs over" in refused.stderr.decode()
-        assert "a Kafka cluster (--bus kafka://HOST:PORT) many" in refused.stderr.decode()
+        assert f"a gateway (process {gateway.pid}) already runs over" in refused.stderr.decode()
+        assert "Kafka (--bus kafka://HOST:PORT) several" in refused.stderr.decode()
 
 
 async def test_a_chunk_that_comes_through_two_gateways_is_stored_once(
@@ -171,7 +171,7 @@ async def test_a_chunk_that_comes_through_two_gateways_is_stored_once(
     with (
         Running("gateway", home, environ=environ, instance="a") as first,
         Running("gateway", home, environ=environ, instance="b") as second,
-        Running("process", home, environ=environ) as worker,
+        Running("worker", home, environ=environ) as worker,
     ):
         for chunk in chunks:
             await asyncio.gather(

@@ -65,13 +65,10 @@ def up(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize("command", ["gateway", "process"])
-def test_a_tier_that_stands_still_is_stuck_until_it_goes_on(
-    up: Running, command: str, figure: Figure
-) -> None:
-    tier = {"gateway": "gateway", "process": "worker"}[command]
+@pytest.mark.parametrize("tier", ["gateway", "worker"])
+def test_a_tier_that_stands_still_is_stuck_until_it_goes_on(up: Running, tier: str, figure: Figure) -> None:
     wait_until_well(up)
-    pid = pids(up)[command]
+    pid = pids(up)[tier]
     os.kill(pid, signal.SIGSTOP)
     try:
         seen_s = wait_for(up, tier, "stuck")
@@ -84,7 +81,7 @@ def test_a_tier_that_stands_still_is_stuck_until_it_goes_on(
 def test_a_worker_that_is_killed_again_and_again_is_in_a_crash_loop(up: Running, figure: Figure) -> None:
     wait_until_well(up)
     for number in range(1, 4):
-        os.kill(pids(up)["process"], signal.SIGKILL)
+        os.kill(pids(up)["worker"], signal.SIGKILL)
         wait_until(
             lambda count=number: up.log.read_text().count("worker: ready") > count,  # type: ignore[misc]
             "the worker is ready again",
@@ -168,7 +165,7 @@ def test_a_tier_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> Non
     with small_disk(tmp_path / "disk", size="16m") as disk:
         (disk / "home").mkdir()
         filler = fill(disk, leave_bytes=200_000)
-        with Running("process", disk / "home", log=log) as worker:  # ready: it waits, and says so
+        with Running("worker", disk / "home", log=log) as worker:  # ready: it waits, and says so
             wait_until(lambda: "ERROR worker: disk-full" in log.read_text(), "it says so")
             assert not (disk / "home" / "checkpoints.sqlite").exists()
             filler.unlink()

@@ -36,7 +36,7 @@ async def test_a_broker_that_is_killed_under_load_and_comes_back_changes_nothing
     bus = ["--bus", f"kafka://{kafka.bootstrap}"]
     with (
         Running("gateway", home, *bus, environ=environ) as gateway,
-        Running("process", home, *bus, environ=environ) as worker,
+        Running("worker", home, *bus, environ=environ) as worker,
     ):
         release = Release(0)
         sending = [

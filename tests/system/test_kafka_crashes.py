@@ -63,9 +63,9 @@ class Disturbed:
     def __init__(self, home: Path, kafka: KafkaBroker, inside: list[str]) -> None:
         environ = kafka_environment(kafka)
         self.kafka = kafka
-        self.gateway = Running("gateway", home, "--workers", "2", environ=environ)
-        self.here = Running("process", home, environ=environ)
-        self.there = Running("process", home, environ=environ, instance="there", inside=inside)
+        self.gateway = Running("gateway", home, "--processes", "2", environ=environ)
+        self.here = Running("worker", home, environ=environ)
+        self.there = Running("worker", home, environ=environ, instance="there", inside=inside)
 
     async def kill_the_broker(self) -> None:
         self.kafka.kill()

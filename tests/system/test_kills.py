@@ -110,7 +110,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.gateway = Running("gateway", self.home, environ=ENVIRONMENT)
-        self.worker = Running("process", self.home, environ=ENVIRONMENT)
+        self.worker = Running("worker", self.home, environ=ENVIRONMENT)
         self.web = Running("web", self.home, environ=ENVIRONMENT)
         self.tiers = (self.gateway, self.worker, self.web)
         self._took_s: dict[str, float] = {}

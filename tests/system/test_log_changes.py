@@ -90,7 +90,7 @@ def test_partitions_added_between_a_chunk_and_its_repetition_store_it_once(
     apply_policy(home, partitions=2)
     environ = kafka_environment(kafka, f"{kafka.prefix()}.")
     with (
-        Running("process", home, environ=environ),
+        Running("worker", home, environ=environ),
         Running("gateway", home, environ=environ, instance="a") as first,
     ):
         acked = send_all(first, ["repeated"])
@@ -113,14 +113,14 @@ def test_a_tags_old_partition_is_worked_off_before_its_new_one_is_begun(
     environ = kafka_environment(kafka, f"{kafka.prefix()}.")
     first, before, after = numbered(0, 1), numbered(1, 30), numbered(30, 60)
     with Running("gateway", home, environ=environ, instance="a") as gateway:
-        with Running("process", home, environ=environ):  # which partitions are old is known by who has read
+        with Running("worker", home, environ=environ):  # which partitions are old is known by who has read
             acked = send_all(gateway, first)
             wait_until_stored(home, first[-1])
         acked += send_all(gateway, before)
     apply_policy(home, partitions=8)
     with Running("gateway", home, environ=environ, instance="b") as gateway:
         acked += send_all(gateway, after)
-        with Running("process", home, environ=environ):
+        with Running("worker", home, environ=environ):
             wait_until(lambda: sum(map(len, stored(home).values())) >= acked, "all is stored")
     report(home, acked)
     assert stored(home) == {tag: [*first, *before, *after] for tag in TAGS}
@@ -135,7 +135,7 @@ def test_embedded_then_kafka_then_embedded_over_one_home_stores_every_acked_even
     acked = 0
     runs = [(EMBEDDED, numbered(0, 20)), (on_kafka, numbered(20, 50)), (EMBEDDED, numbered(50, 75))]
     for environ, names in runs:
-        with Running("gateway", home, environ=environ) as gateway, Running("process", home, environ=environ):
+        with Running("gateway", home, environ=environ) as gateway, Running("worker", home, environ=environ):
             acked += send_all(gateway, names)
             wait_until_stored(home, names[-1])
     report(home, acked)
@@ -166,7 +166,7 @@ def test_a_topic_made_again_stores_all_that_was_acked_before_and_after(
     prefix = f"{kafka.prefix()}."
     environ = kafka_environment(kafka, prefix)
     names = numbered(0, 20 + count)
-    worker = Running("process", home, environ=environ)
+    worker = Running("worker", home, environ=environ)
     worker.start()
     try:
         with Running("gateway", home, environ=environ) as gateway:

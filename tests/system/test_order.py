@@ -54,7 +54,7 @@ def kill_while_lines_are_held(home: Path, *options: str, environ: dict[str, str]
     apply(home, reorder_s=REORDER_S)
     chance = random.Random(5)
     order = sorted(range(LINES), key=lambda n: n + chance.uniform(0, REORDER_S / 2))
-    worker = Running("process", home, *options, environ=environ)
+    worker = Running("worker", home, *options, environ=environ)
     with Running("gateway", home, *options, environ=environ) as gateway:
         worker.start()
         for turn in range(kills):

@@ -90,7 +90,7 @@ async def test_the_worst_chunks_take_no_more_than_the_docs_say(gateway: Running,
         apply(home, 256 * MIB)
         await acked(gateway, "neighbour", TINY, "first")
         interval = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": str(INTERVAL_S)}
-        with Running("process", home, environ=interval) as worker:
+        with Running("worker", home, environ=interval) as worker:
             before = worker.peak_bytes()
             await acked(gateway, "neighbour", TINY * 2, "second")
             ages_s: list[float] = []

@@ -194,8 +194,8 @@ def test_history_is_counted_back_in_event_time(tmp_path: Path) -> None:
 PEAK = """
 import sys, resource
 from pathlib import Path
-from windvane.processors.training import drawn_rows
-from windvane.store.store import Store
+from windvane.processors.learning.training import drawn_rows
+from windvane.store.files.store import Store
 array = Store(Path(sys.argv[1])).array("t:values")
 def held():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -529,7 +529,7 @@ async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_t
 ) -> None:
     slow = {**FOREST, "parameters": {"n_estimators": 1000}}
     await home.policy("p", tags=["t"], pipeline=[FIELDS, slow])
-    worker = Running("process", home.path)
+    worker = Running("worker", home.path)
     await asyncio.to_thread(worker.start)
     try:
         await send(home, 50, 1)

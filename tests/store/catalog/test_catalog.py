@@ -229,7 +229,7 @@ async def test_looking_at_the_revision_does_not_wait_for_a_writer(catalog: Catal
 PUTTER = """
 import asyncio, sys
 from windvane.errors import RevisionConflict
-from windvane.store.catalog import Catalog
+from windvane.store.catalog.catalog import Catalog
 
 async def main(url, name):
     catalog = await Catalog.open(url)
@@ -263,7 +263,7 @@ async def test_puts_of_two_processes_do_not_lose_each_other(catalog: Catalog, fi
 
 OPENER = """
 import asyncio, sys
-from windvane.store.catalog import Catalog
+from windvane.store.catalog.catalog import Catalog
 
 async def main(url):
     catalog = await Catalog.open(url)

@@ -177,7 +177,7 @@ def traced(*arguments, **options):
 
 sqlite3.connect = traced
 
-from windvane.store.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
 
 store = CheckpointStore(Path(sys.argv[1]))
 

@@ -346,7 +346,7 @@ def test_threads_of_one_process_add_at_once(letters: DeadLetters) -> None:
 ADDER = """
 import sys
 from pathlib import Path
-from windvane.store.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
 
 sys.stdin.readline()
 letters = DeadLetters(Path(sys.argv[1]))

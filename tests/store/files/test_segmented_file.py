@@ -185,7 +185,7 @@ def open_in_another_process(directory: Path) -> str:
     program = """
 import sys
 from pathlib import Path
-from windvane.store.segmented_writer import SegmentedWriter
+from windvane.store.files.segmented_writer import SegmentedWriter
 try:
     SegmentedWriter(Path(sys.argv[1])).resume()
     print("opened")
@@ -224,7 +224,7 @@ import threading
 from pathlib import Path
 import numpy as np
 from windvane.errors import RangeGone
-from windvane.store.segmented_file import SegmentedFile
+from windvane.store.files.segmented_file import SegmentedFile
 
 file = SegmentedFile(Path(sys.argv[1]))
 stopped = threading.Event()
@@ -281,7 +281,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from windvane.store.segmented_writer import SegmentedWriter
+from windvane.store.files.segmented_writer import SegmentedWriter
 
 writer = SegmentedWriter(Path(sys.argv[1]), segment_bytes=16384).resume()
 print("writing", flush=True)
