@@ -14,6 +14,8 @@ from aiohttp import web
 from windvane.config import HttpSettings
 from windvane.runtime.http_connections import ConnectionGuard
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.slow
 
 Peer: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -146,12 +148,6 @@ async def all_ended(peers: list[Peer]) -> list[bytes]:
 
     async with asyncio.timeout(60):
         return await asyncio.gather(*(rest(reader) for reader, _ in peers))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def served_until(listener: Listener, done: asyncio.Future[list[bytes]]) -> float:

@@ -53,7 +53,7 @@ def chunks_of(tag: str, cycles: int) -> list[Chunk]:
     return chunks
 
 
-class Site:
+class AlarmSite:
     """A home with a gateway, a worker to be killed, and a receiver of its webhook."""
 
     def __init__(self, home: Path) -> None:
@@ -88,8 +88,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(tmp_path / "home")
+async def site(tmp_path: Path) -> AsyncIterator[AlarmSite]:
+    made = AlarmSite(tmp_path / "home")
     made.gateway.start()
     made.worker.start()
     async with made.receiver.listening():
@@ -102,7 +102,7 @@ def expected_ids(alarm: Alarm) -> list[str]:
     return [delivery_id(alarm.reference, entry.number) for entry in alarm.history]
 
 
-async def test_killed_between_the_commit_of_an_alarm_and_its_document(site: Site) -> None:
+async def test_killed_between_the_commit_of_an_alarm_and_its_document(site: AlarmSite) -> None:
     with closing(sqlite3.connect(site.home / "catalog.sqlite", isolation_level=None)) as catalog:
         catalog.execute("BEGIN IMMEDIATE")  # nobody else writes documents now
         await site.send(chunks_of("t1", 1))
@@ -119,7 +119,7 @@ async def test_killed_between_the_commit_of_an_alarm_and_its_document(site: Site
     assert list(dict.fromkeys(site.receiver.ids)) == expected_ids(alarm)
 
 
-async def test_killed_at_any_moment_each_alarm_is_there_once_and_told_under_one_key(site: Site) -> None:
+async def test_killed_at_any_moment_each_alarm_is_there_once_and_told_under_one_key(site: AlarmSite) -> None:
     cycles, tags, rounds = 12, ["t1", "t2"], 6
     chunks = {tag: chunks_of(tag, cycles) for tag in tags}
     release = Release(0)

@@ -47,7 +47,7 @@ schema = '{"type": "record", "name": "Power", "fields": [{"name": "kw", "type": 
 """
 
 
-class Site:
+class KafkaSite:
     """A home on the broker, with what the test sends to it."""
 
     def __init__(self, kafka: KafkaBroker, folder: Path) -> None:
@@ -92,12 +92,12 @@ def published(worker: Running, count: int) -> None:
 
 
 @pytest.fixture
-def site(kafka: KafkaBroker, tmp_path: Path) -> Site:
-    return Site(kafka, tmp_path)
+def site(kafka: KafkaBroker, tmp_path: Path) -> KafkaSite:
+    return KafkaSite(kafka, tmp_path)
 
 
 def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
-    site: Site, kafka: KafkaBroker
+    site: KafkaSite, kafka: KafkaBroker
 ) -> None:
     never = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "1e9"}
     often = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "0.2"}
@@ -150,7 +150,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
     assert [json.loads(record)["kw"] for *_, record in printed] == list(range(EVENTS))
 
 
-def test_a_consumer_that_was_stopped_goes_on_behind_what_it_has_seen(site: Site) -> None:
+def test_a_consumer_that_was_stopped_goes_on_behind_what_it_has_seen(site: KafkaSite) -> None:
     with Running("gateway", site.home) as gateway, Running("worker", site.home) as worker:
         site.send(gateway, part=0, parts=2)
         published(worker, EVENTS // 2)

@@ -100,7 +100,7 @@ def lines_of(tag: str, count: int) -> list[Chunk]:
 
 
 @dataclass
-class Site:
+class Installation:
     """One installation with its load, and what is done to it."""
 
     home: Path
@@ -242,7 +242,7 @@ def trained_scores(home: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return np.array(array.times), np.array(array)
 
 
-async def run_through(site: Site, kills: int, *, disturbed: bool) -> None:
+async def run_through(site: Installation, kills: int, *, disturbed: bool) -> None:
     """Sends all chunks, kills meanwhile, and waits until all is stored."""
     count = CHUNKS_A_KILL * kills
     chunks = {tag: chunks_of(tag, count) for tag in (*PARK, TRAINED)}
@@ -294,7 +294,7 @@ async def test_random_kills_change_nothing(
     kills = int(os.environ.get("WINDVANE_TEST_KILLS", default))
     seed = int(os.environ.get("WINDVANE_TEST_SEED", "1"))
     homes = [tmp_path_factory.mktemp(name) / "home" for name in ("undisturbed", "disturbed")]
-    sites = [Site(home, random.Random(seed)) for home in homes]
+    sites = [Installation(home, random.Random(seed)) for home in homes]
     for site in sites:
         site.home.mkdir()
         site.apply(with_schema=True)
@@ -322,6 +322,6 @@ async def test_random_kills_change_nothing(
         assert np.array_equal(rows[same_model], rows_found[same_model])
 
 
-def rows_of_reprocessing_apart(site: Site) -> bool:
+def rows_of_reprocessing_apart(site: Installation) -> bool:
     """Whether the same count of rows means the same model: not after a reprocessing trained it anew."""
     return not any("~" in name for name in connect(site.home).arrays if name.startswith(TRAINED_OUTPUT))

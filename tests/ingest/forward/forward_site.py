@@ -26,6 +26,8 @@ from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.dead_letters import DeadLetters
 
+from tests.waiting import until
+
 EVENT: bytes = msgpack.packb(
     [msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 7)), {"message": b"hello"}]
 )
@@ -70,9 +72,7 @@ class ForwardSite:
 
     async def until(self, holds: Any) -> None:
         """Waits for something that the gateway does by itself."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while not holds():
-                await asyncio.sleep(0.005)
+        await until(holds, timeout_s=TIMEOUT_S)
 
 
 @dataclass

@@ -18,7 +18,8 @@ from windvane.config import GatewaySettings
 
 from tests.ingest.forward.forward_site import packed, ping
 from tests.ingest.wire.well_formed import FIRST, FLUENT_BIT, FLUENTD, LOGGERS, PROTOCOL
-from tests.ingest.wire.wire_site import WireSite, until, wire_site
+from tests.ingest.wire.wire_site import WireSite, wire_site
+from tests.waiting import until
 
 TESTS = Path(__file__).resolve().parents[2]
 HERE, SYSTEM = "ingest/wire/test_forwarders", "system"

@@ -1,7 +1,7 @@
 """A gateway behind its forward port that tells all that came of what a peer sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.ingest.forward.forward_site import EVENT, ForwardSite, Peer, forward_site, packed
 from tests.ingest.wire.notation import Fixture, Outcome, Stored
+from tests.waiting import until
 
 TIMEOUT_S = 5.0  # only ends a test that fails
 MARKER_TAG, MARK = "marker", "behind it all"
@@ -104,12 +105,6 @@ class WireSite:
             await peer.send(mark)
             return answered + (await peer.reader.readuntil(ack)).removesuffix(ack)
         return b""
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Waits a moment for what is a matter of moments."""
-    while not holds():
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from tests.store.catalog.test_alarms import REFERENCE, event
 pytestmark = pytest.mark.slow
 
 
-class Site:
+class WebhookSite:
     """A home with a catalog, and a receiver."""
 
     def __init__(self, home: Path, catalog: Catalog) -> None:
@@ -57,13 +57,13 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(tmp_path: Path) -> AsyncIterator[WebhookSite]:
     catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
-    yield Site(tmp_path, catalog)
+    yield WebhookSite(tmp_path, catalog)
     await catalog.close()
 
 
-async def test_each_entry_is_told_in_order_signed_and_with_a_key_of_its_own(site: Site) -> None:
+async def test_each_entry_is_told_in_order_signed_and_with_a_key_of_its_own(site: WebhookSite) -> None:
     (site.home / "secret").write_text("whsec_" + base64.b64encode(b"our secret").decode() + "\n")
     async with (
         site.receiver.listening(),
@@ -90,7 +90,7 @@ async def test_each_entry_is_told_in_order_signed_and_with_a_key_of_its_own(site
 
 
 async def test_what_does_not_arrive_is_sent_again_under_the_same_key_and_nothing_passes_it(
-    site: Site,
+    site: WebhookSite,
 ) -> None:
     async with site.sending():
         await site.book.record(event(0, "raised", 1))
@@ -105,7 +105,7 @@ async def test_what_does_not_arrive_is_sent_again_under_the_same_key_and_nothing
 @pytest.mark.parametrize("status", [429, 503, 307, 400])
 @pytest.mark.parametrize(("asked", "wait_s"), [("1000", 1000), ("86400", MAX_RETRY_AFTER_S)])
 async def test_a_receiver_that_asks_for_a_pause_has_it_also_after_a_restart(
-    site: Site, status: int, asked: str, wait_s: float
+    site: WebhookSite, status: int, asked: str, wait_s: float
 ) -> None:
     site.receiver.answers, site.receiver.retry_after = [status], asked
     before_ns = time.time_ns()
@@ -121,7 +121,7 @@ async def test_a_receiver_that_asks_for_a_pause_has_it_also_after_a_restart(
     assert before_ns + wait_s * 1e9 <= first.due_ns <= time.time_ns() + wait_s * 1e9
 
 
-async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site: Site) -> None:
+async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site: WebhookSite) -> None:
     # Twice as long each time it would be eleven minutes before the last.
     site.receiver.answers, site.receiver.retry_after = [503] * 16, "0"
     async with site.receiver.listening(), site.sending(webhook_last_retry_s=3600.0):
@@ -130,7 +130,7 @@ async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site
     assert len(set(site.receiver.ids)) == 1
 
 
-async def test_a_restart_goes_on_where_it_was_and_tells_nothing_twice(site: Site) -> None:
+async def test_a_restart_goes_on_where_it_was_and_tells_nothing_twice(site: WebhookSite) -> None:
     await site.book.record(event(0, "raised", 1))
     async with site.sending():  # set for the first time: what was before is not told
         pass
@@ -144,7 +144,7 @@ async def test_a_restart_goes_on_where_it_was_and_tells_nothing_twice(site: Site
     assert [told["entry"]["text"] for told in site.receiver.told] == ["one", "two"]
 
 
-async def test_of_two_workers_one_sends_and_the_other_takes_over(site: Site) -> None:
+async def test_of_two_workers_one_sends_and_the_other_takes_over(site: WebhookSite) -> None:
     async with site.receiver.listening(), site.sending():
         async with site.sending():
             await site.book.record(event(0, "raised", 1))
@@ -155,7 +155,7 @@ async def test_of_two_workers_one_sends_and_the_other_takes_over(site: Site) -> 
 
 
 async def test_what_is_refused_for_good_is_given_up_so_that_others_arrive(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: WebhookSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.receiver.answers = [400] * REFUSALS
     async with site.receiver.listening(), site.sending():
@@ -167,7 +167,7 @@ async def test_what_is_refused_for_good_is_given_up_so_that_others_arrive(
     assert "key=k" not in caplog.text, "addresses hold secrets"
 
 
-async def test_the_queue_is_bounded(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_queue_is_bounded(site: WebhookSite, caplog: pytest.LogCaptureFixture) -> None:
     async with site.sending(webhook_queue=3):
         await site.book.record(event(0, "raised", 1))
         for number in range(5):

@@ -51,6 +51,7 @@ from tests.processes import Running, started, windvane
 from tests.processors.streams import Cut, one, op, run, whole
 from tests.processors.worker.test_worker import Home
 from tests.store.files.resumed import resumed
+from tests.waiting import until
 
 COLUMNS = ("a", "b", "c")
 FINGERPRINT = b"f" * FINGERPRINT_BYTES
@@ -404,12 +405,6 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 async def send(home: Home, count: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(count)
     await home.publish("p", *({"a": float(value), "b": 3 * float(value)} for value in values))
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 def trained_to(home: Home) -> list[float]:

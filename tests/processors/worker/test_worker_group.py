@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
+from tests import waiting
 from tests.processors.worker.test_worker import PCM, SPECTRUM, Home
 from tests.processors.worker.turbulent_bus import Logs, TurbulentBus, TurbulentConsumer
 from tests.store.files.resumed import resumed
@@ -102,15 +103,16 @@ async def group(tmp_path: Path) -> AsyncIterator[Group]:
     await catalog.close()
 
 
-async def until(holds: object, *running: Member) -> None:
-    """Waits until the function holds; a worker that ends meanwhile ends the wait with what it raised."""
-    assert callable(holds)
-    async with asyncio.timeout(BOUND_S):
-        while not holds():
-            for member in running:
-                if member.running.done():
-                    member.running.result()
-            await asyncio.sleep(0.005)
+async def until(holds: Callable[[], object], *running: Member) -> None:
+    """Waits until `holds()` is true; a worker that ends first ends the wait with what it raised."""
+
+    def holds_or_raises() -> object:
+        for member in running:
+            if member.running.done():
+                member.running.result()
+        return holds()
+
+    await waiting.until(holds_or_raises, timeout_s=BOUND_S)
 
 
 def locked(store: Store, stream: str) -> bool:

@@ -12,6 +12,7 @@ from windvane.store.catalog.catalog import Catalog
 
 from tests.processors.operations.test_user_operations import write
 from tests.processors.worker.test_worker import PCM, Home
+from tests.waiting import until
 
 SUM = """
 import numpy as np
@@ -57,14 +58,14 @@ def samples(count: int) -> bytes:
     return np.ones(count, "<i2").tobytes()
 
 
-async def until(home: Home, *, broken: list[str], streams: int) -> None:
-    """Waits until the worker has looked at the files as they are now."""
-    async with asyncio.timeout(30):
-        while True:
-            status = home.telemetry.status()
-            if list(status["broken_operations"]) == broken and len(home.store.streams()) >= streams:
-                return
-            await asyncio.sleep(0.01)
+async def until_files_are_read(home: Home, *, broken: list[str], streams: int) -> None:
+    """Waits until the worker has read the operations as they are now."""
+
+    def are_read() -> bool:
+        found = list(home.telemetry.status()["broken_operations"])
+        return found == broken and len(home.store.streams()) >= streams
+
+    await until(are_read)
 
 
 async def test_an_edit_is_taken_up_and_the_stream_goes_on_with_its_state(home: Home) -> None:
@@ -96,7 +97,7 @@ async def test_a_broken_edit_changes_nothing_and_is_said(home: Home) -> None:
     async with home.working():
         await home.until_stored(1)
         write(file, "FACTOR = \n" + SUM)
-        await until(home, broken=["total.py"], streams=1)
+        await until_files_are_read(home, broken=["total.py"], streams=1)
         assert "line 1: SyntaxError" in home.telemetry.status()["broken_operations"]["total.py"]
         await home.publish("p", samples(1))
         await home.until_stored(2)

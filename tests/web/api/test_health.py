@@ -22,7 +22,7 @@ from tests.web.served_home import Client, Home
 SUPERVISED = ("gateway", "web", "worker")
 
 
-class Site:
+class SupervisedTiers:
     """Tiers on their sockets, and a supervisor (this process) that says how they are."""
 
     def __init__(self, home: Home) -> None:
@@ -49,8 +49,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(home: Home) -> Site:
-    site = Site(home)
+async def site(home: Home) -> SupervisedTiers:
+    site = SupervisedTiers(home)
     for tier in site.health:
         await site.start(tier)
     site.say(gateway="running", worker="running", web="running")
@@ -78,7 +78,9 @@ async def health(client: Client) -> dict[str, Any]:
     return found
 
 
-async def test_all_tiers_that_run_and_have_no_trouble_are_healthy(client: Client, site: Site) -> None:
+async def test_all_tiers_that_run_and_have_no_trouble_are_healthy(
+    client: Client, site: SupervisedTiers
+) -> None:
     assert await reasons(client) == []
     # Who asks for no more than the status code is told too.
     assert (await client.head("/api/v1/health")).status == 200
@@ -93,7 +95,7 @@ async def test_a_web_tier_by_itself_is_healthy(client: Client) -> None:
     ["disk-full", "io-error", "bus-away", "checkpoint-late", "no-checkpoint", "settings-broken"],
 )
 async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
-    client: Client, site: Site, code: Any
+    client: Client, site: SupervisedTiers, code: Any
 ) -> None:
     site.health["worker"].report("key", code, "what happened, and what to do")
     assert (await health(client))["reasons"] == [
@@ -111,7 +113,7 @@ async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
 async def test_a_supervised_tier_without_a_socket_is_away_and_its_exit_is_named(
     client: Client, home: Home
 ) -> None:
-    site = Site(home)
+    site = SupervisedTiers(home)
     await site.start("gateway")
     site.supervision.children["worker"].add_exit(LastExit.of(-11, restarts=0))
     site.say(gateway="running", worker="restarting", web="running")
@@ -125,7 +127,7 @@ async def test_a_supervised_tier_without_a_socket_is_away_and_its_exit_is_named(
 async def test_a_tier_that_starts_is_away_only_when_it_takes_long(
     client: Client, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Site(home).say()
+    SupervisedTiers(home).say()
     assert await reasons(client) == []
     monkeypatch.setattr(module, "START_GRACE_S", 0.0)
     assert await reasons(client) == [("gateway", "tier-away"), ("worker", "tier-away")]
@@ -136,7 +138,7 @@ async def test_a_tier_that_announced_itself_and_is_gone_is_away(client: Client, 
     for name in ("worker", "worker-b"):
         (home.run_dir / f"{name}.exit.json").write_text("{}")  # no announcement
     assert await reasons(client) == [("worker-b", "tier-away")]
-    runner = await Site(home).start("worker", "worker-b")
+    runner = await SupervisedTiers(home).start("worker", "worker-b")
     assert await reasons(client) == []
     await runner.cleanup()
     assert await reasons(client) == [("worker-b", "tier-away")]
@@ -145,14 +147,14 @@ async def test_a_tier_that_announced_itself_and_is_gone_is_away(client: Client, 
 
 
 async def test_a_supervisor_that_was_killed_expects_nothing(client: Client, home: Home) -> None:
-    site = Site(home)
+    site = SupervisedTiers(home)
     site.supervision.process_start += 1
     site.say(gateway="running")
     assert await reasons(client) == []
 
 
 async def test_a_crash_loop_is_one_while_a_process_runs_for_a_moment_too(
-    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+    client: Client, site: SupervisedTiers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = site.supervision.children["worker"]
     for restarts in range(3):
