@@ -1,6 +1,7 @@
-"""What people see: the dashboard of the demo, in a real browser."""
+"""The dashboard of the demo in a real browser."""
 
 import os
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ SOON_MS = 30_000
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """`windvane up --demo`: what `make run` starts."""
+    """`windvane up --demo`, as `make run` starts it."""
     with Running("up", tmp_path_factory.mktemp("demo") / "home", "--demo") as running:
         yield running
 
@@ -40,7 +41,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome")
     executable = next(filter(None, map(shutil.which, names)), None)
-    assert executable is not None, "`make test` brings Chromium, or says how to"
+    assert executable is not None, "`make browser` installs Chromium, or says how to"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield started
@@ -49,18 +50,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A new page; whatever goes wrong in it fails the test."""
+    """A new page. An error in its console fails the test."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=1)
-    troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda said: troubles.append(said.text) if _is_trouble(said) else None)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda said: errors.append(said.text) if _is_unexpected_error(said) else None)
     yield opened
     opened.close()
-    assert troubles == []
+    assert errors == []
 
 
-def _is_trouble(said: ConsoleMessage) -> bool:
-    """An error, but for the browser's lines about a 503 of the health route and about being offline."""
+def _is_unexpected_error(said: ConsoleMessage) -> bool:
+    """An error, except for a 503 of the health route and for being offline, which browsers report too."""
     is_expected = str(said.location.get("url", "")).endswith("/api/v1/health") or said.text.endswith(
         "net::ERR_INTERNET_DISCONNECTED"
     )
@@ -85,7 +86,7 @@ def test_the_demo_shows_live_spectra(demo: Running, page: Page) -> None:
     page.screenshot(path=picture)
 
 
-# The elements stand in open shadow roots, where document.querySelector does not look.
+# The elements are in open shadow roots, which document.querySelector does not search.
 ROWS_MORE_THAN = """
 (least) => {
   const find = (root) => {
@@ -101,7 +102,7 @@ ROWS_MORE_THAN = """
 """
 
 
-def test_the_dashboard_comes_back_after_the_server_was_away(demo: Running, page: Page) -> None:
+def test_the_dashboard_continues_after_the_server_was_unreachable(demo: Running, page: Page) -> None:
     page.goto(demo.ready["web"])
     page.locator('[data-testid=stream][data-ref$="gearbox"]').first.click(timeout=SOON_MS)
     page.wait_for_function(ROWS_MORE_THAN, arg=20, timeout=2 * SOON_MS)
@@ -111,7 +112,7 @@ def test_the_dashboard_comes_back_after_the_server_was_away(demo: Running, page:
     page.wait_for_function(ROWS_MORE_THAN, arg=before + 5, timeout=2 * SOON_MS)
 
 
-def test_a_policy_that_is_made_is_seen(demo: Running, page: Page) -> None:
+def test_a_new_policy_appears_in_the_list(demo: Running, page: Page) -> None:
     created = windvane(demo.home, "policy", "create", "logs", "--tag", "app.**", "--preset", "logs")
     assert created.returncode == 0, created.stderr.decode()
     page.goto(f"{demo.ready['web']}/#/policies")
@@ -132,11 +133,11 @@ def test_the_filter_finds_streams_by_their_policy(demo: Running, page: Page) -> 
     expect(streams.first).to_be_visible(timeout=SOON_MS)
 
 
-def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> None:
+def test_a_new_installation_shows_the_first_steps(site: Running, page: Page) -> None:
     page.goto(site.ready["web"])
     empty = page.get_by_test_id("empty")
     expect(empty).to_contain_text("windvane policy create", timeout=SOON_MS)
-    # What is pasted reaches this installation, whatever other homes and servers the machine has.
+    # A copied command uses this installation, even if the machine has several homes and servers.
     command = f"windvane policy create voice --tag voice --preset audio --home {site.home.resolve()}"
     expect(empty).to_contain_text(command)
     host, port = site.ready["forward"].rsplit(":", 1)
@@ -147,23 +148,24 @@ def test_a_new_installation_says_what_to_do_first(site: Running, page: Page) -> 
         expect(empty.get_by_label("configuration", exact=True)).to_contain_text(host)
 
 
-def test_what_was_refused_is_shown_decoded_replayed_and_dropped(site: Running, page: Page) -> None:
+def test_dead_letters_are_shown_decoded_replayed_and_discarded(site: Running, page: Page) -> None:
     event = bytes(msgpack.packb([1_790_000_000, {"message": "let me in"}]))
     with closing(DeadLetters(site.home / "dead-letters.sqlite")) as letters:
         for tag in ("late.comer", "never.mind"):
-            letters.add(DeadLetter("no-policy", f"no policy takes {tag}", tag, "10.0.0.7", None, event, 1))
+            letters.add(DeadLetter("no-policy", f"no policy allows {tag}", tag, "10.0.0.7", None, event, 1))
     made = windvane(site.home, "policy", "create", "late", "--tag", "late.*", "--preset", "logs")
     assert made.returncode == 0, made.stderr.decode()
-    page.goto(f"{site.ready['web']}/#/refused")
-    for tag, button in (("late.comer", "Replay"), ("never.mind", "Drop")):
-        row = page.get_by_test_id("refused-list").get_by_role("row").filter(has_text=f"takes {tag}")
+    page.goto(f"{site.ready['web']}/#/refused")  # the former address
+    expect(page).to_have_url(re.compile("#/dead-letters$"), timeout=SOON_MS)
+    for tag, button in (("late.comer", "Replay"), ("never.mind", "Discard")):
+        row = page.get_by_test_id("dead-letters").get_by_role("row").filter(has_text=f"allows {tag}")
         row.get_by_role("button", name="Show").click(timeout=SOON_MS)
-        expect(page.get_by_test_id("refused-content")).to_contain_text("let me in", timeout=SOON_MS)
+        expect(page.get_by_test_id("dead-letter-content")).to_contain_text("let me in", timeout=SOON_MS)
         row.get_by_role("button", name=button).click()
-        if button == "Drop":
-            row.get_by_role("button", name="For good?").click()
+        if button == "Discard":
+            row.get_by_role("button", name="Discard permanently?").click()
         expect(row).to_have_count(0, timeout=SOON_MS)
-    expect(page.get_by_test_id("refused-totals")).to_contain_text("0 kept", timeout=SOON_MS)
+    expect(page.get_by_test_id("dead-letter-totals")).to_contain_text("0 kept", timeout=SOON_MS)
     wait_until(lambda: b"let me in" in windvane(site.home, "cat", "late.comer").stdout, "the event")
 
 

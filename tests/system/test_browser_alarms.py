@@ -1,4 +1,4 @@
-"""The alarms as people see them: they appear by themselves, are looked at, acknowledged, shelved, cleared."""
+"""Alarms in a real browser: they appear without a reload, and are acknowledged, shelved and cleared."""
 
 import asyncio
 import os
@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def send(site: Running, chunks: list[Chunk]) -> None:
-    # In a thread: the browser's loop runs in this one.
+    # In another thread: this one runs the browser's event loop.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, send_until_acked(site, chunks, Release(len(chunks)))).result()
 
 
 def act(card: Locator, action: str, **fields: str) -> None:
-    """Presses a button, fills in the form, and sends it."""
+    """Clicks a button, fills in the form and sends it."""
     card.get_by_role("button", name=action, exact=True).click()
     form = card.locator("form")
     form.get_by_label("Your name").fill("ada")
@@ -41,7 +41,7 @@ def act(card: Locator, action: str, **fields: str) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Running]:
-    """All tiers over a home whose machines raise alarms."""
+    """All tiers, with a policy whose machines raise alarms."""
     home = tmp_path / "home"
     with Running("up", home, environ={"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "0.2"}) as running:
         (home / "policy.toml").write_text(POLICY)
@@ -49,10 +49,10 @@ def site(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def test_an_alarm_appears_and_is_dealt_with(site: Running, page: Page, browser: Browser) -> None:
+def test_an_alarm_appears_and_operators_act_on_it(site: Running, page: Page, browser: Browser) -> None:
     page.goto(f"{site.ready['web']}/#/alarms")
-    expect(page.get_by_test_id("alarm-list")).to_contain_text("No alarm is open", timeout=SOON_MS)
-    # Up to where it is dangerous; nobody reloads the page.
+    expect(page.get_by_test_id("alarm-list")).to_contain_text("No open alarms", timeout=SOON_MS)
+    # Up to the danger level; the page is not reloaded.
     send(site, chunks_of("t1", 2)[: (len(COURSE) + 10) // 2])
     card = page.get_by_test_id("alarm").first
     expect(card).to_be_visible(timeout=SOON_MS)
@@ -60,7 +60,7 @@ def test_an_alarm_appears_and_is_dealt_with(site: Running, page: Page, browser: 
     count = page.get_by_test_id("alarm-count")
     expect(count).to_have_text("1")
     expect(count.get_by_role("img")).to_have_accessible_name("danger, 1 not acknowledged")
-    card.get_by_role("link", name="Look").click()
+    card.get_by_role("link", name="Show details").click()
     expect(card.get_by_test_id("alarm-detail")).to_contain_text("t1:fields[", timeout=SOON_MS)
     expect(card.get_by_test_id("alarm-picture")).to_be_visible(timeout=SOON_MS)
     phone = browser.new_page(viewport={"width": 390, "height": 844})

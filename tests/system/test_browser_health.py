@@ -1,4 +1,4 @@
-"""Trouble of the platform in a real browser: red, with its reason and the next step; and long lists."""
+"""Health in a real browser: conditions are red, with their cause and the next step. And long lists."""
 
 import json
 import os
@@ -65,11 +65,11 @@ class _Status(BaseHTTPRequestHandler):
         return "web"
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: a status is asked for every second."""
+        """Nothing: the status is read each second."""
 
 
 class StatusServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """A worker's socket that answers with one status."""
+    """A worker's status socket that always answers the same."""
 
     daemon_threads = True
 
@@ -80,7 +80,7 @@ class StatusServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 @pytest.fixture(scope="module")
 def park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The web tier over many streams, beside a worker's status socket that says one of them is behind."""
+    """The web tier with many streams, and a worker's status socket that reports one of them as behind."""
     home = tmp_path_factory.mktemp("park") / "home"
     home.mkdir(mode=0o700)
     with Store(home / "store", segment_bytes=64 * 1024) as store:
@@ -103,10 +103,10 @@ def park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def answer_unhealthy(page: Page) -> None:
-    """What the server answers when it is not well, as docs/http.md describes it."""
+    """Answers as an unhealthy server does (docs/http.md)."""
 
     def answer(route: Route) -> None:
-        # A 503 is a line in the browser's console, which a page with trouble has of right.
+        # With the real 503 the browser would write an error to its console, which fails the test.
         route.fulfill(status=200, content_type="application/json", body=json.dumps(UNHEALTHY))
 
     page.route("**/api/v1/health", answer)
@@ -128,18 +128,18 @@ def test_a_stream_that_is_behind_names_its_step_in_the_list_and_on_its_page(
     expect(note).to_contain_text("608 chunks wait for the step condition: the step takes 1.1 s a chunk")
     expect(page.locator('[data-testid=stream][data-ref="park.t0001.blade"]')).not_to_contain_text("behind")
     expect(page.get_by_test_id("connection")).to_have_text("Live", timeout=SOON_MS)
-    expect(page.get_by_test_id("trouble")).to_have_count(0)
+    expect(page.get_by_test_id("health")).to_have_count(0)
 
 
-def test_trouble_of_the_platform_is_red_and_says_why_and_what_to_do(park: Running, page: Page) -> None:
+def test_an_unhealthy_installation_is_red_with_the_cause_and_the_next_step(park: Running, page: Page) -> None:
     answer_unhealthy(page)
     page.goto(f"{park.ready['web']}/#/stream/{LATE}")
     badge = page.get_by_test_id("connection")
-    expect(badge).to_have_attribute("data-state", "trouble", timeout=SOON_MS)
+    expect(badge).to_have_attribute("data-state", "unhealthy", timeout=SOON_MS)
     expect(badge).to_have_text("3 problems")
-    banner = page.get_by_test_id("trouble")
+    banner = page.get_by_test_id("health")
     expect(banner).to_contain_text("The disk is full. Gateway: 0 B free on /var/lib/windvane")
-    expect(banner).to_contain_text("What was acknowledged is kept.")
+    expect(banner).to_contain_text("Acknowledged data is safe.")
     banner.get_by_role("button", name="Show 1 more").click()
     expect(banner).to_contain_text("Checkpoints are late.")
     page.unroute("**/api/v1/health")
@@ -150,12 +150,14 @@ def test_trouble_of_the_platform_is_red_and_says_why_and_what_to_do(park: Runnin
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_trouble_fits_the_page(park: Running, browser: Browser, theme: Any, width: int, height: int) -> None:
+def test_health_conditions_fit_the_page(
+    park: Running, browser: Browser, theme: Any, width: int, height: int
+) -> None:
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
     answer_unhealthy(page)
     for name, path in (("list", "#/streams"), ("stream", f"#/stream/{LATE}")):
         page.goto(f"{park.ready['web']}/{path}")
-        expect(page.get_by_test_id("trouble")).to_be_visible(timeout=SOON_MS)
+        expect(page.get_by_test_id("health")).to_be_visible(timeout=SOON_MS)
         expect(page.get_by_test_id("connection")).to_have_text("3 problems")
         if name == "stream":
             expect(page.get_by_test_id("behind")).to_be_visible(timeout=SOON_MS)
@@ -167,7 +169,7 @@ def test_trouble_fits_the_page(park: Running, browser: Browser, theme: Any, widt
     page.close()
 
 
-def test_a_long_list_is_read_as_far_as_it_is_looked_at(park: Running, page: Page) -> None:
+def test_a_long_list_is_read_as_far_as_it_is_in_view(park: Running, page: Page) -> None:
     asked: list[str] = []
     page.on(
         "request", lambda request: asked.append(request.url) if "/api/v1/streams?" in request.url else None
@@ -202,15 +204,15 @@ def test_a_tier_that_was_killed_is_named_until_it_runs_again(tmp_path: Path, bro
     ):
         page = browser.new_page()
         page.goto(site.ready["web"])
-        badge, banner = page.get_by_test_id("connection"), page.get_by_test_id("trouble")
+        badge, banner = page.get_by_test_id("connection"), page.get_by_test_id("health")
         expect(badge).to_have_text("Live", timeout=SOON_MS)
         expect(banner).to_have_count(0)
         worker.kill()
-        expect(banner).to_contain_text("The worker is away", timeout=SOON_MS)
+        expect(banner).to_contain_text("The worker is not running", timeout=SOON_MS)
         gateway.kill()
-        expect(banner).to_contain_text("The gateway is away", timeout=SOON_MS)
+        expect(banner).to_contain_text("The gateway is not running", timeout=SOON_MS)
         worker.start()
-        expect(banner).not_to_contain_text("The worker is away", timeout=SOON_MS)
+        expect(banner).not_to_contain_text("The worker is not running", timeout=SOON_MS)
         gateway.start()
         expect(banner).to_have_count(0, timeout=SOON_MS)
         expect(badge).to_have_text("Live")

@@ -1,4 +1,4 @@
-"""What the dashboard says is so: failing steps, what can be replayed, unknown addresses, parts of trends."""
+"""Failing steps, dead letters, unknown addresses, trends and commands in a real browser."""
 
 import threading
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ STATUS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The web tier over two streams, one of which has more rows than a browser takes."""
+    """The web tier with two streams, one of which has more rows than a browser keeps."""
     home = tmp_path_factory.mktemp("words") / "home"
     home.mkdir(mode=0o700)
     with Store(home / "store", segment_bytes=1024 * 1024) as store:
@@ -67,12 +67,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         server.shutdown()
 
 
-def test_a_step_that_failed_long_ago_and_never_worked_since_is_failing(site: Running, page: Page) -> None:
+def test_a_step_that_has_not_worked_since_an_old_failure_is_failing(site: Running, page: Page) -> None:
     page.goto(f"{site.ready['web']}/#/stream/machine.a")
     expect(page.get_by_test_id("failing")).to_have_text("1", timeout=SOON_MS)
     note = page.get_by_test_id("failing-step")
     expect(note).to_contain_text("Failing step: model. negative dimensions are not allowed.", timeout=SOON_MS)
-    expect(note).to_contain_text("3 times")
+    expect(note).to_contain_text("3 failures")
     entry = page.locator("[data-testid=stream]")
     expect(entry.filter(has_text="machine.a")).to_have_attribute("data-mark", "fault", timeout=SOON_MS)
     expect(entry.filter(has_text="machine.a")).to_contain_text("failing: model")
@@ -80,13 +80,13 @@ def test_a_step_that_failed_long_ago_and_never_worked_since_is_failing(site: Run
     page.get_by_test_id("failing").get_by_role("button").click()
     failures = page.get_by_role("list", name="Failing steps")
     expect(failures).to_contain_text("bands")
-    expect(failures).to_contain_text("has worked since")
+    expect(failures).to_contain_text("recovered since")
     page.goto(f"{site.ready['web']}/#/stream/machine.b")
     expect(page.get_by_test_id("stream-title")).to_have_text("machine.b")
     expect(note).to_have_count(0, timeout=SOON_MS)
 
 
-def test_failures_that_are_over_are_not_called_none(site: Running, page: Page) -> None:
+def test_recovered_failures_are_counted_as_recovered(site: Running, page: Page) -> None:
     def recovered(route: Any) -> None:
         status = route.fetch().json()
         status["worker"]["failures"] = STATUS["failures"][1:]
@@ -94,22 +94,22 @@ def test_failures_that_are_over_are_not_called_none(site: Running, page: Page) -
 
     page.route("**/api/v1/status", recovered)
     page.goto(f"{site.ready['web']}/#/stream/machine.b")
-    expect(page.get_by_test_id("failing")).to_have_text("1 earlier", timeout=SOON_MS)
+    expect(page.get_by_test_id("failing")).to_have_text("1 recovered", timeout=SOON_MS)
 
 
-def test_only_what_can_be_replayed_has_a_button_for_it(site: Running, page: Page) -> None:
-    page.goto(f"{site.ready['web']}/#/refused")
-    rows = page.get_by_test_id("refused-list").get_by_role("row")
+def test_only_replayable_letters_have_a_replay_button(site: Running, page: Page) -> None:
+    page.goto(f"{site.ready['web']}/#/dead-letters")
+    rows = page.get_by_test_id("dead-letters").get_by_role("row")
     for code, buttons in (("no-policy", 1), ("step-failed", 0)):
         row = rows.filter(has_text=f"the reason of {code}")
-        expect(row.get_by_role("button", name="Drop")).to_be_visible(timeout=SOON_MS)
+        expect(row.get_by_role("button", name="Discard")).to_be_visible(timeout=SOON_MS)
         expect(row.get_by_role("button", name="Replay")).to_have_count(buttons)
     rows.filter(has_text="step-failed").get_by_role("button", name="Show").click()
-    expect(page.get_by_test_id("refused-list")).to_contain_text("It cannot be sent again", timeout=SOON_MS)
+    expect(page.get_by_test_id("dead-letters")).to_contain_text("It cannot be replayed", timeout=SOON_MS)
 
 
 @pytest.mark.parametrize("address", ["#/nowhere", "#/stream", "#/alarms/x/y", "#/plants?x=1"])
-def test_an_address_that_is_none_of_its_pages_says_so(site: Running, page: Page, address: str) -> None:
+def test_an_unknown_address_shows_links_to_the_pages(site: Running, page: Page, address: str) -> None:
     page.goto(f"{site.ready['web']}/{address}")
     found = page.get_by_test_id("not-found")
     expect(found).to_contain_text(address, timeout=SOON_MS)
@@ -129,7 +129,7 @@ def test_a_path_without_a_page_is_not_found(site: Running, browser: Browser) -> 
     page.close()
 
 
-def test_a_trend_says_which_part_of_the_rows_it_shows(site: Running, page: Page) -> None:
+def test_a_trend_says_how_many_of_the_rows_it_shows(site: Running, page: Page) -> None:
     page.goto(f"{site.ready['web']}/#/stream/machine.a")
     panel = page.get_by_test_id("trend-panel")
     newest = panel.get_by_text("newest", exact=True)
@@ -144,7 +144,7 @@ def test_a_trend_says_which_part_of_the_rows_it_shows(site: Running, page: Page)
     expect(panel.get_by_test_id("shortage")).to_have_count(0)
 
 
-def test_what_is_pasted_names_the_home_of_this_server(site: Running, page: Page) -> None:
+def test_copied_commands_name_the_home_of_this_server(site: Running, page: Page) -> None:
     page.goto(f"{site.ready['web']}/#/stream/machine.a")
     page.get_by_role("button", name="Download").click(timeout=SOON_MS)
     home = site.home.resolve()
@@ -164,7 +164,7 @@ def test_each_page_fits(site: Running, browser: Browser, theme: Any, width: int,
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
     for name, address, wanted in (
         ("failing", "#/stream/machine.a", "failing-step"),
-        ("refused", "#/refused", "refused-list"),
+        ("dead-letters", "#/dead-letters", "dead-letters"),
         ("nowhere", "#/nowhere", "not-found"),
     ):
         page.goto(f"{site.ready['web']}/{address}")

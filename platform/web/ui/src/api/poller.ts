@@ -1,14 +1,14 @@
-// Reads something from the API again and again while its element is shown and the page is looked at.
+// Polling: reads from the API at intervals while its element is connected and the page is visible.
 
-import type { ReactiveController, ReactiveControllerHost } from "lit";
+import { type ReactiveController, type ReactiveControllerHost, type TemplateResult, html } from "lit";
 
-/** A slow answer slows the polling down: at most so much of the time is spent waiting for answers. */
+/** Slow answers slow the polling down: at most this share of the time is spent waiting for answers. */
 const BUSIEST_SHARE = 0.2;
 
 export class Poller<Value> implements ReactiveController {
-  /** What was read last; null before. It stays while reading fails. */
+  /** What was read last; null before. It stays if a later reading fails. */
   value: Value | null = null;
-  /** Why the last reading failed; null where it did not. */
+  /** Why the last reading failed; null if it did not. */
   error: Error | null = null;
 
   readonly #host: ReactiveControllerHost;
@@ -16,7 +16,7 @@ export class Poller<Value> implements ReactiveController {
   readonly #interval_ms: number;
   readonly #onValue: (value: Value) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Rises where answers under way are no longer wanted. */
+  /** Answers of earlier rounds are ignored. */
   #round = 0;
   #connected = false;
 
@@ -43,7 +43,7 @@ export class Poller<Value> implements ReactiveController {
     this.#cancel();
   }
 
-  /** Forgets what was read and reads at once: what is asked for has changed. */
+  /** Forgets the value and reads at once: the question has changed. */
   reset(): void {
     this.value = null;
     this.error = null;
@@ -54,6 +54,12 @@ export class Poller<Value> implements ReactiveController {
   again(): void {
     this.#cancel();
     if (this.#connected && !document.hidden) void this.#poll(this.#round);
+  }
+
+  /** The value as `shown`; until it is known, that it is being read or why it cannot be read. */
+  render(shown: (value: Value) => TemplateResult): TemplateResult {
+    if (this.value !== null) return shown(this.value);
+    return html`<p class="panel note" role="status">${this.error?.message ?? "Loading\u2026"}</p>`;
   }
 
   #onVisibility = (): void => {

@@ -1,13 +1,16 @@
 import { LitElement, css, html } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import type { Installation, Policy } from "../api/api";
+import type { Installation, Policy } from "../api/types";
 import { createPolicyCommand, fluentBitConfiguration, fluentdConfiguration, windvaneCommand } from "../commands/commands";
 import "../commands/copy-block";
 import { receiver } from "../commands/installation";
 import { formatRoute } from "../router";
+import { segments } from "../display/segments";
 import { base, controls } from "../display/styles";
 
-/** A tag that a pattern allows: its wildcards filled in. */
+type Forwarder = "fluent-bit" | "fluentd";
+
+/** A tag that matches a pattern. */
 function exampleTag(pattern: string): string {
   return pattern
     .replace(/\{([^,}]*)[^}]*\}/g, "$1")
@@ -15,7 +18,7 @@ function exampleTag(pattern: string): string {
     .replaceAll("*", "sensor1");
 }
 
-/** What to do while there is no data: allow it, send it, or point a forwarder here. */
+/** The first steps of an installation without data: allow a tag, send a recording, configure a forwarder. */
 @customElement("wv-empty-state")
 export class EmptyState extends LitElement {
   static override styles = [
@@ -115,7 +118,7 @@ export class EmptyState extends LitElement {
 
   @property({ attribute: false }) policies: readonly Policy[] = [];
   @property({ attribute: false }) installation: Installation | null = null;
-  @state() private forwarder: "fluent-bit" | "fluentd" = "fluent-bit";
+  @state() private forwarder: Forwarder = "fluent-bit";
 
   protected override render() {
     const policy = this.policies[0];
@@ -125,9 +128,9 @@ export class EmptyState extends LitElement {
     const { installation } = this;
     const to = receiver(installation, location.hostname);
     return html`<main data-testid="empty">
-      <h1>No data yet</h1>
+      <h1>Send the first data</h1>
       <p class="lead">
-        Windvane takes in what a policy allows. Two commands on the server bring the first spectrum to this page.
+        Windvane accepts the data that a policy allows. Two commands on the server show the first spectrum on this page.
       </p>
       <ol>
         <li data-step="1" class=${policy ? "done" : ""}>
@@ -142,45 +145,40 @@ export class EmptyState extends LitElement {
                   allows <code>${policy.tags.join(", ")}</code>.
                 </p>`
               : html`<p>
-                    A policy says which tags may come in and what is made of them. Everything else is refused.
+                    A policy defines which tags are accepted and how they are processed. Windvane rejects all other data.
                   </p>
                   <wv-copy text=${createPolicyCommand(installation, "voice", "voice", "audio")}></wv-copy>`
           }
         </li>
         <li data-step="2">
           <h2>Send a recording</h2>
-          <p>Through the same port that forwarders use, acknowledged when it is safe on disk.</p>
+          <p>The command uses the port of the forwarders. The gateway acknowledges the data when it is safe on disk.</p>
           <wv-copy text=${windvaneCommand(installation, "send", tag, "recording.wav", "--format", "raw")}></wv-copy>
         </li>
         <li data-step="3">
-          <h2>Or point a forwarder here</h2>
-          <fieldset class="segments" aria-label="Forwarder">
-            ${this.#choice("fluent-bit", "Fluent Bit")}${this.#choice("fluentd", "fluentd")}
-          </fieldset>
+          <h2>Or configure a forwarder</h2>
+          ${segments({
+            label: "Forwarder",
+            options: [
+              ["Fluent Bit", "fluent-bit"],
+              ["fluentd", "fluentd"],
+            ],
+            value: this.forwarder,
+            choose: (forwarder: Forwarder) => (this.forwarder = forwarder),
+          })}
           <wv-copy label="configuration" text=${configuration(to, pattern)}></wv-copy>
           ${
             to.local
               ? html`<p data-testid="local-port">
-                  The forward port takes connections from the server itself alone. To open it to other machines, write
+                  The forward port accepts connections from the server itself only. To open it to other machines, write
                   <code>forward-security.toml</code> and start with <code>--forward 0.0.0.0:${to.port}</code>.
                 </p>`
               : ""
           }
         </li>
       </ol>
-      <p class="listening" role="status">Listening. This page fills as soon as the first chunk arrives.</p>
+      <p class="listening" role="status">Waiting for data. This page shows the first chunk as soon as it arrives.</p>
     </main>`;
-  }
-
-  #choice(forwarder: "fluent-bit" | "fluentd", text: string) {
-    return html`<label
-      ><input
-        type="radio"
-        name="forwarder"
-        .checked=${this.forwarder === forwarder}
-        @change=${() => (this.forwarder = forwarder)}
-      />${text}</label
-    >`;
   }
 }
 

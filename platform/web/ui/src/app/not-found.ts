@@ -2,7 +2,7 @@ import { LitElement, css, html } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { base, controls } from "../display/styles";
 
-/** What an address shows that is none of the dashboard's. */
+/** Shown for an address that no page has. */
 @customElement("wv-not-found")
 export class NotFound extends LitElement {
   static override styles = [
@@ -38,11 +38,11 @@ export class NotFound extends LitElement {
     return html`<main data-testid="not-found">
       <h1>Page not found</h1>
       <p>The dashboard has no page at <code>${this.address}</code>.</p>
-      <nav aria-label="Pages that exist">
+      <nav aria-label="Available pages">
         <a class="button" href="#/streams">Streams</a>
         <a class="button" href="#/alarms">Alarms</a>
         <a class="button" href="#/policies">Policies</a>
-        <a class="button" href="#/refused">Refused</a>
+        <a class="button" href="#/dead-letters">Dead letters</a>
       </nav>
     </main>`;
   }

@@ -64,14 +64,14 @@ export class TokenPrompt extends LitElement {
     `,
   ];
 
-  /** A token was given and the server did not take it. */
+  /** The server rejected the token that was given. */
   @property({ type: Boolean }) rejected = false;
 
   protected override render() {
     return html`<form @submit=${this.#submit} data-testid="token-prompt">
       <h1>Sign in to Windvane</h1>
-      <p class="muted">This server asks for its access token.</p>
-      ${this.rejected ? html`<p class="bad" role="alert">That token was not accepted.</p>` : nothing}
+      <p class="muted">This server requires an access token.</p>
+      ${this.rejected ? html`<p class="bad" role="alert">The server rejected this token. Check it and try again.</p>` : nothing}
       <input type="text" autocomplete="username" value="windvane" hidden />
       <label for="token">Access token</label>
       <div class="row">
@@ -79,7 +79,7 @@ export class TokenPrompt extends LitElement {
         <button class="button primary">Sign in</button>
       </div>
       <p class="muted">
-        It is in the file <code>token</code> in the home of this server, which
+        The token is in the file <code>token</code> in the home directory of the server, which
         <code>windvane up</code> prints when it starts.
       </p>
     </form>`;
@@ -95,7 +95,7 @@ export class TokenPrompt extends LitElement {
   };
 }
 
-/** Takes `?token=` out of the address after the server has seen it; true where there was one. */
+/** Removes `?token=` from the address after the server has read it; true if there was one. */
 export function takeTokenFromAddress(): boolean {
   const address = new URL(location.href);
   if (!address.searchParams.has("token")) return false;

@@ -7,7 +7,7 @@ import { base, controls } from "../display/styles";
 
 /**
  * The waterfall's colours with their levels; both ends can be set. Events: `range` with a LevelRange that was
- * typed in, `auto` when the button is pressed.
+ * entered, `auto` when the button is pressed.
  */
 @customElement("wv-color-scale")
 export class ColorScale extends LitElement {
@@ -91,7 +91,7 @@ export class ColorScale extends LitElement {
       .value=${String(level_db)}
       @change=${(event: Event) => {
         const range = changed((event.target as HTMLInputElement).valueAsNumber);
-        // What is no range is taken back.
+        // An invalid range is reset.
         if (range.high_db > range.low_db) this.dispatchEvent(new CustomEvent("range", { detail: range }));
         else (event.target as HTMLInputElement).value = String(level_db);
       }}

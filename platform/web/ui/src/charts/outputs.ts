@@ -1,11 +1,11 @@
-// Which picture an array gets, by what its attributes say.
+// How an array is drawn, from its attributes: pure functions.
 
-import type { ArraySummary, StreamSummary } from "../api/api";
+import type { ArraySummary, StreamSummary } from "../api/types";
 import { MAX_COLUMNS } from "../live/trend-feed";
 
 export type OutputKind = "spectrum" | "trend" | "samples" | "other";
 
-/** A new array with another layout sets the old one aside as `stream:output~1`. */
+/** A new array with another layout renames the old one to `stream:output~1`. */
 export function isSetAside(reference: string): boolean {
   return /~\d+$/.test(reference);
 }
@@ -22,7 +22,7 @@ export function outputKind(array: ArraySummary): OutputKind {
 
 const ORDER: readonly OutputKind[] = ["spectrum", "trend", "samples", "other"];
 
-/** As they are shown: spectra, then scores, then other trends, samples last. */
+/** The order of panels: spectra, scores, other trends, samples. */
 export function sortOutputs(arrays: readonly ArraySummary[]): ArraySummary[] {
   const rank = (array: ArraySummary): number =>
     2 * ORDER.indexOf(outputKind(array)) + (isScore(array) ? 0 : 1);
@@ -35,7 +35,7 @@ function isScore(array: ArraySummary): boolean {
   return array.attrs["kind"] === "score";
 }
 
-/** The stream to begin with: among those that are `fresh`, or else among all, the first of those with the most outputs. */
+/** The first of the streams with the most outputs: of those that are `fresh`, or of all if none is. */
 export function firstToShow(
   streams: readonly StreamSummary[],
   fresh: (stream: StreamSummary) => boolean,

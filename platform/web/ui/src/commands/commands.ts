@@ -1,6 +1,6 @@
-// Commands and configuration to paste, for the reader's own references and for the installation that answers.
+// Commands and configuration to copy: for the streams that are shown, and for the installation that answers.
 
-import type { Installation } from "../api/api";
+import type { Installation } from "../api/types";
 import type { Receiver } from "./installation";
 
 /** `word` as one word of a POSIX shell. */
@@ -8,7 +8,7 @@ export function shellWord(word: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A command of `windvane` that works on this installation, whatever other homes the machine has. */
+/** A `windvane` command with the home of this installation: a machine may have several. */
 export function windvaneCommand(installation: Installation | null, ...words: readonly string[]): string {
   const home = installation ? ["--home", installation.home] : [];
   return ["windvane", ...[...words, ...home].map(shellWord)].join(" ");

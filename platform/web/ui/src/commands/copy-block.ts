@@ -4,7 +4,7 @@ import { base, controls } from "../display/styles";
 
 const NOTICE_MS = 1600;
 
-/** A command or a piece of configuration, with a button that copies it. */
+/** A command or a configuration, with a button that copies it. */
 @customElement("wv-copy")
 export class CopyBlock extends LitElement {
   static override styles = [
@@ -36,7 +36,7 @@ export class CopyBlock extends LitElement {
       .lines {
         position: relative;
       }
-      /* Keeps the text clear of the button. */
+      /* Keeps the text away from the button. */
       .lines pre::before {
         content: "";
         float: right;
@@ -77,7 +77,7 @@ export class CopyBlock extends LitElement {
   };
 }
 
-/** The clipboard is only there in secure contexts; a page served over plain HTTP uses the older way. */
+/** The clipboard API exists in secure contexts only; a page over plain HTTP uses execCommand. */
 async function copyText(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,14 +1,14 @@
-// The installation that answers: what commands and configurations to paste must name.
+// Where forwarders send data to: pure functions.
 
-import type { Installation } from "../api/api";
+import type { Installation } from "../api/types";
 
-/** The usual port of the forward protocol, while no gateway says which one it has. */
+/** The usual port of the forward protocol, if no gateway reports its own. */
 const FORWARD_PORT = 24224;
 
 export interface Receiver {
   readonly host: string;
   readonly port: number;
-  /** The port is bound to the server's loopback alone, and the page comes from elsewhere. */
+  /** The port is bound to the server's loopback interface, and the browser runs on another machine. */
   readonly local: boolean;
 }
 
@@ -24,7 +24,7 @@ function parseAddress(address: string): { host: string; port: number } | null {
   return match ? { host: match[1] ?? match[2] ?? "", port: Number(match[3]) } : null;
 }
 
-/** Where forwarders send to: a gateway's port, by the name that the page was reached by if it listens everywhere. */
+/** A gateway's port, with the host name of the page if the gateway listens on all interfaces. */
 export function receiver(installation: Installation | null, page_host: string): Receiver {
   const page = page_host.replace(/^\[|\]$/g, "") || "localhost";
   const found = (installation?.forward ?? []).map(parseAddress).filter((each) => each !== null);

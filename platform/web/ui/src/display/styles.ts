@@ -1,4 +1,4 @@
-// What the elements' styles have in common.
+// Styles that elements share.
 
 import { css } from "lit";
 
@@ -185,5 +185,37 @@ export const panel = css`
   }
   .panel .spring {
     flex: 1;
+  }
+`;
+
+/** A page of the whole width: heading, introduction, notes and problems. */
+export const page = css`
+  :host {
+    display: block;
+    width: min(1180px, 100%);
+    margin: 0 auto;
+    padding: calc(var(--gap) * 1.5) var(--gap) 40px;
+  }
+  h1 {
+    margin-bottom: 4px;
+    font-size: 20px;
+  }
+  .lead {
+    max-width: 70ch;
+    margin-bottom: 20px;
+    color: var(--muted);
+  }
+  .problem {
+    margin-bottom: 12px;
+    padding: 10px 14px;
+    border: 1px solid var(--line);
+    border-left: 3px solid var(--bad);
+    border-radius: 8px;
+    background: var(--surface);
+  }
+  .note {
+    padding: 36px 24px;
+    color: var(--muted);
+    text-align: center;
   }
 `;

@@ -1,44 +1,30 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import type { Installation, PipelineStep, Policy } from "../api/api";
+import { Poller } from "../api/poller";
+import type { Installation, PipelineStep, Policy } from "../api/types";
 import { createPolicyCommand, windvaneCommand } from "../commands/commands";
 import "../commands/copy-block";
 import { formatCount, formatQuantity } from "../display/format";
-import { Poller } from "../api/poller";
+import { base, page, panel } from "../display/styles";
 import { formatRoute } from "../router";
 import { api } from "../services";
-import { base, panel } from "../display/styles";
 
 const INTERVAL_MS = 5000;
 const FORMATS: Readonly<Record<string, string>> = {
   raw: "the bytes of each record",
-  msgpack: "each event as it came",
-  json: "one JSON line an event",
+  msgpack: "each event as received",
+  json: "one line of JSON per event",
 };
 
-/** The ingestion policies, and one of them in full. */
+/** The ingestion policies, and the details of one. */
 @customElement("wv-policy-page")
 export class PolicyPage extends LitElement {
   static override styles = [
     base,
     panel,
+    page,
     css`
-      :host {
-        display: block;
-        width: min(1180px, 100%);
-        margin: 0 auto;
-        padding: calc(var(--gap) * 1.5) var(--gap) 40px;
-      }
-      h1 {
-        margin-bottom: 4px;
-        font-size: 20px;
-      }
-      .lead {
-        max-width: 70ch;
-        margin-bottom: 20px;
-        color: var(--muted);
-      }
       .both {
         display: grid;
         grid-template-columns: minmax(240px, 340px) minmax(0, 1fr);
@@ -127,11 +113,6 @@ export class PolicyPage extends LitElement {
       wv-copy + wv-copy {
         margin-top: 8px;
       }
-      .note {
-        padding: 28px;
-        color: var(--muted);
-        text-align: center;
-      }
       @media (max-width: 760px) {
         .both {
           grid-template-columns: minmax(0, 1fr);
@@ -140,7 +121,7 @@ export class PolicyPage extends LitElement {
     `,
   ];
 
-  /** The policy shown in full; empty for the first. */
+  /** Reference of the policy that is shown; "" for the first one. */
   @property() reference = "";
   @property({ attribute: false }) installation: Installation | null = null;
   readonly #poller: Poller<Policy[]> = new Poller<Policy[]>(this, {
@@ -149,45 +130,44 @@ export class PolicyPage extends LitElement {
   });
 
   protected override render() {
-    const policies = this.#poller.value;
-    const chosen = policies?.find(
-      ({ reference }) => reference === (this.reference || policies[0]?.reference),
-    );
     return html`
       <h1>Ingestion policies</h1>
       <p class="lead">
-        A policy says which tags may come in, how much at once and in which form, and which steps run on what
-        arrives. What no policy allows is refused and kept for a look.
+        A policy defines which tags are accepted, the limits and format of their chunks, and the pipeline that processes
+        them. Windvane rejects chunks whose tag matches no policy and keeps them as
+        <a class="link" href=${formatRoute({ page: "dead-letters" })}>dead letters</a>.
       </p>
-      ${
-        policies === null
-          ? html`<p class="panel note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
-          : policies.length === 0
-            ? html`<p class="panel note">There is no policy yet, so nothing may come in.</p>`
-            : html`<div class="both">
-                <nav class="panel list" aria-label="Policies">
-                  ${repeat(
-                    policies,
-                    (policy) => policy.reference,
-                    (policy) => this.#entry(policy, policy === chosen),
-                  )}
-                </nav>
-                ${
-                  chosen
-                    ? this.#detail(chosen)
-                    : html`<p class="panel note">There is no policy called ${this.reference}.</p>`
-                }
-              </div>`
-      }
+      ${this.#poller.render((policies) => this.#both(policies))}
       <section class="panel create">
-        <h2>New policy</h2>
+        <h2>Create a policy</h2>
         <p class="muted">
-          Policies are made on the command line, from a preset or from a file; the gateway follows at once.
+          Create policies on the command line, from a preset or from a file. The gateway applies them at once.
         </p>
         <wv-copy text=${createPolicyCommand(this.installation, "turbines", "turbine.**", "vibration")}></wv-copy>
         <wv-copy text=${windvaneCommand(this.installation, "apply", "policies.toml")}></wv-copy>
       </section>
     `;
+  }
+
+  #both(policies: readonly Policy[]) {
+    const shown = policies.find(({ reference }) => reference === (this.reference || policies[0]?.reference));
+    if (policies.length === 0) {
+      return html`<p class="panel note">No policies: Windvane rejects all input. Create a policy to accept data.</p>`;
+    }
+    return html`<div class="both">
+      <nav class="panel list" aria-label="Policies">
+        ${repeat(
+          policies,
+          ({ reference }) => reference,
+          (policy) => this.#entry(policy, policy === shown),
+        )}
+      </nav>
+      ${
+        shown
+          ? this.#detail(shown)
+          : html`<p class="panel note">The policy ${this.reference} does not exist. Select a policy from the list.</p>`
+      }
+    </div>`;
   }
 
   #entry(policy: Policy, current: boolean) {
@@ -248,9 +228,9 @@ export class PolicyPage extends LitElement {
           ? html`<ol class="steps">
               ${policy.pipeline.map((step, index) => this.#step(step, index))}
             </ol>`
-          : html`<p class="muted">No steps: what arrives is archived, nothing more.</p>`
+          : html`<p class="muted">No steps: events are archived and not processed.</p>`
       }
-      <h3>As text, to keep or to change</h3>
+      <h3>Export as TOML</h3>
       <wv-copy text=${windvaneCommand(this.installation, "policy", "show", policy.reference)}></wv-copy>
     </section>`;
   }

@@ -5,7 +5,7 @@ import { base } from "../display/styles";
 
 const TEXTS = { idle: "Offline", connecting: "Connecting", open: "Live", waiting: "Reconnecting" } as const;
 
-/** Whether the live connection stands, and whether the platform is well: trouble of it comes first. */
+/** Whether the live feed is connected; if the installation is unhealthy, that instead. */
 @customElement("wv-connection")
 export class ConnectionBadge extends LitElement {
   static override styles = [
@@ -32,7 +32,7 @@ export class ConnectionBadge extends LitElement {
         color: var(--warn);
         cursor: pointer;
       }
-      button[data-state="trouble"] {
+      button[data-state="unhealthy"] {
         max-width: 42vw;
         border-color: var(--bad);
         background: var(--bad-soft);
@@ -56,16 +56,16 @@ export class ConnectionBadge extends LitElement {
       [data-state="waiting"] .dot {
         background: var(--warn);
       }
-      /* A phone has no room for it in the header: the banner below has the words. */
+      /* The header of a phone has no room for it: the banner has the words. */
       @media (max-width: 480px) {
-        button[data-state="trouble"] > span:last-child {
+        button[data-state="unhealthy"] > span:last-child {
           position: absolute;
           width: 1px;
           height: 1px;
           clip-path: inset(50%);
         }
       }
-      [data-state="trouble"] .dot {
+      [data-state="unhealthy"] .dot {
         border-radius: 1px;
         background: var(--bad);
         transform: rotate(45deg);
@@ -73,8 +73,8 @@ export class ConnectionBadge extends LitElement {
     `,
   ];
 
-  /** What is wrong with the platform, in a few words; "" if it is well. */
-  @property() trouble = "";
+  /** Why the installation is unhealthy, in a few words; "" if it is healthy. */
+  @property() problem = "";
 
   #endWatch: () => void = () => {};
 
@@ -90,15 +90,15 @@ export class ConnectionBadge extends LitElement {
 
   protected override render() {
     const { state } = live;
-    if (this.trouble && state === "open") {
-      return html`<button data-testid="connection" data-state="trouble" title=${this.trouble} disabled>
-        <span class="dot"></span><span role="status">${this.trouble}</span>
+    if (this.problem && state === "open") {
+      return html`<button data-testid="connection" data-state="unhealthy" title=${this.problem} disabled>
+        <span class="dot"></span><span role="status">${this.problem}</span>
       </button>`;
     }
     return html`<button
       data-testid="connection"
       data-state=${state}
-      title=${state === "waiting" ? "The live connection is down. Press to try again." : "Live connection"}
+      title=${state === "waiting" ? "The live feed is disconnected. Click to reconnect now." : "Live feed"}
       ?disabled=${state !== "waiting"}
       @click=${() => live.retryNow()}
     >

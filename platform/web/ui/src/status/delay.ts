@@ -1,26 +1,26 @@
-// Why a stream is behind, in words.
+// Why a stream is behind: pure functions.
 
-import type { StreamSummary } from "../api/api";
-import { formatCount, formatDuration } from "../display/format";
+import type { StreamSummary } from "../api/types";
+import { formatCounted, formatDuration } from "../display/format";
 
-type Late = Pick<StreamSummary, "behind" | "lag_chunks" | "checkpoint_age_s">;
+type Delay = Pick<StreamSummary, "behind" | "lag_chunks" | "checkpoint_age_s">;
 
 /** `behind: condition`, for a list; null while the stream is up to date. */
-export function delayInShort({ behind }: Late): string | null {
+export function delayInShort({ behind }: Delay): string | null {
   if (!behind) return null;
   return behind.step ? `behind: ${behind.step}` : "behind";
 }
 
-/** What the page of a stream says of it; null while it is up to date. */
-export function delayInWords({ behind, lag_chunks, checkpoint_age_s }: Late): string | null {
+/** `608 chunks wait for the step condition: …`, for the page of a stream; null while it is up to date. */
+export function delayInWords({ behind, lag_chunks, checkpoint_age_s }: Delay): string | null {
   if (!behind) return null;
   const waiting = lag_chunks
-    ? `${formatCount(lag_chunks)} ${lag_chunks === 1 ? "chunk waits" : "chunks wait"}`
+    ? `${formatCounted(lag_chunks, "chunk")} ${lag_chunks === 1 ? "waits" : "wait"}`
     : "It is behind";
   const step = behind.step ? ` for the step ${behind.step}` : "";
   const reason = behind.reason ? `: ${behind.reason.replace(/[.]$/, "")}` : "";
   const age =
     checkpoint_age_s == null ? "" : ` The last checkpoint is ${formatDuration(checkpoint_age_s)} old.`;
-  // A slow step loses nothing; of other causes, such as a damaged file, the reason says what is known.
-  return `${waiting}${step}${reason}.${age}${behind.step ? " Nothing is lost." : ""}`;
+  // A slow step loses no data. For other causes, such as a damaged file, only the reason is known.
+  return `${waiting}${step}${reason}.${age}${behind.step ? " No data is lost." : ""}`;
 }

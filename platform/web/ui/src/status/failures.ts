@@ -1,6 +1,6 @@
-// Which steps fail, of what the workers remember of failures.
+// Which steps fail, from the failures that the workers report.
 
-import type { StepFailure } from "../api/api";
+import type { StepFailure } from "../api/types";
 
 export interface StepFailures {
   /** Steps that failed and have not worked since, the newest failure first. */

@@ -1,34 +1,35 @@
-// What the platform's health says, in words: no element, no server.
+// Health conditions in words, with the next step: pure functions.
 
-import type { Health, HealthReason } from "../api/api";
+import type { Health, HealthReason } from "../api/types";
+import { capitalized } from "../display/format";
 
-export interface Trouble {
+export interface HealthCondition {
   readonly key: string;
-  /** What is wrong, in a few words. */
+  /** A few words. */
   readonly title: string;
-  /** The tier, and what it said of it. */
+  /** The tier, and its own message. */
   readonly detail: string;
-  /** What is safe, and the next step. */
+  /** What is safe, and what to do next. */
   readonly advice: string;
 }
 
-interface Words {
+interface Advice {
   readonly title: string;
   readonly advice: string;
 }
 
-const KEPT = "What was acknowledged is kept.";
+const KEPT = "Acknowledged data is safe.";
 
-/** Windvane keeps no log file of its own. */
+/** Windvane does not write log files. */
 const LOG = "the log is the output of the terminal or service that runs windvane up";
 
-/** The worst first: what stops everything is before what makes something late. */
-const WORDS: ReadonlyMap<string, Words> = new Map([
+/** By code, the worst first: what stops everything is before what delays a part. */
+const CONDITIONS: ReadonlyMap<string, Advice> = new Map([
   [
     "disk-full",
     {
       title: "The disk is full",
-      advice: `${KEPT} Enlarge the disk, or free space on it outside the home directory; work goes on by itself.`,
+      advice: `${KEPT} Enlarge the disk, or free space on it outside the home directory. Windvane then continues by itself.`,
     },
   ],
   [
@@ -42,32 +43,32 @@ const WORDS: ReadonlyMap<string, Words> = new Map([
     "bus-away",
     {
       title: "The bus cannot be reached",
-      advice: "Forwarders keep what is not acknowledged. Start the Kafka brokers, or check [kafka] in windvane.toml.",
+      advice: "Forwarders keep data that is not acknowledged. Start the Kafka brokers, or check [kafka] in windvane.toml.",
     },
   ],
   [
     "crash-loop",
     {
-      title: "A tier restarts again and again",
-      advice: `${KEPT} Its last lines say why: ${LOG}. windvane up restarts the tier by itself.`,
+      title: "A tier restarts repeatedly",
+      advice: `${KEPT} The last lines of its log say why: ${LOG}. windvane up restarts the tier by itself.`,
     },
   ],
   [
     "tier-away",
-    { title: "A tier is away", advice: `${KEPT} Start it with windvane up, or alone with windvane and its name.` },
+    { title: "A tier is not running", advice: `${KEPT} Start it with windvane up, or alone with windvane and its name.` },
   ],
   [
     "stuck",
     {
       title: "A tier is stuck",
-      advice: `${KEPT} If it stays so, read its last lines: ${LOG}. Then end windvane up with Ctrl+C, or restart its service.`,
+      advice: `${KEPT} If this does not change, read the last lines of its log: ${LOG}. Then stop windvane up with Ctrl+C, or restart its service.`,
     },
   ],
   [
     "settings-broken",
     {
       title: "A settings file cannot be used",
-      advice: "Correct the line that it names. What was in force stays in force; the file is read again by itself.",
+      advice: "Correct the line that the message names. The previous settings stay in force, and the file is read again by itself.",
     },
   ],
   [
@@ -75,23 +76,23 @@ const WORDS: ReadonlyMap<string, Words> = new Map([
     {
       title: "Outputs have no checkpoint",
       advice:
-        "Their streams wait, and their data is untouched. Put back the latest checkpoints.sqlite if you have it; " +
-        "else windvane recover list says what to do.",
+        "Their streams wait, and their data is untouched. Restore the latest backup of checkpoints.sqlite if you have " +
+        "one. Otherwise run windvane recover list for the next step.",
     },
   ],
   [
     "checkpoint-late",
     {
       title: "Checkpoints are late",
-      advice: `${KEPT} The list marks the streams that are behind, with the step that holds them up.`,
+      advice: `${KEPT} The list marks the streams that are behind, with the step that delays them.`,
     },
   ],
 ]);
 
-const ORDER = [...WORDS.keys()];
+const ORDER = [...CONDITIONS.keys()];
 
-/** What is wrong, the worst first; none if the platform is well. Codes that are not known come last. */
-export function troubles(health: Health | null): Trouble[] {
+/** Why the installation is unhealthy, the worst first; empty if it is healthy. Unknown codes are last. */
+export function conditionsOf(health: Health | null): HealthCondition[] {
   const reasons = health?.status === "ok" ? [] : (health?.reasons ?? []);
   return reasons
     .map((reason, at) => ({ reason, at, rank: rankOf(reason) }))
@@ -99,11 +100,11 @@ export function troubles(health: Health | null): Trouble[] {
     .map(({ reason, at }) => inWords(reason, at));
 }
 
-/** What the badge says of them, null if there is nothing to say. */
-export function headline(found: readonly Trouble[]): string | null {
-  if (found.length === 0) return null;
-  const titles = new Set(found.map(({ title }) => title));
-  return titles.size === 1 ? found[0]!.title : `${titles.size} problems`;
+/** The same in a few words; null if it is healthy. */
+export function headline(conditions: readonly HealthCondition[]): string | null {
+  if (conditions.length === 0) return null;
+  const titles = new Set(conditions.map(({ title }) => title));
+  return titles.size === 1 ? conditions[0]!.title : `${titles.size} problems`;
 }
 
 function rankOf({ code }: HealthReason): number {
@@ -111,15 +112,15 @@ function rankOf({ code }: HealthReason): number {
   return at < 0 ? ORDER.length : at;
 }
 
-function inWords({ tier, code, detail }: HealthReason, at: number): Trouble {
-  const words = WORDS.get(code);
-  const named = tier ? `${tier[0]!.toUpperCase()}${tier.slice(1)}` : "";
-  const title = code === "tier-away" && tier ? `The ${tier} is away` : (words?.title ?? `Problem: ${code}`);
-  const said = [named, detail].filter(Boolean).join(": ");
+function inWords({ tier, code, detail }: HealthReason, at: number): HealthCondition {
+  const known = CONDITIONS.get(code);
+  const named = capitalized(tier);
+  const title = code === "tier-away" && tier ? `The ${tier} is not running` : (known?.title ?? `Problem: ${code}`);
+  const message = [named, detail].filter(Boolean).join(": ");
   return {
     key: `${tier}/${code}/${at}`,
     title,
-    detail: said && !/[.!?]$/.test(said) ? `${said}.` : said,
-    advice: words?.advice ?? `To find out more: ${LOG}.`,
+    detail: message && !/[.!?]$/.test(message) ? `${message}.` : message,
+    advice: known?.advice ?? `For details, read the log: ${LOG}.`,
   };
 }

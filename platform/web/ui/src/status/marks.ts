@@ -1,7 +1,8 @@
-// The marks of states: a shape and a colour each, always with a word. Grey is healthy; see what is abnormal.
+// The marks of states: a shape and a colour each, always with a word. Healthy is grey.
 
 import { type TemplateResult, css, html, svg } from "lit";
-import type { AlarmState, FailingStep, StreamAlarm } from "../api/api";
+import type { AlarmState, FailingStep, StreamAlarm } from "../api/types";
+import { capitalized } from "../display/format";
 import { delayInShort } from "./delay";
 
 export type Mark = "danger" | "danger-seen" | "warning" | "warning-seen" | "returned" | "shelved" | "fault" | "ok";
@@ -20,7 +21,7 @@ const SHAPES: Readonly<Record<Mark, TemplateResult>> = {
   ok: svg`<circle cx="6" cy="6" r="3" fill="none" stroke="currentColor" stroke-width="1.3"/>`,
 };
 
-/** `words` is the accessible name; without it the mark stands beside the word. */
+/** `words` is the accessible name; a mark next to its word needs none. */
 export function markPicture(mark: Mark, words = ""): TemplateResult {
   return words
     ? html`<svg class="mark ${mark}" viewBox="0 0 12 12" role="img" aria-label=${words}>${SHAPES[mark]}</svg>`
@@ -53,17 +54,28 @@ interface Graded {
   readonly state: AlarmState;
 }
 
-/** Acknowledged is the same shape, outlined. */
+const GRADES = ["healthy", "warning", "danger"] as const;
+
+export function gradeName(grade: number): (typeof GRADES)[number] {
+  return GRADES[grade] ?? "healthy";
+}
+
+/** What an open alarm is called and marked by: at least a warning. */
+function openName(grade: number): "warning" | "danger" {
+  return grade >= 2 ? "danger" : "warning";
+}
+
+/** An acknowledged alarm has the same shape, outlined. */
 export function markOfAlarm({ grade, state }: Graded): Mark {
   if (state === "cleared") return "returned";
   if (state === "shelved") return "shelved";
-  const name = grade >= 2 ? "danger" : "warning";
+  const name = openName(grade);
   return state === "raised" ? name : `${name}-seen`;
 }
 
 /** `Danger, not acknowledged`. */
 export function alarmInWords({ grade, state }: Graded): string {
-  const name = grade >= 2 ? "Danger" : "Warning";
+  const name = capitalized(openName(grade));
   if (state === "shelved") return `${name}, shelved`;
   if (state === "cleared") return `${name}, cleared`;
   return `${name}, ${state === "raised" ? "not acknowledged" : "acknowledged"}`;
@@ -75,7 +87,7 @@ export interface StreamState {
   readonly behind?: { step: string; reason: string } | null;
 }
 
-/** How a stream is marked: its worst alarm, then trouble with its data. Whether data arrives changes nothing. */
+/** The mark of a stream: its worst alarm, else faults of its data. Whether data arrives does not matter. */
 export function markOfStream({ alarm, failing, behind }: StreamState): Mark {
   const of_alarm = alarm ? markOfAlarm(alarm) : null;
   if (of_alarm !== null && of_alarm !== "shelved") return of_alarm;
@@ -83,11 +95,11 @@ export function markOfStream({ alarm, failing, behind }: StreamState): Mark {
   return of_alarm ?? "ok";
 }
 
-/** The state of a stream in a few words; empty while all is well. */
+/** The state of a stream in a few words; "" if it is healthy. */
 export function streamInWords({ alarm, failing, behind }: StreamState): string {
   const steps = failing ?? [];
   return [
-    // The filled mark says that it is not acknowledged; in a list there is room for one word.
+    // The filled mark shows that it is not acknowledged; a list has room for one word.
     alarm ? alarmInWords(alarm).replace(", not acknowledged", "") : "",
     steps.length === 1 ? `failing: ${steps[0]!.step}` : steps.length ? `${steps.length} failing steps` : "",
     delayInShort({ behind: behind ?? null }) ?? "",

@@ -1,8 +1,8 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
-import type { Installation, Status, StepFailure } from "../api/api";
+import type { Installation, Status, StepFailure } from "../api/types";
 import { stepFailures } from "./failures";
-import { formatAgo, formatCount, formatQuantity } from "../display/format";
+import { formatAgo, formatCount, formatQuantity, plural } from "../display/format";
 import { Poller } from "../api/poller";
 import { formatRoute } from "../router";
 import { api } from "../services";
@@ -10,17 +10,17 @@ import { base } from "../display/styles";
 import { MAX_SAMPLES, ThroughputMeter } from "./throughput";
 
 const INTERVAL_MS = 1000;
-/** Chunks that wait to be worked on before the number draws attention. */
+/** More waiting chunks than this are marked. */
 const LONG_LAG_CHUNKS = 500;
 
-const REFUSED_TITLE =
-  "Refused since the gateway started: messages that no policy allows or that are not well-formed, each resend " +
-  "counted. The page Refused has one line for each kept message.";
+const REJECTED_TITLE =
+  "Chunks that the gateway has rejected since it started, each resend counted: no policy allows them, or they are " +
+  "malformed. Dead letters lists each kept chunk once.";
 
 /**
- * How the whole installation does: throughput, lag, what was refused, which steps fail.
+ * The status of the installation: throughput, lag, rejected chunks, failing steps.
  *
- * Says by `installation` which one it is, when that changes.
+ * Event: `installation` with the Installation that answers, when it changes.
  */
 @customElement("wv-status-strip")
 export class StatusStrip extends LitElement {
@@ -179,14 +179,14 @@ export class StatusStrip extends LitElement {
   ];
 
   @state() private open = false;
-  #told = "";
+  #reported = "";
   readonly #meter = new ThroughputMeter();
   readonly #poller: Poller<Status> = new Poller<Status>(this, {
     interval_ms: INTERVAL_MS,
     read: () => api.status(),
     onValue: ({ gateway, installation }) => {
       if (gateway) this.#meter.add(gateway);
-      this.#tellInstallation(installation);
+      this.#reportInstallation(installation);
     },
   });
 
@@ -198,35 +198,35 @@ export class StatusStrip extends LitElement {
     const failures = [...failing, ...recovered];
     const lag = worker?.lag_messages ?? 0;
     const latest = gateway ? this.#meter.latest : null;
-    const away = (tier: string) => html`<span class="away">${status ? `${tier} away` : "\u2013"}</span>`;
+    const away = (tier: string) => html`<span class="away">${status ? `${tier} down` : "\u2013"}</span>`;
     return html`
-      <dl data-testid="status" aria-label="Status of the installation">
+      <dl data-testid="status" aria-label="Status">
         <div class="cell">
           <dt>Events</dt>
           <dd data-testid="events-per-s">
             ${gateway ? formatQuantity(latest?.events_per_s ?? 0, "/s") : away("gateway")}
           </dd>
-          ${this.#curve((sample) => sample.events_per_s)}
+          ${this.#chart((sample) => sample.events_per_s)}
         </div>
         <div class="cell">
           <dt>Throughput</dt>
           <dd data-testid="bytes-per-s">
             ${gateway ? formatQuantity(latest?.bytes_per_s ?? 0, "B/s") : away("gateway")}
           </dd>
-          ${this.#curve((sample) => sample.bytes_per_s)}
+          ${this.#chart((sample) => sample.bytes_per_s)}
         </div>
         <div class="cell ${lag > LONG_LAG_CHUNKS ? "warn" : ""}">
           <dt>Lag</dt>
-          <dd data-testid="lag" title="Chunks that are received and not yet worked on">
-            ${worker ? `${formatCount(lag)}\u202f${lag === 1 ? "chunk" : "chunks"}` : away("worker")}
+          <dd data-testid="lag" title="Chunks that were received and are not processed">
+            ${worker ? `${formatCount(lag)}\u202f${plural(lag, "chunk")}` : away("worker")}
           </dd>
         </div>
         <div class="cell ${gateway?.refused_total ? "warn" : ""}">
-          <dt>Refused since start</dt>
-          <dd data-testid="refused" title=${REFUSED_TITLE}>
+          <dt>Rejected since start</dt>
+          <dd data-testid="rejected" title=${REJECTED_TITLE}>
             ${
               gateway
-                ? html`<a href=${formatRoute({ page: "refused" })}>${formatCount(gateway.refused_total)}</a>`
+                ? html`<a href=${formatRoute({ page: "dead-letters" })}>${formatCount(gateway.refused_total)}</a>`
                 : away("gateway")
             }
           </dd>
@@ -237,7 +237,7 @@ export class StatusStrip extends LitElement {
             ${
               failures.length
                 ? html`<button @click=${() => (this.open = !this.open)} aria-expanded=${this.open}>
-                    ${failing.length ? formatCount(failing.length) : `${formatCount(recovered.length)} earlier`}
+                    ${failing.length ? formatCount(failing.length) : `${formatCount(recovered.length)} recovered`}
                   </button>`
                 : worker
                   ? "0"
@@ -250,10 +250,10 @@ export class StatusStrip extends LitElement {
     `;
   }
 
-  #tellInstallation(installation: Installation | undefined): void {
-    const told = JSON.stringify(installation);
-    if (!installation || told === this.#told) return;
-    this.#told = told;
+  #reportInstallation(installation: Installation | undefined): void {
+    const reported = JSON.stringify(installation);
+    if (!installation || reported === this.#reported) return;
+    this.#reported = reported;
     this.dispatchEvent(new CustomEvent("installation", { detail: installation }));
   }
 
@@ -275,7 +275,7 @@ export class StatusStrip extends LitElement {
             · ${step}
             <span class="muted"
               >${formatAgo(api.now_ms() - time_ns / 1e6)}${(times ?? 1) > 1 ? `, ${formatCount(times)} times` : ""}${
-                recovered_ns ? ", has worked since" : ""
+                recovered_ns ? ", recovered since" : ""
               }</span
             >
             <code>${message}</code>
@@ -284,7 +284,7 @@ export class StatusStrip extends LitElement {
     </ul>`;
   }
 
-  #curve(value: (sample: { events_per_s: number; bytes_per_s: number }) => number) {
+  #chart(value: (sample: { events_per_s: number; bytes_per_s: number }) => number) {
     const values = this.#meter.samples.map(value);
     if (values.length === 0) return nothing;
     const highest = Math.max(...values, 1e-9);

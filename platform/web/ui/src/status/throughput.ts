@@ -1,15 +1,15 @@
-// Throughput of the gateway from the differences of its totals.
+// Throughput of the gateway: differences of its totals.
 
-import type { GatewayStatus } from "../api/api";
+import type { GatewayStatus } from "../api/types";
 
 export interface Throughput {
   readonly events_per_s: number;
   readonly bytes_per_s: number;
 }
 
-/** Samples kept for the small curve in the status strip. */
+/** Samples kept for the small chart in the status strip. */
 export const MAX_SAMPLES = 60;
-/** Differences are taken over so long, so that a burst a second does not read as a flicker. */
+/** Differences span so long: one burst per second must not flicker. */
 const SPAN_S = 3;
 
 interface Totals {
@@ -18,7 +18,7 @@ interface Totals {
   bytes: number;
 }
 
-/** Bounded by MAX_SAMPLES rates and the totals of SPAN_S seconds. */
+/** Memory: MAX_SAMPLES rates, and the totals of SPAN_S seconds. */
 export class ThroughputMeter {
   readonly samples: Throughput[] = [];
   #totals: Totals[] = [];
@@ -35,7 +35,7 @@ export class ThroughputMeter {
     };
     const last = this.#totals.at(-1);
     if (last && now.time_s === last.time_s) return;
-    // A gateway that was started again counts from zero, and its clock may have been set back.
+    // A restarted gateway counts from zero, and its clock may have been set back.
     if (last && (now.events < last.events || now.bytes < last.bytes || now.time_s < last.time_s))
       this.#totals = [];
     this.#totals.push(now);

@@ -1,27 +1,27 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import type { StreamSummary } from "../api/api";
-import { formatAgo, formatCount, formatQuantity, parseTime, splitReference } from "../display/format";
+import type { StreamSummary } from "../api/types";
+import { formatAgo, formatCount, formatCounted, formatQuantity, parseTime, splitReference } from "../display/format";
 import { markOfStream, markPicture, markStyles, streamInWords } from "../status/marks";
 import { formatRoute } from "../router";
 import type { StreamRates } from "./stream-rates";
-import { matchesWords } from "./stream-pages";
+import { matchesWords } from "./stream-listing";
 import { base } from "../display/styles";
 
-/** Height of an entry: those that are out of sight are empty space. */
+/** Height of an entry: entries far out of view are replaced by empty space. */
 const ENTRY_PX = 54;
-/** Entries in the page above and below those that are seen. */
+/** Entries in the document above and below those in view. */
 const BEYOND = 30;
-/** So many streams, if all are known, are filtered here, by their policies too. The server knows references. */
+/** Up to so many streams are filtered here, also by policy; the server filters by reference alone. */
 const MAX_LOCAL = 300;
-/** The server is asked so long after the last key. */
+/** The server is asked after this pause in typing. */
 const TYPING_MS = 250;
 
 /**
- * The data streams, filterable; a link each. Arrow keys walk through them, `/` goes to the filter.
+ * The data streams as links, with a filter. Arrow keys move through the list, `/` moves to the filter.
  *
- * Says by `range-changed` which of them are seen, by `filter-changed` what is typed.
+ * Events: `range-changed` with the Range in view, `filter-changed` with the words for the server to filter by.
  */
 @customElement("wv-stream-list")
 export class StreamList extends LitElement {
@@ -127,7 +127,7 @@ export class StreamList extends LitElement {
         font-weight: 600;
         text-overflow: ellipsis;
         white-space: nowrap;
-        /* Of a long reference the end tells streams apart. */
+        /* The end of a long reference tells streams apart. */
         direction: rtl;
         text-align: left;
       }
@@ -161,7 +161,7 @@ export class StreamList extends LitElement {
 
   @property({ attribute: false }) streams: readonly StreamSummary[] = [];
   @property({ attribute: false }) rates: StreamRates | null = null;
-  /** How many there are, with those that are not read yet. */
+  /** The number of streams, including those that were not read. */
   @property({ type: Number }) matching = 0;
   @property({ type: Boolean }) loading = false;
   /** Reference of the stream that is shown. */
@@ -169,11 +169,11 @@ export class StreamList extends LitElement {
   /** The server's time, ms since the epoch. */
   @property({ type: Number }) now_ms = 0;
   @state() private filter = "";
-  /** The first entry that is seen, and how many there is room for. */
+  /** The first entry in view, and how many fit. */
   @state() private first = 0;
   @state() private room = 20;
   #typing: ReturnType<typeof setTimeout> | undefined;
-  #told = "";
+  #reported = "";
   /** The words that the server was asked for. */
   #asked = "";
   /** The chosen stream that was scrolled to. */
@@ -220,7 +220,7 @@ export class StreamList extends LitElement {
           ${
             this.loading
               ? "Loading\u2026"
-              : `${formatCount(total)} ${total === 1 ? "stream" : "streams"}${words.length ? " found" : ""}`
+              : `${formatCounted(total, "stream")}${words.length ? " found" : ""}`
           }
         </span>
       </p>
@@ -234,12 +234,12 @@ export class StreamList extends LitElement {
         <li aria-hidden="true" style="height: ${(streams.length - end) * ENTRY_PX}px"></li>
         ${
           streams.length < total
-            ? html`<li class="nothing">${formatCount(total - streams.length)} more. Scroll on, or filter.</li>`
+            ? html`<li class="nothing">${formatCount(total - streams.length)} more: scroll, or filter.</li>`
             : nothing
         }
         ${
           total === 0 && !this.loading && words.length
-            ? html`<li class="nothing">No stream matches.</li>`
+            ? html`<li class="nothing">No stream matches. Clear the filter with Esc.</li>`
             : nothing
         }
       </ul>
@@ -247,9 +247,9 @@ export class StreamList extends LitElement {
   }
 
   protected override updated(): void {
-    this.#tellRange();
+    this.#reportRange();
     if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#asked)
-      this.#tellFilter();
+      this.#reportFilter();
     if (this.chosen === this.#seen) return;
     const at = this.streams.findIndex(({ reference }) => reference === this.chosen);
     if (at < 0) return;
@@ -263,25 +263,25 @@ export class StreamList extends LitElement {
     this.first = Math.floor(this.list.scrollTop / ENTRY_PX);
   };
 
-  /** Which entries are seen has changed, or how many there are. */
-  #tellRange(): void {
+  /** Reports the entries in view if they or their number changed. */
+  #reportRange(): void {
     this.room = Math.max(1, Math.ceil(this.list.clientHeight / ENTRY_PX) + 1);
     const whole = this.#words().length > 0 && this.#isLocal();
     const first = whole ? 0 : this.first;
     const room = whole ? this.streams.length : this.room;
-    const told = `${first} ${room} ${this.streams.length}`;
-    if (told === this.#told) return;
-    this.#told = told;
+    const reported = `${first} ${room} ${this.streams.length}`;
+    if (reported === this.#reported) return;
+    this.#reported = reported;
     this.dispatchEvent(new CustomEvent("range-changed", { detail: { first, last: first + room } }));
   }
 
   #onInput = (): void => {
     this.filter = this.input.value;
     clearTimeout(this.#typing);
-    this.#typing = setTimeout(() => this.#tellFilter(), TYPING_MS);
+    this.#typing = setTimeout(() => this.#reportFilter(), TYPING_MS);
   };
 
-  #tellFilter(): void {
+  #reportFilter(): void {
     clearTimeout(this.#typing);
     this.#typing = undefined;
     this.list.scrollTop = 0;
@@ -352,7 +352,7 @@ export class StreamList extends LitElement {
   #onKey = (event: KeyboardEvent): void => {
     if (event.key === "Escape" && this.filter) {
       this.filter = "";
-      this.#tellFilter();
+      this.#reportFilter();
       event.preventDefault();
       return;
     }

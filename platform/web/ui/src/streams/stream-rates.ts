@@ -1,40 +1,40 @@
-// Events and bytes per second of each stream, from the totals that the API gives at each poll.
+// Events and bytes per second of each stream: differences of the totals of two polls.
 
-import type { StreamSummary } from "../api/api";
+import type { StreamSummary } from "../api/types";
 
 export interface Rate {
   readonly events_per_s: number;
   readonly bytes_per_s: number;
 }
 
-interface Seen {
+interface Reading {
   events: number;
   size: number;
   rate: Rate;
   polled_ms: number;
 }
 
-/** Time constant of the average: chunks come in bursts, a rate should not flicker. */
+/** Time constant of the average: chunks arrive in bursts, and the rate must not flicker. */
 const SMOOTHING_S = 4;
 const STILL: Rate = { events_per_s: 0, bytes_per_s: 0 };
 
-/** What was not read again for so long has no rate. */
+/** A stream that was not read for so long has no rate. */
 const FORGET_MS = 30_000;
 
-/** Remembers the streams that were read within the last half a minute. */
+/** Memory: the streams that were read within FORGET_MS. */
 export class StreamRates {
-  #seen = new Map<string, Seen>();
+  #read = new Map<string, Reading>();
 
-  /** Takes up the totals of some streams as read at `now_ms`. */
+  /** Adds the totals of streams, as read at `now_ms`. */
   update(streams: readonly StreamSummary[], now_ms: number): void {
-    for (const [reference, { polled_ms }] of this.#seen) {
-      if (now_ms - polled_ms > FORGET_MS) this.#seen.delete(reference);
+    for (const [reference, { polled_ms }] of this.#read) {
+      if (now_ms - polled_ms > FORGET_MS) this.#read.delete(reference);
     }
     for (const { reference, events, size } of streams) {
-      const before = this.#seen.get(reference);
+      const before = this.#read.get(reference);
       const elapsed_s = before ? (now_ms - before.polled_ms) / 1000 : 0;
       let rate = STILL;
-      // Totals that fell belong to a stream that was cut back or made anew: no rate, rather than a wrong one.
+      // A stream whose totals fell was cut back or created again: its rate is unknown.
       if (before && elapsed_s > 0 && events >= before.events && size >= before.size) {
         const share = 1 - Math.exp(-elapsed_s / SMOOTHING_S);
         rate = {
@@ -42,12 +42,12 @@ export class StreamRates {
           bytes_per_s: mix(before.rate.bytes_per_s, (size - before.size) / elapsed_s, share),
         };
       }
-      this.#seen.set(reference, { events, size, rate, polled_ms: now_ms });
+      this.#read.set(reference, { events, size, rate, polled_ms: now_ms });
     }
   }
 
   of(reference: string): Rate {
-    return this.#seen.get(reference)?.rate ?? STILL;
+    return this.#read.get(reference)?.rate ?? STILL;
   }
 }
 

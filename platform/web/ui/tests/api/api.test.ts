@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Api, ApiError, nextPage } from "../../src/api/api";
+import { Api } from "../../src/api/api";
+import { ApiError } from "../../src/api/api-error";
 
 /** A server that answers by path; keeps what was asked. */
 function server(answers: Record<string, () => Response>): { fetcher: typeof fetch; asked: string[] } {
@@ -17,7 +18,7 @@ function server(answers: Record<string, () => Response>): { fetcher: typeof fetc
 const json = (body: unknown, init: ResponseInit = {}): Response => new Response(JSON.stringify(body), init);
 
 describe("the API client", () => {
-  it("asks beside the page, whatever its path, query and hash", async () => {
+  it("finds the API next to the page, whatever its path, query and hash", async () => {
     const { fetcher, asked } = server({ "/park/api/v1/status": () => json({ gateway: null, worker: null }) });
     await new Api("http://host/park/?token=x#/streams", fetcher).status();
     expect(asked).toEqual(["/park/api/v1/status"]);
@@ -39,7 +40,7 @@ describe("the API client", () => {
     expect(policies.map(({ reference }) => reference)).toEqual(["a", "b"]);
   });
 
-  it("reads one page of the streams, and says whether others follow", async () => {
+  it("reads one page of the streams, and the address of the next", async () => {
     const { fetcher } = server({
       "/api/v1/streams?limit=2": () =>
         json([{ reference: "a" }], {
@@ -48,11 +49,11 @@ describe("the API client", () => {
       "/api/v1/streams?limit=2&after=a+b%26&q=x+y": () => json([]),
     });
     const api = new Api("http://host/", fetcher);
-    expect(await api.streams("", 2)).toEqual({ entries: [{ reference: "a" }], more: true, matching: 3 });
-    expect(await api.streams("a b&", 2, "x y")).toEqual({ entries: [], more: false, matching: null });
+    expect(await api.streams("", 2)).toEqual({ entries: [{ reference: "a" }], next: "http://host/api/v1/streams?limit=2&after=a", matching: 3 });
+    expect(await api.streams("a b&", 2, "x y")).toEqual({ entries: [], next: null, matching: null });
   });
 
-  it("takes an unhealthy platform for an answer, and a proxy's 503 for none", async () => {
+  it("reads the 503 of an unhealthy installation, and not the 503 of a proxy", async () => {
     const unhealthy = { status: "unhealthy", reasons: [{ tier: "worker", code: "disk-full", detail: "0 B" }] };
     const asJson = { status: 503, headers: { "Content-Type": "application/json; charset=utf-8" } };
     const answers = [
@@ -67,16 +68,16 @@ describe("the API client", () => {
     await expect(api.health()).rejects.toMatchObject({ status: 503 });
   });
 
-  it("says when it is not allowed in", async () => {
+  it("reports a missing token", async () => {
     const { fetcher } = server({ "/api/v1/status": () => json({ title: "Unauthorized" }, { status: 401 }) });
     const api = new Api("http://host/", fetcher);
-    let told = 0;
-    api.onUnauthorized = () => (told += 1);
+    let calls = 0;
+    api.onUnauthorized = () => (calls += 1);
     await expect(api.status()).rejects.toThrow("Unauthorized");
-    expect(told).toBe(1);
+    expect(calls).toBe(1);
   });
 
-  it("gives the detail of a problem document, and words of its own where there is none", async () => {
+  it("gives the detail of a problem document, and its own message otherwise", async () => {
     const { fetcher } = server({
       "/api/v1/streams/a": () => json({ title: "Not Found", detail: "no stream called a" }, { status: 404 }),
       "/api/v1/streams/b": () => new Response("<html>", { status: 502 }),
@@ -87,20 +88,20 @@ describe("the API client", () => {
     await expect(api.stream("c")).rejects.toBeInstanceOf(ApiError);
   });
 
-  it("replays and drops what was refused, and gives the reason where that fails", async () => {
+  it("replays and discards dead letters, and gives the reason for a failure", async () => {
     const { fetcher, asked } = server({
       "/api/v1/dead-letters/7": () => new Response(null, { status: 204 }),
       "/api/v1/dead-letters/7/replay": () => new Response(null, { status: 204 }),
-      "/api/v1/dead-letters/8/replay": () => json({ detail: "refused again" }, { status: 422 }),
+      "/api/v1/dead-letters/8/replay": () => json({ detail: "rejected again" }, { status: 422 }),
     });
     const api = new Api("http://host/", fetcher);
     await api.replayDeadLetter(7);
     await api.dropDeadLetter(7);
     expect(asked).toEqual(["POST /api/v1/dead-letters/7/replay", "DELETE /api/v1/dead-letters/7"]);
-    await expect(api.replayDeadLetter(8)).rejects.toMatchObject({ status: 422, message: "refused again" });
+    await expect(api.replayDeadLetter(8)).rejects.toMatchObject({ status: 422, message: "rejected again" });
   });
 
-  it("takes the server's clock where the machine's is wrong", async () => {
+  it("uses the server's clock if the machine's clock is wrong", async () => {
     const ahead_ms = 3_600_000;
     const { fetcher } = server({
       "/api/v1/status": () => json({}, { headers: { Date: new Date(Date.now() + ahead_ms).toUTCString() } }),
@@ -111,13 +112,19 @@ describe("the API client", () => {
   });
 });
 
-describe("the next page of a list", () => {
-  it.each([
-    ['</a?after=x>; rel="next"', "/a?after=x"],
-    ['</a>; rel="first", </b,c>; rel=next', "/b,c"],
-    ['</a>; rel="prev"', null],
-    [null, null],
-  ])("in %j is %j", (header, address) => {
-    expect(nextPage(header)).toBe(address);
+describe("what is done to an alarm", () => {
+  it("goes to the server as JSON", async () => {
+    const asked: [string, RequestInit | undefined][] = [];
+    const fetcher = (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
+      asked.push([String(input), init]);
+      return Promise.resolve(new Response("{}"));
+    };
+    const api = new Api("http://host/", fetcher as typeof fetch);
+    await api.actOnAlarm("a:b:0:1", "shelve", { by: "ada", text: "", for_s: 60 });
+    const [[address, init]] = asked as [[string, RequestInit]];
+    expect(address).toBe("http://host/api/v1/alarms/a%3Ab%3A0%3A1/shelve");
+    expect(init.method).toBe("POST");
+    expect(init.body).toBe('{"by":"ada","text":"","for_s":60}');
+    expect(new Headers(init.headers).get("Content-Type")).toBe("application/json");
   });
 });

@@ -1,21 +1,22 @@
-// The list of streams, as far as it has been read: a window of it is read again, further pages on demand.
+// The list of streams, as far as it was read: the part in view is read again, further pages on demand.
 
-import type { StreamPage, StreamSummary } from "../api/api";
+import type { Page } from "../api/paging";
+import type { StreamSummary } from "../api/types";
 
 /** Entries that one request brings. */
 export const PAGE_ENTRIES = 100;
-/** Entries around what is seen that are kept up to date. */
+/** Entries before and after those in view that are kept up to date. */
 const MARGIN = 10;
-/** Entries that the browser keeps; a filter finds the others. */
+/** Most entries that the browser keeps; a filter finds the others. */
 const MAX_ENTRIES = 10_000;
 
 export interface Range {
-  /** Index of the first entry that is seen, and of the one after the last. */
+  /** Index of the first entry in view, and of the one after the last. */
   readonly first: number;
   readonly last: number;
 }
 
-type Read = (after: string, limit: number, words: string) => Promise<StreamPage>;
+type Read = (after: string, limit: number, words: string) => Promise<Page<StreamSummary>>;
 
 /** By code points, as the server orders references. */
 export function compareReferences(one: string, other: string): number {
@@ -27,16 +28,16 @@ export function compareReferences(one: string, other: string): number {
   return a.length - b.length;
 }
 
-/** Whether the reference or the policy of a stream contain each of `words`, in any case. */
+/** Whether the reference and the policy of a stream contain each of `words`; case does not matter. */
 export function matchesWords({ reference, policy }: StreamSummary, words: readonly string[]): boolean {
   const text = `${reference} ${policy ?? ""}`.toLowerCase();
   return words.every((word) => text.includes(word.toLowerCase()));
 }
 
-export class StreamPages {
-  /** What has been read, in order; null before. */
+export class StreamListing {
+  /** The entries that were read, in order; null before. */
   entries: readonly StreamSummary[] | null = null;
-  /** How many streams there are, read or not. */
+  /** The number of streams, read or not. */
   matching = 0;
   /** Whether there are more than `entries`. */
   more = false;
@@ -50,7 +51,7 @@ export class StreamPages {
     this.#read = read;
   }
 
-  /** Reads the entries of `range` again; gives what it has read. */
+  /** Reads the entries of `range` again, and returns them. */
   async refresh({ first, last }: Range): Promise<readonly StreamSummary[]> {
     const round = this.#round;
     const known = this.entries ?? [];
@@ -62,7 +63,7 @@ export class StreamPages {
     return page.entries;
   }
 
-  /** Reads the next page, if there is one and it is not on its way already. */
+  /** Reads the next page, if there is one and it is not being read. */
   async readMore(): Promise<void> {
     if (!this.more || this.#loading || (this.entries?.length ?? 0) >= MAX_ENTRIES) return;
     const round = this.#round;
@@ -77,7 +78,7 @@ export class StreamPages {
     }
   }
 
-  /** From now on those whose references contain each of `words`; "" for all. Nothing is known of them yet. */
+  /** Lists the streams whose references contain each of `words` from now on, "" for all; false if it does already. */
   search(words: string): boolean {
     if (words === this.#words) return false;
     this.#words = words;
@@ -88,15 +89,15 @@ export class StreamPages {
     return true;
   }
 
-  /** What follows `after` is as `page` says, up to its last entry, or up to the end if nothing follows it. */
-  #take(after: string, page: StreamPage): void {
+  /** `page` replaces the entries after `after`, up to its last entry, or to the end if it is the last page. */
+  #take(after: string, page: Page<StreamSummary>): void {
     const known = this.entries ?? [];
-    const end = page.more ? page.entries.at(-1)?.reference : undefined;
+    const end = page.next !== null ? page.entries.at(-1)?.reference : undefined;
     const before = after ? known.filter(({ reference }) => compareReferences(reference, after) <= 0) : [];
     const behind =
       end === undefined ? [] : known.filter(({ reference }) => compareReferences(reference, end) > 0);
     this.entries = [...before, ...page.entries, ...behind];
     this.matching = page.matching ?? this.entries.length;
-    if (behind.length === 0) this.more = page.more;
+    if (behind.length === 0) this.more = page.next !== null;
   }
 }

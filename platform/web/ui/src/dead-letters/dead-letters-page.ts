@@ -1,45 +1,32 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import type { DeadLetter, DeadLetterSummary, DeadLetterTotals } from "../api/api";
-import { formatAgo, formatCount, formatQuantity } from "../display/format";
+import { errorText } from "../api/api-error";
 import { Poller } from "../api/poller";
+import type { DeadLetter, DeadLetterSummary, DeadLetterTotals } from "../api/types";
+import { formatAgo, formatCount, formatQuantity } from "../display/format";
+import { base, controls, page, panel } from "../display/styles";
 import { formatRoute } from "../router";
 import { api } from "../services";
-import { base, controls, panel } from "../display/styles";
 
 const INTERVAL_MS = 3000;
-/** Newest letters that are shown. */
+/** The newest dead letters are shown, so many of them. */
 const MAX_LETTERS = 200;
 
-interface Listed {
+interface Listing {
   letters: DeadLetterSummary[];
   totals: DeadLetterTotals;
 }
 
-/** What was refused, and why; decoded on demand, to be sent again or dropped. */
-@customElement("wv-refused-page")
-export class RefusedPage extends LitElement {
+/** The dead letters with their reasons; decoded on demand, to be replayed or discarded. */
+@customElement("wv-dead-letters-page")
+export class DeadLettersPage extends LitElement {
   static override styles = [
     base,
     controls,
     panel,
+    page,
     css`
-      :host {
-        display: block;
-        width: min(1180px, 100%);
-        margin: 0 auto;
-        padding: calc(var(--gap) * 1.5) var(--gap) 40px;
-      }
-      h1 {
-        margin-bottom: 4px;
-        font-size: 20px;
-      }
-      .lead {
-        max-width: 70ch;
-        margin-bottom: 20px;
-        color: var(--muted);
-      }
       .panel {
         overflow-x: auto;
       }
@@ -102,19 +89,6 @@ export class RefusedPage extends LitElement {
       .obstacle {
         margin-top: 8px;
       }
-      .problem {
-        margin: 0 0 12px;
-        padding: 10px 14px;
-        border: 1px solid var(--line);
-        border-left: 3px solid var(--bad);
-        border-radius: 8px;
-        background: var(--surface);
-      }
-      .note {
-        padding: 36px 24px;
-        color: var(--muted);
-        text-align: center;
-      }
       /* A phone: each row is a card, the tag first. */
       @media (max-width: 600px) {
         table,
@@ -176,15 +150,15 @@ export class RefusedPage extends LitElement {
     `,
   ];
 
-  /** The letter that is shown opened, once it has been read. */
+  /** The letter whose content is shown. */
   @state() private opened: DeadLetter | null = null;
-  /** Letters that something is being done with. */
+  /** IDs of letters whose action is not answered. */
   @state() private busy: ReadonlySet<number> = new Set();
   @state() private problem = "";
-  /** The letter whose drop waits to be confirmed. */
-  @state() private dropping: number | null = null;
+  /** ID of the letter whose discard is to be confirmed. */
+  @state() private discarding: number | null = null;
 
-  readonly #poller: Poller<Listed> = new Poller<Listed>(this, {
+  readonly #poller: Poller<Listing> = new Poller<Listing>(this, {
     interval_ms: INTERVAL_MS,
     read: async () => {
       const [letters, status] = await Promise.all([api.deadLetters(MAX_LETTERS), api.status()]);
@@ -193,25 +167,23 @@ export class RefusedPage extends LitElement {
   });
 
   protected override render() {
-    const listed = this.#poller.value;
+    const totals = this.#poller.value?.totals;
     return html`
-      <h1>Refused</h1>
+      <h1>Dead letters</h1>
       <p class="lead">
-        What no policy allows, is not well-formed or makes a step fail is kept here with the reason, the
-        newest first. The oldest leave when the space for it is used up${
-          listed ? html`: <span data-testid="refused-totals">${totalsInWords(listed.totals)}</span>` : nothing
+        Windvane keeps the input that it rejects, with the reason: input that no policy allows, that is malformed, or
+        that makes a step fail. When the space is used up, new letters replace the oldest${
+          totals ? html`: <span data-testid="dead-letter-totals">${totalsInWords(totals)}</span>` : nothing
         }.
       </p>
       ${this.problem ? html`<p class="problem" role="alert">${this.problem}</p>` : nothing}
-      <section class="panel" data-testid="refused-list">
-        ${
-          listed === null
-            ? html`<p class="note" role="status">${this.#poller.error?.message ?? "Loading\u2026"}</p>`
-            : listed.letters.length === 0
-              ? html`<p class="note">Nothing was refused.</p>`
-              : this.#table(listed.letters)
-        }
-      </section>
+      <div data-testid="dead-letters">
+        ${this.#poller.render(({ letters }) =>
+          letters.length
+            ? html`<section class="panel">${this.#table(letters)}</section>`
+            : html`<p class="panel note">No dead letters: nothing was rejected.</p>`,
+        )}
+      </div>
     `;
   }
 
@@ -219,13 +191,13 @@ export class RefusedPage extends LitElement {
     return html`<table>
       <thead>
         <tr>
-          <th scope="col">Last</th>
+          <th scope="col">Last seen</th>
           <th scope="col">Tag</th>
           <th scope="col">Reason</th>
           <th scope="col">Sender</th>
           <th scope="col">Size</th>
           <th scope="col">Times</th>
-          <th scope="col"><span class="visually-hidden">What to do</span></th>
+          <th scope="col"><span class="visually-hidden">Actions</span></th>
         </tr>
       </thead>
       <tbody>
@@ -242,7 +214,7 @@ export class RefusedPage extends LitElement {
     const opened = this.opened?.id === letter.id ? this.opened : null;
     const busy = this.busy.has(letter.id);
     return html`<tr>
-        <td class="nowrap">${formatAgo(api.now_ms() - (letter.last_time_ns ?? letter.time_ns) / 1e6)}</td>
+        <td class="nowrap">${formatAgo(api.now_ms() - letter.last_time_ns / 1e6)}</td>
         <td class="tag">
           ${letter.tag || "\u2013"}
           ${
@@ -275,7 +247,7 @@ export class RefusedPage extends LitElement {
                     class="button"
                     type="button"
                     ?disabled=${busy}
-                    title="Send it through the policies as they are now"
+                    title="Send it to the gateway again, with the current policies"
                     @click=${() => void this.#act(letter.id, () => api.replayDeadLetter(letter.id))}
                   >
                     Replay
@@ -286,11 +258,11 @@ export class RefusedPage extends LitElement {
               class="button"
               type="button"
               ?disabled=${busy}
-              title="Remove it, for good"
-              @click=${() => this.#drop(letter.id)}
-              @blur=${() => (this.dropping = null)}
+              title="Remove it permanently"
+              @click=${() => this.#discard(letter.id)}
+              @blur=${() => (this.discarding = null)}
             >
-              ${this.dropping === letter.id ? "For good?" : "Drop"}
+              ${this.discarding === letter.id ? "Discard permanently?" : "Discard"}
             </button>
           </div>
         </td>
@@ -301,11 +273,11 @@ export class RefusedPage extends LitElement {
   #content(letter: DeadLetter) {
     return html`<tr class="opened">
       <td colspan="7">
-        <pre data-testid="refused-content">${letter.decoded.join("\n")}</pre>
+        <pre data-testid="dead-letter-content">${letter.decoded.join("\n")}</pre>
         ${letter.detail ? html`<pre>${letter.detail}</pre>` : nothing}
         ${
           letter.obstacle
-            ? html`<p class="obstacle muted">It cannot be sent again: ${letter.obstacle}.</p>`
+            ? html`<p class="obstacle muted">It cannot be replayed: ${letter.obstacle}.</p>`
             : nothing
         }
       </td>
@@ -320,22 +292,22 @@ export class RefusedPage extends LitElement {
     try {
       this.opened = await api.deadLetter(id);
       this.problem = "";
-    } catch (reason) {
-      this.problem = inWords(reason);
+    } catch (error) {
+      this.problem = errorText(error);
     }
   }
 
-  /** What is dropped is gone: the first click asks, the second does it. */
-  #drop(id: number): void {
-    if (this.dropping === id) {
-      this.dropping = null;
+  /** There is no way back: the first click asks, the second discards. */
+  #discard(id: number): void {
+    if (this.discarding === id) {
+      this.discarding = null;
       void this.#act(id, () => api.dropDeadLetter(id));
     } else {
-      this.dropping = id;
+      this.discarding = id;
     }
   }
 
-  /** One thing at a time with one letter; the list is read again when it is done. */
+  /** One action at a time for a letter; the list is read again after it. */
   async #act(id: number, action: () => Promise<void>): Promise<void> {
     if (this.busy.has(id)) return;
     this.busy = new Set([...this.busy, id]);
@@ -343,8 +315,8 @@ export class RefusedPage extends LitElement {
       await action();
       this.problem = "";
       if (this.opened?.id === id) this.opened = null;
-    } catch (reason) {
-      this.problem = inWords(reason);
+    } catch (error) {
+      this.problem = errorText(error);
     } finally {
       this.busy = new Set([...this.busy].filter((other) => other !== id));
       this.#poller.again();
@@ -352,19 +324,15 @@ export class RefusedPage extends LitElement {
   }
 }
 
-function inWords(reason: unknown): string {
-  return reason instanceof Error ? reason.message : String(reason);
-}
-
-/** `12 kept, 3.40 MB of 268 MB; 7 had to leave`. */
-export function totalsInWords(totals: DeadLetterTotals): string {
+/** `12 kept, 3.40 MB of 268 MB; 7 were replaced`. */
+function totalsInWords(totals: DeadLetterTotals): string {
   const kept = `${formatCount(totals.count)} kept, ${formatQuantity(totals.bytes, "B")}`;
-  const left = totals.evicted ? `; ${formatCount(totals.evicted)} had to leave so far` : "";
-  return `${kept} of ${formatQuantity(totals.max_bytes, "B")}${left}`;
+  const replaced = totals.evicted ? `; ${formatCount(totals.evicted)} were replaced so far` : "";
+  return `${kept} of ${formatQuantity(totals.max_bytes, "B")}${replaced}`;
 }
 
 declare global {
   interface HTMLElementTagNameMap {
-    "wv-refused-page": RefusedPage;
+    "wv-dead-letters-page": DeadLettersPage;
   }
 }

@@ -1,15 +1,15 @@
 import { LitElement, css, html, nothing } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import type { Trouble } from "./health";
+import type { HealthCondition } from "./health";
 import { base, controls } from "../display/styles";
 
-/** Troubles that are shown before a press on "Show all". */
+/** Conditions that are shown at first. */
 const SHOWN = 2;
 
-/** What is wrong with the platform: why, what is safe, and what to do. Nothing while it is well. */
-@customElement("wv-trouble")
-export class TroubleBanner extends LitElement {
+/** Why the installation is unhealthy, what is safe, and what to do next; nothing while it is healthy. */
+@customElement("wv-health-banner")
+export class HealthBanner extends LitElement {
   static override styles = [
     base,
     controls,
@@ -63,15 +63,15 @@ export class TroubleBanner extends LitElement {
     `,
   ];
 
-  @property({ attribute: false }) troubles: readonly Trouble[] = [];
+  @property({ attribute: false }) conditions: readonly HealthCondition[] = [];
   @state() private all = false;
 
   protected override render() {
-    const { troubles } = this;
-    if (troubles.length === 0) return nothing;
-    const shown = this.all ? troubles : troubles.slice(0, SHOWN);
-    const hidden = troubles.length - SHOWN;
-    return html`<section role="alert" aria-label="Trouble of the platform" data-testid="trouble">
+    const { conditions } = this;
+    if (conditions.length === 0) return nothing;
+    const shown = this.all ? conditions : conditions.slice(0, SHOWN);
+    const hidden = conditions.length - SHOWN;
+    return html`<section role="alert" aria-label="Health" data-testid="health">
       <ul>
         ${repeat(
           shown,
@@ -97,6 +97,6 @@ export class TroubleBanner extends LitElement {
 
 declare global {
   interface HTMLElementTagNameMap {
-    "wv-trouble": TroubleBanner;
+    "wv-health-banner": HealthBanner;
   }
 }
