@@ -7,13 +7,15 @@ UI := platform/web/ui
 STEP := deploy/step.sh
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
 NPM_UI := deploy/node.sh $(BIN)/python npm --prefix $(UI)
+API_TYPES = deploy/node.sh $(BIN)/python npm --prefix $(UI)/api-types run --silent generate -- \
+	$(CURDIR)/build/openapi.json --output $(CURDIR)/$(UI)/src/api/schema.ts
 RUN_ARGS ?=
 PART ?=
 SOAK_S ?= 600
 STARTS_PROCESSES := system or kafka or browser
 UNITS := not ($(STARTS_PROCESSES))
 
-.PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test bench fuzz browser
+.PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test api-types bench fuzz browser
 .PHONY: kafka picture clean
 
 # Steps of `make run` are one command each, without a shell between: else make prints an error after Ctrl-C.
@@ -71,8 +73,22 @@ typecheck: install-test
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
 	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples lint
 
-ui-test: ui
+ui-test: ui $(UI)/api-types/node_modules build/openapi.json
+	$(API_TYPES) --check
 	$(NPM_UI) test
+
+# The dashboard's types of the HTTP API; committed, since the image builds the dashboard without Python.
+api-types: $(UI)/api-types/node_modules build/openapi.json
+	$(API_TYPES)
+
+.PHONY: build/openapi.json
+build/openapi.json: install-test
+	@mkdir -p build
+	$(BIN)/python -m windvane.web.describe >$@
+
+$(UI)/api-types/node_modules: $(UI)/api-types/package-lock.json | $(VENV)/.installed
+	deploy/node.sh $(BIN)/python npm --prefix $(UI)/api-types ci --no-fund --no-audit
+	@touch $@
 
 browser:
 	deploy/browser.sh

@@ -25,8 +25,6 @@ PENDING: frozenset[str] = frozenset(
         "platform/ingest/tier.py::serve",
         "platform/processors/worker/tier.py::serve",
         "platform/processors/worker/worker.py::Worker.__init__",
-        "platform/web/app.py::create_app",
-        "platform/web/openapi.py::_catalog",
     }
 )
 

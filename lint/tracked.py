@@ -17,6 +17,8 @@ _SKIPPED = (
     "lint/words",
     "tests/lint/",
     "platform/web/ui/package",
+    "platform/web/ui/api-types/",
+    "platform/web/ui/src/api/schema.ts",
 )
 
 

@@ -1,7 +1,7 @@
 """The JSON answers of the API as types: handlers build them, openapi.py makes their schemas from them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -31,7 +31,7 @@ class Reason(msgspec.Struct):
 class Health(msgspec.Struct, omit_defaults=True):
     """`status` is `ok`, or `unhealthy` with `reasons`."""
 
-    status: str
+    status: Literal["ok", "unhealthy"]
     version: str
     reasons: list[Reason] = []
 

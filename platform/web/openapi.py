@@ -95,8 +95,7 @@ class _Schemas:
             kinds, ref_template="#/components/schemas/{name}"
         )
         self._of = dict(zip(kinds, found, strict=True))
-        for schema in self.components.values():
-            _make_portable(schema)
+        _make_portable(self.components)
         self._require_what_is_always_sent(answered, sent)
         _describe_policy(self.components)
 
@@ -113,27 +112,38 @@ class _Schemas:
                 schema["required"] = list(schema["properties"])
 
 
-def _make_portable(schema: dict[str, Any]) -> None:
-    """Docstrings without their indentation; patterns as ECMA-262 has them, which knows no \\Z."""
-    if "description" in schema:
-        schema["description"] = inspect.cleandoc(schema["description"])
-    for described in schema.get("properties", {}).values():
-        for choice in (described, *described.get("anyOf", ())):
-            if "pattern" in choice:
-                choice["pattern"] = re.sub(r"\\Z$", "$", choice["pattern"])
+def _make_portable(node: Any) -> None:
+    """Adds what msgspec omits, and replaces what other programs do not know, at any depth of a schema."""
+    if isinstance(node, list):
+        for each in node:
+            _make_portable(each)
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        if name not in ("default", "enum", "const"):
+            _make_portable(value)
+    if isinstance(node.get("description"), str):
+        node["description"] = inspect.cleandoc(node["description"])
+    if isinstance(node.get("pattern"), str):  # ECMA-262 has no \\Z
+        node["pattern"] = re.sub(r"\\Z$", "$", node["pattern"])
+    if all(isinstance(value, str) for value in node.get("enum", [None])):
+        node["type"] = "string"
+    if node.get("type") == "object" and "properties" not in node:
+        node.setdefault("additionalProperties", True)
 
 
 def _describe_policy(components: dict[str, Any]) -> None:
-    """What `policy_from_mapping` does before it converts to structs."""
+    """What `policy_from_mapping` does before it converts to structs, and `__post_init__` after that."""
     if Policy.__name__ not in components:
         return
     for name in ("Policy", "Limits", "Topic", "Allow", "AlarmRule"):
         components[name]["additionalProperties"] = False
     step = components[Step.__name__]
-    parameters = step["properties"].pop("parameters")
+    del step["properties"]["parameters"]
     step["additionalProperties"] = True
     step["description"] += "\n\nOther members are the parameters of the operation."
-    assert parameters["default"] == {}
+    for schema, name in (("Policy", "tags"), ("Step", "name"), ("AlarmRule", "name")):
+        del components[schema]["properties"][name]["default"]
 
 
 def _types(content: Content) -> list[Any]:

@@ -47,8 +47,7 @@ class HealthCheck:
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.ensure_future(self._collect())
         reasons = await asyncio.shield(self._collecting)
-        status = "unhealthy" if reasons else "ok"
-        return Health(status=status, version=self._version, reasons=reasons)
+        return Health(status="unhealthy" if reasons else "ok", version=self._version, reasons=reasons)
 
     def tier_states(self) -> dict[str, TierState]:
         """Of the supervised tiers, by name: since when they are in which state, restarts and last exit."""
