@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from windvane.bus.discard import DiscardBus
 from windvane.bus.messages.chunks import ChunkMessage
 from windvane.processors.operations.base.block import Block, EventTimes, blocks_of
-from windvane.processors.operations.base.operation import make_operation
 from windvane.processors.operations.base.presets import with_preset
+from windvane.processors.operations.base.steps import make_operation
 from windvane.processors.worker.pipeline.buffered_events import Released
 from windvane.processors.worker.pipeline.pipeline import StreamPipeline
 from windvane.processors.worker.pipeline.results_publisher import ResultsPublisher

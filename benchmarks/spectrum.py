@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from windvane.processors.operations.base.block import Block, EventTimes
-from windvane.processors.operations.base.operation import make_operation
+from windvane.processors.operations.base.steps import make_operation
 from windvane.processors.operations.framing import BATCH_VALUES
 from windvane.store.catalog.policy import Step
 

@@ -224,6 +224,10 @@ class OperationFileInvalid(WindvaneError, ValueError):
     """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
 
 
+class ExtensionInvalid(WindvaneError, ImportError):
+    """What an installed package registers cannot be used; the message names the package and the cause."""
+
+
 class ResultsNotPublished(WindvaneError, OSError):
     """The worker had to end while the bus did not take its results; no checkpoint covers them."""
 

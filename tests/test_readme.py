@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from windvane.config import Settings, load_settings
 from windvane.ingest.security.settings import parse_security
-from windvane.processors.operations.base.operation import check_pipeline
 from windvane.processors.operations.base.presets import PRESETS
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.store.catalog.policy import mapping_from_toml, policy_from_mapping
 from windvane.store.catalog.policy_rules import Admission
 

@@ -1,93 +1,89 @@
 """The log between the tiers: the gateway publishes chunks, workers read them in consumer groups.
 
 Open `interface.py` first: every engine follows it. `embedded/` keeps segment files below the home directory,
-`kafka/` is a cluster of brokers, `discard.py` keeps nothing (for benchmarks).
+`kafka/` is a cluster of brokers, `discard.py` keeps nothing (for benchmarks). Packages can bring others:
+see `engine.py`.
 """
 
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from ..config import KafkaSettings
-from ..errors import ConfigInvalid
-from .discard import DiscardBus
-from .embedded.bus import EmbeddedBus
+from ..errors import ConfigInvalid, ExtensionInvalid
+from ..extensions import BUSES
+from .engine import BusAddress, BusEngine
 from .interface import (
     BEGINNING,
+    DEFAULT_POLL_BYTES,
     WORKER_GROUP,
     AssignmentListener,
     Buffer,
     Bus,
     BusMessage,
     Consumer,
+    Durability,
     Producer,
     TopicPartition,
 )
-from .topic_setup import EmbeddedTopics, TopicAdmin
+from .topic_setup import TopicAdmin
 
 __all__ = [
     "BEGINNING",
+    "DEFAULT_POLL_BYTES",
     "WORKER_GROUP",
     "AssignmentListener",
     "Buffer",
     "Bus",
+    "BusAddress",
+    "BusEngine",
     "BusMessage",
     "Consumer",
+    "Durability",
     "Producer",
+    "TopicAdmin",
     "TopicPartition",
+    "engine_of",
     "open_bus",
     "open_topics",
     "takes_many_gateways",
 ]
 
-_MIN_SEGMENT_BYTES = 4096
-
 
 def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
-    """The bus that `url` names; `ConfigInvalid` where it names none.
+    """The bus of this URL; an installed package may register its scheme.
 
     - `embedded:` the log in `home/bus`; `embedded:?segment_bytes=67108864&retention_bytes=1073741824` sets
-      what `EmbeddedBus` says.
-    - `kafka://HOST:PORT,HOST:PORT` a Kafka cluster, reached as `kafka` says: the settings' section `[kafka]`.
-      File names in it are relative to `home`.
-    - `discard:` keeps nothing, and says at once that it is durable: for benchmarks.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "kafka":
-        from .kafka.bus import open_kafka  # its client takes a while to import
+      the sizes that `EmbeddedBus` describes.
+    - `kafka://HOST:PORT,HOST:PORT` an Apache Kafka cluster, reached as `kafka` says: the settings' section
+      `[kafka]`. File names in it are relative to `home`.
+    - `discard:` keeps nothing, and reports each message durable at once: for benchmarks.
 
-        return open_kafka(url, home, kafka or KafkaSettings())
-    if parts.netloc or parts.path or parts.scheme not in ("embedded", "discard"):
-        raise ConfigInvalid(f"there is no bus {url!r}; use embedded:, kafka://HOST:PORT or discard:")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme == "discard":
-        _check_options(url, options, allowed=())
-        return DiscardBus()
-    _check_options(url, options, allowed=("segment_bytes", "retention_bytes"))
-    return EmbeddedBus(home / "bus", **{name: int(value) for name, value in options.items()})
+    Raises:
+        ConfigInvalid: the URL is not valid, or no package registers its scheme.
+        ExtensionInvalid: the package that registers its scheme cannot be used.
+    """
+    return engine_of(url).open_bus(BusAddress(url, home, kafka or KafkaSettings()))
 
 
 def open_topics(url: str, home: Path, kafka: KafkaSettings | None = None) -> TopicAdmin:
-    """The administration of the topics on the bus that `url` names; as `open_bus`."""
-    if urlsplit(url).scheme == "kafka":
-        from .kafka.bus import connection_to
-        from .kafka.topics import KafkaTopics
-
-        return KafkaTopics(connection_to(url, home, kafka or KafkaSettings()))
-    return EmbeddedTopics(open_bus(url, home))
+    """The administration of the topics on the bus of this URL; as `open_bus`."""
+    return engine_of(url).open_topics(BusAddress(url, home, kafka or KafkaSettings()))
 
 
 def takes_many_gateways(url: str) -> bool:
     """Whether several processes may publish to this bus at once: the embedded one has one writer."""
-    return urlsplit(url).scheme != "embedded"
+    return engine_of(url).takes_many_gateways
 
 
-def _check_options(url: str, options: dict[str, str], *, allowed: tuple[str, ...]) -> None:
-    for name, value in options.items():
-        if name not in allowed:
-            raise ConfigInvalid(
-                f"the bus {url!r} has no option {name!r}; it takes {', '.join(allowed) or 'none'}"
-            )
-        if not value.isdecimal() or int(value) < _MIN_SEGMENT_BYTES:
-            raise ConfigInvalid(
-                f"{name}={value} of the bus {url!r} is no number of at least {_MIN_SEGMENT_BYTES}"
-            )
+def engine_of(url: str) -> BusEngine:
+    """The engine of the URL's scheme. Raises as `open_bus`."""
+    scheme = urlsplit(url).scheme
+    try:
+        engine = BUSES.load(scheme)
+    except LookupError:
+        known = ", ".join(f"{name}:" for name in BUSES.extensions)
+        raise ConfigInvalid(f"{url!r} is not a valid bus URL; it must begin with one of {known}") from None
+    if not (isinstance(engine, type) and issubclass(engine, BusEngine)):
+        extension = BUSES.extensions[scheme]
+        raise ExtensionInvalid(extension.unusable(f"{extension.target} is not a subclass of BusEngine"))
+    return engine()

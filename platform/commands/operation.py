@@ -34,7 +34,7 @@ from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
-from windvane.processors.operation import operation
+from windvane.operations import operation
 
 
 @operation("{name}", input="samples")
@@ -53,7 +53,7 @@ operation check {name} STREAM` tries it on data that is there. See docs/own-oper
 from dataclasses import replace
 
 import numpy as np
-from windvane.processors.operation import Operation, operation
+from windvane.operations import Operation, operation
 
 
 @operation("{name}")
@@ -112,9 +112,9 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
         raise ConfigInvalid(
             f"{name!r} is no name for an operation; take letters, digits, dashes and underscores"
         )
-    from ..processors.operations.base.operation import built_in_operations
+    from ..processors.operations.base.registry import is_built_in
 
-    if name in built_in_operations():
+    if is_built_in(name):
         raise ConfigInvalid(f"{name!r} is a built-in operation; give yours another name")
     words = name.replace("-", "_").split("_")
     function = "".join(word.capitalize() for word in words) if as_class else "_".join(words)
@@ -139,7 +139,7 @@ def list_operations(settings: Settings) -> None:
     Examples:
       windvane operation list
     """
-    from ..processors.operations.base.operation import operations
+    from ..processors.operations.base.registry import operations
     from ..processors.operations.base.user_operations import UserOperations
 
     own = UserOperations(settings.operations_dir)
@@ -191,7 +191,7 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
             raise OperationFileInvalid(reason)
     parameters = dict(_parameter(each) for each in given)
     if stream is None:
-        from ..processors.operations.base.operation import make_operation
+        from ..processors.operations.base.steps import make_operation
         from ..store.catalog.policy import Step
 
         make_operation(Step(operation=name, parameters=parameters))

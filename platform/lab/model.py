@@ -6,8 +6,8 @@ from typing import Any
 from ..errors import ModelNotFound, ModelRefused
 from ..processors.learning.model import Model as ModelOperation
 from ..processors.learning.model import ModelState
-from ..processors.operations.base.operation import make_operation
 from ..processors.operations.base.state_codec import decode_state, encode_state
+from ..processors.operations.base.steps import make_operation
 from ..processors.worker.pipeline.steps import FINGERPRINT_BYTES
 from ..processors.worker.reprocessing.committed_state import committed_stream
 from ..store.files.model_files import ModelFiles

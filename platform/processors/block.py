@@ -1,4 +1,4 @@
-"""Former name of `windvane.processors.operations.base.block`, which operations of users import."""
+"""Former name of `windvane.operations`, which operations of users import."""
 
 from .operations.base.block import Block
 

@@ -1,4 +1,4 @@
-"""Former name of `windvane.processors.operations.base.operation`, which operations of users import."""
+"""Former name of `windvane.operations`, which operations of users import."""
 
 from .operations.base.operation import Operation, operation
 

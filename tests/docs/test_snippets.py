@@ -13,7 +13,8 @@ import pytest
 from windvane.cli import main
 from windvane.config import load_settings
 from windvane.ingest.security.settings import parse_security
-from windvane.processors.operations.base.operation import check_pipeline, set_user_operations
+from windvane.processors.operations.base.registry import set_user_operations
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.processors.operations.base.user_operations import UserOperations
 from windvane.records.times import parse_time
 from windvane.store.catalog.policy import Policy, policy_from_mapping

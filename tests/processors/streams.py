@@ -12,8 +12,9 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from windvane.processors.operations.base.block import Block, Events, EventTimes, Given, blocks_of
-from windvane.processors.operations.base.operation import Operation, make_operation
+from windvane.processors.operations.base.operation import Operation
 from windvane.processors.operations.base.state_codec import decode_state, encode_state
+from windvane.processors.operations.base.steps import make_operation
 from windvane.store.catalog.policy import Step
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from windvane.processors.operations.base.block import Block, EventTimes, blocks_of
-from windvane.processors.operations.base.operation import make_operation
+from windvane.processors.operations.base.steps import make_operation
 from windvane.simulation.park import Source, wind_park
 from windvane.store.catalog.policy import policy_from_mapping
 

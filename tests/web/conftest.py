@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from windvane.processors.operations.base.operation import check_pipeline
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.runtime.disk_space import DiskWatch
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.dead_letters import DeadLetters

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession
 from windvane.config import HttpSettings, Settings
 from windvane.errors import ConfigInvalid
-from windvane.processors.operations.base.operation import check_pipeline
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.store.files.store import Store
 from windvane.web.tier import serve
 

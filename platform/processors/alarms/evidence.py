@@ -16,7 +16,7 @@ from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint import OutputLength
 from ...store.files.data_array import DataArray, DataArrayWriter
 from ...store.files.store import Store
-from ..operations.base.operation import resolve_inputs
+from ..operations.base.steps import resolve_inputs
 
 MAX_ARRAYS = 32
 MAX_COLUMNS = 64

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed, PolicyInvalid
-from ..operations.base.operation import meant
+from ..operations.base.failures import meant
 from .estimators import Scaler, construct, estimator_class
 
 FRAME_ROWS = 32

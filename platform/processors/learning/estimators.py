@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed, PolicyInvalid
-from ..operations.base.operation import meant
+from ..operations.base.failures import meant
 from .estimator_bounds import check_parameters
 
 Scaler = Literal["minmax", "standard", "none"]

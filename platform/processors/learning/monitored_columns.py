@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed
-from ..operations.base.operation import meant
+from ..operations.base.failures import meant
 from .baseline import medians
 
 MAX_COLUMNS = 256

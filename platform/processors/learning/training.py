@@ -27,8 +27,9 @@ from ...store.catalog.policy import Step
 from ...store.files.data_array import DataArray
 from ...store.files.model_files import ModelFiles
 from ...store.files.store import Store
-from ..operations.base.operation import as_failure, make_operation
+from ..operations.base.failures import as_failure
 from ..operations.base.state_codec import encode_state
+from ..operations.base.steps import make_operation
 from .trained_model import MAX_MODEL_BYTES, TrainedModel, TrainedState
 
 BLOCK_ROWS = 4096

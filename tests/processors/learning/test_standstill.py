@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from windvane.processors.operations.base.block import Block
-from windvane.processors.operations.base.operation import (
-    collected_operations,
-    operation,
-    set_user_operations,
-)
+from windvane.processors.operations.base.operation import collected_operations, operation
+from windvane.processors.operations.base.registry import set_user_operations
 from windvane.processors.worker.pipeline.steps import RunningSteps
 from windvane.store.catalog.policy import Policy, Step
 

@@ -38,8 +38,8 @@ from windvane.processors.learning.training import (
     train,
     try_to_train,
 )
-from windvane.processors.operations.base.operation import check_pipeline
 from windvane.processors.operations.base.state_codec import decode_state
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.processors.worker.pipeline.steps import FINGERPRINT_BYTES
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import Step, policy_from_mapping

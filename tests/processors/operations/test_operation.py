@@ -9,16 +9,9 @@ import pytest
 from msgspec import Meta
 from windvane.errors import PolicyInvalid
 from windvane.processors.operations.base.block import Block
-from windvane.processors.operations.base.operation import (
-    Operation,
-    check_pipeline,
-    collected_operations,
-    make_operation,
-    operation,
-    operations,
-    resolve_inputs,
-    set_user_operations,
-)
+from windvane.processors.operations.base.operation import Operation, collected_operations, operation
+from windvane.processors.operations.base.registry import operations, set_user_operations
+from windvane.processors.operations.base.steps import check_pipeline, make_operation, resolve_inputs
 from windvane.store.catalog.policy import Policy, Step
 
 from tests.processors.streams import op

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from windvane.processors.operations.base.operation import check_pipeline, operations
+from windvane.processors.operations.base.registry import operations
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.store.catalog.policy import policy_from_mapping
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")

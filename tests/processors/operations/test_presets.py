@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 from windvane.errors import PolicyInvalid
-from windvane.processors.operations.base.operation import check_pipeline, make_operation
 from windvane.processors.operations.base.presets import PRESETS, with_preset
+from windvane.processors.operations.base.steps import check_pipeline, make_operation
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 
 from tests.processors.streams import one, whole

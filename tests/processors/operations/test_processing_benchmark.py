@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from windvane.processors.operations.base.operation import operations
+from windvane.processors.operations.base.registry import operations
 
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "processing.py"
 

@@ -27,13 +27,8 @@ from windvane.processors.learning.batch_learner import FRAME_ROWS, make_batch_le
 from windvane.processors.learning.condition import Condition
 from windvane.processors.learning.estimators import make_learner
 from windvane.processors.operations.base.block import Block
-from windvane.processors.operations.base.operation import (
-    Operation,
-    built_in_operations,
-    collected_operations,
-    operation,
-    set_user_operations,
-)
+from windvane.processors.operations.base.operation import Operation, collected_operations, operation
+from windvane.processors.operations.base.registry import built_in_operations, set_user_operations
 from windvane.processors.operations.base.state_codec import Integer, decode_state, encode_state, is_typed
 from windvane.processors.operations.base.unpickling import _method, states_come_from, unpickle
 from windvane.processors.operations.spectrum import Spectrum

@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors.operations.base.block import Block, EventTimes
-from windvane.processors.operations.base.operation import (
-    Operation,
-    make_operation,
-    operations,
-    set_user_operations,
-)
+from windvane.processors.operations.base.operation import Operation
+from windvane.processors.operations.base.registry import operations, set_user_operations
 from windvane.processors.operations.base.state_codec import decode_state, encode_state
+from windvane.processors.operations.base.steps import make_operation
 from windvane.processors.operations.base.user_operations import UserOperations
 from windvane.store.catalog.policy import Step
 
@@ -169,7 +166,7 @@ def test_a_broken_edit_leaves_what_was_and_says_where_the_mistake_is(folder: Pat
         ("x = ", "line 1: SyntaxError"),
         ("x = 1", "holds no operation"),
         (CLIP.replace('"clip"', '"spectrum"'), "'spectrum' is a built-in operation"),
-        (CLIP.replace('"clip"', '"cl ip"'), "no name of an operation"),
+        (CLIP.replace('"clip"', '"cl ip"'), "not a valid name of an operation"),
         ("raise SystemExit(3)", "line 1: SystemExit: 3"),
         ("raise KeyboardInterrupt", "line 1: KeyboardInterrupt"),
         ("class PanicException(BaseException): ...\nraise PanicException('index')", "PanicException: index"),

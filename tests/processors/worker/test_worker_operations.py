@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from windvane.bus import open_bus
-from windvane.processors.operations.base.operation import set_user_operations
+from windvane.processors.operations.base.registry import set_user_operations
 from windvane.store.catalog.catalog import Catalog
 
 from tests.processors.operations.test_user_operations import write

@@ -1,6 +1,6 @@
-"""The frame of all operations: the abstract class, the registry, and how a policy's steps become operations.
+"""The abstract class of all operations, operations made of functions, and the decorator that names them.
 
-An operation is a class with a decorator; the keyword parameters of its `__init__` are what a policy may set:
+The keyword parameters of an operation's `__init__` are what a policy may set:
 
     @operation("gain")
     class Gain(Operation):
@@ -9,31 +9,24 @@ An operation is a class with a decorator; the keyword parameters of its `__init_
 
         def __init__(self, *, factor: Annotated[float, Meta(gt=0)] = 1.0) -> None: ...
 
-Types are checked and converted with msgspec, so that ranges (`msgspec.Meta`) and choices (`Literal`) need no
-code of their own; what depends on several parameters, `__init__` refuses with PolicyInvalid.
+`steps.py` checks each of them by its type; `__init__` rejects what depends on several parameters with
+PolicyInvalid. `registry.py` finds an operation by its name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
-from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-import msgspec
 import numpy as np
 
-from ....errors import OperationFailed, PolicyInvalid
-from ....store.catalog.policy import Policy, Step
-from ....typed import prepare
+from ....errors import OperationFailed
 from .block import Block, Given
-from .parameter_types import describe
 
 
 class PartlyRejected(OperationFailed):
@@ -45,34 +38,6 @@ class PartlyRejected(OperationFailed):
     def __init__(self, reason: str, given: Given) -> None:
         super().__init__(reason)
         self.given = given
-
-
-SOURCES = ("bytes", "events")
-"""What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
-
-BUILT_IN = (
-    "operations.wav.decoder",
-    "operations.pcm",
-    "operations.fields",
-    "operations.gaps",
-    "operations.filter",
-    "operations.resample",
-    "operations.spectrum",
-    "operations.welch",
-    "operations.bands",
-    "operations.envelope",
-    "operations.bearing",
-    "operations.kurtosis",
-    "operations.best_band",
-    "operations.sliding_dft",
-    "operations.order",
-    "operations.features",
-    "operations.statistics",
-    "learning.model",
-    "learning.trained_model",
-    "learning.condition",
-)
-"""Modules of `windvane.processors` that register operations when they are imported."""
 
 
 class Operation(ABC):
@@ -166,21 +131,22 @@ class FunctionOperation(Operation):
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_built_in: dict[str, type[Operation]] = {}
-_users: Mapping[str, type[Operation]] = {}
-_registry: ContextVar[dict[str, type[Operation]]] = ContextVar("operations", default=_built_in)
+
+_DECLARED = "__windvane_operation__"
+_collected: ContextVar[dict[str, type[Operation]] | None] = ContextVar("operations", default=None)
 
 
 def operation(name: str, *, input: str = "samples", output: str = "") -> Callable[[Decorated], Decorated]:
     """Decorator: policies name the class, or the function (see `FunctionOperation`), as `name`.
 
-    A later one takes an earlier one's place. `input` and `output` are the kinds of what a function takes and
-    gives, by default the same; a class says so itself.
+    `input` and `output` are the kinds of what a function takes and gives, by default the same; a class has
+    members of these names. Policies can use an operation that an entry point of its package names
+    (`windvane.operations`), or that is in a file of HOME/operations.
     """
 
-    def register(decorated: Decorated) -> Decorated:
+    def declare(decorated: Decorated) -> Decorated:
         if isinstance(decorated, type) and issubclass(decorated, Operation):
-            _registry.get()[name] = decorated
+            cls: type[Operation] = decorated
         elif inspect.isfunction(decorated):
             members = {
                 "__doc__": decorated.__doc__,
@@ -189,156 +155,22 @@ def operation(name: str, *, input: str = "samples", output: str = "") -> Callabl
                 "input": input,
                 "output": output or input,
             }
-            _registry.get()[name] = type(decorated.__name__, (FunctionOperation,), members)
+            cls = type(decorated.__name__, (FunctionOperation,), members)
         else:
             raise TypeError(f"@operation({name!r}) decorates a function or a subclass of Operation")
+        setattr(decorated, _DECLARED, {**declared_operations(decorated), name: cls})
+        collected = _collected.get()
+        if collected is not None:
+            collected[name] = cls
         return decorated
 
-    return register
+    return declare
 
 
-@contextmanager
-def collected_operations() -> Iterator[dict[str, type[Operation]]]:
-    """What is decorated inside goes into the dictionary that this gives, and nowhere else."""
-    found: dict[str, type[Operation]] = {}
-    before = _registry.set(found)
-    try:
-        yield found
-    finally:
-        _registry.reset(before)
-
-
-def built_in_operations() -> Mapping[str, type[Operation]]:
-    """The operations that come with the package, by name."""
-    for module in BUILT_IN:
-        import_module(f"windvane.processors.{module}")
-    return MappingProxyType(_built_in)
-
-
-def set_user_operations(found: Mapping[str, type[Operation]]) -> None:
-    """From now on these are the operations of the user's own; a built-in one of the same name goes first."""
-    global _users
-    _users = MappingProxyType(dict(found))
-
-
-def operations() -> Mapping[str, type[Operation]]:
-    """All operations that policies can name, by name."""
-    return MappingProxyType({**_users, **built_in_operations()})
-
-
-def make_operation(step: Step) -> Operation:
-    """A new operation as the step asks for it; PolicyInvalid where there can be none."""
-    cls = _class(step)
-    arguments = _arguments(step, cls)
-    try:
-        return cls(**arguments)
-    except BaseException as refusal:  # an estimator, or a user's class, can raise anything
-        raise PolicyInvalid(f'step "{step.name}": {as_failure(refusal)}') from refusal
-
-
-def as_failure(error: BaseException) -> Exception:
-    """What other people's code has raised, as an error that ends nothing and that has a message.
-
-    That code can raise what is no `Exception`: `sys.exit`, KeyboardInterrupt, or the panic of an extension
-    module in Rust (`pyo3_runtime.PanicException`).
-    """
-    if isinstance(error, Exception) and error_text(error):
-        return error
-    if isinstance(error, SystemExit):
-        failure = OperationFailed(f"it called exit({error.code!r})")
-    else:
-        failure = OperationFailed(f"{type(error).__name__}: {error_text(error)}".removesuffix(": "))
-    return failure.with_traceback(error.__traceback__)
-
-
-def error_text(error: BaseException) -> str:
-    """What it says; nothing if saying it raises."""
-    try:
-        return str(error)
-    except BaseException:  # an error's own __str__ is their code too
-        return ""
-
-
-def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
-    """Where each step's input comes from: "bytes", "events", or the name of an earlier step.
-
-    A step's `input` names an earlier step or a kind. Without it the step takes the default kind of its
-    operation, and where nothing gives that, the next of the kinds that the operation also takes. A kind means
-    the nearest earlier step that gives it.
-
-    Raises:
-        PolicyInvalid: an unknown operation, a name used twice or reserved, an input that nothing before
-            gives, or one of a kind that the operation does not take.
-    """
-    earlier: dict[str, str] = {}
-    sources: list[str] = []
-    for step in steps:
-        cls = _class(step)
-        if step.name in SOURCES or step.name in earlier:
-            why = "is reserved" if step.name in SOURCES else "is that of an earlier step too"
-            raise PolicyInvalid(f'step "{step.name}": its name {why}; give it another `name`')
-        sources.append(_source(step, (cls.input, *cls.accepts), earlier))
-        earlier[step.name] = cls.output
-    return tuple(sources)
-
-
-def check_pipeline(policy: Policy) -> None:
-    """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
-    sources = resolve_inputs(policy.pipeline)
-    kept = {step.name for step in policy.pipeline if step.keep}
-    for step, source in zip(policy.pipeline, sources, strict=True):
-        if _class(step).reads_stored_source and source not in kept:
-            raise PolicyInvalid(
-                f'step "{step.name}": "{step.operation}" is trained on the stored rows of "{source}", which '
-                f'has keep = false; set keep = true for "{source}"'
-            )
-        if source == "bytes" and policy.format != "raw":
-            raise PolicyInvalid(
-                f'step "{step.name}": reads the bytes of records, but the format of the policy is '
-                f'"{policy.format}"; set format = "raw", or begin with an operation that reads events, such '
-                'as "fields"'
-            )
-        make_operation(step)
-
-
-def _class(step: Step) -> type[Operation]:
-    known = operations()
-    if step.operation not in known:
-        raise PolicyInvalid(
-            f'step "{step.name}": the operation "{step.operation}" is not known{meant(step.operation, known)}'
-        )
-    return known[step.operation]
-
-
-def _source(step: Step, takes: tuple[str, ...], earlier: Mapping[str, str]) -> str:
-    if step.input is None:
-        source = next((found for kind in takes if (found := _nearest(kind, earlier))), None)
-        if source is None:
-            raise PolicyInvalid(
-                f'step "{step.name}": needs {" or ".join(takes)}, which no earlier step gives; put one '
-                "before it"
-            )
-        return source
-    source = _nearest(step.input, earlier)
-    if source is None:
-        there = dict.fromkeys([*SOURCES, *earlier, *earlier.values()])
-        raise PolicyInvalid(
-            f'step "{step.name}": the input "{step.input}" is given by no earlier '
-            f"step{meant(step.input, there)}"
-        )
-    kind = earlier.get(source, source)
-    if kind not in takes:
-        raise PolicyInvalid(
-            f'step "{step.name}": the input "{step.input}" is {kind}, but "{step.operation}" takes '
-            f"{' or '.join(takes)}"
-        )
-    return source
-
-
-def _nearest(name: str, earlier: Mapping[str, str]) -> str | None:
-    if name in SOURCES or name in earlier:
-        return name
-    return next((step for step, kind in reversed(list(earlier.items())) if kind == name), None)
+def declared_operations(decorated: object) -> Mapping[str, type[Operation]]:
+    """The operations that `@operation` has made of this class or function, by name; none of its bases."""
+    declared: Mapping[str, type[Operation]] = getattr(decorated, "__dict__", {}).get(_DECLARED, {})
+    return declared
 
 
 def parameters_of(cls: type[Operation]) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
@@ -349,39 +181,23 @@ def parameters_of(cls: type[Operation]) -> tuple[dict[str, Any], dict[str, inspe
     return hints, {name: each for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
 
 
-def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
-    hints, known = parameters_of(cls)
-    arguments: dict[str, Any] = {}
-    for name, value in step.parameters.items():
-        if name not in known:
-            raise PolicyInvalid(
-                f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
+def check_class(name: str, cls: type[Operation]) -> None:
+    """Raise TypeError if no policy can use the class, NameError if an annotation cannot be evaluated."""
+    for member in ("input", "output"):
+        if not isinstance(getattr(cls, member, None), str):
+            raise TypeError(
+                f'the class of {name!r} does not say its `{member}`; write {member} = "samples", or whatever '
+                "kind it is"
             )
-        wanted = hints.get(name, Any)
-        prepare(wanted)
-        try:
-            arguments[name] = msgspec.convert(value, wanted)
-        except msgspec.ValidationError as refusal:
-            raise PolicyInvalid(
-                f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
-                f"{describe(hints.get(name, Any))}"
-            ) from refusal
-        except BaseException as error:  # a type of a user's class that no value can be checked against
-            raise PolicyInvalid(
-                f'step "{step.name}": {name} of "{step.operation}" cannot be checked: {as_failure(error)}'
-            ) from error
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            raise PolicyInvalid(
-                f'step "{step.name}": {name} is missing, which "{step.operation}" needs: '
-                f"{describe(hints.get(name, Any))}"
-            )
-    return arguments
+    parameters_of(cls)
 
 
-def meant(given: str, allowed: Iterable[str]) -> str:
-    """The end of a message that refuses a name: what may have been meant, and what there is."""
-    names = {name.lower(): name for name in allowed}
-    close = difflib.get_close_matches(given.lower(), names, n=1)
-    hint = f'; did you mean "{names[close[0]]}"?' if close else ";"
-    return f"{hint} Allowed: {', '.join(names.values()) or 'none'}"
+@contextmanager
+def collected_operations() -> Iterator[dict[str, type[Operation]]]:
+    """Gives a dictionary of all operations that are decorated inside, by name; the last of a name counts."""
+    found: dict[str, type[Operation]] = {}
+    before = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(before)

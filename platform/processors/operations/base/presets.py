@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ....errors import PolicyInvalid
-from .operation import meant
+from .failures import meant
 
 AUDIO: Mapping[str, Any] = {
     "title": "Audio: WAVE files",

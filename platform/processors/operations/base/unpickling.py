@@ -22,7 +22,7 @@ import numpy as np
 from ....errors import StateInvalid
 from ....store.files.file_owner import check_own_database
 from .former_modules import FORMER_MODULES
-from .operation import operations
+from .registry import loaded_foreign_operations
 
 _LIBRARIES = frozenset({"river", "sklearn", "numpy", "scipy"})
 _OWN = "windvane.processors"
@@ -156,8 +156,8 @@ def _is_allowed(found: Any, module: str, name: str) -> bool:
 
 
 def _modules_of_users() -> frozenset[str]:
-    """Of all operations that policies can name and that are not built in."""
-    modules = {cls.__module__ for cls in operations().values()}
+    """Of all operations that run here and that are not built in."""
+    modules = {cls.__module__ for cls in loaded_foreign_operations()}
     return frozenset(module for module in modules if not module.startswith(f"{_OWN}."))
 
 

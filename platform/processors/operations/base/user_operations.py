@@ -16,20 +16,14 @@ from types import MappingProxyType, ModuleType
 from typing import NamedTuple, TypeAlias
 
 from ....errors import FileUntrusted, OperationFileInvalid, PolicyInvalid
+from ....extensions import OPERATIONS
 from ....store.catalog.policy import Policy
 from ....store.catalog.policy_wording import NAME
 from ....store.files.file_owner import check_own
-from .operation import (
-    Operation,
-    built_in_operations,
-    check_pipeline,
-    collected_operations,
-    error_text,
-    meant,
-    operations,
-    parameters_of,
-    set_user_operations,
-)
+from .failures import error_text
+from .operation import Operation, check_class, collected_operations
+from .registry import is_built_in, set_user_operations
+from .steps import check_pipeline
 
 MAX_FILES = 1000
 _MAX_FILE_BYTES = 1_000_000
@@ -157,13 +151,13 @@ def load_file(path: Path) -> tuple[ModuleType, dict[str, type[Operation]]]:
         raise OperationFileInvalid(f"{path} cannot be read: {error.strerror or error}") from None
     module = ModuleType(_module_name(path))
     module.__file__ = str(path)
-    built_in_operations()  # else those that the file imports would be taken for its own
     # Dataclasses and the like look their module up while it runs.
     before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module
     try:
         with collected_operations() as found:
             exec(compile(source, str(path), "exec"), module.__dict__)
+        found = {name: cls for name, cls in found.items() if not _is_imported(name, cls)}
         for name, cls in found.items():
             _check(name, cls)
     except OperationFileInvalid as error:
@@ -188,17 +182,25 @@ def load_file(path: Path) -> tuple[ModuleType, dict[str, type[Operation]]]:
 def _check(name: str, cls: type[Operation]) -> None:
     if not re.match(NAME, name):
         raise OperationFileInvalid(
-            f"{name!r:.110} is no name of an operation: 1 to 100 letters, digits, underscores and dashes"
+            f"{name!r:.110} is not a valid name of an operation: use 1 to 100 letters, digits, underscores "
+            "and dashes"
         )
-    if name in built_in_operations():
+    if is_built_in(name):
         raise OperationFileInvalid(f"{name!r} is a built-in operation; give yours another name")
-    for member in ("input", "output"):
-        if not isinstance(getattr(cls, member, None), str):
-            raise OperationFileInvalid(
-                f'the class of {name!r} does not say its `{member}`; write {member} = "samples", or whatever '
-                f"kind it is{meant('', sorted({each.output for each in operations().values()}))}"
-            )
-    parameters_of(cls)
+    try:
+        check_class(name, cls)
+    except TypeError as error:
+        raise OperationFileInvalid(str(error)) from None
+
+
+def _is_imported(name: str, cls: type[Operation]) -> bool:
+    """Whether the file has only imported the module of a package in which the operation is declared."""
+    extension = OPERATIONS.extensions.get(name)
+    return extension is not None and _package_of(extension.module) == _package_of(cls.__module__)
+
+
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _require_owned(path: Path) -> None:

@@ -13,7 +13,7 @@ from ....errors import DocumentNotFound, WindvaneError
 from ....runtime.telemetry import RateLimitedLog
 from ....store.catalog.catalog import Catalog
 from ....store.catalog.policy import Policy, policy_from_mapping
-from ...operations.base.operation import check_pipeline
+from ...operations.base.steps import check_pipeline
 
 POLL_S = 0.25
 

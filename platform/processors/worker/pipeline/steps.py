@@ -12,15 +12,11 @@ from ....errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInval
 from ....store.catalog.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ...learning.trained_model import TrainedModel
 from ...operations.base.block import Block, Events, blocks_of
-from ...operations.base.operation import (
-    Operation,
-    PartlyRejected,
-    as_failure,
-    built_in_operations,
-    make_operation,
-    resolve_inputs,
-)
+from ...operations.base.failures import as_failure
+from ...operations.base.operation import Operation, PartlyRejected
+from ...operations.base.registry import is_built_in
 from ...operations.base.state_codec import decode_state, encode_state
+from ...operations.base.steps import make_operation, resolve_inputs
 from .chunk_events import ChunkEvents
 from .state_losses import state_losses
 
@@ -232,7 +228,7 @@ class _RunningStep:
 
     def of_its_own(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         """Users' operations can give a block of other samples with all else that it had."""
-        if self.step.operation in built_in_operations():
+        if is_built_in(self.step.operation):
             return blocks
         return tuple(replace(block, resolution=0.0) if block.resolution else block for block in blocks)
 
@@ -253,7 +249,7 @@ class _RunningStep:
         try:
             return self.fingerprint + encode_state(type(self.operation), self.operation.state())
         except BaseException as error:
-            if isinstance(error, MemoryError) and self.step.operation in built_in_operations():
+            if isinstance(error, MemoryError) and is_built_in(self.step.operation):
                 raise  # no checkpoint now is better than one without this state
             self._lost("not-kept", error)
             return None

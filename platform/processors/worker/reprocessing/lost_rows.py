@@ -9,7 +9,8 @@ from ....errors import ArrayNotFound, StreamDamaged
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint import OutputLength, StreamCheckpoint
 from ....store.files.store import REBUILT, Store
-from ...operations.base.operation import built_in_operations, resolve_inputs
+from ...operations.base.registry import is_built_in
+from ...operations.base.steps import resolve_inputs
 from ..pipeline.steps import FINGERPRINT_BYTES
 
 _COMPARED_BYTES = 4 * 1024 * 1024
@@ -52,7 +53,7 @@ def lost_rows(
             continue
         kept = before.length - _dropped(store, output, before)
         rows = made[output].length if output in made else 0
-        same = step.operation in built_in_operations() and _is_same(
+        same = is_built_in(step.operation) and _is_same(
             committed.states.get(step.name), states.get(step.name)
         )
         if rows < kept and (same or is_partial):

@@ -5,8 +5,8 @@ from pathlib import Path
 from ....errors import ModelNotFound
 from ...learning.trained_model import TrainedModel, TrainedState
 from ...learning.training import TrainingRequest
-from ...operations.base.operation import resolve_inputs
 from ...operations.base.state_codec import decode_state
+from ...operations.base.steps import resolve_inputs
 from ..pipeline.steps import FINGERPRINT_BYTES
 from .committed_state import committed_stream
 

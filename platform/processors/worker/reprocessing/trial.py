@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from ....store.catalog.policy import Policy, Step
 from ....store.files.data_stream import DataStream
 from ...operations.base.block import Block, Events, blocks_of
-from ...operations.base.operation import Operation, as_failure, make_operation, resolve_inputs
+from ...operations.base.failures import as_failure
+from ...operations.base.operation import Operation
 from ...operations.base.state_codec import decode_state, encode_state
+from ...operations.base.steps import make_operation, resolve_inputs
 from ..pipeline.steps import RunningSteps, given_with
 from .archive_replay import recorded_inputs
 

@@ -1,0 +1,148 @@
+"""How a policy's steps become operations: their parameters are checked, and their inputs are found.
+
+Types of parameters are checked and converted with msgspec, so that ranges (`msgspec.Meta`) and choices
+(`Literal`) need no code of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ....errors import ExtensionInvalid, PolicyInvalid
+from ....store.catalog.policy import Policy, Step
+from ....typed import prepare
+from .failures import as_failure, meant
+from .operation import Operation, parameters_of
+from .parameter_types import describe
+from .registry import operation_class, operation_names
+
+SOURCES = ("bytes", "events")
+"""What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
+
+
+def make_operation(step: Step) -> Operation:
+    """A new operation as the step asks for it; PolicyInvalid where there can be none."""
+    cls = _class(step)
+    arguments = _arguments(step, cls)
+    try:
+        return cls(**arguments)
+    except BaseException as refusal:  # an estimator, or a user's class, can raise anything
+        raise PolicyInvalid(f'step "{step.name}": {as_failure(refusal)}') from refusal
+
+
+def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Where each step's input comes from: "bytes", "events", or the name of an earlier step.
+
+    A step's `input` names an earlier step or a kind. Without it the step takes the default kind of its
+    operation, and where nothing gives that, the next of the kinds that the operation also takes. A kind means
+    the nearest earlier step that gives it.
+
+    Raises:
+        PolicyInvalid: an unknown operation, a name used twice or reserved, an input that nothing before
+            gives, or one of a kind that the operation does not take.
+    """
+    earlier: dict[str, str] = {}
+    sources: list[str] = []
+    for step in steps:
+        cls = _class(step)
+        if step.name in SOURCES or step.name in earlier:
+            why = "is reserved" if step.name in SOURCES else "is that of an earlier step too"
+            raise PolicyInvalid(f'step "{step.name}": its name {why}; give it another `name`')
+        sources.append(_source(step, (cls.input, *cls.accepts), earlier))
+        earlier[step.name] = cls.output
+    return tuple(sources)
+
+
+def check_pipeline(policy: Policy) -> None:
+    """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
+    sources = resolve_inputs(policy.pipeline)
+    kept = {step.name for step in policy.pipeline if step.keep}
+    for step, source in zip(policy.pipeline, sources, strict=True):
+        if _class(step).reads_stored_source and source not in kept:
+            raise PolicyInvalid(
+                f'step "{step.name}": "{step.operation}" is trained on the stored rows of "{source}", which '
+                f'has keep = false; set keep = true for "{source}"'
+            )
+        if source == "bytes" and policy.format != "raw":
+            raise PolicyInvalid(
+                f'step "{step.name}": reads the bytes of records, but the format of the policy is '
+                f'"{policy.format}"; set format = "raw", or begin with an operation that reads events, such '
+                'as "fields"'
+            )
+        make_operation(step)
+
+
+def _class(step: Step) -> type[Operation]:
+    try:
+        return operation_class(step.operation)
+    except ExtensionInvalid as error:
+        raise PolicyInvalid(f'step "{step.name}": {error}') from error
+    except LookupError:
+        raise PolicyInvalid(
+            f'step "{step.name}": the operation "{step.operation}" is not '
+            f"known{meant(step.operation, operation_names())}"
+        ) from None
+
+
+def _source(step: Step, takes: tuple[str, ...], earlier: Mapping[str, str]) -> str:
+    if step.input is None:
+        source = next((found for kind in takes if (found := _nearest(kind, earlier))), None)
+        if source is None:
+            raise PolicyInvalid(
+                f'step "{step.name}": needs {" or ".join(takes)}, which no earlier step gives; put one '
+                "before it"
+            )
+        return source
+    source = _nearest(step.input, earlier)
+    if source is None:
+        there = dict.fromkeys([*SOURCES, *earlier, *earlier.values()])
+        raise PolicyInvalid(
+            f'step "{step.name}": the input "{step.input}" is given by no earlier '
+            f"step{meant(step.input, there)}"
+        )
+    kind = earlier.get(source, source)
+    if kind not in takes:
+        raise PolicyInvalid(
+            f'step "{step.name}": the input "{step.input}" is {kind}, but "{step.operation}" takes '
+            f"{' or '.join(takes)}"
+        )
+    return source
+
+
+def _nearest(name: str, earlier: Mapping[str, str]) -> str | None:
+    if name in SOURCES or name in earlier:
+        return name
+    return next((step for step, kind in reversed(list(earlier.items())) if kind == name), None)
+
+
+def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
+    hints, known = parameters_of(cls)
+    arguments: dict[str, Any] = {}
+    for name, value in step.parameters.items():
+        if name not in known:
+            raise PolicyInvalid(
+                f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
+            )
+        wanted = hints.get(name, Any)
+        prepare(wanted)
+        try:
+            arguments[name] = msgspec.convert(value, wanted)
+        except msgspec.ValidationError as refusal:
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
+                f"{describe(hints.get(name, Any))}"
+            ) from refusal
+        except BaseException as error:  # a type of a user's class that no value can be checked against
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} of "{step.operation}" cannot be checked: {as_failure(error)}'
+            ) from error
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise PolicyInvalid(
+                f'step "{step.name}": {name} is missing, which "{step.operation}" needs: '
+                f"{describe(hints.get(name, Any))}"
+            )
+    return arguments
