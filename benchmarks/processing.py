@@ -81,28 +81,33 @@ def main() -> None:
 
 
 def _cases(samples: NDArray[np.int16]) -> dict[str, tuple[dict[str, Any], Way]]:
-    """Each operation with its parameters, and what one would call for the same."""
+    """Each operation with its parameters, and the bare library call that computes the same."""
     x = samples.astype(np.float64)
+    return {**_spectral_cases(x), **_envelope_cases(x), **_sample_cases(x)}
+
+
+def _spectral_cases(x: NDArray[np.float64]) -> dict[str, tuple[dict[str, Any], Way]]:
     window = scipy.signal.get_window("hann", 2048)
-    sections = scipy.signal.butter(4, 1000, fs=RATE_HZ, output="sos")
     frames = sliding_window_view(x, 2048)[::1024]
-    windows = x[: len(x) // 2560 * 2560].reshape(-1, 2560)
 
     def spectrum() -> NDArray[np.float64]:
         lines = np.fft.rfft(frames * window)
         power: NDArray[np.float64] = (lines.real**2 + lines.imag**2) / (RATE_HZ * np.sum(window**2))
         return power
 
-    def features() -> object:
-        lines = np.fft.rfft(windows)
-        power = lines.real**2 + lines.imag**2
-        return (
-            np.sqrt((windows**2).mean(axis=1)),
-            np.abs(windows).max(axis=1),
-            scipy.stats.kurtosis(windows, axis=1),
-            [power[:, part * 160 : (part + 1) * 160].sum(axis=1) for part in range(8)],
-        )
+    frequencies_hz = [50.0, 120.0, 300.0, 1000.0]
+    angles = np.array(frequencies_hz)[:, np.newaxis] / RATE_HZ * np.arange(2048)
+    waves = np.exp(-2j * np.pi * angles) * window
+    tracked = sliding_window_view(x, 2048)[::256]
+    return {
+        "spectrum": ({}, spectrum),
+        "spectrum in dB": ({"level": "dB"}, lambda: 10 * np.log10(spectrum())),
+        "welch": ({"seconds": 10.0}, lambda: scipy.signal.welch(x, RATE_HZ, "hann", 2048, 1024)),
+        "sliding_dft": ({"frequencies_hz": frequencies_hz}, lambda: np.abs(tracked @ waves.T)),
+    }
 
+
+def _envelope_cases(x: NDArray[np.float64]) -> dict[str, tuple[dict[str, Any], Way]]:
     def envelope(length: int = 16_384) -> object:
         analytic = scipy.signal.hilbert(
             scipy.signal.fftconvolve(x, scipy.signal.firwin(255, [2560, 10_240], pass_zero=False, fs=RATE_HZ))
@@ -117,39 +122,43 @@ def _cases(samples: NDArray[np.int16]) -> dict[str, tuple[dict[str, Any], Way]]:
         power = lines.real**2 + lines.imag**2
         return (power**2).mean(axis=0) / power.mean(axis=0) ** 2 - 2
 
-    angles = np.array([50.0, 120.0, 300.0, 1000.0])[:, np.newaxis] / RATE_HZ * np.arange(2048)
-    waves = np.exp(-2j * np.pi * angles) * window
-    tracked = sliding_window_view(x, 2048)[::256]
+    return {
+        "envelope": ({}, envelope),
+        "bearing": (BEARING, envelope),
+        "kurtosis": ({}, kurtosis),
+    }
+
+
+def _sample_cases(x: NDArray[np.float64]) -> dict[str, tuple[dict[str, Any], Way]]:
+    windows = x[: len(x) // 2560 * 2560].reshape(-1, 2560)
+    sections = scipy.signal.butter(4, 1000, fs=RATE_HZ, output="sos")
     places, speed_rpm = np.arange(len(x)), np.full(len(x), 1800.0)
+
+    def features() -> object:
+        lines = np.fft.rfft(windows)
+        power = lines.real**2 + lines.imag**2
+        return (
+            np.sqrt((windows**2).mean(axis=1)),
+            np.abs(windows).max(axis=1),
+            scipy.stats.kurtosis(windows, axis=1),
+            [power[:, part * 160 : (part + 1) * 160].sum(axis=1) for part in range(8)],
+        )
 
     def orders() -> object:
         angles = np.cumsum(speed_rpm / 60 / RATE_HZ * 1024)
         at = np.interp(np.arange(int(angles[-1])), angles, places)
         return scipy.ndimage.map_coordinates(x, [at], order=3)
 
+    def statistics() -> object:
+        return [f(part) for part in x.reshape(-1, RATE_HZ) for f in (np.min, np.mean, np.max, np.std)]
+
     return {
-        "spectrum": ({}, spectrum),
-        "spectrum in dB": ({"level": "dB"}, lambda: 10 * np.log10(spectrum())),
-        "welch": ({"seconds": 10.0}, lambda: scipy.signal.welch(x, RATE_HZ, "hann", 2048, 1024)),
         "features": ({}, features),
         "filter": ({"cutoff_hz": 1000.0}, lambda: scipy.signal.sosfilt(sections, x)),
         "resample by 1/4": ({"down": 4}, lambda: scipy.signal.resample_poly(x, 1, 4)),
         "resample by 2/3": ({"up": 2, "down": 3}, lambda: scipy.signal.resample_poly(x, 2, 3)),
-        "envelope": ({}, envelope),
-        "bearing": (BEARING, envelope),
-        "kurtosis": ({}, kurtosis),
-        "sliding_dft": (
-            {"frequencies_hz": [50.0, 120.0, 300.0, 1000.0]},
-            lambda: np.abs(tracked @ waves.T),
-        ),
-        "order": (
-            {"speed_channel": 1, "points": 1024},
-            orders,
-        ),
-        "statistics": (
-            {"period_s": 1.0},
-            lambda: [f(part) for part in x.reshape(-1, RATE_HZ) for f in (np.min, np.mean, np.max, np.std)],
-        ),
+        "order": ({"speed_channel": 1, "points": 1024}, orders),
+        "statistics": ({"period_s": 1.0}, statistics),
     }
 
 

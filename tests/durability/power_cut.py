@@ -67,31 +67,30 @@ class PowerCut:
             elif step.kind in NAMES:
                 names.append(at)
                 self._durable_from[at][_SIZE] = _NEVER
-            elif step.kind in ("fsync", "fdatasync"):
-                if step.succeeded:
-                    cover(step.node, at)
-                else:
-                    dirty.pop(step.node, None)
-            elif step.kind == "sync directory" and step.succeeded:
-                for index in [i for i in names if step.node in _directories(self.steps[i])]:
-                    self._durable_from[index][_SIZE] = at
-                    names.remove(index)
-            elif step.kind == "syncfs":
-                if step.succeeded:
-                    for node in list(dirty):
-                        cover(node, at)
-                    for index in names:
-                        self._durable_from[index][_SIZE] = at
-                    names.clear()
-                else:
-                    dirty.clear()
             elif step.kind == "commit":
                 commits.append(at)
                 self._durable_from[at][_SIZE] = _NEVER
                 if step.succeeded:
-                    for index in commits:
-                        self._durable_from[index][_SIZE] = at
-                    commits.clear()
+                    self._cover_sizes(commits, at)
+            elif step.kind in ("fsync", "fdatasync", "syncfs"):
+                nodes = list(dirty) if step.kind == "syncfs" else [step.node]
+                for node in nodes:
+                    if step.succeeded:
+                        cover(node, at)
+                    else:
+                        dirty.pop(node, None)
+                if step.kind == "syncfs" and step.succeeded:
+                    self._cover_sizes(names, at)
+            elif step.kind == "sync directory" and step.succeeded:
+                inside = [index for index in names if step.node in _directories(self.steps[index])]
+                names = [index for index in names if index not in inside]
+                self._cover_sizes(inside, at)
+
+    def _cover_sizes(self, indices: list[int], at: int) -> None:
+        """Marks what steps did to names and sizes as durable from step `at`; empties the list."""
+        for index in indices:
+            self._durable_from[index][_SIZE] = at
+        indices.clear()
 
     def uncovered(self, stop: int) -> list[int]:
         """The steps before `stop` that a power cut then may take."""
