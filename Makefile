@@ -115,8 +115,10 @@ processes: install-test ui browser kafka tests/clients/node_modules
 picture: install-test ui browser
 	WINDVANE_PICTURE=docs/dashboard.png $(BIN)/python -m pytest tests/system/test_browser.py -k live_spectra
 
+# Fails if a ratio is below its floor in benchmarks/floors.json.
 bench: install-test kafka
 	for b in array spectrum schema ingest fairness kafka; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+	$(BIN)/python benchmarks/floors.py build
 
 # A minute of fuzzing the forward port, FUZZ_S=600 for ten. atheris has wheels for some Pythons only.
 fuzz: install-test

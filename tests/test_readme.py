@@ -1,4 +1,4 @@
-"""What the README tells people to paste is valid."""
+"""What README.md and the pages that it links tell users to paste is valid."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,22 @@ from windvane.store.catalog.policy_rules import Admission
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+GUIDES = "".join(PAGES[name] for name in ("first-stream.md", "forwarders.md", "security.md"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = GUIDES) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readme_fits_two_screens() -> None:
+    assert len(README.splitlines()) <= 110
+
+
+def test_the_index_links_every_page_and_the_readme_the_index() -> None:
+    assert "(docs/README.md)" in README
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", PAGES["README.md"]))
+    assert set(PAGES) - linked == {"README.md"}
 
 
 def test_the_policies_can_run() -> None:
@@ -34,9 +46,9 @@ def test_the_configurations_of_senders_fit_the_secrets() -> None:
     assert security.shared_key is not None
     [(user, password)] = security.users.items()
     for place in ("shared_key ", "shared_key: "):
-        assert f"{place}{security.shared_key.decode()}\n" in README
+        assert f"{place}{security.shared_key.decode()}\n" in GUIDES
     for place in ("username {}\n    password {}\n", "username: {}\n      password: {}\n", "curl -u {}:{} "):
-        assert place.format(user, password.decode()) in README
+        assert place.format(user, password.decode()) in GUIDES
 
 
 def test_fluent_bit_does_not_wait_for_an_ack_without_end() -> None:
@@ -62,8 +74,10 @@ def test_the_settings_are_settings(tmp_path: Path) -> None:
 
 
 def test_the_python_compiles() -> None:
-    [text] = blocks("python")
-    compile(text, "README.md", "exec")
+    [in_readme] = blocks("python", README)
+    [in_notebooks] = blocks("python", PAGES["notebooks.md"])
+    for text in (in_readme, in_notebooks):
+        compile(text, "page", "exec")
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)$", README, re.MULTILINE))
@@ -72,6 +86,6 @@ def test_the_make_targets_exist(target: str) -> None:
 
 
 def test_the_picture_is_there_and_the_presets_exist() -> None:
-    for path in re.findall(r"\]\((docs/[^)]+)\)", README):
+    for path in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", README):
         assert (ROOT / path).is_file(), path
     assert "audio" in PRESETS
