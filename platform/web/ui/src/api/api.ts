@@ -171,7 +171,7 @@ function isHealth(response: Response): boolean {
   return response.status === 503 && type.startsWith("application/json");
 }
 
-/** Clocks that agree within two seconds are taken as equal: the header is no finer than that. */
+/** Clocks that agree within two seconds are taken as equal: the header has whole seconds. */
 function steadyOffset(offset_ms: number): number {
   return Math.abs(offset_ms) < 2000 ? 0 : offset_ms;
 }

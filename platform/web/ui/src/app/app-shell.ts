@@ -9,7 +9,7 @@ import { base } from "../display/styles";
 import "../policies/policy-page";
 import { type Route, formatRoute, parseRoute, redirect } from "../router";
 import { api, live } from "../services";
-import { conditionsOf, headline } from "../status/health";
+import { healthConditions, headline } from "../status/health";
 import "../status/health-banner";
 import "../status/status-strip";
 import { StreamDirectory } from "../streams/stream-directory";
@@ -168,7 +168,7 @@ export class AppShell extends LitElement {
   protected override render() {
     if (this.unauthorized) return html`<wv-token-prompt ?rejected=${this.#gave_token}></wv-token-prompt>`;
     const { page } = this.route;
-    const conditions = conditionsOf(this.#health.value);
+    const conditions = healthConditions(this.#health.value);
     return html`
       <wv-app-header
         .page=${page}

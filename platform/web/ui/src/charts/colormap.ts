@@ -1,5 +1,5 @@
-// Viridis (Stéfan van der Walt, Nathaniel Smith; matplotlib, CC0), a colour scale whose lightness rises
-// evenly and that people with colour blindness can read. Ten published points, joined linearly.
+// Viridis (Stéfan van der Walt, Nathaniel Smith; matplotlib, CC0): its lightness rises evenly, and colour
+// blindness does not make its colours ambiguous. Ten published points, joined linearly.
 
 const VIRIDIS: readonly (readonly [number, number, number])[] = [
   [0x44, 0x01, 0x54],

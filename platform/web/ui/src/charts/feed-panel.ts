@@ -57,7 +57,7 @@ export abstract class FeedPanel<Feed extends ArrayFeed> extends LitElement {
     requestDraw(this.#draw);
   }
 
-  /** A feed of the array; the panel starts anew with it. */
+  /** Resets the panel, and creates the feed of an array. */
   protected abstract open(reference: string, observer: FeedObserver): Feed;
   /** The state or the layout of the feed changed. */
   protected abstract feedChanged(): void;

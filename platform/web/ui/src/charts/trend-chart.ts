@@ -166,7 +166,7 @@ export class TrendChart extends UplotChart {
   }
 }
 
-/** A line between each lane and the next. */
+/** Lines between the lanes. */
 function drawLanes(chart: uPlot, lanes: number, theme: Theme): void {
   const { left, top, width, height } = chart.bbox;
   chart.ctx.fillStyle = theme.grid;

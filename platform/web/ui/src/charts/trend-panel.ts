@@ -84,7 +84,7 @@ export class TrendPanel extends FeedPanel<TrendFeed> {
       .body.single {
         grid-template-columns: minmax(0, 1fr);
       }
-      /* Each name beside its lane. */
+      /* Each name next to its lane. */
       @container (min-width: 561px) {
         .aligned ul {
           display: grid;

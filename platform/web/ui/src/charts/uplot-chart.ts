@@ -62,7 +62,7 @@ export abstract class UplotChart extends ChartElement {
     this.build();
   }
 
-  /** Builds the chart anew; nothing while there is no layout, or no room. */
+  /** Replaces the chart; does nothing while the feed has no layout or the element no size. */
   protected build(): void {
     if (this.clientWidth === 0 || !this.prepare()) return;
     this.chart?.destroy();
@@ -78,7 +78,7 @@ export abstract class UplotChart extends ChartElement {
     this.requestDraw();
   }
 
-  /** Takes up the feed's layout, which options and data then follow; false if it has none yet. */
+  /** Stores the feed's layout for `options` and the data; false if the feed has none. */
   protected abstract prepare(): boolean;
   protected abstract options(theme: Theme): Omit<uPlot.Options, "width" | "height">;
   /** The axes without any lines. */

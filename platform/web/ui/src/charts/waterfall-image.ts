@@ -1,5 +1,5 @@
-// The picture behind the waterfall: each row of levels as a line of pixels, in a ring, so that a new row
-// paints one line.
+// The image of the waterfall: each row of levels is a line of pixels in a ring, so that a new row paints one
+// line.
 
 import { colorTable } from "./colormap";
 import type { LevelHistory } from "../live/level-history";
@@ -8,10 +8,7 @@ import type { LevelRange } from "../live/level-range";
 const COLORS = colorTable(256);
 const BACKGROUND = 0;
 
-/**
- * The bins that fall on each of `width` pixels when bins `low`…`high` (fractions allowed) fill them: edges,
- * one more.
- */
+/** The `width` + 1 bins at the edges of `width` pixels that show the bins `low` to `high` (may be fractions). */
 export function pixelEdges(width: number, low: number, high: number, bins: number): Int32Array {
   const edges = new Int32Array(width + 1);
   for (let pixel = 0; pixel <= width; pixel++) {
@@ -22,8 +19,8 @@ export function pixelEdges(width: number, low: number, high: number, bins: numbe
 }
 
 /**
- * Fills `line` with the colours of a row. Where several bins share a pixel the strongest shows: a narrow line
- * in the spectrum must not vanish on a narrow screen.
+ * Fills `line` with the colours of a row. The strongest of the bins of a pixel counts: a narrow line in the
+ * spectrum must not disappear on a narrow screen.
  */
 export function paintLine(
   line: Uint32Array,
@@ -53,11 +50,11 @@ export class WaterfallImage {
   #range: LevelRange = { low_db: -100, high_db: 0 };
   #line = new ImageData(1, 1);
   #words = new Uint32Array(this.#line.data.buffer);
-  /** Line of the newest row; older ones follow downwards, round the end. */
+  /** Line of the newest row; older rows follow downwards, from the last line on at the top. */
   #head = 0;
   #painted_total = 0;
 
-  /** Paints everything anew for another history, width, part of the spectrum or range. */
+  /** Paints all rows, for another history, width, part of the spectrum or range. */
   set(history: LevelHistory, width: number, low_bin: number, high_bin: number, range: LevelRange): void {
     this.#history = history;
     this.#range = range;
@@ -76,7 +73,7 @@ export class WaterfallImage {
     this.update();
   }
 
-  /** Paints the rows that the history gained. */
+  /** Paints the rows that were added to the history. */
   update(): void {
     const history = this.#history;
     if (!history) return;

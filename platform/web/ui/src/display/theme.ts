@@ -1,4 +1,4 @@
-// The theme's colours for what is drawn on a canvas, which CSS does not reach.
+// The theme's colours for canvases, which CSS does not style.
 
 export interface Theme {
   readonly surface: string;
@@ -30,7 +30,7 @@ export function readTheme(): Theme {
   };
 }
 
-/** Calls `changed` when the reader's light or dark preference changes; what it returns ends that. */
+/** Calls `changed` when the preference for light or dark changes; returns a function that ends this. */
 export function watchTheme(changed: () => void): () => void {
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", changed);

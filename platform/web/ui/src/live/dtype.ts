@@ -1,4 +1,4 @@
-// NumPy's dtype strings (`<f4`, `<i2`, …) and how their bytes become numbers.
+// Decodes arrays by NumPy's dtype strings (`<f4`, `<i2`, …).
 
 export type Numbers =
   Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
@@ -6,13 +6,13 @@ export type Numbers =
 export interface Dtype {
   readonly text: string;
   readonly item_bytes: number;
-  /** `count` items from `offset` on; a view on `buffer` where byte order and alignment allow. */
+  /** `count` items from `offset` on; a view on `buffer` if byte order and alignment allow it. */
   decode(buffer: ArrayBuffer, offset: number, count: number): Numbers;
 }
 
 export class DtypeUnsupported extends Error {
   constructor(text: string) {
-    super(`Values of dtype ${text} cannot be drawn; real numbers of up to 8 bytes can.`);
+    super(`Values of dtype ${text} cannot be drawn. Supported are real numbers of up to 8 bytes.`);
     this.name = "DtypeUnsupported";
   }
 }

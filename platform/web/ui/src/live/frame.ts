@@ -1,9 +1,9 @@
-// The binary frames of the live feed: a header, the rows' times, the rows. Nothing is copied.
+// The binary frames of the live feed: a header, the rows' times, the rows. Rows are not copied.
 //
 //   0  u32 id          subscription
 //   4  u32 count       rows in this frame
 //   8  u64 first_row   index of the first
-//  16  u32 step        distance between rows: 1, more where the server leaves rows out
+//  16  u32 step        distance between rows: 1, more if the server skips rows
 //  20  u32 row_bytes
 //  24  u64 length      rows in the array now
 //  32  i64 × count     times in ns since the epoch
@@ -32,12 +32,12 @@ export interface Frame {
 
 export class FrameInvalid extends Error {
   constructor(reason: string) {
-    super(`A live frame is not well-formed: ${reason}.`);
+    super(`Malformed live frame: ${reason}.`);
     this.name = "FrameInvalid";
   }
 }
 
-/** Throws FrameInvalid where the bytes are not exactly one frame. */
+/** Throws FrameInvalid if the bytes are not exactly one frame. */
 export function parseFrame(buffer: ArrayBuffer): Frame {
   if (buffer.byteLength < HEADER_BYTES)
     throw new FrameInvalid(`${buffer.byteLength} bytes are less than a header`);
@@ -75,7 +75,7 @@ export function frameTimes_s(frame: Frame): Float64Array {
   const view = new DataView(frame.buffer, frame.times_offset, frame.count * TIME_BYTES);
   const times_s = new Float64Array(frame.count);
   for (let index = 0; index < frame.count; index++) {
-    // Two halves instead of a BigInt: no allocation a row.
+    // Two halves instead of a BigInt: no allocation per row.
     const high = view.getInt32(index * TIME_BYTES + 4, true);
     times_s[index] = (high * 4294967296 + view.getUint32(index * TIME_BYTES, true)) / 1e9;
   }

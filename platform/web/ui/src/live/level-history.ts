@@ -2,13 +2,13 @@
 
 import type { Numbers } from "./dtype";
 
-/** Rows kept where they are short enough. */
+/** Rows kept of short rows. */
 export const MAX_ROWS = 512;
-/** What one ring may take; longer rows mean fewer of them. */
+/** Size of a ring; of longer rows fewer are kept. */
 export const MAX_BYTES = 16 * 1024 * 1024;
 const MIN_ROWS = 32;
 
-/** Power below this is shown as this: -400 dB, beyond any instrument, and its logarithm is finite. */
+/** Power below this counts as this: -400 dB, below the range of any instrument, and finite. */
 const LEAST_POWER = 1e-40;
 
 /** Rows that a history of `bins` bins keeps. */
@@ -24,7 +24,7 @@ export function toDecibel(power: number): number {
 export class LevelHistory {
   readonly bins: number;
   readonly capacity: number;
-  /** Rows that can be asked for. */
+  /** Rows that are kept. */
   count = 0;
   /** Rows ever added. */
   total = 0;

@@ -1,14 +1,14 @@
-// The range of levels that a spectrum and its colours show: it follows the signal, calmly.
+// The range of levels of a spectrum and its colours: it follows the signal in steps.
 
 /** Levels counted, in steps of 1 dB. */
 const LOWEST_DB = -400;
 const HIGHEST_DB = 200;
-/** Bins looked at of each row. */
+/** Bins of each row that count for the lower end. */
 const SAMPLES_A_ROW = 128;
 /** Ends of the range are multiples of this. */
 const STEP_DB = 5;
 const NARROWEST_DB = 30;
-/** Share of what was counted that stays at each update. */
+/** Share of the counts that each update keeps. */
 const MEMORY = 0.85;
 /** Share of the levels that may lie below the range. */
 const FLOOR_SHARE = 0.08;
@@ -29,7 +29,7 @@ export class AutoLevelRange {
     const stride = Math.max(1, Math.floor(levels_db.length / SAMPLES_A_ROW));
     for (let bin = 0; bin < levels_db.length; bin++) {
       const level_db = levels_db[bin]!;
-      // Peaks are narrow: all bins count for the upper end, samples do for the lower one.
+      // Peaks are narrow: all bins count for the upper end, a sample of them for the lower one.
       if (level_db > this.#peak_db) this.#peak_db = level_db;
       if (bin % stride === 0 && level_db > LOWEST_DB + 1) {
         const place = Math.min(this.#counts.length - 1, Math.max(0, Math.floor(level_db - LOWEST_DB)));
@@ -38,7 +38,7 @@ export class AutoLevelRange {
     }
   }
 
-  /** Takes up what was added since; true where the range changed. It widens at once and narrows in steps. */
+  /** Adapts the range to the levels added since; true if it changed. It widens at once and narrows in steps. */
   update(): boolean {
     let sum = 0;
     for (const count of this.#counts) sum += count;

@@ -1,11 +1,11 @@
-// The live feed: one WebSocket for all subscriptions. It reconnects by itself and takes each subscription up
-// at the row after the last one it has, so that its listener sees every row once and in order.
+// The live feed: one WebSocket for all subscriptions. It reconnects by itself and resumes each subscription
+// after the last row received, so that its listener receives each row once and in order.
 
 import { type Frame, parseFrame, rowNumber, withoutFirst } from "./frame";
 
 export type Attributes = Readonly<Record<string, unknown>>;
 
-/** How the rows of an array look. */
+/** The type and shape of the rows of an array. */
 export interface Layout {
   readonly dtype: unknown;
   readonly row_shape: readonly number[];
@@ -13,28 +13,24 @@ export interface Layout {
 }
 
 export interface LiveListener {
-  /**
-   * The feed begins. `fresh`: rows had before belong to another array of this name and are to be forgotten.
-   */
+  /** The subscription starts. `fresh`: earlier rows belong to another array of this name; drop them. */
   began(layout: Layout, fresh: boolean): void;
-  /** Rows in order, none twice. A jump of `first_row` says that rows in between were left out. */
+  /** Rows in order, each once. A jump of `first_row` means that the server skipped rows. */
   rows(frame: Frame): void;
-  /** The array does not exist yet; the feed begins when it does. */
+  /** The array does not exist; the subscription starts when it does. */
   waiting(): void;
   failed(title: string, detail: string): void;
 }
 
 export interface SubscribeOptions {
-  /**
-   * Rows that the listener keeps: so many come first, and after a long absence older ones are not asked for.
-   */
+  /** Rows that the listener keeps: so many come first, and older ones are skipped after a long disconnection. */
   history_rows: number;
-  /** The row to begin with, instead of `history_rows` back. */
+  /** The first row, instead of `history_rows` before the end. */
   from?: number | null;
 }
 
 export interface Subscription {
-  /** The row after the last one that came; null before the first. */
+  /** The row after the last one received; null before the first. */
   readonly next_row: number | null;
   close(): void;
 }
@@ -42,7 +38,7 @@ export interface Subscription {
 /** `waiting`: disconnected, a new attempt is due at `retry_at_ms`. */
 export type LiveState = "idle" | "connecting" | "open" | "waiting";
 
-/** What of a WebSocket is used. */
+/** The part of WebSocket that is used. */
 export interface Socket {
   binaryType: string;
   onopen: ((event: never) => void) | null;
@@ -54,9 +50,9 @@ export interface Socket {
 
 export interface LiveEnvironment {
   openSocket(url: string): Socket;
-  /** Milliseconds of a clock that never goes back. */
+  /** Milliseconds of a monotonic clock. */
   now(): number;
-  /** Runs `task` later; what it returns undoes that. */
+  /** Runs `task` later; returns a function that cancels it. */
   later(task: () => void, delay_ms: number): () => void;
   /** Uniform in 0…1. */
   random(): number;
@@ -74,7 +70,7 @@ const BROWSER: LiveEnvironment = {
 
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 15_000;
-/** A connection that held for so long was a good one: the next retry is a first one again. */
+/** After a connection of at least this duration, retries start over with the shortest delay. */
 const STEADY_MS = 10_000;
 
 interface Feed {
@@ -83,11 +79,11 @@ interface Feed {
   readonly history_rows: number;
   readonly listener: LiveListener;
   next_row: number | null;
-  /** Which array the rows are of: another one may take the name. Null before the first. */
+  /** Identifies the array: another one may have the same name later. Null before the first. */
   uid: string | null;
-  /** What was had is of an array that is gone, and the listener has not been told. */
+  /** The rows belong to a former array, and the listener does not know. */
   stale: boolean;
-  /** Subscribed at a row it had, and no frame has come since. */
+  /** Resubscribed, and no frame was received since. */
   resuming: boolean;
 }
 
@@ -122,14 +118,14 @@ export class LiveClient {
     this.#enter("idle");
   }
 
-  /** Tries at once where a retry is due later: the network is back, or somebody looks again. */
+  /** Retries at once if a retry is due later: the network is back, or the page is visible again. */
   retryNow(): void {
     if (this.state !== "waiting") return;
     this.#cancelRetry?.();
     this.#connect();
   }
 
-  /** Calls `watcher` at each change of `state`; what it returns ends that. */
+  /** Calls `watcher` at each change of `state`; returns a function that ends this. */
   watch(watcher: () => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
@@ -195,7 +191,7 @@ export class LiveClient {
     if (this.state === "open" && this.#environment.now() - this.#opened_ms >= STEADY_MS) this.#attempt = 0;
     const longest_ms = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempt);
     this.#attempt += 1;
-    // Spread over half the time, so that a restarted server does not meet all browsers at once.
+    // Spread over half the delay, so that browsers do not reconnect to a restarted server all at once.
     const delay_ms = longest_ms * (0.5 + this.#environment.random() / 2);
     this.retry_at_ms = this.#environment.now() + delay_ms;
     this.#cancelRetry = this.#environment.later(() => this.#connect(), delay_ms);
@@ -206,7 +202,7 @@ export class LiveClient {
     if (this.state === "open") this.#socket?.send(JSON.stringify(message));
   }
 
-  /** Gives the feed a number of its own: frames that are still on the way for an earlier one find nobody. */
+  /** Gives the feed a new ID: frames for the former ID are ignored. */
   #register(feed: Feed): void {
     this.#feeds.delete(feed.id);
     feed.id = ++this.#last_id;
@@ -220,7 +216,7 @@ export class LiveClient {
     this.#send({ op: "subscribe", id: feed.id, array: feed.array, from });
   }
 
-  /** Subscribes anew from the end of the array. */
+  /** Subscribes again, from the end of the array. */
   #restart(feed: Feed): void {
     this.#send({ op: "unsubscribe", id: feed.id });
     feed.next_row = null;
@@ -244,7 +240,7 @@ export class LiveClient {
       }
       feed.uid = uid;
       if (feed.stale && feed.resuming) {
-        // The row it asked for was counted in the array that is gone.
+        // The requested row belongs to the former array.
         this.#restart(feed);
         return;
       }
@@ -256,7 +252,7 @@ export class LiveClient {
       feed.listener.waiting();
     } else if (message["op"] === "error") {
       if (feed.resuming) {
-        // The row it asked for may be gone for good; the newest ones are not.
+        // The requested row may be deleted; the newest rows are not.
         this.#restart(feed);
       } else {
         feed.listener.failed(String(message["title"] ?? "The feed failed"), String(message["detail"] ?? ""));
@@ -269,7 +265,7 @@ export class LiveClient {
     try {
       frame = parseFrame(buffer);
     } catch (error) {
-      // After bytes that make no sense nothing later can be trusted: begin again at the row each feed has.
+      // After malformed bytes the rest of the connection is unusable: reconnect and resume each feed.
       console.warn(error);
       this.#dropSocket();
       this.#onClose();
@@ -293,7 +289,7 @@ export class LiveClient {
   }
 }
 
-/** The address of the live feed beside the page. */
+/** The address of the live feed, next to the page. */
 export function liveUrl(page: string): string {
   const url = new URL("api/v1/live", page);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";

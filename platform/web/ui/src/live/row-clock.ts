@@ -1,18 +1,17 @@
-// Which time tells rows apart. Normally that of the events. A recording that is sent in one go gives all of
-// its rows nearly the same event time: then the time within the signal, or the row number, is the readable
-// axis.
+// Which time the axis shows: normally the event time. All rows of a recording that is sent at once have nearly
+// the same event time; then the axis shows the time within the signal, or row numbers.
 
 import type { Attributes } from "./live";
 
 export type RowClock = "event" | "signal" | "row";
 
-/** Rows closer together than this share of their period did not come as they were measured. */
+/** Rows closer together than this share of their period did not arrive in real time. */
 const BURST_SHARE = 0.2;
 /** Without a period: rows closer together than this on average. */
 const BURST_S = 1e-4;
 const FEWEST_ROWS = 8;
 
-/** Seconds between rows by the attributes of their array; null where they do not say. */
+/** Seconds between rows by the attributes of their array; null if they do not say. */
 export function rowPeriod_s(attrs: Attributes): number | null {
   const rate_hz = Number(attrs["rate_hz"] ?? NaN);
   if (!(rate_hz > 0)) return null;

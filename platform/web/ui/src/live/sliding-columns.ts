@@ -1,8 +1,8 @@
-// Rows of a few numbers, newest last, as one contiguous array a column: what uPlot draws without a copy.
+// Rows of a few numbers, newest last, as one contiguous array per column: uPlot draws them without a copy.
 
 /** Rows kept of each column. */
 const MAX_ROWS = 8192;
-/** What all columns of one window may take; many columns mean fewer rows. */
+/** Size of all columns of a window; with many columns fewer rows are kept. */
 const MAX_BYTES = 16 * 1024 * 1024;
 const MIN_ROWS = 256;
 
@@ -13,7 +13,7 @@ export function windowRows(columns: number): number {
 
 /**
  * A sliding window over rows. Each column has room for twice the window: when it is full, the newer half
- * moves to the front, so that a row costs a constant amount on average. Bounded by MAX_ROWS rows and
+ * moves to the front, so that the cost of a row is constant on average. Bounded by MAX_ROWS rows and
  * MAX_BYTES.
  */
 export class SlidingColumns {
@@ -33,7 +33,7 @@ export class SlidingColumns {
     return this.#end - this.#start;
   }
 
-  /** Adds a row; `value(column)` gives its numbers. */
+  /** Adds a row; `value(column)` returns its numbers. */
   add(value: (column: number) => number): void {
     if (this.#end === 2 * this.capacity) {
       for (const column of this.#data) column.copyWithin(0, this.#start, this.#end);
@@ -50,7 +50,7 @@ export class SlidingColumns {
     return this.#data[column]!.subarray(this.#start, this.#end);
   }
 
-  /** The newest value of the column; NaN where there is none. */
+  /** The newest value of the column; NaN if there are no rows. */
   last(column: number): number {
     return this.count > 0 ? this.#data[column]![this.#end - 1]! : NaN;
   }

@@ -92,7 +92,7 @@ const CONDITIONS: ReadonlyMap<string, Advice> = new Map([
 const ORDER = [...CONDITIONS.keys()];
 
 /** Why the installation is unhealthy, the worst first; empty if it is healthy. Unknown codes are last. */
-export function conditionsOf(health: Health | null): HealthCondition[] {
+export function healthConditions(health: Health | null): HealthCondition[] {
   const reasons = health?.status === "ok" ? [] : (health?.reasons ?? []);
   return reasons
     .map((reason, at) => ({ reason, at, rank: rankOf(reason) }))

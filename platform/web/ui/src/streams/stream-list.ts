@@ -15,7 +15,7 @@ const ENTRY_PX = 54;
 const BEYOND = 30;
 /** Up to so many streams are filtered here, also by policy; the server filters by reference alone. */
 const MAX_LOCAL = 300;
-/** The server is asked after this pause in typing. */
+/** The server filters after this pause in typing. */
 const TYPING_MS = 250;
 
 /**
@@ -174,8 +174,8 @@ export class StreamList extends LitElement {
   @state() private room = 20;
   #typing: ReturnType<typeof setTimeout> | undefined;
   #reported = "";
-  /** The words that the server was asked for. */
-  #asked = "";
+  /** The words that the server filters by. */
+  #requested = "";
   /** The chosen stream that was scrolled to. */
   #seen = "";
   @query("input") private input!: HTMLInputElement;
@@ -248,7 +248,7 @@ export class StreamList extends LitElement {
 
   protected override updated(): void {
     this.#reportRange();
-    if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#asked)
+    if (this.#typing === undefined && !this.loading && !this.#isLocal() && this.#words().join(" ") !== this.#requested)
       this.#reportFilter();
     if (this.chosen === this.#seen) return;
     const at = this.streams.findIndex(({ reference }) => reference === this.chosen);
@@ -286,8 +286,8 @@ export class StreamList extends LitElement {
     this.#typing = undefined;
     this.list.scrollTop = 0;
     const words = this.#words().join(" ");
-    if (words === this.#asked || this.#isLocal()) return;
-    this.#asked = words;
+    if (words === this.#requested || this.#isLocal()) return;
+    this.#requested = words;
     this.dispatchEvent(new CustomEvent("filter-changed", { detail: words }));
   }
 
@@ -297,7 +297,7 @@ export class StreamList extends LitElement {
 
   #isLocal(): boolean {
     const { length } = this.streams;
-    return this.#asked === "" && length >= this.matching && length <= MAX_LOCAL && !this.loading;
+    return this.#requested === "" && length >= this.matching && length <= MAX_LOCAL && !this.loading;
   }
 
   #entry(stream: StreamSummary) {

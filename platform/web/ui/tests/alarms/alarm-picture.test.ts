@@ -7,12 +7,12 @@ describe("the picture of an alarm", () => {
     expect(rowsAround({ row: 5 })).toEqual({ first: 0, stop: 35 });
   });
 
-  it("is a line that is broken where nothing is known", () => {
+  it("is a line that null breaks", () => {
     expect(linePath([0, 5, null, 10], { lowest: 0, highest: 10 }, 30, 100)).toBe("M0.0 100.0L10.0 50.0M30.0 0.0");
     expect(linePath([], { lowest: 0, highest: 1 }, 30, 100)).toBe("");
   });
 
-  it("compares spectra with those of long before, in decibels", () => {
+  it("compares spectra with earlier ones, in decibels", () => {
     expect(meanDecibel([[1, 10, null], [1, 190, 0]])).toEqual([0, 20, null]);
     expect(meanDecibel([[[100], [1]], [[100], [1]]])).toEqual([20]);
     expect(meanDecibel([])).toEqual([]);
@@ -22,7 +22,7 @@ describe("the picture of an alarm", () => {
     expect(comparedRows({ array: "a", first: 3, count: 2 }, 0)).toEqual({ now: [3, 5], before: [0, 3] });
   });
 
-  it("has room for the levels too", () => {
+  it("includes the levels", () => {
     expect(rangeOf([1, null, 3], [6, 10])).toEqual({ lowest: 0, highest: 10.5 });
     expect(rangeOf([-2, 1], [null, null])).toEqual({ lowest: -2, highest: 1.05 });
     expect(rangeOf([null], [null, null])).toEqual({ lowest: 0, highest: 1 });

@@ -52,7 +52,7 @@ const alarm = (more: Partial<AlarmSummary>): AlarmSummary => ({
 });
 
 describe("alarms", () => {
-  it("come by urgency: what nobody has seen, what is worst, what is newest", () => {
+  it("are sorted: not acknowledged first, then the worst, then the newest", () => {
     const sorted = byUrgency([
       alarm({ reference: "seen", state: "acknowledged", grade: 2 }),
       alarm({ reference: "older" }),
@@ -71,7 +71,7 @@ describe("alarms", () => {
     ]);
   });
 
-  it("are shown in their grade, and in that of their worst time once they are over", () => {
+  it("are shown in their grade, or in their worst grade after they returned to healthy", () => {
     expect(gradeName(shownGrade(alarm({ grade: 1, worst: 2 })))).toBe("warning");
     expect(gradeName(shownGrade(alarm({ grade: 0, worst: 2 })))).toBe("danger");
   });
@@ -92,7 +92,7 @@ describe("alarms", () => {
     expect(countByGrade([])).toEqual([]);
   });
 
-  it("say what was found, by which levels, and how long it may last", () => {
+  it("state the finding, the levels and the remaining life", () => {
     expect(findingInWords(alarm({ rul_s: 7200 }))).toBe(
       "peak score 9.5 (warning from 6, danger from 10); rms deviates most; about 2 h of operation left",
     );
@@ -105,7 +105,7 @@ describe("alarms", () => {
     );
   });
 
-  it("offer what can be done to them, and nothing else", () => {
+  it("offer the actions that their state allows", () => {
     expect(actionsFor(alarm({}))).toEqual(["acknowledge", "comment", "shelve", "clear"]);
     expect(actionsFor(alarm({ state: "acknowledged", acknowledged_by: "ada" }))).toEqual([
       "comment",
@@ -116,7 +116,7 @@ describe("alarms", () => {
     expect(actionsFor(alarm({ state: "cleared", acknowledged_by: "ada" }))).toEqual(["comment"]);
   });
 
-  it("say who did what", () => {
+  it("name the author of each entry", () => {
     expect(entryInWords(entry({}))).toBe("raised at 7.25");
     expect(entryInWords(entry({ action: "acknowledged", by: "ada", time_ns: null, value: null }))).toBe(
       "acknowledged by ada",

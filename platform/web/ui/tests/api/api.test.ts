@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Api } from "../../src/api/api";
 import { ApiError } from "../../src/api/api-error";
 
-/** A server that answers by path; keeps what was asked. */
+/** A server that answers by path, and keeps the requests. */
 function server(answers: Record<string, () => Response>): { fetcher: typeof fetch; asked: string[] } {
   const asked: string[] = [];
   const fetcher = (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
@@ -112,7 +112,7 @@ describe("the API client", () => {
   });
 });
 
-describe("what is done to an alarm", () => {
+describe("an action on an alarm", () => {
   it("goes to the server as JSON", async () => {
     const asked: [string, RequestInit | undefined][] = [];
     const fetcher = (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {

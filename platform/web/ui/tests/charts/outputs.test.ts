@@ -35,7 +35,7 @@ describe("an array's picture", () => {
   });
 });
 
-describe("the stream to begin with", () => {
+describe("the stream to show first", () => {
   const stream = (reference: string, ...outputs: string[]): StreamSummary =>
     ({ reference, arrays: outputs.map((output) => `${reference}:${output}`) }) as StreamSummary;
   const blade = stream("blade1", "spectrum", "spectrum~1", "spectrum~2");
@@ -46,7 +46,7 @@ describe("the stream to begin with", () => {
     expect(firstToShow([blade, gearbox, generator], () => true)).toBe(gearbox);
   });
 
-  it("is alive where one is", () => {
+  it("receives data if one does", () => {
     expect(firstToShow([blade, gearbox], (each) => each === blade)).toBe(blade);
     expect(firstToShow([blade, gearbox], () => false)).toBe(gearbox);
   });

@@ -7,7 +7,7 @@ describe("the range of a level axis", () => {
     expect([low < 50, high > 60]).toEqual([true, true]);
   });
 
-  it("stands on zero for what is never negative and comes near it", () => {
+  it("starts at zero for what is never negative and comes near it", () => {
     expect(yRange(1, 100)[0]).toBe(0);
     expect(yRange(-1, 100)[0]).toBeLessThan(-1);
   });

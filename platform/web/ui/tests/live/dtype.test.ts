@@ -42,7 +42,7 @@ describe("a dtype", () => {
     expect(numbers).toEqual([2 ** -24, Infinity, -Infinity, NaN]);
   });
 
-  it.each(["<c8", "<U3", "V32", "", [["offset", "<u8"]]])("%j is refused by name", (dtype) => {
+  it.each(["<c8", "<U3", "V32", "", [["offset", "<u8"]]])("%j is rejected by name", (dtype) => {
     expect(() => parseDtype(dtype)).toThrow(DtypeUnsupported);
   });
 });

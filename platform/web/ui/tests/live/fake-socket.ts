@@ -1,4 +1,4 @@
-// A server and a clock for the live client, moved by the test.
+// A server and a clock for the live client, controlled by the test.
 
 import type { LiveEnvironment, Socket } from "../../src/live/live";
 
@@ -36,7 +36,7 @@ export class FakeSocket implements Socket {
     this.onclose?.({} as never);
   }
 
-  /** The newest subscription asked for. */
+  /** The newest subscription. */
   get asked(): { id: number; array: string; from: number | null } {
     return this.sent.filter(({ op }) => op === "subscribe").at(-1) as never;
   }
@@ -71,7 +71,7 @@ export class FakeEnvironment implements LiveEnvironment {
     return this.sockets.at(-1)!;
   }
 
-  /** Milliseconds until the next task; null where none waits. */
+  /** Milliseconds until the next task; null if there is none. */
   get due_in_ms(): number | null {
     return this.#tasks.length ? Math.min(...this.#tasks.map(({ due_ms }) => due_ms)) - this.time_ms : null;
   }
@@ -83,7 +83,7 @@ export class FakeEnvironment implements LiveEnvironment {
     for (const { task } of due) task();
   }
 
-  /** Lets the retry that waits happen, and succeed. */
+  /** Lets the pending retry happen, and succeed. */
   reconnect(): void {
     this.pass(this.due_in_ms!);
     this.socket.open();

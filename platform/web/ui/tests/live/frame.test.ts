@@ -53,7 +53,7 @@ describe("a frame", () => {
     ["cut short", THREE_ROWS.slice(0, -1)],
     ["too long", new Uint8Array([...new Uint8Array(THREE_ROWS), 0]).buffer],
     ["of step 0", frameBytes({ step: 0, times_ns: [0n], rows: float32Bytes(1) })],
-  ])("is refused when it is %s", (_, bytes) => {
+  ])("is rejected when it is %s", (_, bytes) => {
     expect(() => parseFrame(bytes)).toThrow(FrameInvalid);
   });
 });

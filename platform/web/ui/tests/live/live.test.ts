@@ -87,19 +87,19 @@ describe("a subscription", () => {
     expect(world.socket.asked).toMatchObject({ op: "subscribe", array: "voice:spectrum", from: -512 });
   });
 
-  it("asks for what comes next where the listener keeps nothing", () => {
+  it("asks for the next rows if the listener keeps none", () => {
     connect(0);
     expect(world.socket.asked.from).toBeNull();
   });
 
-  it("begins at the row it is told to", () => {
+  it("starts at the requested row", () => {
     client.subscribe("voice:spectrum", { history_rows: 100, from: 30 }, listener);
     client.start();
     world.socket.open();
     expect(world.socket.asked.from).toBe(30);
   });
 
-  it("hands on the layout and the rows", () => {
+  it("passes on the layout and the rows", () => {
     connect();
     grant(10);
     send(10, 3);
@@ -108,7 +108,7 @@ describe("a subscription", () => {
     expect(listener.numbers).toEqual([10, 11, 12]);
   });
 
-  it("says when it waits for an array, and when the array cannot be had", () => {
+  it("reports that it waits for an array, and that it fails", () => {
     connect();
     world.socket.say({ op: "waiting", id: world.socket.asked.id });
     world.socket.say({ op: "error", id: world.socket.asked.id, title: "No", detail: "gone" });
@@ -126,7 +126,7 @@ describe("a subscription", () => {
     expect(listener.numbers).toEqual([]);
   });
 
-  it("begins anew where another array takes the name", () => {
+  it("starts over if another array has the name", () => {
     connect();
     grant(0);
     send(0, 5);
@@ -145,7 +145,7 @@ describe("a subscription", () => {
 });
 
 describe("after the connection broke", () => {
-  it("goes on at the row after the last one it has", () => {
+  it("resumes after the last row received", () => {
     connect();
     grant(10);
     send(10, 3);
@@ -164,7 +164,7 @@ describe("after the connection broke", () => {
     expect(world.socket.asked.from).toBe(40);
   });
 
-  it("goes on after the last row where the server left rows out", () => {
+  it("resumes after the last row if the server skipped rows", () => {
     connect();
     grant(0);
     send(0, 3, { step: 4, length: 50 });
@@ -172,7 +172,7 @@ describe("after the connection broke", () => {
     expect(world.socket.asked.from).toBe(9);
   });
 
-  it("hands on no row twice where the server begins earlier", () => {
+  it("passes on each row once if the server starts earlier", () => {
     connect();
     grant(0);
     send(0, 5);
@@ -183,7 +183,7 @@ describe("after the connection broke", () => {
     expect(listener.numbers).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  it("leaves repeated rows out by their number where the server steps", () => {
+  it("skips repeated rows by their number if the server skips rows", () => {
     connect();
     grant(0);
     send(0, 6);
@@ -193,7 +193,7 @@ describe("after the connection broke", () => {
     expect(listener.numbers).toEqual([0, 1, 2, 3, 4, 5, 8, 11]);
   });
 
-  it("asks for the newest rows where far more came than its listener keeps", () => {
+  it("asks for the newest rows if it missed more than its listener keeps", () => {
     connect(10);
     grant(0);
     send(0, 5);
@@ -206,7 +206,7 @@ describe("after the connection broke", () => {
     expect(listener.numbers).toEqual([0, 1, 2, 3, 4, 990, 991, 992, 993, 994, 995, 996, 997, 998, 999]);
   });
 
-  it("asks for the newest rows where its row cannot be had any more", () => {
+  it("asks for the newest rows if its row does not exist any more", () => {
     connect(10);
     grant(0);
     send(0, 5);
@@ -216,7 +216,7 @@ describe("after the connection broke", () => {
     expect(listener.told).toEqual(["began"]);
   });
 
-  it("begins anew, at the end, where another array has taken the name meanwhile", () => {
+  it("starts over at the end if another array has the name now", () => {
     connect(10);
     grant(0);
     send(0, 50);
@@ -230,7 +230,7 @@ describe("after the connection broke", () => {
     expect(listener.numbers).toEqual([0, 1, 2]);
   });
 
-  it("takes bytes that are no frame for a broken connection", () => {
+  it("reconnects after malformed bytes", () => {
     vi.spyOn(console, "warn").mockImplementation(() => {});
     connect();
     grant(0);
@@ -253,7 +253,7 @@ describe("however the connection breaks and the rows are cut", () => {
     while (next < total) {
       if (random() < 0.15) {
         dropAndReconnect();
-        // A server may take up earlier than it was asked to.
+        // A server may resume before the requested row.
         const from = world.socket.asked.from!;
         next = Math.max(0, (from < 0 ? 0 : from) - Math.floor(random() * 4));
         grant(next);
@@ -307,7 +307,7 @@ describe("reconnecting", () => {
     expect(world.due_in_ms).toBe(250);
   });
 
-  it("happens at once when it is asked for", () => {
+  it("happens at once on request", () => {
     client.start();
     world.socket.break();
     client.retryNow();
@@ -338,7 +338,7 @@ describe("the address of the live feed", () => {
   it.each([
     ["http://localhost:8080/?token=x#/stream/a", "ws://localhost:8080/api/v1/live"],
     ["https://wind.example/park/", "wss://wind.example/park/api/v1/live"],
-  ])("beside %s is %s", (page, address) => {
+  ])("next to %s is %s", (page, address) => {
     expect(liveUrl(page)).toBe(address);
   });
 });

@@ -4,7 +4,7 @@ import { delayInShort, delayInWords } from "../../src/status/delay";
 describe("a stream that is behind", () => {
   const behind = { step: "condition", reason: "1.1 s a chunk" };
 
-  it("names the step, the reason and what waits", () => {
+  it("names the step, the reason and the waiting chunks", () => {
     const late = { behind, lag_chunks: 608, checkpoint_age_s: 41 };
     expect(delayInShort(late)).toBe("behind: condition");
     expect(delayInWords(late)).toBe(
@@ -12,13 +12,13 @@ describe("a stream that is behind", () => {
     );
   });
 
-  it("is told in words although less is known", () => {
+  it("is described with the facts that are known", () => {
     expect(delayInWords({ behind: { step: "", reason: "" } })).toBe("It is behind.");
     expect(delayInWords({ behind, lag_chunks: 1, checkpoint_age_s: null })).toContain("1 chunk waits for the step");
     expect(delayInShort({ behind: { step: "", reason: "a hole" } })).toBe("behind");
   });
 
-  it.each([{}, { behind: null, lag_chunks: 3 }])("is none of %j", (stream) => {
+  it.each([{}, { behind: null, lag_chunks: 3 }])("is not %j", (stream) => {
     expect([delayInShort(stream), delayInWords(stream)]).toEqual([null, null]);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Health, HealthReason } from "../../src/api/types";
-import { conditionsOf, headline } from "../../src/status/health";
+import { healthConditions, headline } from "../../src/status/health";
 
 const CODES = [
   "disk-full",
@@ -18,12 +18,12 @@ const reason = (code: string, tier = "worker", detail = "it is so"): HealthReaso
 
 describe("the health of an installation", () => {
   it.each([null, { status: "ok" }, { status: "ok", reasons: [] }] as const)("has no conditions for %j", (health) => {
-    expect(conditionsOf(health as Health | null)).toEqual([]);
+    expect(healthConditions(health as Health | null)).toEqual([]);
     expect(headline([])).toBeNull();
   });
 
   it.each(CODES)("has a title, a cause and a next step for %s", (code) => {
-    const [found] = conditionsOf(unhealthy(reason(code)));
+    const [found] = healthConditions(unhealthy(reason(code)));
     expect(found!.title).not.toMatch(/^Problem/);
     expect(found!.detail).toBe("Worker: it is so.");
     expect(found!.advice.length).toBeGreaterThan(20);
@@ -31,16 +31,16 @@ describe("the health of an installation", () => {
   });
 
   it("never advises a step that loses data", () => {
-    const advice = conditionsOf(unhealthy(...CODES.map((code) => reason(code)))).map((found) => found.advice);
+    const advice = healthConditions(unhealthy(...CODES.map((code) => reason(code)))).map((found) => found.advice);
     for (const text of advice) expect(text).not.toMatch(/\b(delete|remove|move|reset|skip|drop|retention)\b/i);
   });
 
   it("names the tier that is not running", () => {
-    expect(headline(conditionsOf(unhealthy(reason("tier-away", "gateway"))))).toBe("The gateway is not running");
+    expect(headline(healthConditions(unhealthy(reason("tier-away", "gateway"))))).toBe("The gateway is not running");
   });
 
   it("puts the worst first, and codes of later versions last", () => {
-    const found = conditionsOf(unhealthy(reason("on-fire"), reason("checkpoint-late"), reason("disk-full")));
+    const found = healthConditions(unhealthy(reason("on-fire"), reason("checkpoint-late"), reason("disk-full")));
     expect(found.map(({ title }) => title)).toEqual([
       "The disk is full",
       "Checkpoints are late",
@@ -50,7 +50,7 @@ describe("the health of an installation", () => {
   });
 
   it("is one headline for the same condition of several tiers", () => {
-    const found = conditionsOf(unhealthy(reason("disk-full", "gateway"), reason("disk-full", "worker")));
+    const found = healthConditions(unhealthy(reason("disk-full", "gateway"), reason("disk-full", "worker")));
     expect(headline(found)).toBe("The disk is full");
     expect(new Set(found.map(({ key }) => key)).size).toBe(2);
   });

@@ -20,7 +20,7 @@ describe("the throughput", () => {
     expect(meter.latest).toBeNull();
   });
 
-  it("begins again after the gateway was started again", () => {
+  it("restarts with a restarted gateway", () => {
     const meter = new ThroughputMeter();
     meter.add(totals(0, 1000, 1000));
     meter.add(totals(1, 2000, 2000));

@@ -3,7 +3,7 @@ import type { Page } from "../../src/api/paging";
 import type { StreamSummary } from "../../src/api/types";
 import { PAGE_ENTRIES, StreamListing, compareReferences, matchesWords } from "../../src/streams/stream-listing";
 
-/** A server of these streams, which counts what it is asked for. */
+/** A server of these streams, which keeps the requests. */
 function server(references: string[]) {
   const asked: { after: string; limit: number; words: string }[] = [];
   const read = (after: string, limit: number, words: string): Promise<Page<StreamSummary>> => {
@@ -104,7 +104,7 @@ describe("a search", () => {
   });
 });
 
-it("words are looked for in the reference and in the policy", () => {
+it("words are matched with the reference and the policy", () => {
   const stream = { reference: "park.T07.blade", policy: "Vibration" } as StreamSummary;
   expect(matchesWords(stream, ["t07", "VIB"])).toBe(true);
   expect(matchesWords(stream, ["t07", "tower"])).toBe(false);

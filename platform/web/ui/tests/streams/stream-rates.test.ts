@@ -33,7 +33,7 @@ describe("the rates of streams", () => {
     expect(rates.of("a").events_per_s).toBe(0);
   });
 
-  it("are none where a stream is new, unknown or was cut back", () => {
+  it("are 0 for a stream that is new, unknown or was cut back", () => {
     const rates = new StreamRates();
     rates.update([stream("a", 10, 1000)], 0);
     rates.update([stream("a", 5, 500), stream("b", 7, 7)], 1000);
