@@ -82,6 +82,11 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     """Where the door wants to know more than that the chunk was taken."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the payload is the events as they are: logs, not compressed, not from a posted body."""
+        return not self.signal and self.body is None and self.compression == "text"
+
+    @property
     def who(self) -> str:
         """With whom others take turns at what is scarce: one who proved who he is, else an address."""
         return self.sender if self.identity is None else self.identity

@@ -19,6 +19,7 @@ from .bodies.formats import Payload, events_of, making_events
 from .bodies.metrics import events_of_metrics
 from .chunk import IncomingChunk
 from .limits.off_loop import OffLoop
+from .submission import Submission
 
 AT_ONCE_BYTES = 256 * 1024
 """So much is unpacked on the event loop; more takes longer than a turn of it should."""
@@ -142,13 +143,14 @@ class Unpacker:
         self._room = asyncio.Event()
         self._room.set()
 
-    async def unpack(self, chunk: IncomingChunk, decided: asyncio.Future[None], bounds: Bounds) -> Payload:
-        """As `unpacking`; the payload counts until `decided` is done."""
+    async def unpack(self, submission: Submission, bounds: Bounds) -> Payload:
+        """As `unpacking`; the payload counts until the end of the submission."""
         payload = await self._off_loop.in_thread(
-            partial(unpacking, chunk, bounds), who=chunk.who, ready=self._room.wait
+            partial(unpacking, submission.chunk, bounds), who=submission.chunk.who, ready=self._room.wait
         )
-        self._change(len(payload))
-        decided.add_done_callback(lambda _: self._change(-len(payload)))
+        size = len(payload)
+        self._change(size)
+        submission.add_done_callback(lambda _: self._change(-size))
         return payload
 
     async def decoded_bytes(

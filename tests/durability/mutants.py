@@ -139,22 +139,22 @@ MUTANTS = [
     Mutant(
         "a rejected chunk is acked though its dead letter failed",
         "ingest/gateway.py",
-        "future.set_exception(error or refusal)",
-        "future.set_exception(refusal)",
+        "submission.fail(done.exception() or refusal)",
+        "submission.fail(refusal)",
         _GATEWAY + "test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_written",
     ),
     Mutant(
         "a failed chunk stays known, so that its retry fails again",
         "ingest/recent_chunks.py",
-        "            if not _has_failed(done):\n",
-        "            if done.done():\n",
+        "        if is_stored:\n",
+        "        if chunk:\n",
         _GATEWAY + "test_no_ack_comes_while_the_disk_fails_and_the_next_try_is_stored",
     ),
     Mutant(
         "a repetition is acked while the chunk itself is still on its way",
         "ingest/gateway.py",
-        "        first.add_done_callback(lambda done: _pass_on(done, future))\n        return True",
-        "        future.set_result(None)\n        return True",
+        "            first.add_done_callback(submission.end_as)\n        return True",
+        "            submission.succeed()\n        return True",
         _GATEWAY + "test_a_repetition_is_acked_behind_the_chunk_itself",
     ),
     Mutant(

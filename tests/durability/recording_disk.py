@@ -21,7 +21,7 @@ import sqlite3
 import sys
 import threading
 from asyncio import selector_events
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,13 @@ class RecordingDisk:
             self._note(Step(kind, what))
 
     @contextmanager
-    def recording_acks(self, is_ack: Callable[[bytes], str | None]) -> Iterator[None]:
-        """Record what a server of this process writes to its sockets, where `is_ack` names it."""
+    def recording_acks(self, acks_in: Callable[[bytes], Iterable[str]]) -> Iterator[None]:
+        """Record what a server of this process writes to its sockets, if `acks_in` names acks in it."""
         transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
         write = transport.write
 
         def recording_write(self_: Any, data: bytes) -> None:
-            if (what := is_ack(bytes(data))) is not None:
+            for what in acks_in(bytes(data)):
                 self.mark(what, "ack")
             write(self_, data)
 

@@ -39,18 +39,20 @@ def no_later_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "SYNC_DELAY_S", 3600)
 
 
-def ack_in(written: bytes) -> str | None:
-    """The id that is acked by what a server writes, or the status of an HTTP answer."""
+def acks_in(written: bytes) -> list[str]:
+    """The IDs that are acked by what a server writes, or the status of an HTTP answer."""
     if written.startswith(b"\x81\xa3ack"):
-        return str(msgpack.unpackb(written)["ack"])
-    return written[9:12].decode() if written.startswith(b"HTTP/1.1 ") else None
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(written)
+        return [str(ack["ack"]) for ack in unpacker]
+    return [written[9:12].decode()] if written.startswith(b"HTTP/1.1 ") else []
 
 
 @asynccontextmanager
 async def recorded(disk: RecordingDisk) -> AsyncIterator[Site]:
     """A gateway that has written a chunk and a dead letter already, behind the mark "begun"."""
     disk.waits = lambda path: time.sleep(0.05)  # an ack that waits for nothing is there first
-    with disk.recording(), disk.recording_acks(ack_in):
+    with disk.recording(), disk.recording_acks(acks_in):
         async with running(Settings(home=disk.root, forward="127.0.0.1:0")) as site:
             await site.policy("t", schema=SCHEMA)
             await site.policy("w", durability="written")

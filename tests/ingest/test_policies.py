@@ -124,7 +124,9 @@ async def test_a_rejected_chunk_is_let_go_without_a_search_for_cycles(
         alive = weakref.ref(payload)
         decision = gateway.submit(chunk(payload, tag=tag))
         del payload
-        await asyncio.wait([decision])
+        ended = asyncio.Event()
+        decision.add_done_callback(lambda _: ended.set())
+        await ended.wait()
         refusal = decision.exception()
         assert isinstance(refusal, ChunkRefused)
         assert refusal.code == code
@@ -286,7 +288,7 @@ async def test_over_the_rate_a_chunk_waits_for_its_ack_and_is_not_lost(house: Ho
     await gateway.submit(chunk(EVENT * 10, chunk_id=b"1"))
     second, third = (gateway.submit(chunk(EVENT * 10, chunk_id=id)) for id in (b"2", b"3"))
     again = gateway.submit(chunk(EVENT * 10, chunk_id=b"2"))
-    assert gateway.is_held(second)
+    assert second.waits_for_rate
     house.clock.move(0.9)
     assert len(await house.chunks("t")) == 1
     house.clock.move(0.2)
@@ -330,7 +332,7 @@ async def test_too_much_that_waits_is_left_to_its_sender_or_kept(house: House) -
     gateway = await house.gateway(settings=GatewaySettings(pending_bytes=12_000))
     await gateway.submit(chunk())
     held = gateway.submit(chunk(EVENT * 20))
-    assert gateway.is_held(held)
+    assert held.waits_for_rate
     with pytest.raises(RateExceeded):
         await gateway.submit(chunk(EVENT * 20, chunk_id=b"its sender waits for an ack"))
     assert house.kept() == []

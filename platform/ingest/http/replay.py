@@ -104,7 +104,7 @@ class _Replay:
             is_replay=True,
             outcome=Outcome(),
         )
-        await asyncio.shield(self._gateway.submit(chunk))
+        await self._gateway.submit(chunk)
         assert chunk.outcome is not None
         return chunk.outcome
 

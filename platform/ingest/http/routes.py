@@ -28,6 +28,7 @@ from ..dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from ..gateway import Gateway
 from ..security.http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from ..security.settings import SecurityFile
+from ..submission import Submission
 
 RETRY_AFTER_S = 2
 BODY_IDLE_S = 30.0
@@ -88,12 +89,11 @@ class _HttpDoor:
         try:
             chunk = self._announced(request, data)
             size_bytes = await self._read(request, data)
+            # If the request is cancelled, the submission goes on.
             if size_bytes is None:
-                decision = self._gateway.submit(chunk)
+                await self._gateway.submit(chunk)
             else:
-                decision = self._refuse_too_large(chunk, size_bytes)
-            # Whatever becomes of the request, what was given to the gateway goes its way.
-            await asyncio.shield(decision)
+                await self._reject_too_large(chunk, size_bytes)
         except CredentialsWrong as error:
             self._gateway.telemetry.handshake_failed(
                 sender=_sender_of(request), cause=error.cause, detail=error.detail, name=error.name
@@ -162,7 +162,7 @@ class _HttpDoor:
         now_s = asyncio.get_running_loop().time
         began_s = now_s()
         while True:
-            if self._gateway.over_budget or self._held_bytes > settings.pending_bytes:
+            if self._gateway.budget.is_full or self._held_bytes > settings.pending_bytes:
                 raise BusUnavailable(_FULL)
             # As long as a message of that size may take on the forward port: it holds what others want.
             end_s = began_s + settings.message_timeout_s + len(data) / settings.message_bytes_per_s
@@ -188,7 +188,7 @@ class _HttpDoor:
             if len(data) > enough_bytes:
                 return max(declared_bytes, len(data))
 
-    def _refuse_too_large(self, chunk: IncomingChunk, size_bytes: int) -> asyncio.Future[None]:
+    def _reject_too_large(self, chunk: IncomingChunk, size_bytes: int) -> Submission:
         assert chunk.body is not None
         head = msgspec.structs.replace(
             chunk.body, data=bytes(chunk.body.data[:HEAD_BYTES]), size_bytes=size_bytes
@@ -198,7 +198,7 @@ class _HttpDoor:
             f"the body is over the limit of {self._gateway.settings.max_message_bytes} bytes; send smaller "
             "chunks, or raise gateway.max_message_bytes",
         )
-        return self._gateway.refuse(msgspec.structs.replace(chunk, body=head), refusal)
+        return self._gateway.reject(msgspec.structs.replace(chunk, body=head), refusal)
 
 
 def _sender_of(request: web.Request) -> str:

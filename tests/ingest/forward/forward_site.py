@@ -21,6 +21,7 @@ from windvane.ingest.gateway import Gateway
 from windvane.ingest.policy_book import PolicyBook
 from windvane.ingest.security.settings import SecurityFile
 from windvane.ingest.security.tls import TlsFiles
+from windvane.ingest.submission import Submission
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
@@ -39,7 +40,7 @@ class RecordingGateway(Gateway):
 
     chunks: list[IncomingChunk]
 
-    def submit(self, chunk: IncomingChunk) -> asyncio.Future[None]:
+    def submit(self, chunk: IncomingChunk) -> Submission:
         self.chunks.append(chunk)
         return super().submit(chunk)
 

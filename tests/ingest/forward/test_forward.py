@@ -274,13 +274,13 @@ async def test_many_large_messages_at_once_take_no_more_than_the_budget(tmp_path
             assert await honest.acked(packed("t", EVENT, chunk="c")) == b"c"
         await site.until(lambda: site.telemetry.connections == 201)
         grown = resident_bytes() - before
-        admitted = site.gateway.receiving.used_bytes
+        admitted = site.gateway.budget.receiving.used_bytes
         print(f"6000 MiB announced, {admitted / MIB:.0f} admitted, memory grew by {grown / MIB:.1f} MiB")
-        assert site.gateway.receiving.used_bytes <= 32 * MIB
+        assert site.gateway.budget.receiving.used_bytes <= 32 * MIB
         assert grown < 80 * MIB
         for peer in peers:
             peer.writer.transport.abort()
-        await site.until(lambda: site.gateway.receiving.used_bytes == 0)
+        await site.until(lambda: site.gateway.budget.receiving.used_bytes == 0)
 
 
 async def test_large_messages_over_the_budget_wait_for_their_turn_and_all_arrive(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ async def test_large_messages_over_the_budget_wait_for_their_turn_and_all_arrive
             for number in range(20):
                 tasks.create_task(send(number))
         assert len(site.chunks) == 20
-        assert site.gateway.receiving.used_bytes == 0
+        assert site.gateway.budget.receiving.used_bytes == 0
 
 
 async def test_resting_connections_keep_little(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_who_holds_room_that_others_wait_for_must_go_on(tmp_path: Path) ->
         site.connected() as honest,
     ):
         await stalled.send(half)
-        await site.until(lambda: site.gateway.receiving.used_bytes > MIB // 2)
+        await site.until(lambda: site.gateway.budget.receiving.used_bytes > MIB // 2)
         for at in range(0, len(large), 50_000):
             honest.writer.write(large[at : at + 50_000])
             await asyncio.sleep(0.001)

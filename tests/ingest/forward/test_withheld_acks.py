@@ -74,7 +74,7 @@ async def test_it_ends_some_time_after_the_ack_was_withheld_and_others_get_their
     bus = Outcome(site)
     async with site.connected() as peer:
         await peer.send(packed("t", EVENT, chunk="slow") + packed(tag, EVENT, chunk="withheld"))
-        await site.until(lambda: any(each._ending for each in site.server._connections))
+        await site.until(lambda: any(each._is_ending for each in site.server._connections))
         assert not peer.reader.at_eof()
         bus.futures[0].set_result(0)
         assert await peer.value() == {b"ack": b"slow"}

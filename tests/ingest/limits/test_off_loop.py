@@ -120,7 +120,7 @@ async def test_all_that_a_connection_sent_before_it_was_cut_off_is_decided(tmp_p
             await site.until(lambda: site.chunks)
             peer.writer.transport.abort()
         await site.until(lambda: site.telemetry.events_total == 40_003)
-        assert site.gateway.receiving.used_bytes == 0
+        assert site.gateway.budget.receiving.used_bytes == 0
 
 
 async def test_what_cannot_be_published_after_its_wait_does_not_hold_up_the_line(house: House) -> None:  # noqa: F811

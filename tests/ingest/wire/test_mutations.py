@@ -136,7 +136,7 @@ async def play(
     # What was refused is kept a moment after its connection ended; what came twice is counted.
     refused = site.forward.telemetry.refused_total - refused_before
     await site.forward.until(lambda: sum(letter.times for letter in site.letters.list()) == refused)
-    assert site.forward.gateway.receiving.used_bytes == 0
+    assert site.forward.gateway.budget.receiving.used_bytes == 0
     assert site.forward.telemetry.pending_bytes() == 0
     check_claims(site, answered, changes)
 

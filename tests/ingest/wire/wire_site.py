@@ -67,7 +67,7 @@ class WireSite:
                 await until(lambda: server._connections)
                 [connection] = server._connections
                 await peer.send(fixture.sent[:cut])
-                await until(lambda: connection._received_bytes >= cut)
+                await until(lambda: connection._timeouts.received_bytes >= cut)
             await peer.send(fixture.sent[cut or 0 :])
             answered = b"" if fixture.closes else await self._answer(peer, fixture)
             closed = peer.reader.at_eof() or fixture.closes
