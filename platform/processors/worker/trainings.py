@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..learning import training
 from ..learning.training import TrainingReport, TrainingRequest
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.telemetry import WorkerTelemetry
@@ -147,7 +148,7 @@ class Trainings:
 
 def _start(request: TrainingRequest) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.training"],
+        [sys.executable, "-m", training.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
