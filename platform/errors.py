@@ -120,6 +120,22 @@ class DocumentInvalid(WindvaneError, ValueError):
     """A document that the catalog cannot keep: its type, state, reference, title or body is not allowed."""
 
 
+class TransitionRejected(WindvaneError, ValueError):
+    """A document is not in a state that the transition starts from."""
+
+
+class TransitionNotFound(WindvaneError, LookupError):
+    """The type of the document has no transition of that name."""
+
+
+class AttachmentNotFound(WindvaneError, LookupError):
+    """The document has no attachment of that name."""
+
+
+class ChangesForgotten(WindvaneError, LookupError):
+    """The catalog no longer knows all deletions since that revision; read all documents instead."""
+
+
 class CatalogUnavailable(WindvaneError, ConnectionError):
     """The catalog's database cannot be reached or used now; what was asked did not happen."""
 

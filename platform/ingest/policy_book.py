@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from ..bus.interface import Bus
 from ..errors import WindvaneError
 from ..store.catalog.catalog import Catalog
 from ..store.catalog.policy import Policy, policy_from_mapping
+from ..store.catalog.policy_follower import PolicyFollower
 from ..store.catalog.policy_rules import Admission
 from ..store.catalog.policy_schema import parse_schema
 from ..store.catalog.policy_table import PolicyTable
@@ -20,12 +21,12 @@ from .telemetry import GatewayTelemetry
 
 POLL_S = 0.25
 TOPICS_INTERVAL_S = 5.0
-"""How soon a topic that somebody has deleted is made again."""
+"""How soon a topic that was deleted is created again."""
 _MIN_REFRESH_INTERVAL_S = 0.05  # a flood of unknown tags must not become a flood of queries
 
 
 class InForce(msgspec.Struct, frozen=True):
-    """A policy, and what was made of it once: who may send, what events must be, how fast they may come."""
+    """A policy, and what is made of it once: who may send, what events must be, how fast they may come."""
 
     policy: Policy
     admission: Admission
@@ -35,30 +36,30 @@ class InForce(msgspec.Struct, frozen=True):
 
 
 class PolicyBook:
-    """Follows the catalog: a policy that was made or changed is in force within `POLL_S`.
+    """Follows the catalog: a policy that was created or changed is in force within `POLL_S`.
 
-    A catalog that is away, or a document that is no policy, changes nothing: what was in force stays. An edit
-    leaves the tokens that were taken, and the chunks that wait for some, where they are. `clock` is what the
-    rates are measured with, by default the running event loop.
+    A catalog that cannot be read, or a document that is not a valid policy, changes nothing: what was in
+    force stays. An edit leaves the tokens that were taken, and the chunks that wait for some, where they are.
+    `clock` is what the rates are measured with, by default the running event loop.
     """
 
     def __init__(
         self, catalog: Catalog, bus: Bus, telemetry: GatewayTelemetry, *, clock: Clock | None = None
     ) -> None:
-        self._catalog = catalog
         self._bus = bus
         self._telemetry = telemetry
         self._clock = clock or asyncio.get_running_loop()
         self._table = PolicyTable(())
-        self._in_force: dict[str, InForce] = {}
-        self._documents: dict[str, dict[str, Any]] = {}  # what the policies in force were made of
-        self._revision = -1
+        self._in_force: Mapping[str, InForce] = {}
+        self._follower: PolicyFollower[InForce] = PolicyFollower(
+            catalog, self._make, prepare=self._make_topics
+        )
         self._topics_due_s = 0.0
         self._refreshed_at = -_MIN_REFRESH_INTERVAL_S
         self._refreshing = asyncio.Lock()
 
     def match(self, tag: str) -> Policy | None:
-        """The policy that takes `tag`."""
+        """The policy that matches `tag`."""
         return self._table.match(tag)
 
     def get(self, reference: str) -> Policy | None:
@@ -67,7 +68,7 @@ class PolicyBook:
         return None if found is None else found.policy
 
     def in_force(self, policy: Policy) -> InForce:
-        """What was made of a policy that `match` or `get` has given."""
+        """What was made of a policy that `match` or `get` has returned."""
         return self._in_force[policy.reference]
 
     def takes(self, policy: Policy, tag: str) -> bool:
@@ -75,7 +76,7 @@ class PolicyBook:
         return self._in_force[policy.reference].own_tags.match(tag) is not None
 
     async def refresh(self) -> None:
-        """Reads the catalog again if it changed; callers that come at once share one look.
+        """Take up what has changed in the catalog; concurrent callers share one look.
 
         On return the policies are not older than the call.
         """
@@ -89,58 +90,31 @@ class PolicyBook:
 
     async def _load(self) -> None:
         try:
-            revision = await self._catalog.revision()
-            if revision == self._revision:
-                await self._make_topics(self._in_force.values())
-                return
-            bodies = {
-                document.reference: document.body
-                for document in await self._catalog.list("policy", limit=1_000_000)
-            }
-        except WindvaneError as error:
-            self._telemetry.policies_broken(error)
-            if self._in_force or not (last := self._catalog.fallback()):
-                return
-            # The start over a damaged catalog: what was in force last is in force.
-            revision, bodies = -1, {str(body.get("reference")): body for body in last}
-        await self._take(revision, bodies)
-
-    async def _take(self, revision: int, bodies: dict[str, dict[str, Any]]) -> None:
-        in_force: dict[str, InForce] = {}
-        documents: dict[str, dict[str, Any]] = {}
-        for reference, body in bodies.items():
-            kept = self._in_force.get(reference)
-            if kept is not None and self._documents.get(reference) == body:
-                made: InForce | None = kept
-            else:
-                made = self._make(body) or kept
-            if made is not None:
-                in_force[made.policy.reference] = made
-                documents[made.policy.reference] = body
-        try:
-            self._topics_due_s = 0.0
-            await self._make_topics(in_force.values())
+            if await self._follower.refresh():
+                self._take()
+            elif time.monotonic() >= self._topics_due_s:
+                self._topics_due_s = time.monotonic() + TOPICS_INTERVAL_S
+                await self._make_topics(list(self._in_force.values()))
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return
-        self._table = PolicyTable(made.policy for made in in_force.values())
-        changed = [made for reference, made in in_force.items() if self._in_force.get(reference) is not made]
-        self._in_force, self._documents = in_force, documents
-        self._revision = revision
-        for made in changed:
-            made.rate.change(made.policy.limits)
-        if revision >= 0:
-            await self._catalog.keep_copy(list(documents.values()))
+        if self._follower.fallback_cause is not None:
+            self._telemetry.policies_broken(self._follower.fallback_cause)
 
-    async def _make_topics(self, in_force: Iterable[InForce]) -> None:
-        """Make the topics that are missing, with as many partitions as their policies say; now and then."""
-        if time.monotonic() < self._topics_due_s:
-            return
+    def _take(self) -> None:
+        before = self._in_force
+        self._in_force = {made.policy.reference: made for made in self._follower.in_force.values()}
+        self._table = PolicyTable((made.policy for made in self._in_force.values()), former=self._table)
+        for reference, made in self._in_force.items():
+            if before.get(reference) is not made:
+                made.rate.change(made.policy.limits)
+
+    async def _make_topics(self, in_force: Sequence[InForce]) -> None:
+        """Create the topics that are missing, with as many partitions as their policies say."""
         for made in in_force:
             await self._bus.ensure_topic(made.policy.reference, partitions=made.policy.partitions)
-        self._topics_due_s = time.monotonic() + TOPICS_INTERVAL_S
 
-    def _make(self, body: dict[str, Any]) -> InForce | None:
+    def _make(self, _reference: str, body: dict[str, Any], former: InForce | None) -> InForce | None:
         try:
             policy = policy_from_mapping(body)
             limits = policy.limits
@@ -155,17 +129,16 @@ class PolicyBook:
         except WindvaneError as error:
             self._telemetry.policies_broken(error)
             return None
-        old = self._in_force.get(policy.reference)
         return InForce(
             policy=policy,
             admission=Admission(policy.allow),
             check=check,
-            rate=RateLimit(limits, self._clock) if old is None else old.rate,
+            rate=RateLimit(limits, self._clock) if former is None else former.rate,
             own_tags=PolicyTable([policy]),
         )
 
     async def follow(self) -> None:
-        """Polls until cancelled."""
+        """Poll until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(POLL_S)

@@ -16,21 +16,26 @@ class PolicyTable:
     """Which policy a tag belongs to: of all that match, that with the most specific pattern.
 
     No wildcard goes before `*`, `*` before `**`; then the longer text outside of wildcards, then the smaller
-    reference. Immutable and thread-safe: whoever changes policies makes a new table. What was found for a tag
-    is remembered for the last MATCH_CACHE_TAGS tags, so that a tag costs its patterns once.
+    reference. Immutable and thread-safe: a change of policies makes a new table. The policy of a tag is
+    remembered for the last MATCH_CACHE_TAGS tags, so that a tag costs its patterns once.
     """
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        """Raises PolicyInvalid for a pattern that is none, and for two policies of one reference."""
+    def __init__(self, policies: Iterable[Policy], *, former: "PolicyTable | None" = None) -> None:
+        """Raises PolicyInvalid for a pattern that is not valid, and for two policies of one reference.
+
+        Patterns that `former` has too are not compiled again.
+        """
+        compiled = {} if former is None else former._patterns
         self.policies: Mapping[str, Policy]
         by_reference: dict[str, Policy] = {}
         entries: list[tuple[TagPattern, Policy]] = []
         for policy in policies:
             if by_reference.setdefault(policy.reference, policy) is not policy:
                 raise PolicyInvalid(f'there are two policies "{policy.reference}"; rename one of them')
-            entries.extend((TagPattern(tag), policy) for tag in policy.tags)
+            entries.extend((compiled.get(tag) or TagPattern(tag), policy) for tag in policy.tags)
         entries.sort(key=lambda entry: (entry[0].specificity, entry[1].reference))
         self.policies = MappingProxyType(by_reference)
+        self._patterns: dict[str, TagPattern] = {pattern.text: pattern for pattern, _ in entries}
         # Tags that are spelt out come first whatever the others say, and need no search.
         self._spelt_out: dict[str, Policy] = {}
         self._wild: list[tuple[TagPattern, Policy]] = []
@@ -42,7 +47,7 @@ class PolicyTable:
         self._find_once = lru_cache(maxsize=MATCH_CACHE_TAGS)(self._find)
 
     def match(self, tag: str) -> Policy | None:
-        """The policy of a tag; None where there is none, or the tag is longer than MAX_TAG_BYTES."""
+        """The policy of a tag; None if there is none, or the tag is longer than MAX_TAG_BYTES."""
         # No character takes less than a byte; the exact length is looked at once.
         return self._find_once(tag) if len(tag) <= MAX_TAG_BYTES else None
 

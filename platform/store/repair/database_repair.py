@@ -78,11 +78,24 @@ def repair_dead_letters(path: Path, aside: SetAside) -> list[str]:
 
 def repair_catalog(path: Path, aside: SetAside, copy: Path) -> list[str]:
     """Save the documents that can be read; policies that cannot come from the copy of those in force."""
-    saved = salvage(path, aside, lambda new: asyncio.run(_make_catalog(new)), tables=("documents",))
+    saved = salvage(
+        path,
+        aside,
+        lambda new: asyncio.run(_make_catalog(new)),
+        tables=("documents", "document_revisions", "attachments"),
+    )
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(
-            "UPDATE catalog_revision SET value = (SELECT coalesce(max(revision), 0) FROM documents)"
+            "UPDATE catalog_revision SET value = (SELECT coalesce(max(revision), 0) FROM documents),"
+            " last_id = (SELECT coalesce(max(id), 0) FROM documents)"
         )
+        # Deletions are not known any more: who follows a type reads all of it.
+        database.execute(
+            "INSERT INTO catalog_types SELECT documents.type, value, value FROM documents, catalog_revision"
+            " GROUP BY documents.type"
+        )
+        for table in ("document_revisions", "attachments"):
+            database.execute(f"DELETE FROM {table} WHERE document_id NOT IN (SELECT id FROM documents)")
     return _lines(path, saved) + asyncio.run(_restore_policies(path, copy))
 
 

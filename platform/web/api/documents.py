@@ -8,7 +8,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from ...store.catalog.catalog import DOCUMENT_TYPES, Catalog
+from ...store.catalog.catalog import Catalog
+from ...store.catalog.document_type import document_types
 from ...store.databases.dead_letters import DeadLetters, DeadLetterSummary
 from ...store.databases.excerpt import excerpt_of
 from ..answers import DeadLetterDetail, DeadLetterInfo, DocumentInfo, document_info
@@ -30,7 +31,7 @@ class SearchQuery(PageQuery, frozen=True, kw_only=True):
     q: Annotated[str, Meta(description="A part of the reference or the title, in any case.")] = ""
     type: Annotated[
         str | None,
-        Meta(description="Only documents of this type.", extra_json_schema={"enum": list(DOCUMENT_TYPES)}),
+        Meta(description="Only documents of this type.", extra_json_schema={"enum": list(document_types())}),
     ] = None
     state: Annotated[str | None, Meta(description="Only documents in this state.")] = None
 
@@ -59,10 +60,10 @@ class SearchRoutes:
     async def search(self, request: web.Request, query: SearchQuery) -> web.Response:
         """List the documents of the catalog whose reference or title contains `q`, in any case."""
         limit, kind = query.entries, query.type
-        if kind is not None and kind not in DOCUMENT_TYPES:
+        if kind is not None and kind not in document_types():
             raise RequestRefused(
                 HTTPStatus.BAD_REQUEST,
-                f"type={kind[:40]} is not known; it may be {', '.join(DOCUMENT_TYPES)}.",
+                f"type={kind[:40]} is not known; it may be {', '.join(document_types())}.",
             )
         found = await self._catalog.list(
             kind,

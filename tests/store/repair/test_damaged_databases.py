@@ -96,8 +96,8 @@ async def test_a_damaged_catalog_gives_the_policies_that_were_in_force_last(
     assert broken.fallback() == [VOICE]
     if damage == "removed":
         assert not path.exists()  # nothing is made in its place
-    monkeypatch.setattr("windvane.store.catalog.catalog.REOPEN_S", 0.0)
-    broken._look_again_s = 0.0
+    monkeypatch.setattr("windvane.store.catalog.database.REOPEN_S", 0.0)
+    broken.database._look_again_s = 0.0
     path.write_bytes(whole)
     assert (await broken.get("policy", "voice")).body == VOICE
     await broken.close()

@@ -11,8 +11,9 @@ import msgspec
 
 from ....errors import DocumentNotFound, WindvaneError
 from ....runtime.telemetry import RateLimitedLog
-from ....store.catalog.catalog import Catalog
+from ....store.catalog.catalog import Catalog, Document
 from ....store.catalog.policy import Policy, policy_from_mapping
+from ....store.catalog.policy_follower import PolicyFollower
 from ...operations.base.steps import check_pipeline
 
 POLL_S = 0.25
@@ -34,16 +35,16 @@ class CatalogLink:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._revision = -1
+        self._follower: PolicyFollower[Policy] = PolicyFollower(catalog, self._make)
         self._read_s = float("-inf")
         self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
         self.policies: Mapping[str, Policy] = {}
-        """By reference; another object whenever something has changed."""
+        """By reference; another object after each change."""
         self.new_outputs: deque[NewOutput] = deque()
         """What is still to be registered; the pipelines' threads append."""
 
     async def follow(self) -> None:
-        """Polls until cancelled."""
+        """Poll until cancelled."""
         while True:
             try:
                 await self.refresh()
@@ -59,52 +60,34 @@ class CatalogLink:
         return self._read_s > monotonic_s
 
     async def refresh(self) -> None:
-        """Reads the policies where the catalog has changed."""
+        """Take up the policies that have changed in the catalog."""
         began_s = time.monotonic()
-        try:
-            revision = await self._catalog.revision()
-            if revision == self._revision:
-                self._read_s = began_s
-                return
-            bodies = [
-                (document.reference, document.body)
-                for document in await self._catalog.list("policy", limit=1_000_000)
-            ]
-        except WindvaneError as error:
-            if self.policies or not (last := self._catalog.fallback()):
-                raise
+        if await self._follower.refresh():
+            self.policies = {policy.reference: policy for policy in self._follower.in_force.values()}
+        if (cause := self._follower.fallback_cause) is not None:
             # The start over a damaged catalog: what was in force last is in force.
-            self._log.warning(("copy",), f"working with the policies that were in force last: {error}")
-            revision, bodies = -1, [(str(body.get("reference")), body) for body in last]
-        policies: dict[str, Policy] = {}
-        for reference, body in bodies:
-            try:
-                policy = policy_from_mapping(body)
-            except WindvaneError as error:
-                self._log.warning(("policy", reference), f"policy not taken: {error}")
-                if kept := self.policies.get(reference):
-                    policies[kept.reference] = kept
-                continue
-            policies[policy.reference] = policy
-            try:
-                check_pipeline(policy)
-            except WindvaneError as error:
-                self._log.warning(
-                    ("pipeline", reference),
-                    f"policy {policy.reference!r}: its pipeline cannot run: {error}",
-                )
-                if (kept := self.policies.get(reference)) and self._can_run(kept):
-                    policies[kept.reference] = kept
-        if policies != self.policies:
-            self.policies = policies
-        self._revision = revision
+            self._log.warning(("copy",), f"working with the policies that were in force last: {cause}")
         self._read_s = began_s
-        if revision >= 0:
-            await self._catalog.keep_copy([body for _, body in bodies])
 
     def read_again(self) -> None:
-        """The next `refresh` reads all policies: what they can name has changed."""
-        self._revision = -1
+        """The next `refresh` checks all policies again: the operations that they can name have changed."""
+        self._follower.make_all_again()
+
+    def _make(self, reference: str, body: dict[str, Any], former: Policy | None) -> Policy | None:
+        try:
+            policy = policy_from_mapping(body)
+        except WindvaneError as error:
+            self._log.warning(("policy", reference), f"policy {reference!r} is not valid: {error}")
+            return None
+        try:
+            check_pipeline(policy)
+        except WindvaneError as error:
+            self._log.warning(
+                ("pipeline", reference), f"policy {policy.reference!r}: its pipeline cannot run: {error}"
+            )
+            if former is not None and self._can_run(former):
+                return former
+        return policy
 
     @staticmethod
     def _can_run(policy: Policy) -> bool:
@@ -118,11 +101,17 @@ class CatalogLink:
         while self.new_outputs:
             output = self.new_outputs[0]
             try:
-                known = (await self._catalog.get(output.type, output.reference)).body
+                known: Document | None = await self._catalog.get(output.type, output.reference)
             except DocumentNotFound:
                 known = None
-            if known != output.body:
+            # What is known costs no write. Title and state are the users'.
+            if known is None or known.body != output.body:
                 await self._catalog.put(
-                    output.type, output.reference, title=output.reference, body=output.body
+                    output.type,
+                    output.reference,
+                    title=output.reference if known is None else known.title,
+                    body=output.body,
+                    state=None if known is None else known.state,
+                    action="registered",
                 )
             self.new_outputs.popleft()

@@ -1,0 +1,248 @@
+"""Types of documents: what a document may hold, the states it has, and how it may change.
+
+A `DocumentType` is all that a new type needs. Routes, commands, search, revisions and change feeds are
+derived from it, so one file defines a type:
+
+    class Machine(msgspec.Struct, forbid_unknown_fields=True):
+        maker: str
+        rated_kw: float | None = None
+
+    MACHINE = DocumentType(
+        name="machine",
+        body=Machine,
+        states=("draft", "published"),
+        transitions=(Transition("publish", sources=("draft",), target="published", roles=("author",)),),
+        search_fields=("maker",),
+    )
+
+The built-in types are the modules of `document_types/`. Another package adds its own with an entry point of
+the group `windvane.document_types` whose value names the `DocumentType`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ...errors import ConfigInvalid, DocumentInvalid, TransitionNotFound, TransitionRejected
+
+Role: TypeAlias = Literal["viewer", "operator", "author", "admin"]
+Edit: TypeAlias = Literal["create", "replace", "retitle", "delete"]
+
+ENTRY_POINTS = "windvane.document_types"
+BUILT_IN = ("alarm", "array", "policy", "stream")
+"""Modules of `document_types` that each define the type of their name as `TYPE`."""
+
+MAX_ATTACHMENT_BYTES = 16 * 1024 * 1024
+"""Of one attachment. Attachments are read and written whole."""
+MAX_ATTACHMENTS = 100
+"""Of one document."""
+
+_logger = logging.getLogger(__name__)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+
+
+class Content(Struct, frozen=True):
+    """What a change can change of a document."""
+
+    state: str
+    title: str
+    body: dict[str, Any]
+
+
+class NoArguments(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of a transition that takes none."""
+
+
+class Transition(Struct, frozen=True):
+    """A named change of a document's state, which the `roles` may make.
+
+    It is allowed in the states `sources` and leads to `target`. With `apply`, `target` is None, and the
+    function decides: it gets the reference, the content, the arguments (an instance of `arguments`) and the
+    time (ns since the epoch), returns the new content, and may raise WindvaneError to reject.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    target: str | None
+    roles: tuple[Role, ...]
+    arguments: type[Struct] = NoArguments
+    apply: Callable[[str, Content, Any, int], Content] | None = None
+    summary: str = ""
+
+    def result(self, reference: str, content: Content, arguments: Any, now_ns: int) -> Content:
+        """The content after the transition. Raises TransitionRejected in a state that is not a source."""
+        if content.state not in self.sources:
+            raise TransitionRejected(
+                f'"{reference}" is {content.state}; "{self.name}" is possible when it is '
+                f"{' or '.join(self.sources)}"
+            )
+        if self.apply is not None:
+            return self.apply(reference, content, arguments, now_ns)
+        assert self.target is not None
+        return msgspec.structs.replace(content, state=self.target)
+
+
+class AttachmentRules(Struct, frozen=True):
+    """Which files may be attached to a document: `media_types` such as "image/png" or "image/*"."""
+
+    media_types: tuple[str, ...]
+    max_bytes: int = MAX_ATTACHMENT_BYTES
+    max_count: int = MAX_ATTACHMENTS
+
+    def allows(self, media_type: str) -> bool:
+        """Whether `media_type`, without parameters, is allowed."""
+        return any(
+            media_type == allowed or (allowed.endswith("/*") and media_type.startswith(allowed[:-1]))
+            for allowed in self.media_types
+        )
+
+
+class DocumentType(Struct, frozen=True, kw_only=True):
+    """A type of document.
+
+    `body` is the struct that a body must fit. `states` are the workflow states; a new document has
+    `initial_state`, by default the first. `search_fields` are members of the body that a search looks
+    through, besides reference and title: strings, or lists of strings. `attachments` is None if documents
+    have none. `revisions_kept` earlier revisions of each document are kept; 0 keeps only the current one.
+
+    `edits` are what users with one of `edit_roles` may do besides transitions; documents that a tier
+    registers (alarms, streams) allow fewer. `normalize` takes the reference, the title and the body that
+    users give, and returns the title and body to store; it raises WindvaneError for an invalid body. By
+    default the body is converted to `body` and back, so that defaults are spelled out.
+    """
+
+    name: str
+    body: Any
+    states: tuple[str, ...]
+    initial_state: str = ""
+    transitions: tuple[Transition, ...] = ()
+    search_fields: tuple[str, ...] = ()
+    attachments: AttachmentRules | None = None
+    revisions_kept: int = 100
+    edits: tuple[Edit, ...] = ("create", "replace", "retitle", "delete")
+    edit_roles: tuple[Role, ...] = ("author", "admin")
+    normalize: Callable[[str, str, Mapping[str, Any]], tuple[str, dict[str, Any]]] | None = None
+    plural: str = ""
+    list_command: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigInvalid for a type that contradicts itself."""
+        defaults = {
+            "initial_state": self.states[0] if self.states else "",
+            "plural": f"{self.name}s",
+            "list_command": f"windvane document list {self.name}",
+        }
+        for name, value in defaults.items():
+            if not getattr(self, name):
+                msgspec.structs.force_setattr(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        named = {state for each in self.transitions for state in (*each.sources, each.target) if state}
+        names = [each.name for each in self.transitions]
+        mistakes = {
+            "name: must be lower-case letters, digits and underscores": not _NAME.fullmatch(self.name),
+            "states: at least one is required": not self.states,
+            f"initial_state: {self.initial_state!r} is not a state": self.initial_state not in self.states,
+            f"transitions: {sorted(named - {*self.states})} are not states": bool(named - {*self.states}),
+            "transitions: two have the same name": len(set(names)) < len(names),
+            "transitions: each has either a target or a function": any(
+                (each.target is None) == (each.apply is None) for each in self.transitions
+            ),
+            "revisions_kept: must not be negative": self.revisions_kept < 0,
+        }
+        for mistake, is_made in mistakes.items():
+            if is_made:
+                raise ConfigInvalid(f"document type {self.name!r}: {mistake}")
+
+    def checked(self, reference: str, title: str, body: Any) -> tuple[str, dict[str, Any]]:
+        """The title and the body to store. Raises DocumentInvalid, or what `normalize` raises."""
+        if not isinstance(body, Mapping):
+            raise DocumentInvalid(f'{self.name} "{reference}": the body must be an object')
+        if self.normalize is not None:
+            return self.normalize(reference, title, body)
+        try:
+            stored = msgspec.to_builtins(msgspec.convert(body, self.body))
+        except msgspec.ValidationError as error:
+            raise DocumentInvalid(f'{self.name} "{reference}": the body is not valid: {error}') from error
+        return title, stored
+
+    def transition(self, name: str) -> Transition:
+        """The transition of that name. Raises TransitionNotFound."""
+        for each in self.transitions:
+            if each.name == name:
+                return each
+        known = ", ".join(each.name for each in self.transitions) or "none"
+        raise TransitionNotFound(f'"{name[:60]}" is not a transition of a {self.name}; there are: {known}')
+
+    def searched_text(self, body: Mapping[str, Any]) -> list[str]:
+        """The texts of the body that a search looks through."""
+        found: list[str] = []
+        for name in self.search_fields:
+            value = body.get(name)
+            values = value if isinstance(value, list | tuple) else [value]
+            found += [each.replace("\n", " ") for each in values if isinstance(each, str)]
+        return found
+
+
+_types: dict[str, DocumentType] = {}
+_loading = threading.RLock()
+_is_loaded = False
+
+
+def register(added: DocumentType) -> DocumentType:
+    """Add a type, for this process. Raises ConfigInvalid if another type has its name."""
+    with _loading:
+        if _types.setdefault(added.name, added) is not added:
+            raise ConfigInvalid(f"there are two document types {added.name!r}; rename one of them")
+    return added
+
+
+def unregister(name: str) -> None:
+    """Remove a type that was registered, such as one of a test."""
+    with _loading:
+        _types.pop(name, None)
+
+
+def document_types() -> Mapping[str, DocumentType]:
+    """All types by name, in the order of their names: the built-in ones and those of other packages."""
+    global _is_loaded
+    with _loading:
+        if not _is_loaded:
+            _is_loaded = True
+            for name in BUILT_IN:
+                register(import_module(f"{__package__}.document_types.{name}").TYPE)
+            _register_extensions()
+        return MappingProxyType(dict(sorted(_types.items())))
+
+
+def _register_extensions() -> None:
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            found = entry.load()
+            if not isinstance(found, DocumentType):
+                raise TypeError(f"it is a {type(found).__name__}, not a DocumentType")
+            register(found)
+        except Exception as error:  # whatever the code of another package raises
+            _logger.error("the document type %s = %s cannot be used: %s", entry.name, entry.value, error)
+
+
+def document_type(name: str) -> DocumentType:
+    """The type of that name. Raises DocumentInvalid."""
+    types = document_types()
+    try:
+        return types[name]
+    except KeyError:
+        raise DocumentInvalid(
+            f'"{name[:60]}" is not a type of document; there are {", ".join(types)}'
+        ) from None

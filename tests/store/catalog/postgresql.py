@@ -1,0 +1,80 @@
+"""A real PostgreSQL server on loopback, for a test."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.kafka.local.broker import free_port
+
+USER = "windvane"
+
+
+@dataclass
+class PostgreSQL:
+    """A server with an empty database."""
+
+    programs: Path
+    port: int
+    database: str = "postgres"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{self.database}"
+
+    def with_database(self, name: str) -> "PostgreSQL":
+        """The same server with another, empty database."""
+        self.run(f"CREATE DATABASE {name}")
+        return replace(self, database=name)
+
+    def run(self, sql: str) -> None:
+        """Executes statements."""
+        subprocess.run(
+            [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", self.url],
+            input=sql.encode(),
+            check=True,
+            timeout=60,
+        )
+
+
+def programs() -> Path | None:
+    """Where Debian, or the PATH, has the server's programs; None if they are not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+@contextmanager
+def running_postgresql(folder: Path, programs: Path) -> Iterator[PostgreSQL]:
+    """The server runs inside the block; it keeps nothing."""
+    data = folder / "postgresql"
+    data.mkdir()
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        # The server refuses to run as root, and its user must reach the folder.
+        as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+        shutil.chown(data, 65534, 65534)
+        for parent in data.parents[:-2]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    port = free_port()
+
+    def call(*command: object) -> None:
+        subprocess.run(
+            [*as_user, *map(str, command)],
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+
+    call(programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+    call(programs / "pg_ctl", "-D", data, "-l", data / "log", "-w", "-o", options, "start")
+    try:
+        yield PostgreSQL(programs, port)
+    finally:
+        call(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
