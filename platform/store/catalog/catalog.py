@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
@@ -57,8 +57,8 @@ Changes: TypeAlias = list[Document | Deletion]
 class Catalog:
     """The documents, for one event loop; any number of processes may each have the database open.
 
-    A put or delete is one transaction: where it is cancelled or the process ends, it has happened whole or
-    not at all. Every method raises CatalogUnavailable if the database cannot be reached.
+    A put or delete is one transaction: if it is cancelled or the process ends, it has happened whole or not
+    at all. Every method raises CatalogUnavailable if the database cannot be reached.
     """
 
     def __init__(self, database: CatalogDatabase) -> None:
@@ -296,7 +296,7 @@ class Catalog:
             if since > head.revision or since < head.forgotten_revision:
                 raise ChangesForgotten(
                     f"the catalog does not know all changes since revision {since}; read all documents, then "
-                    f"go on from revision {head.revision}"
+                    f"continue from revision {head.revision}"
                 )
             if since == head.revision:
                 return []
@@ -376,9 +376,15 @@ def _check(kind: DocumentType, reference: str, title: str, state: str) -> None:
             )
 
 
+class _Found(NamedTuple):
+    id: int
+    revision: int
+    created_ns: int
+
+
 async def _found(
     connection: AsyncConnection, type: str, reference: str, if_revision: int | None
-) -> sa.Row[Any] | None:
+) -> _Found | None:
     """ID, revision and creation time of a document, None if there is none. Raises RevisionConflict."""
     columns = documents.c
     query = sa.select(columns.id, columns.revision, columns.created_ns).where(_is(type, reference))
@@ -388,7 +394,7 @@ async def _found(
         now = f"is at revision {revision}" if revision else "does not exist"
         expected = f"revision {if_revision} was expected" if if_revision else "it was to be new"
         raise RevisionConflict(f'{type} "{reference}" {now}, {expected}; read it again and repeat the change')
-    return row
+    return None if row is None else _Found(*row)
 
 
 def not_found(type: str, reference: str) -> DocumentNotFound:

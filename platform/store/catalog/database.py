@@ -19,7 +19,7 @@ from .policy_copy import read_policy_copy, write_policy_copy
 from .tables import is_prepared, prepare
 
 REOPEN_S = 5.0
-"""How often a damaged database is tried again."""
+"""How often opening a damaged database is retried."""
 
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 def _require_no_lost_file(url: str, copy: Path) -> None:
-    """A new catalog is not made in silence where one had policies: it was removed, or truncated."""
+    """Raises DatabaseDamaged if a catalog that had policies was removed or truncated."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return
@@ -47,7 +47,7 @@ async def _create_engine(url: str) -> AsyncEngine:
         options: dict[str, Any] = (
             {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if is_sqlite else {"pool_pre_ping": True}
         )
-        # NaN is no JSON: PostgreSQL would refuse it, SQLite keep what nobody else can read.
+        # JSON has no NaN: PostgreSQL would reject it, SQLite would store what no other program can read.
         engine = create_async_engine(parsed, json_serializer=partial(json.dumps, allow_nan=False), **options)
     except ModuleNotFoundError as error:
         raise ConfigInvalid(
@@ -67,7 +67,7 @@ async def _create_engine(url: str) -> AsyncEngine:
 
 
 def _wait_for_the_disk(connection: Any, _: object) -> None:
-    """A commit is durable when it returns, also where SQLite was built to wait for less."""
+    """A commit is durable when it returns, even if SQLite was built to wait for less."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
@@ -90,7 +90,7 @@ class CatalogDatabase:
     """Connections to the database of the catalog, for one event loop.
 
     Reads and writes raise CatalogUnavailable if the database cannot be reached, or is damaged; one that was
-    damaged is tried again every `REOPEN_S` seconds.
+    damaged is reopened after at least `REOPEN_S` seconds.
     """
 
     def __init__(self, engine: AsyncEngine | None) -> None:

@@ -66,9 +66,9 @@ class NoArguments(Struct, frozen=True, forbid_unknown_fields=True):
 class Transition(Struct, frozen=True):
     """A named change of a document's state, which the `roles` may make.
 
-    It is allowed in the states `sources` and leads to `target`. With `apply`, `target` is None, and the
-    function decides: it gets the reference, the content, the arguments (an instance of `arguments`) and the
-    time (ns since the epoch), returns the new content, and may raise WindvaneError to reject.
+    It is allowed in the states `sources` and leads to `target`. With `apply`, the target is left out (None):
+    the function gets the reference, the content, the arguments (an instance of `arguments`) and the time (ns
+    since the epoch), returns the new content, and may raise WindvaneError to reject.
     """
 
     name: str
@@ -112,8 +112,8 @@ class DocumentType(Struct, frozen=True, kw_only=True):
 
     `body` is the struct that a body must fit. `states` are the workflow states; a new document has
     `initial_state`, by default the first. `search_fields` are members of the body that a search looks
-    through, besides reference and title: strings, or lists of strings. `attachments` is None if documents
-    have none. `revisions_kept` earlier revisions of each document are kept; 0 keeps only the current one.
+    through, besides reference and title: strings, or lists of strings. Without `attachments` there
+    are none. `revisions_kept` earlier revisions of each document are kept; 0 keeps only the current one.
 
     `edits` are what users with one of `edit_roles` may do besides transitions; documents that a tier
     registers (alarms, streams) allow fewer. `normalize` takes the reference, the title and the body that

@@ -60,7 +60,7 @@ class TypeFollower:
         return TypeChanges(revision, found, [], is_complete=True)
 
     def accept(self, changes: TypeChanges) -> None:
-        """Go on from behind these changes."""
+        """Move the position behind these changes."""
         self._position = changes.revision
 
     def start_over(self) -> None:

@@ -1,4 +1,4 @@
-"""The policies in force, as a tier uses them: made once of each policy, and made again when it changes."""
+"""The policies in force, as a tier uses them: made of each policy when it changes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -32,7 +32,8 @@ class PolicyFollower(Generic[Made]):
 
     `make` gets the reference of the document, its body, and what it made of it before. It returns None for a
     policy that cannot be used: what was in force under that reference stays. `prepare` gets what was made
-    anew before it comes into force; if it raises, nothing changes, and the next refresh tries again.
+    of changed policies before it comes into force; if it raises, nothing changes, and the next refresh
+    retries.
 
     A catalog that cannot be read changes nothing. If it cannot be read at the start, the policies of the copy
     in the home are in force (`Catalog.fallback`), until it can; `fallback_cause` says why.
@@ -50,7 +51,7 @@ class PolicyFollower(Generic[Made]):
         self.fallback_cause: WindvaneError | None = None
 
     async def refresh(self) -> bool:
-        """Take up what has changed; whether anything has. Raises WindvaneError if it could not."""
+        """Apply what has changed; whether anything has. Raises WindvaneError if it could not."""
         try:
             changes = await self._follower.read()
         except WindvaneError as error:
@@ -77,7 +78,7 @@ class PolicyFollower(Generic[Made]):
         self._follower.start_over()
 
     def _apply(self, changes: TypeChanges) -> tuple[dict[str, _Kept[Made]], list[Made]]:
-        """The documents after the changes, and what was made anew for them."""
+        """The documents after the changes, and what was made for them."""
         bodies = {each.reference: each.body for each in changes.changed if each.state == IN_FORCE}
         documents = dict(self._documents)
         gone = {*changes.deleted, *(each.reference for each in changes.changed if each.state != IN_FORCE)}

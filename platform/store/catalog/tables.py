@@ -20,7 +20,7 @@ class Document(msgspec.Struct, frozen=True):
     """One document as it is in the catalog.
 
     `revision` is that of the catalog when the document was last put, so it rises with each put and is never
-    given twice, not even to a document that was deleted and made anew: it can serve as an ETag.
+    given twice, not even to a document that was deleted and recreated: it can serve as an ETag.
     `created_ns` and `modified_ns` are ns since the epoch, UTC. `id` is the numeric ID, never given twice.
     """
 

@@ -160,7 +160,7 @@ async def test_alarms_wait_while_the_catalog_is_away_and_are_recorded_once(home:
     await work_on(home, COURSE)
     checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
     away = await Catalog.open(f"sqlite+aiosqlite:///{home.path / 'other.sqlite'}")
-    async with away._engine.begin() as connection:
+    async with away.database._engine.begin() as connection:
         await connection.exec_driver_sql("DROP TABLE documents")
     with pytest.raises(CatalogUnavailable):
         await AlarmRelay(checkpoints, away).empty()

@@ -54,7 +54,7 @@ def running_postgresql(folder: Path, programs: Path) -> Iterator[PostgreSQL]:
     data.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
-        # The server refuses to run as root, and its user must reach the folder.
+        # The server does not run as root, and its user must reach the folder.
         as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
         shutil.chown(data, 65534, 65534)
         for parent in data.parents[:-2]:

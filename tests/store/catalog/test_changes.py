@@ -32,7 +32,7 @@ def note() -> Iterator[DocumentType]:
     unregister("note")
 
 
-async def test_a_change_of_one_type_is_none_of_another(catalog: Catalog) -> None:
+async def test_a_change_of_one_type_leaves_the_revision_of_another(catalog: Catalog) -> None:
     await catalog.put("policy", "a", body={})
     before = await catalog.revision("policy")
     await catalog.put("stream", "a", body={})

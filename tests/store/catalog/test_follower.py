@@ -191,10 +191,10 @@ async def test_a_policy_is_in_force_while_it_is_published(catalog: Catalog) -> N
 
 async def test_nothing_comes_into_force_before_it_is_prepared(catalog: Catalog) -> None:
     prepared: list[str] = []
-    is_away = True
+    is_unavailable = True
 
     async def prepare(changed: Any) -> None:
-        if is_away:
+        if is_unavailable:
             raise BusUnavailable("away")
         prepared.extend(changed)
 
@@ -205,7 +205,7 @@ async def test_nothing_comes_into_force_before_it_is_prepared(catalog: Catalog) 
     with pytest.raises(BusUnavailable):
         await follower.refresh()
     assert follower.in_force == {}
-    is_away = False
+    is_unavailable = False
     assert await follower.refresh()
     assert (prepared, dict(follower.in_force)) == (["a"], {"a": "a"})
     assert not await follower.refresh()
@@ -223,7 +223,7 @@ async def test_a_policy_that_cannot_be_used_leaves_the_one_in_force(catalog: Cat
     assert dict(follower.in_force) == {"a": 1}
 
 
-async def test_a_catalog_that_is_away_changes_nothing(catalog: Catalog) -> None:
+async def test_an_unavailable_catalog_changes_nothing(catalog: Catalog) -> None:
     follower: PolicyFollower[str] = PolicyFollower(catalog, lambda reference, _body, _former: reference)
     await catalog.put("policy", "a", body={})
     await follower.refresh()

@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 async def check_upgraded(catalog: Catalog, other: Catalog) -> None:
-    """Nothing is lost, every document has a number, and both catalogs go on with them."""
+    """Nothing is lost, every document has a number, and both catalogs continue with them."""
     documents = await catalog.list()
     assert sorted((each.type, each.reference) for each in documents) == sorted(CREATED)
     numbers = {(each.type, each.reference): each.id for each in documents}

@@ -30,7 +30,7 @@ class NewOutput(msgspec.Struct, frozen=True):
 class CatalogLink:
     """Follows the policies, and registers outputs so that `search` and `ls` find them.
 
-    A catalog that is away holds nothing up: the policies in force stay, outputs are registered later.
+    An unavailable catalog stops nothing: the policies in force stay, outputs are registered later.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -60,7 +60,7 @@ class CatalogLink:
         return self._read_s > monotonic_s
 
     async def refresh(self) -> None:
-        """Take up the policies that have changed in the catalog."""
+        """Apply the policies that have changed in the catalog."""
         began_s = time.monotonic()
         if await self._follower.refresh():
             self.policies = {policy.reference: policy for policy in self._follower.in_force.values()}
