@@ -15,8 +15,10 @@ derived from it, so one file defines a type:
         search_fields=("maker",),
     )
 
-The built-in types are the modules of `document_types/`. Another package adds its own with an entry point of
-the group `windvane.document_types` whose value names the `DocumentType`.
+The built-in types are the modules of `document_types/`. Any package adds its own with an entry point:
+
+    [project.entry-points."windvane.document_types"]
+    machine = "windvane_machine:MACHINE"
 """
 
 from __future__ import annotations
@@ -25,22 +27,24 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from ...errors import ConfigInvalid, DocumentInvalid, TransitionNotFound, TransitionRejected
+from ...errors import (
+    ConfigInvalid,
+    DocumentInvalid,
+    ExtensionInvalid,
+    TransitionNotFound,
+    TransitionRejected,
+)
+from ...extensions import DOCUMENT_TYPES
 
 Role: TypeAlias = Literal["viewer", "operator", "author", "admin"]
 Edit: TypeAlias = Literal["create", "replace", "retitle", "delete"]
-
-ENTRY_POINTS = "windvane.document_types"
-BUILT_IN = ("alarm", "array", "policy", "stream")
-"""Modules of `document_types` that each define the type of their name as `TYPE`."""
 
 MAX_ATTACHMENT_BYTES = 16 * 1024 * 1024
 """Of one attachment. Attachments are read and written whole."""
@@ -195,46 +199,50 @@ class DocumentType(Struct, frozen=True, kw_only=True):
         return found
 
 
-_types: dict[str, DocumentType] = {}
-_loading = threading.RLock()
-_is_loaded = False
+_registered: dict[str, DocumentType] = {}
+_lock = threading.Lock()
 
 
 def register(added: DocumentType) -> DocumentType:
-    """Add a type, for this process. Raises ConfigInvalid if another type has its name."""
-    with _loading:
-        if _types.setdefault(added.name, added) is not added:
+    """Add a type for this process alone. Raises ConfigInvalid if another type has its name."""
+    with _lock:
+        known = _installed_types().get(added.name) or _registered.setdefault(added.name, added)
+        if known is not added:
             raise ConfigInvalid(f"there are two document types {added.name!r}; rename one of them")
     return added
 
 
 def unregister(name: str) -> None:
-    """Remove a type that was registered, such as one of a test."""
-    with _loading:
-        _types.pop(name, None)
+    """Remove a type that was added by `register`."""
+    with _lock:
+        _registered.pop(name, None)
 
 
 def document_types() -> Mapping[str, DocumentType]:
     """All types by name, in the order of their names: the built-in ones and those of other packages."""
-    global _is_loaded
-    with _loading:
-        if not _is_loaded:
-            _is_loaded = True
-            for name in BUILT_IN:
-                register(import_module(f"{__package__}.document_types.{name}").TYPE)
-            _register_extensions()
-        return MappingProxyType(dict(sorted(_types.items())))
+    return MappingProxyType(dict(sorted({**_installed_types(), **_registered}.items())))
 
 
-def _register_extensions() -> None:
-    for entry in entry_points(group=ENTRY_POINTS):
+@cache
+def _installed_types() -> Mapping[str, DocumentType]:
+    """Those that packages register. A package whose type cannot be used costs that type alone."""
+    found: dict[str, DocumentType] = {}
+    for name, extension in DOCUMENT_TYPES.extensions.items():
         try:
-            found = entry.load()
-            if not isinstance(found, DocumentType):
-                raise TypeError(f"it is a {type(found).__name__}, not a DocumentType")
-            register(found)
-        except Exception as error:  # whatever the code of another package raises
-            _logger.error("the document type %s = %s cannot be used: %s", entry.name, entry.value, error)
+            loaded = DOCUMENT_TYPES.load(name)
+            if not isinstance(loaded, DocumentType):
+                raise ExtensionInvalid(
+                    extension.unusable(f"{extension.target} is a {type(loaded).__name__}, not a DocumentType")
+                )
+            if loaded.name != name:
+                raise ExtensionInvalid(extension.unusable(f"the type calls itself {loaded.name!r}"))
+        except ExtensionInvalid as error:
+            if extension.is_built_in:
+                raise
+            _logger.error("%s", error)
+        else:
+            found[name] = loaded
+    return found
 
 
 def document_type(name: str) -> DocumentType:
