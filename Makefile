@@ -16,7 +16,7 @@ STARTS_PROCESSES := system or kafka or browser
 UNITS := not ($(STARTS_PROCESSES))
 
 .PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test api-types bench fuzz browser
-.PHONY: kafka picture clean
+.PHONY: kafka docs picture clean
 
 # Steps of `make run` are one command each, without a shell between: else make prints an error after Ctrl-C.
 run: install ui
@@ -110,6 +110,10 @@ units: install-test
 # One at a time: each test has the machine for the processes that it starts.
 processes: install-test ui browser kafka tests/clients/node_modules
 	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest -m '$(STARTS_PROCESSES)'
+
+# Writes the pages of docs that are generated from the code.
+docs: install-test
+	$(BIN)/python -m tests.docs.generated_pages
 
 # The picture in the README is what the browser test sees.
 picture: install-test ui browser

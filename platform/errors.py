@@ -6,6 +6,8 @@ Where a built-in exception says the same, the class mixes it in, so that callers
 
 from collections.abc import Mapping
 
+from .rejections import RejectionCode
+
 
 class WindvaneError(Exception):
     """The root: whoever catches this catches all that Windvane raises on purpose."""
@@ -86,11 +88,11 @@ class FramingError(WindvaneError, ValueError):
 
 
 class ChunkRefused(WindvaneError, ValueError):
-    """A well-framed chunk that may not enter; `code` is the stable name of the reason."""
+    """A well-framed chunk that may not enter; `code` is its row of `rejections.REJECTIONS`."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: RejectionCode, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.code: RejectionCode = code
 
 
 class TimeInvalid(ChunkRefused):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from ..config import Settings
-from ..errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, TierFailed
+from ..errors import BusUnavailable, DeadLetterNotFound, TierFailed, WindvaneError
 from ..runtime.announcements import tier_sockets
 from .common.options import home_options
 from .data import format_time, print_table, require_home
@@ -213,7 +213,7 @@ def replay(
                                 f"letter {letter.id}: {plural(again.stored_events, 'event')} stored, "
                                 f"{again.rejected_events} rejected again, as a new letter: {again.reason}"
                             )
-                    except (ChunkRefused, DeadLetterNotFound) as error:
+                    except (_RejectedAgain, DeadLetterNotFound) as error:
                         failed += 1
                         progress.say(str(error))
                 done_bytes += letter.size
@@ -252,6 +252,10 @@ def drop(
     click.echo(f"dropped {plural(dropped, 'letter')}")
 
 
+class _RejectedAgain(WindvaneError):
+    """The gateway did not take the letter, which stays."""
+
+
 class _InPart(NamedTuple):
     """Of a letter some events were rejected again."""
 
@@ -270,7 +274,7 @@ class _Gateway:
     def replay(self, id: int) -> "_InPart | None":
         """Ends once the letter is durable; says what, where a part of it was rejected again.
 
-        Raises ChunkRefused, DeadLetterNotFound, or TierFailed.
+        Raises _RejectedAgain, DeadLetterNotFound, or TierFailed.
         """
         for _ in range(MAX_ATTEMPTS):
             status, answer, retry_after_s = self._post(f"/dead-letters/{id}/replay")
@@ -284,7 +288,7 @@ class _Gateway:
             if status == http.client.NOT_FOUND:
                 raise DeadLetterNotFound(detail)
             if status not in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
-                raise ChunkRefused(str(answer.get("code", "refused")), detail)
+                raise _RejectedAgain(detail)
             time.sleep(min(retry_after_s, MAX_WAIT_S))
         raise BusUnavailable(f"the gateway takes no more: {detail}; letter {id} and those after it stay")
 

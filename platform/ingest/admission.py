@@ -3,10 +3,7 @@
 from ..errors import ChunkRefused
 from ..store.databases.dead_letters import MAX_PAYLOAD_BYTES
 from .chunk import IncomingChunk
-from .dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from .policy_book import InForce, PolicyBook
-
-TAG_NOT_ALLOWED = "tag-not-allowed"
 
 
 def find_rules(policies: PolicyBook, chunk: IncomingChunk) -> InForce | None:
@@ -18,9 +15,9 @@ def find_rules(policies: PolicyBook, chunk: IncomingChunk) -> InForce | None:
 def no_policy(chunk: IncomingChunk) -> ChunkRefused:
     """The rejection of a chunk for which `find_rules` finds nothing."""
     if chunk.policy is not None:
-        return ChunkRefused(NO_POLICY, f"there is no policy {chunk.policy!r}; see `windvane policy list`")
+        return ChunkRefused("no-policy", f"there is no policy {chunk.policy!r}; see `windvane policy list`")
     return ChunkRefused(
-        NO_POLICY,
+        "no-policy",
         f"no policy takes the tag {chunk.tag!r}; make one with `windvane policy create`{_who_keeps(chunk)}",
     )
 
@@ -31,13 +28,13 @@ def admit(policies: PolicyBook, chunk: IncomingChunk, rules: InForce) -> None:
     if not rules.admission.allows(chunk.sender, chunk.identity):
         who = "the anonymous sender" if chunk.identity is None else repr(chunk.identity)
         raise ChunkRefused(
-            SENDER_NOT_ALLOWED,
+            "sender-not-allowed",
             f"policy {policy.reference!r} does not allow {who} at {chunk.sender} to send {chunk.tag!r}; "
             f"add the identity or the network to a rule of `allow`{_who_keeps(chunk)}",
         )
     if chunk.policy is not None and not policies.takes(policy, chunk.tag):
         raise ChunkRefused(
-            TAG_NOT_ALLOWED,
+            "tag-not-allowed",
             f"policy {policy.reference!r} does not take the tag {chunk.tag!r}; "
             f"its tags: {', '.join(policy.tags)}",
         )

@@ -7,6 +7,7 @@ import msgpack
 import msgspec
 
 from ..errors import ChunkRefused
+from ..rejections import RejectionCode
 from .bodies.formats import BodyFormat
 
 CHUNK_OVERHEAD_BYTES = 2048
@@ -42,7 +43,7 @@ class Outcome(msgspec.Struct):
 class RejectedEvents(msgspec.Struct, frozen=True):
     """Some events of a chunk, the others of which enter."""
 
-    code: str
+    code: RejectionCode
     reason: str
     events: int
     payload: bytes

@@ -6,6 +6,7 @@ submission then keeps its turn, so that later chunks of its tag wait.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,7 @@ from ..records.decoded_size import is_surely_within
 from ..records.events import content_key
 from ..records.nesting import is_too_deep
 from ..records.undecodable_events import Sifted, sifting_decodable
+from ..rejections import RejectionCode
 from ..store.catalog.policy import Policy
 from .checks.leading_times import surely_have_times
 from .checks.payload import INVALID_EVENTS, Payload, counting, nested_too_deeply
@@ -24,7 +26,7 @@ from .submission import Submission
 from .telemetry import GatewayTelemetry
 from .unpacking import Bounds, Unpacker, check_signal, unpack_at_once
 
-INVALID_RECORDS = "schema"
+INVALID_RECORDS: Final = "schema"
 _LARGE_TO_HASH_BYTES = 1024 * 1024
 
 
@@ -122,7 +124,7 @@ class ChunkCheck:
             slices = rules.check.sifting(payload, events, now_ns=self._now_ns())
             sifted = await self._off_loop.in_slices(slices, who=chunk.who, on_long=submission.turn.keep)
             if sifted is not None:
-                code = INVALID_RECORDS if rules.check.is_of_policy else INVALID_EVENTS
+                code: RejectionCode = INVALID_RECORDS if rules.check.is_of_policy else INVALID_EVENTS
                 rejected.append(_without_invalid(chunk, policy, sifted, code))
                 payload, events = sifted.valid, sifted.valid_events
         return CheckedChunk(chunk, policy, payload, events, tuple(rejected), key)
@@ -183,7 +185,9 @@ def _require_few(events: int, policy: Policy) -> None:
         )
 
 
-def _without_invalid(chunk: IncomingChunk, policy: Policy, sifted: Sifted, code: str) -> RejectedEvents:
+def _without_invalid(
+    chunk: IncomingChunk, policy: Policy, sifted: Sifted, code: RejectionCode
+) -> RejectedEvents:
     """The invalid events; raises ChunkRefused if the chunk is rejected whole because of them."""
     asked = "are not what the policy asks for" if code == INVALID_RECORDS else "cannot be stored"
     reason = f"{sifted.total} {asked}: {sifted.reason}"

@@ -5,15 +5,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
-from ..store.databases.dead_letters import SAMPLED, DeadLetter, DeadLetters
+from ..rejections import REJECTIONS, WITHHELD
+from ..store.databases.dead_letters import DeadLetter, DeadLetters
 from .bodies.formats import EVENTS
 from .chunk import IncomingChunk, RejectedEvents, charge
 from .telemetry import GatewayTelemetry
-
-NO_POLICY = "no-policy"
-SENDER_NOT_ALLOWED = "sender-not-allowed"
-NOT_ACKED = frozenset({NO_POLICY, SENDER_NOT_ALLOWED})
-"""Refusals that get no ack: a sender that asks for acks keeps its chunk, which enters once it is allowed."""
 
 SAMPLE_BYTES = 512
 """Of metrics and traces that are not taken so much is kept, once for each sender and tag."""
@@ -23,7 +19,7 @@ _OCCURRENCE_BYTES = 16
 class DeadLetterQueue:
     """Memory: letters of `limit_bytes` wait at most.
 
-    Of those with a code in NOT_ACKED, an eighth of it: senders that are not let in cannot hold up the letters
+    Of those with a code in WITHHELD, an eighth of it: senders that are not let in cannot hold up the letters
     that others' acks wait for.
     """
 
@@ -38,7 +34,7 @@ class DeadLetterQueue:
         """Writes a letter; the future ends with None, or BusUnavailable where it cannot be kept."""
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         size = charge(letter.payload, letter.chunk_id)
-        is_dispensable = letter.code in NOT_ACKED
+        is_dispensable = letter.code in WITHHELD
         limit_bytes = self._limit_bytes // 8 if is_dispensable else self._limit_bytes
         if self._pending_bytes and self._pending_bytes + size > limit_bytes:
             if is_dispensable:
@@ -71,7 +67,7 @@ class DeadLetterQueue:
 
     def _lose(self, letter: DeadLetter, kept: asyncio.Future[None]) -> asyncio.Future[None]:
         """The disk is full: what may be left out is, all else is not acked."""
-        if letter.code in NOT_ACKED:
+        if letter.code in WITHHELD:
             self._telemetry.letter_left_out(letter)
             kept.set_result(None)
         else:
@@ -98,7 +94,7 @@ def letter_of_chunk(
     payload: bytes | bytearray | memoryview = chunk.payload if body is None else body.data
     size = None if body is None else body.size_bytes
     sample_of = ""
-    if chunk.signal and refusal.code in SAMPLED:
+    if chunk.signal and REJECTIONS[refusal.code].is_sampled:
         sample_of, size, payload = f"signal {chunk.signal}", len(payload), payload[:SAMPLE_BYTES]
     return DeadLetter(
         code=refusal.code,

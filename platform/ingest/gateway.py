@@ -18,13 +18,13 @@ from ..bus.messages.chunks import ChunkMessage
 from ..config import GatewaySettings
 from ..errors import BusUnavailable, ChunkRefused, RateExceeded
 from ..records.events import chunk_key, is_stored_anew
+from ..rejections import REJECTIONS, WITHHELD
 from ..store.catalog.policy import Policy, Signal
 from ..store.databases.dead_letters import DeadLetters
 from .admission import admit, find_rules, no_policy
-from .checks.payload import INVALID_EVENTS
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
-from .chunk_check import INVALID_RECORDS, CheckedChunk, ChunkCheck
-from .dead_letter_queue import NOT_ACKED, DeadLetterQueue, letter_of_chunk, letter_of_events
+from .chunk_check import CheckedChunk, ChunkCheck
+from .dead_letter_queue import DeadLetterQueue, letter_of_chunk, letter_of_events
 from .limits.off_loop import Turns, begin, give_way
 from .limits.pending_budget import PendingBudget
 from .limits.rate_limit import RateLimit
@@ -36,10 +36,6 @@ from .splitting import publish_chunk, require_fitting
 from .submission import Submission
 from .telemetry import GatewayTelemetry
 from .unpacking import METRICS, check_signal
-
-_OF_SOME_EVENTS = frozenset(
-    [INVALID_RECORDS, INVALID_EVENTS, "too-large", "too-large-decoded", "too-many-events", "event-too-large"]
-)
 
 
 class Gateway:
@@ -164,7 +160,7 @@ class Gateway:
                 self._enter(checked, rules.rate, submission)
             return
         except ChunkRefused as refusal:
-            if not chunk.is_run or refusal.code not in _OF_SOME_EVENTS:
+            if not chunk.is_run or not REJECTIONS[refusal.code].is_of_events:
                 raise
         parts = [submission.part(half) for half in halves(chunk)]
         for part in parts:
@@ -345,7 +341,7 @@ class Gateway:
             return
         reference = chunk.policy if policy is None else policy.reference
         self.telemetry.refused(refusal.code, chunk, str(refusal), policy=reference)
-        if refusal.code not in NOT_ACKED:
+        if refusal.code not in WITHHELD:
             self.rejections.note(chunk, refusal.code)
         kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))
         kept.add_done_callback(lambda done: submission.fail(done.exception() or refusal))

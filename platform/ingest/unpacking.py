@@ -28,7 +28,6 @@ _AT_ONCE_MEMBERS = {"gzip": 256, "zstd": 16}
 _AT_ONCE_BODY_BYTES = 16 * 1024
 LOGS, METRICS = 0, 1  # `fluent_signal`
 _SIGNALS = {LOGS: "logs", METRICS: "metrics", 2: "traces", 3: "profiles"}
-NOT_LOGS, NOT_METRICS = "not-logs", "not-metrics"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -116,17 +115,17 @@ def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
         return
     if chunk.signal == METRICS:
         raise ChunkRefused(
-            NOT_LOGS,
+            "not-logs",
             "the chunk carries metrics, which its policy does not take; send them under a tag of their own, "
             'to a policy with signals = ["metrics"]. They are acked, and this is a sample of the first',
         )
     if chunk.signal:
         raise ChunkRefused(
-            NOT_LOGS,
+            "not-logs",
             f"the chunk carries {what}, no events; send logs and metrics only. It is acked, and this is a "
             "sample of the first",
         )
-    raise ChunkRefused(NOT_METRICS, 'the chunk carries logs; add "logs" to the signals of its policy')
+    raise ChunkRefused("not-metrics", 'the chunk carries logs; add "logs" to the signals of its policy')
 
 
 class Unpacker:

@@ -1,6 +1,7 @@
 """A chunk's payload: checked, and its events counted."""
 
 from collections.abc import Generator
+from typing import Final
 
 import msgpack
 
@@ -9,7 +10,7 @@ from ...records.nesting import BOUNDED_ARRAY_BYTES, MAX_NESTING, TOO_DEEP, as_bo
 
 Payload = bytes | bytearray | memoryview
 
-INVALID_EVENTS = "invalid-event"
+INVALID_EVENTS: Final = "invalid-event"
 """The code of events that cannot be stored, whatever their policy asks for."""
 
 EVENTS_A_STEP = 16_384

@@ -7,8 +7,8 @@ from typing import cast
 
 from ...errors import BusUnavailable, ChunkRefused, FramingError
 from ...records.tag_names import stream_name
+from ...rejections import WITHHELD
 from ..chunk import IncomingChunk, origin
-from ..dead_letter_queue import NOT_ACKED
 from ..gateway import Gateway
 from ..security.settings import ForwardSecurity
 from ..submission import Submission
@@ -206,7 +206,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
                 self._gateway.telemetry.lost(origin=self._origin, tag=chunk.tag, error=error)
         elif self._transport is None:
             return
-        elif error is None or (isinstance(error, ChunkRefused) and error.code not in NOT_ACKED):
+        elif error is None or (isinstance(error, ChunkRefused) and error.code not in WITHHELD):
             self._acks.append(self._encode_ack(chunk.chunk_id))
             if not self._is_taking_in:
                 self._write_acks_soon()

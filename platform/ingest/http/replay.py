@@ -19,6 +19,7 @@ from aiohttp import web
 
 from ...errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, StoreFailed
 from ...records.events import STORED_ANEW
+from ...rejections import REJECTIONS
 from ...store.databases.dead_letters import DeadLetters, KeptDeadLetter
 from ..bodies.formats import BodyFormat
 from ..chunk import IncomingChunk, Outcome, PostedBody
@@ -28,9 +29,6 @@ from .routes import problem, problem_of
 
 NOT_REPLAYABLE = "not-replayable"
 _LARGEST_NUMBER = 2**63 - 1
-
-_SEEN_BY_WORKER = frozenset({"not-archived", "stream-held"})
-"""Codes of letters whose chunk was published: under the same id it would be taken for a retransmission."""
 
 
 def add_replay_routes(
@@ -81,7 +79,9 @@ class _Replay:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _send(self, letter: KeptDeadLetter) -> Outcome:
-        is_seen = letter.code in _SEEN_BY_WORKER
+        kind = REJECTIONS.get(letter.code)
+        # Under its own ID a chunk that was published would pass for a repetition, and not be stored.
+        is_seen = kind is not None and kind.was_published
         own_id = f"dead-letter-{letter.id}-{letter.time_ns}".encode()
         chunk_id = STORED_ANEW + own_id if is_seen else letter.chunk_id or own_id
         # What came by the forward protocol goes where its tag goes now; over HTTP a policy was named.

@@ -22,9 +22,9 @@ from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from ...errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
 from ...records.tag_names import stream_name
+from ...rejections import REJECTIONS
 from ..bodies.formats import BodyFormat
 from ..chunk import IncomingChunk, Outcome, PostedBody
-from ..dead_letter_queue import NO_POLICY, SENDER_NOT_ALLOWED
 from ..gateway import Gateway
 from ..security.http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from ..security.settings import SecurityFile
@@ -39,19 +39,6 @@ HEAD_BYTES = 64 * 1024
 REJECTED_EVENTS = "Windvane-Rejected-Events"
 """Header of an answer 204: so many events of the body are dead letters, all others are durable."""
 
-_STATUS = {
-    NO_POLICY: HTTPStatus.NOT_FOUND,
-    SENDER_NOT_ALLOWED: HTTPStatus.FORBIDDEN,
-    "tag-not-allowed": HTTPStatus.FORBIDDEN,
-    "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "too-large-decoded": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "too-many-members": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "too-slow": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "too-many-events": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "bad-tag": HTTPStatus.BAD_REQUEST,
-    "unsupported-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    "unsupported-compression": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-}
 _FULL = "the gateway is full for now; keep what you have and send it again"
 _ENCODINGS = {"": "text", "identity": "text", "gzip": "gzip", "x-gzip": "gzip"}
 
@@ -266,7 +253,7 @@ def _dumps(value: object) -> str:
 def problem_of(error: ChunkRefused | BusUnavailable) -> web.Response:
     """The answer to what the future of `Gateway.submit` raises."""
     if isinstance(error, ChunkRefused):
-        status = _STATUS.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
+        status = REJECTIONS[error.code].http_status or HTTPStatus.UNPROCESSABLE_ENTITY
         return problem(status, str(error), code=error.code)
     if isinstance(error, RateExceeded):
         return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), retry_after_s=error.retry_after_s)

@@ -3,13 +3,14 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
 from ...bus.messages.flush import flushed_until_ns
 from ...config import WorkerSettings
 from ...errors import WindvaneError
+from ...rejections import REJECTIONS, RejectionCode
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint import CheckpointStore, Hole, StreamCheckpoint
 from ...store.databases.dead_letters import DeadLetter, DeadLetters
@@ -35,8 +36,7 @@ TurnTo = Callable[[Place], None]
 """Told in which message came what is worked on now."""
 
 _AGAIN_S = 0.05
-_ARCHIVED = ("step-failed", "not-published")
-"""Dead letters whose chunk is in the archive."""
+_CODE_OF_STEP: Mapping[str, RejectionCode] = {"archive": "not-archived", "publish": "not-published"}
 _logger = logging.getLogger("windvane.worker")
 
 
@@ -222,7 +222,7 @@ class ChunkWork:
         self._release_before_edit(stream, queued, policy, turn_to)
         if not self.streams.open(stream, policy, partition.key):
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
-            self.keep(chunk, "no-policy", reason, policy=topic)
+            self.keep(chunk, "policy-deleted", reason, policy=topic)
             return True
         self._held.free(stream.reference)
         if stream.has(queued):
@@ -372,10 +372,12 @@ class ChunkWork:
     ) -> None:
         self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
         reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
-        code = {"archive": "not-archived", "publish": "not-published"}.get(step, "step-failed")
+        code = _CODE_OF_STEP.get(step, "step-failed")
         self.keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
 
-    def keep(self, chunk: ChunkMessage, code: str, reason: str, *, policy: str, detail: str = "") -> None:
+    def keep(
+        self, chunk: ChunkMessage, code: RejectionCode, reason: str, *, policy: str, detail: str = ""
+    ) -> None:
         """Add a chunk to the dead letters; of a flush message nothing is lost."""
         if flushed_until_ns(chunk) is not None:
             return
@@ -395,6 +397,6 @@ class ChunkWork:
         try:
             self._dead_letters.add(letter)
         except WindvaneError as error:
-            if code not in _ARCHIVED:
+            if not REJECTIONS[code].is_archived:
                 raise  # nothing else has the chunk, so the stream stops
             self._telemetry.dead_letter_lost(error)

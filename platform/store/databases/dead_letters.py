@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ...errors import DatabaseDamaged, DeadLetterNotFound
+from ...rejections import REJECTIONS, RejectionCode
+from .dead_letter_shares import DeadLetterShares
 from .sqlite_file import SqliteFile
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
@@ -26,41 +28,6 @@ REOPEN_S = 5.0
 """How often a damaged file is looked at again."""
 LETTER_OVERHEAD_BYTES = 256
 """What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
-
-SHARES = {
-    **{"no-policy": 4, "sender-not-allowed": 16, "tag-not-allowed": 16},
-    **{"bad-tag": 16, "framing": 16, "not-logs": 16},
-}
-"""Reasons that no policy has to be passed for: letters of each take at most this part of the store (4: a
-quarter), lest whoever may connect drives out what others need."""
-
-SAMPLED = frozenset({"no-policy", "sender-not-allowed", "tag-not-allowed", "not-logs"})
-"""Reasons for which of metrics and traces a sample alone is kept."""
-
-_OBSTACLES = {
-    "not-logs": (
-        "it is a sample of what its sender sends again and again; let a policy take it with "
-        'signals = ["metrics"], and drop the letter'
-    ),
-    "step-failed": (
-        "its chunk is archived already, and sending it again would store it twice; mend the step or its "
-        "policy for what comes next: outputs can be made anew from the archived stream, not from here"
-    ),
-    "not-published": (
-        "its chunk is archived already, and sending it again would store it twice; see whether the policy's "
-        "schema still says what is sent"
-    ),
-    "bad-tag": "its tag cannot name a stream; rename it at the sender, and drop the letter",
-    "framing": (
-        "these are bytes of a connection that broke off the protocol, no chunk; look at them, mend the "
-        "sender, and drop the letter"
-    ),
-    "bad-envelope": (
-        "another program published these bytes to the bus, and they are no chunk; mend that program and "
-        "drop the letter"
-    ),
-}
-"""Why a letter of this code can never be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +47,7 @@ class DeadLetter:
     a sender that keeps nothing.
     """
 
-    code: str
+    code: RejectionCode
     reason: str
     tag: str
     sender: str
@@ -125,7 +92,7 @@ class DeadLetterSummary:
         """Of what came and was counted here, what a replay does not store; None where there is nothing."""
         if self.times == 1:
             return None
-        if self.signal and self.code in SAMPLED:
+        if self._is_sample:
             return f"it is one sample of {self.times}, and the others are not kept"
         if self.chunk_id is None:
             return (
@@ -137,21 +104,28 @@ class DeadLetterSummary:
     @property
     def obstacle(self) -> str | None:
         """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
-        if (always := _OBSTACLES.get(self.code)) is not None:
-            return always
-        if self.kept_bytes < self.size and self.signal and self.code in SAMPLED:
+        kind = REJECTIONS.get(self.code)
+        if kind is not None and kind.obstacle is not None:
+            return kind.obstacle
+        if self.kept_bytes < self.size and self._is_sample:
             return (
                 f"it is a sample, the first {self.kept_bytes} of {self.size} bytes, of the metrics or traces "
                 "of its sender, and no more of them is kept; let a policy take what comes next, and drop the "
                 "letter"
             )
         if self.kept_bytes < self.size:
-            cause = "raise the limit that it broke" if self.code.startswith("too-") else "mend its cause"
+            is_limit = kind is not None and kind.is_limit
+            cause = "raise the limit that it is over" if is_limit else "correct its cause"
             return (
                 f"only the first {self.kept_bytes} of its {self.size} bytes are kept; {cause} and let its "
                 "sender send it"
             )
         return None
+
+    @property
+    def _is_sample(self) -> bool:
+        kind = REJECTIONS.get(self.code)
+        return bool(self.signal) and kind is not None and kind.is_sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +232,9 @@ def _fingerprint(letter: DeadLetter) -> bytes:
 class DeadLetters:
     """The file of dead letters; several processes may add at once, and any thread may call every method.
 
-    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter), and
-    what has one of the codes in SHARES no more than its part of that; the file is a little larger. A payload
-    that alone is over the bound is kept cut.
+    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter); the
+    file is a little larger. Each code has a share of that (`DeadLetterShares`), so that letters of one code
+    never evict those that others are guaranteed. A payload that has no room in its share is kept cut.
 
     A letter is durable when `add` returns: one short transaction and one fdatasync, so on an event loop call
     it from a worker thread, and where many come at once give them to `add_all` together.
@@ -276,6 +250,7 @@ class DeadLetters:
             raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
         self._path = path
         self._max_bytes = max_bytes
+        self._shares = DeadLetterShares(max_bytes)
         self._opening = threading.Lock()
         self._opened: SqliteFile | None = None
         self._broken: DatabaseDamaged | None = None
@@ -314,18 +289,11 @@ class DeadLetters:
         # Hashed before the transaction begins: other processes wait for writing alone.
         fingerprinted = [(letter, _fingerprint(letter)) for letter in letters]
         with self._file.transaction("keep dead letters") as database:
-            numbers = [
+            return [
                 self._count_again(database, letter, fingerprint)
                 or self._insert(database, letter, fingerprint)
                 for letter, fingerprint in fingerprinted
             ]
-            for code in {letter.code for letter in letters} & SHARES.keys():
-                self._evict_code(database, code)
-            self._evict(database)
-        return numbers
-
-    def _share_bytes(self, code: str) -> int:
-        return self._max_bytes // SHARES.get(code, 1)
 
     def _count_again(
         self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes
@@ -349,9 +317,8 @@ class DeadLetters:
         cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
         for text in (*texts, policy or "", identity or "", detail, format):
             cost_bytes += len(text.encode())
-        kept_bytes = min(
-            len(letter.payload), MAX_PAYLOAD_BYTES, max(0, self._share_bytes(letter.code) - cost_bytes)
-        )
+        room_bytes = self._shares.room_bytes(database, texts[0]) - cost_bytes
+        kept_bytes = min(len(letter.payload), MAX_PAYLOAD_BYTES, max(0, room_bytes))
         cost_bytes += kept_bytes
         # A slice of the whole is the payload itself, not a copy.
         payload = letter.payload[:kept_bytes]
@@ -370,44 +337,8 @@ class DeadLetters:
         database.execute(
             "UPDATE totals SET letters = letters + 1, cost_bytes = cost_bytes + ?", (cost_bytes,)
         )
+        self._shares.evict(database, texts[0], newest=cursor.lastrowid)
         return cursor.lastrowid
-
-    def _evict_code(self, database: sqlite3.Connection, code: str) -> None:
-        (cost_bytes,) = database.execute(
-            "SELECT cost_bytes FROM code_totals WHERE code = ?", (code,)
-        ).fetchone()
-        surplus = cost_bytes - self._share_bytes(code)
-        oldest = database.execute("SELECT id, cost_bytes FROM letters WHERE code = ? ORDER BY id", (code,))
-        leaving: list[tuple[int]] = []
-        freed = 0
-        while freed < surplus:
-            id, letter_bytes = oldest.fetchone()
-            freed += letter_bytes
-            leaving.append((id,))
-        oldest.close()
-        database.executemany("DELETE FROM letters WHERE id = ?", leaving)
-        database.executemany("DELETE FROM contents WHERE id = ?", leaving)
-        self._count_evicted(database, len(leaving), freed)
-
-    def _count_evicted(self, database: sqlite3.Connection, evicted: int, freed: int) -> None:
-        database.execute(
-            "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?, evicted = evicted + ?",
-            (evicted, freed, evicted),
-        )
-
-    def _evict(self, database: sqlite3.Connection) -> None:
-        (surplus,) = database.execute("SELECT cost_bytes - ? FROM totals", (self._max_bytes,)).fetchone()
-        freed = evicted = last = 0
-        oldest = database.execute("SELECT id, cost_bytes FROM letters ORDER BY id")
-        while freed < surplus:
-            last, cost_bytes = oldest.fetchone()
-            freed += cost_bytes
-            evicted += 1
-        oldest.close()
-        if evicted:
-            database.execute("DELETE FROM letters WHERE id <= ?", (last,))
-            database.execute("DELETE FROM contents WHERE id <= ?", (last,))
-            self._count_evicted(database, evicted, freed)
 
     def get(self, id: int) -> KeptDeadLetter:
         """One letter, whole. Raises DeadLetterNotFound."""

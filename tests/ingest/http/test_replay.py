@@ -13,6 +13,7 @@ import pytest
 from windvane.config import Settings
 from windvane.errors import StoreFailed
 from windvane.records.events import iterate_events
+from windvane.rejections import REJECTIONS, RejectionCode
 from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
 
 from tests.ingest.test_gateway import EVENT, Site, packed, running
@@ -75,11 +76,14 @@ async def test_a_letter_without_an_id_is_stored_once_however_often_it_is_replaye
     assert chunk.chunk_id is not None
 
 
+@pytest.mark.parametrize("code", [code for code, kind in REJECTIONS.items() if kind.was_published])
 @pytest.mark.parametrize("suppress", ["chunk-id", "content"])
-async def test_what_the_worker_could_not_archive_is_no_retransmission(site: Site, suppress: str) -> None:
+async def test_what_the_worker_could_not_archive_is_no_retransmission(
+    site: Site, suppress: str, code: RejectionCode
+) -> None:
     await site.policy("logs", tags=["app.**"], suppress_repeats=suppress)
     assert await site.send(packed("app.log", EVENT, chunk="id")) == ["id"]
-    number = site.letters().add(replace(LETTER, code="not-archived", chunk_id=b"id", policy="logs"))
+    number = site.letters().add(replace(LETTER, code=code, chunk_id=b"id", policy="logs"))
     assert (await replay(site, number))[0] == 204
     first, second = await site.chunks("logs")
     assert first.payload == second.payload
@@ -169,7 +173,7 @@ DEEP = b"\x92\x01" + b"\x91" * 1100 + b"\x01"
 
 @pytest.mark.parametrize("bad", [MILLISECONDS, ARRAY_AS_KEY, DEEP, b"\x93\x01\x80\x80", EVENT[:-3]])
 @pytest.mark.parametrize("code", ["malformed", "not-archived"])
-async def test_a_replay_says_what_no_worker_could_store(site: Site, bad: bytes, code: str) -> None:
+async def test_a_replay_says_what_no_worker_could_store(site: Site, bad: bytes, code: RejectionCode) -> None:
     """Letters of a version that rejected chunks whole: what replays as durable must be stored."""
     await site.policy("logs", tags=["app.**"])
     number = site.letters().add(replace(LETTER, code=code, policy="logs", payload=EVENT + bad, chunk_id=b"1"))

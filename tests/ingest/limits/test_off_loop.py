@@ -12,6 +12,7 @@ from windvane.errors import BusUnavailable, ChunkRefused
 from windvane.ingest.dead_letter_queue import DeadLetterQueue
 from windvane.ingest.limits.off_loop import OffLoop, Turns, begin, give_way
 from windvane.ingest.telemetry import GatewayTelemetry
+from windvane.rejections import RejectionCode
 from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
 
 from tests.ingest.forward.forward_site import forward_site, packed
@@ -141,7 +142,7 @@ async def test_a_flood_of_letters_that_senders_keep_leaves_room_for_the_others(t
     letters, telemetry = DeadLetters(tmp_path / "letters.sqlite"), GatewayTelemetry()
     queue = DeadLetterQueue(letters, telemetry, limit_bytes=100_000)
 
-    def letter(code: str, i: int) -> DeadLetter:
+    def letter(code: RejectionCode, i: int) -> DeadLetter:
         return DeadLetter(code, "why", "t", "10.0.0.1", None, b"%04d" % i * 100, time_ns=i)
 
     flood = [queue.keep(letter("sender-not-allowed", i)) for i in range(1000)]

@@ -1,0 +1,24 @@
+"""The pages of docs that are generated from the code: `make docs` writes them.
+
+`PAGES` has a function for each; test_generated_pages.py says when a page is not current.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.docs.rejections_page import rejections_page
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+PAGES: Mapping[str, Callable[[], str]] = {"rejections.md": rejections_page}
+"""By file name in docs: a function that gives the text of the page."""
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()
