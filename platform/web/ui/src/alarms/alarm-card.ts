@@ -1,6 +1,6 @@
 import { LitElement, type PropertyValues, css, html, nothing } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
-import type { Alarm, AlarmAction, AlarmSummary } from "../api/types";
+import type { Alarm, AlarmAction, AlarmForm, AlarmSummary } from "../api/types";
 import { formatAgo, formatMoment } from "../display/format";
 import { base, controls, panel } from "../display/styles";
 import { formatRoute } from "../router";
@@ -18,18 +18,10 @@ const VERBS: Readonly<Record<AlarmAction, string>> = {
   clear: "Clear",
 };
 
-/** What the form of an action says. */
-export interface ActionForm {
-  readonly by: string;
-  readonly text: string;
-  /** Only to shelve. */
-  readonly for_s?: number;
-}
-
 /**
  * One alarm: what was found, the actions that its state allows, and its details if they are shown.
  *
- * Events: `action-chosen` with an AlarmAction whose form is to be shown, or null; `action-sent` with an ActionForm.
+ * Events: `action-chosen` with an AlarmAction whose form is to be shown, or null; `action-sent` with an AlarmForm.
  */
 @customElement("wv-alarm-card")
 export class AlarmCard extends LitElement {
@@ -253,7 +245,7 @@ export class AlarmCard extends LitElement {
     const by = String(form.get("by") ?? "").trim();
     localStorage.setItem(NAME_KEY, by);
     const for_s = this.action === "shelve" ? { for_s: Number(form.get("for_s")) } : {};
-    const detail: ActionForm = { by, text: String(form.get("text") ?? ""), ...for_s };
+    const detail: AlarmForm = { by, text: String(form.get("text") ?? ""), ...for_s };
     this.dispatchEvent(new CustomEvent("action-sent", { detail }));
   };
 }

@@ -3,12 +3,11 @@ import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import { errorText } from "../api/api-error";
 import { Poller } from "../api/poller";
-import type { Alarm, AlarmAction, AlarmSummary } from "../api/types";
+import type { Alarm, AlarmAction, AlarmForm, AlarmSummary } from "../api/types";
 import { segments } from "../display/segments";
 import { base, controls, page, panel } from "../display/styles";
 import { formatRoute } from "../router";
 import { api } from "../services";
-import type { ActionForm } from "./alarm-card";
 import "./alarm-card";
 import { byUrgency } from "./alarm-words";
 
@@ -129,7 +128,7 @@ export class AlarmsPage extends LitElement {
       ?busy=${this.busy}
       @action-chosen=${({ detail: action }: CustomEvent<AlarmAction | null>) =>
         (this.form = action && { reference, action })}
-      @action-sent=${({ detail: form }: CustomEvent<ActionForm>) => void this.#send(form)}
+      @action-sent=${({ detail: form }: CustomEvent<AlarmForm>) => void this.#send(form)}
     ></wv-alarm-card>`;
   }
 
@@ -144,7 +143,7 @@ export class AlarmsPage extends LitElement {
     }
   }
 
-  async #send(form: ActionForm): Promise<void> {
+  async #send(form: AlarmForm): Promise<void> {
     if (!this.form || this.busy) return;
     const { reference, action } = this.form;
     this.busy = true;

@@ -5,6 +5,7 @@ import { type Page, readPage } from "./paging";
 import type {
   Alarm,
   AlarmAction,
+  AlarmForm,
   AlarmSummary,
   ArraySummary,
   DeadLetter,
@@ -108,7 +109,7 @@ export class Api {
   async actOnAlarm(
     reference: string,
     action: AlarmAction,
-    form: { by: string; text: string; for_s?: number },
+    form: AlarmForm,
   ): Promise<Alarm> {
     const address = `${this.#base}alarms/${encodeURIComponent(reference)}/${action}`;
     return (await (await this.#ask(address, "POST", form)).json()) as Alarm;

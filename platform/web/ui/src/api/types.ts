@@ -1,93 +1,54 @@
-// The answers of the HTTP API that the dashboard reads.
+// The types of the HTTP API under the names that the dashboard uses. schema.ts is generated (make api-types).
 
-export interface StreamSummary {
-  reference: string;
-  start: number;
-  size: number;
-  chunks: number;
-  events: number;
-  first_arrival: string | null;
-  last_arrival: string | null;
-  tag: string;
-  policy: string | null;
-  arrays: string[];
-  /** How long ago its work was made durable; null, or absent, if no worker says it. */
-  checkpoint_age_s?: number | null;
-  /** Chunks that wait. */
-  lag_chunks?: number | null;
-  /** Why it is behind; null while it is up to date. `step` is "" if it is none of the pipeline's. */
-  behind?: { step: string; reason: string } | null;
-  /** Steps that failed and have not worked since. */
-  failing: FailingStep[];
-  /** The worst open alarm; null while none is open. */
-  alarm?: StreamAlarm | null;
-}
+import type * as schema from "./schema";
 
-export interface FailingStep {
-  step: string;
-  message: string;
-  time_ns: number;
-  times: number;
-}
+export type StreamSummary = schema.StreamInfo;
+export type FailingStep = schema.FailingStep;
+export type StreamAlarm = schema.StreamAlarm;
+export type ArraySummary = schema.ArrayInfo;
 
-export interface StreamAlarm {
-  reference: string;
-  /** 1 warning, 2 danger. */
-  grade: number;
-  state: AlarmState;
-  /** How many alarms of the stream are open. */
-  open: number;
-}
+export type Policy = schema.Policy;
+export type PipelineStep = schema.Step;
 
-export interface HealthReason {
-  tier: string;
-  code: string;
-  detail: string;
-}
+/** Messages of the live feed. */
+export type LiveRequest = schema.Subscribe | schema.Unsubscribe;
+export type LiveMessage = schema.Subscribed | schema.Waiting | schema.Refused;
+export type Subscribed = schema.Subscribed;
 
-/** Whether the platform is well; if not, why. */
-export interface Health {
-  status: "ok" | "unhealthy";
-  reasons?: HealthReason[];
-}
+export type Health = schema.Health;
+export type HealthReason = schema.Reason;
+export type Problem = schema.Problem;
 
-export interface ArraySummary {
-  reference: string;
-  dtype: string | unknown[];
-  shape: number[];
-  start: number;
-  attrs: Record<string, unknown>;
-  stream: string;
-  uid?: string;
-}
+export type Installation = schema.Installation;
+export type DeadLetterTotals = schema.DeadLetterTotals;
+export type DeadLetterSummary = schema.DeadLetterInfo;
+export type DeadLetter = schema.DeadLetterDetail;
 
-export interface PipelineStep {
-  operation: string;
-  name?: string;
-  input?: string | null;
-  keep?: boolean;
-  [parameter: string]: unknown;
-}
+export type AlarmSummary = schema.AlarmSummary;
+export type Alarm = schema.AlarmInfo;
+export type AlarmEntry = schema.HistoryEntry;
+export type AlarmRows = schema.RowRange;
+export type AlarmState = Alarm["state"];
+/** The form of an action; `for_s` only to shelve. */
+export type AlarmForm = Pick<schema.AlarmShelving, "by" | "text" | "for_s">;
 
-export interface Policy {
-  reference: string;
-  title?: string;
-  tags: string[];
-  format: string;
-  field?: string;
-  limits?: Record<string, number>;
-  partitions?: number;
-  pipeline: PipelineStep[];
-}
+type ActionOf<Path> = Path extends `/api/v1/alarms/{ref}/${infer Name}` ? Name : never;
+export type AlarmAction = ActionOf<keyof schema.paths>;
 
+/** What the dashboard reads of the gateways' status, which the API describes as any members. */
 export interface GatewayStatus {
   events_total: number;
   bytes_total: number;
-  chunks_total: number;
+  /** Rejected chunks. */
   refused_total: number;
-  connections: number;
-  pending_bytes: number;
   time_ns: number;
+}
+
+/** The same for the workers. */
+interface WorkerStatus {
+  /** Chunks that wait. */
+  lag_messages: number;
+  failures: StepFailure[];
 }
 
 export interface StepFailure {
@@ -100,130 +61,7 @@ export interface StepFailure {
   recovered_ns?: number | null;
 }
 
-export interface WorkerStatus {
-  events_total: number;
-  bytes_total: number;
-  chunks_total: number;
-  lag_messages: number;
-  streams: number;
-  failures: StepFailure[];
-  time_ns: number;
-}
-
-/** What is kept of refused input, and how many letters had to leave for newer ones. */
-export interface DeadLetterTotals {
-  count: number;
-  bytes: number;
-  max_bytes: number;
-  evicted: number;
-}
-
-/** Which installation answers: its home on the server, and where its gateways listen, as HOST:PORT. */
-export interface Installation {
-  home: string;
-  forward: string[];
-}
-
-export interface Status {
-  installation: Installation;
+export interface Status extends Omit<schema.Status, "gateway" | "worker"> {
   gateway: GatewayStatus | null;
   worker: WorkerStatus | null;
-  dead_letters: DeadLetterTotals;
-}
-
-export interface DeadLetterSummary {
-  id: number;
-  code: string;
-  reason: string;
-  tag: string;
-  sender: string;
-  policy: string | null;
-  size: number;
-  time_ns: number;
-  last_time_ns: number;
-  times: number;
-  /** Whether it can be sent again. */
-  replayable: boolean;
-}
-
-export interface DeadLetter extends DeadLetterSummary {
-  /** Such as the traceback of a step that failed. */
-  detail: string;
-  /** What its first bytes say, a line for each event. */
-  decoded: string[];
-  /** Why it cannot be sent again. */
-  obstacle: string | null;
-}
-
-export type AlarmState = "raised" | "acknowledged" | "shelved" | "cleared";
-
-/** What was done to an alarm; `time_ns` is the event time where rows have done it. */
-export interface AlarmEntry {
-  number: number;
-  at_ns: number;
-  by: string;
-  action: string;
-  text: string;
-  time_ns: number | null;
-  grade: number | null;
-  value: number | null;
-}
-
-export interface AlarmSummary {
-  reference: string;
-  state: AlarmState;
-  stream: string;
-  policy: string;
-  name: string;
-  output: string;
-  column: string;
-  row: number;
-  raised_ns: number;
-  changed_ns: number;
-  /** 0 healthy, 1 warning, 2 danger. */
-  grade: number;
-  worst: number;
-  value: number | null;
-  /** The worst value up to the last change that rows have made, and its event time. */
-  peak: number | null;
-  peak_ns: number | null;
-  warning: number | null;
-  danger: number | null;
-  leading: string | null;
-  rul_s: number | null;
-  acknowledged_by: string | null;
-  shelved_until_ns: number | null;
-  entries: number;
-  last: AlarmEntry;
-  revision: number;
-}
-
-export interface AlarmContribution {
-  column: string;
-  value: number;
-  usual: number;
-  spread: number;
-  deviation: number;
-}
-
-export interface AlarmRows {
-  array: string;
-  first: number;
-  count: number;
-}
-
-export interface Alarm extends Omit<AlarmSummary, "entries" | "last"> {
-  /** The uid of the data array that was judged. */
-  array: string;
-  contributions: AlarmContribution[];
-  evidence: AlarmRows[];
-  history: AlarmEntry[];
-}
-
-export type AlarmAction = "acknowledge" | "comment" | "shelve" | "unshelve" | "clear";
-
-/** An error (RFC 9457). */
-export interface Problem {
-  title: string;
-  detail: string;
 }

@@ -1,12 +1,18 @@
 import { LitElement, css, html } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import type { Installation, Policy } from "../api/types";
-import { createPolicyCommand, fluentBitConfiguration, fluentdConfiguration, windvaneCommand } from "../commands/commands";
+import {
+  createPolicyCommand,
+  fluentBitConfiguration,
+  fluentdConfiguration,
+  tagsOf,
+  windvaneCommand,
+} from "../commands/commands";
 import "../commands/copy-block";
 import { receiver } from "../commands/installation";
-import { formatRoute } from "../router";
 import { segments } from "../display/segments";
 import { base, controls } from "../display/styles";
+import { formatRoute } from "../router";
 
 type Forwarder = "fluent-bit" | "fluentd";
 
@@ -122,7 +128,7 @@ export class EmptyState extends LitElement {
 
   protected override render() {
     const policy = this.policies[0];
-    const pattern = policy?.tags[0] ?? "voice";
+    const pattern = (policy && tagsOf(policy)[0]) ?? "voice";
     const tag = exampleTag(pattern);
     const configuration = this.forwarder === "fluentd" ? fluentdConfiguration : fluentBitConfiguration;
     const { installation } = this;
@@ -142,7 +148,7 @@ export class EmptyState extends LitElement {
                   <a class="link" href=${formatRoute({ page: "policy", reference: policy.reference })}
                     >${policy.reference}</a
                   >
-                  allows <code>${policy.tags.join(", ")}</code>.
+                  allows <code>${tagsOf(policy).join(", ")}</code>.
                 </p>`
               : html`<p>
                     A policy defines which tags are accepted and how they are processed. Windvane rejects all other data.

@@ -1,6 +1,6 @@
 // Commands and configuration to copy: for the streams that are shown, and for the installation that answers.
 
-import type { Installation } from "../api/types";
+import type { Installation, Policy } from "../api/types";
 import type { Receiver } from "./installation";
 
 /** `word` as one word of a POSIX shell. */
@@ -12,6 +12,11 @@ export function shellWord(word: string): string {
 export function windvaneCommand(installation: Installation | null, ...words: readonly string[]): string {
   const home = installation ? ["--home", installation.home] : [];
   return ["windvane", ...[...words, ...home].map(shellWord)].join(" ");
+}
+
+/** The tag patterns of a policy: by default its reference. */
+export function tagsOf({ tags, reference }: Policy): readonly string[] {
+  return tags ?? [reference];
 }
 
 export function createPolicyCommand(

@@ -1,13 +1,9 @@
 // The theme's colours for canvases, which CSS does not style.
 
 export interface Theme {
-  readonly surface: string;
   readonly raised: string;
-  readonly text: string;
   readonly muted: string;
   readonly grid: string;
-  readonly line: string;
-  readonly accent: string;
   readonly font: string;
   readonly series: readonly string[];
 }
@@ -18,13 +14,9 @@ export function readTheme(): Theme {
   const style = getComputedStyle(document.documentElement);
   const read = (name: string): string => style.getPropertyValue(name).trim();
   return {
-    surface: read("--surface"),
     raised: read("--raised"),
-    text: read("--text"),
     muted: read("--muted"),
     grid: read("--grid"),
-    line: read("--line"),
-    accent: read("--accent"),
     font: `11px ${read("--sans")}`,
     series: Array.from({ length: SERIES_COUNT }, (_, index) => read(`--series-${index + 1}`)),
   };

@@ -1,16 +1,12 @@
 // The live feed: one WebSocket for all subscriptions. It reconnects by itself and resumes each subscription
 // after the last row received, so that its listener receives each row once and in order.
 
+import type { LiveMessage, LiveRequest, Subscribed } from "../api/types";
 import { type Frame, parseFrame, rowNumber, withoutFirst } from "./frame";
 
-export type Attributes = Readonly<Record<string, unknown>>;
-
-/** The type and shape of the rows of an array. */
-export interface Layout {
-  readonly dtype: unknown;
-  readonly row_shape: readonly number[];
-  readonly attrs: Attributes;
-}
+/** The type, the shape and the attributes of the rows of an array. */
+export type Layout = Readonly<Pick<Subscribed, "dtype" | "row_shape" | "attrs">>;
+export type Attributes = Layout["attrs"];
 
 export interface LiveListener {
   /** The subscription starts. `fresh`: earlier rows belong to another array of this name; drop them. */
@@ -198,7 +194,7 @@ export class LiveClient {
     this.#enter("waiting");
   }
 
-  #send(message: object): void {
+  #send(message: LiveRequest): void {
     if (this.state === "open") this.#socket?.send(JSON.stringify(message));
   }
 
@@ -224,16 +220,11 @@ export class LiveClient {
   }
 
   #onText(text: string): void {
-    const message = JSON.parse(text) as Record<string, unknown>;
-    const feed = this.#feeds.get(message["id"] as number);
+    const message = JSON.parse(text) as LiveMessage;
+    const feed = message.id === null ? undefined : this.#feeds.get(message.id);
     if (!feed) return;
-    if (message["op"] === "subscribed") {
-      const layout: Layout = {
-        dtype: message["dtype"],
-        row_shape: (message["row_shape"] as number[] | undefined) ?? [],
-        attrs: (message["attrs"] as Attributes | undefined) ?? {},
-      };
-      const uid = String(message["uid"] ?? "");
+    if (message.op === "subscribed") {
+      const { uid, dtype, row_shape, attrs } = message;
       if (feed.uid !== null && feed.uid !== uid) {
         feed.stale = true;
         feed.next_row = null;
@@ -244,18 +235,18 @@ export class LiveClient {
         this.#restart(feed);
         return;
       }
-      feed.next_row ??= message["next"] as number;
+      feed.next_row ??= message.next;
       const fresh = feed.stale;
       feed.stale = false;
-      feed.listener.began(layout, fresh);
-    } else if (message["op"] === "waiting") {
+      feed.listener.began({ dtype, row_shape, attrs }, fresh);
+    } else if (message.op === "waiting") {
       feed.listener.waiting();
-    } else if (message["op"] === "error") {
+    } else if (message.op === "error") {
       if (feed.resuming) {
         // The requested row may be deleted; the newest rows are not.
         this.#restart(feed);
       } else {
-        feed.listener.failed(String(message["title"] ?? "The feed failed"), String(message["detail"] ?? ""));
+        feed.listener.failed(message.title, message.detail);
       }
     }
   }

@@ -3,7 +3,7 @@ import { customElement, property } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import { Poller } from "../api/poller";
 import type { Installation, PipelineStep, Policy } from "../api/types";
-import { createPolicyCommand, windvaneCommand } from "../commands/commands";
+import { createPolicyCommand, tagsOf, windvaneCommand } from "../commands/commands";
 import "../commands/copy-block";
 import { formatCount, formatQuantity } from "../display/format";
 import { base, page, panel } from "../display/styles";
@@ -11,7 +11,7 @@ import { formatRoute } from "../router";
 import { api } from "../services";
 
 const INTERVAL_MS = 5000;
-const FORMATS: Readonly<Record<string, string>> = {
+const FORMATS: Readonly<Record<NonNullable<Policy["format"]>, string>> = {
   raw: "the bytes of each record",
   msgpack: "each event as received",
   json: "one line of JSON per event",
@@ -178,12 +178,12 @@ export class PolicyPage extends LitElement {
       aria-current=${current ? "page" : "false"}
     >
       <b>${policy.reference}</b>
-      <div class="muted">${policy.title || policy.tags.join(", ")}</div>
+      <div class="muted">${policy.title || tagsOf(policy).join(", ")}</div>
     </a>`;
   }
 
   #detail(policy: Policy) {
-    const limits = policy.limits ?? {};
+    const { format = "json", limits = {}, pipeline = [] } = policy;
     return html`<section
       class="panel detail"
       aria-label="Policy ${policy.reference}"
@@ -193,25 +193,25 @@ export class PolicyPage extends LitElement {
       ${policy.title ? html`<p class="muted">${policy.title}</p>` : nothing}
       <dl>
         <dt>Tags</dt>
-        <dd>${policy.tags.map((tag) => html`<span class="chip">${tag}</span>`)}</dd>
+        <dd>${tagsOf(policy).map((tag) => html`<span class="chip">${tag}</span>`)}</dd>
         <dt>Archive</dt>
         <dd>
-          ${policy.format} <span class="muted">${FORMATS[policy.format] ?? ""}</span>
+          ${format} <span class="muted">${FORMATS[format]}</span>
           ${
-            policy.format === "raw" && policy.field
+            format === "raw" && policy.field
               ? html`<span class="muted">(field ${policy.field})</span>`
               : nothing
           }
         </dd>
         ${
-          limits["chunk_bytes"] === undefined
+          limits.chunk_bytes === undefined
             ? nothing
             : html`<dt>Largest chunk</dt>
                 <dd>
-                  ${formatQuantity(limits["chunk_bytes"], "B")}${
-                    limits["events_per_chunk"] === undefined
+                  ${formatQuantity(limits.chunk_bytes, "B")}${
+                    limits.events_per_chunk === undefined
                       ? nothing
-                      : html`, ${formatCount(limits["events_per_chunk"])} events`
+                      : html`, ${formatCount(limits.events_per_chunk)} events`
                   }
                 </dd>`
         }
@@ -224,9 +224,9 @@ export class PolicyPage extends LitElement {
       </dl>
       <h3>Pipeline</h3>
       ${
-        policy.pipeline.length
+        pipeline.length
           ? html`<ol class="steps">
-              ${policy.pipeline.map((step, index) => this.#step(step, index))}
+              ${pipeline.map((step, index) => this.#step(step, index))}
             </ol>`
           : html`<p class="muted">No steps: events are archived and not processed.</p>`
       }

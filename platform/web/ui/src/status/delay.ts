@@ -3,7 +3,7 @@
 import type { StreamSummary } from "../api/types";
 import { formatCounted, formatDuration } from "../display/format";
 
-type Delay = Pick<StreamSummary, "behind" | "lag_chunks" | "checkpoint_age_s">;
+type Delay = Partial<Pick<StreamSummary, "behind" | "lag_chunks" | "checkpoint_age_s">>;
 
 /** `behind: condition`, for a list; null while the stream is up to date. */
 export function delayInShort({ behind }: Delay): string | null {

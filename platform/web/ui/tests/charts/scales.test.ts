@@ -35,7 +35,7 @@ describe("the range of a lane", () => {
     }
   });
 
-  it("is the whole height where there is one lane", () => {
+  it("is the whole height for one lane", () => {
     expect(laneRange([10, 20], 0, 1)).toEqual([10, 20]);
   });
 });

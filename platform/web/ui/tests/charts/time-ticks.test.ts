@@ -6,7 +6,7 @@ describe("marks on the time axis", () => {
     expect([tickStep_s(14, 7), tickStep_s(0.9, 3), tickStep_s(3000, 6)]).toEqual([2, 0.5, 600]);
   });
 
-  it("stand at the rows that pass a round time, newest first", () => {
+  it("are at the rows that pass a round time, newest first", () => {
     const time_s = (age: number): number => 10.3 - age * 0.25;
     expect(timeTicks(20, time_s, 2, 1)).toEqual([
       { age: 1, time_s: 10 },

@@ -58,7 +58,7 @@ describe("values", () => {
     expect(plain(formatValue(value))).toBe(text);
   });
 
-  it("beside an axis are short", () => {
+  it("on an axis are short", () => {
     expect([1e-7, 2.5e-6, 1e6, 40].map((value) => plain(formatTick(value)))).toEqual([
       "1e-7",
       "2.5e-6",

@@ -7,15 +7,15 @@ import { float32Bytes, frameBytes } from "./frame-bytes";
 const SPECTRUM = { dtype: "<f4", row_shape: [], attrs: { unit: "g" } };
 const SECOND_NS = 1_000_000_000n;
 
-/** Remembers what it is told. */
+/** Remembers the calls. */
 class Listener implements LiveListener {
   numbers: number[] = [];
-  told: string[] = [];
+  calls: string[] = [];
   layout: Layout | null = null;
 
   began(layout: Layout, fresh: boolean): void {
     this.layout = layout;
-    this.told.push(fresh ? "fresh" : "began");
+    this.calls.push(fresh ? "fresh" : "began");
     if (fresh) this.numbers = [];
   }
 
@@ -24,11 +24,11 @@ class Listener implements LiveListener {
   }
 
   waiting(): void {
-    this.told.push("waiting");
+    this.calls.push("waiting");
   }
 
   failed(title: string, detail: string): void {
-    this.told.push(`failed: ${title}: ${detail}`);
+    this.calls.push(`failed: ${title}: ${detail}`);
   }
 }
 
@@ -103,7 +103,7 @@ describe("a subscription", () => {
     connect();
     grant(10);
     send(10, 3);
-    expect(listener.told).toEqual(["began"]);
+    expect(listener.calls).toEqual(["began"]);
     expect(listener.layout).toEqual(SPECTRUM);
     expect(listener.numbers).toEqual([10, 11, 12]);
   });
@@ -112,7 +112,7 @@ describe("a subscription", () => {
     connect();
     world.socket.say({ op: "waiting", id: world.socket.asked.id });
     world.socket.say({ op: "error", id: world.socket.asked.id, title: "No", detail: "gone" });
-    expect(listener.told).toEqual(["waiting", "failed: No: gone"]);
+    expect(listener.calls).toEqual(["waiting", "failed: No: gone"]);
   });
 
   it("is ended at the server, and hears nothing more", () => {
@@ -132,7 +132,7 @@ describe("a subscription", () => {
     send(0, 5);
     grant(0, "second");
     send(0, 2);
-    expect(listener.told).toEqual(["began", "fresh"]);
+    expect(listener.calls).toEqual(["began", "fresh"]);
     expect(listener.numbers).toEqual([0, 1]);
   });
 
@@ -154,7 +154,7 @@ describe("after the connection broke", () => {
     grant(13);
     send(13, 2);
     expect(listener.numbers).toEqual([10, 11, 12, 13, 14]);
-    expect(listener.told).toEqual(["began", "began"]);
+    expect(listener.calls).toEqual(["began", "began"]);
   });
 
   it("loses no row that came while no frame had", () => {
@@ -213,7 +213,7 @@ describe("after the connection broke", () => {
     dropAndReconnect();
     world.socket.say({ op: "error", id: world.socket.asked.id, title: "Gone", detail: "" });
     expect(world.socket.asked.from).toBe(-10);
-    expect(listener.told).toEqual(["began"]);
+    expect(listener.calls).toEqual(["began"]);
   });
 
   it("starts over at the end if another array has the name now", () => {
@@ -226,7 +226,7 @@ describe("after the connection broke", () => {
     expect(world.socket.asked.from).toBe(-10);
     grant(0, "second");
     send(0, 3);
-    expect(listener.told).toEqual(["began", "fresh"]);
+    expect(listener.calls).toEqual(["began", "fresh"]);
     expect(listener.numbers).toEqual([0, 1, 2]);
   });
 

@@ -13,7 +13,7 @@ describe("sliding columns", () => {
     expect([rows.count, rows.last(1)]).toEqual([8, 991]);
   });
 
-  it("keep fewer rows where there are many columns", () => {
+  it("keep fewer rows of many columns", () => {
     expect(windowRows(1)).toBe(8192);
     expect(windowRows(1000)).toBeLessThan(1100);
   });

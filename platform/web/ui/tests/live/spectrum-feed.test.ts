@@ -48,7 +48,7 @@ describe("a spectrum feed", () => {
     expect([feed.history!.count, newest(feed)]).toEqual([1, [10, 10, 10]]);
   });
 
-  it("finds the strongest level of what is shown, the constant part and the bin beside it aside", () => {
+  it("finds the strongest level in view, without the constant part and the next bin", () => {
     const feed = start();
     server.grant([5], attrs);
     expect(feed.strongest(0, 50)).toBeNull();
@@ -60,7 +60,7 @@ describe("a spectrum feed", () => {
     expect(feed.level(1e9)!.frequency_hz).toBe(50);
   });
 
-  it("holds still while it is paused and loses nothing by it", () => {
+  it("resumes after a pause without a gap", () => {
     const feed = start();
     server.grant([2], attrs);
     server.send(0, [[1, 1]]);
@@ -70,7 +70,7 @@ describe("a spectrum feed", () => {
     expect(server.asked_from).toBe(1);
   });
 
-  it("says why it cannot draw", () => {
+  it("reports why it fails", () => {
     const feed = start();
     server.grant([3], attrs, "<c8");
     expect([feed.state, feed.detail]).toEqual(["failed", expect.stringContaining("<c8")]);

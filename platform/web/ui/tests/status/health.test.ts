@@ -13,7 +13,7 @@ const CODES = [
   "no-checkpoint",
   "checkpoint-late",
 ];
-const unhealthy = (...reasons: HealthReason[]): Health => ({ status: "unhealthy", reasons });
+const unhealthy = (...reasons: HealthReason[]): Health => ({ status: "unhealthy", version: "1", reasons });
 const reason = (code: string, tier = "worker", detail = "it is so"): HealthReason => ({ tier, code, detail });
 
 describe("the health of an installation", () => {
