@@ -2,7 +2,7 @@
 
 A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
 engines (`bus.py`, `bus.py`, `discard.py`) differ in where the log lies, not in what they promise. The
-promises are written here and checked by `tests/bus/conformance.py`, which every engine passes.
+promises are written here and checked by `platform/testing/bus.py`, which every engine passes.
 """
 
 import asyncio

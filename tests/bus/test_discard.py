@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 from windvane.bus import Bus, open_bus
 from windvane.errors import BusUnavailable
-
-from tests.bus.conformance import Assignments
+from windvane.testing.bus import Assignments
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from windvane.bus.embedded.segment_log import LogWriter, create_log
 from windvane.bus.interface import Bus, Durability, Producer, TopicPartition
 from windvane.directories import sync_directory
 from windvane.errors import BusUnavailable
+from windvane.testing.bus import Assignments
 
-from tests.bus.conformance import Assignments
 from tests.durability.file_tree import Kind, Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample

@@ -11,8 +11,8 @@ from windvane.bus.embedded import group_commit
 from windvane.bus.embedded.segment_log import LogWriter, create_log, segment_path
 from windvane.bus.interface import Bus
 from windvane.errors import BusUnavailable
+from windvane.testing.bus import Assignments, receive
 
-from tests.bus.conformance import Assignments, receive
 from tests.bus.embedded.test_segment_log import failing_fdatasync
 from tests.processes import END_S
 

@@ -17,9 +17,7 @@ from windvane.bus.embedded.notification import Doorbell, Listener
 from windvane.bus.embedded.record_format import frame
 from windvane.bus.embedded.segment_log import segment_bases, segment_path
 from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, ConfigInvalid
-
-from tests.bus import bus_process
-from tests.bus.conformance import (
+from windvane.testing.bus import (
     Assignments,
     BusConformance,
     MakeBus,
@@ -28,6 +26,8 @@ from tests.bus.conformance import (
     poll_until,
     receive,
 )
+
+from tests.bus import bus_process
 from tests.bus.embedded.test_segment_log import disk_room, failing_fdatasync, read
 from tests.processes import END_S
 

@@ -16,8 +16,8 @@ from windvane.bus.embedded.log_scan import scan_segment
 from windvane.bus.embedded.record_format import frame
 from windvane.bus.embedded.segment_log import COMMITTED, LogWriter, segment_bases, segment_path
 from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, MessagesDamaged
+from windvane.testing.bus import Assignments, poll_until, receive
 
-from tests.bus.conformance import Assignments, poll_until, receive
 from tests.bus.embedded.test_segment_log import messages_of, new_log, write
 
 COUNT = 60

@@ -21,9 +21,7 @@ from windvane.bus.kafka.consumer import KafkaConsumer
 from windvane.bus.kafka.producer import KafkaProducer
 from windvane.config import KafkaSettings
 from windvane.errors import BusCorrupt, BusUnavailable, LogReplaced
-
-from deploy.kafka.local.broker import free_port
-from tests.bus.conformance import (
+from windvane.testing.bus import (
     Assignments,
     BusConformance,
     MakeBus,
@@ -32,6 +30,8 @@ from tests.bus.conformance import (
     poll_until,
     receive,
 )
+
+from deploy.kafka.local.broker import free_port
 from tests.kafka_broker import KafkaBroker
 
 

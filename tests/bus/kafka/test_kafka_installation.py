@@ -10,8 +10,8 @@ from windvane.bus.kafka.bus import connection_to
 from windvane.bus.kafka.installation import KafkaInstallation, _Claim, installation_id, owner_of
 from windvane.config import KafkaSettings
 from windvane.errors import ConfigInvalid
+from windvane.testing.bus import Assignments, poll_until, receive
 
-from tests.bus.conformance import Assignments, poll_until, receive
 from tests.kafka_broker import KafkaBroker
 
 Open = Callable[[str], Bus]

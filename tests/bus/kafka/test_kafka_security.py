@@ -8,9 +8,9 @@ import pytest
 from windvane.bus import Bus, TopicPartition, open_bus
 from windvane.config import KafkaSettings
 from windvane.errors import BusUnavailable, ConfigInvalid
+from windvane.testing.bus import Assignments, poll_until, receive
 
 from deploy.kafka.local.broker import free_port
-from tests.bus.conformance import Assignments, poll_until, receive
 from tests.kafka_broker import PASSWORD, STRANGER, USER, KafkaBroker
 
 Opener = Callable[..., Bus]

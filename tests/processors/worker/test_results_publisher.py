@@ -20,8 +20,7 @@ from windvane.processors.worker.pipeline.results_publisher import (
     ResultsPublisher,
 )
 from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
-
-from tests.bus.conformance import Assignments
+from windvane.testing.bus import Assignments
 
 TOPIC = "park..rows.features"
 SCHEMA = fastavro.parse_schema(ROWS_SCHEMA)

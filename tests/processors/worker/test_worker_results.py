@@ -18,8 +18,8 @@ from windvane.bus.topic_names import records_topic, rows_topic
 from windvane.processors.worker import worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.testing.bus import Assignments
 
-from tests.bus.conformance import Assignments
 from tests.processors.worker.test_worker import PCM, SPECTRUM, Home
 
 POWER: dict[str, Any] = {

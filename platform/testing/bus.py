@@ -1,4 +1,24 @@
-"""What every bus engine must do. An engine's test module subclasses `BusConformance` and gives `make_bus`."""
+"""What every bus engine must do: `BusConformance`.
+
+A test module subclasses it, or imports it under a name that begins with Test, and gives two fixtures:
+
+    @pytest.fixture
+    async def make_bus(tmp_path: Path) -> AsyncIterator[MakeBus]:
+        buses: list[Bus] = []
+
+        def make() -> Bus:
+            buses.append(open_bus("memory:", tmp_path))
+            return buses[-1]
+
+        yield make
+        for bus in buses:
+            await bus.close()
+
+    @pytest.fixture
+    def interference() -> Interference: ...
+
+The fixtures are asynchronous: set `asyncio_mode = "auto"` of pytest-asyncio, or use its own decorator.
+"""
 
 import asyncio
 import itertools
@@ -7,15 +27,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import pytest
-from windvane.bus import BEGINNING, Buffer, Bus, BusMessage, Consumer, TopicPartition
-from windvane.errors import BusUnavailable, LogReplaced, PartitionHalted, RangeGone
+
+from ..bus import BEGINNING, Buffer, Bus, BusMessage, Consumer, TopicPartition
+from ..errors import BusUnavailable, LogReplaced, PartitionHalted, RangeGone
 
 MakeBus = Callable[[], Bus]
 _numbers = itertools.count()
 
 
 class Assignments:
-    """A listener that remembers what it was told, and answers with the starts it was given."""
+    """A listener that records which partitions are assigned, and answers with the starts it was given."""
 
     def __init__(self, starts: Mapping[TopicPartition, int | None] | None = None) -> None:
         self.starts = starts or {}
@@ -36,7 +57,7 @@ class Assignments:
 
 
 async def receive(consumer: Consumer, count: int, *, max_bytes: int = 1 << 22) -> list[BusMessage]:
-    """Poll until `count` messages have come."""
+    """Poll until `count` messages have come; TimeoutError after 30 s."""
     messages: list[BusMessage] = []
     async with asyncio.timeout(30):
         while len(messages) < count:
@@ -46,7 +67,7 @@ async def receive(consumer: Consumer, count: int, *, max_bytes: int = 1 << 22) -
 
 
 async def poll_until(consumer: Consumer, condition: Callable[[], bool]) -> list[BusMessage]:
-    """Poll until `condition` holds; what came on the way."""
+    """Poll until `condition` holds, and give the messages that came until then; TimeoutError after 30 s."""
     messages: list[BusMessage] = []
     async with asyncio.timeout(30):
         while not condition():
@@ -55,6 +76,7 @@ async def poll_until(consumer: Consumer, condition: Callable[[], bool]) -> list[
 
 
 def by_partition(messages: Iterable[BusMessage]) -> dict[TopicPartition, list[BusMessage]]:
+    """The messages of each partition, in the order in which they came."""
     parted: dict[TopicPartition, list[BusMessage]] = defaultdict(list)
     for message in messages:
         parted[message.topic_partition].append(message)
@@ -62,7 +84,10 @@ def by_partition(messages: Iterable[BusMessage]) -> dict[TopicPartition, list[Bu
 
 
 class Interference(Protocol):
-    """What happens to topics from outside, in the way of an engine."""
+    """What retention and operators do to topics, by the means of the engine.
+
+    An engine without retention lets `trim` call `pytest.skip`.
+    """
 
     async def trim(self, topic: str, before: int) -> None:
         """Retention drops the messages of partition 0 before the offset."""
@@ -72,10 +97,13 @@ class Interference(Protocol):
 
 
 class BusConformance:
-    """The fixture `make_bus` is a function that opens one more bus on the same messages, and closes all.
+    """The promises of `windvane.bus.interface`, each by a test of its own.
 
-    `interference` reaches into the same messages from outside.
+    The fixture `make_bus` gives a function that opens one more bus on the same messages; the fixture closes
+    all of them. `interference` changes the same messages as retention and operators do.
     """
+
+    pytestmark = pytest.mark.asyncio
 
     @pytest.fixture
     def topic(self) -> str:
@@ -294,7 +322,7 @@ class BusConformance:
             consumer.seek(TopicPartition(topic, 0), 5)
             assert [message.offset for message in await receive(consumer, 5)] == [5, 6, 7, 8, 9]
 
-    async def test_a_paused_partition_stands_still_alone_and_goes_on_where_it_stood(
+    async def test_a_paused_partition_stops_alone_and_resumes_at_its_position(
         self, make_bus: MakeBus, topic: str, group: str
     ) -> None:
         bus = make_bus()
@@ -364,7 +392,7 @@ class BusConformance:
         last = {message.topic_partition.topic: place for place, message in enumerate(messages)}
         assert last[other] < last[full]
 
-    async def test_subscribing_again_gives_back_and_takes_up(
+    async def test_a_new_subscription_revokes_and_assigns(
         self, make_bus: MakeBus, topic: str, group: str
     ) -> None:
         bus = make_bus()
@@ -387,7 +415,7 @@ class BusConformance:
         await producer.publish(topics[1], b"k", b"subscribed")
         assert [message.value for message in await receive(consumer, 1)] == [b"subscribed"]
 
-    async def test_topics_and_partitions_made_later_are_taken_up(
+    async def test_topics_and_partitions_made_later_are_assigned(
         self, make_bus: MakeBus, topic: str, group: str
     ) -> None:
         bus, other = make_bus(), make_bus()
@@ -507,7 +535,7 @@ class BusConformance:
             await producer.publish(topic, b"k", b"%d" % number)
             assert [message.value for message in await waiting] == [b"%d" % number]
 
-    async def test_a_waiting_poll_takes_up_a_new_subscription(
+    async def test_a_waiting_poll_follows_a_new_subscription(
         self, make_bus: MakeBus, topic: str, group: str
     ) -> None:
         bus = make_bus()
@@ -549,7 +577,7 @@ class BusConformance:
             await producer.publish(topic, b"k", b"%d" % number)
         await producer.close()
 
-    async def test_a_log_keeps_its_id_until_the_topic_is_made_again(
+    async def test_a_log_keeps_its_id_until_the_topic_is_recreated(
         self, make_bus: MakeBus, interference: Interference, topic: str
     ) -> None:
         bus = make_bus()
@@ -649,7 +677,7 @@ class BusConformance:
         assert [message.value for message in await receive(consumer, 8)] == [b"%d" % n for n in range(8)]
 
     @pytest.mark.parametrize("count", [2, 5, 9], ids=["shorter", "as long", "longer"])
-    async def test_a_topic_made_again_while_it_is_read_halts_instead_of_going_on_in_another_log(
+    async def test_a_topic_recreated_while_it_is_read_halts_instead_of_reading_another_log(
         self, make_bus: MakeBus, interference: Interference, topic: str, group: str, count: int
     ) -> None:
         bus = make_bus()
@@ -665,7 +693,7 @@ class BusConformance:
         other = make_bus()
         await other.ensure_topic(topic, partitions=1)
         await self.publish_numbers(other, topic, range(100, 100 + count))
-        # It may be told that the topic is gone, and then of the new one; or it finds a new log in its place.
+        # It may see that the topic is gone, and then the new one; or it finds a new log in its place.
         messages = await poll_until(
             consumer, lambda: bool(consumer.halted) or before not in listener.log_ids.values()
         )
@@ -722,6 +750,7 @@ def assert_halted(
     resume_at: int | None,
     missing: int | None,
 ) -> None:
+    """Asserts that this partition alone is halted, and the error that says why."""
     assert consumer.halted.keys() == {partition}
     error = consumer.halted[partition]
     assert isinstance(error, kind)
