@@ -26,6 +26,7 @@ DEFAULT_FORWARD = "127.0.0.1:24224"
 DEFAULT_WEB = "127.0.0.1:8080"
 _SECRET = ("kafka.password", "alarms.webhook_url")
 
+LogFormat = Literal["console", "json"]
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -165,6 +166,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: HttpSettings = HttpSettings()
     kafka: KafkaSettings = KafkaSettings()
     alarms: AlarmSettings = AlarmSettings()
+    # The format of the log lines: text, or a JSON object each.
+    log_format: LogFormat = "console"
     dead_letter_bytes: Bytes = 256 * MIB
     # Room that is left on the file system of the home: below it nothing is acked or stored.
     disk_reserve_bytes: Bytes = 64 * MIB

@@ -85,7 +85,7 @@ def up(
     require_guarded_port(settings)
     require_bus_for(settings, gateway_processes=gateway_processes)
     require_folder_of(ready_file)
-    configure_logging("up", debug=debug(context))
+    configure_logging("up", debug=debug(context), log_format=settings.log_format)
     raise_open_file_limit()
     secure_home(settings)
     make_run_dir(settings)
@@ -230,7 +230,7 @@ def simulate(
 
     from .policy_files import create_demo_policies
 
-    configure_logging("simulation", debug=debug(context))
+    configure_logging("simulation", debug=debug(context), log_format=settings.log_format)
     make_home(settings)
     receiver = Receiver(settings, context.params["forward"])
     settings = msgspec.structs.replace(settings, forward=receiver.address())

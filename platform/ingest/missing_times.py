@@ -2,8 +2,8 @@
 
 import time
 from collections import OrderedDict
-from typing import Any
 
+from ..runtime.statuses import SourceWithoutTimes
 from .bodies.body_events import event_head
 from .chunk import IncomingChunk
 
@@ -18,7 +18,7 @@ class MissingTimes:
     """The sources whose last chunk had events without a time of their own."""
 
     def __init__(self) -> None:
-        self._sources: OrderedDict[tuple[str, str, str], dict[str, Any]] = OrderedDict()
+        self._sources: OrderedDict[tuple[str, str, str], SourceWithoutTimes] = OrderedDict()
 
     def take(self, chunk: IncomingChunk, payload: bytes | bytearray | memoryview) -> bool:
         """Looks at the events of a posted body; whether a source is new here.
@@ -32,21 +32,21 @@ class MissingTimes:
         known = self._sources.pop(key, None)
         if event_head(body.arrived_ns) not in bytes(payload[:_LOOKED_AT_BYTES]):
             return False
-        self._sources[key] = {
-            "policy": key[0],
-            "tag": chunk.tag,
-            "sender": chunk.sender,
-            "identity": chunk.identity,
-            "time_key": body.format.time_key,
-            "chunks": 1 if known is None else known["chunks"] + 1,
-            "last_ns": time.time_ns(),
-        }
+        self._sources[key] = SourceWithoutTimes(
+            policy=key[0],
+            tag=chunk.tag,
+            sender=chunk.sender,
+            identity=chunk.identity,
+            time_key=body.format.time_key,
+            chunks=1 if known is None else known.chunks + 1,
+            last_ns=time.time_ns(),
+        )
         if len(self._sources) > MAX_SOURCES:
             self._sources.popitem(last=False)
         return known is None
 
-    def as_json(self) -> list[dict[str, Any]]:
-        """The sources, the one that sent longest ago first; `time_key` is what their requests name, or ""."""
+    def listed(self) -> list[SourceWithoutTimes]:
+        """The sources, the one that sent longest ago first."""
         return list(self._sources.values())
 
 

@@ -1,7 +1,6 @@
 """The gateway as a process."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -23,6 +22,7 @@ from .guarded_producer import GuardedProducer
 from .http.flushes import add_flush_route
 from .http.replay import add_replay_routes
 from .http.routes import add_ingest_routes
+from .instrumentation import SettingNotApplied
 from .policy_book import PolicyBook
 from .rejections import add_rejection_routes
 from .security.settings import SecurityFile, require_guarded_port
@@ -94,7 +94,7 @@ async def serve(
         add_rejection_routes(app, gateway.rejections)
         add_status_routes(
             app,
-            status=lambda: _status(telemetry),
+            status=telemetry.status,
             registry=telemetry.registry,
             health=telemetry.health,
         )
@@ -130,8 +130,10 @@ async def serve(
             try:
                 await forward.answer_heartbeats(*parse_address(bound), shares_port=shares_port)
             except OSError as error:
-                telemetry.settings_broken(
-                    ConfigInvalid(f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}")
+                telemetry.emit(
+                    SettingNotApplied(
+                        f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}"
+                    )
                 )
         ready({"forward": bound, **({} if forward.is_open else {"shut": "true"})})
         await _until(stop, following)
@@ -152,21 +154,3 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-def _status(telemetry: GatewayTelemetry) -> dict[str, object]:
-    return {
-        "events_total": telemetry.events_total,
-        "bytes_total": telemetry.bytes_total,
-        "chunks_total": telemetry.chunks_total,
-        "repeated_total": telemetry.repeated_total,
-        "refused_total": telemetry.refused_total,
-        "refused_by_code": dict(telemetry.refused_by_code),
-        "without_times": telemetry.missing_times.as_json(),
-        "connections": telemetry.connections,
-        "handshakes_failed_total": telemetry.handshakes_failed_total,
-        "pending_bytes": telemetry.pending_bytes(),
-        "lost_total": telemetry.lost_total,
-        "forward_shut": telemetry.forward_shut,
-        "time_ns": time.time_ns(),
-    }

@@ -1,6 +1,6 @@
-"""How a running process tells others that it is ready and where it listens: small JSON files, written whole.
+"""How a process announces its addresses when it is ready: small JSON files, each replaced atomically.
 
-Each tier writes HOME/run/<tier>.json, and the file named by --ready-file where there is one. Where several
+Each tier writes HOME/run/<tier>.json, and the file named by --ready-file, if there is one. If several
 gateways or workers run over one home, those with a name write HOME/run/<tier>-<name>.json.
 """
 
@@ -17,7 +17,7 @@ from ..errors import ConfigInvalid
 def announce(path: Path, report: Mapping[str, str]) -> None:
     """Write `report` so that a reader sees all of it or nothing; only this user can read it.
 
-    Raises `ConfigInvalid` where `path` cannot be written.
+    Raises `ConfigInvalid` if `path` cannot be written.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -35,7 +35,7 @@ def announce(path: Path, report: Mapping[str, str]) -> None:
 
 
 def read_announcement(path: Path) -> dict[str, str] | None:
-    """What was announced in `path`; None where nothing was, or nothing that can be read."""
+    """What was announced in `path`; None if nothing was, or nothing that can be read."""
     with suppress(OSError, ValueError):
         report = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(report, dict):
@@ -44,14 +44,14 @@ def read_announcement(path: Path) -> dict[str, str] | None:
 
 
 def tier_file(settings: Settings, tier: str) -> Path:
-    """Where `tier` ("gateway", "worker", "web", …) of this instance announces itself."""
+    """The announcement of `tier` ("gateway", "worker", "web", …) of this instance."""
     return settings.run_dir / f"{settings.tier_name(tier)}.json"
 
 
 def tier_sockets(run_dir: Path, tier: str) -> dict[str, Path]:
     """The sockets of all instances of `tier`, by the instance's name; "" is the one without, and the first.
 
-    One whose process was killed is there too: who connects is told so.
+    The socket of a process that was killed is included: a client that connects to it gets an error.
     """
     found = {}
     for path in run_dir.glob(f"{tier}*.sock"):

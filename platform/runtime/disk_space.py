@@ -21,7 +21,7 @@ RESERVE_SHARE = 10
 PROBE_BYTES = 64 * 1024
 
 LOOK_S = 1.0
-"""How often a tier looks at its disk."""
+"""The interval of a tier's checks."""
 
 DISK = "disk"
 """The key of the health condition."""
@@ -56,7 +56,7 @@ class DiskWatch:
     lack of room (`failed`). The condition ends when half as much again as the reserve is free and, after a
     failed write, a small file could be written and synced: a quota is not seen by statvfs.
 
-    A tier that gets a condition stops writing and keeps asking; it goes on when it gets None.
+    A tier that gets a condition stops writing and keeps checking; it continues when it gets None.
     """
 
     def __init__(self, home: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
@@ -110,7 +110,7 @@ class DiskWatch:
                 "disk-full",
                 f"the disk of {self.home} is full ({lack}). Nothing is acked or stored until there is room, "
                 "and nothing that was acked is lost: senders that ask for acks keep the rest. Make room on "
-                "that disk, or enlarge it; Windvane then goes on by itself",
+                "that disk, or enlarge it; Windvane then continues by itself",
             )
 
     def failed(self, error: BaseException) -> bool:
@@ -170,7 +170,7 @@ async def wait_for_room(
 ) -> bool:
     """Wait until there is room, before anything is opened; False if `stop` was set first.
 
-    Calls `waiting` once if it has to wait; what it raises for lack of room is passed over, and tried again.
+    Calls `waiting` once if it has to wait, and retries it if it raises an error for lack of room.
     """
     has_told = False
     while not await look_at_disk(watch, health):

@@ -13,14 +13,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+import msgspec
 
 from ..errors import DiskReserveUsed
+from .event_counters import EventCounters
+from .instrumentation import Count, Event, EventLog, LogLine, Reading
 
 HealthCode: TypeAlias = Literal[
     "tier-away",
@@ -46,18 +47,43 @@ REPEAT_S = 60.0
 """A condition that comes and goes is logged this often."""
 
 IDENTITY_LINES = 10
-"""Conditions of one key, told apart by their details, that are logged every `REPEAT_S`."""
+"""Conditions of one key with different details that are logged every `REPEAT_S`."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MAX_CAUSES = 20
 _SQLITE_PRIMARY_CODE = 0xFF
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCondition:
+class HealthCondition(msgspec.Struct, frozen=True):
     """A condition of the platform: its stable code, and in words what happened and what to do."""
 
     code: HealthCode
+    detail: str
+
+
+class HealthConditionReported(Event, frozen=True):
+    """A health condition began. One that comes and goes is logged once a minute."""
+
+    line = LogLine(logging.ERROR, "{condition}: {detail}")
+    counts = (
+        Count(
+            "reported_by_code",
+            "windvane_troubles_reported",
+            "Health conditions reported",
+            labels={"code": "condition"},
+        ),
+    )
+
+    condition: HealthCode
+    detail: str
+
+
+class HealthConditionCleared(Event, frozen=True):
+    """A health condition has ended."""
+
+    line = LogLine(logging.INFO, "{condition} has ended ({detail:.100})")
+
+    condition: HealthCode
     detail: str
 
 
@@ -69,7 +95,7 @@ class _Entry:
     is_identity: bool = False
 
 
-class HealthConditions(Collector):
+class HealthConditions(EventCounters):
     """The health conditions of one tier, by key. Every method may be called from any thread.
 
     The first report of a key logs one line at ERROR, its clearing one at INFO. A key that comes and goes
@@ -78,19 +104,31 @@ class HealthConditions(Collector):
 
     >>> health = HealthConditions(logging.getLogger("windvane.worker"))
     >>> health.report("disk", "disk-full", "no space left in /srv/windvane; make room on that disk")
-    >>> health.as_json()
-    [{'code': 'disk-full', 'detail': 'no space left in /srv/windvane; make room on that disk'}]
+    >>> health.listed()
+    [HealthCondition(code='disk-full', detail='no space left in /srv/windvane; make room on that disk')]
     >>> health.clear("disk")
-    >>> health.as_json()
+    >>> health.listed()
     []
     """
 
+    events = (HealthConditionReported, HealthConditionCleared)
+    readings = (
+        Reading(
+            "gauge",
+            "windvane_troubles",
+            "Health conditions that hold now",
+            lambda health: health.number_by_code(),
+            label="code",
+        ),
+    )
+    reported_by_code: Counter[str]
+
     def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
+        super().__init__()
+        self._log = EventLog(logger)
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._logged_at_s: OrderedDict[str, deque[float]] = OrderedDict()
-        self._reported_by_code: Counter[str] = Counter()
         self._left_out: Counter[HealthCode] = Counter()
 
     def report(
@@ -109,17 +147,18 @@ class HealthConditions(Collector):
         all the time, such as free bytes.
         """
         condition = HealthCondition(code, detail[:MAX_DETAIL_CHARACTERS])
+        reported = HealthConditionReported(code, condition.detail)
         self._end_old()
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
-                self._reported_by_code[code] += 1
+                self.count(reported)
                 if len(self._entries) >= MAX_CONDITIONS:
                     self._left_out[code] += 1
                     return
                 entry = self._entries[key] = _Entry(condition)
             elif entry.condition.code != code:
-                self._reported_by_code[code] += 1
+                self.count(reported)
                 entry.is_logged = False
             elif detail_is_identity and entry.condition != condition:
                 entry.is_logged = False
@@ -128,7 +167,7 @@ class HealthConditions(Collector):
             if entry.is_logged or not self._may_log(key, IDENTITY_LINES if detail_is_identity else 1):
                 return
             entry.is_logged = True
-        self._logger.error("%s: %s", code, condition.detail)
+        self._log.emit(reported)
 
     def clear(self, key: str) -> None:
         """The condition `key` has ended; nothing happens if it was not reported."""
@@ -138,7 +177,7 @@ class HealthConditions(Collector):
             entry = self._entries.pop(key, None)
             self._left_out.clear()  # what still holds is reported again, and has room now
         if entry is not None and entry.is_logged:
-            self._logger.info("%s has ended (%.100s)", entry.condition.code, entry.condition.detail)
+            self._log.emit(HealthConditionCleared(entry.condition.code, entry.condition.detail))
 
     def _end_old(self) -> None:
         now_s = time.monotonic()
@@ -157,7 +196,7 @@ class HealthConditions(Collector):
                     entry.is_logged = True
                     due.append(entry.condition)
         for condition in due:
-            self._logger.error("%s: %s", condition.code, condition.detail)
+            self._log.emit(HealthConditionReported(condition.code, condition.detail))
 
     def current(self) -> list[HealthCondition]:
         """What holds now, oldest first."""
@@ -165,34 +204,26 @@ class HealthConditions(Collector):
         with self._lock:
             return [entry.condition for entry in self._entries.values()]
 
-    def as_json(self) -> list[dict[str, str]]:
-        """For a status document: `[{"code": …, "detail": …}]`, at most `MAX_LISTED` and a few."""
+    def listed(self) -> list[HealthCondition]:
+        """For a status document: at most `MAX_LISTED`, and for each code how many more there are."""
         self._end_old()
         with self._lock:
             conditions = [entry.condition for entry in self._entries.values()]
             more = Counter(self._left_out)
         more.update(condition.code for condition in conditions[MAX_LISTED:])
-        listed = [{"code": each.code, "detail": each.detail} for each in conditions[:MAX_LISTED]]
-        return listed + [
-            {"code": code, "detail": f"{count} more with this code; see the log"}
+        return conditions[:MAX_LISTED] + [
+            HealthCondition(code, f"{count} more with this code; see the log")
             for code, count in more.items()
             if count
         ]
 
-    def collect(self) -> Iterator[Metric]:
-        """Prometheus asks."""
+    def number_by_code(self) -> dict[str, int]:
+        """How many conditions hold now, of each code that was ever reported."""
         self._end_old()
         with self._lock:
             now = Counter[str](entry.condition.code for entry in self._entries.values())
             now.update(self._left_out)
-            reported = dict(self._reported_by_code)
-        gauge = GaugeMetricFamily("windvane_troubles", "Troubles that hold now", labels=["code"])
-        counter = CounterMetricFamily("windvane_troubles_reported", "Troubles reported", labels=["code"])
-        for code, count in reported.items():
-            gauge.add_metric([code], now[code])
-            counter.add_metric([code], count)
-        yield gauge
-        yield counter
+            return {code: now[code] for code in self.reported_by_code}
 
     def _may_log(self, key: str, lines: int) -> bool:
         now_s = time.monotonic()
@@ -215,8 +246,7 @@ def code_of(error: BaseException | None) -> HealthCode | None:
 
     >>> code_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     'disk-full'
-    >>> code_of(ValueError("no number")) is None
-    True
+    >>> code_of(ValueError("not a number"))
     """
     for each in _causes(error):
         if isinstance(each, DiskReserveUsed) or (isinstance(each, OSError) and each.errno in _FULL):

@@ -1,4 +1,4 @@
-"""The permissions of the home: rejected input, states and secrets are nobody else's to read."""
+"""The permissions of the home: other users must not read rejected input, states and secrets."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ DATABASE_SUFFIXES = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".sqlite-journal")
 
 
 def home_mode(settings: Settings) -> int:
-    """The most that the home may allow; its databases allow the same to the same people, but no execution."""
+    """The most that the home may allow; its databases allow the same to the same users, but no execution."""
     return DEFAULT_HOME_MODE if settings.home_mode is None else int(settings.home_mode, 8)
 
 

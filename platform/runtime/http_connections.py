@@ -15,22 +15,22 @@ import asyncio
 import fcntl
 import termios
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from ..config import HttpSettings
 from ..errors import BodyTooSlow
+from .event_counters import EventCounters
+from .instrumentation import Count, Event, Reading
 
 LOOK_S = 1.0
 ANSWER_S = 10.0
-"""A handler that was told of a slow body has this long to answer; then the connection is cut."""
+"""A handler whose body is too slow has this long to answer; then the connection is cut."""
 
 CROWDED_HEADER_S = 1.0
 """When there are too many connections, one that takes longer than this for its header makes room."""
@@ -50,7 +50,28 @@ _FULL = (
 Factory: TypeAlias = Callable[[], asyncio.Protocol]
 
 
-class ConnectionGuard(Collector):
+class HttpConnectionRejected(Event, frozen=True):
+    """A connection was over a limit, and no other one made room for it; it was answered 503."""
+
+    counts = (Count("rejected_total", "windvane_http_connections_rejected", "HTTP connections over a limit"),)
+
+
+class HttpConnectionTimedOut(Event, frozen=True):
+    """A connection took too long, or was idle and made room for another (`crowded`); it was closed."""
+
+    counts = (
+        Count(
+            "timeouts_by_kind",
+            "windvane_http_timeouts",
+            "HTTP connections that took too long",
+            labels={"kind": "kind"},
+        ),
+    )
+
+    kind: str
+
+
+class ConnectionGuard(EventCounters):
     """Guards the connections of one listener.
 
     `limits_addresses`: connections are also counted by the client's address, which those of a Unix socket do
@@ -58,10 +79,18 @@ class ConnectionGuard(Collector):
     whose header is late. If there is none, the new one is answered 503.
     """
 
+    events = (HttpConnectionRejected, HttpConnectionTimedOut)
+    readings = (
+        Reading(
+            "gauge", "windvane_http_connections", "Open HTTP connections", lambda guard: guard.connections
+        ),
+    )
+    rejected_total: int
+    timeouts_by_kind: Counter[str]
+
     def __init__(self, settings: HttpSettings, *, limits_addresses: bool) -> None:
+        super().__init__()
         self.settings = settings
-        self.rejected_total = 0
-        self.timeouts_by_kind: Counter[str] = Counter()
         self._limits_addresses = limits_addresses
         self._connections: dict[object, _Connection] = {}  # by aiohttp's protocol
         self._by_address: Counter[str] = Counter()
@@ -93,19 +122,6 @@ class ConnectionGuard(Collector):
         await runner.setup()
         await _GuardedSite(runner, self, name, listen).start()
 
-    def collect(self) -> Iterator[Metric]:
-        """Prometheus asks."""
-        yield GaugeMetricFamily("windvane_http_connections", "Open HTTP connections", value=self.connections)
-        yield CounterMetricFamily(
-            "windvane_http_connections_rejected", "HTTP connections over a limit", value=self.rejected_total
-        )
-        timeouts = CounterMetricFamily(
-            "windvane_http_timeouts", "HTTP connections that took too long", labels=["kind"]
-        )
-        for kind, count in self.timeouts_by_kind.items():
-            timeouts.add_metric([kind], count)
-        yield timeouts
-
     def admit(self, connection: "_Connection") -> bool:
         """Counts a new connection in, if there is room or another makes room."""
         settings = self.settings
@@ -113,7 +129,7 @@ class ConnectionGuard(Collector):
         address = connection.address if self._limits_addresses else ""
         crowded = bool(address) and self._by_address[address] >= settings.max_connections_per_address
         if (full or crowded) and not self._make_room(address if crowded else None):
-            self.rejected_total += 1
+            self.count(HttpConnectionRejected())
             return False
         self._connections[connection.protocol] = connection
         self._by_address[connection.address] += 1
@@ -136,7 +152,7 @@ class ConnectionGuard(Collector):
         if not waiting:
             return False
         leaving = min(waiting, key=lambda each: (each.header_began_s is not None, each.waits_since_s))
-        self.timeouts_by_kind["crowded"] += 1
+        self.count(HttpConnectionTimedOut("crowded"))
         self.left(leaving)
         leaving.close()
         return True
@@ -179,7 +195,7 @@ class ConnectionGuard(Collector):
             for connection in list(self._connections.values()):
                 kind = connection.look(now_s)
                 if kind is not None:
-                    self.timeouts_by_kind[kind] += 1
+                    self.count(HttpConnectionTimedOut(kind))
 
 
 class _GuardedSite(web.BaseSite):

@@ -1,4 +1,4 @@
-"""What a supervisor says of its children: one file with their state, and one for the last exit of each.
+"""The state of a supervisor's children: one file with their state, and one for the last exit of each.
 
 HOME/run/NAME.supervisor.json is there while a supervisor runs, with the state of every child. It names the
 supervisor's process, so that a reader can tell one that was killed. HOME/run/CHILD.exit.json says how the

@@ -1,8 +1,8 @@
 """What `windvane up` does: starts the tiers as processes, waits until they are ready, and keeps them running.
 
-A child is told where to announce itself (--ready-file) and is given the read end of a pipe (--stop-fd) that
-nobody writes to: it ends when the supervisor's side closes, which the kernel does even where the supervisor
-was killed. `stop_at_end_of_file` is the child's half of that.
+A child announces itself in a file (--ready-file) and inherits the read end of a pipe (--stop-fd) to which no
+process writes: it ends when the supervisor's side closes, which the kernel does even if the supervisor was
+killed. `stop_at_end_of_file` is the child's half of that.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import TierFailed
 from .announcements import read_announcement
-from .rate_limited_log import RateLimitedLog
+from .instrumentation import Event, EventLog, LogLine
 from .supervision import (
     ChildState,
     LastExit,
@@ -30,7 +30,7 @@ from .supervision import (
     write_whole,
 )
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
@@ -38,6 +38,71 @@ START_BOUND_S = 120.0
 STOP_BOUND_S = 15.0  # for each child
 ORPHAN_BOUND_S = 30.0  # for a child whose supervisor is gone
 POLL_S = 0.02
+
+
+class ChildEnded(Event, frozen=True):
+    """A child ended without being stopped; it is restarted after a pause."""
+
+    line = LogLine(logging.WARNING, "{child} ended ({how}); it starts again in {pause_s:.1f} s")
+
+    child: str
+    how: str
+    pause_s: float
+
+
+class ChildInCrashLoop(Event, frozen=True):
+    """A child ended three times within two minutes; it is restarted every 5 s."""
+
+    line = LogLine(
+        logging.WARNING,
+        "{child} ended again ({how}), as it does at each start: its own message says why. It starts again "
+        f"every {MAX_BACKOFF_S:g} s until the cause is gone",
+        key=("child",),
+    )
+
+    child: str
+    how: str
+
+
+class ChildRestarted(Event, frozen=True):
+    """A child that had ended is ready again."""
+
+    line = LogLine(logging.WARNING, "{child} runs again (process {pid})")
+
+    child: str
+    pid: int
+
+
+class ChildNotReady(Event, frozen=True):
+    """A restarted child was not ready in time and is killed."""
+
+    line = LogLine(logging.WARNING, "{child} is given up: {reason}")
+
+    child: str
+    reason: str
+
+
+class ChildKilled(Event, frozen=True):
+    """A child did not stop in time and was killed."""
+
+    line = LogLine(logging.WARNING, "{child} did not end within {timeout_s:.0f} s; killed")
+
+    child: str
+    timeout_s: float
+
+
+class SupervisionNotWritten(Event, frozen=True):
+    """The state of the children cannot be written."""
+
+    line = LogLine(
+        logging.WARNING,
+        "{path} cannot be written: {reason}; health and status show an old state until there is room on that "
+        "disk",
+        key=("path",),
+    )
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +132,8 @@ class Supervisor:
 
     Ends them stage by stage from the last one back, inside a stage in the order given, each within
     `stop_bound_s`; or all of a stage at once, where it `stops_together`. A child that dies after it was ready
-    is started again, after 0.2 s, then twice as long each time, up to 5 s; one that was ready for longer than
-    it would have to wait counts as mended.
+    is restarted after 0.2 s, then after twice as long each time, up to 5 s; the pause starts over after a
+    child was ready for longer than it.
 
     The children's ready files are `up-NAME.json` in `ready_dir`, which must exist; a run after one that was
     killed takes over those that it left. There too, as `supervision` says, it keeps the state of its children
@@ -90,14 +155,14 @@ class Supervisor:
         self._stops_together = stops_together
         self._file = supervision_file(ready_dir, name)
         self._supervision = Supervision.of_this_process()
-        self._log = RateLimitedLog(log)
+        self._log = EventLog(_logger)
         self._reports: dict[str, str] = {}
         self._children: list[list[_Child]] = []
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[Mapping[str, str]], None]) -> None:
         """Run until `stop` is set; `ready` is called once, with all that the children announced together.
 
-        Raises `TierFailed` where a child ends, or is not ready in two minutes, at its first start.
+        Raises `TierFailed` if a child ends, or is not ready in two minutes, at its first start.
         """
         kept_read_end, kept_write_end = os.pipe()
         self._begin()
@@ -128,11 +193,7 @@ class Supervisor:
         try:
             write_whole(path, value)
         except OSError as error:
-            self._log.warning(
-                (path.name,),
-                f"{path} cannot be written: {error.strerror or error}; health and status show an old state "
-                "until there is room on that disk",
-            )
+            self._log.emit(SupervisionNotWritten(str(path), error.strerror or str(error)))
 
     def _keep_exit(self, child: _Child, *, was_told_to: bool) -> None:
         """Write down, once, how the process of `child` ended, before another one starts."""
@@ -185,9 +246,9 @@ class Supervisor:
             for child in children:
                 await self._start(child, stop_fd)
             for child in children:
-                if (trouble := await self._until_ready(child)) is not None:
+                if (failure := await self._until_ready(child)) is not None:
                     raise TierFailed(
-                        f"{child.plan.name} could not start ({trouble}); its own message is above"
+                        f"{child.plan.name} could not start ({failure}); its own message is above"
                     )
 
     async def _start(self, child: _Child, stop_fd: int) -> None:
@@ -241,29 +302,25 @@ class Supervisor:
             child.backoff_s = min(2 * child.backoff_s, MAX_BACKOFF_S)
             child.state.restarts += 1
             await self._start(child, stop_fd)
-            if (trouble := await self._until_ready(child)) is None:
+            if (failure := await self._until_ready(child)) is None:
                 self._say_again(child)
             elif child.process.returncode is None:
-                log.warning("%s is given up: %s", child.plan.name, trouble)
+                self._log.emit(ChildNotReady(child.plan.name, failure))
                 child.killed_process = child.process
                 child.process.kill()
 
     def _say_ended(self, child: _Child, ended: str) -> None:
         name = child.plan.name
         if not child.state.in_crash_loop(time.monotonic()):
-            log.warning("%s ended (%s); it starts again in %.1f s", name, ended, child.backoff_s)
+            self._log.emit(ChildEnded(name, ended, child.backoff_s))
             return
         # From here on one line a minute: the same happens every few seconds.
-        self._log.warning(
-            ("crash-loop", name),
-            f"{name} ended again ({ended}), as it does at each start: its own message says why. It starts "
-            f"again every {MAX_BACKOFF_S:g} s until the cause is gone",
-        )
+        self._log.emit(ChildInCrashLoop(name, ended))
 
     def _say_again(self, child: _Child) -> None:
         assert child.process is not None
         if not child.state.in_crash_loop(time.monotonic()):
-            log.warning("%s runs again (process %d)", child.plan.name, child.process.pid)
+            self._log.emit(ChildRestarted(child.plan.name, child.process.pid))
 
     async def _stop_all(self) -> None:
         for stage in reversed(self._children):
@@ -286,7 +343,7 @@ class Supervisor:
             async with asyncio.timeout(self._stop_bound_s):
                 await process.wait()
         except TimeoutError:
-            log.warning("%s did not end within %.0f s; killed", child.plan.name, self._stop_bound_s)
+            self._log.emit(ChildKilled(child.plan.name, self._stop_bound_s))
             child.killed_process = process
             with suppress(ProcessLookupError):
                 process.kill()
@@ -297,7 +354,7 @@ class Supervisor:
 def stop_at_end_of_file(descriptor: int, stop: Callable[[], object]) -> None:
     """Call `stop` (from another thread) when the supervisor is gone, and end the process itself soon after.
 
-    The hard end after 30 s is for a process that hangs: with its supervisor gone, nobody else would end it.
+    The hard end after 30 s is for a process that hangs: no supervisor is left to end it.
     """
 
     def watch() -> None:

@@ -1,45 +1,65 @@
-"""What the tiers have in common in speaking of themselves: a log that cannot be flooded, a status socket.
+"""What the tiers have in common in reporting on themselves: events, health conditions, a status socket.
 
 Each tier counts in plain integers, on the hot path too, and turns them into Prometheus metrics only
-when it is asked.
+when it is scraped.
 """
 
-import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ..config import HttpSettings
+from .event_counters import EventCounters
 from .health_conditions import HealthConditions
 from .http_connections import ConnectionGuard
-from .rate_limited_log import RateLimitedLog
-
-__all__ = ["SHUTDOWN_S", "RateLimitedLog", "add_status_routes", "serve_on_socket"]
+from .instrumentation import Event, EventLog
+from .statuses import TierStatus
 
 SHUTDOWN_S = 5.0
-"""Requests that are being answered when a tier stops get this long."""
+"""Requests that are being answered when a tier stops have this long to end."""
+
+
+class Telemetry(EventCounters):
+    """What a tier reports: `emit` counts an event and logs its line, `health` has its health conditions.
+
+    `registry` has the metrics of the tier.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.health = HealthConditions(logger)
+        self._log = EventLog(logger)
+
+    def emit(self, event: Event) -> None:
+        """Counts the event and logs its line. Any thread may call."""
+        self.count(event)
+        self._log.emit(event)
 
 
 def add_status_routes(
     app: web.Application,
     *,
-    status: Callable[[], dict[str, Any]],
+    status: Callable[[], TierStatus],
     registry: CollectorRegistry,
     health: HealthConditions | None = None,
 ) -> None:
     """GET /status (JSON) and GET /metrics (Prometheus text), the same in every tier.
 
-    The status has the `troubles` that hold now, and the metrics count them.
+    The status lists the health conditions that hold now as its `troubles`, and the metrics count them.
     """
     if health is not None:
         registry.register(health)
 
     async def get_status(_request: web.Request) -> web.Response:
-        listed = [] if health is None else health.as_json()
-        return web.json_response({**status(), "troubles": listed}, dumps=json.dumps)
+        answer = status()
+        answer.troubles = [] if health is None else health.listed()
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
     async def get_metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
@@ -64,8 +84,8 @@ async def serve_on_socket(
     guard = ConnectionGuard(limits or HttpSettings(), limits_addresses=False)
     if registry is not None:
         registry.register(guard)
-    # A body stays as compressed as it came: who reads it bounds what it may become.
-    # The rest of one that was refused before its end is waited for no longer than this when the tier stops.
+    # A body stays compressed: its reader bounds the decompressed size.
+    # When the tier stops, it waits no longer than this for the rest of a body that it has rejected.
     runner = web.AppRunner(
         app, access_log=None, auto_decompress=False, lingering_time=2.0, shutdown_timeout=SHUTDOWN_S
     )

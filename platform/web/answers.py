@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from ..runtime.health_conditions import HealthCondition
 from ..runtime.supervision import LastExit
 from ..store.catalog.alarms import Alarm, HistoryEntry, State
 from ..store.catalog.catalog import Document
@@ -69,7 +70,7 @@ class WebStatus(msgspec.Struct):
     rows_sent_total: int
     rows_skipped_total: int
     time_ns: int
-    troubles: list[dict[str, str]]
+    troubles: list[HealthCondition]
 
 
 class DeadLetterTotals(msgspec.Struct):

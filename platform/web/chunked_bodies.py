@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
+from .instrumentation import BytesSent
 from .telemetry import WebTelemetry
 
 Piece: TypeAlias = Callable[[], bytes]
@@ -37,7 +38,7 @@ async def send_pieces(
     for piece in chain(waiting, (None,)):
         if data:
             await response.write(data)
-            telemetry.sent(size=len(data))
+            telemetry.emit(BytesSent(len(data)))
         if piece is not None:
             data = await asyncio.to_thread(piece)
     await response.write_eof()

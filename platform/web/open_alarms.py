@@ -6,11 +6,12 @@ import math
 from typing import NamedTuple
 
 from ..errors import CatalogUnavailable
-from ..runtime.telemetry import RateLimitedLog
+from ..runtime.instrumentation import EventLog
 from ..store.catalog.alarm_book import ALARM, alarm_of
 from ..store.catalog.alarms import OPEN_STATES, State
 from ..store.catalog.catalog import Catalog, Document
 from .answers import StreamAlarm
+from .instrumentation import AlarmsNotRefreshed
 
 FRESH_S = 1.0
 """The catalog is asked for changes at most so often, however many lists are shown."""
@@ -24,7 +25,7 @@ PAGE = 500
 MAX_OPEN = 100_000
 """Open alarms that are kept, about 200 bytes each; those that were changed last stay."""
 
-_log = RateLimitedLog(logging.getLogger(__name__))
+_log = EventLog(logging.getLogger(__name__))
 
 
 class _Open(NamedTuple):
@@ -70,7 +71,7 @@ class OpenAlarms:
         try:
             await self._follow()
         except CatalogUnavailable as error:
-            _log.warning(("catalog",), f"lists show the alarms that were known before: {error}")
+            _log.emit(AlarmsNotRefreshed(str(error)))
         finally:
             self._asking = None
 

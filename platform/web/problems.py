@@ -22,8 +22,11 @@ from ..errors import (
     StoreLocked,
     WindvaneError,
 )
+from ..runtime.instrumentation import EventLog
+from .instrumentation import AnswerBrokenOff, RequestFailed
 
 logger = logging.getLogger(__name__)
+_log = EventLog(logger)
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -123,11 +126,11 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem(status, _detail_of(request, status), headers=kept)
     except WindvaneError as error:
         if request.get(_ANSWERING):
-            logger.warning("%s %s broke off: %s", request.method, request.path, error)
+            _log.emit(AnswerBrokenOff(request.method, request.path, str(error)))
             return _cut(request)
         answer = problem_of(error)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.warning("%s %s failed: %s", request.method, request.path, error)
+            _log.emit(RequestFailed(request.method, request.path, str(error)))
         return answer
     except ConnectionResetError:
         return web.Response(status=499)

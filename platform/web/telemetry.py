@@ -2,136 +2,118 @@
 
 import logging
 import time
+from collections import Counter as CounterByLabels
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from ..runtime.health_conditions import HealthConditions
+from ..runtime.instrumentation import Reading
+from ..runtime.telemetry import Telemetry
 from .answers import DeadLetterTotals, DiskStatus, TierState, WebStatus
+from .instrumentation import COUNTED_EVENTS, ArraysLookedUp, RequestAnswered, TierMetricsInvalid
 
-logger = logging.getLogger(__name__)
+
+def _dead_letters(kind: Literal["gauge", "counter"], metric: str, help: str, field: str) -> Reading:
+    return Reading(
+        kind,
+        metric,
+        help,
+        lambda web: None if web.dead_letters is None else getattr(web.dead_letters, field),
+    )
 
 
-class WebTelemetry:
-    """The web tier's counters, in a registry of its own."""
+def _disk(metric: str, help: str, field: str) -> Reading:
+    return Reading("gauge", metric, help, lambda web: None if web.disk is None else getattr(web.disk, field))
+
+
+class WebTelemetry(Telemetry):
+    """Counts and logs the events of the web tier. Any thread may call."""
+
+    events = COUNTED_EVENTS
+    readings = (
+        Reading(
+            "gauge",
+            "windvane_web_live_connections",
+            "Open WebSockets.",
+            lambda telemetry: telemetry.live_connections,
+        ),
+        Reading(
+            "gauge",
+            "windvane_web_live_subscriptions",
+            "Arrays to which a client has subscribed.",
+            lambda telemetry: telemetry.live_subscriptions,
+        ),
+        _dead_letters("gauge", "windvane_dead_letters", "Dead letters kept", "count"),
+        _dead_letters("gauge", "windvane_dead_letter_bytes", "What they cost of the bound", "bytes"),
+        _dead_letters(
+            "counter",
+            "windvane_dead_letters_evicted",
+            "Dead letters that had to leave for newer ones",
+            "evicted",
+        ),
+        _disk("windvane_disk_free_bytes", "Free bytes on the file system of the home", "free_bytes"),
+        _disk("windvane_disk_size_bytes", "Size of that file system", "size_bytes"),
+        _disk(
+            "windvane_disk_reserve_bytes",
+            "Below so many free bytes nothing is acked or stored",
+            "reserve_bytes",
+        ),
+        Reading(
+            "counter",
+            "windvane_tier_restarts",
+            "Restarts since `windvane up` started",
+            lambda telemetry: {name: state.restarts for name, state in telemetry.tiers.items()},
+            label="process",
+        ),
+    )
+    requests_by_route: CounterByLabels[tuple[str, str, str]]
+    request_seconds: Histogram
+    sent_bytes_total: int
+    rows_sent_total: int
+    rows_skipped_total: int
+    listed_total: int
+    looks_by_kind: CounterByLabels[str]
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "windvane_web_requests",
-            "Requests answered.",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "windvane_web_request_seconds",
-            "Time until the answer was complete.",
-            buckets=(0.002, 0.01, 0.05, 0.2, 1, 5, 30),
-            registry=self.registry,
-        )
-        self._sent_bytes = Counter(
-            "windvane_web_sent_bytes", "Bytes of streams and arrays sent.", registry=self.registry
-        )
-        self._connections = Gauge("windvane_web_live_connections", "Open WebSockets.", registry=self.registry)
-        self._subscriptions = Gauge(
-            "windvane_web_live_subscriptions", "Arrays that somebody watches.", registry=self.registry
-        )
-        self._rows_sent = Counter(
-            "windvane_web_live_rows_sent", "Rows sent to subscribers.", registry=self.registry
-        )
-        self._rows_skipped = Counter(
-            "windvane_web_live_rows_skipped",
-            "Rows left out for subscribers that are slow or want fewer.",
-            registry=self.registry,
-        )
-        self._listed = Counter(
-            "windvane_web_listed", "Streams and arrays opened for pages of lists.", registry=self.registry
-        )
-        self._looks = Counter(
-            "windvane_web_live_looks",
-            "Looks for arrays of live subscriptions: at names, opened, directories read.",
-            ["kind"],
-            registry=self.registry,
-        )
-        self.looks_by_kind: dict[str, int] = {"name": 0, "open": 0, "directory": 0}
-        self._dead_letters = _DeadLetterMetrics()
-        self.registry.register(self._dead_letters)
-        self._platform = _PlatformMetrics()
-        self.registry.register(self._platform)
-        self.health = HealthConditions(logging.getLogger("windvane.web"))
+        super().__init__(logging.getLogger("windvane.web"))
         self.registry.register(self.health)
-        self._requests_total = 0
-        self._rows_sent_total = 0
-        self._rows_skipped_total = 0
-        self._live_connections = 0
-        self._live_subscriptions = 0
-
-    def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """One request was answered."""
-        self._requests_total += 1
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.observe(seconds)
-
-    def sent(self, *, size: int) -> None:
-        """Bytes of a stream or an array went out."""
-        self._sent_bytes.inc(size)
+        ProcessCollector(registry=self.registry)
+        self.live_connections = 0
+        self.live_subscriptions = 0
+        self.dead_letters: DeadLetterTotals | None = None
+        """The dead letters that are kept now; set before each scrape, as the next two."""
+        self.disk: DiskStatus | None = None
+        self.tiers: Mapping[str, TierState] = {}
 
     def connected(self, change: int) -> None:
         """A live connection was opened (+1) or closed (-1)."""
-        self._live_connections += change
-        self._connections.inc(change)
+        self.live_connections += change
 
     def subscribed(self, change: int) -> None:
-        """Somebody subscribed to an array (+1) or left it (-1)."""
-        self._live_subscriptions += change
-        self._subscriptions.inc(change)
-
-    def rows(self, *, sent: int, skipped: int) -> None:
-        """Rows went out on a live connection."""
-        self._rows_sent_total += sent
-        self._rows_skipped_total += skipped
-        self._rows_sent.inc(sent)
-        self._rows_skipped.inc(skipped)
-
-    def listed(self, *, opened: int) -> None:
-        """Streams or arrays were opened for a page of a list. Called in several threads."""
-        self._listed.inc(opened)
-
-    @property
-    def listed_total(self) -> int:
-        """Streams and arrays that were opened for pages of lists."""
-        return int(sum(sample.value for sample in next(iter(self._listed.collect())).samples[:1]))
+        """A client subscribed to an array (+1) or left it (-1)."""
+        self.live_subscriptions += change
 
     def looked(self, *, looks: int, opened: int, directories: int) -> None:
-        """The live feed looked for arrays: so many, of which so many were opened. Called in one thread."""
-        for kind, count in (("name", looks), ("open", opened), ("directory", directories)):
-            self.looks_by_kind[kind] += count
-            self._looks.labels(kind).inc(count)
-
-    def dead_letters(self, totals: DeadLetterTotals) -> None:
-        """What is kept now; said again before each scrape."""
-        self._dead_letters.totals = totals
-
-    def platform(self, disk: DiskStatus | None, tiers: Mapping[str, TierState]) -> None:
-        """The disk and the supervised tiers as they are now; said again before each scrape."""
-        self._platform.disk, self._platform.tiers = disk, tiers
+        """The live feed looked for so many arrays, opened some of them, and read directories."""
+        for kind, number in (("name", looks), ("open", opened), ("directory", directories)):
+            self.emit(ArraysLookedUp(kind, number))
 
     def status(self) -> WebStatus:
         """For `GET /api/v1/status`."""
         return WebStatus(
-            requests_total=self._requests_total,
-            live_connections=self._live_connections,
-            live_subscriptions=self._live_subscriptions,
-            rows_sent_total=self._rows_sent_total,
-            rows_skipped_total=self._rows_skipped_total,
+            requests_total=self.requests_by_route.total(),
+            live_connections=self.live_connections,
+            live_subscriptions=self.live_subscriptions,
+            rows_sent_total=self.rows_sent_total,
+            rows_skipped_total=self.rows_skipped_total,
             time_ns=time.time_ns(),
-            troubles=self.health.as_json(),
+            troubles=self.health.listed(),
         )
 
 
@@ -151,56 +133,19 @@ def counting_middleware(telemetry: WebTelemetry) -> Middleware:
             raise
         finally:
             resource = request.match_info.route.resource
-            telemetry.answered(
-                method=request.method if request.method in _METHODS else "other",
-                route=resource.canonical if resource is not None else "none",
-                status=status,
-                seconds=time.perf_counter() - began_s,
+            telemetry.emit(
+                RequestAnswered(
+                    method=request.method if request.method in _METHODS else "other",
+                    route=resource.canonical if resource is not None else "none",
+                    status=status,
+                    duration_s=time.perf_counter() - began_s,
+                )
             )
 
     return count
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-
-
-class _DeadLetterMetrics(Collector):
-    def __init__(self) -> None:
-        self.totals: DeadLetterTotals | None = None
-
-    def collect(self) -> Iterator[Metric]:
-        if self.totals is None:
-            return
-        yield GaugeMetricFamily("windvane_dead_letters", "Dead letters kept", value=self.totals.count)
-        yield GaugeMetricFamily(
-            "windvane_dead_letter_bytes", "What they cost of the bound", value=self.totals.bytes
-        )
-        yield CounterMetricFamily(
-            "windvane_dead_letters_evicted",
-            "Dead letters that had to leave for newer ones",
-            value=self.totals.evicted,
-        )
-
-
-class _PlatformMetrics(Collector):
-    def __init__(self) -> None:
-        self.disk: DiskStatus | None = None
-        self.tiers: Mapping[str, TierState] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        if self.disk is not None:
-            for name, text, value in (
-                ("free", "Free bytes on the file system of the home", self.disk.free_bytes),
-                ("size", "Size of that file system", self.disk.size_bytes),
-                ("reserve", "Below so many free bytes nothing is acked or stored", self.disk.reserve_bytes),
-            ):
-                yield GaugeMetricFamily(f"windvane_disk_{name}_bytes", text, value=value)
-        restarts = CounterMetricFamily(
-            "windvane_tier_restarts", "Restarts since `windvane up` started", labels=["process"]
-        )
-        for name, state in self.tiers.items():
-            restarts.add_metric([name], state.restarts)
-        yield restarts
 
 
 class _Merged(Collector):
@@ -226,7 +171,7 @@ def merged_metrics(own: WebTelemetry, others: Mapping[str, Mapping[str, str]]) -
             try:
                 _add(families, list(text_string_to_metric_families(page)), labels)
             except ValueError:
-                logger.warning("the metrics page of the %s %s cannot be read, is left out", tier, instance)
+                own.emit(TierMetricsInvalid(tier, instance))
     return generate_latest(_Merged(families.values()))
 
 

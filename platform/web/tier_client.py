@@ -17,9 +17,11 @@ from yarl import URL
 
 from ..errors import BodyTooSlow
 from ..runtime.announcements import tier_sockets
+from ..runtime.instrumentation import EventLog
+from .instrumentation import TierStatusInvalid
 from .problems import RequestRefused
 
-logger = logging.getLogger(__name__)
+_log = EventLog(logging.getLogger(__name__))
 
 TIERS = ("gateway", "worker")
 ANSWER_TIMEOUT_S = 2.0
@@ -65,7 +67,7 @@ class TierClient:
             if isinstance(status, dict):
                 found[instance] = status
             else:
-                logger.warning("the status of the %s %s is no JSON object", tier, instance)
+                _log.emit(TierStatusInvalid(tier, instance))
         return found
 
     async def ask_status(

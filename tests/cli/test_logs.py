@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
-from windvane.commands.common.logs import LineFormatter, configure_logging, say_lost_errors_in_words
+from windvane.commands.common.logs import configure_logging, log_formatter, say_lost_errors_in_words
 from windvane.errors import StoreFailed
 
 
@@ -22,7 +22,7 @@ def log() -> Iterator[io.StringIO]:
     configure_logging("test", debug=False)
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(LineFormatter("test"))
+    handler.setFormatter(log_formatter("test"))
     root.handlers[:] = [handler]
     yield written
     root.handlers[:], server.filters[:] = handlers, filters

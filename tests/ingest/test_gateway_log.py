@@ -11,8 +11,9 @@ from typing import Any
 import msgpack
 import pytest
 from windvane.config import Settings
+from windvane.ingest.instrumentation import HandshakeFailed
 from windvane.runtime import rate_limited_log
-from windvane.runtime.telemetry import RateLimitedLog
+from windvane.runtime.rate_limited_log import RateLimitedLog
 
 from tests.ingest.forward.forward_site import EVENT, Authority, forward_site, packed
 from tests.ingest.forward.test_withheld_acks import policy
@@ -174,7 +175,7 @@ async def test_made_up_names_leave_room_for_the_lines_of_others(
             async with site.connected() as peer:
                 await peer.shake_hands(b"wrong", hostname=f"made-up-{number}".encode())
         assert len(lines(caplog, "made-up")) == 5
-        site.telemetry.handshake_failed(sender="10.0.0.7", cause="wrong key", detail="honest")
+        site.telemetry.emit(HandshakeFailed(sender="10.0.0.7", cause="wrong key", detail="honest"))
     assert len(lines(caplog, "10.0.0.7")) == 1
 
 
@@ -182,8 +183,8 @@ def test_the_keys_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rate_limited_log, "MAX_LINES", 100_000)
     log = RateLimitedLog(logging.getLogger("windvane.test"))
     for number in range(2 * rate_limited_log.MAX_KEYS):
-        log.warning(("cause", str(number)), "line")
-    assert len(log._said) == rate_limited_log.MAX_KEYS
+        log.write(("cause", str(number)), lambda: "line")
+    assert len(log._logged) == rate_limited_log.MAX_KEYS
 
 
 async def test_two_causes_of_the_bus_have_a_line_each(

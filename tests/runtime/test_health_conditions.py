@@ -11,7 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from windvane.errors import BusUnavailable, DiskReserveUsed, StoreFailed
 from windvane.runtime import health_conditions as module
-from windvane.runtime.health_conditions import MAX_CONDITIONS, MAX_LISTED, HealthConditions, code_of
+from windvane.runtime.health_conditions import (
+    MAX_CONDITIONS,
+    MAX_LISTED,
+    HealthCondition,
+    HealthConditions,
+    code_of,
+)
 
 
 @pytest.fixture
@@ -25,10 +31,10 @@ def test_a_trouble_is_logged_when_it_begins_and_when_it_ends_and_not_in_between(
 ) -> None:
     for free in range(100):
         health.report("disk", "disk-full", f"{free} bytes are free")
-    assert health.as_json() == [{"code": "disk-full", "detail": "99 bytes are free"}]
+    assert health.listed() == [HealthCondition("disk-full", "99 bytes are free")]
     health.clear("disk")
     health.clear("disk")
-    assert health.as_json() == []
+    assert health.listed() == []
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", "disk-full: 0 bytes are free"),
         ("INFO", "disk-full has ended (99 bytes are free)"),
@@ -65,7 +71,7 @@ def test_a_detail_that_is_an_identity_makes_another_trouble_and_the_last_is_alwa
     logged = [message for message in caplog.messages if "ended" not in message]
     assert len(logged) == module.IDENTITY_LINES
     monkeypatch.setattr(module, "REPEAT_S", 0.0)  # a minute later
-    assert health.as_json() == [{"code": "settings-broken", "detail": "line 999"}]
+    assert health.listed() == [HealthCondition("settings-broken", "line 999")]
     assert caplog.messages[-1] == "settings-broken: line 999"
 
 
@@ -91,13 +97,10 @@ def test_keys_are_bounded_and_what_is_left_out_is_counted(health: HealthConditio
     for number in range(MAX_CONDITIONS + 50):
         health.report(f"stream-{number}", "no-checkpoint", f"stream {number}")
     assert len(health.current()) == MAX_CONDITIONS
-    listed = health.as_json()
+    listed = health.listed()
     assert len(listed) == MAX_LISTED + 1
     left_out = MAX_CONDITIONS + 50 - MAX_LISTED
-    assert listed[-1] == {
-        "code": "no-checkpoint",
-        "detail": f"{left_out} more with this code; see the log",
-    }
+    assert listed[-1] == HealthCondition("no-checkpoint", f"{left_out} more with this code; see the log")
     health.clear("stream-0")
     health.report("stream-new", "no-checkpoint", "has room now")
     assert health.current()[-1].detail == "has room now"
@@ -120,7 +123,7 @@ def test_threads_may_report_and_clear_at_once(health: HealthConditions) -> None:
     def work(name: str) -> None:
         for _ in range(500):
             health.report(name, "stuck", name)
-            health.as_json()
+            health.listed()
             health.clear(name)
 
     threads = [threading.Thread(target=work, args=(f"thread-{number}",)) for number in range(8)]

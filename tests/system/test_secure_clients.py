@@ -171,6 +171,6 @@ def test_the_demo_sends_beside_them(site: Running, home: Path) -> None:
 
 def test_no_log_and_no_answer_shows_a_secret(site: Running) -> None:
     log = site.log.read_text()
-    assert "not let in" in log
+    assert "rejected connection from" in log
     for secret in (KEY, PASSWORD, TOKEN):
         assert secret not in log

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
+from windvane.runtime.statuses import TierStatus
 from windvane.runtime.telemetry import add_status_routes, serve_on_socket
 
 from tests.web.served_home import TOKEN, Client, Home, StartClient, problem
@@ -20,6 +21,18 @@ ROUTES = (
     "/ingest/{policy}/{tag:.+}",
     "/erp5/portal_ingestion_policies/{policy}/ingest",
 )
+
+
+class NamedStatus(TierStatus, kw_only=True):
+    events_total: int
+    name: str
+
+
+class SomeStatus(TierStatus, kw_only=True):
+    events_total: int
+    checkpoint_ns: int
+    dead_lettered_by_code: dict[str, int]
+    failures: list[dict[str, str]]
 
 
 @pytest.fixture
@@ -226,7 +239,7 @@ def tier(name: str) -> web.Application:
     Counter("windvane_shared", "In every tier.", registry=registry).inc(3)
     Counter(f"windvane_{name}_things", "Of one tier.", ["kind"], registry=registry).labels("a").inc(5)
     app = web.Application()
-    add_status_routes(app, status=lambda: {"events_total": 9, "name": name}, registry=registry)
+    add_status_routes(app, status=lambda: NamedStatus(events_total=9, name=name), registry=registry)
     return app
 
 
@@ -245,12 +258,12 @@ async def test_the_status_has_all_instances_of_a_tier_and_what_they_are_together
 ) -> None:
     def worker(events: int, checkpoint_ns: int, codes: dict[str, int]) -> web.Application:
         app = web.Application()
-        status = {
-            "events_total": events,
-            "checkpoint_ns": checkpoint_ns,
-            "dead_lettered_by_code": codes,
-            "failures": [{"stream": f"s{events}"}],
-        }
+        status = SomeStatus(
+            events_total=events,
+            checkpoint_ns=checkpoint_ns,
+            dead_lettered_by_code=codes,
+            failures=[{"stream": f"s{events}"}],
+        )
         add_status_routes(app, status=lambda: status, registry=CollectorRegistry())
         return app
 

@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from ...config import DEFAULT_FORWARD, DEFAULT_WEB
+from ...config import DEFAULT_FORWARD, DEFAULT_WEB, LogFormat
 from .homes import IfMissing, settings_for
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -22,6 +22,11 @@ _CONFIG = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Settings file.  [default: HOME/windvane.toml, where there is one]",
+)
+_LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(get_args(LogFormat)),
+    help="Format of the log lines: text, or a JSON object each.  [default: console]",
 )
 _FLAGS = {
     "forward": ("HOST:PORT", f"Forward port.  [default: {DEFAULT_FORWARD}]"),
@@ -53,7 +58,8 @@ def tier_options(*meant: str, if_missing: IfMissing = "refuse") -> Callable[[Com
     """
 
     def decorate(command: Command) -> Command:
-        wrapped = _with_settings(command, flags=tuple(_FLAGS), if_missing=if_missing)
+        wrapped = _with_settings(command, flags=(*_FLAGS, "log_format"), if_missing=if_missing)
+        wrapped = _LOG_FORMAT(wrapped)
         for name, (metavar, text) in reversed(_FLAGS.items()):
             wrapped = click.option(f"--{name}", metavar=metavar, help=text, hidden=name not in meant)(wrapped)
         return wrapped

@@ -70,7 +70,7 @@ def run_tier(
     require_folder_of(ready_file)
     # With the instance: several instances may write to one log.
     log_name = settings.tier_name(name) if name in ("gateway", "worker") else name
-    configure_logging(log_name, debug=debug(context))
+    configure_logging(log_name, debug=debug(context), log_format=settings.log_format)
     secure_home(settings)
     make_run_dir(settings)
     with only_one_tier(settings, name), noted_as_running(settings.home, name):
@@ -93,7 +93,7 @@ def run_gateways(
 
     require_bus_for(settings, gateway_processes=count)
     require_folder_of(ready_file)
-    configure_logging("gateway", debug=debug(context))
+    configure_logging("gateway", debug=debug(context), log_format=settings.log_format)
     secure_home(settings)
     make_run_dir(settings)
     serve = partial(serve_gateways, count=count, arguments=config_options(context))
@@ -201,9 +201,9 @@ def _stop_at_signals(stop: asyncio.Event) -> list[signal.Signals]:
 
 
 def config_options(context: click.Context) -> list[str]:
-    """The `--config` option of this process, for its children."""
-    config = context.params.get("config")
-    return [] if config is None else ["--config", str(config)]
+    """The `--config` and `--log-format` options of this process, for its children."""
+    given = {"--config": context.params.get("config"), "--log-format": context.params.get("log_format")}
+    return [part for name, value in given.items() if value is not None for part in (name, str(value))]
 
 
 def require_folder_of(ready_file: Path | None) -> None:

@@ -10,6 +10,7 @@ from ...records.tag_names import stream_name
 from ...rejections import WITHHELD
 from ..chunk import IncomingChunk, origin
 from ..gateway import Gateway
+from ..instrumentation import ChunkLost, HandshakeFailed, PeerTimedOut
 from ..security.settings import ForwardSecurity
 from ..submission import Submission
 from .acks import WithheldAcks, encode_ack
@@ -203,7 +204,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         chunk, error = submission.chunk, submission.exception()
         if chunk.chunk_id is None:
             if isinstance(error, BusUnavailable):
-                self._gateway.telemetry.lost(origin=self._origin, tag=chunk.tag, error=error)
+                self._gateway.telemetry.emit(ChunkLost(origin=self._origin, tag=chunk.tag, reason=str(error)))
         elif self._transport is None:
             return
         elif error is None or (isinstance(error, ChunkRefused) and error.code not in WITHHELD):
@@ -268,8 +269,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def refuse(self, detail: str, *, cause: str, name: str = "") -> None:
-        """Takes nothing from the peer, and closes the connection. See `handshake_failed`."""
-        self._gateway.telemetry.handshake_failed(sender=self._sender, cause=cause, detail=detail, name=name)
+        """Takes nothing from the peer, and closes the connection. See `HandshakeFailed`."""
+        self._gateway.telemetry.emit(
+            HandshakeFailed(sender=self._sender, cause=cause, detail=detail, name=name)
+        )
         self._beginning = self._ignore
         # The client is to read why before it sees the end: some look at the end first.
         self._loop.call_later(_FAREWELL_S, self.end)
@@ -298,8 +301,8 @@ class ForwardConnection(asyncio.BufferedProtocol):
         )
         if overdue is not None:
             if overdue.what:
-                self._gateway.telemetry.timed_out(
-                    what=overdue.what, sender=self._origin, seconds=overdue.limit_s
+                self._gateway.telemetry.emit(
+                    PeerTimedOut(kind=overdue.what, sender=self._origin, timeout_s=overdue.limit_s)
                 )
             transport = self._transport
             self.end()

@@ -12,6 +12,7 @@ from typing import Any, cast
 from ...config import format_address
 from ...errors import ConfigInvalid
 from ..gateway import Gateway
+from ..instrumentation import HandshakeFailed, SettingNotApplied
 from ..security.settings import LOCAL_USER, ForwardSecurity, SecurityFile
 from ..security.tls import TlsFiles, certificate_name
 from .connection import ForwardConnection
@@ -166,8 +167,8 @@ class ForwardServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # no descriptor is left: the next may come when some are free again
-                self._gateway.telemetry.settings_broken(
-                    ConfigInvalid(
+                self._gateway.telemetry.emit(
+                    SettingNotApplied(
                         f"no connection can be accepted: {error.strerror}; raise the open-file limit"
                     )
                 )
@@ -197,7 +198,9 @@ class ForwardServer:
             )
         except OSError as error:
             reason = _tls_reason(error)
-            self._gateway.telemetry.handshake_failed(sender=sender, cause=reason, detail=f"TLS: {reason}")
+            self._gateway.telemetry.emit(
+                HandshakeFailed(sender=sender, cause=reason, detail=f"TLS: {reason}")
+            )
 
     def _watch(self) -> None:
         if self._sweeper is None:

@@ -26,6 +26,7 @@ from ...rejections import REJECTIONS
 from ..bodies.formats import BodyFormat
 from ..chunk import IncomingChunk, Outcome, PostedBody
 from ..gateway import Gateway
+from ..instrumentation import HandshakeFailed
 from ..security.http_credentials import CHALLENGE, CredentialsWrong, identity_of, shows_or_needs_login
 from ..security.settings import SecurityFile
 from ..submission import Submission
@@ -82,8 +83,10 @@ class _HttpDoor:
             else:
                 await self._reject_too_large(chunk, size_bytes)
         except CredentialsWrong as error:
-            self._gateway.telemetry.handshake_failed(
-                sender=_sender_of(request), cause=error.cause, detail=error.detail, name=error.name
+            self._gateway.telemetry.emit(
+                HandshakeFailed(
+                    sender=_sender_of(request), cause=error.cause, detail=error.detail, name=error.name
+                )
             )
             answer = problem(HTTPStatus.UNAUTHORIZED, str(error))
             answer.headers["WWW-Authenticate"] = CHALLENGE

@@ -13,11 +13,12 @@ import time
 import msgspec
 
 from ...errors import CatalogUnavailable, DocumentInvalid, WindvaneError
-from ...runtime.telemetry import RateLimitedLog
+from ...runtime.instrumentation import EventLog
 from ...store.catalog.alarm_book import AlarmBook
 from ...store.catalog.alarms import AlarmEvent
 from ...store.catalog.catalog import Catalog
 from ...store.databases.checkpoint import CheckpointStore
+from .instrumentation import AlarmNotRecorded, AlarmsDelayed
 
 POLL_S = 0.25
 SHELF_S = 2.0
@@ -36,7 +37,7 @@ class AlarmRelay:
     def __init__(self, checkpoints: CheckpointStore, catalog: Catalog) -> None:
         self._checkpoints = checkpoints
         self._book = AlarmBook(catalog)
-        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self._log = EventLog(logging.getLogger("windvane.worker"))
         self._shelf_at_s = 0.0
 
     async def run(self) -> None:
@@ -48,7 +49,7 @@ class AlarmRelay:
                     self._shelf_at_s = time.monotonic() + SHELF_S
                     await self._book.unshelve_due(time.time_ns())
             except (WindvaneError, msgspec.ValidationError) as error:
-                self._log.warning(("alarms",), f"alarms wait to be recorded: {error}")
+                self._log.emit(AlarmsDelayed(str(error)))
             await asyncio.sleep(POLL_S)
 
     async def empty(self) -> None:
@@ -70,4 +71,4 @@ class AlarmRelay:
             raise
         except (msgspec.ValidationError, DocumentInvalid) as error:
             # It would be refused again each time, and hold up all that come behind it.
-            self._log.warning(("alarm",), f"an alarm cannot be recorded, and is left out: {error}")
+            self._log.emit(AlarmNotRecorded(str(error)))

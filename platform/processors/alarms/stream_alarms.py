@@ -20,7 +20,7 @@ from ...bus.messages.alarms import alarm_part
 from ...bus.messages.results import ResultPart
 from ...bus.topic_names import alarms_topic
 from ...errors import WindvaneError
-from ...runtime.telemetry import RateLimitedLog
+from ...runtime.instrumentation import EventLog
 from ...store.catalog.alarm_rules import AlarmRule
 from ...store.catalog.alarms import AlarmEvent, Transition, alarm_reference
 from ...store.catalog.policy import Policy
@@ -29,12 +29,13 @@ from ...store.files.data_array import DataArrayWriter
 from ...store.files.store import Store
 from ..operations.base.block import Block
 from .evidence import EvidenceSource, Looked
+from .instrumentation import EvidenceNotRead, RuleNotApplicable
 from .transitions import AlarmCourse, OpenAlarm, Peak, PeakCourse, ThresholdGrades
 
 WINDOW_ROWS = 10
 """The evidence of an alarm begins so many rows before the one that raised it: a score is made of as many."""
 
-_log = RateLimitedLog(logging.getLogger("windvane.worker"))
+_log = EventLog(logging.getLogger("windvane.worker"))
 
 
 class _CourseState(msgspec.Struct):
@@ -219,11 +220,14 @@ class AlarmWatch:
             if name == rule.column or name.endswith(f".{rule.column}")
         ]
         if not found or block.rows.ndim != 2:
-            _log.warning(
-                (self._policy.reference, rule.name),
-                f"policy {self._policy.reference!r}: the rule {rule.name!r} judges column {rule.column!r} of "
-                f"{rule.output!r}, which has {', '.join(block.columns) or 'no named columns'}; it raises no "
-                "alarms",
+            _log.emit(
+                RuleNotApplicable(
+                    policy=self._policy.reference,
+                    rule=rule.name,
+                    column=rule.column,
+                    output=rule.output,
+                    columns=", ".join(block.columns) or "no named columns",
+                )
             )
             return
         values = np.asarray(block.rows[:, found], dtype=np.float64)
@@ -316,7 +320,7 @@ class AlarmWatch:
             looked = self._evidence.look(change.output, since_ns=change.since_ns, until_ns=change.time_ns)
         except (WindvaneError, ValueError, LookupError) as error:
             # An alarm without evidence is better than none.
-            _log.warning((self._stream,), f"{change.opened.reference}: no evidence: {error}")
+            _log.emit(EvidenceNotRead(self._stream, change.opened.reference, str(error)))
         return AlarmEvent(
             alarm=change.opened.reference,
             stream=self._stream,

@@ -32,10 +32,17 @@ import msgspec
 
 from ...config import AlarmSettings
 from ...errors import ConfigInvalid, WindvaneError
-from ...runtime.telemetry import RateLimitedLog
+from ...runtime.instrumentation import EventLog
 from ...store.catalog.alarm_book import ALARM, alarm_of
 from ...store.catalog.alarms import Alarm, HistoryEntry
 from ...store.catalog.catalog import Catalog, Document
+from .instrumentation import (
+    AlarmDocumentInvalid,
+    DeliveriesGivenUp,
+    DeliveryDelayed,
+    DeliveryGivenUp,
+    WebhookDelayed,
+)
 from .retry_after import retry_after_s
 from .webhook_queue import Delivery, WebhookQueue
 
@@ -46,8 +53,6 @@ REFUSALS = 8
 MAX_ANSWER_BYTES = 1024
 _SECRET_PREFIX = "whsec_"
 _COME_AGAIN = (408, 425, 429)
-
-_logger = logging.getLogger("windvane.worker")
 
 
 class Sending(NamedTuple):
@@ -125,7 +130,7 @@ class AlarmWebhook:
         self._catalog = catalog
         self._queue = WebhookQueue(home / "alarm-webhook.sqlite", max_waiting=settings.webhook_queue)
         self._lock_file = home / "run" / "alarm-webhook.lock"
-        self._log = RateLimitedLog(_logger)
+        self._log = EventLog(logging.getLogger("windvane.worker"))
         self._looked_at = -1  # the catalog's revision
 
     async def begin(self) -> None:
@@ -155,7 +160,7 @@ class AlarmWebhook:
                 await self._deliver(session, delivery)
                 return
         except WindvaneError as error:
-            self._log.warning(("webhook",), f"the webhook of alarms waits: {error}")
+            self._log.emit(WebhookDelayed(str(error)))
         await asyncio.sleep(POLL_S)
 
     async def _collect(self) -> None:
@@ -177,11 +182,7 @@ class AlarmWebhook:
             ]
             given_up = await asyncio.to_thread(self._queue.put, entries, revision=documents[-1].revision)
             if given_up:
-                _logger.error(
-                    "the webhook of alarms is %d deliveries behind: the oldest %d are given up",
-                    self._settings.webhook_queue,
-                    given_up,
-                )
+                self._log.emit(DeliveriesGivenUp(self._settings.webhook_queue, given_up))
 
     def _alarms_in(self, documents: Sequence[Document]) -> Iterator[Alarm]:
         for document in documents:
@@ -189,9 +190,7 @@ class AlarmWebhook:
                 yield alarm_of(document)
             except msgspec.ValidationError as error:
                 # Somebody else has put it there; it must not hold up the others.
-                self._log.warning(
-                    ("document", document.reference), f"{document.reference!r} is no alarm: {error}"
-                )
+                self._log.emit(AlarmDocumentInvalid(document.reference, str(error)))
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         id = delivery_id(delivery.reference, delivery.number)
@@ -213,18 +212,12 @@ class AlarmWebhook:
         refusals = delivery.refusals + refused
         if refusals >= REFUSALS:
             await asyncio.to_thread(self._queue.delivered, delivery)
-            _logger.error(
-                "delivery %s of alarm %r is given up: the webhook has refused it %d times, %s",
-                id,
-                delivery.reference,
-                refusals,
-                trouble,
-            )
+            self._log.emit(DeliveryGivenUp(id, delivery.reference, refusals, trouble))
             return
         pause_s = self._pause_s(delivery.attempts, asked_s)
         due_ns = time.time_ns() + int(pause_s * 1e9)
         await asyncio.to_thread(self._queue.failed, delivery, due_ns=due_ns, refusals=refusals)
-        self._log.warning(("webhook",), f"the webhook of alarms is tried again in {pause_s:.1f} s: {trouble}")
+        self._log.emit(DeliveryDelayed(pause_s, trouble))
 
     def _pause_s(self, attempts: int, asked_s: float | None) -> float:
         """What the receiver asked for, but not less than the first pause.

@@ -9,6 +9,7 @@ from ...config import WorkerSettings
 from ...errors import PartitionLost
 from ...store.databases.checkpoint import CheckpointStore
 from ...store.files.store import Store
+from .instrumentation import PartitionsLost
 from .lanes import Lanes
 from .open_streams import OpenStreams
 from .pipeline.results_publisher import ResultsPublisher
@@ -95,7 +96,7 @@ class Checkpointing:
                         self._streams.roll_back(snapshot.streams)
                     await self.let_go(partitions)
                     self._owned.lose(gone)
-                    self._telemetry.partitions_lost(lost)
+                    self._telemetry.emit(PartitionsLost(len(lost.owners), str(lost)))
                     snapshot = self._collect()
             self._settle(snapshot, began_s)
             await asyncio.to_thread(

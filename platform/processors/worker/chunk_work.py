@@ -1,6 +1,5 @@
 """What the threads of the lanes do: the chunks of one stream, in their order, into its pipeline."""
 
-import logging
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +15,13 @@ from ...store.databases.checkpoint import CheckpointStore, Hole, StreamCheckpoin
 from ...store.databases.dead_letters import DeadLetter, DeadLetters
 from ...store.files.store import Store
 from .health_codes import health_code
+from .instrumentation import (
+    ChunkDeadLettered,
+    DeadLetterNotWritten,
+    SamplesOutOfOrder,
+    StreamFailedUnexpectedly,
+    StreamStopped,
+)
 from .lanes import SLICE_S, Lanes
 from .leased_streams import HeldStreams
 from .open_streams import CommitNeeded, OpenStreams, StreamHeld
@@ -37,7 +43,6 @@ TurnTo = Callable[[Place], None]
 
 _AGAIN_S = 0.05
 _CODE_OF_STEP: Mapping[str, RejectionCode] = {"archive": "not-archived", "publish": "not-published"}
-_logger = logging.getLogger("windvane.worker")
 
 
 class ChunkWork:
@@ -135,15 +140,12 @@ class ChunkWork:
 
     def _stop(self, stream: StreamWork, error: BaseException) -> None:
         if not isinstance(error, (OSError, MemoryError)):
-            _logger.error(
-                "stream %s has stopped on an unexpected error:\n%s",
-                stream.reference,
-                "".join(traceback.format_exception(error)),
-            )
+            trace = "".join(traceback.format_exception(error))
+            self._telemetry.emit(StreamFailedUnexpectedly(stream.reference, trace))
         code = health_code(error)
         self.streams.stop(stream, code, str(error) or repr(error))
         if not stream.abandoned:
-            self._telemetry.stream_stopped(stream.reference, code=code, reason=str(error) or repr(error))
+            self._telemetry.emit(StreamStopped(stream.reference, code, str(error) or repr(error)))
 
     def _work_on_chunk(self, stream: StreamWork, queued: QueuedChunk) -> bool:
         """Whether the chunk is done; False if it has to wait."""
@@ -248,7 +250,7 @@ class ChunkWork:
         self._process(pipeline, pipeline.reorder.take(chunk, place), turn_to)
         self._telemetry.events_late(pipeline.reorder.late_events - late_before)
         if pipeline.reorder.inversions > inversions_before:
-            self._telemetry.samples_went_back(stream=stream.reference, policy=topic)
+            self._telemetry.emit(SamplesOutOfOrder(stream.reference, topic))
         self._part_of(stream, queued, key)
         self.streams.count_mappings(stream)
         self._telemetry.streams = len(self.streams)
@@ -381,7 +383,7 @@ class ChunkWork:
         """Add a chunk to the dead letters; of a flush message nothing is lost."""
         if flushed_until_ns(chunk) is not None:
             return
-        self._telemetry.dead_lettered(code=code, tag=chunk.tag, reason=reason)
+        self._telemetry.emit(ChunkDeadLettered(code, chunk.tag, reason))
         letter = DeadLetter(
             code=code,
             reason=reason,
@@ -399,4 +401,4 @@ class ChunkWork:
         except WindvaneError as error:
             if not REJECTIONS[code].is_archived:
                 raise  # nothing else has the chunk, so the stream stops
-            self._telemetry.dead_letter_lost(error)
+            self._telemetry.emit(DeadLetterNotWritten(str(error)))

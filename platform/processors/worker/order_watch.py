@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import msgspec
@@ -27,6 +26,7 @@ from ...bus.interface import Bus, Producer, TopicPartition
 from ...bus.messages.flush import MAX_NS, Flush, publish_flushes
 from ...errors import WindvaneError
 from ...runtime.announcements import tier_sockets
+from ...runtime.statuses import StreamOrderStatus
 from ...store.catalog.policy import Policy
 from ...store.databases.stream_order import OrderFigures
 
@@ -180,18 +180,18 @@ class OrderWatch:
                 due.append(Flush(each.figures.policy, reference, until_ns))
         return due
 
-    def status(self) -> dict[str, dict[str, Any]]:
+    def status(self) -> dict[str, StreamOrderStatus]:
         """For the status document: by stream, at most `MAX_LISTED`, those with a warning first."""
         with self._lock:
             found = [each.figures for each in self._streams.values()]
         found.sort(key=lambda each: (each.warning is None, -each.late_events))
         return {
-            each.reference: {
-                "held_chunks": each.held_chunks,
-                "late_events": each.late_events,
-                "early_events": each.early_events,
-                "inversions": each.inversions,
-                "warning": each.warning,
-            }
+            each.reference: StreamOrderStatus(
+                held_chunks=each.held_chunks,
+                late_events=each.late_events,
+                early_events=each.early_events,
+                inversions=each.inversions,
+                warning=each.warning,
+            )
             for each in found[:MAX_LISTED]
         }

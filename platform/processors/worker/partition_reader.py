@@ -14,6 +14,7 @@ from ...config import WorkerSettings
 from ...errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted, WindvaneError
 from ...store.databases.checkpoint import CheckpointStore
 from .checkpointing import Checkpointing
+from .instrumentation import BusUnreachable, DeadLetterNotWritten, MessagesGivenUp
 from .open_streams import OpenStreams
 from .order_watch import OrderWatch
 from .pipeline.telemetry import WorkerTelemetry
@@ -82,7 +83,7 @@ class PartitionReader:
                 self._pause_and_resume()
                 messages = await self._consumer.poll(max_bytes=self._settings.poll_bytes, timeout_s=_POLL_S)
             except BusUnavailable as error:
-                self._telemetry.bus_unavailable(error)
+                self._telemetry.emit(BusUnreachable.of(error))
                 await asyncio.sleep(_POLL_S)
                 continue
             await self._hand_on(messages)
@@ -160,7 +161,7 @@ class PartitionReader:
             self._consumer.resume([key])
         except BusUnavailable as error:  # it is not ours any more, or its topic is away
             self._owned.lose([key])  # and is taken again later, unless it is revoked
-            self._telemetry.bus_unavailable(error)
+            self._telemetry.emit(BusUnreachable.of(error))
 
     def _rewind(self) -> None:
         for partition, at in self._streams.take_rewinds().items():
@@ -207,7 +208,9 @@ class PartitionReader:
             partition.holes = tuple(holes)
             partition.frontier = behind[-1].resume_at
             self._consumer.seek(partition.key, behind[-1].resume_at)
-            self._telemetry.hole_skipped(partition.key, behind[-1])
+            self._telemetry.emit(
+                MessagesGivenUp(*partition.key, resume_at=behind[-1].resume_at, first=behind[-1].first)
+            )
 
     def _pause_and_resume(self) -> None:
         full = self._full_partitions()
@@ -260,7 +263,7 @@ class PartitionReader:
                     self._keep_message(partition, message, error)
                 except WindvaneError as failure:  # nothing else has it, so the partition waits in front of it
                     left[partition] = message.offset
-                    self._telemetry.dead_letter_lost(failure)
+                    self._telemetry.emit(DeadLetterNotWritten(str(failure)))
                     continue
             decoded.append((partition, message.offset, chunk))
         for partition, offset in left.items():
@@ -283,7 +286,7 @@ class PartitionReader:
         try:
             behind = sum((await self._consumer.lag()).values())
         except BusUnavailable as error:
-            self._telemetry.bus_unavailable(error)
+            self._telemetry.emit(BusUnreachable.of(error))
         else:
             self._telemetry.lag_messages = behind + self._streams.queued_chunks
         self._lag_read_s = time.monotonic()
@@ -302,4 +305,4 @@ class PartitionReader:
             async with asyncio.timeout(timeout_s):
                 await self._consumer.commit({key: at for key, at in positions.items() if key in self._owned})
         except (BusUnavailable, TimeoutError) as error:
-            self._telemetry.bus_unavailable(error)
+            self._telemetry.emit(BusUnreachable.of(error))

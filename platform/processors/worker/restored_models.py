@@ -5,10 +5,12 @@ import threading
 from collections.abc import Collection
 
 from ...errors import ModelRefused
+from ...runtime.instrumentation import EventLog
 from ...store.files.model_files import Identity, ModelFiles
+from .instrumentation import ModelNotRestored, ModelRestored
 from .pipeline.pipeline import StreamPipeline
 
-_logger = logging.getLogger("windvane.worker")
+_log = EventLog(logging.getLogger("windvane.worker"))
 
 
 class PutBackModels:
@@ -47,12 +49,12 @@ class PutBackModels:
                 saved, identity = self._files.read(name)
                 pipeline.take_up(step, saved)
             except (ModelRefused, OSError) as error:
-                _logger.warning("the model put back for %s is not taken up: %s", reference, error)
+                _log.emit(ModelNotRestored(reference, str(error)))
             else:
                 with self._lock:
                     self._seen[name] = identity
                     self._taken.setdefault(pipeline.reference, {})[name] = identity
-                _logger.info("the model put back for %s is taken up", reference)
+                _log.emit(ModelRestored(reference))
 
     def take_taken(self, stream: str) -> dict[str, Identity]:
         """What the stream has taken up since this was last asked: files that its commit makes superfluous."""

@@ -1,9 +1,9 @@
 """Which streams of a worker are behind, and why: for the status, the dashboard and the health route."""
 
 import time
-from typing import Any
 
 from ...runtime.health_conditions import HealthCode
+from ...runtime.statuses import BehindReason, StreamBehind
 from .lanes import SLOW_AFTER_S, Lanes
 from .open_streams import OpenStreams
 from .pipeline.telemetry import WorkerTelemetry
@@ -15,7 +15,7 @@ LATE_INTERVALS = 3
 MAX_NAMED = 3
 
 
-def streams_behind(streams: OpenStreams, lanes: Lanes, *, committed_s: float) -> dict[str, dict[str, Any]]:
+def streams_behind(streams: OpenStreams, lanes: Lanes, *, committed_s: float) -> dict[str, StreamBehind]:
     """The streams that the last commit, begun at `committed_s` (monotonic), does not cover, or that have
     something waiting: the 1,000 that are behind longest.
     """
@@ -26,39 +26,38 @@ def streams_behind(streams: OpenStreams, lanes: Lanes, *, committed_s: float) ->
             for stream in streams
             if stream.queue or stream.is_dropped or (stream.is_dirty and stream.covered_s < committed_s)
         ]
-    found.sort(key=lambda each: -float(each[1]["checkpoint_age_s"]))
+    found.sort(key=lambda each: -each[1].checkpoint_age_s)
     return dict(found[:MAX_LISTED])
 
 
-def _row(stream: StreamWork, now_s: float, committed_s: float) -> dict[str, Any]:
-    return {
-        "checkpoint_age_s": round(now_s - min(stream.covered_s, now_s), 3),
-        "lag_chunks": len(stream.queue),
-        "behind": _behind(stream, now_s, committed_s),
-    }
+def _row(stream: StreamWork, now_s: float, committed_s: float) -> StreamBehind:
+    return StreamBehind(
+        checkpoint_age_s=round(now_s - min(stream.covered_s, now_s), 3),
+        lag_chunks=len(stream.queue),
+        behind=_behind(stream, now_s, committed_s),
+    )
 
 
-def _behind(stream: StreamWork, now_s: float, committed_s: float) -> dict[str, str | None] | None:
+def _behind(stream: StreamWork, now_s: float, committed_s: float) -> BehindReason | None:
     if stream.stopped is not None:
-        return {"step": None, "reason": stream.stopped.reason}
+        return BehindReason(None, stream.stopped.reason)
     if stream.waits_for is not None:
-        return {"step": None, "reason": f"it waits: {stream.waits_for}"}
+        return BehindReason(None, f"it waits: {stream.waits_for}")
     pipeline = stream.pipeline
     at_work = pipeline.step if pipeline is not None else None
     if stream.chunk_began_s is not None and now_s - stream.chunk_began_s >= SLOW_AFTER_S:
         seconds = now_s - stream.chunk_began_s
         step = at_work[0] if at_work is not None else None
         what = f"step {step!r}" if step else "storing"
-        return {"step": step, "reason": f"{what} has been working on one chunk for {seconds:.1f} s"}
+        return BehindReason(step, f"{what} has been working on one chunk for {seconds:.1f} s")
     if stream.slow:
         step = pipeline.slowest_step if pipeline is not None else None
         what = f"step {step!r}" if step else "one of its steps"
-        return {
-            "step": step,
-            "reason": f"{what} takes longer than {SLOW_AFTER_S:g} s a chunk, so the stream has slow threads",
-        }
+        return BehindReason(
+            step, f"{what} takes longer than {SLOW_AFTER_S:g} s a chunk, so the stream has slow threads"
+        )
     if stream.queue and stream.covered_s < committed_s:
-        return {"step": None, "reason": "more arrives than is worked off"}
+        return BehindReason(None, "more arrives than is worked off")
     return None
 
 
@@ -77,7 +76,7 @@ def report_stream_health(
                 )
             elif (stream.is_dirty or stream.queue) and now_s - stream.covered_s > LATE_INTERVALS * interval_s:
                 behind = _behind(stream, now_s, now_s)
-                late.append(f"{stream.reference}: {behind['reason'] if behind else 'it is being read again'}")
+                late.append(f"{stream.reference}: {behind.reason if behind else 'it is being read again'}")
     for code in _STOP_CODES:
         _report(
             telemetry,
@@ -86,7 +85,7 @@ def report_stream_health(
             "have stopped, and nothing of them is lost",
             stopped.get(code, []),
         )
-    _report(telemetry, "streams late", "checkpoint-late", "are late; the others go on", late)
+    _report(telemetry, "streams late", "checkpoint-late", "are late; the others continue", late)
     halted = [str(error) for error in telemetry.halted.values()]
     _report(
         telemetry, "halted", "stuck", "of the bus cannot be read on; the others can", halted, what="partition"

@@ -30,6 +30,7 @@ from ..alarms.webhook import AlarmWebhook
 from ..operations.base.unpickling import states_come_from
 from ..operations.base.user_operations import UserOperations
 from .checkpoint_watch import watch_checkpoints
+from .instrumentation import PreviousWorkerDied
 from .order_watch import BusFlusher, Flusher, GatewayFlusher
 from .pipeline.catalog_link import CatalogLink
 from .pipeline.telemetry import WorkerTelemetry
@@ -140,7 +141,7 @@ def _watch_over_chunks(
         places = [place for place in places if _is_suspected(place, checkpoints, committed)] or places
         for place in places:
             checkpoints.blame(place.log, (place.topic, place.partition), [place.offset], reason)
-        telemetry.worker_died(len(places), reason)
+        telemetry.emit(PreviousWorkerDied(len(places), reason))
     return InFlight(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import msgspec
 
 from ..learning import training
 from ..learning.training import TrainingReport, TrainingRequest
+from .instrumentation import TrainingSucceeded
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.telemetry import WorkerTelemetry
-
-_logger = logging.getLogger("windvane.worker")
 
 MAX_WAITING = 10_000
 """Trainings that wait; who finds no place asks again with the next chunk."""
@@ -114,19 +112,11 @@ class Trainings:
         self._done[request.reference] = request
         stream, _, step = request.reference.rpartition(":")
         self._telemetry.training_worked(stream=stream, step=step)
-        _logger.info(
-            "%s was trained on %d of the first %d rows of %s",
-            request.reference,
-            report.rows,
-            request.stop,
-            request.source,
-        )
+        self._telemetry.emit(TrainingSucceeded(request.reference, report.rows, request.stop, request.source))
 
     def _fail(self, request: TrainingRequest, reason: str) -> None:
         stream, _, step = request.reference.rpartition(":")
-        _logger.warning("the training of %s failed, its model stays: %s", request.reference, reason)
-        error = RuntimeError(f"the training on {request.stop} rows failed, the model stays: {reason}")
-        self._telemetry.training_failed(stream=stream, step=step, error=error)
+        self._telemetry.training_failed(stream=stream, step=step, stop_row=request.stop, reason=reason)
         self._failed[request.reference] = request
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ from ...store.files.store import Store
 from ..operations.base.user_operations import UserOperations
 from .checkpointing import Checkpointing
 from .chunk_work import ChunkWork
+from .instrumentation import FlushFailed, StreamSlow
 from .order_watch import Flusher, OrderWatch
 from .partition_reader import PartitionReader
 from .pipeline.catalog_link import CatalogLink
@@ -127,7 +128,7 @@ class Worker:
             flusher,
             policies=lambda: catalog.policies,
             is_owned=self._owned.__contains__,
-            failed=telemetry.flush_failed,
+            failed=lambda error: telemetry.emit(FlushFailed(str(error) or repr(error))),
         )
         self._chunks = ChunkWork(
             store=store,
@@ -303,7 +304,7 @@ class Worker:
         while True:
             for stream in self._lanes.look():
                 at_work = stream.pipeline.step if stream.pipeline is not None else None
-                self._telemetry.stream_is_slow(stream.reference, step=at_work[0] if at_work else None)
+                self._telemetry.emit(StreamSlow(stream.reference, at_work[0] if at_work else None))
             self._streams.wake()
             self._look_at_models()
             if time.monotonic() - reported_s >= _REPORT_HEALTH_S:

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +15,6 @@ from msgspec import Meta, Struct
 from numpy.lib import format as npy_format
 
 from ...errors import ArrayNotFound, RangeGone, WindvaneError
-from ...runtime.telemetry import RateLimitedLog
 from ...store.files.data_array import DataArray
 from ...store.files.listing import Page
 from ...store.files.rows import Rows
@@ -24,14 +22,13 @@ from ...store.files.rows import row_bytes as bytes_per_row
 from ...store.files.store import Store
 from ..answers import ArrayInfo
 from ..chunked_bodies import Piece, send_pieces
+from ..instrumentation import OutputNotListed
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
 from ..parameters import Integer, ReferencePath
 from ..problems import RequestRefused
 from ..route import API, BINARY, BYTES, JSON, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
 from .listings import Listings
-
-logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
 """A slice is read and sent in pieces of about this size (at least one row): an answer never needs more."""
@@ -124,7 +121,6 @@ class ArrayRoutes:
         self._store = store
         self._telemetry = telemetry
         self._listings = listings
-        self._log = RateLimitedLog(logger)
 
     @route("GET", f"{API}/arrays", tag=TAG, answers=[page_of(ArrayInfo)])
     async def list(self, request: web.Request, query: PageQuery) -> web.Response:
@@ -193,7 +189,7 @@ class ArrayRoutes:
             except ArrayNotFound:  # set aside since the list was made
                 continue
             except (WindvaneError, OSError, ValueError, KeyError) as error:  # it must not hide the others
-                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+                self._telemetry.emit(OutputNotListed(reference, str(error)))
         self._listings.opened(len(references))
         return found
 

@@ -15,6 +15,7 @@ from aiohttp import web
 from ...store.files.data_stream import DataStream
 from ...store.files.listing import StoreListing
 from ...store.files.store import Store
+from ..instrumentation import OutputsListed
 from ..telemetry import WebTelemetry
 
 THREADS = 2
@@ -52,7 +53,7 @@ class OpenStreams:
             kept_mark, stream = known
             if kept_mark == _mark(stream.directory) and not stream.replaced:
                 return self._keep(reference, kept_mark, stream)
-        self._telemetry.listed(opened=1)
+        self._telemetry.emit(OutputsListed(1))
         stream = self._store.stream(reference)
         mark = _mark(stream.directory)
         # Attributes that changed between the two would be missed: what was just written is not kept.
@@ -94,7 +95,7 @@ class Listings:
 
     def opened(self, count: int) -> None:
         """So many arrays were opened to describe a page."""
-        self._telemetry.listed(opened=count)
+        self._telemetry.emit(OutputsListed(count))
 
     async def closing(self, _app: web.Application) -> AsyncIterator[None]:
         """A cleanup context of the application."""

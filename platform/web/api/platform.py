@@ -98,10 +98,9 @@ class PlatformRoutes:
     )
     async def metrics(self, _request: web.Request) -> web.Response:
         """Get the metrics of all tiers in one scrape."""
-        self._telemetry.dead_letters(await self._dead_letter_totals())
-        self._telemetry.platform(
-            await asyncio.to_thread(self._disk_status), await asyncio.to_thread(self._health.tier_states)
-        )
+        self._telemetry.dead_letters = await self._dead_letter_totals()
+        self._telemetry.disk = await asyncio.to_thread(self._disk_status)
+        self._telemetry.tiers = await asyncio.to_thread(self._health.tier_states)
         pages = await asyncio.gather(*(self._tiers.metrics(tier) for tier in TIERS))
         others = dict(zip(TIERS, pages, strict=True))
         body = merged_metrics(self._telemetry, others)

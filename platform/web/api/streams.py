@@ -1,7 +1,6 @@
 """Data streams over HTTP: what they are, and their bytes by range (RFC 9110, section 14)."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -13,13 +12,13 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from ...errors import StreamNotFound, WindvaneError
-from ...runtime.telemetry import RateLimitedLog
 from ...store.databases.stream_order import OrderFigures, committed_figures
 from ...store.files.data_stream import DataStream
 from ...store.files.listing import Page
 from ...store.files.store import Store
 from ..answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from ..chunked_bodies import Piece, send_pieces
+from ..instrumentation import OutputNotListed
 from ..open_alarms import OpenAlarms
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
 from ..parameters import ReferencePath
@@ -38,8 +37,6 @@ MAX_WORDS = 16
 
 MATCHING_HEADER = "Windvane-Matching"
 """How many streams there are on all pages together."""
-
-logger = logging.getLogger(__name__)
 
 TAG = "streams"
 
@@ -86,7 +83,6 @@ class StreamRoutes:
         self._listings = listings
         self._delays = delays
         self._alarms = alarms
-        self._log = RateLimitedLog(logger)
 
     @route(
         "GET",
@@ -234,7 +230,7 @@ class StreamRoutes:
             except StreamNotFound:  # dropped since the list was made
                 continue
             except (WindvaneError, OSError, ValueError, KeyError) as error:
-                self._log.warning((reference,), f"{reference} cannot be listed: {error}")
+                self._telemetry.emit(OutputNotListed(reference, str(error)))
                 found.append(_damaged(reference, str(error), self._alarms.of(reference)))
         return found
 

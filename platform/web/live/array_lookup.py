@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from ...errors import ArrayNotFound, WindvaneError
-from ...runtime.telemetry import RateLimitedLog
 from ...store.files.data_array import DataArray
 from ...store.files.listing import StoreListing
 from ...store.files.store import Store
+from ..instrumentation import LiveArrayNotOpened, LiveLookupFailed
 from ..telemetry import WebTelemetry
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ class ArrayLookout:
         self._asked: dict[WatchedArray, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._begin = 0
-        self._log = RateLimitedLog(logger)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -134,7 +133,7 @@ class ArrayLookout:
         try:
             opened = await asyncio.get_running_loop().run_in_executor(thread, self._open_all, seen, as_of_s)
         except Exception as error:  # one array's trouble must not end the feed of all
-            self._log.warning(("round",), f"the live feed goes on after {error!r}")
+            self._telemetry.emit(LiveLookupFailed(repr(error)))
             return
         for watched, array in opened:
             if watched.array is None or watched.array.uid != array.uid:
@@ -159,9 +158,7 @@ class ArrayLookout:
             except ArrayNotFound:
                 continue
             except (WindvaneError, OSError, ValueError) as error:
-                self._log.warning(
-                    (watched.reference,), f"the live feed cannot open {watched.reference}: {error}"
-                )
+                self._telemetry.emit(LiveArrayNotOpened(watched.reference, str(error)))
         self._telemetry.looked(
             looks=len(batch),
             opened=opened,

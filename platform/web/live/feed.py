@@ -21,10 +21,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from numpy.lib import format as npy_format
 
 from ...errors import RangeGone
-from ...runtime.telemetry import RateLimitedLog
 from ...store.files.data_array import DataArray
 from ...store.files.rows import row_bytes
 from ...store.files.store import Store
+from ..instrumentation import LivePollFailed, RowsSent
 from ..json_input import NestedTooDeeply, decode_json
 from ..pages import json_bytes
 from ..route import API, Answer, Messages, route
@@ -141,7 +141,6 @@ class LiveFeed:
         )
         self._connections: weakref.WeakSet[LiveConnection] = weakref.WeakSet()
         self._anybody = asyncio.Event()
-        self._log = RateLimitedLog(logger)
 
     async def running(self, _app: web.Application) -> AsyncIterator[None]:
         """A cleanup context of the application: the feed runs as long as the application does."""
@@ -235,7 +234,7 @@ class LiveFeed:
                 for watched in self._present:
                     self._wake(watched)
             except Exception as error:  # one array's trouble must not end the feed of all
-                self._log.warning(("poll",), f"the live feed's poller goes on after {error!r}")
+                self.telemetry.emit(LivePollFailed(repr(error)))
             pause_s = max(self.limits.poll_interval_s, (loop.time() - began_s) * (1 / BUSIEST_SHARE - 1))
 
     def _wake(self, watched: _Watched) -> None:
@@ -375,7 +374,7 @@ class LiveConnection:
             return False
         await self._websocket.send_bytes(frame)
         last = selected[count - 1]
-        self._feed.telemetry.rows(sent=count, skipped=last + 1 - subscription.next_row - count)
+        self._feed.telemetry.emit(RowsSent(count, skipped=last + 1 - subscription.next_row - count))
         subscription.next_row = last + 1
         return True
 

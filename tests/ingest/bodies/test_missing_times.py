@@ -77,4 +77,4 @@ def test_what_is_remembered_is_bounded() -> None:
         missing.take(
             IncomingChunk(sender="10.0.0.7", tag=f"t{number}", payload=b"", policy="p", body=body), payload
         )
-    assert [one["tag"] for one in missing.as_json()] == [f"t{number}" for number in range(5, MAX_SOURCES + 5)]
+    assert [one.tag for one in missing.listed()] == [f"t{number}" for number in range(5, MAX_SOURCES + 5)]

@@ -13,7 +13,7 @@ from windvane.config import GatewaySettings, Settings
 from windvane.errors import FramingError
 from windvane.ingest.chunk import charge
 from windvane.ingest.forward.json_events import MAX_JSON_MESSAGE_BYTES, JsonReader
-from windvane.runtime.telemetry import RateLimitedLog
+from windvane.runtime.rate_limited_log import RateLimitedLog
 
 from tests.ingest.forward.forward_site import forward_site, packed
 from tests.ingest.test_gateway import EVENT, running
@@ -138,5 +138,5 @@ def test_who_makes_up_names_does_not_fill_the_log(caplog: pytest.LogCaptureFixtu
     log = RateLimitedLog(logging.getLogger("windvane.test"))
     with caplog.at_level(logging.WARNING):
         for number in range(10_000):
-            log.warning(("no-policy", str(number)), f"unknown tag {number}")
+            log.write(("no-policy", str(number)), lambda: "unknown tag")
     assert len(caplog.records) == 200

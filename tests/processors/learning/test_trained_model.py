@@ -482,9 +482,9 @@ async def test_a_training_that_is_killed_is_a_failure_and_the_stream_goes_on(hom
         running = home.worker._trainings.running
         assert running is not None
         os.kill(running, signal.SIGKILL)
-        await until(lambda: home.telemetry.status()["failures"])
-        [failure] = home.telemetry.status()["failures"]
-        assert "ended with signal 9" in failure["message"]
+        await until(lambda: home.telemetry.status().failures)
+        [failure] = home.telemetry.status().failures
+        assert "ended with signal 9" in failure.message
         await send(home, 25, 2)  # the next training is due
         await until(lambda: model_waits(home))
         await send(home, 1, 3)

@@ -260,7 +260,7 @@ def test_a_version_that_is_not_known_starts_its_step_over_and_is_counted(
     assert "it has version 1, and this Windvane reads version 2" in line
     assert again._steps[4].operation.state() is None
     telemetry = WorkerTelemetry()
-    assert telemetry.status()["lost_states_by_reason"]["unknown-version"] >= 1
+    assert telemetry.status().lost_states_by_reason["unknown-version"] >= 1
     samples = [each for metric in telemetry.collect() for each in metric.samples]
     assert any(
         each.name == "windvane_worker_lost_states_total" and each.labels == {"reason": "unknown-version"}

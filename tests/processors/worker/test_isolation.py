@@ -94,8 +94,8 @@ class Neighbour:
                 self.sent += 1
                 await asyncio.sleep(ROUND_S)
                 status = self.home.telemetry.status()
-                row = status["streams_behind"].get("n", status)
-                self.worst_age_s = max(self.worst_age_s, float(row["checkpoint_age_s"]))
+                row = status.streams_behind.get("n", status)
+                self.worst_age_s = max(self.worst_age_s, row.checkpoint_age_s)
                 if self.home.telemetry.checkpoint_ns != before:
                     made, before = made + 1, self.home.telemetry.checkpoint_ns
 
@@ -122,10 +122,10 @@ async def test_a_slow_step_delays_its_own_stream_alone(
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
         await neighbour.goes_on(checkpoints=4)
-        behind = home.telemetry.status()["streams_behind"]
-        named = [row["behind"] for name, row in behind.items() if name.startswith("s.") and row["behind"]]
-        assert any(each["step"] == "slow" for each in named), behind
-        assert sum(row["lag_chunks"] for name, row in behind.items() if name.startswith("s.")) > 0
+        behind = home.telemetry.status().streams_behind
+        named = [row.behind for name, row in behind.items() if name.startswith("s.") and row.behind]
+        assert any(each.step == "slow" for each in named), behind
+        assert sum(row.lag_chunks for name, row in behind.items() if name.startswith("s.")) > 0
         assert home.telemetry.lag_messages > 0
         began_s = time.monotonic()
     took_s = time.monotonic() - began_s
@@ -200,7 +200,7 @@ async def test_whatever_a_step_raises_costs_that_chunk_for_that_step(home: Home,
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
         await neighbour.goes_on(checkpoints=2, until=lambda: _chunks(home, "s") == 8)
-        assert not home.telemetry.health.as_json()
+        assert not home.telemetry.health.listed()
     letters = home.letters.list()
     said = " ".join(letter.reason for letter in letters)
     assert {letter.code for letter in letters} == {"step-failed"}
@@ -254,10 +254,11 @@ async def test_a_damaged_stream_stops_alone_and_goes_on_when_it_is_put_back(
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
         await neighbour.goes_on(checkpoints=3, until=lambda: _chunks(home, "t.b") == 2)
-        row = home.telemetry.status()["streams_behind"]["t.a"]
-        assert "t.a" in row["behind"]["reason"]
-        [trouble] = home.telemetry.health.as_json()
-        assert trouble["code"] == "io-error"
+        row = home.telemetry.status().streams_behind["t.a"]
+        assert row.behind is not None
+        assert "t.a" in row.behind.reason
+        [trouble] = home.telemetry.health.listed()
+        assert trouble.code == "io-error"
         assert segment.read_bytes() == whole[:50], "what is left of it is untouched"
         segment.write_bytes(whole)
         await neighbour.goes_on(checkpoints=1, until=lambda: _chunks(home, "t.a") == 2)

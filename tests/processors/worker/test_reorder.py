@@ -305,9 +305,9 @@ async def test_a_stream_that_holds_chunks_is_not_late(home: Home) -> None:
             while home.telemetry.checkpoints_total < made + 5 or home.telemetry.lag_messages:
                 await asyncio.sleep(0.01)
         status = home.telemetry.status()
-        assert status["streams_behind"] == {}
-        assert home.telemetry.health.as_json() == []
-        assert status["order"]["json"]["held_chunks"] == 1
+        assert status.streams_behind == {}
+        assert home.telemetry.health.listed() == []
+        assert status.order["json"].held_chunks == 1
 
 
 async def test_an_edit_that_switches_the_order_off_lets_out_what_is_held_first(home: Home) -> None:
@@ -431,14 +431,15 @@ async def test_samples_that_come_out_of_order_are_warned_of(home: Home) -> None:
     await policies(home, reorder_s=0)
     async with home.working():
         await work(home, [Sent(0, (10, 11)), Sent(1, (12,)), Sent(2, (9,)), Sent(3, (13,))])
-        warning = home.telemetry.status()["order"]["raw"]["warning"]
-        assert "json" not in home.telemetry.status()["order"]
+        warning = home.telemetry.status().order["raw"].warning
+        assert "json" not in home.telemetry.status().order
+    assert warning is not None
     assert "1 chunk of samples" in warning
     assert "policy 'raw'" in warning
     assert figures(home, "raw").warning == warning
     async with home.working():  # by another worker too, before a chunk comes
         async with asyncio.timeout(30):
-            while "raw" not in home.telemetry.status()["order"]:
+            while "raw" not in home.telemetry.status().order:
                 await asyncio.sleep(0.02)
     await policies(home, reorder_s=5)
     async with home.working():

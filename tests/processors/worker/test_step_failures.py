@@ -5,8 +5,7 @@ from windvane.processors.worker.pipeline.step_failures import MAX_MESSAGE, StepF
 
 def told(failures: StepFailures) -> list[tuple[str, str, str, int, bool]]:
     return [
-        (one["stream"], one["step"], one["message"], one["times"], one["recovered_ns"] is None)
-        for one in failures.as_json()
+        (one.stream, one.step, one.message, one.times, one.recovered_ns is None) for one in failures.listed()
     ]
 
 

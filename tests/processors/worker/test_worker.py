@@ -206,7 +206,7 @@ async def test_a_step_that_fails_stops_neither_the_others_nor_the_stream(home: H
     await home.publish("p", samples.tobytes())
     async with home.working():
         await home.until_stored(2)
-        assert {f["step"] for f in home.telemetry.status()["failures"]} == {"broken"}
+        assert {each.step for each in home.telemetry.status().failures} == {"broken"}
     assert home.stream() == samples.tobytes() * 2
     assert len(home.store.array("t:samples")) == 1000
     letters = home.letters.list()
@@ -222,9 +222,9 @@ async def test_records_without_the_bytes_that_a_step_wants_stop_neither_the_othe
     await home.publish("p", {"power": 1.0})
     async with home.working():
         await home.until_stored(1)
-        [failure] = home.telemetry.status()["failures"]
-        assert failure["step"] == "bytes"
-        assert "no field 'message'" in failure["message"]
+        [failure] = home.telemetry.status().failures
+        assert failure.step == "bytes"
+        assert "no field 'message'" in failure.message
     assert home.store.array("t:fields").shape == (1, 1)
     assert [letter.code for letter in home.letters.list()] == ["step-failed"]
 
@@ -454,7 +454,7 @@ async def test_a_gap_within_a_chunk_is_kept_and_counted_and_joined_by_nobody(hom
     await home.publish("p", payload=payload)
     async with home.working():
         await home.until_stored(1)
-    assert home.telemetry.status()["counted_by_stream"] == {
+    assert home.telemetry.status().counted_by_stream == {
         "t": {"samples": {"gaps": 1, "missing": 1900, "repeated": 100}}
     }
     assert home.store.array("t:gaps")[:].tolist() == [[100, 1900, 1.9]]

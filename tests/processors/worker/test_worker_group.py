@@ -147,7 +147,7 @@ async def test_who_lost_a_partition_commits_the_rest_and_lets_go_of_its_streams(
         await until(lambda: a.telemetry.lost_total == 1 and group.committed("q") == 2, a)
         assert not locked(group.home.store, "p.t")
         assert locked(group.home.store, "q.t")
-        assert a.telemetry.status()["partitions"] == 1
+        assert a.telemetry.status().partitions == 1
     assert group.committed("p") == 1
     assert group.home.stream("q.t") == b"12"
 
@@ -185,13 +185,13 @@ async def test_a_stream_that_another_still_writes_stops_its_partition_alone(grou
             await group.home.publish("p", f"{number}", tag="p.t")
             await group.home.publish("q", f"{number}", tag="q.t")
         await until(lambda: group.committed("q") == 10, b)
-        await until(lambda: b.telemetry.status()["waits"], b)
-        [waits] = b.telemetry.status()["waits"]
-        assert (waits["stream"], waits["writer"]) == ("p.t", "a")
+        await until(lambda: b.telemetry.status().waits, b)
+        [waits] = b.telemetry.status().waits
+        assert (waits.stream, waits.writer) == ("p.t", "a")
         assert group.committed("p") == 1
         zombie.close()
         await until(lambda: group.committed("p") == 11, b)
-        assert b.telemetry.status()["waits"] == []
+        assert b.telemetry.status().waits == []
     assert group.home.stream("p.t") == b"1234567891011"
     assert group.home.letters.list() == []
 
@@ -206,9 +206,9 @@ async def test_a_waiting_partition_is_handed_on_where_it_stands(group: Group) ->
     async with group.member("b") as b, group.member("c") as c:
         await b.consumer.give(P0)
         await group.home.publish("p", "2", tag="p.t")
-        await until(lambda: b.telemetry.status()["waits"], b)
+        await until(lambda: b.telemetry.status().waits, b)
         await group.logs.hand_over(P0, c.consumer)
-        await until(lambda: c.telemetry.status()["waits"], c)
+        await until(lambda: c.telemetry.status().waits, c)
         zombie.close()
         await until(lambda: group.committed("p") == 2, c)
     assert group.home.stream("p.t") == b"12"

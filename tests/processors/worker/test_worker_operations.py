@@ -62,7 +62,7 @@ async def until_files_are_read(home: Home, *, broken: list[str], streams: int) -
     """Waits until the worker has read the operations as they are now."""
 
     def are_read() -> bool:
-        found = list(home.telemetry.status()["broken_operations"])
+        found = list(home.telemetry.status().broken_operations)
         return found == broken and len(home.store.streams()) >= streams
 
     await until(are_read)
@@ -98,7 +98,7 @@ async def test_a_broken_edit_changes_nothing_and_is_said(home: Home) -> None:
         await home.until_stored(1)
         write(file, "FACTOR = \n" + SUM)
         await until_files_are_read(home, broken=["total.py"], streams=1)
-        assert "line 1: SyntaxError" in home.telemetry.status()["broken_operations"]["total.py"]
+        assert "line 1: SyntaxError" in home.telemetry.status().broken_operations["total.py"]
         await home.publish("p", samples(1))
         await home.until_stored(2)
     assert home.store.array("t:total")[:, 0].tolist() == [1, 2]
@@ -130,8 +130,8 @@ def fragile(block):
 
 async def test_a_step_fails_until_it_works_on_a_chunk_or_is_no_more_in_the_policy(home: Home) -> None:
     def failing() -> list[tuple[str, int]]:
-        told = home.telemetry.status()["failures"]
-        return [(one["step"], one["times"]) for one in told if one["recovered_ns"] is None]
+        told = home.telemetry.status().failures
+        return [(one.step, one.times) for one in told if one.recovered_ns is None]
 
     write(home.path / "operations" / "fragile.py", FRAGILE)
     policy = {**POLICY, "pipeline": [PCM, {"operation": "fragile"}]}
@@ -144,7 +144,7 @@ async def test_a_step_fails_until_it_works_on_a_chunk_or_is_no_more_in_the_polic
         await home.publish("p", samples(5))
         await home.until_stored(3)
         assert failing() == []
-        assert [one["step"] for one in home.telemetry.status()["failures"]] == ["fragile"]
+        assert [one.step for one in home.telemetry.status().failures] == ["fragile"]
         await home.publish("p", samples(9))
         await home.until_stored(4)
         assert failing() == [("fragile", 3)]

@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from windvane.runtime.announcements import announce
 from windvane.runtime.health_conditions import HealthConditions
+from windvane.runtime.statuses import TierStatus
 from windvane.runtime.supervision import ChildState, LastExit, Supervision, supervision_file, write_whole
 from windvane.runtime.telemetry import add_status_routes, serve_on_socket
 from windvane.web.api import health as module
@@ -36,7 +37,7 @@ class SupervisedTiers:
 
     async def start(self, tier: str, name: str = "") -> web.AppRunner:
         app = web.Application()
-        add_status_routes(app, status=dict[str, Any], registry=CollectorRegistry(), health=self.health[tier])
+        add_status_routes(app, status=TierStatus, registry=CollectorRegistry(), health=self.health[tier])
         runner = await serve_on_socket(app, self.home.run_dir / f"{name or tier}.sock")
         self.home.opened.push_async_callback(runner.cleanup)
         return runner

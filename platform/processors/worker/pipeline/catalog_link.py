@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from ....errors import DocumentNotFound, WindvaneError
-from ....runtime.telemetry import RateLimitedLog
+from ....runtime.instrumentation import EventLog
 from ....store.catalog.catalog import Catalog, Document
 from ....store.catalog.policy import Policy, policy_from_mapping
 from ....store.catalog.policy_follower import PolicyFollower
 from ...operations.base.steps import check_pipeline
+from ..instrumentation import CatalogUnavailable, PipelineNotRunnable, PoliciesFromCopy, PolicyNotApplied
 
 POLL_S = 0.25
 
@@ -37,7 +38,7 @@ class CatalogLink:
         self._catalog = catalog
         self._follower: PolicyFollower[Policy] = PolicyFollower(catalog, self._make)
         self._read_s = float("-inf")
-        self._log = RateLimitedLog(logging.getLogger("windvane.worker"))
+        self._log = EventLog(logging.getLogger("windvane.worker"))
         self.policies: Mapping[str, Policy] = {}
         """By reference; another object after each change."""
         self.new_outputs: deque[NewOutput] = deque()
@@ -50,7 +51,7 @@ class CatalogLink:
                 await self.refresh()
                 await self._register()
             except WindvaneError as error:
-                self._log.warning(("catalog",), f"the catalog cannot be used now: {error}")
+                self._log.emit(CatalogUnavailable(str(error)))
             await asyncio.sleep(POLL_S)
 
     def is_newer_than(self, monotonic_s: float) -> bool:
@@ -66,7 +67,7 @@ class CatalogLink:
             self.policies = {policy.reference: policy for policy in self._follower.in_force.values()}
         if (cause := self._follower.fallback_cause) is not None:
             # The start over a damaged catalog: what was in force last is in force.
-            self._log.warning(("copy",), f"working with the policies that were in force last: {cause}")
+            self._log.emit(PoliciesFromCopy(str(cause)))
         self._read_s = began_s
 
     def read_again(self) -> None:
@@ -77,14 +78,12 @@ class CatalogLink:
         try:
             policy = policy_from_mapping(body)
         except WindvaneError as error:
-            self._log.warning(("policy", reference), f"policy {reference!r} is not valid: {error}")
+            self._log.emit(PolicyNotApplied(reference, str(error)))
             return None
         try:
             check_pipeline(policy)
         except WindvaneError as error:
-            self._log.warning(
-                ("pipeline", reference), f"policy {policy.reference!r}: its pipeline cannot run: {error}"
-            )
+            self._log.emit(PipelineNotRunnable(policy.reference, str(error)))
             if former is not None and self._can_run(former):
                 return former
         return policy

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ....bus.interface import Bus, Producer
 from ....bus.messages.results import ResultPart, join
 from ....errors import ResultsNotPublished, WindvaneError
+from ..instrumentation import ResultsDelayed, ResultsPublished
 from .telemetry import WorkerTelemetry
 
 MESSAGE_BYTES = 768 * 1024
@@ -192,9 +193,9 @@ class ResultsPublisher:
                 await self._producer.publish(topic, key, *join(parts))
             except WindvaneError as error:
                 self._partitions.pop(topic, None)  # somebody may have removed it
-                self._telemetry.results_wait(error)
+                self._telemetry.emit(ResultsDelayed(str(error)))
             else:
-                self._telemetry.results_published(sum(part.count for part in parts))
+                self._telemetry.emit(ResultsPublished(sum(part.count for part in parts)))
                 return
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, _LAST_RETRY_S)

@@ -4,7 +4,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from copy import copy
+from typing import NamedTuple
+
+from ....runtime.statuses import StepFailure
 
 MAX_MESSAGE = 500
 """Characters that are kept of an error's message."""
@@ -27,21 +30,20 @@ class StepFailures:
         self._lock = threading.Lock()
         self._failing: set[str] = set()
         """Streams of which something has failed and has not worked since."""
-        self._newest: OrderedDict[_Step, dict[str, Any]] = OrderedDict()
+        self._newest: OrderedDict[_Step, StepFailure] = OrderedDict()
 
     def add(self, stream: str, step: str, message: str, *, of_training: bool = False) -> None:
         """The step of the stream failed once more, or its training did."""
         key = _Step(stream, step, of_training)
         with self._lock:
             before = self._newest.pop(key, None)
-            self._newest[key] = {
-                "stream": stream,
-                "step": step,
-                "message": message[:MAX_MESSAGE],
-                "time_ns": time.time_ns(),
-                "times": 1 if before is None else before["times"] + 1,
-                "recovered_ns": None,
-            }
+            self._newest[key] = StepFailure(
+                stream=stream,
+                step=step,
+                message=message[:MAX_MESSAGE],
+                time_ns=time.time_ns(),
+                times=1 if before is None else before.times + 1,
+            )
             self._failing.add(stream)
             if len(self._newest) > self._most:
                 oldest, _ = self._newest.popitem(last=False)
@@ -54,8 +56,8 @@ class StepFailures:
         with self._lock:
             for step in steps:
                 failure = self._newest.get(_Step(stream, step, of_training))
-                if failure is not None and failure["recovered_ns"] is None:
-                    failure["recovered_ns"] = time.time_ns()
+                if failure is not None and failure.recovered_ns is None:
+                    failure.recovered_ns = time.time_ns()
             self._look_again(stream)
 
     def forget_others(self, stream: str, steps: Collection[str]) -> None:
@@ -66,17 +68,13 @@ class StepFailures:
                     del self._newest[key]
             self._look_again(stream)
 
-    def as_json(self) -> list[dict[str, Any]]:
-        """The newest failure of each step, the oldest of them first.
-
-        Each is `stream`, `step`, `message`, `time_ns`, `times`, and `recovered_ns`: when the step worked
-        again, null while it has not. Times are ns since the epoch, UTC.
-        """
+    def listed(self) -> list[StepFailure]:
+        """The newest failure of each step, the oldest of them first."""
         with self._lock:
-            return [dict(failure) for failure in self._newest.values()]
+            return [copy(failure) for failure in self._newest.values()]
 
     def _look_again(self, stream: str) -> None:
         if not any(
-            key.stream == stream and failure["recovered_ns"] is None for key, failure in self._newest.items()
+            key.stream == stream and failure.recovered_ns is None for key, failure in self._newest.items()
         ):
             self._failing.discard(stream)

@@ -23,14 +23,16 @@ from ....bus.topic_names import is_chunk_topic
 from ....config import KafkaSettings, Settings
 from ....directories import sync_directory
 from ....errors import OperationFailed, WindvaneError
+from ....runtime.instrumentation import EventLog
 from ....store.databases.checkpoint import CheckpointStore
+from ..instrumentation import FormerBusFound, FormerBusUnreadable
 
 REACH_BOUND_S = 15.0
 """How long a former bus may take to answer before it is left for the next start."""
 STALLED_S = 30.0
 """How long nothing of a former bus may become stored before it is left for the next start."""
 _LOOK_S = 0.1
-_logger = logging.getLogger("windvane.worker")
+_log = EventLog(logging.getLogger("windvane.worker"))
 
 RunWorker = Callable[[Bus, asyncio.Event], Awaitable[None]]
 """Runs a worker on a bus until the event is set."""
@@ -84,12 +86,7 @@ async def finish_former_buses(
             await _finish(former, settings, checkpoints, run_worker, stop)
         except (WindvaneError, OSError, TimeoutError) as error:
             unread[url] = str(error) or f"it did not answer within {REACH_BOUND_S:g} s"
-            _logger.warning(
-                "the former bus %s cannot be read (%s). If it holds chunks that are not stored, they stay "
-                "there: make it reachable and restart the worker",
-                url,
-                unread[url],
-            )
+            _log.emit(FormerBusUnreadable(url, unread[url]))
     return unread
 
 
@@ -111,7 +108,7 @@ async def _finish(
         if not left:
             return
         count = sum(left.values())
-        _logger.info("the former bus %s holds %d messages to store first", former["url"], count)
+        _log.emit(FormerBusFound(former["url"], count))
         ended = asyncio.Event()
         working = asyncio.ensure_future(run_worker(bus, ended))
         stopping = asyncio.ensure_future(stop.wait())
