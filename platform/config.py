@@ -17,7 +17,7 @@ import msgspec
 
 from .directories import make_directory
 from .errors import ConfigInvalid
-from .toml_places import explain_toml_error
+from .toml_lines import explain_toml_error
 
 MIB = 1024 * 1024
 CONFIG_NAME = "windvane.toml"

@@ -12,9 +12,9 @@ import msgspec
 
 from ..errors import ChunkRefused
 from ..records.decoded_size import is_surely_within
+from ..records.event_separation import SeparatedEvents, separating_decodable
 from ..records.events import content_key
 from ..records.nesting import is_too_deep
-from ..records.undecodable_events import Sifted, sifting_decodable
 from ..rejections import RejectionCode
 from ..store.catalog.policy import Policy
 from .checks.leading_times import surely_have_times
@@ -149,7 +149,7 @@ class ChunkCheck:
         if broken is None and not chunk.is_replay:
             return payload, events
         # A replay is decoded, so that no worker rejects it once more.
-        decoding = sifting_decodable(
+        decoding = separating_decodable(
             payload,
             raw_field=policy.field if policy.format == "raw" else None,
             max_event_bytes=policy.limits.decoded_bytes,
@@ -186,7 +186,7 @@ def _require_few(events: int, policy: Policy) -> None:
 
 
 def _without_invalid(
-    chunk: IncomingChunk, policy: Policy, sifted: Sifted, code: RejectionCode
+    chunk: IncomingChunk, policy: Policy, sifted: SeparatedEvents, code: RejectionCode
 ) -> RejectedEvents:
     """The invalid events; raises ChunkRefused if the chunk is rejected whole because of them."""
     asked = "are not what the policy asks for" if code == INVALID_RECORDS else "cannot be stored"

@@ -16,8 +16,8 @@ from windvane.ingest.checks.leading_times import FEW_EVENTS, surely_have_times
 from windvane.ingest.checks.payload import count_events
 from windvane.ingest.chunk import IncomingChunk, Outcome, PostedBody
 from windvane.records.decoded_size import ending
+from windvane.records.event_separation import separate_decodable
 from windvane.records.events import iterate_events
-from windvane.records.undecodable_events import sift_decodable
 
 from tests.ingest.test_policies import NOW_S, House, chunk, event, house  # noqa: F401
 
@@ -205,7 +205,7 @@ def test_what_surely_has_times_can_be_decoded(events: list[bytes]) -> None:
     assert count_events(payload) == len(events)
     if surely_have_times(payload, len(events)):
         assert len(list(iterate_events(payload))) == len(events)
-    sifted = sift_decodable(payload, raw_field=None)
+    sifted = separate_decodable(payload, raw_field=None)
     assert len(list(iterate_events(sifted.valid))) == sifted.valid_events
     assert sifted.valid_events + sifted.invalid_events == len(events)
     for each in events:

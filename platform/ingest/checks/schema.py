@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Raw
 
 from ...errors import ChunkRefused, PolicyInvalid
+from ...records.event_separation import EventSeparator, SeparatedEvents, raw_field_fault
 from ...records.events import NS_PER_S, decode_record
-from ...records.undecodable_events import Sieve, Sifted, fault_of_raw
 from ...store.catalog import policy_schema as avro
 from .event_times import fault_of_time, times_valid
 from .schema_bytes import BIN_AND_STR, FindFault, bytes_within
@@ -73,7 +73,9 @@ class EventCheck:
         self._one: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(event)
         self._all: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[event])
 
-    def sift(self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int) -> Sifted | None:
+    def sift(
+        self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int
+    ) -> SeparatedEvents | None:
         """None where all `events` of the payload are valid, else which are not, and why.
 
         The payload must be well-formed (`count_events`); ChunkRefused where it is not even that.
@@ -83,51 +85,53 @@ class EventCheck:
             try:
                 next(slices)
             except StopIteration as end:
-                found: Sifted | None = end.value
+                found: SeparatedEvents | None = end.value
                 return found
 
     def sifting(
         self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int
-    ) -> Generator[None, None, Sifted | None]:
+    ) -> Generator[None, None, SeparatedEvents | None]:
         """As `sift`, in slices of a few milliseconds: between two of them it yields."""
         bounds = self._bounds(now_ns)
-        sieve: Sieve | None = None
+        separator: EventSeparator | None = None
         passed = 0
         for begin, end, count in _batches(payload, events, BATCH_EVENTS):
             if passed:
                 yield
             batch = payload[begin:end]
             if self._all_valid(batch, count, bounds):
-                if sieve is not None:
-                    sieve.let_pass(batch, count)
+                if separator is not None:
+                    separator.accept(batch, count)
             else:
-                if sieve is None:
-                    sieve = Sieve()
-                    sieve.let_pass(payload[:begin], passed)
-                yield from self._sift_batch(batch, count, bounds, sieve)
+                if separator is None:
+                    separator = EventSeparator()
+                    separator.accept(payload[:begin], passed)
+                yield from self._sift_batch(batch, count, bounds, separator)
             passed += count
-        return None if sieve is None or not sieve.held_back else sieve.sifted()
+        return None if separator is None or not separator.rejected else separator.separated()
 
     def _sift_batch(
         self,
         batch: bytes | bytearray | memoryview,
         count: int,
         bounds: tuple[int, int],
-        sieve: Sieve,
+        separator: EventSeparator,
     ) -> Generator[None, None, None]:
         """Most of a batch is valid, mostly: only where it is not, events are looked at one by one."""
         for begin, end, number in _batches(batch, count, FEW_EVENTS):
             yield
             few = batch[begin:end]
             if number < count and self._all_valid(few, number, bounds):
-                sieve.let_pass(few, number)
+                separator.accept(few, number)
                 continue
             for raw in _raw_events(_as_array(few, number)):
                 fault = self._fault(raw, bounds)
                 if fault is None:
-                    sieve.let_pass(raw, 1)
+                    separator.accept(raw, 1)
                 else:
-                    sieve.hold_back(raw, fault_in_words(fault, raw, self._schema) if sieve.names_more else "")
+                    separator.reject(
+                        raw, fault_in_words(fault, raw, self._schema) if separator.names_next else ""
+                    )
 
     def _bounds(self, now_ns: int) -> tuple[int, int]:
         earliest, latest = -(1 << 63), (1 << 63) - 1
@@ -188,7 +192,7 @@ class _RawField:
             _, record = decode_record(bytes(event))
         except (ValueError, TypeError, RecursionError) as error:
             return f"cannot be decoded ({error or type(error).__name__})"
-        return fault_of_raw(record, self._field)
+        return raw_field_fault(record, self._field)
 
 
 def _event_type(record: Any) -> Any:

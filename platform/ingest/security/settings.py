@@ -39,7 +39,7 @@ import msgspec
 
 from ...config import Settings, is_loopback, parse_address
 from ...errors import ConfigInvalid, WindvaneError
-from ...toml_places import explain_toml_error, line_of
+from ...toml_lines import explain_toml_error, line_of
 from .secrets import LOCAL_USER, ClientEntry, ForwardSecurity, Network, parse_peer
 
 __all__ = [

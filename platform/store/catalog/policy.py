@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from ...errors import PolicyInvalid
 from ...records.decoded_size import DEFAULT_LIMIT_BYTES
-from ...toml_places import explain_toml_error
+from ...toml_lines import explain_toml_error
 from .alarm_rules import CONDITION, AlarmRule, check_alarm_rules, plain_rules, rule_to_mapping
 from .policy_rules import Allow, check_rules
 from .policy_schema import check_publishable, parse_schema, schema_from_json

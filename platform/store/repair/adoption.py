@@ -19,8 +19,8 @@ from ..databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoi
 from ..files.data_stream import ARRIVAL, CHUNK_ID_BYTES
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes
-from .raw_segments import HeldFile
 from .scrub import Committed, StreamScrub
+from .stored_segments import StoredSegments
 from .stream_repair import locked_output
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _end_before(scrub: StreamScrub, chunk: int, default: int) -> int:
 
 def _rows_of(directory: Path) -> OutputLength | None:
     description = read_description(directory)
-    rows, times = HeldFile(directory / "rows"), HeldFile(directory / "times")
+    rows, times = StoredSegments(directory / "rows"), StoredSegments(directory / "times")
     if description is None or rows.problem is not None or times.problem is not None:
         return None  # it is refused when the worker opens it, and made again by `recover rebuild`
     width = row_bytes(dtype_from_json(description["dtype"]), tuple(description["row_shape"]))

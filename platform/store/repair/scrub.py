@@ -15,7 +15,7 @@ import numpy as np
 from ..files.data_stream import ARRIVAL, EVENT
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes
-from .raw_segments import HeldFile
+from .stored_segments import StoredSegments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,9 +76,9 @@ class StreamScrub:
         self.committed = committed
         self.description = read_description(directory)
         # The bytes last: they are written first.
-        self.events = HeldFile(directory / "events") if (directory / "events").exists() else None
-        self.arrivals = HeldFile(directory / "arrivals")
-        self.bytes = HeldFile(directory / "bytes")
+        self.events = StoredSegments(directory / "events") if (directory / "events").exists() else None
+        self.arrivals = StoredSegments(directory / "arrivals")
+        self.bytes = StoredSegments(directory / "bytes")
         self.later = _reread(committed, reread)
         length = committed.length
         self.is_covered = self._covers(committed)
@@ -162,7 +162,7 @@ class StreamScrub:
         later = self.later.length
         return max(self.size, later.length) if later is not None and self._covers(self.later) else self.size
 
-    def _holes(self, file: HeldFile, stop: int, code: str, what: str) -> Iterator[Damage]:
+    def _holes(self, file: StoredSegments, stop: int, code: str, what: str) -> Iterator[Damage]:
         for hole in file.holes(stop):
             missing = f"{hole.reason}: {what} {hole.start} to {hole.stop} are missing"
             yield self._damage(
@@ -337,7 +337,7 @@ def scrub_array(
     stream = reference.partition(":")[0]
     rebuild = f"windvane recover rebuild {stream}"
     description = read_description(directory)
-    times, rows = HeldFile(directory / "times"), HeldFile(directory / "rows")
+    times, rows = StoredSegments(directory / "times"), StoredSegments(directory / "rows")
     length, later = committed.length, _reread(committed, reread).length
     for file in (rows, times):
         if file.problem is not None:
@@ -380,7 +380,7 @@ def scrub_array(
     yield from _zero_times(times, count, reference, rebuild)
 
 
-def _zero_times(times: HeldFile, count: int, reference: str, remedy: str) -> Iterator[Damage]:
+def _zero_times(times: StoredSegments, count: int, reference: str, remedy: str) -> Iterator[Damage]:
     """Rows whose time is 0, 1970, between others: zeros that a power failure or a disk left."""
     first = -(-times.start // _TIME_BYTES)
     for start in range(first, count, RECORDS_A_READ):

@@ -18,8 +18,8 @@ import numpy as np
 from ...errors import StoreLocked
 from ..files.data_stream import ARRIVAL, EVENT
 from ..files.description import read_description, write_description
-from .raw_segments import HEAD_LAYOUT, HeldFile
 from .scrub import Committed, Damage, StreamScrub
+from .stored_segments import HEAD_LAYOUT, StoredSegments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,7 +124,7 @@ class _Repair:
             self._write_head(scrub.events, os.urandom(16), held)
         self._look_again()
 
-    def _write_head(self, file: HeldFile, uid: bytes, length: int) -> None:
+    def _write_head(self, file: StoredSegments, uid: bytes, length: int) -> None:
         path = file.directory / "head"
         self._aside.copy(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ class _Repair:
         write_description(self._directory, described)
         self.done.append(f"wrote {self._directory / 'meta.json'} again")
 
-    def _write(self, file: HeldFile, offset: int, data: bytes) -> None:
+    def _write(self, file: StoredSegments, offset: int, data: bytes) -> None:
         while data:
             path, at = file.place(offset)
             piece = data[: file.segment_bytes - at]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from windvane.errors import ChunkRefused
 from windvane.ingest.checks import schema as schema_module
 from windvane.ingest.checks.schema import EventCheck
-from windvane.records.undecodable_events import Sifted
+from windvane.records.event_separation import SeparatedEvents
 from windvane.store.catalog.policy_schema import parse_schema
 
 from tests.ingest.checks import naive_schema
@@ -29,7 +29,7 @@ def packed(record: Any, time: Any = None) -> bytes:
     return bytes(msgpack.packb(event, unicode_errors="surrogateescape"))
 
 
-def sift(check: EventCheck, *events: bytes) -> Sifted | None:
+def sift(check: EventCheck, *events: bytes) -> SeparatedEvents | None:
     return check.sift(b"".join(events), len(events), now_ns=NOW_NS)
 
 

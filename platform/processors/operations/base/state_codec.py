@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
 from ....errors import StateInvalid
-from ....typed import prepare
+from ....msgspec_threading import prepare
 from .operation import Operation
 from .unpickling import check_source, unpickle
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ....errors import ExtensionInvalid, PolicyInvalid
+from ....msgspec_threading import prepare
 from ....store.catalog.policy import Policy, Step
-from ....typed import prepare
 from .failures import as_failure, meant
 from .operation import Operation, parameters_of
 from .parameter_types import describe

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ....errors import OperationFailed
 from ....records.decoded_size import DEFAULT_LIMIT_BYTES
+from ....records.event_separation import raw_field_fault
 from ....records.events import NS_PER_S
-from ....records.undecodable_events import fault_of_raw
 from ...operations.base.block import Block, Events, EventTimes
 from .chunk_events import ChunkEvents, events_of_payload
 from .plain_records import exact_record, is_plain, made_plain, plain_copy, record_as_it_came, record_of_exact
@@ -41,7 +41,7 @@ def raw_pieces(events: ChunkEvents, field: str) -> list[bytes]:
     key = field.encode()
     records = (record for each in events.slices() for record in each.records)
     for index, record in enumerate(records):
-        if (fault := fault_of_raw(record, field)) is not None:
+        if (fault := raw_field_fault(record, field)) is not None:
             raise OperationFailed(f"record {index} of the chunk {fault}")
         pieces.append(record[key] if isinstance(record, dict) else record)
     return pieces

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ....bus.messages.chunks import ChunkMessage
 from ....errors import ChunkRefused, OperationFailed, StoreLocked
 from ....records.decoded_size import DEFAULT_LIMIT_BYTES
+from ....records.event_separation import separate_decodable
 from ....records.events import check_pairs
-from ....records.undecodable_events import sift_decodable
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
 from ....store.files.data_array import DataArrayWriter
@@ -165,7 +165,7 @@ class StreamPipeline:
         if (error := self._error_of_reading(inputs)) is None:
             return inputs
         with turn_to_decode(len(chunk.payload)):
-            sifted = sift_decodable(
+            sifted = separate_decodable(
                 chunk.payload,
                 raw_field=self.policy.field if self.policy.format == "raw" else None,
                 max_event_bytes=_max_event_bytes(self.policy),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from ....errors import ChunkRefused, PolicyInvalid, WindvaneError
-from ....records.undecodable_events import sift_decodable
+from ....records.event_separation import separate_decodable
 from ....store.catalog.policy import Policy
 from ....store.files.data_stream import DataStream
 from ...operations.base.block import Block, Events, EventTimes
@@ -57,7 +57,7 @@ def _decoded(data: bytes, failed: FailedStep) -> ChunkEvents:
     try:
         return decode_events(data)
     except ChunkRefused as error:
-        sifted = sift_decodable(data, raw_field=None)
+        sifted = separate_decodable(data, raw_field=None)
         if not sifted.valid_events or not sifted.invalid_events:
             raise
         failed("events", error)

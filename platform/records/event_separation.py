@@ -1,7 +1,7 @@
-"""The events of a chunk that cannot be decoded, cut out of it so that the others go on.
+"""Separates the events of a chunk that cannot be decoded from the valid ones, so that those are stored.
 
-The gateway checks what is cheap to check of every chunk, and everything of what looks wrong and of what is
-sent again by hand. The worker checks everything that it decodes: for it this is the second line.
+The gateway makes the cheap checks for every chunk, and all checks for chunks that fail those and for replays.
+The worker checks everything that it decodes.
 """
 
 from collections.abc import Generator
@@ -15,21 +15,21 @@ from .events import decode_event
 from .nesting import TOO_DEEP, is_too_deep
 
 NAMED_EVENTS = 5
-"""Of how many invalid events the reason tells."""
+"""How many invalid events the reason names."""
 _EVENTS_A_STEP = 256
 
 Payload = bytes | bytearray | memoryview
 
 
-class Sifted(msgspec.Struct, frozen=True):
-    """A chunk in which some events are invalid: its payload in two parts, in their order."""
+class SeparatedEvents(msgspec.Struct, frozen=True):
+    """The payload of a chunk in two parts, valid and invalid events, each in the order of the chunk."""
 
     valid: bytes
     valid_events: int
     invalid: bytes
     invalid_events: int
     reason: str
-    """The first few invalid events, by index and path."""
+    """Names the first `NAMED_EVENTS` invalid events, by index and path."""
 
     @property
     def total(self) -> str:
@@ -37,8 +37,8 @@ class Sifted(msgspec.Struct, frozen=True):
         return f"{self.invalid_events} of {self.valid_events + self.invalid_events} events"
 
 
-class Sieve:
-    """What passed so far of a chunk in which some events are invalid, and what did not."""
+class EventSeparator:
+    """Collects the valid and the invalid events of a chunk, event by event."""
 
     def __init__(self) -> None:
         self._valid, self._invalid = bytearray(), bytearray()
@@ -46,32 +46,32 @@ class Sieve:
         self._reasons: list[str] = []
 
     @property
-    def names_more(self) -> bool:
-        """Whether the reason of the next invalid event will be told."""
+    def names_next(self) -> bool:
+        """Whether the reason will name the next invalid event."""
         return self._invalid_events < NAMED_EVENTS
 
     @property
-    def held_back(self) -> int:
+    def rejected(self) -> int:
         """How many events are invalid so far."""
         return self._invalid_events
 
-    def let_pass(self, events: Payload | msgspec.Raw, count: int) -> None:
-        """Events that are valid."""
+    def accept(self, events: Payload | msgspec.Raw, count: int) -> None:
+        """Add valid events."""
         self._valid += events
         self._valid_events += count
 
-    def hold_back(self, event: Payload | msgspec.Raw, fault: str) -> None:
-        """One that is not; `fault` is not looked at unless `names_more`."""
-        if self.names_more:
+    def reject(self, event: Payload | msgspec.Raw, fault: str) -> None:
+        """Add an invalid event; `fault` is used only if `names_next`."""
+        if self.names_next:
             self._reasons.append(f"event {self._valid_events + self._invalid_events}: {fault}")
         self._invalid += event
         self._invalid_events += 1
 
-    def sifted(self) -> Sifted:
-        """Both parts."""
+    def separated(self) -> SeparatedEvents:
+        """Return both parts."""
         if self._invalid_events > NAMED_EVENTS:
             self._reasons.append(f"and {self._invalid_events - NAMED_EVENTS} more events")
-        return Sifted(
+        return SeparatedEvents(
             valid=bytes(self._valid),
             valid_events=self._valid_events,
             invalid=bytes(self._invalid),
@@ -80,27 +80,27 @@ class Sieve:
         )
 
 
-def sift_decodable(
+def separate_decodable(
     payload: Payload, *, raw_field: str | None, max_event_bytes: int = DEFAULT_LIMIT_BYTES
-) -> Sifted:
-    """What `sifting_decodable` returns, in one go."""
-    steps = sifting_decodable(payload, raw_field=raw_field, max_event_bytes=max_event_bytes)
+) -> SeparatedEvents:
+    """Return the result of `separating_decodable` without yielding."""
+    steps = separating_decodable(payload, raw_field=raw_field, max_event_bytes=max_event_bytes)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            found: Sifted = end.value
+            found: SeparatedEvents = end.value
             return found
 
 
-def sifting_decodable(
+def separating_decodable(
     payload: Payload, *, raw_field: str | None, max_event_bytes: int = DEFAULT_LIMIT_BYTES
-) -> Generator[None, None, Sifted]:
-    """Decodes each event by itself, whatever the payload is; yields every few milliseconds.
+) -> Generator[None, None, SeparatedEvents]:
+    """Decode each event by itself; yields every few milliseconds. The payload may be any bytes.
 
-    Invalid are events that no worker can decode, that decode to more than `max_event_bytes`, and, where a
-    policy archives the bytes of `raw_field`, those that have none. Where the payload is no msgpack any more,
-    or ends within an event, all the rest counts as one event.
+    Invalid are events that no worker can decode, and events that decode to more than `max_event_bytes`. If a
+    policy archives the bytes of `raw_field`, so are events without these bytes. If the payload is not msgpack
+    from some byte on, or ends within an event, the whole rest counts as one event.
 
     Memory: two copies of the payload, and one decoded event.
     """
@@ -109,7 +109,7 @@ def sifting_decodable(
     walker: msgpack.Unpacker | None = msgpack.Unpacker(read_size=size or 1, max_buffer_size=size or 1)
     assert walker is not None
     walker.feed(view)
-    sieve = Sieve()
+    separator = EventSeparator()
     start = events = 0
     while start < size:
         stop: int | None = None
@@ -119,7 +119,7 @@ def sifting_decodable(
                 walker.skip()
                 stop = walker.tell()
             except msgpack.StackError:
-                walker = None  # it is of no use behind this event
+                walker = None  # it cannot continue after this event
             except msgpack.OutOfData:
                 fault = "the chunk ends inside it"
             except ValueError as error:
@@ -128,19 +128,19 @@ def sifting_decodable(
             stop = yield from ending(view, start)
             fault = None if stop is not None else "is not well-formed msgpack, or the chunk ends inside it"
         if stop is None:
-            sieve.hold_back(view[start:], f"{fault}; the {size - start} bytes from it on are kept back")
+            separator.reject(view[start:], f"{fault}; the {size - start} bytes from it on are rejected")
             break
         event = view[start:stop]
         fault = _fault(event, raw_field, max_event_bytes)
         if fault is None:
-            sieve.let_pass(event, 1)
+            separator.accept(event, 1)
         else:
-            sieve.hold_back(event, fault)
+            separator.reject(event, fault)
         start = stop
         events += 1
         if events % _EVENTS_A_STEP == 0:
             yield
-    return sieve.sifted()
+    return separator.separated()
 
 
 def _fault(event: memoryview, raw_field: str | None, max_event_bytes: int) -> str | None:
@@ -158,11 +158,11 @@ def _fault(event: memoryview, raw_field: str | None, max_event_bytes: int) -> st
         _, record = decode_event(event)
     except ChunkRefused as refusal:
         return str(refusal)
-    return None if raw_field is None else fault_of_raw(record, raw_field)
+    return None if raw_field is None else raw_field_fault(record, raw_field)
 
 
-def fault_of_raw(record: object, field: str) -> str | None:
-    """Why a decoded record has no bytes to archive; None where it has."""
+def raw_field_fault(record: object, field: str) -> str | None:
+    """Why a decoded record has no bytes to archive; None if it has them."""
     value = record.get(field.encode()) if isinstance(record, dict) else record
     if isinstance(value, bytes):
         return None

@@ -3,7 +3,7 @@
 import tomllib
 
 import pytest
-from windvane.toml_places import explain_toml_error, line_of
+from windvane.toml_lines import explain_toml_error, line_of
 
 TEXT = '''# comment
 key = "a"

@@ -1,4 +1,4 @@
-"""A segmented file as its segments have it, whatever its head says: what scrubbing and repair read."""
+"""A segmented file as its segments are on the disk, whatever its head says; scrubbing and repair read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ_BYTES = 4 * 1024 * 1024
 
 
 class Hole(NamedTuple):
-    """Bytes `start` to `stop` of a segmented file that are not in `path`; they begin at byte `at` of it."""
+    """Bytes `start` to `stop` of a segmented file that `path` lacks from its byte `at` on."""
 
     path: Path
     at: int
@@ -31,11 +31,11 @@ class Hole(NamedTuple):
     reason: str
 
 
-class HeldFile:
+class StoredSegments:
     """Head, segments and bytes of a segmented file.
 
-    `problem` says why the head cannot be used; then `segment_bytes`, `start` and `length` are what the
-    segments let one suppose, `uid` is empty and `committed` 0.
+    `problem` says why the head cannot be used. Then `segment_bytes`, `start` and `length` are inferred from
+    the segments, `uid` is empty and `committed` is 0.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -57,7 +57,7 @@ class HeldFile:
             self._read(raw)
         if self.problem is not None:
             bases = sorted(self.segments)
-            self.segment_bytes = _supposed_segment_bytes(self.segments)
+            self.segment_bytes = _inferred_segment_bytes(self.segments)
             self.start = bases[0] if bases else 0
             self.length = bases[-1] + self.segments[bases[-1]] if bases else 0
 
@@ -79,10 +79,12 @@ class HeldFile:
         elif any(base % self.segment_bytes for base in self.segments):
             self.problem = "the segments do not fit the head"
         elif self.start not in self.segments and any(base < self.start for base in self.segments):
-            self.problem = f"the head says that all before byte {self.start} was dropped, and it is there"
+            self.problem = (
+                f"the head says that all before byte {self.start} was dropped, but there are older segments"
+            )
 
     def holes(self, stop: int) -> Iterator[Hole]:
-        """What of the bytes from `start` to `stop` no segment has."""
+        """Yield the ranges of bytes from `self.start` to `stop` that no segment has."""
         for base in range(self.start, stop, self.segment_bytes):
             wanted = min(self.segment_bytes, stop - base)
             held = self.segments.get(base)
@@ -101,15 +103,15 @@ class HeldFile:
         return self.directory / os.path.basename(segment_path("", base))
 
     def place(self, offset: int) -> tuple[Path, int]:
-        """The segment with this byte, and where in it."""
+        """The segment with this byte, and the position in it."""
         return self.path(offset), offset % self.segment_bytes
 
     def read(self, offset: int, size: int) -> bytes:
-        """These bytes, as far as they are there in one piece. Raises OSError if they cannot be read."""
+        """These bytes, up to the first that is missing. Raises OSError if they cannot be read."""
         return b"".join(self.pieces(offset, offset + size))
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes in pieces of at most 4 MiB, up to the first that is not there."""
+        """Yield the bytes in pieces of at most 4 MiB, up to the first that is missing."""
         while start < stop:
             path, at = self.place(start)
             size = min(stop - start, self.segment_bytes - at, _READ_BYTES)
@@ -128,7 +130,7 @@ class HeldFile:
             start += size
 
     def crc32c(self, offset: int, size: int) -> int | None:
-        """The checksum of these bytes, None if some are not there."""
+        """The checksum of these bytes; None if some are missing."""
         checksum = held = 0
         for piece in self.pieces(offset, offset + size):
             checksum = google_crc32c.extend(checksum, piece)
@@ -148,8 +150,8 @@ def _segments(directory: Path) -> dict[int, int]:
     }
 
 
-def _supposed_segment_bytes(segments: dict[int, int]) -> int:
-    """What segments of these names and sizes can be: their distance, or the default."""
+def _inferred_segment_bytes(segments: dict[int, int]) -> int:
+    """The segment size that these names and sizes suggest: their distance, or the default."""
     distance = math.gcd(*segments) if segments else 0
     if distance and len(segments) > 1:
         return max(distance, PAGE_BYTES)

@@ -1,6 +1,7 @@
-"""On which line of a TOML file a value stands, or what is no TOML: `tomllib` keeps no lines of values.
+"""Line numbers for messages about TOML files: of a value, or of a syntax error.
 
-Found by reading: the lines up to it are TOML without the value, and with its own they have it.
+`tomllib` gives no line numbers of values. So `line_of` parses prefixes of the text: the line of a value is
+the first whose prefix has the value.
 """
 
 import re
@@ -12,13 +13,13 @@ Path: TypeAlias = Sequence[str | int]
 """`("user", 0, "password")`: keys, and positions in arrays."""
 
 MAX_READINGS = 100
-"""How often a text is read to find one place; a place that needs more is not found."""
+"""How often a text is parsed to find one line; a line that needs more is not found."""
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _STATEMENT = re.compile(r"""\s*(?:\[|[\w"'-][^=]*=)""")
-"""How a line begins that may begin a table or a value; lines within a longer value can look so, too."""
+"""The beginning of a line that may start a table or a value; lines within a longer value can match too."""
 _NAME = re.compile(r"(?<=[^\s\[])\s*[=#].*", re.DOTALL)
-"""What follows the name of a value or table: it may be a secret."""
+"""The text after the name of a value or table: it may be a secret."""
 
 
 def line_of(text: str, path: Path) -> int | None:
@@ -31,7 +32,7 @@ def line_of(text: str, path: Path) -> int | None:
         return None
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines) if _STATEMENT.match(line)]
-    # What stands before each start is read: `top` has the value, `without` does not, nor has any before it.
+    # The text before each start is parsed. Before `top` there is the value, before `without` there is not.
     without, bottom, top = 0, 0, len(starts)
     readings = 0
     while top - bottom > 1:
@@ -42,7 +43,7 @@ def line_of(text: str, path: Path) -> int | None:
                 return None
             readings += 1
             found = _has("\n".join(lines[: starts[at]]), path)
-            at -= found is None  # a cut within a value of several lines is no TOML: those before it may be
+            at -= found is None  # a prefix that ends within a value of several lines does not parse
         if found:
             top = at
         else:
@@ -51,10 +52,10 @@ def line_of(text: str, path: Path) -> int | None:
 
 
 def explain_toml_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[int, str]:
-    """The line that is no TOML, and why it is not; it names what is not closed, but shows no value.
+    """The line of a syntax error, and the reason; it names what is not closed, but shows no value.
 
-    What never ends is found where another statement, or the end of the text, comes; the line is that on which
-    it begins.
+    The parser finds an unclosed value at a later statement or at the end of the text. The line is that on
+    which the value begins.
 
     >>> try:
     ...     tomllib.loads("a = 1\\n[gateway")
@@ -79,7 +80,7 @@ def explain_toml_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[int, 
 
 
 def _statement_around(lines: Sequence[str], line: int) -> int | None:
-    """The index of the line on which the statement begins that `line` is in; None if it is not found."""
+    """The index of the first line of the statement that contains `line`; None if it is not found."""
     starts = [number for number, text in enumerate(lines[:line]) if _STATEMENT.match(text)]
     for start in starts[: -MAX_READINGS - 1 : -1]:
         if _has("\n".join(lines[:start]), ()) is not None:
@@ -88,7 +89,7 @@ def _statement_around(lines: Sequence[str], line: int) -> int | None:
 
 
 def _has(text: str, path: Path) -> bool | None:
-    """Whether `text` has a value at `path`; None: it is no TOML."""
+    """Whether `text` has a value at `path`; None if it is not valid TOML."""
     try:
         value: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import threading
 import msgspec
-from windvane.typed import prepare
+from windvane.msgspec_threading import prepare
 
 def work(kinds, start):
     start.wait(10)
