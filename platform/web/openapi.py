@@ -142,8 +142,15 @@ def _describe_policy(components: dict[str, Any]) -> None:
     del step["properties"]["parameters"]
     step["additionalProperties"] = True
     step["description"] += "\n\nOther members are the parameters of the operation."
+    components["Policy"]["properties"]["schema"]["anyOf"].append({"type": "string"})  # Avro's JSON
     for schema, name in (("Policy", "tags"), ("Step", "name"), ("AlarmRule", "name")):
         del components[schema]["properties"][name]["default"]
+    components["PolicySettings"] = {
+        **components["Policy"],
+        "title": "PolicySettings",
+        "description": "A policy whose reference is in the path; the body may repeat it.",
+        "required": [],
+    }
 
 
 def _types(content: Content) -> list[Any]:

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from .parameters import LARGEST_INTEGER, Integer
+from .parameters import INTEGER_BOUNDS, Integer
 
 DEFAULT_PAGE = 1_000
 LARGEST_PAGE = 10_000
@@ -20,7 +20,11 @@ class LimitQuery(Struct, frozen=True, kw_only=True):
 
     limit: Annotated[
         int,
-        Meta(ge=1, le=LARGEST_INTEGER, description=f"Entries on a page; {LARGEST_PAGE:,} if it is more."),
+        Meta(
+            ge=1,
+            description=f"Entries on a page; {LARGEST_PAGE:,} if it is more.",
+            extra_json_schema={"exclusiveMaximum": INTEGER_BOUNDS["exclusiveMaximum"]},
+        ),
     ] = DEFAULT_PAGE
 
     @property

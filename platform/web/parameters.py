@@ -18,8 +18,10 @@ from .problems import RequestRefused
 LARGEST_INTEGER = 2**63 - 1
 """What SQLite, PostgreSQL and NumPy can take."""
 
-Integer = Annotated[int, Meta(ge=-LARGEST_INTEGER - 1, le=LARGEST_INTEGER)]
-"""An integer of 64 bits."""
+_DIGITS = 20
+INTEGER_BOUNDS: Mapping[str, Any] = {"exclusiveMinimum": -(10.0**_DIGITS), "exclusiveMaximum": 10.0**_DIGITS}
+Integer = Annotated[int, Meta(extra_json_schema=dict(INTEGER_BOUNDS))]
+"""An integer of up to 20 digits in a query; beyond 64 bits it counts as the largest, or least."""
 
 Parameters = TypeVar("Parameters", bound=Struct)
 
@@ -67,6 +69,8 @@ def describe_parameters(kind: type[Struct], place: str) -> list[dict[str, Any]]:
             del value["default"]
         if name in schema["required"]:
             entry["required"] = True
+        elif place == "query":
+            entry["allowEmptyValue"] = True
         found.append({**entry, "schema": value})
     return found
 
@@ -139,9 +143,8 @@ def _reader(kind: inspect.Type) -> Callable[[str], Any]:
 
 
 def _integer(text: str, *, least: int | None) -> int:
-    """A number of up to 20 digits beyond 64 bits counts as the largest, or least, that there is."""
     number = integer_in(text)
-    if number is None or abs(number) >= 10**20:
+    if number is None or abs(number) >= 10**_DIGITS:
         raise ValueError("is not a valid integer")
     number = max(-LARGEST_INTEGER - 1, min(number, LARGEST_INTEGER))
     if least is not None and number < least:

@@ -100,7 +100,7 @@ def kind_of(value: Any) -> str:
 def in_words(message: str, plain: Any, choices: Mapping[str, Sequence[str]]) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.limits.chunk_bytes`", in the words of this file.
 
-    `choices` are the words that are allowed, by path.
+    `choices` are the words that are allowed, by path without indices.
     """
     cause, _, path = message.partition(" - at `$")
     path = path.strip(".`")
@@ -109,7 +109,8 @@ def in_words(message: str, plain: Any, choices: Mapping[str, Sequence[str]]) -> 
         value = value[int(index)] if index else value[key]
     shown = _short.repr(value)
     if cause.startswith("Invalid enum"):
-        return f"{path}: {shown} is not known{meant(str(value), choices[path])}"
+        allowed = choices[re.sub(r"\[\d+\]", "", path)]
+        return f"{path}: {shown} is not known{meant(str(value), allowed)}"
     expected, _, found = cause.removeprefix("Expected ").partition(", got ")
     if found:
         wanted = _WORDS.get(expected.strip("`").removesuffix(" | null"), expected)

@@ -108,7 +108,7 @@ class PolicyRoutes:
         "PUT",
         f"{API}/policies/{REF}",
         tag=TAG,
-        body={JSON: Policy},
+        body={JSON: {"$ref": "#/components/schemas/PolicySettings"}},
         answers=[_POLICY, _CREATED],
         problems=_OTHER_REVISION,
     )

@@ -270,6 +270,7 @@ def with_step(**step: Any) -> dict[str, Any]:
             """durability: 'fsinc' is not known; did you mean "fsync"? Allowed: fsync,""",
         ),
         ({"suppress_repeats": "id"}, "suppress_repeats: 'id' is not known; "),
+        ({"signals": ["logs", "spans"]}, "signals[1]: 'spans' is not known; Allowed: logs, metrics"),
         ({"encoding": "json"}, "encoding: 'json' is not known; Allowed: msgpack, avro"),
         ({"encoding": "avro"}, 'encoding: "avro" needs a `schema`, in which the records go out'),
         ({"topic": {"retention_h": 1}}, 'topic.retention_h: is not known; did you mean "retention_hours"?'),

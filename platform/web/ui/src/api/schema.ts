@@ -801,6 +801,15 @@ export interface components {
             version: string;
         };
         /**
+         * HealthCondition
+         * @description A condition of the platform: its stable code, and in words what happened and what to do.
+         */
+        HealthCondition: {
+            /** @enum {string} */
+            code: "bus-away" | "checkpoint-late" | "crash-loop" | "disk-full" | "io-error" | "no-checkpoint" | "settings-broken" | "stuck" | "tier-away";
+            detail: string;
+        };
+        /**
          * HistoryEntry
          * @description What was done to an alarm: `number` counts from 0, `at_ns` is when it was recorded.
          *
@@ -943,7 +952,89 @@ export interface components {
             /** @default null */
             schema?: {
                 [key: string]: unknown;
-            } | null;
+            } | null | string;
+            /**
+             * @default [
+             *       "logs"
+             *     ]
+             */
+            signals?: ("logs" | "metrics")[];
+            /**
+             * @default chunk-id
+             * @enum {string}
+             */
+            suppress_repeats?: "chunk-id" | "content";
+            tags?: string[];
+            /** @default  */
+            title?: string;
+            /**
+             * @default {
+             *       "retention_hours": null,
+             *       "retention_bytes": null
+             *     }
+             */
+            topic?: components["schemas"]["Topic"];
+        };
+        /**
+         * PolicySettings
+         * @description A policy whose reference is in the path; the body may repeat it.
+         */
+        PolicySettings: {
+            /**
+             * @default refuse
+             * @enum {string}
+             */
+            additional_fields?: "allow" | "refuse";
+            /** @default [] */
+            alarm?: components["schemas"]["AlarmRule"][];
+            /** @default [] */
+            allow?: components["schemas"]["Allow"][];
+            /**
+             * @default fsync
+             * @enum {string}
+             */
+            durability?: "fsync" | "written";
+            /**
+             * @default msgpack
+             * @enum {string}
+             */
+            encoding?: "avro" | "msgpack";
+            /** @default message */
+            field?: string;
+            /**
+             * @default json
+             * @enum {string}
+             */
+            format?: "json" | "msgpack" | "raw";
+            /**
+             * @default drop
+             * @enum {string}
+             */
+            invalid_records?: "drop" | "refuse";
+            /**
+             * @default {
+             *       "chunk_bytes": 8388608,
+             *       "events_per_chunk": 1000000,
+             *       "decoded_bytes": 268435456,
+             *       "events_per_s": null,
+             *       "bytes_per_s": null,
+             *       "burst_s": 2,
+             *       "max_future_s": null,
+             *       "max_age_s": null
+             *     }
+             */
+            limits?: components["schemas"]["Limits"];
+            /** @default 2 */
+            partitions?: number;
+            /** @default [] */
+            pipeline?: components["schemas"]["Step"][];
+            reference?: string;
+            /** @default 0 */
+            reorder_s?: number;
+            /** @default null */
+            schema?: {
+                [key: string]: unknown;
+            } | null | string;
             /**
              * @default [
              *       "logs"
@@ -1211,9 +1302,7 @@ export interface components {
             rows_sent_total: number;
             rows_skipped_total: number;
             time_ns: number;
-            troubles: {
-                [key: string]: string;
-            }[];
+            troubles: components["schemas"]["HealthCondition"][];
         };
     };
     responses: {
@@ -1275,11 +1364,13 @@ export type DiskStatus = components['schemas']['DiskStatus'];
 export type DocumentInfo = components['schemas']['DocumentInfo'];
 export type FailingStep = components['schemas']['FailingStep'];
 export type Health = components['schemas']['Health'];
+export type HealthCondition = components['schemas']['HealthCondition'];
 export type HistoryEntry = components['schemas']['HistoryEntry'];
 export type Installation = components['schemas']['Installation'];
 export type LastExit = components['schemas']['LastExit'];
 export type Limits = components['schemas']['Limits'];
 export type Policy = components['schemas']['Policy'];
+export type PolicySettings = components['schemas']['PolicySettings'];
 export type Problem = components['schemas']['Problem'];
 export type Reason = components['schemas']['Reason'];
 export type Refused = components['schemas']['Refused'];
@@ -2640,7 +2731,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Policy"];
+                "application/json": components["schemas"]["PolicySettings"];
             };
         };
         responses: {
@@ -2797,7 +2888,7 @@ export interface operations {
                 /** @description Only documents in this state. */
                 state?: string;
                 /** @description Only documents of this type. */
-                type?: "policy" | "stream" | "array" | "alarm";
+                type?: "alarm" | "array" | "policy" | "stream";
             };
             header?: never;
             path?: never;
