@@ -20,8 +20,6 @@ PENDING: frozenset[str] = frozenset(
     {
         "platform/commands/policy.py::create",
         "platform/commands/send.py::send",
-        "platform/ingest/bodies/msgpack_bodies.py::events_of_msgpack",
-        "platform/ingest/tier.py::serve",
         "platform/processors/worker/tier.py::serve",
         "platform/processors/worker/worker.py::Worker.__init__",
     }

@@ -7,7 +7,8 @@ import pytest
 from windvane.ingest.bodies.decompression import decompress
 from windvane.ingest.checks.payload import count_events
 from windvane.ingest.checks.schema import EventCheck
-from windvane.ingest.forward.framing import Message, MessageReader
+from windvane.ingest.forward.framing import MessageReader
+from windvane.ingest.forward.message import Message
 from windvane.store.catalog.policy_schema import parse_schema
 
 from benchmarks import traffic
@@ -32,9 +33,10 @@ def read(data: bytes) -> list[Message]:
 
 
 def payload_of(message: Message) -> bytes:
-    if message.compression == "text":
+    compression = message.options.get("compression", "text")
+    if compression == "text":
         return bytes(message.payload)
-    return bytes(decompress(message.payload, message.compression, max_bytes=1 << 24))
+    return bytes(decompress(message.payload, compression, max_bytes=1 << 24))
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
@@ -48,9 +50,9 @@ def test_a_write_holds_its_events_in_whole_messages(make: Callable[..., Traffic]
     assert {message.tag for message in messages} == {traffic.TAG.encode()}
     if acked:
         [message] = messages
-        assert message.chunk == sent.write[-traffic.CHUNK_ID_BYTES :]
+        assert message.options["chunk_id"] == sent.write[-traffic.CHUNK_ID_BYTES :]
     else:
-        assert {message.chunk for message in messages} == {None}
+        assert {message.options.get("chunk_id") for message in messages} == {None}
 
 
 def test_records_have_their_size_differ_and_are_of_the_schema() -> None:

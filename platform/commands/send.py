@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import socket
 import ssl
 import threading
 import time
@@ -343,6 +344,7 @@ def _credentials(
         shared_key=b"" if shared_key_file is None else _secret(shared_key_file),
         user=user or "",
         password=b"" if password_file is None else _secret(password_file),
+        hostname=socket.gethostname(),
     )
 
 

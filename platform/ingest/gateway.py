@@ -7,7 +7,7 @@ what became of each. Rejected chunks go to the dead letters.
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -271,23 +271,24 @@ class Gateway:
                 durability=policy.durability,
                 content_key=checked.key if by_content else None,
             )
+            if not checked.rejected and durable.done():  # a bus that keeps nothing
+                self._end_published(checked, submission, durable, (), None)
+                return
         letters = [self._keep_rejected(checked, each) for each in checked.rejected]
         ended = partial(self._end_published, checked, submission, durable, letters)
-        if letters:
+        if not letters and durable is not None:
+            durable.add_done_callback(ended)
+        else:
             asyncio.gather(
                 *letters, *([] if durable is None else [durable]), return_exceptions=True
             ).add_done_callback(ended)
-        elif durable is not None and not durable.done():
-            durable.add_done_callback(ended)
-        else:  # a bus that keeps nothing is done at once
-            ended(durable)
 
     def _end_published(
         self,
         checked: CheckedChunk,
         submission: Submission,
         durable: asyncio.Future[int] | None,
-        letters: list[asyncio.Future[None]],
+        letters: Sequence[asyncio.Future[None]],
         _: object,
     ) -> None:
         """Ends `submission` with None, or with the first error; that of the bus comes first."""

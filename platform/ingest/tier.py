@@ -1,7 +1,7 @@
 """The gateway as a process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
@@ -48,11 +48,12 @@ async def serve(
     keep_freed_memory()
     collect_garbage_rarely()
     telemetry = GatewayTelemetry()
-    telemetry.disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
+    telemetry.disk = disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
+    security = _security_file(settings, telemetry)
     async with AsyncExitStack() as cleanup:
         if takes_many_gateways(settings.bus):
-            await look_at_disk(telemetry.disk, telemetry.health)
-        elif not await wait_for_room(telemetry.disk, telemetry.health, stop):
+            await look_at_disk(disk, telemetry.health)
+        elif not await wait_for_room(disk, telemetry.health, stop):
             return
         catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
@@ -61,17 +62,13 @@ async def serve(
         await bus.prepare(groups=[WORKER_GROUP])
         policies = PolicyBook(catalog, bus, telemetry)
         await policies.refresh()
-        following = asyncio.get_running_loop().create_task(policies.follow())
-        cleanup.push_async_callback(_cancel, following)
+        following = _start(cleanup, policies.follow())
         producer = bus.producer()
         cleanup.push_async_callback(producer.close)
         if not takes_many_gateways(settings.bus):  # its log is on this disk
-            producer = GuardedProducer(producer, telemetry.disk)
-        for watching in (
-            watch_disk(telemetry.disk, telemetry.health),
-            watch_bus(bus.topics, telemetry.health),
-        ):
-            cleanup.push_async_callback(_cancel, asyncio.get_running_loop().create_task(watching))
+            producer = GuardedProducer(producer, disk)
+        _start(cleanup, watch_disk(disk, telemetry.health))
+        _start(cleanup, watch_bus(bus.topics, telemetry.health))
         dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
         gateway = Gateway(
             producer=producer,
@@ -81,64 +78,80 @@ async def serve(
             settings=settings.gateway,
         )
         cleanup.push_async_callback(gateway.close)
-
-        app = web.Application(client_max_size=settings.gateway.max_message_bytes)
-        security = SecurityFile(
-            settings.forward_security_file,
-            on_broken=partial(telemetry.file_broken, "secrets"),
-            on_mended=partial(telemetry.file_mended, "secrets"),
-        )
-        add_ingest_routes(app, gateway, security)
+        app = _application(settings, gateway, security)
         add_replay_routes(app, gateway, policies, dead_letters)
         add_flush_route(app, producer)
-        add_rejection_routes(app, gateway.rejections)
-        add_status_routes(
-            app,
-            status=telemetry.status,
-            registry=telemetry.registry,
-            health=telemetry.health,
-        )
-        http = await serve_on_socket(
-            app,
-            settings.run_dir / f"{settings.tier_name('gateway')}.sock",
-            limits=settings.http,
-            registry=telemetry.registry,
-        )
+        socket = settings.run_dir / f"{settings.tier_name('gateway')}.sock"
+        http = await serve_on_socket(app, socket, limits=settings.http, registry=telemetry.registry)
         cleanup.push_async_callback(http.cleanup)
-
         require_guarded_port(settings)
-        forward = ForwardServer(
-            gateway,
-            security=security,
-            tls=TlsFiles.of(
-                settings,
-                on_broken=partial(telemetry.file_broken, "certificates"),
-                on_mended=partial(telemetry.file_mended, "certificates"),
-            ),
-        )
-        try:
-            bound = await forward.listen(*parse_address(settings.forward), shares_port=shares_port)
-        except OSError as error:
-            raise ConfigInvalid(
-                f"forward: {settings.forward} cannot be bound: {error.strerror or error}; "
-                "choose another address with --forward HOST:PORT, port 0 takes any free one"
-            ) from error
-        await forward.listen_on_socket(
-            settings.forward_socket, mode=int(settings.gateway.forward_socket_mode, 8)
-        )
-        if settings.gateway.udp_heartbeat:
-            try:
-                await forward.answer_heartbeats(*parse_address(bound), shares_port=shares_port)
-            except OSError as error:
-                telemetry.emit(
-                    SettingNotApplied(
-                        f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}"
-                    )
-                )
+        forward, bound = await _listen(settings, gateway, security, shares_port=shares_port)
         ready({"forward": bound, **({} if forward.is_open else {"shut": "true"})})
         await _until(stop, following)
         gateway.stop_holding()
         await forward.close(timeout_s=DRAIN_S)
+
+
+def _security_file(settings: Settings, telemetry: GatewayTelemetry) -> SecurityFile:
+    return SecurityFile(
+        settings.forward_security_file,
+        on_broken=partial(telemetry.file_broken, "secrets"),
+        on_mended=partial(telemetry.file_mended, "secrets"),
+    )
+
+
+def _start(cleanup: AsyncExitStack, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Runs `work` until `cleanup` cancels it."""
+    task = asyncio.get_running_loop().create_task(work)
+    cleanup.push_async_callback(_cancel, task)
+    return task
+
+
+def _application(settings: Settings, gateway: Gateway, security: SecurityFile) -> web.Application:
+    """The routes for senders, for the rejections of their chunks, and for the status."""
+    telemetry = gateway.telemetry
+    app = web.Application(client_max_size=settings.gateway.max_message_bytes)
+    add_status_routes(
+        app,
+        status=telemetry.status,
+        registry=telemetry.registry,
+        health=telemetry.health,
+    )
+    add_ingest_routes(app, gateway, security)
+    add_rejection_routes(app, gateway.rejections)
+    return app
+
+
+async def _listen(
+    settings: Settings, gateway: Gateway, security: SecurityFile, *, shares_port: bool
+) -> tuple[ForwardServer, str]:
+    """Opens the forward port, the Unix socket and UDP heartbeats; gives the `host:port` that was bound."""
+    telemetry = gateway.telemetry
+    forward = ForwardServer(
+        gateway,
+        security=security,
+        tls=TlsFiles.of(
+            settings,
+            on_broken=partial(telemetry.file_broken, "certificates"),
+            on_mended=partial(telemetry.file_mended, "certificates"),
+        ),
+    )
+    try:
+        bound = await forward.listen(*parse_address(settings.forward), shares_port=shares_port)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"forward: {settings.forward} cannot be bound: {error.strerror or error}; "
+            "choose another address with --forward HOST:PORT, port 0 takes any free one"
+        ) from error
+    await forward.listen_on_socket(settings.forward_socket, mode=int(settings.gateway.forward_socket_mode, 8))
+    if settings.gateway.udp_heartbeat:
+        try:
+            await forward.answer_heartbeats(*parse_address(bound), shares_port=shares_port)
+        except OSError as error:
+            telemetry.emit(
+                SettingNotApplied(f"gateway.udp_heartbeat: {bound} cannot be bound for UDP: {error.strerror}")
+            )
+    return forward, bound
 
 
 async def _until(stop: asyncio.Event, following: asyncio.Task[None]) -> None:

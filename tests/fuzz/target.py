@@ -10,9 +10,10 @@ import msgspec
 from windvane.errors import ChunkRefused, FramingError
 from windvane.ingest.bodies.decompression import decompress
 from windvane.ingest.checks.payload import count_events
-from windvane.ingest.forward.framing import Message, MessageReader
+from windvane.ingest.forward.framing import MessageReader
 from windvane.ingest.forward.handshake import MAX_HANDSHAKE_BYTES, ServerHandshake
 from windvane.ingest.forward.json_events import JsonReader
+from windvane.ingest.forward.message import Message
 from windvane.ingest.security.settings import parse_security
 from windvane.records.events import iterate_events
 
@@ -86,29 +87,29 @@ def joined(found: list[Message]) -> list[list[object]]:
     """Single events that ask for no ack come in runs, which the reads cut: one behind the other here."""
     values: list[list[object]] = []
     for m in found:
-        single = m.chunk is None and m.events is not None
-        if single and values and values[-1][0] == ("single", m.tag, m.signal):
+        single = "chunk_id" not in m.options and m.events is not None
+        if single and values and values[-1][0] == ("single", m.tag, m.options.get("signal", 0)):
             before = values[-1][1]
             assert isinstance(before, bytes)
             values[-1][1] = before + bytes(m.payload)
         elif single:
-            values.append([("single", m.tag, m.signal), bytes(m.payload)])
+            values.append([("single", m.tag, m.options.get("signal", 0)), bytes(m.payload)])
         else:
-            values.append(["chunk", m.tag, bytes(m.payload), m.size_hint, m.chunk, m.compression, m.signal])
+            values.append(["chunk", m.tag, bytes(m.payload), m.options])
     return values
 
 
 def check(message: Message) -> None:
     """What the gateway does with a message, and what the worker will do with its events."""
-    payload = message.payload
+    payload, compression = message.payload, message.options.get("compression", "text")
     try:
-        if message.compression != "text":
-            payload = decompress(payload, message.compression, max_bytes=MAX_UNPACKED_BYTES)
+        if compression != "text":
+            payload = decompress(payload, compression, max_bytes=MAX_UNPACKED_BYTES)
             assert len(payload) <= MAX_UNPACKED_BYTES, "it unpacked to more than it may"
-        events = count_events(payload, message.size_hint)
+        events = count_events(payload, message.options.get("size_hint"))
     except ChunkRefused:
         events = None
-    if message.events is not None and message.compression == "text" and events is not None:
+    if message.events is not None and compression == "text" and events is not None:
         assert events == message.events, "the framing counts otherwise than the gateway"
     if events is None:
         return

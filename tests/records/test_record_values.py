@@ -143,7 +143,7 @@ def forward(value: Value) -> IncomingChunk | None:
     room[: len(sent)] = sent
     reader.received(len(sent))
     [message] = reader.messages()
-    return IncomingChunk("s", "t", message.payload, events=message.events, size_hint=message.size_hint)
+    return IncomingChunk("s", "t", message.payload, events=message.events, **message.options)
 
 
 def posted(body: bytes | None, media_type: str) -> IncomingChunk | None:

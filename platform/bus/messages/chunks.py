@@ -25,8 +25,10 @@ SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/chun
 PREFIX = MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(SCHEMA), "CRC-64-AVRO"))
 # The binary encoding of a record is that of its fields one after the other, so the record without its
 # last field reads and writes what stands before the payload.
-_HEAD = fastavro.parse_schema({**SCHEMA, "fields": SCHEMA["fields"][:-1]})
-_LENGTH = fastavro.parse_schema({"type": "long"})
+# Bytes are their length, a long, and then themselves, so the length is one more field.
+_HEAD = fastavro.parse_schema(
+    {**SCHEMA, "fields": [*SCHEMA["fields"][:-1], {"name": "payload_bytes", "type": "long"}]}
+)
 
 
 class ChunkMessage(msgspec.Struct, frozen=True):
@@ -57,9 +59,9 @@ def encode_chunk(chunk: ChunkMessage, *payload: Buffer) -> tuple[Buffer, ...]:
             "chunk_id": chunk.chunk_id,
             "received_ns": chunk.received_ns,
             "events": chunk.events,
+            "payload_bytes": sum(map(len, pieces)),
         },
     )
-    fastavro.schemaless_writer(head, _LENGTH, sum(map(len, pieces)))
     return (head.getvalue(), *pieces)
 
 
@@ -79,7 +81,7 @@ def decode_chunk(message: bytes) -> ChunkMessage:
     body.seek(len(PREFIX))
     try:
         head: Any = fastavro.schemaless_reader(body, _HEAD, None)
-        size: Any = fastavro.schemaless_reader(body, _LENGTH, None)
+        size = head.pop("payload_bytes")
     # fastavro lets out whatever its decoder stumbles over: EOFError, IndexError, UnicodeDecodeError, …
     except Exception as error:
         raise EnvelopeInvalid(f"a message has a broken Avro body: {error!r}") from error

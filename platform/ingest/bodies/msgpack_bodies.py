@@ -18,101 +18,119 @@ Payload = bytes | bytearray | memoryview
 
 
 def events_of_msgpack(
-    body: bytes | bytearray | memoryview, time_key: str, stamp_ns: int, bounds: BodyBounds
-) -> Generator[None, None, bytes | bytearray | memoryview]:
+    body: Payload, time_key: str, stamp_ns: int, bounds: BodyBounds
+) -> Generator[None, None, Payload]:
     """Fluent Bit's events pass as they are; records get a time put before them, their bytes stay the same.
 
-    Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
+    Yields every few milliseconds. Raises ChunkRefused as `formats.making_events`.
     """
-    walker = _walker_over(body)
-    payload = bytearray()
-    events = 0
-    stamp, key = event_head(stamp_ns), time_key.encode()
-
-    def add(start: int, body: Payload = body, walker: msgpack.Unpacker = walker) -> None:
-        """One record or event, which begins at `start` and ends where the walker goes."""
-        nonlocal payload, events
-        if _is_map(body[start]):
-            if key:
-                time, pieces = _without(walker, body, key)
-                payload += stamp if time is None else _head_of(time)
-                payload += pieces
-            else:
-                walker.skip()
-                payload += stamp
-                payload += body[start : walker.tell()]
-        elif _is_pair(body, start):
-            walker.skip()
-            payload += body[start : walker.tell()]
-        else:
-            raise ChunkRefused(
-                "malformed",
-                f"byte {start} of the body begins neither a map nor [time, record]; check the sender",
-            )
-        events += 1
-        bounds.check(events, len(payload))
-
-    def add_deep(start: int) -> Generator[None, None, int]:
-        """As `add`, where msgpack's stack may be too small; gives where it ends. The gateway rejects it."""
-        nonlocal payload, events
-        stop = yield from ending(body, start)
-        if stop is None:
-            raise msgpack.OutOfData
-        one = body[start:stop]
-        try:
-            add(0, one, _walker_over(one))
-        except msgpack.StackError:
-            payload += stamp if _is_map(one[0]) else b""
-            payload += one
-            events += 1
-            bounds.check(events, len(payload))
-        return stop
-
-    start = left = 0  # of an array's elements
+    events = _Events(body, time_key, stamp_ns, bounds)
     try:
         try:
-            while (start := walker.tell()) < len(body):
-                if _is_pair(body, start) and _is_event(body, start):
-                    if not payload:
-                        return body  # what follows is judged as events anywhere are
-                    add(start)
-                elif _is_array(body[start]):
-                    left = walker.read_array_header()
-                    while left:
-                        start = walker.tell()
-                        add(start)
-                        left -= 1
-                        if events % RECORDS_A_STEP == 0:
-                            yield
-                else:
-                    add(start)
-                if events % RECORDS_A_STEP == 0:
-                    yield
+            if (yield from events.read()):
+                return body
         except msgpack.StackError:
-            while start < len(body):  # each by itself, from the first on that is too deep for the walker
-                if (
-                    not left
-                    and _is_array(body[start])
-                    and not (_is_pair(body, start) and _is_event(body, start))
-                ):
-                    left, start = _length(body, start), _inside(body, start)
-                    continue
-                start = yield from add_deep(start)
-                left = max(0, left - 1)
-            if left or start > len(body):
-                raise msgpack.OutOfData from None
+            yield from events.read_deep()
     except (msgpack.OutOfData, IndexError) as error:
         raise ChunkRefused(
             "malformed",
-            f"the body of {len(body)} bytes ends inside the value at byte {start}; check the sender",
+            f"the body of {len(body)} bytes ends inside the value at byte {events.start}; check the sender",
         ) from error
     except ChunkRefused:
         raise  # it is a ValueError too
     except (ValueError, TypeError) as error:
         raise ChunkRefused(
-            "malformed", f"the value at byte {start} is not well-formed ({error!r}); check the sender"
+            "malformed",
+            f"the value at byte {events.start} is not well-formed ({error!r}); check the sender",
         ) from error
-    return payload
+    return events.payload
+
+
+class _Events:
+    """The events that are made of a body, and how far it is read."""
+
+    def __init__(self, body: Payload, time_key: str, stamp_ns: int, bounds: BodyBounds) -> None:
+        self.payload = bytearray()
+        self.start = 0
+        """Of the value that is read."""
+        self._left = 0  # elements of an array that are still to be read
+        self._count = 0
+        self._body = body
+        self._bounds = bounds
+        self._stamp = event_head(stamp_ns)
+        self._key = time_key.encode()
+
+    def read(self) -> Generator[None, None, bool]:
+        """Reads the body; True if it begins with an event: then it is judged as events anywhere are.
+
+        Raises StackError at the first value that is too deep for msgpack's stack.
+        """
+        body, walker = self._body, _walker_over(self._body)
+        while self._left or walker.tell() < len(body):
+            self.start = start = walker.tell()
+            if not self._left and _is_array(body[start]):
+                if not _starts_event(body, start):
+                    self._left = walker.read_array_header()
+                    continue
+                if not self.payload:
+                    return True
+            self._add(body, start, walker)
+            self._left = max(0, self._left - 1)
+            if self._count % RECORDS_A_STEP == 0:
+                yield
+        return False
+
+    def read_deep(self) -> Generator[None, None, None]:
+        """Reads the rest, each value by itself."""
+        body = self._body
+        while self.start < len(body):
+            start = self.start
+            if not self._left and _is_array(body[start]) and not _starts_event(body, start):
+                self._left, self.start = _length(body, start), _inside(body, start)
+                continue
+            self.start = yield from self._add_deep(start)
+            self._left = max(0, self._left - 1)
+        if self._left or self.start > len(body):
+            raise msgpack.OutOfData
+
+    def _add(self, body: Payload, start: int, walker: msgpack.Unpacker) -> None:
+        """Adds the record or event that begins at `start`; the walker goes to its end."""
+        if _is_map(body[start]):
+            if self._key:
+                time, pieces = _without(walker, body, self._key)
+                self.payload += self._stamp if time is None else _head_of(time)
+                self.payload += pieces
+            else:
+                walker.skip()
+                self.payload += self._stamp
+                self.payload += body[start : walker.tell()]
+        elif _is_pair(body, start):
+            walker.skip()
+            self.payload += body[start : walker.tell()]
+        else:
+            raise ChunkRefused(
+                "malformed",
+                f"byte {start} of the body begins neither a map nor [time, record]; check the sender",
+            )
+        self._added()
+
+    def _add_deep(self, start: int) -> Generator[None, None, int]:
+        """As `_add`, if msgpack's stack may be too small; gives where it ends. The gateway rejects it."""
+        stop = yield from ending(self._body, start)
+        if stop is None:
+            raise msgpack.OutOfData
+        one = self._body[start:stop]
+        try:
+            self._add(one, 0, _walker_over(one))
+        except msgpack.StackError:
+            self.payload += self._stamp if _is_map(one[0]) else b""
+            self.payload += one
+            self._added()
+        return stop
+
+    def _added(self) -> None:
+        self._count += 1
+        self._bounds.check(self._count, len(self.payload))
 
 
 def _without(
@@ -194,6 +212,11 @@ def _is_pair(body: bytes | bytearray | memoryview, start: int) -> bool:
     if head == 0xDC:
         return bytes(body[start + 1 : start + 3]) == b"\0\2"
     return head == 0xDD and bytes(body[start + 1 : start + 5]) == b"\0\0\0\2"
+
+
+def _starts_event(body: Payload, start: int) -> bool:
+    """Whether an event begins at `start`, and no list of records or events."""
+    return _is_pair(body, start) and _is_event(body, start)
 
 
 def _is_event(body: bytes | bytearray | memoryview, start: int) -> bool:

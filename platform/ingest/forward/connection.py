@@ -15,9 +15,10 @@ from ..security.settings import ForwardSecurity
 from ..submission import Submission
 from .acks import WithheldAcks, encode_ack
 from .flow_control import ENDING, TEMPORARY, WORK, WRITES, FlowControl
-from .framing import Message, MessageReader
+from .framing import MessageReader
 from .handshake import Admitted, ServerHandshake
 from .json_events import FIRST_BYTES, JsonReader, encode_json_ack
+from .message import Message
 from .timeouts import State, Timeouts
 
 _FAREWELL_S = 0.1
@@ -161,13 +162,10 @@ class ForwardConnection(asyncio.BufferedProtocol):
                 tag=stream_name(message.tag),
                 payload=message.payload,
                 events=message.events,
-                size_hint=message.size_hint,
-                chunk_id=message.chunk,
-                compression=message.compression,
-                signal=message.signal,
                 is_run=message.is_run,
                 identity=self.identity,
                 hostname=self._hostname,
+                **message.options,
             )
         )
         if submission.is_ended:

@@ -17,39 +17,21 @@ After a FramingError the connection is of no use: nothing says where the next me
 
 import re
 from collections.abc import Iterator
+from typing import Unpack
 
 import msgpack
-import msgspec
 
 from ...errors import FramingError
 from ..checks.deep_values import DeepWalk
 from ..checks.payload import begins_with_pair
+from .heads import NIL, PAIR, array_header, is_array, is_string, string_at
+from .message import MAX_OPTION_BYTES, ForwardOptions, Message, parse_options
 
 MAX_TAG_BYTES = 1024
-MAX_OPTION_BYTES = 64 * 1024
 FIRST_BUFFER_BYTES = 4096  # of a connection that has not shown yet how fast it sends
 ROOMY_BUFFER_BYTES = 128 * 1024  # of one whose reads fill what they are given
 FREE_BYTES = 32 * 1024  # so much of an incomplete message nobody counts
 _SLACK_BYTES = 4096  # behind a payload whose end is known: room for its option and the next message's head
-
-
-class Message(msgspec.Struct):
-    """One forward message, or a run of Message mode events of one tag that ask for no ack."""
-
-    tag: bytes
-    payload: bytes | memoryview
-    """PackedForward's payload as it came (compressed, maybe), else the events one behind the other."""
-    events: int | None
-    """Known where the framing has walked over them, so that they need no further check."""
-    size_hint: int | None = None
-    chunk: bytes | None = None
-    """What the ack must echo; None where no ack is asked for."""
-    compression: str = "text"
-    """Of a packed payload; events that came one by one are not compressed, whatever the option says."""
-    signal: int = 0
-    """Fluent Bit's `fluent_signal`: 0 logs, 1 metrics, 2 traces."""
-    is_run: bool = False
-    """Several messages of one event each: joined for speed alone."""
 
 
 class MessageReader:
@@ -176,7 +158,7 @@ class MessageReader:
     def messages(self) -> Iterator[Message]:
         """What is complete, in order. Raises FramingError where the bytes are no forward protocol."""
         while self._head < self._tail and self._need <= self._tail:
-            if self._buffer[self._head] == _NIL:
+            if self._buffer[self._head] == NIL:
                 heartbeats = _NILS.match(self._buffer, self._head, self._tail)
                 assert heartbeats is not None
                 self._head = heartbeats.end()
@@ -197,11 +179,11 @@ class MessageReader:
     def _next(self) -> Message | None:
         """The message at the head; None where it is incomplete."""
         buffer, tail = self._buffer, self._tail
-        array = _array_header(buffer, self._head, tail)
+        array = array_header(buffer, self._head, tail)
         if array is None:
             return None
         arity, tag_at = array
-        tag = _string_at(buffer, tag_at, tail)
+        tag = string_at(buffer, tag_at, tail)
         if tag is None:
             return None
         tag_start, body = tag
@@ -210,9 +192,9 @@ class MessageReader:
         if body >= tail:
             return None
         kind = buffer[body]
-        if _is_string(kind):
+        if is_string(kind):
             mode, least, most = "PackedForward", 2, 3
-        elif _is_array(kind):
+        elif is_array(kind):
             mode, least, most = "Forward", 2, 3
         else:
             mode, least, most = "Message", 3, 4
@@ -227,7 +209,7 @@ class MessageReader:
         )
 
     def _packed(self, tag_start: int, body: int, *, has_option: bool) -> Message | None:
-        payload = _string_at(self._buffer, body, self._tail)
+        payload = string_at(self._buffer, body, self._tail)
         if payload is None:
             return None
         start, stop = payload
@@ -277,20 +259,20 @@ class MessageReader:
         self._walked_ends = None
         option = self._view[ends[parts - 1] : ends[-1]]
         if not in_message_mode:
-            header = _array_header(self._buffer, body, self._tail)
+            header = array_header(self._buffer, body, self._tail)
             assert header is not None
             count, entries = header
             self._lent = True
             payload = self._view[entries : ends[0]]
             # They were walked over just now; that the first is no pair is for who decides about the chunk.
             events = count if not count or begins_with_pair(payload) else None
-            message = self._finish(tag_start, body, payload, events, option, ends[-1])
-            return msgspec.structs.replace(message, size_hint=count, compression="text")
-        event = _PAIR + self._buffer[body : ends[1]]
+            return self._finish(
+                tag_start, body, payload, events, option, ends[-1], size_hint=count, compression="text"
+            )
+        event = PAIR + self._buffer[body : ends[1]]
         head = self._head
-        message = self._finish(tag_start, body, event, 1, option, ends[-1])
-        message.compression = "text"
-        if message.chunk is None:
+        message = self._finish(tag_start, body, event, 1, option, ends[-1], compression="text")
+        if "chunk_id" not in message.options:
             self._join_run(message, bytes(self._buffer[head : body + 1]), bytes(option), walker)
         return message
 
@@ -299,7 +281,7 @@ class MessageReader:
 
         Of an array its elements are walked over one by one: one deep event is not to slow down the others.
         """
-        header = _array_header(self._buffer, start, self._tail) if _is_array(self._buffer[start]) else None
+        header = array_header(self._buffer, start, self._tail) if is_array(self._buffer[start]) else None
         count, first = header or (1, start)
         self._deep_walk, self._walker = DeepWalk(first - self._head, count), None
         return self._walk_deep()
@@ -365,9 +347,9 @@ class MessageReader:
             # Incomplete, broken or different: a new walker, from this message's first byte on, tells which.
             self._walker = None
         self._head = end
-        message.size_hint = None  # of each alone
+        message.options.pop("size_hint", None)  # of each alone
         if len(events) > 1:
-            message.payload, message.events = _PAIR.join(events), len(events)
+            message.payload, message.events = PAIR.join(events), len(events)
             message.is_run = True
 
     def _finish(
@@ -378,59 +360,20 @@ class MessageReader:
         events: int | None,
         option: memoryview,
         end: int,
+        **known: Unpack[ForwardOptions],
     ) -> Message:
+        """The message that ends at `end`; what is `known` counts instead of the same options."""
         tag = bytes(self._view[tag_start:body])
-        # Where the option is broken the message stays pending: its bytes are kept as what broke.
-        options = _parse_option(option) if option else ()
+        # If the option is broken the message stays pending: its bytes are kept as what broke.
+        options = parse_options(option) if option else ForwardOptions()
+        options.update(known)
         self._last_message_bytes = end - self._head
         self._head, self._need = end, 0
-        return Message(tag, payload, events, *options)
+        return Message(tag, payload, events, options)
 
 
-_NIL = 0xC0
 _NILS = re.compile(rb"\xc0+")
-_PAIR = b"\x92"  # the array of two that holds an event
 _UNBOUNDED_BY_MSGPACK = 0x7FFFFFFF  # the reader bounds what it feeds
-
-
-def _is_string(head: int) -> bool:
-    return 0xA0 <= head <= 0xBF or 0xD9 <= head <= 0xDB or 0xC4 <= head <= 0xC6
-
-
-def _is_array(head: int) -> bool:
-    return 0x90 <= head <= 0x9F or head == 0xDC or head == 0xDD
-
-
-def _string_at(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
-    """(start, stop) of the bytes of a str or bin; None where its header is incomplete."""
-    if position >= tail:
-        return None
-    head = buffer[position]
-    if 0xA0 <= head <= 0xBF:
-        return position + 1, position + 1 + (head & 0x1F)
-    if 0xD9 <= head <= 0xDB:
-        width = 1 << (head - 0xD9)
-    elif 0xC4 <= head <= 0xC6:
-        width = 1 << (head - 0xC4)
-    else:
-        raise FramingError(f"byte 0x{head:02x} stands where a tag should begin; is it the forward protocol?")
-    start = position + 1 + width
-    if start > tail:
-        return None
-    return start, start + int.from_bytes(buffer[position + 1 : start], "big")
-
-
-def _array_header(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
-    """(number of elements, position of the first); None where the header is incomplete."""
-    head = buffer[position]
-    if 0x90 <= head <= 0x9F:
-        return head & 0x0F, position + 1
-    if head != 0xDC and head != 0xDD:
-        raise FramingError(f"no forward message begins with byte 0x{head:02x}; {_what_begins_so(head)}")
-    start = position + (3 if head == 0xDC else 5)
-    if start > tail:
-        return None
-    return int.from_bytes(buffer[position + 1 : start], "big"), start
 
 
 def _new_walker() -> msgpack.Unpacker:
@@ -451,40 +394,5 @@ def _skip(walker: msgpack.Unpacker) -> bool:
     return True
 
 
-def _what_begins_so(head: int) -> str:
-    if head == 0x16:
-        return (
-            "TLS does, which this port does not speak: set gateway.tls_cert_file and tls_key_file, or turn "
-            "TLS off in the sender"
-        )
-    return "is it the forward protocol?"
-
-
 def _option_too_deep() -> FramingError:
     return FramingError("a message's option is nested too deeply; check the sender")
-
-
-def _parse_option(encoded: memoryview) -> tuple[int | None, bytes | None, str, int]:
-    """size, chunk, compressed, fluent_signal."""
-    if len(encoded) > MAX_OPTION_BYTES:
-        raise FramingError(
-            f"a message's option of {len(encoded)} bytes is over the limit of {MAX_OPTION_BYTES}"
-        )
-    try:
-        option = msgpack.unpackb(encoded, raw=True, strict_map_key=False)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise FramingError(f"a message's option cannot be read ({error}); check the sender") from error
-    if option is None:
-        option = {}
-    if not isinstance(option, dict):
-        raise FramingError(
-            f"a message's option is a map, this one is {type(option).__name__}; check the sender"
-        )
-    size, chunk = option.get(b"size"), option.get(b"chunk")
-    compressed, signal = option.get(b"compressed", b"text"), option.get(b"fluent_signal", 0)
-    return (
-        size if isinstance(size, int) else None,
-        chunk if isinstance(chunk, bytes) else None,
-        compressed.decode("ascii", "replace") if isinstance(compressed, bytes) else "text",
-        signal if isinstance(signal, int) else 0,
-    )

@@ -18,13 +18,13 @@ alone, as is whether the user or the password was wrong.
 import hashlib
 import hmac
 import secrets
-import socket
 from dataclasses import dataclass, field
 
 import msgpack
 import msgspec
 
 from ...errors import HandshakeFailed
+from ..security.secrets import ClientEntry
 from ..security.settings import LOCAL_USER, ForwardSecurity, parse_peer
 from .json_events import FIRST_BYTES
 
@@ -112,61 +112,70 @@ class ServerHandshake:
                 raise ValueError("no PING begins so")  # whatever follows: nothing more has to come
             message, consumed = _first_message(data)
         except ValueError:
-            cause, detail = _about_no_ping(bytes(data[:_LOOKED_AT_BYTES]))
-            return self._refused(_INVALID, len(data), cause, detail)
+            return self._reject_other(data, len(data))
         if message is None:
             return None
         if not (isinstance(message, list) and len(message) == 6 and message[0] == b"PING"):
-            cause, detail = _about_no_ping(bytes(data[:_LOOKED_AT_BYTES]))
-            return self._refused(_INVALID, consumed, cause, detail)
-        if not all(isinstance(part, bytes) for part in message):
-            return self._refused(_INVALID, consumed, "bad PING", "its PING holds something else than strings")
-        _, raw_hostname, salt, digest, raw_user, password_digest = message
+            return self._reject_other(data, consumed)
+        return self._judge(message, consumed)
+
+    def _reject_other(self, data: bytes | bytearray | memoryview, consumed: int) -> Verdict:
+        """For what is not a PING."""
+        cause, detail = _about_no_ping(bytes(data[:_LOOKED_AT_BYTES]))
+        return self._rejected(_INVALID, consumed, cause, detail)
+
+    def _judge(self, ping: list[object], consumed: int) -> Verdict:
+        """Whether the client that sent the PING is admitted."""
+        parts = [part for part in ping if isinstance(part, bytes)]
+        if len(parts) < len(ping):
+            return self._rejected(
+                _INVALID, consumed, "bad PING", "its PING holds something else than strings"
+            )
+        _, raw_hostname, salt, digest, raw_user, password_digest = parts
         hostname, user = _text(raw_hostname), _text(raw_user)
         is_name = hostname.isprintable() and not hostname.startswith(LOCAL_USER)
         if not hostname or len(raw_hostname) > 255 or not is_name:
-            return self._refused(
+            return self._rejected(
                 _INVALID, consumed, "bad hostname", "its PING has no hostname that could be one"
             )
         entry = self._security.entry(hostname, parse_peer(self._address))
         # Who may not connect learns as little, and as slowly, as who has another key.
         shared_key = None if entry is None else entry.shared_key
         key = secrets.token_bytes(_NONCE_BYTES) if shared_key is None else shared_key
-        right = _equal(digest, _digest(salt, raw_hostname, self._nonce, key))
-        if not right or entry is None or shared_key is None:
-            cause, what = "wrong key", "it has another shared key"
-            if entry is None and not self._security.takes_forward:
-                cause, what = "no key", self._security.why_no_forward
-            elif entry is None:
-                cause, what = "no client entry", "no [[client]] lets it in from there"
-            return self._refused(
+        is_right = _equal(digest, _digest(salt, raw_hostname, self._nonce, key))
+        if not is_right or entry is None or shared_key is None:
+            cause, what = self._why_no_key(entry)
+            return self._rejected(
                 _WRONG_KEY, consumed, cause, f"hostname {hostname!r:.100}: {what}", name=hostname
             )
         password = b""
         if self._security.users:
             known = self._security.users.get(user)
             password = secrets.token_bytes(_NONCE_BYTES) if known is None else known
-            right = _equal(password_digest, _digest(self._salt, raw_user, password))
-            allowed = entry.users is None or user in entry.users
-            if known is None or not right or not allowed:
-                if not user:
-                    cause, what = "no user", "it gives no user; set username and password in the sender"
-                elif known is None:
-                    cause, what = "unknown user", f"there is no user {user!r:.100}"
-                elif not right:
-                    cause, what = "wrong password", f"user {user!r:.100} has another password"
-                else:
-                    cause, what = "user not allowed", f"user {user!r:.100} may not log in from there"
+            is_right = _equal(password_digest, _digest(self._salt, raw_user, password))
+            if known is None or not is_right or not (entry.users is None or user in entry.users):
+                cause, what = _why_no_login(user, is_known=known is not None, is_right=is_right)
                 detail = f"hostname {hostname!r:.100}: {what}"
-                return self._refused(_WRONG_USER, consumed, cause, detail, name=f"{user}@{hostname}")
+                return self._rejected(_WRONG_USER, consumed, cause, detail, name=f"{user}@{hostname}")
         admitted = Admitted(hostname, user if self._security.users else None, shared_key, password)
+        return Verdict(self._pong(raw_hostname, salt, shared_key), consumed, admitted, "")
+
+    def _why_no_key(self, entry: ClientEntry | None) -> tuple[str, str]:
+        """Cause and detail for a client whose digest does not prove a key that it must have."""
+        if entry is not None:
+            return "wrong key", "it has another shared key"
+        if not self._security.takes_forward:
+            return "no key", self._security.why_no_forward
+        return "no client entry", "no [[client]] lets it in from there"
+
+    def _pong(self, raw_hostname: bytes, salt: bytes, shared_key: bytes) -> bytes:
         ours = self._security.hostname
         if ours.encode() == raw_hostname:
             ours += ".windvane"  # clients take their own name in PONG for a loop, and leave
         proof = _digest(salt, ours.encode(), self._nonce, shared_key).decode()
-        return Verdict(_pack(["PONG", True, "", ours, proof]), consumed, admitted, "")
+        return _pack(["PONG", True, "", ours, proof])
 
-    def _refused(self, reason: str, consumed: int, cause: str, detail: str, *, name: str = "") -> Verdict:
+    def _rejected(self, reason: str, consumed: int, cause: str, detail: str, *, name: str = "") -> Verdict:
         pong = _pack(["PONG", False, reason, "", ""])
         return Verdict(pong, consumed, None, detail, cause, name[:_MAX_NAME_CHARACTERS])
 
@@ -178,7 +187,8 @@ class ClientCredentials:
     shared_key: bytes = field(repr=False)
     user: str = ""
     password: bytes = field(default=b"", repr=False)
-    hostname: str = field(default_factory=socket.gethostname)
+    hostname: str = field(kw_only=True)
+    """What the client calls itself."""
 
 
 class ClientHandshake:
@@ -292,6 +302,17 @@ def _about_no_ping(begun: bytes) -> tuple[str, str]:
             "shared_key and self_hostname)"
         )
     return "not forward", "what it sent is not the forward protocol; check the sender"
+
+
+def _why_no_login(user: str, *, is_known: bool, is_right: bool) -> tuple[str, str]:
+    """Cause and detail for a client whose user may not log in."""
+    if not user:
+        return "no user", "it gives no user; set username and password in the sender"
+    if not is_known:
+        return "unknown user", f"there is no user {user!r:.100}"
+    if not is_right:
+        return "wrong password", f"user {user!r:.100} has another password"
+    return "user not allowed", f"user {user!r:.100} may not log in from there"
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -18,7 +18,8 @@ import msgspec
 from ...errors import FramingError, JsonInvalid
 from ...records.json_records import BYTE_ORDER_MARK, MAX_NESTING, decode_json, exact_numbers, pack_json_into
 from ..bodies.body_events import event_head, head_of
-from .framing import FREE_BYTES, MAX_TAG_BYTES, Message
+from .framing import FREE_BYTES, MAX_TAG_BYTES
+from .message import Message, json_options
 
 FIRST_BYTES = frozenset(b"[{" + BYTE_ORDER_MARK[:1])
 MAX_JSON_MESSAGE_BYTES = 1024 * 1024
@@ -181,13 +182,7 @@ def _message(encoded: bytes) -> Message:
         raise FramingError(
             f"a message's option is an object, this one {type(given).__name__}; check the sender"
         )
-    chunk = given.get("chunk")
-    return Message(
-        tag,
-        bytes(payload),
-        len(entries),
-        chunk=chunk.encode("utf-8", "surrogatepass") if isinstance(chunk, str) else None,
-    )
+    return Message(tag, bytes(payload), len(entries), json_options(given))
 
 
 def _time_of(entry: Any) -> Any:

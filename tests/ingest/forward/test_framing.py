@@ -12,11 +12,10 @@ from windvane.errors import FramingError
 from windvane.ingest.checks.deep_values import HEADS_A_TURN
 from windvane.ingest.forward.framing import (
     FIRST_BUFFER_BYTES,
-    MAX_OPTION_BYTES,
     ROOMY_BUFFER_BYTES,
-    Message,
     MessageReader,
 )
+from windvane.ingest.forward.message import MAX_OPTION_BYTES, Message
 
 LIMIT = 1 << 20
 
@@ -45,12 +44,12 @@ def run_together(messages: list[Message]) -> list[tuple[Any, ...]]:
     """Messages as values; events of Message mode that follow each other with one tag as one."""
     values: list[list[Any]] = []
     for m in messages:
-        is_run = m.events is not None and m.chunk is None and m.size_hint is None
+        is_run = m.events is not None and not {"chunk_id", "size_hint"} & m.options.keys()
         if is_run and values and values[-1][:2] == ["run", m.tag]:
             values[-1][2] += bytes(m.payload)
         else:
             kind = "run" if is_run else "message"
-            values.append([kind, m.tag, bytes(m.payload), m.size_hint, m.chunk, m.compression, m.signal])
+            values.append([kind, m.tag, bytes(m.payload), m.options])
     return [tuple(value) for value in values]
 
 
@@ -59,12 +58,12 @@ def flat(messages: list[Message]) -> list[tuple[Any, ...]]:
     values: list[tuple[Any, ...]] = []
     for m in messages:
         payload = bytes(m.payload)
-        if m.events is not None and m.chunk is None:
+        if m.events is not None and "chunk_id" not in m.options:
             unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
             unpacker.feed(payload)
             values += [(m.tag, "event", repr(event)) for event in unpacker]
         else:
-            values.append((m.tag, payload, m.events, m.size_hint, m.chunk, m.compression, m.signal))
+            values.append((m.tag, payload, m.events, m.options))
     return values
 
 
@@ -77,58 +76,72 @@ METADATA_EVENT = b"\x92\x92" + EVENT_TIME + b"\x80" + RECORD
 OPTION = b"\x82\xa5chunk\xa3abc\xa4size\x02"
 
 
+def message(
+    tag: bytes,
+    payload: bytes,
+    events: int | None,
+    size_hint: int | None = None,
+    chunk_id: bytes | None = None,
+    compression: str | None = None,
+    signal: int | None = None,
+) -> Message:
+    given = {"size_hint": size_hint, "chunk_id": chunk_id, "compression": compression, "signal": signal}
+    options: Any = {name: value for name, value in given.items() if value is not None}
+    return Message(tag, payload, events, options)
+
+
 # Each case: what it is, its bytes, and the message that they are.
 WELL_FORMED = [
     # fixarray of 2; tag fixstr; payload as every type of str and bin
-    ("packed fixstr", b"\x92\xa1t\xa0", Message(b"t", b"", None)),
-    ("packed str8", b"\x92\xa1t\xd9" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
-    ("packed str16", b"\x92\xa1t\xda\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
-    ("packed str32", b"\x92\xa1t\xdb\0\0\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
-    ("packed bin8", b"\x92\xa1t\xc4" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
-    ("packed bin16", b"\x92\xa1t\xc5\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
-    ("packed bin32", b"\x92\xa1t\xc6\0\0\0" + bytes([len(EVENTS)]) + EVENTS, Message(b"t", EVENTS, None)),
+    ("packed fixstr", b"\x92\xa1t\xa0", message(b"t", b"", None)),
+    ("packed str8", b"\x92\xa1t\xd9" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
+    ("packed str16", b"\x92\xa1t\xda\0" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
+    ("packed str32", b"\x92\xa1t\xdb\0\0\0" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
+    ("packed bin8", b"\x92\xa1t\xc4" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
+    ("packed bin16", b"\x92\xa1t\xc5\0" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
+    ("packed bin32", b"\x92\xa1t\xc6\0\0\0" + bytes([len(EVENTS)]) + EVENTS, message(b"t", EVENTS, None)),
     # outer array16 and array32; tag as str8, str16, bin8
-    ("array16", b"\xdc\0\x02\xd9\x01t\xa0", Message(b"t", b"", None)),
-    ("array32", b"\xdd\0\0\0\x02\xda\0\x01t\xa0", Message(b"t", b"", None)),
-    ("tag bin8", b"\x92\xc4\x01t\xa0", Message(b"t", b"", None)),
+    ("array16", b"\xdc\0\x02\xd9\x01t\xa0", message(b"t", b"", None)),
+    ("array32", b"\xdd\0\0\0\x02\xda\0\x01t\xa0", message(b"t", b"", None)),
+    ("tag bin8", b"\x92\xc4\x01t\xa0", message(b"t", b"", None)),
     # a tag and a payload that are no UTF-8 are no trouble
-    ("not UTF-8", b"\x92\xa2\xff\xfe\xa1\xff", Message(b"\xff\xfe", b"\xff", None)),
+    ("not UTF-8", b"\x92\xa2\xff\xfe\xa1\xff", message(b"\xff\xfe", b"\xff", None)),
     # options: the chunk id typed str and bin, with a newline as fluentd has it, map32 as Fluent Bit has it
-    ("chunk and size", b"\x93\xa1t\xa0" + OPTION, Message(b"t", b"", None, 2, b"abc")),
-    ("chunk bin", b"\x93\xa1t\xa0\x81\xa5chunk\xc4\x03a\xffc", Message(b"t", b"", None, None, b"a\xffc")),
-    ("map32", b"\x93\xa1t\xa0\xdf\0\0\0\x01\xa5chunk\xa4abc\n", Message(b"t", b"", None, None, b"abc\n")),
-    ("gzip", b"\x93\xa1t\xa0\x81\xaacompressed\xa4gzip", Message(b"t", b"", None, compression="gzip")),
-    ("metrics", b"\x93\xa1t\xa0\x81\xadfluent_signal\x01", Message(b"t", b"", None, signal=1)),
-    ("empty option", b"\x93\xa1t\xa0\x80", Message(b"t", b"", None)),
-    ("nil option", b"\x93\xa1t\xa0\xc0", Message(b"t", b"", None)),
-    ("size as text is no hint", b"\x93\xa1t\xa0\x81\xa4size\xa12", Message(b"t", b"", None)),
-    ("integer key in option", b"\x93\xa1t\xa0\x81\x05\x06", Message(b"t", b"", None)),
+    ("chunk and size", b"\x93\xa1t\xa0" + OPTION, message(b"t", b"", None, 2, b"abc")),
+    ("chunk bin", b"\x93\xa1t\xa0\x81\xa5chunk\xc4\x03a\xffc", message(b"t", b"", None, None, b"a\xffc")),
+    ("map32", b"\x93\xa1t\xa0\xdf\0\0\0\x01\xa5chunk\xa4abc\n", message(b"t", b"", None, None, b"abc\n")),
+    ("gzip", b"\x93\xa1t\xa0\x81\xaacompressed\xa4gzip", message(b"t", b"", None, compression="gzip")),
+    ("metrics", b"\x93\xa1t\xa0\x81\xadfluent_signal\x01", message(b"t", b"", None, signal=1)),
+    ("empty option", b"\x93\xa1t\xa0\x80", message(b"t", b"", None)),
+    ("nil option", b"\x93\xa1t\xa0\xc0", message(b"t", b"", None)),
+    ("size as text is no hint", b"\x93\xa1t\xa0\x81\xa4size\xa12", message(b"t", b"", None)),
+    ("integer key in option", b"\x93\xa1t\xa0\x81\x05\x06", message(b"t", b"", None)),
     # Forward mode: the entries' array as fixarray, array16, array32; entries of protocol 1.5
-    ("forward", b"\x92\xa1t\x92" + EVENTS, Message(b"t", EVENTS, 2, 2)),
-    ("forward array16", b"\x92\xa1t\xdc\0\x02" + EVENTS, Message(b"t", EVENTS, 2, 2)),
-    ("forward array32", b"\x92\xa1t\xdd\0\0\0\x02" + EVENTS, Message(b"t", EVENTS, 2, 2)),
-    ("forward empty", b"\x92\xa1t\x90", Message(b"t", b"", 0, 0)),
-    ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, Message(b"t", EVENTS, 2, 2, b"abc")),
-    ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, Message(b"t", METADATA_EVENT, 1, 1)),
+    ("forward", b"\x92\xa1t\x92" + EVENTS, message(b"t", EVENTS, 2, 2)),
+    ("forward array16", b"\x92\xa1t\xdc\0\x02" + EVENTS, message(b"t", EVENTS, 2, 2)),
+    ("forward array32", b"\x92\xa1t\xdd\0\0\0\x02" + EVENTS, message(b"t", EVENTS, 2, 2)),
+    ("forward empty", b"\x92\xa1t\x90", message(b"t", b"", 0, 0)),
+    ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, message(b"t", EVENTS, 2, 2, b"abc")),
+    ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, message(b"t", METADATA_EVENT, 1, 1)),
     # entries that are no events are for who decides about the chunk: nobody has called them events
-    ("forward of numbers", b"\x92\xa1t\x92\x01\x02", Message(b"t", b"\x01\x02", None, 2)),
+    ("forward of numbers", b"\x92\xa1t\x92\x01\x02", message(b"t", b"\x01\x02", None, 2)),
     # Message mode: every form of time; with an option and without
-    ("message", b"\x93\xa1t" + EVENT_TIME + RECORD, Message(b"t", b"\x92" + EVENT_TIME + RECORD, 1)),
+    ("message", b"\x93\xa1t" + EVENT_TIME + RECORD, message(b"t", b"\x92" + EVENT_TIME + RECORD, 1)),
     (
         "message ext8",
         b"\x93\xa1t" + EVENT_TIME_EXT8 + RECORD,
-        Message(b"t", b"\x92" + EVENT_TIME_EXT8 + RECORD, 1),
+        message(b"t", b"\x92" + EVENT_TIME_EXT8 + RECORD, 1),
     ),
     (
         "message integer",
         b"\x93\xa1t" + INTEGER_TIME + RECORD,
-        Message(b"t", b"\x92" + INTEGER_TIME + RECORD, 1),
+        message(b"t", b"\x92" + INTEGER_TIME + RECORD, 1),
     ),
-    ("message zero", b"\x93\xa1t\x00" + RECORD, Message(b"t", b"\x92\x00" + RECORD, 1)),
+    ("message zero", b"\x93\xa1t\x00" + RECORD, message(b"t", b"\x92\x00" + RECORD, 1)),
     (
         "message with chunk",
         b"\x94\xa1t" + EVENT_TIME + RECORD + OPTION,
-        Message(b"t", b"\x92" + EVENT_TIME + RECORD, 1, 2, b"abc"),
+        message(b"t", b"\x92" + EVENT_TIME + RECORD, 1, 2, b"abc"),
     ),
 ]
 
@@ -145,7 +158,7 @@ def test_a_message_is_read_whole_or_byte_by_byte(
 
 
 def msgspec_values(m: Message) -> tuple[Any, ...]:
-    return m.tag, bytes(m.payload), m.events, m.size_hint, m.chunk, m.compression, m.signal
+    return m.tag, bytes(m.payload), m.events, {"compression": "text", **m.options}
 
 
 BROKEN = [
@@ -219,8 +232,8 @@ def test_the_end_of_what_is_nested_deeper_than_msgpack_goes_is_found(
     messages = read(data, cuts)
     expected = [events, event, GOOD, event, event, events, GOOD]
     assert b"".join(bytes(message.payload) for message in messages) == b"".join(expected)
-    assert [m.chunk for m in messages[:3]] == [b"c", b"c", None]
-    assert messages[0].size_hint == 5
+    assert [m.options.get("chunk_id") for m in messages[:3]] == [b"c", b"c", None]
+    assert messages[0].options["size_hint"] == 5
 
 
 def test_what_is_nested_deeply_is_walked_over_in_turns_and_once() -> None:
@@ -242,7 +255,7 @@ def test_what_is_nested_deeply_is_walked_over_in_turns_and_once() -> None:
             messages.extend(reader.messages())
     assert 30 < turns < 60
     [message] = messages
-    assert (len(message.payload), message.size_hint) == (len(data) - 4, 2)
+    assert (len(message.payload), message.options["size_hint"]) == (len(data) - 4, 2)
 
 
 @pytest.mark.parametrize("option", [b"", b"\x80", b"\x81\xa4size\x01", b"\xc0"])
@@ -268,9 +281,13 @@ def test_messages_of_one_event_that_want_no_ack_come_together(option: bytes) -> 
 def test_an_option_that_only_ends_like_the_one_before_is_its_own(option: bytes, ends_alike: bytes) -> None:
     head = b"\x94\xa1t" + EVENT_TIME + RECORD
     joined, alone, last = read(head + option + head + option + head + ends_alike + head + option)
-    assert (joined.events, joined.chunk) == (2, None)
-    assert (alone.events, alone.chunk, bytes(alone.payload)) == (1, b"abc", b"\x92" + EVENT_TIME + RECORD)
-    assert (last.events, last.chunk) == (1, None)
+    assert (joined.events, joined.options.get("chunk_id")) == (2, None)
+    assert (alone.events, alone.options["chunk_id"], bytes(alone.payload)) == (
+        1,
+        b"abc",
+        b"\x92" + EVENT_TIME + RECORD,
+    )
+    assert (last.events, last.options.get("chunk_id")) == (1, None)
 
 
 def test_who_fills_what_it_is_given_gets_more_to_fill() -> None:

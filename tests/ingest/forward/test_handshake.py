@@ -216,9 +216,12 @@ def test_our_client_and_our_gateway_know_each_other(text: str, cut: int) -> None
 @pytest.mark.parametrize(
     ("credentials", "said"),
     [
-        (ClientCredentials(b"other", user="north", password=b"p1"), "shared_key mismatch"),
-        (ClientCredentials(b"k3y", user="north", password=b"other"), "username/password mismatch"),
-        (ClientCredentials(b"k3y"), "asks for a user"),
+        (ClientCredentials(b"other", user="north", password=b"p1", hostname="t07"), "shared_key mismatch"),
+        (
+            ClientCredentials(b"k3y", user="north", password=b"other", hostname="t07"),
+            "username/password mismatch",
+        ),
+        (ClientCredentials(b"k3y", hostname="t07"), "asks for a user"),
     ],
 )
 def test_our_client_says_why_it_is_not_let_in(credentials: ClientCredentials, said: str) -> None:
@@ -245,7 +248,7 @@ def test_our_client_asks_the_receiver_for_proof_too() -> None:
 def test_no_repr_shows_a_secret() -> None:
     security = parse_security(LIMITED)
     admitted = answer(security, "10.8.1.1", b"k3y", user=b"north", password=b"p1").admitted
-    shown = repr(security) + repr(admitted) + repr(ClientCredentials(b"own", password=b"p1"))
+    shown = repr(security) + repr(admitted) + repr(ClientCredentials(b"own", password=b"p1", hostname="t07"))
     for secret in ("k3y", "own'", "narrow", "p1", "p2"):
         assert secret not in shown
 

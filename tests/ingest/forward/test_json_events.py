@@ -28,7 +28,7 @@ def read(
         for message in reader.messages():
             events = [[ns, as_text(record)] for ns, record in iterate_events(message.payload)]
             assert message.events == len(events)
-            found.append((message.tag, events, message.chunk))
+            found.append((message.tag, events, message.options.get("chunk_id")))
     assert not bytes(reader.pending).strip()
     return found
 

@@ -167,7 +167,7 @@ async def test_our_client_speaks_tls_and_shakes_hands(tmp_path: Path, authority:
     async with forward_site(tmp_path, security=USERS, **gateway_files(authority, mutual=True)) as site:
         async with ForwardClient(
             f"127.0.0.1:{site.port}",
-            credentials=ClientCredentials(b"k3y", user="north", password=b"p1"),
+            credentials=ClientCredentials(b"k3y", user="north", password=b"p1", hostname="t07"),
             tls=make_client_context(ca=authority.ca, cert=cert, key=key),
         ) as client:
             await client.send_events("t", [(1, {"a": 1})])

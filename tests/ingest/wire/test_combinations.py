@@ -61,7 +61,6 @@ def values(data: bytes, step: int) -> list[tuple[object, ...]]:
         reader.writable()[: len(piece)] = piece
         reader.received(len(piece))
         found += [
-            (m.tag, bytes(m.payload), m.events, m.size_hint, m.chunk, m.compression, m.signal)
-            for m in reader.messages()
+            (m.tag, bytes(m.payload), m.events, tuple(sorted(m.options.items()))) for m in reader.messages()
         ]
     return found
