@@ -11,8 +11,8 @@ class ChunkStored(Event, frozen=True):
 
     counts = (
         Count("chunks_total", "windvane_gateway_chunks", "Chunks that became durable on the bus"),
-        Count("events_total", "windvane_gateway_events", "Events in them", amount="events"),
-        Count("bytes_total", "windvane_gateway_bytes", "Payload bytes in them", amount="payload_bytes"),
+        Count("events_total", "windvane_gateway_events", "Events in these chunks", amount="events"),
+        Count("bytes_total", "windvane_gateway_bytes", "Their payload bytes", amount="payload_bytes"),
     )
 
     events: int

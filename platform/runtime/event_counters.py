@@ -37,8 +37,8 @@ class EventCounters(Collector):
                 if count.labels is None:
                     setattr(self, count.total, getattr(self, count.total) + amount)
                 else:
-                    values = tuple(str(getattr(event, field)) for field in count.labels.values())
-                    getattr(self, count.total)[values if len(values) > 1 else values[0]] += amount
+                    values = [str(getattr(event, field)) for field in count.labels.values()]
+                    getattr(self, count.total)[tuple(values) if len(values) > 1 else values[0]] += amount
         for each in event.distributions:
             getattr(self, each.total).observe(getattr(event, each.field))
 

@@ -134,7 +134,7 @@ class EventLog:
             self._logger.log(line.level, "%s", event.message(), extra={EVENT_ATTRIBUTE: event})
             return
         self._limited.write(
-            (type(event).__name__, *(str(getattr(event, name)) for name in line.key)),
+            (type(event), *[getattr(event, name) for name in line.key]),
             event.message,
             level=line.level,
             source=None if line.source is None else getattr(event, line.source),

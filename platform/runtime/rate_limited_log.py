@@ -26,13 +26,13 @@ class RateLimitedLog:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._lock = threading.Lock()
-        self._logged: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._logged: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
         self._minute_began_s, self._lines, self._dropped = -REPEAT_S, 0, 0
         self._lines_of: Counter[str] = Counter()
 
     def write(
         self,
-        key: tuple[str, ...],
+        key: tuple[object, ...],
         message: Callable[[], str],
         *,
         level: int = logging.WARNING,
@@ -53,7 +53,7 @@ class RateLimitedLog:
         suffix = f" ({suppressed} more like it suppressed)" if suppressed else ""
         self._logger.log(level, "%s%s", message(), suffix, extra={**extra, "suppressed": suppressed})
 
-    def _admit(self, key: tuple[str, ...], source: str | None) -> tuple[int | None, int]:
+    def _admit(self, key: tuple[object, ...], source: str | None) -> tuple[int | None, int]:
         """Of `key` the number of suppressed lines, None if this one is suppressed too; and the number of
         dropped lines to report now."""
         now_s = time.monotonic()

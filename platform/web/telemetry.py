@@ -50,15 +50,15 @@ class WebTelemetry(Telemetry):
             lambda telemetry: telemetry.live_subscriptions,
         ),
         _dead_letters("gauge", "windvane_dead_letters", "Dead letters kept", "count"),
-        _dead_letters("gauge", "windvane_dead_letter_bytes", "What they cost of the bound", "bytes"),
+        _dead_letters("gauge", "windvane_dead_letter_bytes", "Their share of dead_letter_bytes", "bytes"),
         _dead_letters(
             "counter",
             "windvane_dead_letters_evicted",
-            "Dead letters that had to leave for newer ones",
+            "Dead letters dropped for newer ones",
             "evicted",
         ),
         _disk("windvane_disk_free_bytes", "Free bytes on the file system of the home", "free_bytes"),
-        _disk("windvane_disk_size_bytes", "Size of that file system", "size_bytes"),
+        _disk("windvane_disk_size_bytes", "Size of the file system of the home", "size_bytes"),
         _disk(
             "windvane_disk_reserve_bytes",
             "Below so many free bytes nothing is acked or stored",

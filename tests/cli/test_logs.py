@@ -4,14 +4,21 @@ import asyncio
 import errno
 import gc
 import io
+import json
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from aiohttp import web
 from windvane.commands.common.logs import configure_logging, log_formatter, say_lost_errors_in_words
+from windvane.config import LogFormat
 from windvane.errors import StoreFailed
+from windvane.ingest.instrumentation import HandshakeFailed
+from windvane.runtime.instrumentation import EVENT_ATTRIBUTE, Event
 
 
 @pytest.fixture
@@ -83,3 +90,60 @@ async def test_a_mistake_in_the_program_keeps_its_traceback(caplog: pytest.LogCa
     [record] = caplog.records
     assert record.exc_info is not None
     assert record.levelname == "ERROR"
+
+
+FAILED = HandshakeFailed(sender="10.0.0.7", cause="wrong key", detail="a\x1bb\nc")
+
+
+def formatted(event: Event, log_format: LogFormat, *, has_colours: bool = False) -> str:
+    record = logging.makeLogRecord({"name": "windvane.gateway", "levelno": logging.WARNING, "created": 1.5})
+    record.levelname, record.msg = "WARNING", event.message()
+    setattr(record, EVENT_ATTRIBUTE, event)
+    return log_formatter("gateway", log_format=log_format, has_colours=has_colours).format(record)
+
+
+def test_a_console_line_is_one_line_with_time_level_and_process() -> None:
+    line = "1970-01-01T00:00:01.500Z WARNING gateway: rejected connection from 10.0.0.7: a\\x1bb | c"
+    assert formatted(FAILED, "console") == line
+
+
+def test_colours_are_not_part_of_the_text() -> None:
+    coloured = formatted(FAILED, "console", has_colours=True)
+    assert "\x1b[33mWARNING\x1b[0m" in coloured
+    assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == formatted(FAILED, "console")
+
+
+def test_a_json_line_has_the_code_and_the_fields_of_the_event() -> None:
+    line = formatted(FAILED, "json")
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "1970-01-01T00:00:01.500Z",
+        "level": "warning",
+        "process": "gateway",
+        "logger": "windvane.gateway",
+        "message": FAILED.message(),
+        "event": "handshake-failed",
+        "sender": "10.0.0.7",
+        "cause": "wrong key",
+        "detail": "a\x1bb\nc",
+        "name": "",
+    }
+
+
+@pytest.mark.parametrize("log_format", get_args(LogFormat))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot connect to postgresql+asyncpg://wind:s3cret@db/catalog",
+        "GET http://127.0.0.1:8080/live?token=s3cret&x=1",
+        "headers: {'Authorization': 'Bearer s3cret'}",
+    ],
+)
+def test_credentials_in_the_errors_of_dependencies_are_hidden(text: str, log_format: LogFormat) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        record = logging.makeLogRecord({"msg": text, "levelname": "ERROR", "exc_info": sys.exc_info()})
+    line = log_formatter("web", log_format=log_format).format(record)
+    assert "s3cret" not in line
+    assert line.count("…") + line.count("\\u2026") >= 2

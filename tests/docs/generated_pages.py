@@ -6,11 +6,15 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.docs.metrics_page import metrics_page
 from tests.docs.rejections_page import rejections_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
-PAGES: Mapping[str, Callable[[], str]] = {"rejections.md": rejections_page}
+PAGES: Mapping[str, Callable[[], str]] = {
+    "metrics.md": metrics_page,
+    "rejections.md": rejections_page,
+}
 """By file name in docs: a function that gives the text of the page."""
 
 

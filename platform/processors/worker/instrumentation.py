@@ -13,8 +13,8 @@ class ChunkProcessed(Event, frozen=True):
 
     counts = (
         Count("chunks_total", "windvane_worker_chunks", "Chunks that went through their pipelines"),
-        Count("events_total", "windvane_worker_events", "Events in them", amount="events"),
-        Count("bytes_total", "windvane_worker_bytes", "Payload bytes in them", amount="payload_bytes"),
+        Count("events_total", "windvane_worker_events", "Events in these chunks", amount="events"),
+        Count("bytes_total", "windvane_worker_bytes", "Their payload bytes", amount="payload_bytes"),
     )
 
     events: int
