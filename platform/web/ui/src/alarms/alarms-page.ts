@@ -32,6 +32,7 @@ export class AlarmsPage extends LitElement {
       }
       h1 {
         flex: 1;
+        margin: 0;
         font-size: 20px;
       }
     `,

@@ -230,7 +230,7 @@ export class PolicyPage extends LitElement {
             </ol>`
           : html`<p class="muted">No steps: events are archived and not processed.</p>`
       }
-      <h3>Export as TOML</h3>
+      <h3>Export as JSON</h3>
       <wv-copy text=${windvaneCommand(this.installation, "policy", "show", policy.reference)}></wv-copy>
     </section>`;
   }

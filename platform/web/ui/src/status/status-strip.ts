@@ -97,7 +97,7 @@ export class StatusStrip extends LitElement {
       .bad dd {
         color: var(--bad);
       }
-      .away {
+      .absent {
         color: var(--muted);
         font-size: 14px;
         font-weight: 500;
@@ -165,6 +165,9 @@ export class StatusStrip extends LitElement {
           overflow: hidden;
           text-overflow: ellipsis;
         }
+        .since {
+          display: none;
+        }
         dd {
           min-width: 70px;
           font-size: 15px;
@@ -198,36 +201,37 @@ export class StatusStrip extends LitElement {
     const failures = [...failing, ...recovered];
     const lag = worker?.lag_messages ?? 0;
     const latest = gateway ? this.#meter.latest : null;
-    const away = (tier: string) => html`<span class="away">${status ? `${tier} down` : "\u2013"}</span>`;
+    const absent = (tier: string) =>
+      html`<span class="absent" title="The ${tier} does not answer">${status ? "no answer" : "\u2013"}</span>`;
     return html`
       <dl data-testid="status" aria-label="Status">
         <div class="cell">
           <dt>Events</dt>
           <dd data-testid="events-per-s">
-            ${gateway ? formatQuantity(latest?.events_per_s ?? 0, "/s") : away("gateway")}
+            ${gateway ? formatQuantity(latest?.events_per_s ?? 0, "/s") : absent("gateway")}
           </dd>
           ${this.#chart((sample) => sample.events_per_s)}
         </div>
         <div class="cell">
           <dt>Throughput</dt>
           <dd data-testid="bytes-per-s">
-            ${gateway ? formatQuantity(latest?.bytes_per_s ?? 0, "B/s") : away("gateway")}
+            ${gateway ? formatQuantity(latest?.bytes_per_s ?? 0, "B/s") : absent("gateway")}
           </dd>
           ${this.#chart((sample) => sample.bytes_per_s)}
         </div>
         <div class="cell ${lag > LONG_LAG_CHUNKS ? "warn" : ""}">
           <dt>Lag</dt>
           <dd data-testid="lag" title="Chunks that were received and are not processed">
-            ${worker ? `${formatCount(lag)}\u202f${plural(lag, "chunk")}` : away("worker")}
+            ${worker ? `${formatCount(lag)}\u202f${plural(lag, "chunk")}` : absent("worker")}
           </dd>
         </div>
         <div class="cell ${gateway?.refused_total ? "warn" : ""}">
-          <dt>Rejected since start</dt>
+          <dt>Rejected<span class="since"> since start</span></dt>
           <dd data-testid="rejected" title=${REJECTED_TITLE}>
             ${
               gateway
                 ? html`<a href=${formatRoute({ page: "dead-letters" })}>${formatCount(gateway.refused_total)}</a>`
-                : away("gateway")
+                : absent("gateway")
             }
           </dd>
         </div>
@@ -241,7 +245,7 @@ export class StatusStrip extends LitElement {
                   </button>`
                 : worker
                   ? "0"
-                  : away("worker")
+                  : absent("worker")
             }
           </dd>
         </div>
