@@ -17,6 +17,8 @@ export type Subscribed = schema.Subscribed;
 
 export type Health = schema.Health;
 export type HealthReason = schema.Reason;
+/** The codes of reasons that this version knows. */
+export type HealthCode = schema.HealthCondition["code"];
 export type Problem = schema.Problem;
 
 export type Installation = schema.Installation;

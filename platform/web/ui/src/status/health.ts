@@ -1,6 +1,6 @@
 // Health conditions in words, with the next step: pure functions.
 
-import type { Health, HealthReason } from "../api/types";
+import type { Health, HealthCode, HealthReason } from "../api/types";
 import { capitalized } from "../display/format";
 
 export interface HealthCondition {
@@ -18,78 +18,54 @@ interface Advice {
   readonly advice: string;
 }
 
-const KEPT = "Acknowledged data is safe.";
+const SAFE = "Acknowledged data is safe.";
 
 /** Windvane does not write log files. */
 const LOG = "the log is the output of the terminal or service that runs windvane up";
 
-/** By code, the worst first: what stops everything is before what delays a part. */
-const CONDITIONS: ReadonlyMap<string, Advice> = new Map([
-  [
-    "disk-full",
-    {
-      title: "The disk is full",
-      advice: `${KEPT} Enlarge the disk, or free space on it outside the home directory. Windvane then continues by itself.`,
-    },
-  ],
-  [
-    "io-error",
-    {
-      title: "The disk reports errors",
-      advice: "Check the disk and its cables before you restart anything. Then run windvane verify.",
-    },
-  ],
-  [
-    "bus-away",
-    {
-      title: "The bus cannot be reached",
-      advice: "Forwarders keep data that is not acknowledged. Start the Kafka brokers, or check [kafka] in windvane.toml.",
-    },
-  ],
-  [
-    "crash-loop",
-    {
-      title: "A tier restarts repeatedly",
-      advice: `${KEPT} The last lines of its log say why: ${LOG}. windvane up restarts the tier by itself.`,
-    },
-  ],
-  [
-    "tier-away",
-    { title: "A tier is not running", advice: `${KEPT} Start it with windvane up, or alone with windvane and its name.` },
-  ],
-  [
-    "stuck",
-    {
-      title: "A tier is stuck",
-      advice: `${KEPT} If this does not change, read the last lines of its log: ${LOG}. Then stop windvane up with Ctrl+C, or restart its service.`,
-    },
-  ],
-  [
-    "settings-broken",
-    {
-      title: "A settings file cannot be used",
-      advice: "Correct the line that the message names. The previous settings stay in force, and the file is read again by itself.",
-    },
-  ],
-  [
-    "no-checkpoint",
-    {
-      title: "Outputs have no checkpoint",
-      advice:
-        "Their streams wait, and their data is untouched. Restore the latest backup of checkpoints.sqlite if you have " +
-        "one. Otherwise run windvane recover list for the next step.",
-    },
-  ],
-  [
-    "checkpoint-late",
-    {
-      title: "Checkpoints are late",
-      advice: `${KEPT} The list marks the streams that are behind, with the step that delays them.`,
-    },
-  ],
-]);
+/** The worst first: what stops everything is before what delays a part. */
+const CONDITIONS: Readonly<Record<HealthCode, Advice>> = {
+  "disk-full": {
+    title: "The disk is full",
+    advice: `${SAFE} Enlarge the disk, or free space on it outside the home directory. Windvane then continues by itself.`,
+  },
+  "io-error": {
+    title: "The disk reports errors",
+    advice: "Check the disk and its cables before you restart anything. Then run windvane verify.",
+  },
+  "bus-away": {
+    title: "The bus cannot be reached",
+    advice: "Forwarders keep data that is not acknowledged. Start the Kafka brokers, or check [kafka] in windvane.toml.",
+  },
+  "crash-loop": {
+    title: "A tier restarts repeatedly",
+    advice: `${SAFE} The last lines of its log say why: ${LOG}. windvane up restarts the tier by itself.`,
+  },
+  "tier-away": {
+    title: "A tier is not running",
+    advice: `${SAFE} Start it with windvane up, or alone with windvane and its name.`,
+  },
+  stuck: {
+    title: "A tier is stuck",
+    advice: `${SAFE} If this does not change, read the last lines of its log: ${LOG}. Then stop windvane up with Ctrl+C, or restart its service.`,
+  },
+  "settings-broken": {
+    title: "A settings file cannot be used",
+    advice: "Correct the line that the message names. The previous settings stay in force, and the file is read again by itself.",
+  },
+  "no-checkpoint": {
+    title: "Outputs have no checkpoint",
+    advice:
+      "Their streams wait, and their data is untouched. Restore the latest backup of checkpoints.sqlite if you have " +
+      "one. Otherwise run windvane recover list for the next step.",
+  },
+  "checkpoint-late": {
+    title: "Checkpoints are late",
+    advice: `${SAFE} The list marks the streams that are behind, with the step that delays them.`,
+  },
+};
 
-const ORDER = [...CONDITIONS.keys()];
+const ORDER = Object.keys(CONDITIONS);
 
 /** Why the installation is unhealthy, the worst first; empty if it is healthy. Unknown codes are last. */
 export function healthConditions(health: Health | null): HealthCondition[] {
@@ -113,7 +89,7 @@ function rankOf({ code }: HealthReason): number {
 }
 
 function inWords({ tier, code, detail }: HealthReason, at: number): HealthCondition {
-  const known = CONDITIONS.get(code);
+  const known = (CONDITIONS as Partial<Record<string, Advice>>)[code];
   const named = capitalized(tier);
   const title = code === "tier-away" && tier ? `The ${tier} is not running` : (known?.title ?? `Problem: ${code}`);
   const message = [named, detail].filter(Boolean).join(": ");
