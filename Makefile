@@ -93,7 +93,7 @@ $(UI)/api-types/node_modules: $(UI)/api-types/package-lock.json | $(VENV)/.insta
 browser:
 	deploy/browser.sh
 
-# Forward clients of others that the tests send with.
+# Third-party forward clients that the tests send with.
 tests/clients/node_modules: tests/clients/package-lock.json | $(VENV)/.installed
 	deploy/node.sh $(BIN)/python npm --prefix tests/clients ci --no-fund --no-audit
 

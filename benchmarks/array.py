@@ -1,4 +1,4 @@
-"""What a data array costs beside one flat file: the sum of all rows, opening, appending, looking.
+"""What a data array costs compared with one flat file: the sum of all rows, opening, appending, slicing.
 
 - The same bytes lie once in the segments of a data array and once in one file that `numpy.memmap` maps. The
   sums over `array[:]` and over the memmap are taken in turn, so that whatever else the machine does meets

@@ -1,4 +1,4 @@
-"""What `condition` would have said of bearings that ran to failure, and when.
+"""What `condition` reports about bearings that ran to failure, and when.
 
 Every file of a folder goes the real way, all with one set of default parameters and nothing known of the
 file: through the forward port of a gateway into the log, and from there through a worker's `pcm`, `features`
@@ -12,7 +12,7 @@ and `condition`. What comes out in the data arrays is held against when the expe
   first warning on;
 - in how many of them the end was within the interval, which should hold 80 %.
 
-Nothing is fitted to files. Still, the prior of the remaining life has numbers that were chosen by people:
+Nothing is fitted to files. Still, the prior of the remaining life has numbers that were chosen by hand:
 "leave one out" is the mean score of a bearing with those that were best, of a grid, for all the others.
 
 A file is named BearingX_Y.npz and holds `acc_mg`, thousandths of g of shape (records, samples, channels) at
@@ -63,7 +63,7 @@ PROCESSED_S = 600.0
 EVENTS_IN_CHUNK = 16
 DANGER = 10.0
 LEAVE_ONE_OUT_ROWS = 60
-"""Rows of each bearing that are estimated anew with each prior of the grid, evenly over its degradation."""
+"""Rows of each bearing that are estimated with each prior of the grid, evenly over its degradation."""
 
 Vector = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ class Recording:
         return (len(self.times_ns) - 1) * self.interval_s
 
     def records(self) -> NDArray[np.int32]:
-        """The whole records, read anew: shape (records, samples, channels)."""
+        """The whole records, read from the file: shape (records, samples, channels)."""
         with np.load(self.path) as arrays:
             samples = arrays["acc_mg"][self.whole]
         if samples.dtype.kind == "f":
@@ -147,7 +147,7 @@ class Recording:
 def find_recordings(folder: Path) -> tuple[dict[str, Recording], dict[str, str]]:
     """The files that can be run, by name; and why the others cannot."""
     if not folder.is_dir():
-        sys.exit(f"{folder} is no folder; name one with BearingX_Y.npz files: --data DIR")
+        sys.exit(f"{folder} is not a folder; name one with BearingX_Y.npz files: --data DIR")
     recordings: dict[str, Recording] = {}
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.npz")):
@@ -161,7 +161,7 @@ def find_recordings(folder: Path) -> tuple[dict[str, Recording], dict[str, str]]
 def read_recording(path: Path) -> Recording:
     """ValueError, KeyError or what NumPy raises, where the file is of another form."""
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no NPZ file")
+        raise ValueError("it is not an NPZ file")
     with np.load(path) as arrays:
         missing = {"acc_mg", "seconds"} - set(arrays.files)
         if missing:
@@ -268,7 +268,7 @@ async def send(address: str, recordings: Mapping[str, Recording]) -> int:
 
 
 def read_course(arrays: Any, recording: Recording) -> Course:
-    """The condition array of a recording; without rows where there were too few records to give any."""
+    """The condition array of a recording; without rows if there were too few records."""
     found = arrays.get(f"{recording.tag}:condition")
     if found is None:
         return Course(np.empty(0, np.int64), {})
@@ -283,7 +283,7 @@ def read_course(arrays: Any, recording: Recording) -> Course:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Remaining life at a share of the life, in seconds; None where there was no warning at that time."""
+    """Remaining life at a share of the life, in seconds; None if there was no warning at that time."""
 
     life_share: float
     actual_s: float
@@ -382,7 +382,7 @@ def _life_estimates(course: Course, lived_s: Vector, life_s: float) -> dict[str,
 
 
 def leave_one_out(courses: Mapping[str, Course], fates: Mapping[str, Fate]) -> dict[str, Any]:
-    """Mean score of each bearing with the prior that is best for the others; {} where there are none."""
+    """Mean score of each bearing with the prior that is best for the others; {} if there are none."""
     names = [name for name, fate in fates.items() if fate.rul_rows]
     if len(names) < 2:
         return {}
@@ -401,7 +401,7 @@ def leave_one_out(courses: Mapping[str, Course], fates: Mapping[str, Fate]) -> d
 
 
 def _priors() -> Iterator[LifePrior]:
-    """What might be believed of lives. The quantile is no such belief: it follows from what errors cost."""
+    """What might be believed of lives. The quantile is not among them: it follows from the cost of errors."""
     for share, spread, noise in itertools.product((0.1, 0.3, 1.0), (1.0, 1.5, 2.0), (1.0, 1.5, 2.5)):
         yield LifePrior(typical_share=share, log_spread=spread, noise=noise)
 

@@ -3,10 +3,10 @@
 A real gateway process for each mode is sent log records of 200 bytes over loopback TCP, by another process
 whose bytes are made beforehand. "acked" modes have one chunk in flight on each connection. For each mode
 
-- events/s, as a ratio to the mode's limit, measured in turns with it (what the limits are stands below);
+- events/s, as a ratio to the mode's limit, measured in turns with it (`LIMITS` describes them);
 - the same against the aim, and against what Fluent Bit and fluentd reached;
-- CPU seconds of the gateway for a million events, and how busy it and the senders were, in cores: where none
-  was, on a machine that others use too, events a CPU second say more than events/s;
+- CPU seconds of the gateway for a million events, and how busy it and the senders were, in cores: if neither
+  was, on a machine with other load, events per CPU second say more than events/s;
 - the largest resident set of the gateway.
 
     python benchmarks/ingest.py
@@ -33,7 +33,7 @@ from rich.table import Table
 
 from benchmarks import limits, traffic
 from benchmarks.report import Report, arguments
-from benchmarks.sender import Door, Senders
+from benchmarks.sender import Senders, Target
 from benchmarks.traffic import SCHEMA, TAG, Traffic
 from tests.processes import Running, wait_until, windvane
 
@@ -163,7 +163,7 @@ class Measured:
 
 
 def main() -> None:
-    """Runs the modes that were asked for, and prints the table."""
+    """Runs the requested modes, and prints the table."""
     options = _options()
     report = Report(f"Ingest: log records of {traffic.RECORD_BYTES} bytes")
     table = _new_table()
@@ -220,7 +220,7 @@ class Site:
 
     @contextmanager
     def gateway(self, mode: Mode) -> Iterator[Running]:
-        """A gateway with one policy, that keeps the events as they come."""
+        """A gateway with one policy, that keeps the events unchanged."""
         home = self.folder / mode.name
         home.mkdir()
         policy = home / "policy.toml"
@@ -249,8 +249,8 @@ def measure(site: Site, mode: Mode, payload: Traffic, seconds: float) -> Measure
     with ExitStack() as stack:
         gateway = stack.enter_context(site.gateway(mode))
         host, port = gateway.forward
-        door = Door(host, port, site.ca, _SHARED_KEY) if mode.tls else Door(host, port)
-        senders = stack.enter_context(Senders(door, payload, mode.connections))
+        target = Target(host, port, site.ca, _SHARED_KEY) if mode.tls else Target(host, port)
+        senders = stack.enter_context(Senders(target, payload, mode.connections))
         limit = _limit(stack, site, mode, payload)
         for _ in range(ROUNDS):
             found.limits.append(limit(seconds / ROUNDS))
@@ -258,7 +258,7 @@ def measure(site: Site, mode: Mode, payload: Traffic, seconds: float) -> Measure
         found.peak_bytes = gateway.peak_bytes()
         refused = gateway.status()["refused_total"]
         if refused:
-            raise RuntimeError(f"{mode.name}: {refused} chunks were refused, so its speed says nothing")
+            raise RuntimeError(f"{mode.name}: {refused} chunks were rejected, so its speed means nothing")
     return found
 
 
@@ -290,10 +290,10 @@ def _limit(stack: ExitStack, site: Site, mode: Mode, payload: Traffic) -> Callab
     if mode.limit == "bare TLS":
         port = stack.enter_context(limits.bare_tls(site.certificate, site.key))
         payload = mode.make(acked=False)
-        door = Door("127.0.0.1", port, ca=site.ca)
+        target = Target("127.0.0.1", port, ca=site.ca)
     else:
-        door = Door("127.0.0.1", stack.enter_context(limits.bare_acks()))
-    senders = stack.enter_context(Senders(door, payload, mode.connections))
+        target = Target("127.0.0.1", stack.enter_context(limits.bare_acks()))
+    senders = stack.enter_context(Senders(target, payload, mode.connections))
 
     def send(seconds: float) -> float:
         sent = senders.send(seconds)

@@ -34,7 +34,7 @@ from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
 from windvane.lab import connect
 
 from benchmarks.report import Report, arguments
-from benchmarks.sender import Door, Senders
+from benchmarks.sender import Senders, Target
 from benchmarks.traffic import TAG, Traffic, packed
 from deploy.kafka.local.broker import LocalBroker
 from tests.processes import Running, wait_until, windvane
@@ -139,7 +139,7 @@ def add(report: Report, name: str, chunk: Traffic, ours: Sequence[Rate], theirs:
 def send(gateway: Running, chunk: Traffic, seconds: float, connections: int) -> Rate:
     """Each connection has one chunk in flight, and sends the next when it is acked."""
     cpu_before_s = gateway.cpu_s()
-    with Senders(Door(*gateway.forward), chunk, connections) as senders:
+    with Senders(Target(*gateway.forward), chunk, connections) as senders:
         sent = senders.send(seconds)
     elapsed_s = time.monotonic() - sent.started_s
     events = sum(sent.writes) * chunk.events

@@ -1,7 +1,7 @@
 """How a worker gets through more data streams than the kernel lets it map at once.
 
 A gateway and a worker, one policy whose streams have three arrays each (samples, spectra, features), and one
-chunk for each stream, all published before the worker starts; then a second chunk for each. Beside them a
+chunk for each stream, all published before the worker starts; then a second chunk for each. Meanwhile a
 neighbour of another policy gets a chunk every second: the age of its checkpoint is against three intervals,
 the mappings of the worker against the kernel's limit (vm.max_map_count). The run fails if the worker ends, if
 anything is stored twice or not at all, or if the neighbour's checkpoint is late.

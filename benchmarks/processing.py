@@ -1,4 +1,4 @@
-"""How fast operations are beside the bare NumPy or SciPy call, and how many channels a core keeps up with.
+"""How fast operations are compared with the bare NumPy or SciPy call, and how many channels one core handles.
 
 Each operation takes one channel of int16 at 25.6 kHz in blocks of a second. In turn with it, round after
 round, its peer is computed with NumPy or SciPy on the same frames of the same signal, whole and already in
@@ -233,7 +233,7 @@ def _run_preset(report: Report, streams: int, rounds: int, publisher: ResultsPub
                     store,
                     lambda: None,
                     publisher=publisher,
-                    report_failure=_refuse,
+                    report_failure=_raise,
                     report_worked=lambda *_: None,
                     new_output=lambda _: None,
                     database_id=bytes(16),
@@ -265,7 +265,7 @@ def _feeding(streams: list[StreamPipeline], chunks: list[ChunkMessage]) -> Way:
     return feed
 
 
-def _refuse(stream: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, trace: str) -> None:
+def _raise(stream: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, trace: str) -> None:
     raise error
 
 

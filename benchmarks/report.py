@@ -1,4 +1,4 @@
-"""The table that a benchmark prints, and the JSON that it leaves for whoever compares runs.
+"""The table that a benchmark prints, and the JSON for comparisons between runs.
 
 A benchmark begins like this, so that it can be started as a file and as a module; the folder itself must not
 stay on the path, where `array.py` would shadow the standard library's module of that name:
@@ -49,7 +49,7 @@ class Report:
     ) -> None:
         """Take one figure; `against` names the peer or limit of the same run, with its own figure in it.
 
-        Raises ValueError where the name is taken: the JSON has one entry a name.
+        Raises ValueError if the name is taken: the JSON has one entry a name.
         """
         if name in self.figures:
             raise ValueError(f"the figure {name!r} was already given; every figure needs a name of its own")

@@ -23,8 +23,8 @@ from benchmarks.traffic import ACK_HEAD, CHUNK_ID_BYTES, Traffic
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where to send, and how to get in."""
+class Target:
+    """The address to send to, and its credentials."""
 
     host: str
     port: int
@@ -47,11 +47,13 @@ class Sent:
 class Senders:
     """Open connections in another process; leaving the context closes them."""
 
-    def __init__(self, door: Door, traffic: Traffic, connections: int) -> None:
-        """Connects, and shakes hands where the door asks for it."""
+    def __init__(self, target: Target, traffic: Traffic, connections: int) -> None:
+        """Connects, and does the handshake if the target requires it."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, door, traffic, connections), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, target, traffic, connections), daemon=True
+        )
         self._process.start()
         theirs.close()
         self._pipe.recv()
@@ -72,8 +74,8 @@ class Senders:
         self._process.join(timeout=10)
 
 
-def _serve(pipe: Connection, door: Door, traffic: Traffic, count: int) -> None:
-    connections = [_connect(door) for _ in range(count)]
+def _serve(pipe: Connection, target: Target, traffic: Traffic, count: int) -> None:
+    connections = [_connect(target) for _ in range(count)]
     send = _send_acked if traffic.acked else _send
     with ThreadPoolExecutor(count) as threads:
         pipe.send("connected")
@@ -90,15 +92,15 @@ def _serve(pipe: Connection, door: Door, traffic: Traffic, count: int) -> None:
         connection.close()
 
 
-def _connect(door: Door) -> socket.socket:
-    connection = socket.create_connection((door.host, door.port))
+def _connect(target: Target) -> socket.socket:
+    connection = socket.create_connection((target.host, target.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if door.ca is not None:
-        context = ssl.create_default_context(cafile=door.ca)
+    if target.ca is not None:
+        context = ssl.create_default_context(cafile=target.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        connection = context.wrap_socket(connection, server_hostname=door.host)
-    if door.shared_key is not None:
-        credentials = ClientCredentials(hostname="bench-sender", shared_key=door.shared_key)
+        connection = context.wrap_socket(connection, server_hostname=target.host)
+    if target.shared_key is not None:
+        credentials = ClientCredentials(hostname="bench-sender", shared_key=target.shared_key)
         handshake = ClientHandshake(credentials)
         while not handshake.done:
             connection.sendall(handshake.receive(_received(connection, 4096)))

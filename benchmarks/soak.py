@@ -139,7 +139,7 @@ class Load:
             self._keep_sending("logs.bad", 0.5, self._invalid),
             self._come_and_go("logs.visitor", 0.2),
             self._ask_for_entry(1.0),
-            self._knock(1.0),
+            self._probe(1.0),
             self._post(0.2),
             self._look_at_pages(5.0),
             self._view(None),
@@ -225,10 +225,10 @@ class Load:
             writer.transport.abort()
             self.counts["chunks without a policy"] += 1
 
-    async def _knock(self, pause_s: float) -> None:
+    async def _probe(self, pause_s: float) -> None:
         """As fluentd's TCP heartbeat does: a connection with nothing in it, then one with broken bytes."""
         while True:
-            for content in (b"", b"\xc1 is no message"):
+            for content in (b"", b"\xc1 is not a message"):
                 _, writer = await asyncio.open_connection(*self._site.forward)
                 writer.write(content)
                 writer.close()
@@ -326,7 +326,7 @@ async def load_and_look(site: Running, seconds: float) -> tuple[dict[str, list[S
 
 
 def write_samples(path: Path, samples: dict[str, list[Sample]]) -> None:
-    """Every sample, for whoever wants to plot them."""
+    """Every sample, for plots."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         rows = csv.writer(file)

@@ -1,4 +1,4 @@
-"""How fast `spectrum` is, beside the transform alone and beside what one would call in SciPy.
+"""How fast `spectrum` is, compared with the transform alone and with the SciPy call for the same.
 
 One signal, int16 as sensors send it, goes through `process()` in blocks at default settings (frames of 2,048,
 half overlap). In turn with it, round after round:

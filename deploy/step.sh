@@ -32,7 +32,7 @@ stopped() {
     fi
     [ -z "$pid" ] || wait "$pid"
     [ -z "$log" ] || rm -f "$log"
-    [ -n "$show" ] || echo "stopped while $message; the same command goes on from there" >&3
+    [ -n "$show" ] || echo "stopped while $message; the same command continues from there" >&3
     # make may not have had the signal. It must not take this step for done, and prints an error for any other exit.
     kill -s INT "$PPID"
     for _ in {1..100}; do

@@ -7,8 +7,8 @@ Needs aiokafka and fastavro, nothing of Windvane. What to take from here for a c
 
 - A message is in Avro single-object encoding: C3 01, the fingerprint of its schema, the body.
 - Rows (`first_row`) and events (`first_event`) have numbers, counted from 0 in each data array or stream.
-  After a crash of the worker they come a second time, with the same numbers: whoever keeps the number that is
-  next, in one transaction with what was made of the rows, drops what lies below it and has each row once.
+  After a crash of the worker they are published again, with the same numbers. A consumer that keeps the next
+  number, in one transaction with its results, and drops lower ones, gets each row once.
 - The numbers of one stream rise from message to message. A number above the next one is a gap: the topic's
   retention was quicker than the consumer, or publishing was off for a while. The rows are in the store then.
 """
@@ -42,7 +42,7 @@ class Item(NamedTuple):
 
 
 class Seen:
-    """Which number comes next, for each data array and data stream; in a file, where one is given."""
+    """Which number comes next, for each data array and data stream; in a file, if one is given."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class Decoder:
         self._schema = fastavro.parse_schema(json.loads(canonical))
 
     def decode(self, message: bytes) -> dict[str, Any]:
-        """The record in a message. ValueError where it has another schema than the given one."""
+        """The record in a message. ValueError if it has another schema than the given one."""
         if not message.startswith(self._prefix):
             raise ValueError(
                 f"a message begins with {message[:10].hex()}, the schema with {self._prefix.hex()}"
@@ -143,7 +143,7 @@ def security(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def consume(arguments: argparse.Namespace) -> None:
-    """Reads until as many items are printed as were asked for, or for ever."""
+    """Reads until the requested number of items is printed, or forever."""
     decoder = Decoder(json.loads(arguments.schema.read_text()))
     seen = Seen(arguments.seen)
     printer = Printer(sys.stdout, as_csv=arguments.csv)

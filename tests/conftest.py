@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     guard_this_run()
     restore_signals_of_children()
-    sys.addaudithook(_refuse_processes)
+    sys.addaudithook(_forbid_processes)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,7 +68,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
         _may_start_processes = True
 
 
-def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+def _forbid_processes(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _STARTS_A_PROCESS and not _may_start_processes:
         command = f"{arguments[1]!r:.200}" if len(arguments) > 1 else event
         raise RuntimeError(f"this test starts a process ({command}): mark it with `pytest.mark.system`")
@@ -76,7 +76,7 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture
 def proof(request: pytest.FixtureRequest) -> bool:
-    """Whether full counts are asked for (`make proof`), and not a sample of them (`make test`)."""
+    """Whether full counts are requested (`make proof`), and not a sample of them (`make test`)."""
     return bool(request.config.getoption("--proof"))
 
 

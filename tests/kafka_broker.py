@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from deploy.kafka.local.broker import LocalBroker, missing
 
 USER = "windvane"
-PASSWORD = "a pass-word that nobody may print"
+PASSWORD = "a pass-word that must not be printed"
 STRANGER = "stranger"
 """Is known to the broker, and may do nothing."""
 

@@ -11,7 +11,7 @@ import msgpack
 
 Address = tuple[str, int]
 _RESERVED_DESCRIPTORS = 200
-_ADDRESSES = 16  # of loopback, lest the ports of one run out
+_ADDRESSES = 16  # of loopback, since the ports of one run out
 
 
 @contextmanager

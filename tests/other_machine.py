@@ -1,8 +1,8 @@
-"""A second machine, as far as one can be had here: a network namespace of its own over the same file system.
+"""A second machine, as far as this one can provide it: a network namespace over the same file system.
 
-A process in it has no network but a loopback of its own. One port of this machine is brought there: whoever
-connects to it in the namespace is led through a Unix socket, which belongs to the file system and not to a
-network, to the same port here.
+A process in it has no network but a loopback of its own. One port of this machine is forwarded to it: a
+client in the namespace that connects to the port reaches, through a Unix socket, the same port here. The socket
+belongs to the file system and not to a network.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _PIECE_BYTES = 1 << 18
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def can_be_had() -> bool:
+def is_available() -> bool:
     """Whether network namespaces can be made here."""
     if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "ip")):
         return False

@@ -75,7 +75,7 @@ def what_send_says(home: Path, to: str, folder: Path) -> str:
 class Running:
     """`windvane gateway`, `process`, `web` or `up` over a home directory, on free ports of loopback.
 
-    Several gateways or workers over one home are told apart by `instance`. `inside` is a command that runs
+    Several gateways or workers over one home are distinguished by `instance`. `inside` is a command that runs
     the process in surroundings of its own (`unshare …`) and becomes it.
     """
 
@@ -178,7 +178,7 @@ class Running:
         self.stop()
 
     def status(self) -> dict[str, Any]:
-        """What the tier says of itself on its socket."""
+        """The status that the tier reports on its socket."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
         tier = self.kind + (f"-{self.instance}" if self.instance else "")

@@ -5,8 +5,8 @@
   too, the guard kills what still carries the mark.
 - Signals that were ignored when pytest was started (`nohup`, `&` in a script) have their default action in
   the processes that tests start. A handler in pytest does that: exec(2) resets handlers and keeps the rest.
-- Each test has a timeout: pytest-timeout's signal fails the test and the run goes on. If the signal is lost,
-  `faulthandler_timeout` ends the run with a trace of all threads.
+- Each test has a timeout: pytest-timeout's signal fails the test and the run continues. If the signal is
+  lost, `faulthandler_timeout` ends the run with a trace of all threads.
 """
 
 import os

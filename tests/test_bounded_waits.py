@@ -15,7 +15,7 @@ STARTERS = {
 }
 """Kill what they have started by themselves."""
 CASES = "tests/field/"
-"""Inputs that are kept as they came: `tests/field/test_cases.py` bounds the process that each runs in."""
+"""Inputs that are kept unchanged: `tests/field/test_cases.py` bounds the process that each runs in."""
 _RUNS = {"run", "check_call", "check_output", "call"}
 _BOUNDS = ("timeout", "timeout_s")
 

@@ -1,4 +1,4 @@
-"""What docs/kafka.md tells people to write is valid, and what it names exists."""
+"""What docs/kafka.md tells users to write is valid, and what it names exists."""
 
 import re
 import shlex

@@ -51,7 +51,7 @@ def test_the_configurations_of_senders_fit_the_secrets() -> None:
         assert place.format(user, password.decode()) in GUIDES
 
 
-def test_fluent_bit_does_not_wait_for_an_ack_without_end() -> None:
+def test_fluent_bit_does_not_wait_forever_for_an_ack() -> None:
     outputs = [text.partition("  outputs:\n")[2] for text in blocks("yaml") if "name: forward" in text]
     assert len(outputs) >= 2
     for text in outputs:

@@ -134,7 +134,7 @@ def _require_each_key_once(node: Any) -> None:
 
 
 def faults(found: dict[str, Any]) -> list[str]:
-    """What Fluent Bit would refuse."""
+    """What Fluent Bit would reject."""
     wrong = [f"service: {name}" for name in found.get("service", {}).keys() - SERVICE]
     pipeline = found.get("pipeline", {})
     wrong += [f"pipeline: {name}" for name in pipeline.keys() - {"inputs", "outputs"}]

@@ -138,7 +138,7 @@ def parse(text: str) -> Section:
 
 
 def faults(root: Section) -> list[str]:
-    """What fluentd would refuse, or ignore in silence."""
+    """What fluentd would reject, or ignore silently."""
     found = [f"{name} is in no section" for name in root.parameters]
     for section in root.sections:
         if section.name in ("match", "filter", "source"):

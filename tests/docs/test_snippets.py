@@ -27,7 +27,7 @@ SECURITY_TABLES = {"shared_key", "user", "token", "client", "others", "hostname"
 SAMPLES = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 25600.0}
 WELCH = {"operation": "welch", "input": "samples"}
 OF_SAMPLES = ("filter", "resample", "order", "welch", "features", "bearing")
-"""A snippet that begins with one of these shows a part of a pipeline, which stands behind SAMPLES."""
+"""A snippet that begins with one of these shows a part of a pipeline, which follows SAMPLES."""
 COMMANDS_OF_OTHERS = {"make", "curl", "python", "kcat", "tail", "source"}
 
 
@@ -77,7 +77,7 @@ def check_policy(mapping: dict[str, Any], snippet: Snippet, folder: Path) -> Non
 
 
 def in_context(mapping: dict[str, Any]) -> Policy:
-    """The policy; a snippet that shows a part of a pipeline stands behind samples, and what it names."""
+    """The policy; a snippet that shows a part of a pipeline follows samples, and the steps that it names."""
     steps = mapping.get("pipeline", [])
     for rule in mapping.get("alarm", []):
         if not any(rule["output"] in (step.get("name"), step["operation"]) for step in steps):
@@ -222,7 +222,7 @@ def matches(type: str) -> list[tuple[Snippet, fluentd.Section, fluentd.Section]]
     ]
 
 
-def test_fluentd_is_told_to_wait_for_acks_and_by_which_name_to_check_an_address() -> None:
+def test_fluentd_waits_for_acks_and_knows_by_which_name_to_check_an_address() -> None:
     found = matches("forward")
     assert len(found) >= 3
     for snippet, _, match in found:
@@ -340,7 +340,7 @@ def test_a_fault_of_a_fluent_bit_snippet_is_found(text: str, fault: str) -> None
         (fluentd.parse, "<match a>"),
     ],
 )
-def test_what_is_there_twice_or_not_closed_is_no_configuration(parse: Any, text: str) -> None:
+def test_duplicate_or_unclosed_parts_are_rejected(parse: Any, text: str) -> None:
     with pytest.raises(ValueError, match=r"twice|closes nothing|not closed"):
         parse(text)
 

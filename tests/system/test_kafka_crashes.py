@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka_broker import KafkaBroker
-from tests.other_machine import OtherMachine, can_be_had
+from tests.other_machine import OtherMachine, is_available
 from tests.processes import Running, wait_until
 from tests.system.disturbance import (
     FAST_CHECKPOINTS,
@@ -47,7 +47,7 @@ def kafka_environment(kafka: KafkaBroker) -> dict[str, str]:
 @pytest.fixture
 def inside(kafka: KafkaBroker, tmp_path: Path) -> Iterator[list[str]]:
     """Runs a command on another machine, as far as there can be one."""
-    if not can_be_had():
+    if not is_available():
         warnings.warn(
             "no network namespace can be made here: the second worker shares this one's network", stacklevel=1
         )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings the jars of the Apache Kafka server that pom.xml pins into build/kafka/lib, with Maven; afterwards no
-# network is needed. Java and Maven come from the distribution's packages where this user may install them.
-# Where they cannot be had the Kafka tests are skipped, and say so; with CI set that is an error.
+# network is needed. Java and Maven come from the distribution's packages if this user may install them.
+# Otherwise the Kafka tests are skipped, and say so; with CI set that is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 target=build/kafka/lib

@@ -41,7 +41,7 @@ class BrokerFailed(RuntimeError):
 
 
 def missing() -> str | None:
-    """What this machine lacks to run the broker, and how to get it; None where all is there."""
+    """What this machine lacks to run the broker, and how to get it; None if nothing is missing."""
     if shutil.which("java") is None:
         return "Apache Kafka needs Java 17: install it (Debian: openjdk-17-jre-headless)"
     if not any(JARS.glob("kafka_*.jar")):
@@ -52,7 +52,7 @@ def missing() -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
+    """A TCP port of loopback without a listener now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -62,9 +62,9 @@ def free_port() -> int:
 class LocalBroker:
     """One Kafka node over the folder `data`, made where it does not exist.
 
-    `listeners` are the security protocols of others beside PLAINTEXT, on free ports; `properties` is the
-    server's configuration over what stands here; `format_options` go to Kafka's storage tool, which makes the
-    first users of SCRAM.
+    `listeners` are security protocols in addition to PLAINTEXT, on free ports; `properties` is the
+    server's configuration on top of the defaults here; `format_options` go to Kafka's storage tool, which
+    creates the first users of SCRAM.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class LocalBroker:
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
-            # One node alone: nobody else is to be waited for.
+            # One node alone: there is no other member to wait for.
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             # After a SIGKILL it waits until its former self counts as gone.
@@ -222,13 +222,13 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Run a broker until it is told to end; the exit status."""
+    """Run a broker until a signal ends it; the exit status."""
     parser = argparse.ArgumentParser(
         description="A real Apache Kafka on this machine, one node.",
         epilog="Example: broker.py --data /tmp/kafka --port 9092",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder of its data, made where it is absent"
+        "--data", type=Path, required=True, help="folder of its data, created if it is absent"
     )
     parser.add_argument(
         "--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one"
@@ -272,7 +272,7 @@ def _wait_for_end(broker: LocalBroker, wake: int) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(wake, selectors.EVENT_READ)
         if not os.isatty(0):
-            # Refused for a file and for /dev/null, which say nothing about the parent.
+            # Not permitted for a file and for /dev/null, which say nothing about the parent.
             with suppress(PermissionError):
                 selector.register(0, selectors.EVENT_READ)
         while broker.ended() is None:
