@@ -1,7 +1,7 @@
 """A second machine, as far as this one can provide it: a network namespace over the same file system.
 
 A process in it has no network but a loopback of its own. One port of this machine is forwarded to it: a
-client in the namespace that connects to the port reaches, through a Unix socket, the same port here. The socket
+client in the namespace that connects to the port reaches the same port here, through a Unix socket. A socket
 belongs to the file system and not to a network.
 """
 
