@@ -1,8 +1,6 @@
 """The open alarms of all streams, so that lists of streams can show the worst of each."""
 
-import asyncio
 import logging
-import math
 from typing import NamedTuple
 
 from ..errors import CatalogUnavailable
@@ -12,12 +10,7 @@ from ..store.catalog.alarms import OPEN_STATES, State
 from ..store.catalog.catalog import Catalog, Document
 from .answers import StreamAlarm
 from .instrumentation import AlarmsNotRefreshed
-
-FRESH_S = 1.0
-"""The catalog is asked for changes at most so often, however many lists are shown."""
-
-WAIT_S = 0.5
-"""A list waits so long for a catalog that does not answer; then it shows what was known before."""
+from .shared_refresh import SharedRefresh
 
 PAGE = 500
 """Alarms that one query brings."""
@@ -42,7 +35,7 @@ class _Open(NamedTuple):
 class OpenAlarms:
     """Follows the changes of alarms in the catalog: what did not change is not read again.
 
-    While the catalog is away it says what was known before.
+    While the catalog cannot be read, the alarms from before are kept.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -51,29 +44,21 @@ class OpenAlarms:
         self._by_stream: dict[str, dict[str, _Open]] = {}
         self._stream_of: dict[str, str] = {}
         self._worst: dict[str, StreamAlarm] = {}
-        self._asked_s = -math.inf
-        self._asking: asyncio.Task[None] | None = None
+        self._refresh = SharedRefresh(self._follow_or_log)
 
     async def refresh(self) -> None:
-        """Take up what has changed, unless that was done just now; waits for it `WAIT_S` at most."""
-        now_s = asyncio.get_running_loop().time()
-        if self._asking is None and now_s - self._asked_s >= FRESH_S:
-            self._asked_s = now_s
-            self._asking = asyncio.create_task(self._ask())
-        if self._asking is not None:
-            await asyncio.wait([self._asking], timeout=WAIT_S)
+        """Apply the changes since the last refresh, unless that was just now; takes `WAIT_S` at most."""
+        await self._refresh.wait()
 
     def of(self, stream: str) -> StreamAlarm | None:
         """The worst open alarm of a stream; None while there is none. Any thread may call."""
         return self._worst.get(stream)
 
-    async def _ask(self) -> None:
+    async def _follow_or_log(self) -> None:
         try:
             await self._follow()
         except CatalogUnavailable as error:
             _log.emit(AlarmsNotRefreshed(str(error)))
-        finally:
-            self._asking = None
 
     async def _follow(self) -> None:
         revision = await self._catalog.revision()

@@ -13,7 +13,6 @@ The reader takes what it understands: the worker may be of another
 version.
 """
 
-import asyncio
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,13 +21,8 @@ from typing import Any
 import msgspec
 
 from .answers import Behind, FailingStep
+from .shared_refresh import SharedRefresh
 from .tier_client import TierClient
-
-FRESH_S = 1.0
-"""Statuses are asked for at most so often, however many lists are shown."""
-
-WAIT_S = 0.5
-"""A list waits so long for a worker that does not answer; then it shows what was known before."""
 
 
 class _Failure(msgspec.Struct):
@@ -85,29 +79,20 @@ class Delays:
 
 
 class WorkerDelays:
-    """Asks the workers, once for all lists that are shown within FRESH_S."""
+    """The delays that the workers report in their status, shared by all lists."""
 
     def __init__(self, tiers: TierClient) -> None:
         self._tiers = tiers
         self._known = Delays({})
-        self._asked_s = -math.inf
-        self._asking: asyncio.Task[None] | None = None
+        self._refresh = SharedRefresh(self._read_statuses)
 
     async def current(self) -> Delays:
-        """What is known now."""
-        now_s = asyncio.get_running_loop().time()
-        if self._asking is None and now_s - self._asked_s >= FRESH_S:
-            self._asked_s = now_s
-            self._asking = asyncio.create_task(self._ask())
-        if self._asking is not None:
-            await asyncio.wait([self._asking], timeout=WAIT_S)
+        """The delays as the workers last reported them."""
+        await self._refresh.wait()
         return self._known
 
-    async def _ask(self) -> None:
-        try:
-            self._known = Delays(await self._tiers.status("worker"))
-        finally:
-            self._asking = None
+    async def _read_statuses(self) -> None:
+        self._known = Delays(await self._tiers.status("worker"))
 
 
 def _number(value: object) -> float | None:

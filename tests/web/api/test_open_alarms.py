@@ -9,7 +9,7 @@ from windvane.runtime.announcements import announce
 from windvane.store.catalog import alarms
 from windvane.store.catalog.alarm_book import ALARM, AlarmBook
 from windvane.store.catalog.catalog import Catalog, Document
-from windvane.web import open_alarms
+from windvane.web import open_alarms, shared_refresh
 from windvane.web.open_alarms import OpenAlarms
 
 from tests.store.catalog.test_alarms import event
@@ -23,7 +23,7 @@ FAILURE = {"stream": "a", "step": "model", "message": "boom", "time_ns": 7, "tim
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each list asks the catalog."""
-    monkeypatch.setattr(open_alarms, "FRESH_S", 0.0)
+    monkeypatch.setattr(shared_refresh, "FRESH_S", 0.0)
 
 
 class Book:
