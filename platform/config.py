@@ -5,9 +5,7 @@ that cannot be used raises `ConfigInvalid`, which says where the value came from
 """
 
 import difflib
-import ipaddress
 import os
-import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,15 +13,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from .directories import make_directory
+from .addresses import DEFAULT_FORWARD, DEFAULT_WEB, parse_address
 from .errors import ConfigInvalid
 from .toml_lines import explain_toml_error
 
 MIB = 1024 * 1024
 CONFIG_NAME = "windvane.toml"
 ENVIRONMENT_PREFIX = "WINDVANE_"
-DEFAULT_FORWARD = "127.0.0.1:24224"
-DEFAULT_WEB = "127.0.0.1:8080"
 _SECRET = ("kafka.password", "alarms.webhook_url")
 
 LogFormat = Literal["console", "json"]
@@ -283,106 +279,6 @@ def load_settings(
         _check_layer({name: value}, f"--{name.replace('_', '-')}")
     _merge(merged, given)
     return _convert(merged)
-
-
-def ensure_token(settings: Settings) -> str:
-    """The web tier's access token, made at the first call; readable by this user alone."""
-    path = settings.token_file
-    make_home(settings)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    while not path.exists() or not path.read_text().strip():
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(24) + "\n")
-        # A link fails where another process was quicker, so that every process ends up with the same token.
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            if not path.read_text().strip():
-                os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return path.read_text().strip()
-
-
-def make_home(settings: Settings) -> Path:
-    """Make the home directory where there is none, for this user alone: its databases hold what was sent.
-
-    Raises `ConfigInvalid`. Of one that exists the tiers tighten the permissions (`home_modes.secure_home`).
-    """
-    home = settings.home
-    try:
-        make_directory(home, mode=int(settings.home_mode or "700", 8))
-    except OSError as error:
-        raise ConfigInvalid(
-            f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"
-        ) from error
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise ConfigInvalid(f"{home} cannot be written; give --home a folder that you may write")
-    return home
-
-
-def make_run_dir(settings: Settings) -> Path:
-    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials.
-
-    Raises `ConfigInvalid`.
-    """
-    make_home(settings)
-    try:
-        settings.run_dir.mkdir(exist_ok=True)
-        settings.run_dir.chmod(0o700)
-    except OSError as error:
-        raise ConfigInvalid(
-            f"{settings.run_dir} cannot be made: {error.strerror or error}; "
-            "give --home a folder that you may write"
-        ) from error
-    return settings.run_dir
-
-
-def parse_address(text: str, *, example: str = DEFAULT_FORWARD) -> tuple[str, int]:
-    """Split HOST:PORT or [IPv6]:PORT. Raises `ConfigInvalid`, whose message shows an address like `example`.
-
-    >>> parse_address("[::1]:24224")
-    ('::1', 24224)
-    """
-    example_host, _, example_port = example.rpartition(":")
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not host or (":" in host and not bracketed):
-        if _is_port(text):
-            example_port = text
-        raise ConfigInvalid(
-            f"{text!r} is no address; write HOST:PORT, for example {example_host}:{example_port} "
-            f"or [::1]:{example_port}"
-        )
-    if not _is_port(port):
-        raise ConfigInvalid(
-            f"{text!r} has no port between 0 and 65535; write HOST:PORT, for example {host}:{example_port}"
-        )
-    return (host[1:-1] if bracketed else host), int(port)
-
-
-def format_address(host: str, port: int) -> str:
-    """The inverse of `parse_address`.
-
-    >>> format_address("::1", 24224)
-    '[::1]:24224'
-    """
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`; a name other than localhost counts as open to others."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= 65535
 
 
 def _convert(mapping: Mapping[str, Any]) -> Settings:

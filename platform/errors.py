@@ -1,16 +1,24 @@
 """The one tree of errors.
 
-Every message names the thing, the cause and the next step, and is fit to be shown to a user as it is.
-Where a built-in exception says the same, the class mixes it in, so that callers may catch either.
+Every message names the thing, the cause and the next step, and can be shown to a user unchanged. A class also
+derives from the built-in exception of the same meaning, if there is one, so that callers may catch either.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from .rejections import RejectionCode
 
 
 class WindvaneError(Exception):
-    """The root: whoever catches this catches all that Windvane raises on purpose."""
+    """The root: catch this to catch every error that Windvane raises on purpose.
+
+    Attributes:
+        problem_name: The name of a class in the `type` of problem details, if it is not that of the class: a
+            class that was renamed keeps it for its clients.
+    """
+
+    problem_name: ClassVar[str | None] = None
 
 
 class ConfigInvalid(WindvaneError, ValueError):
@@ -18,7 +26,7 @@ class ConfigInvalid(WindvaneError, ValueError):
 
 
 class PolicyInvalid(WindvaneError, ValueError):
-    """An ingestion policy breaks its own rules; the one in force stays."""
+    """An ingestion policy is not valid; the one in force stays."""
 
 
 class DocumentNotFound(WindvaneError, LookupError):
@@ -26,7 +34,7 @@ class DocumentNotFound(WindvaneError, LookupError):
 
 
 class RevisionConflict(WindvaneError, RuntimeError):
-    """The document was changed by somebody else since it was read."""
+    """Another client changed the document after it was read."""
 
 
 class StreamNotFound(WindvaneError, LookupError):
@@ -38,15 +46,15 @@ class ArrayNotFound(WindvaneError, LookupError):
 
 
 class RangeGone(WindvaneError, IndexError):
-    """The bytes or rows asked for were there once, and retention has dropped them."""
+    """Retention has dropped the requested bytes or rows."""
 
 
 class StoreLocked(WindvaneError, RuntimeError):
-    """Another writer holds the file: there is one writer at a time."""
+    """Another writer has the file: there is one writer at a time."""
 
 
 class StoreFailed(WindvaneError, OSError):
-    """The whole store is in trouble: a write or sync failed, and the writer has stopped.
+    """A write or sync of the store failed, and the writer has stopped.
 
     A later fsync would report success for lost pages, so the worker starts over at its last checkpoint.
     """
@@ -57,17 +65,17 @@ class AddressSpaceUsed(StoreFailed):
 
 
 class DiskFull(StoreFailed):
-    """The file system has no room (ENOSPC, EDQUOT). Nothing that was acked is lost; wait for room."""
+    """The file system is full (ENOSPC, EDQUOT). Nothing that was acked is lost; make room."""
 
 
 class DatabaseDamaged(StoreFailed):
-    """A database file is damaged or cannot be read. It stays as it is until a command repairs it."""
+    """A database file is damaged or cannot be read. It is unchanged until a command repairs it."""
 
 
 class StreamDamaged(WindvaneError, OSError):
-    """The files of one stream or array do not hold what was committed, or cannot be read (EIO).
+    """The files of one stream or array lack committed data, or cannot be read (EIO).
 
-    That stream stops, and its bytes stay as they are; every other stream goes on.
+    That stream stops, and its files are unchanged; every other stream continues.
     """
 
 
@@ -76,34 +84,36 @@ class CheckpointMissing(StreamDamaged):
 
 
 class BusUnavailable(WindvaneError, ConnectionError):
-    """The bus cannot take or give messages now; what was not acked stays with its sender."""
+    """The bus is unavailable; chunks that were not acked stay with their senders."""
 
 
 class EnvelopeInvalid(WindvaneError, ValueError):
-    """Bytes on the bus that are no chunk in Avro single-object encoding."""
+    """Bytes on the bus are not a chunk in Avro single-object encoding."""
 
 
 class FramingError(WindvaneError, ValueError):
-    """The bytes of a connection are no forward protocol; the connection is closed, not resynchronised."""
+    """The bytes of a connection are not the forward protocol; the gateway closes the connection."""
 
 
-class ChunkRefused(WindvaneError, ValueError):
-    """A well-framed chunk that may not enter; `code` is its row of `rejections.REJECTIONS`."""
+class ChunkRejected(WindvaneError, ValueError):
+    """A chunk is rejected; `code` is its row of `rejections.REJECTIONS`."""
+
+    problem_name = "ChunkRefused"
 
     def __init__(self, code: RejectionCode, message: str) -> None:
         super().__init__(message)
         self.code: RejectionCode = code
 
 
-class TimeInvalid(ChunkRefused):
-    """A value in the place of an event's time that is not a time, or lies outside of 1970 to 2106."""
+class TimeInvalid(ChunkRejected):
+    """The time of an event is not a time, or not between 1970 and 2106."""
 
     def __init__(self, message: str) -> None:
         super().__init__("bad-time", message)
 
 
 class JsonInvalid(WindvaneError, ValueError):
-    """A text in the place of a record that is not JSON, not an object, or nested too deeply."""
+    """The text of a record is not JSON, not an object, or nested too deeply."""
 
 
 class BodyTooSlow(WindvaneError, TimeoutError):
@@ -111,15 +121,15 @@ class BodyTooSlow(WindvaneError, TimeoutError):
 
 
 class OperationFailed(WindvaneError, RuntimeError):
-    """A step of a pipeline cannot work on what it was given."""
+    """A step of a pipeline cannot process its input."""
 
 
 class DeadLetterNotFound(WindvaneError, LookupError):
-    """No dead letter of that number: it was never kept, was dropped, or had to leave for newer ones."""
+    """There is no dead letter of that ID: it never existed, was removed, or was evicted."""
 
 
 class DocumentInvalid(WindvaneError, ValueError):
-    """A document that the catalog cannot keep: its type, state, reference, title or body is not allowed."""
+    """The type, state, reference, title or body of a document is not allowed."""
 
 
 class TransitionRejected(WindvaneError, ValueError):
@@ -139,7 +149,7 @@ class ChangesForgotten(WindvaneError, LookupError):
 
 
 class CatalogUnavailable(WindvaneError, ConnectionError):
-    """The catalog's database cannot be reached or used now; what was asked did not happen."""
+    """The catalog's database is unavailable; the request had no effect."""
 
 
 class BusLocked(BusUnavailable):
@@ -147,14 +157,14 @@ class BusLocked(BusUnavailable):
 
 
 class BusCorrupt(WindvaneError, OSError):
-    """A message that was durable on the bus is damaged or gone; it is never skipped silently."""
+    """A durable message of the bus is damaged or missing; it is never skipped silently."""
 
 
 class PartitionHalted(WindvaneError):
-    """A partition of the bus cannot be read on; all others can.
+    """A partition of the bus cannot be read further; all others can.
 
-    The first offset that cannot be read is `offset`. Reading can go on at `resume_at` (None: not known), and
-    then `missing` messages are missing (None: not known). `partition` is that of `topic`.
+    `offset` is the first offset of the partition that cannot be read. Reading can resume at `resume_at`
+    (None: unknown); then `missing` messages are missing (None: unknown).
     """
 
     def __init__(
@@ -176,62 +186,62 @@ class PartitionHalted(WindvaneError):
 
 
 class MessagesDamaged(PartitionHalted, BusCorrupt):
-    """Messages of a partition were durable, and are damaged or lost now."""
+    """Durable messages of a partition are damaged or lost."""
 
 
 class PartitionUnreadable(PartitionHalted, BusUnavailable):
-    """The disk could not read a partition's files; it is tried again every few seconds."""
+    """The disk cannot read a partition's files; the reader retries every few seconds."""
 
 
 class MessagesGone(PartitionHalted, RangeGone):
-    """The position lies outside the log: retention has dropped its messages, or they were never written."""
+    """The position is outside of the log: retention dropped its messages, or they were never written."""
 
 
 class LogReplaced(MessagesGone):
-    """The topic was deleted and made again: the position counts messages of a log that is gone."""
+    """The topic was deleted and recreated: the position belongs to the deleted log."""
 
 
 class DiskReserveUsed(BusUnavailable):
-    """The disk has no room beyond its reserve; what was not acked stays with its sender."""
+    """The disk has no space beyond its reserve; chunks that were not acked stay with their senders."""
 
 
 class TierFailed(WindvaneError, RuntimeError):
-    """A process of the platform could not be started; those that were are ended again."""
+    """A process of the platform cannot be started; the processes that were started have ended."""
 
 
 class HomeNotFound(WindvaneError, LookupError):
-    """There is no home directory where one is to be looked into."""
+    """The home directory does not exist."""
 
 
 class ExportFailed(WindvaneError, ValueError):
-    """A data array cannot be written in the format that was asked for."""
+    """A data array cannot be exported in the requested format."""
 
 
 class InputInvalid(WindvaneError, ValueError):
-    """A file that is to be sent does not hold what its format says; `send` stops there."""
+    """A file to send is not valid in its format; `send` stops at that place."""
 
 
 class HandshakeFailed(WindvaneError, ConnectionError):
-    """The two ends of a forward connection do not know each other: another key, user or protocol."""
+    """The handshake of a forward connection failed: wrong key, user or protocol."""
 
 
 class PartitionLost(WindvaneError, RuntimeError):
-    """Another worker has taken partitions up since this one did; nothing of what it wanted was committed.
+    """Other workers own partitions that this one owned; its commit had no effect.
 
-    `owners` names, by (topic, partition), who has them now.
+    `owners` has the name of the present owner by (topic, partition).
     """
 
     def __init__(self, owners: Mapping[tuple[str, int], str]) -> None:
         which = ", ".join(f"{topic}/{partition} ({who})" for (topic, partition), who in owners.items())
         super().__init__(
-            f"others have taken over: {which}; this worker lets go of them, what it did there since its last "
-            "checkpoint is done again by them"
+            f"other workers have taken over {which}; this worker releases them, and they repeat its work "
+            "since its last checkpoint"
         )
         self.owners = owners
 
 
 class RateExceeded(BusUnavailable):
-    """More than a policy's rate was sent; nothing was taken in, the sender is to come again after a while."""
+    """A chunk is over its policy's rate and was not accepted; its sender has to retry later."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -239,26 +249,28 @@ class RateExceeded(BusUnavailable):
 
 
 class OperationFileInvalid(WindvaneError, ValueError):
-    """A file in HOME/operations cannot be loaded; the operations that it had before stay."""
+    """A file in HOME/operations cannot be loaded; its former operations stay."""
 
 
 class ExtensionInvalid(WindvaneError, ImportError):
-    """What an installed package registers cannot be used; the message names the package and the cause."""
+    """An extension of an installed package cannot be used; the message names the package and the cause."""
 
 
 class ResultsNotPublished(WindvaneError, OSError):
-    """The worker had to end while the bus did not take its results; no checkpoint covers them."""
+    """The worker ended before the bus accepted its results; no checkpoint covers them."""
 
 
 class ModelNotFound(WindvaneError, LookupError):
     """There is no model of that stream and step."""
 
 
-class ModelRefused(WindvaneError, PermissionError):
-    """A model is not read, since others could have written it; or not taken up, since it does not fit."""
+class ModelRejected(WindvaneError, PermissionError):
+    """A model is not read because other users can write it, or not used because it does not fit."""
+
+    problem_name = "ModelRefused"
 
 
-class FileUntrusted(ModelRefused):
+class FileUntrusted(ModelRejected):
     """A file that can run code when it is read is not read, because another user can write it."""
 
 
@@ -270,16 +282,24 @@ class StateInvalid(WindvaneError, ValueError):
         self.code = code
 
 
-class AlarmActionRefused(WindvaneError, ValueError):
-    """What was asked of an alarm does not fit its state, or says too little or too much."""
+class AlarmActionRejected(WindvaneError, ValueError):
+    """An action on an alarm is not possible in its state, or its text is missing or too long."""
+
+    problem_name = "AlarmActionRefused"
 
 
-class AlarmShelvedTooLong(AlarmActionRefused):
+class AlarmShelvedTooLong(AlarmActionRejected):
     """An alarm cannot be shelved for more than a year."""
 
     def __init__(self) -> None:
-        super().__init__("An alarm is shelved for a year at most; clear it instead.")
+        super().__init__("An alarm can be shelved for a year at most; clear it instead.")
 
 
 class RowsWouldBeLost(WindvaneError, RuntimeError):
-    """The outputs that were made again lack rows that those in place have; those in place stay."""
+    """Recomputed outputs lack rows that the present ones have; the present ones stay."""
+
+
+# The names of former versions; code of users catches them.
+ChunkRefused = ChunkRejected
+ModelRefused = ModelRejected
+AlarmActionRefused = AlarmActionRejected

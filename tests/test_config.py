@@ -4,16 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from windvane.config import (
-    ensure_token,
-    format_address,
-    is_loopback,
-    load_settings,
-    make_home,
-    make_run_dir,
-    parse_address,
-)
+from windvane.addresses import format_address, is_loopback, parse_address
+from windvane.config import load_settings
 from windvane.errors import ConfigInvalid
+from windvane.home import ensure_token, make_home, make_run_dir
 
 
 def load(home: Path, toml: str = "", environment: Mapping[str, str] | None = None, **flags: Any) -> Any:

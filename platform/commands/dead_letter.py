@@ -22,7 +22,8 @@ from .common.options import home_options
 from .data import format_time, print_table, require_home
 
 if TYPE_CHECKING:
-    from ..store.databases.dead_letters import DeadLetters, DeadLetterSummary
+    from ..store.databases.dead_letter import DeadLetterSummary
+    from ..store.databases.dead_letters import DeadLetters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

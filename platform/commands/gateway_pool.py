@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..config import Settings, format_address, parse_address
+from ..addresses import format_address, parse_address
+from ..config import Settings
 from ..errors import ConfigInvalid
 from ..runtime.supervisor import ChildPlan, Supervisor
 

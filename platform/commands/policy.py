@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import Settings, make_home
+from ..config import Settings
 from ..errors import DocumentNotFound, PolicyInvalid
+from ..home import make_home
 from .common.options import home_options
 from .data import print_policies, require_home
 

@@ -282,7 +282,8 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
       windvane recover skip-hole turbine/0
     """
     from ..bus.interface import TopicPartition
-    from ..store.databases.checkpoint import CheckpointStore, Hole
+    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint_records import Hole
     from .common.home_check import HomeCheck
 
     require_home(settings)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from ..config import Settings, parse_address
+from ..addresses import parse_address
+from ..config import Settings
 from ..errors import ConfigInvalid, InputInvalid
 from ..ingest.forward.client import UNIX, ClientStatistics, ForwardClient, local_address, new_chunk_id
 from ..ingest.forward.handshake import ClientCredentials

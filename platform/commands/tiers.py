@@ -10,7 +10,8 @@ from typing import Any
 import click
 import msgspec
 
-from ..config import Settings, ensure_token, make_home, make_run_dir
+from ..config import Settings
+from ..home import ensure_token, make_home, make_run_dir
 from ..ingest.security.settings import require_guarded_port
 from ..runtime.announcements import announce
 from ..runtime.home_modes import secure_home

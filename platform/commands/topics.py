@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import Settings, make_home
+from ..config import Settings
 from ..errors import ConfigInvalid
+from ..home import make_home
 from .common.homes import require_default_home
 from .common.options import tier_options
 from .data import require_home

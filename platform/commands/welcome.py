@@ -3,7 +3,8 @@
 import socket
 from collections.abc import Mapping
 
-from ..config import Settings, format_address, is_loopback, parse_address
+from ..addresses import format_address, is_loopback, parse_address
+from ..config import Settings
 from ..ingest.security.settings import why_forward_is_shut
 
 _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}

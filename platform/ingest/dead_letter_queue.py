@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
 from ..rejections import REJECTIONS, WITHHELD
-from ..store.databases.dead_letters import DeadLetter, DeadLetters
+from ..store.databases.dead_letter import DeadLetter
+from ..store.databases.dead_letters import DeadLetters
 from .bodies.formats import EVENTS
 from .chunk import IncomingChunk, RejectedEvents, charge
 from .telemetry import GatewayTelemetry

@@ -11,7 +11,7 @@ from ..runtime.health_conditions import code_of
 from ..runtime.instrumentation import Reading
 from ..runtime.statuses import GatewayStatus
 from ..runtime.telemetry import Telemetry
-from ..store.databases.dead_letters import DeadLetter
+from ..store.databases.dead_letter import DeadLetter
 from .chunk import IncomingChunk, origin
 from .instrumentation import (
     GATEWAY_EVENTS,

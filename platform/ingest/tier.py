@@ -7,8 +7,9 @@ from functools import partial
 
 from aiohttp import web
 
+from ..addresses import parse_address
 from ..bus import WORKER_GROUP, open_bus, takes_many_gateways
-from ..config import Settings, parse_address
+from ..config import Settings
 from ..errors import ConfigInvalid
 from ..runtime.bus_probe import watch_bus
 from ..runtime.disk_space import DiskWatch, look_at_disk, wait_for_room, watch_disk

@@ -6,8 +6,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config import Settings, make_home
+from ..config import Settings
 from ..errors import ConfigInvalid
+from ..home import make_home
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..config import is_loopback, parse_address
+from ..addresses import is_loopback, parse_address
 from ..errors import ConfigInvalid
 from .announcements import read_announcement, tier_sockets
 from .supervision import process_start

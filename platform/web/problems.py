@@ -11,10 +11,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import (
-    AlarmActionRefused,
+    AlarmActionRejected,
     AlarmShelvedTooLong,
     BodyTooSlow,
-    ChunkRefused,
+    ChunkRejected,
     DocumentInvalid,
     PolicyInvalid,
     RangeGone,
@@ -35,10 +35,10 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     PolicyInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ChunkRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     RevisionConflict: HTTPStatus.CONFLICT,
     AlarmShelvedTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
-    AlarmActionRefused: HTTPStatus.CONFLICT,
+    AlarmActionRejected: HTTPStatus.CONFLICT,
     StoreLocked: HTTPStatus.SERVICE_UNAVAILABLE,
     # What the tree's classes mix in: all that was not found, all that cannot be reached.
     LookupError: HTTPStatus.NOT_FOUND,
@@ -91,7 +91,8 @@ def problem_of(error: WindvaneError) -> web.Response:
         (status for kind, status in _STATUS.items() if isinstance(error, kind)),
         HTTPStatus.INTERNAL_SERVER_ERROR,
     )
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__)
+    name = vars(type(error)).get("problem_name") or type(error).__name__
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return problem(
         status,
         str(error),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ..config import Settings, ensure_token, format_address, is_loopback, make_run_dir, parse_address
+from ..addresses import format_address, is_loopback, parse_address
+from ..config import Settings
 from ..errors import ConfigInvalid
+from ..home import ensure_token, make_run_dir
 from ..runtime.disk_space import DiskWatch
 from ..runtime.http_connections import ConnectionGuard
 from ..store.catalog.catalog import Catalog

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running, windvane

@@ -12,7 +12,8 @@ from windvane.bus.interface import TopicPartition
 from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
 from windvane.commands.common.home_check import HomeCheck
 from windvane.config import Settings
-from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint, StreamPosition
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamCheckpoint, StreamPosition
 from windvane.store.files.store import Store
 from windvane.store.repair.rewinding import rewind_stream
 

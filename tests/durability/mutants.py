@@ -233,7 +233,7 @@ MUTANTS = [
     ),
     Mutant(
         "the archive's uid is ignored",
-        "store/files/data_stream.py",
+        "store/files/data_stream_writer.py",
         "        if committed is not None and committed.uid == self.uid:\n",
         "        if committed is not None:\n",
         _WORKER + "test_a_checkpoint_of_another_archive_is_not_applied_to_this_one",
@@ -272,7 +272,7 @@ MUTANTS = [
     ),
     Mutant(
         "a head that a power cut took stops its stream",
-        "store/files/data_stream.py",
+        "store/files/data_stream_writer.py",
         "                self._begin_another()\n",
         "                pass\n",
         _STORE + "test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut[syncfs]",

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from windvane.processors.alarms.relay import AlarmRelay
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamCheckpoint
 
 from tests.durability.power_cut import PowerCut
 from tests.durability.recording_disk import RecordingDisk

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from windvane.config import Settings, make_home
+from windvane.config import Settings
 from windvane.directories import make_directory
+from windvane.home import make_home
 from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.store import Store
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from windvane.errors import RangeGone, StreamNotFound
-from windvane.store.databases.checkpoint import OutputLength
+from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array import DataArrayWriter
-from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter

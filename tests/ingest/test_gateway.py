@@ -22,7 +22,8 @@ from windvane.config import GatewaySettings, Settings
 from windvane.ingest import tier
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.dead_letters import DeadLetters, KeptDeadLetter
+from windvane.store.databases.dead_letter import KeptDeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 EVENT = msgpack.packb([msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 7)), {"message": b"hello"}])
 

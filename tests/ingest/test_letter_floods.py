@@ -7,7 +7,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from windvane.config import Settings
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetterSummary
+from windvane.store.databases.dead_letter import DeadLetter, DeadLetterSummary
 
 from tests.ingest.test_gateway import Site, running
 

@@ -28,7 +28,8 @@ from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.checkpoint import CheckpointStore
-from windvane.store.databases.dead_letters import DeadLetters, KeptDeadLetter
+from windvane.store.databases.dead_letter import KeptDeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from windvane.errors import ArrayNotFound, ConfigInvalid, RangeGone, StreamNotFound
 from windvane.lab import Context, connect
 from windvane.store.files.data_array import DataArrayWriter
-from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
 
 from tests.store.files.resumed import resumed

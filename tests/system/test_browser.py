@@ -11,7 +11,8 @@ from pathlib import Path
 import msgpack
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.processes import Running, wait_until, windvane
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running

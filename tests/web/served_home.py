@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.data_array import DataArrayWriter
-from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
 from yarl import URL
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiohttp.web import Application
 from windvane.store.catalog.alarm_book import AlarmBook
-from windvane.store.databases.dead_letters import DeadLetter
+from windvane.store.databases.dead_letter import DeadLetter
 from windvane.web.app import api_description
 
 from tests.store.catalog.test_alarms import REFERENCE, event

@@ -14,7 +14,7 @@ import msgspec
 
 from ...config import Settings
 from ...errors import StreamNotFound
-from ...store.databases.checkpoint import OutputLength, StreamCheckpoint
+from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ...store.files.store import Store
 from ...store.repair.salvage import check_database
 from ...store.repair.scrub import Committed, Damage, StreamScrub, scrub_array

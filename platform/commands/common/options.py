@@ -7,7 +7,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from ...config import DEFAULT_FORWARD, DEFAULT_WEB, LogFormat
+from ...addresses import DEFAULT_FORWARD, DEFAULT_WEB
+from ...config import LogFormat
 from .homes import IfMissing, settings_for
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from ...config import Settings, make_run_dir
+from ...config import Settings
 from ...errors import ConfigInvalid, StoreLocked, WindvaneError
+from ...home import make_run_dir
 from ...runtime.announcements import announce, tier_file
 from ...runtime.home_modes import secure_home
 from ...runtime.installations import noted_as_running

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...config import Settings, parse_address
+from ...addresses import parse_address
+from ...config import Settings
 from ...errors import ConfigInvalid
 from ...ingest.security.settings import load_security, require_guarded_port
 from ...ingest.security.tls import make_server_context

@@ -21,7 +21,8 @@ from typing import Any
 
 import msgpack
 
-from ...config import Settings, parse_address
+from ...addresses import parse_address
+from ...config import Settings
 from ...errors import HandshakeFailed, WindvaneError
 from .handshake import ClientCredentials, ClientHandshake
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from ...config import format_address
+from ...addresses import format_address
 from ...errors import ConfigInvalid
 from ..gateway import Gateway
 from ..instrumentation import HandshakeFailed, SettingNotApplied

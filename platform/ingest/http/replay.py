@@ -20,7 +20,8 @@ from aiohttp import web
 from ...errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, StoreFailed
 from ...records.events import STORED_ANEW
 from ...rejections import REJECTIONS
-from ...store.databases.dead_letters import DeadLetters, KeptDeadLetter
+from ...store.databases.dead_letter import KeptDeadLetter
+from ...store.databases.dead_letters import DeadLetters
 from ..bodies.formats import BodyFormat
 from ..chunk import IncomingChunk, Outcome, PostedBody
 from ..gateway import Gateway

@@ -37,7 +37,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ...config import Settings, is_loopback, parse_address
+from ...addresses import is_loopback, parse_address
+from ...config import Settings
 from ...errors import ConfigInvalid, WindvaneError
 from ...toml_lines import explain_toml_error, line_of
 from .secrets import LOCAL_USER, ClientEntry, ForwardSecurity, Network, parse_peer

@@ -13,7 +13,7 @@ from ...errors import ArrayNotFound, PolicyInvalid, RangeGone
 from ...store.catalog.alarm_rules import CONDITION
 from ...store.catalog.alarms import Contribution, RowRange
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import OutputLength
+from ...store.databases.checkpoint_records import OutputLength
 from ...store.files.data_array import DataArray, DataArrayWriter
 from ...store.files.store import Store
 from ..operations.base.steps import resolve_inputs

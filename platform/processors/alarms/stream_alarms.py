@@ -24,7 +24,7 @@ from ...runtime.instrumentation import EventLog
 from ...store.catalog.alarm_rules import AlarmRule
 from ...store.catalog.alarms import AlarmEvent, Transition, alarm_reference
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import StreamCheckpoint
+from ...store.databases.checkpoint_records import StreamCheckpoint
 from ...store.files.data_array import DataArrayWriter
 from ...store.files.store import Store
 from ..operations.base.block import Block

@@ -11,8 +11,10 @@ from ...config import WorkerSettings
 from ...errors import WindvaneError
 from ...rejections import REJECTIONS, RejectionCode
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import CheckpointStore, Hole, StreamCheckpoint
-from ...store.databases.dead_letters import DeadLetter, DeadLetters
+from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.checkpoint_records import Hole, StreamCheckpoint
+from ...store.databases.dead_letter import DeadLetter
+from ...store.databases.dead_letters import DeadLetters
 from ...store.files.store import Store
 from .health_codes import health_code
 from .instrumentation import (

@@ -19,7 +19,8 @@ from ...bus.messages.chunks import ChunkMessage
 from ...errors import StoreLocked
 from ...runtime.health_conditions import HealthCode
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.checkpoint_records import StreamCheckpoint
 from .lanes import Lanes
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.steps import last_policy

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
 from ...runtime.health_conditions import HealthCode
-from ...store.databases.checkpoint import Hole, StreamCheckpoint, StreamPosition
+from ...store.databases.checkpoint_records import Hole, StreamCheckpoint, StreamPosition
 from ...store.files.model_files import Identity
 
 if TYPE_CHECKING:

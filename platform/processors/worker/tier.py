@@ -21,7 +21,8 @@ from ...runtime.health_conditions import HealthConditions
 from ...runtime.process_memory import share_arenas
 from ...runtime.telemetry import add_status_routes, serve_on_socket
 from ...store.catalog.catalog import Catalog
-from ...store.databases.checkpoint import CheckpointStore, Partition
+from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.checkpoint_records import Partition
 from ...store.databases.dead_letters import DeadLetters
 from ...store.files.model_files import ModelFiles
 from ...store.files.store import Store

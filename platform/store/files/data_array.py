@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ...errors import StreamDamaged
-from ..databases.checkpoint import OutputLength
+from ..databases.checkpoint_records import OutputLength
 from .description import (
     as_json,
     dtype_from_json,

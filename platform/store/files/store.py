@@ -11,7 +11,8 @@ from ...directories import make_directory
 from ...errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from ...records.tag_names import stream_name
 from .data_array import DataArray, DataArrayWriter
-from .data_stream import DataStream, DataStreamWriter
+from .data_stream import DataStream
+from .data_stream_writer import DataStreamWriter
 from .description import read_description
 from .names import (
     HASHED,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...errors import StreamDamaged
-from ..databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from ..databases.checkpoint import CheckpointStore
+from ..databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ..files.data_stream import ARRIVAL, CHUNK_ID_BYTES
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 from ...errors import StreamNotFound
-from ..databases.dead_letters import DeadLetterSummary
+from ..databases.dead_letter import DeadLetterSummary
 from ..files.data_stream import CHUNK_ID_BYTES
 from ..files.rows import Rows
 from ..files.store import Store

@@ -11,7 +11,8 @@ import msgspec
 
 from ..catalog.catalog import Catalog
 from ..catalog.policy_copy import read_policy_copy
-from ..databases.checkpoint import CheckpointStore, StreamCheckpoint
+from ..databases.checkpoint import CheckpointStore
+from ..databases.checkpoint_records import StreamCheckpoint
 from ..databases.dead_letters import DeadLetters
 from .salvage import Saved, salvage
 from .set_aside import SetAside

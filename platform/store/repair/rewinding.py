@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..databases.checkpoint import Partition, StreamCheckpoint, StreamPosition
+from ..databases.checkpoint_records import Partition, StreamCheckpoint, StreamPosition
 from ..databases.stream_order import forget_order
 
 BEGINNING = -1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ..databases.checkpoint import OutputLength
+    from ..databases.checkpoint_records import OutputLength
 
 RECORDS_A_READ = 65_536
 _TIME_BYTES = 8

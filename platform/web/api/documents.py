@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 
 from ...store.catalog.catalog import Catalog
 from ...store.catalog.document_type import document_types
-from ...store.databases.dead_letters import DeadLetters, DeadLetterSummary
+from ...store.databases.dead_letter import DeadLetterSummary
+from ...store.databases.dead_letters import DeadLetters
 from ...store.databases.excerpt import excerpt_of
 from ..answers import DeadLetterDetail, DeadLetterInfo, DocumentInfo, document_info
 from ..pages import PageQuery, RevisionPageQuery, json_page, json_response, next_page

@@ -12,7 +12,8 @@ from windvane.ingest.forward import acks
 from windvane.ingest.forward.client import ForwardClient
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.dead_letters import DeadLetters, DeadLetterSummary
+from windvane.store.databases.dead_letter import DeadLetterSummary
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.ingest.forward.forward_site import (
     EVENT,

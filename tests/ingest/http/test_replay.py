@@ -14,7 +14,8 @@ from windvane.config import Settings
 from windvane.errors import StoreFailed
 from windvane.records.events import iterate_events
 from windvane.rejections import REJECTIONS, RejectionCode
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.ingest.test_gateway import EVENT, Site, packed, running
 

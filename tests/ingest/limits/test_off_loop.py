@@ -13,7 +13,8 @@ from windvane.ingest.dead_letter_queue import DeadLetterQueue
 from windvane.ingest.limits.off_loop import OffLoop, Turns, begin, give_way
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.rejections import RejectionCode
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.ingest.forward.forward_site import forward_site, packed
 from tests.ingest.test_gateway import EVENT

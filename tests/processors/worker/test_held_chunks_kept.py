@@ -10,7 +10,8 @@ from typing import Any
 import msgpack
 import pytest
 from windvane.processors.worker.order_watch import BusFlusher
-from windvane.store.databases.checkpoint import CheckpointStore, StreamPosition
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamPosition
 from windvane.store.repair.adoption import Adopted, adopt_stream
 
 from tests.processors.worker.test_reorder import (

@@ -22,7 +22,8 @@ from windvane.processors.worker.progress import ownership
 from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamCheckpoint
 from windvane.store.databases.stream_order import OrderFigures, committed_figures
 
 from tests.processors.worker.test_worker import Home

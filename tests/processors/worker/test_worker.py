@@ -23,7 +23,8 @@ from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamCheckpoint
 from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import DatabaseDamaged, StoreFailed
-from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from windvane.store.databases.stream_order import HeldChunk, StreamOrder
 
 from tests.processes import started

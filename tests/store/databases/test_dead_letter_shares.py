@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.rejections import OTHER_VERSIONS, REJECTIONS, RejectionCode
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 BOUND_BYTES = 640_000
 LETTER = DeadLetter("malformed", "why", "machine.a", "10.0.0.7", None, b"", time_ns=1)

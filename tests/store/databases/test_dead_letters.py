@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import DeadLetterNotFound, StoreFailed
+from windvane.store.databases.dead_letter import DeadLetter
 from windvane.store.databases.dead_letters import (
     LETTER_OVERHEAD_BYTES,
     MAX_PAYLOAD_BYTES,
     MAX_TEXT_BYTES,
-    DeadLetter,
     DeadLetters,
 )
 

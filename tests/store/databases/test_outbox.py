@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from windvane.errors import PartitionLost
-from windvane.store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import StreamCheckpoint
 
 
 def commit(

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from windvane.store.files.data_array import DataArrayWriter
-from windvane.store.files.data_stream import DataStreamWriter
+from windvane.store.files.data_stream_writer import DataStreamWriter
 
 Writer = TypeVar("Writer", DataStreamWriter, DataArrayWriter)
 DATABASE_ID = bytes(16)

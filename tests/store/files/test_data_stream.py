@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
-from windvane.store.databases.checkpoint import OutputLength
-from windvane.store.files.data_stream import ARRIVAL, EVENT, DataStream, DataStreamWriter
+from windvane.store.databases.checkpoint_records import OutputLength
+from windvane.store.files.data_stream import ARRIVAL, EVENT, DataStream
+from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter
 from windvane.store.files.store import Store

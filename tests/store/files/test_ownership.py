@@ -6,7 +6,8 @@ from pathlib import Path
 import msgpack
 import pytest
 from windvane.errors import PartitionLost
-from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 
 VERSION_1 = """
 CREATE TABLE positions (

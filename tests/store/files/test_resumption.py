@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from windvane.errors import CheckpointMissing, StreamDamaged
-from windvane.store.databases.checkpoint import OutputLength
+from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array import DataArrayWriter
 from windvane.store.files.data_stream import ARRIVAL, DataStream
 from windvane.store.files.description import read_description

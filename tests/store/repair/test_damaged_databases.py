@@ -8,7 +8,8 @@ import pytest
 from windvane.errors import CatalogUnavailable, DatabaseDamaged, DiskFull, StoreFailed
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy_copy import read_policy_copy, write_policy_copy
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.databases.sqlite_file import SqliteFile, database_failure
 
 LETTER = DeadLetter(code="framing", reason="r", tag="t", sender="s", policy=None, payload=b"x", time_ns=1)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from windvane.store.catalog.policy_copy import write_policy_copy
-from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.repair.database_repair import repair_catalog, repair_checkpoints, repair_dead_letters
 from windvane.store.repair.salvage import check_database
 from windvane.store.repair.set_aside import SetAside

@@ -2,7 +2,8 @@ import base64
 from dataclasses import replace
 
 import pytest
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 
 from tests.web.served_home import Client, Home, following, problem
 

@@ -18,9 +18,15 @@ from ....records.decoded_size import DEFAULT_LIMIT_BYTES
 from ....records.event_separation import separate_decodable
 from ....records.events import check_pairs
 from ....store.catalog.policy import Policy
-from ....store.databases.checkpoint import Hole, OutputLength, Partition, StreamCheckpoint, StreamPosition
+from ....store.databases.checkpoint_records import (
+    Hole,
+    OutputLength,
+    Partition,
+    StreamCheckpoint,
+    StreamPosition,
+)
 from ....store.files.data_array import DataArrayWriter
-from ....store.files.data_stream import DataStreamWriter
+from ....store.files.data_stream_writer import DataStreamWriter
 from ....store.files.store import Store
 from ...alarms.stream_alarms import AlarmWatch
 from ...learning.training import TrainingRequest

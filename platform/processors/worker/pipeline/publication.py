@@ -7,7 +7,7 @@ from ....bus.messages.results import rows_head, rows_parts
 from ....bus.topic_names import rows_topic
 from ....store.catalog.policy import Policy
 from ....store.files.data_array import DataArrayWriter
-from ....store.files.data_stream import DataStreamWriter
+from ....store.files.data_stream_writer import DataStreamWriter
 from ...operations.base.block import Block
 from .avro_records import AvroRecords
 from .results_publisher import ResultsPublisher

@@ -14,7 +14,8 @@ from ....bus.interface import TopicPartition
 from ....bus.messages.chunks import ChunkMessage
 from ....key_table import KEY_BYTES, KeyTable
 from ....records.events import chunk_key, content_key, is_stored_anew
-from ....store.databases.checkpoint import CheckpointStore, Hole, Taken
+from ....store.databases.checkpoint import CheckpointStore
+from ....store.databases.checkpoint_records import Hole, Taken
 
 TAKE_AGAIN_S = 10.0
 """A partition that another worker took, and that the bus has not revoked by then, is ours after all.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ....errors import ModelNotFound
 from ....store.catalog.policy import Policy
-from ....store.databases.checkpoint import CheckpointStore, StreamCheckpoint
+from ....store.databases.checkpoint import CheckpointStore
+from ....store.databases.checkpoint_records import StreamCheckpoint
 from ....store.files.file_owner import check_own_database
 from ..pipeline.steps import last_policy
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....errors import ArrayNotFound, StreamDamaged
 from ....store.catalog.policy import Policy
-from ....store.databases.checkpoint import OutputLength, StreamCheckpoint
+from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ....store.files.store import REBUILT, Store
 from ...operations.base.registry import is_built_in
 from ...operations.base.steps import resolve_inputs

@@ -24,9 +24,10 @@ from ....errors import (
     WindvaneError,
 )
 from ....store.catalog.policy import Policy
-from ....store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from ....store.databases.checkpoint import CheckpointStore
+from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ....store.files.data_array import DataArrayWriter
-from ....store.files.data_stream import DataStreamWriter
+from ....store.files.data_stream_writer import DataStreamWriter
 from ....store.files.store import REBUILT, Store
 from ...operations.base.block import Block
 from ..pipeline.steps import RunningSteps

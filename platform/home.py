@@ -1,0 +1,63 @@
+"""Creates the home directory, HOME/run and the access token, for this user alone."""
+
+import os
+import secrets
+from pathlib import Path
+
+from .config import Settings
+from .directories import make_directory
+from .errors import ConfigInvalid
+
+
+def ensure_token(settings: Settings) -> str:
+    """The web tier's access token, made at the first call; readable by this user alone."""
+    path = settings.token_file
+    make_home(settings)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    while not path.exists() or not path.read_text().strip():
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+        # A link fails where another process was quicker, so that every process ends up with the same token.
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            if not path.read_text().strip():
+                os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path.read_text().strip()
+
+
+def make_home(settings: Settings) -> Path:
+    """Make the home directory where there is none, for this user alone: its databases hold what was sent.
+
+    Raises `ConfigInvalid`. Of one that exists the tiers tighten the permissions (`home_modes.secure_home`).
+    """
+    home = settings.home
+    try:
+        make_directory(home, mode=int(settings.home_mode or "700", 8))
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"
+        ) from error
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ConfigInvalid(f"{home} cannot be written; give --home a folder that you may write")
+    return home
+
+
+def make_run_dir(settings: Settings) -> Path:
+    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials.
+
+    Raises `ConfigInvalid`.
+    """
+    make_home(settings)
+    try:
+        settings.run_dir.mkdir(exist_ok=True)
+        settings.run_dir.chmod(0o700)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{settings.run_dir} cannot be made: {error.strerror or error}; "
+            "give --home a folder that you may write"
+        ) from error
+    return settings.run_dir
