@@ -21,7 +21,8 @@ _STATE_COLUMNS = max(map(len, _MARKS))
 @tier_options("forward", "web", "bus", "catalog", if_missing="go on")
 @click.pass_context
 def doctor(context: click.Context, settings: Settings, as_json: bool) -> None:
-    """Check disk space, limits, clock, ports, certificates, Kafka, databases and file modes.
+    """Check disk space, limits, clock, ports, certificates, Kafka, databases, file modes and
+    installed packages.
 
     Each line is ok, warning, failure or skipped; below what is wrong stands how to fix it. Ends with 1 if
     there is a failure. Nothing is changed, and no secret is shown; it may run beside the tiers.
@@ -52,8 +53,9 @@ def _findings(settings: Settings) -> "Iterator[Finding]":
     from .diagnosis.kafka import check_kafka
     from .diagnosis.machine import check_machine
     from .diagnosis.network import check_network
+    from .diagnosis.packages import check_packages
 
-    for check in (check_machine, check_home, check_network, check_kafka):
+    for check in (check_machine, check_home, check_packages, check_network, check_kafka):
         try:
             yield from check(settings)
         except OSError as error:  # one part that cannot be looked at does not hide the others

@@ -5,8 +5,8 @@ import inspect
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +71,9 @@ class {function}(Operation):
     def process(self, block):
         # block.rows is (rows, channels): one row comes out for each that comes in.
         counts = self._count + np.arange(1, len(block.rows) + 1)[:, None]
-        sums = self._sum + np.cumsum(block.rows.astype(np.float64), axis=0)
+        rows = block.rows.astype(np.float64)
+        # One sum after the other, from the last of the block before: else a cut would change the last bits.
+        sums = np.cumsum(np.vstack([np.broadcast_to(self._sum, rows[:1].shape), rows]), axis=0)[1:]
         self._sum, self._count = sums[-1], int(counts[-1, 0])
         return replace(block, rows=sums / counts)
 
@@ -133,34 +135,40 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
 @operation.command("list")
 @home_options_of(if_missing="go on")
 def list_operations(settings: Settings) -> None:
-    """List all operations, with what they take and give; your own name their file.
+    """List all operations, with their input, their output, and the file or package that brings them.
 
     \b
     Examples:
       windvane operation list
     """
-    from ..processors.operations.base.registry import operations
+    from ..errors import ExtensionInvalid
+    from ..extensions import OPERATIONS
+    from ..processors.operations.base.registry import operation_class, operation_names
     from ..processors.operations.base.user_operations import UserOperations
 
     own = UserOperations(settings.operations_dir)
     own.refresh()
-    files = own.files
-    print_table(
-        ("operation", "takes", "gives", "from", ""),
-        [
-            (
-                name,
-                " or ".join([cls.input, *cls.accepts]),
-                cls.output,
-                files[name].name if name in files else "built in",
-                (inspect.getdoc(cls) or "").partition("\n")[0],
-            )
-            for name, cls in operations().items()
-        ],
-        empty="",
-    )
-    for reason in own.broken.values():
-        click.echo(f"not loaded: {reason}", err=True)
+    rows: list[tuple[str, str, str, str, str]] = []
+    problems = [*own.broken.values(), *OPERATIONS.conflicts.values()]
+    for name in operation_names():
+        try:
+            cls = operation_class(name)
+        except ExtensionInvalid as error:
+            problems.append(str(error))
+            continue
+        file, extension = own.files.get(name), OPERATIONS.extensions.get(name)
+        if file is not None:
+            origin = file.name
+            if extension is not None:
+                problems.append(extension.unusable(f"{file} has an operation of that name, which is used"))
+        else:
+            assert extension is not None
+            origin = "built in" if extension.is_built_in else f"{extension.package} {extension.version}"
+        purpose = (inspect.getdoc(cls) or "").partition("\n")[0]
+        rows.append((name, " or ".join([cls.input, *cls.accepts]), cls.output, origin, purpose))
+    print_table(("operation", "takes", "gives", "from", ""), rows, empty="")
+    for problem in problems:
+        click.echo(f"not loaded: {problem}", err=True)
 
 
 @operation.command(short_help="Try an operation on recorded data.")
@@ -251,18 +259,22 @@ def _show(name: str, trial: "Trial") -> None:
     first = [str(error) or repr(error) for error in trial.errors[:1]]
     for line in first:
         click.secho(f"✗ {name} raised {len(trial.errors)} times, first: {line}", fg="red", err=True)
-        _show_place(trial.errors[0])
+        _show_place(name, trial.errors[0])
     for complaint in trial.complaints:
         click.secho(f"✗ {complaint}", fg="red", err=True)
     if not trial.errors and not trial.complaints:
         click.secho("✓ the same rows however the data is cut, and over a restart", fg="green")
 
 
-def _show_place(error: Exception) -> None:
+def _show_place(name: str, error: Exception) -> None:
     import traceback
 
+    from ..processors.operations.base.registry import operation_class
+
+    module = sys.modules.get(operation_class(name).__module__)
+    file = getattr(module, "__file__", None)
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).parent.name == "operations":
+        if frame.filename == file:
             click.echo(f"  {frame.filename}, line {frame.lineno}: {frame.line}", err=True)
 
 

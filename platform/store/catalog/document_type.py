@@ -229,13 +229,7 @@ def _installed_types() -> Mapping[str, DocumentType]:
     found: dict[str, DocumentType] = {}
     for name, extension in DOCUMENT_TYPES.extensions.items():
         try:
-            loaded = DOCUMENT_TYPES.load(name)
-            if not isinstance(loaded, DocumentType):
-                raise ExtensionInvalid(
-                    extension.unusable(f"{extension.target} is a {type(loaded).__name__}, not a DocumentType")
-                )
-            if loaded.name != name:
-                raise ExtensionInvalid(extension.unusable(f"the type calls itself {loaded.name!r}"))
+            loaded = load_document_type(name)
         except ExtensionInvalid as error:
             if extension.is_built_in:
                 raise
@@ -243,6 +237,19 @@ def _installed_types() -> Mapping[str, DocumentType]:
         else:
             found[name] = loaded
     return found
+
+
+def load_document_type(name: str) -> DocumentType:
+    """The type that a package registers under this name. Raises ExtensionInvalid, LookupError."""
+    loaded = DOCUMENT_TYPES.load(name)
+    extension = DOCUMENT_TYPES.extensions[name]
+    if not isinstance(loaded, DocumentType):
+        raise ExtensionInvalid(
+            extension.unusable(f"{extension.target} is a {type(loaded).__name__}, not a DocumentType")
+        )
+    if loaded.name != name:
+        raise ExtensionInvalid(extension.unusable(f"the type calls itself {loaded.name!r}"))
+    return loaded
 
 
 def document_type(name: str) -> DocumentType:
