@@ -1,7 +1,6 @@
 """The JSON answers of the API as types: handlers build them, openapi.py makes their schemas from them."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -198,6 +197,7 @@ class DocumentInfo(msgspec.Struct):
     revision: int
     created: str
     modified: str
+    id: int
 
 
 class AlarmSummary(msgspec.Struct):
@@ -236,20 +236,6 @@ class AlarmInfo(Alarm, frozen=True, kw_only=True):
     """An alarm with its evidence and history; `revision` is its ETag. Times are ns since the epoch, UTC."""
 
     revision: int
-
-
-class AlarmAction(msgspec.Struct, forbid_unknown_fields=True):
-    """What somebody does to an alarm: who, and what they have to say."""
-
-    by: str
-    text: str = ""
-
-
-class AlarmShelving(AlarmAction, forbid_unknown_fields=True):
-    """The same, and how long: `for_s` seconds from now, or `until` (RFC 3339)."""
-
-    for_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class DeadLetterInfo(msgspec.Struct):
@@ -309,4 +295,5 @@ def document_info(document: Document) -> DocumentInfo:
         revision=document.revision,
         created=rfc3339(document.created_ns),
         modified=rfc3339(document.modified_ns),
+        id=document.id,
     )

@@ -17,6 +17,8 @@ from ..store.databases.dead_letters import DeadLetters
 from ..store.files.store import Store
 from .api.alarms import AlarmRoutes
 from .api.arrays import ArrayRoutes
+from .api.document_routes import DocumentRoutes
+from .api.document_type_routes import document_type_routes
 from .api.documents import DeadLetterRoutes, SearchRoutes
 from .api.ingest import IngestRoutes
 from .api.listings import Listings
@@ -43,6 +45,7 @@ RESOURCES: tuple[type, ...] = (
     StreamRoutes,
     ArrayRoutes,
     SearchRoutes,
+    DocumentRoutes,
     AlarmRoutes,
     DeadLetterRoutes,
     LiveFeed,
@@ -55,6 +58,7 @@ RESOURCES: tuple[type, ...] = (
 def api_description() -> dict[str, Any]:
     """What `/openapi.json` answers. Owned by this module: not to be changed."""
     routes = [route for resource in RESOURCES for route in declared_routes(resource)]
+    routes += document_type_routes()
     return describe_api(routes, version=version("windvane"))
 
 
@@ -100,6 +104,7 @@ def create_app(
     listings = Listings(store, telemetry)
     app.cleanup_ctx.extend([live.running, tiers.closing, platform.watching, listings.closing])
     delays, alarms = WorkerDelays(tiers), OpenAlarms(catalog)
+    documents = DocumentRoutes(catalog, check_policy)
     for resource in (
         platform,
         PolicyRoutes(catalog, check_policy, f"{API}/policies"),
@@ -113,6 +118,7 @@ def create_app(
     ):
         assert type(resource) in RESOURCES
         app.add_routes(route_definitions(resource))
+    app.add_routes(documents.definitions())
     # What is not found below these is a problem, not a page.
     app.router.add_get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", interface.get)
     return app

@@ -20,6 +20,7 @@ from ..errors import (
     RangeGone,
     RevisionConflict,
     StoreLocked,
+    TransitionRejected,
     WindvaneError,
 )
 from ..runtime.instrumentation import EventLog
@@ -39,6 +40,7 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
     RevisionConflict: HTTPStatus.CONFLICT,
     AlarmShelvedTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
     AlarmActionRejected: HTTPStatus.CONFLICT,
+    TransitionRejected: HTTPStatus.CONFLICT,
     StoreLocked: HTTPStatus.SERVICE_UNAVAILABLE,
     # What the tree's classes mix in: all that was not found, all that cannot be reached.
     LookupError: HTTPStatus.NOT_FOUND,

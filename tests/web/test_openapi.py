@@ -72,6 +72,9 @@ async def filled(home: Home, client: Client) -> Client:
     home.array("voice:records", np.zeros(2, dtype=[("n", "<i4"), ("v", "<f8")]))
     body = {"reference": "voice", "pipeline": [{"operation": "wav"}]}
     await home.catalog.put("policy", "voice", title="Voices", body=body)
+    await home.catalog.put("stream", "voice", body={"tag": "voice", "policy": "voice"})
+    spectrum = {"stream": "voice", "dtype": "<f8", "row_shape": [2]}
+    await home.catalog.put("array", "voice:spectrum", body=spectrum)
     letter = DeadLetter("malformed", "no event", "x", "127.0.0.1", None, b"\xc1", 5)
     home.dead_letters.add(letter)
     await AlarmBook(home.catalog).record(event(0, "raised", 1))
@@ -83,6 +86,10 @@ ANSWERED = [
     for template in DESCRIPTION["paths"]
     for path in [
         template.replace("policies/{ref}", "policies/voice")
+        .replace("documents/policy/{ref}", "documents/policy/voice")
+        .replace("documents/stream/{ref}", "documents/stream/voice")
+        .replace("documents/array/{ref}", "documents/array/voice:spectrum")
+        .replace("documents/alarm/{ref}", f"documents/alarm/{REFERENCE}")
         .replace("streams/{ref}", "streams/voice")
         .replace("arrays/{ref}", "arrays/voice:records")
         .replace("alarms/{ref}", f"alarms/{REFERENCE}")

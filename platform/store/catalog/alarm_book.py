@@ -1,33 +1,29 @@
-"""The alarms in the catalog: written by the workers and by people, at the same time."""
+"""The alarms in the catalog: workers and users write them at the same time."""
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 
-from ...errors import DocumentNotFound, RevisionConflict
 from .alarms import STATES, WORKER, Alarm, AlarmEvent, apply_event, from_body, to_body, unshelve
 from .catalog import Catalog, Document, not_found
+from .document_type import Content
+from .documents import change_document
 
 ALARM = "alarm"
-MAX_ATTEMPTS = 100
-"""How often a change is made anew where others change the same alarm meanwhile."""
-_LONGEST_PAUSE_S = 0.05
 _PAGE = 500
 
 
 class AlarmBook:
     """Alarms as documents of the catalog.
 
-    Every change is made to the revision that was read, and made anew on what is there now where somebody was
-    quicker: nobody's word is lost. Raises CatalogUnavailable where the catalog cannot be reached.
+    Every change is made to the revision that was read, and retried if another process was quicker
+    (`change_document`): no entry is lost. Raises CatalogUnavailable if the catalog cannot be reached.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
     async def record(self, event: AlarmEvent) -> None:
-        """What the rows say. What is recorded already changes nothing, so it may be said again."""
+        """Add what the rows say. An event that is recorded already changes nothing."""
 
         def change(alarm: Alarm | None) -> Alarm | None:
             return apply_event(alarm, event, now_ns=time.time_ns())
@@ -37,9 +33,9 @@ class AlarmBook:
     async def change(
         self, reference: str, action: Callable[[Alarm], Alarm], *, if_revision: int | None = None
     ) -> Document:
-        """Does to an alarm what somebody wants, and gives it as it is then.
+        """Change an alarm as a user asks, and return it as it is then.
 
-        Raises DocumentNotFound, what `action` raises, and RevisionConflict where it is not at `if_revision`.
+        Raises DocumentNotFound, what `action` raises, and RevisionConflict if it is not at `if_revision`.
         """
 
         def change(alarm: Alarm | None) -> Alarm:
@@ -63,7 +59,7 @@ class AlarmBook:
         limit: int = 1000,
         before_revision: int | None = None,
     ) -> list[Document]:
-        """Alarms in these states, those that were changed last first; at most `limit`."""
+        """At most `limit` alarms in these states, the last change first."""
         return await self._catalog.by_change(
             ALARM,
             states=states,
@@ -74,7 +70,7 @@ class AlarmBook:
         )
 
     async def unshelve_due(self, now_ns: int) -> int:
-        """Takes alarms off the shelf whose time is up; says how many. Several may do it at once."""
+        """Unshelve alarms whose time is up; returns how many. Several processes may do it at once."""
         due: list[str] = []
         before: int | None = None
         while page := await self.latest(states=("shelved",), limit=_PAGE, before_revision=before):
@@ -82,13 +78,13 @@ class AlarmBook:
             due += [alarm.reference for alarm in alarms if _is_due(alarm, now_ns)]
             before = page[-1].revision
 
-        def take_off(alarm: Alarm | None) -> Alarm | None:
-            # Somebody may have shelved it for longer since.
+        def unshelve_if_due(alarm: Alarm | None) -> Alarm | None:
+            # A user may have shelved it for longer since.
             if alarm is None or not _is_due(alarm, now_ns):
                 return None
             return unshelve(alarm, by=WORKER, text="its time is up", now_ns=now_ns)
 
-        return sum([await self._change(reference, take_off) is not None for reference in due])
+        return sum([await self._change(reference, unshelve_if_due) is not None for reference in due])
 
     async def _change(
         self,
@@ -97,34 +93,11 @@ class AlarmBook:
         *,
         if_revision: int | None = None,
     ) -> Document | None:
-        for attempt in range(MAX_ATTEMPTS):
-            try:
-                found: Document | None = await self._catalog.get(ALARM, reference)
-            except DocumentNotFound:
-                found = None
-            revision = 0 if found is None else found.revision
-            if if_revision not in (None, revision):
-                raise RevisionConflict(
-                    f'alarm "{reference}" is at revision {revision}, revision {if_revision} was expected; '
-                    "read it again and repeat the change"
-                )
-            changed = change(None if found is None else alarm_of(found))
-            if changed is None:
-                return None
-            try:
-                return await self._catalog.put(
-                    ALARM,
-                    reference,
-                    title=changed.title,
-                    body=to_body(changed),
-                    state=changed.state,
-                    if_revision=revision,
-                )
-            except RevisionConflict:
-                if attempt + 1 == MAX_ATTEMPTS or if_revision is not None:
-                    raise
-                await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
-        raise AssertionError("the last attempt returns or raises")
+        def change_content(old: Content | None) -> Content | None:
+            alarm = change(None if old is None else from_body(reference, old.state, old.body))
+            return None if alarm is None else Content(alarm.state, alarm.title, to_body(alarm))
+
+        return await change_document(self._catalog, ALARM, reference, change_content, if_revision=if_revision)
 
 
 def alarm_of(document: Document) -> Alarm:

@@ -235,6 +235,7 @@ class Catalog:
         query = sa.select(*DOCUMENT).order_by(columns.type, columns.reference).limit(max(0, limit))
         query = query.where(*_filters(type, state, text, pattern))
         if after is not None:
+            after = _CONTROL.split(after)[0]
             after_type, _, after_reference = (after if type is None else f"{type}/{after}").partition("/")
             query = query.where(
                 sa.or_(
@@ -328,7 +329,12 @@ _DELETION = tuple(deleted_documents.c[name] for name in Deletion.__struct_fields
 
 
 def _is(type: str, reference: str) -> sa.ColumnElement[bool]:
-    return sa.and_(documents.c.type == type, documents.c.reference == reference)
+    return sa.and_(_equals(documents.c.type, type), _equals(documents.c.reference, reference))
+
+
+def _equals(column: sa.Column[str], value: str) -> sa.ColumnElement[bool]:
+    # What no document has, and some databases reject, is not asked for.
+    return sa.false() if _CONTROL.search(value) else column == value
 
 
 def _filters(
@@ -337,9 +343,11 @@ def _filters(
     columns = documents.c
     found: list[sa.ColumnElement[bool]] = []
     if type is not None:
-        found.append(columns.type == type)
+        found.append(_equals(columns.type, type))
     if state is not None:
-        found.append(columns.state == state)
+        found.append(_equals(columns.state, state))
+    if _CONTROL.search(text or pattern or ""):
+        return [sa.false()]
     if text:
         found.append(columns.folded.contains(text.casefold(), autoescape=True))
     if pattern:

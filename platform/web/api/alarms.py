@@ -8,21 +8,21 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct, field
+from msgspec import Meta
 
 from ...errors import RevisionConflict
 from ...store.catalog import alarms
-from ...store.catalog.alarm_book import AlarmBook, alarm_of
+from ...store.catalog.alarm_book import ALARM, AlarmBook, alarm_of
 from ...store.catalog.alarms import OPEN_STATES, STATES, Alarm
 from ...store.catalog.catalog import Catalog, Document
-from ..answers import AlarmAction, AlarmInfo, AlarmShelving, AlarmSummary
+from ...store.catalog.document_types.alarm import AlarmAction, AlarmShelving
+from ..answers import AlarmInfo, AlarmSummary
 from ..pages import RevisionPageQuery, json_page, json_response, next_page
 from ..parameters import ReferencePath
 from ..problems import RequestRefused
 from ..route import API, NOT_MODIFIED, REF, json_answer, page_of, route
-from .policies import IfNoneMatchHeader, etag_of, revision_in
+from .conditions import IfMatchHeader, IfNoneMatchHeader, etag_of, revision_in
 
-NS_PER_S = 1_000_000_000
 OPEN = "open"
 TAG = "alarms"
 
@@ -47,14 +47,6 @@ class AlarmListQuery(RevisionPageQuery, frozen=True, kw_only=True):
     stream: Annotated[str | None, Meta(description="Only alarms of this data stream.")] = None
 
 
-class IfMatchHeader(Struct, frozen=True):
-    """Which revision a change is for."""
-
-    if_match: Annotated[
-        str | None, Meta(description="The ETag of the revision that is to be changed; * for any.")
-    ] = field(name="If-Match", default=None)
-
-
 class AlarmRoutes:
     """`GET alarms`, `GET alarms/{ref}`, `POST alarms/{ref}/acknowledge|comment|shelve|unshelve|clear`.
 
@@ -75,7 +67,7 @@ class AlarmRoutes:
         `before` is the revision of the last alarm on the page before.
         """
         limit, state = query.entries, query.state
-        given = {"ETag": f'"{await self._catalog.revision()}"'}
+        given = {"ETag": f'"{await self._catalog.revision(ALARM)}"'}
         if headers.if_none_match == given["ETag"]:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=given)
         found = await self._book.latest(
@@ -136,7 +128,9 @@ class AlarmRoutes:
         self, _request: web.Request, path: ReferencePath, headers: IfMatchHeader, body: AlarmShelving
     ) -> web.Response:
         """Shelve an alarm for a while, or until it escalates."""
-        return await self._change(path, headers, partial(alarms.shelve, until_ns=_until_ns(body)), body)
+        return await self._change(
+            path, headers, partial(alarms.shelve, until_ns=body.until_ns(time.time_ns())), body
+        )
 
     async def _change(
         self, path: ReferencePath, headers: IfMatchHeader, action: Callable[..., Alarm], asked: AlarmAction
@@ -154,18 +148,6 @@ class AlarmRoutes:
                 raise
             raise RequestRefused(HTTPStatus.PRECONDITION_FAILED, str(error)) from None
         return _answer(document)
-
-
-def _until_ns(asked: AlarmShelving) -> int:
-    if (asked.for_s is None) == (asked.until is None):
-        raise RequestRefused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "Say how long: either for_s, in seconds, or until, as 2030-01-01T08:00:00Z.",
-        )
-    if asked.until is not None:
-        return int(asked.until.timestamp()) * NS_PER_S + asked.until.microsecond * 1000
-    assert asked.for_s is not None
-    return alarms.shelf_end_ns(asked.for_s, now_ns=time.time_ns())
 
 
 def _answer(document: Document) -> web.Response:

@@ -1,24 +1,30 @@
 """Ingestion policies over HTTP. A policy that breaks its own rules is refused and the one in force stays."""
 
-import asyncio
-import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct, field
 
-from ...errors import DocumentNotFound, PolicyInvalid, RevisionConflict
+from ...errors import PolicyInvalid, RevisionConflict
 from ...store.catalog.catalog import Catalog, Document
-from ...store.catalog.policy import Policy, policy_from_mapping, policy_to_mapping
+from ...store.catalog.documents import Documents
+from ...store.catalog.policy import Policy, policy_from_mapping
 from ..json_input import read_json
 from ..pages import PageQuery, json_page, json_response, next_page
 from ..parameters import ReferencePath
 from ..problems import RequestRefused
 from ..route import API, JSON, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
+from .conditions import (
+    ConditionHeaders,
+    IfNoneMatchHeader,
+    etag_of,
+    expected_revision,
+    precondition_failed,
+    revision_in,
+)
 
 POLICY = "policy"
 TAG = "policies"
@@ -34,25 +40,6 @@ _CREATED = json_answer(
 _OTHER_REVISION = {HTTPStatus.PRECONDITION_FAILED: "It does not have the revision that If-Match names."}
 
 
-class IfNoneMatchHeader(Struct, frozen=True):
-    """What the client has already."""
-
-    if_none_match: Annotated[str | None, Meta(description="The ETag that the client has.")] = field(
-        name="If-None-Match", default=None
-    )
-
-
-class ConditionHeaders(Struct, frozen=True):
-    """Which revision a change is for."""
-
-    if_match: Annotated[
-        str | None, Meta(description="The ETag of the revision that is to be changed; * for any.")
-    ] = field(name="If-Match", default=None)
-    if_none_match: Annotated[
-        str | None, Meta(description="* allows the change only if the resource does not exist.")
-    ] = field(name="If-None-Match", default=None)
-
-
 class PolicyRoutes:
     """`GET|POST policies`, `GET|PUT|DELETE policies/{ref}`.
 
@@ -62,7 +49,9 @@ class PolicyRoutes:
 
     def __init__(self, catalog: Catalog, check_policy: Callable[[Policy], None], location: str) -> None:
         self._catalog = catalog
-        self._check_policy = check_policy
+        self._documents = Documents(
+            catalog, checks={POLICY: lambda body: check_policy(policy_from_mapping(body))}
+        )
         self._location = location
 
     @route("GET", f"{API}/policies", tag=TAG, answers=[page_of(Policy)])
@@ -83,14 +72,14 @@ class PolicyRoutes:
     )
     async def create(self, request: web.Request) -> web.Response:
         """Create a policy."""
-        policy = await self._checked(await _json_object(request))
+        body = await _json_object(request)
+        reference = policy_from_mapping(body).reference
         try:
-            document = await self._put(policy, if_revision=0)
+            document = await self._documents.create(POLICY, reference, body=body)
         except RevisionConflict:
             raise RequestRefused(
                 HTTPStatus.CONFLICT,
-                f'There is a policy "{policy.reference}" already; '
-                f"change it with PUT {self._address(policy.reference)}.",
+                f'There is a policy "{reference}" already; change it with PUT {self._address(reference)}.',
             ) from None
         return self._answer(document, status=HTTPStatus.CREATED)
 
@@ -119,19 +108,12 @@ class PolicyRoutes:
 
         The body need not have the reference, which the path has.
         """
-        reference = path.ref
         body = await _json_object(request)
-        if body.setdefault("reference", reference) != reference:
-            raise PolicyInvalid(
-                f"reference: the body says {body['reference']!r} and the address {reference!r}; "
-                "leave it out of the body, or make them equal"
-            )
-        policy = await self._checked(body)
-        expected = await self._expected_revision(reference, headers)
+        expected = await self._expected_revision(path.ref, headers)
         try:
-            document = await self._put(policy, if_revision=expected)
+            document = await self._documents.put(POLICY, path.ref, body=body, if_revision=expected)
         except RevisionConflict as error:
-            raise _precondition_failed(error) from None
+            raise precondition_failed(error) from None
         status = HTTPStatus.CREATED if document.created_ns == document.modified_ns else HTTPStatus.OK
         return self._answer(document, status=status)
 
@@ -150,38 +132,11 @@ class PolicyRoutes:
         try:
             await self._catalog.delete(POLICY, path.ref, if_revision=expected)
         except RevisionConflict as error:
-            raise _precondition_failed(error) from None
+            raise precondition_failed(error) from None
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def _checked(self, body: dict[str, Any]) -> Policy:
-        policy = policy_from_mapping(body)
-        # In a thread: the first check of a pipeline imports what its operations need, which takes seconds.
-        await asyncio.to_thread(self._check_policy, policy)
-        return policy
-
-    async def _put(self, policy: Policy, *, if_revision: int | None) -> Document:
-        body = policy_to_mapping(policy)
-        return await self._catalog.put(
-            POLICY, policy.reference, title=policy.title, body=body, if_revision=if_revision
-        )
-
     async def _expected_revision(self, reference: str, headers: ConditionHeaders) -> int | None:
-        if (headers.if_none_match or "").strip() == "*":
-            return 0
-        wanted = headers.if_match
-        if wanted is None:
-            return None
-        if wanted.strip() == "*":
-            try:
-                return (await self._catalog.get(POLICY, reference)).revision
-            except DocumentNotFound as error:
-                raise _precondition_failed(error) from None
-        revision = revision_in(wanted)
-        if revision is None:
-            raise RequestRefused(
-                HTTPStatus.PRECONDITION_FAILED, f"If-Match: {wanted[:60]} is not an ETag that a policy had."
-            )
-        return revision
+        return await expected_revision(headers, lambda: self._catalog.get(POLICY, reference))
 
     def _address(self, reference: str) -> str:
         return f"{self._location}/{quote(reference, safe='')}"
@@ -191,22 +146,6 @@ class PolicyRoutes:
         if status == HTTPStatus.CREATED:
             headers["Location"] = self._address(document.reference)
         return json_response(document.body, status=status, headers=headers)
-
-
-def etag_of(document: Document) -> dict[str, str]:
-    """The ETag header of a document: its revision."""
-    return {"ETag": f'"{document.revision}"'}
-
-
-def revision_in(header: str | None) -> int | None:
-    """The revision in an If-Match or If-None-Match header, None where there is none."""
-    match = re.fullmatch(r'\s*"(\d{1,18})"\s*', header or "")
-    # Revision 0 would mean that there must be no such policy.
-    return int(match[1]) or None if match else None
-
-
-def _precondition_failed(error: Exception) -> RequestRefused:
-    return RequestRefused(HTTPStatus.PRECONDITION_FAILED, str(error))
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

@@ -15,7 +15,8 @@ def _normalize(reference: str, title: str, body: Mapping[str, Any]) -> tuple[str
             f"reference: the body says {body['reference']!r} and the address {reference!r}; "
             "leave it out of the body, or make them equal"
         )
-    policy = policy_from_mapping({"title": title, **body, "reference": reference})
+    titled = {**body, "title": title} if title else body
+    policy = policy_from_mapping({**titled, "reference": reference})
     return policy.title, policy_to_mapping(policy)
 
 
