@@ -21,6 +21,7 @@ from windvane.store.catalog.policy import Policy, policy_from_mapping
 
 from tests.docs import fluent_bit, fluentd
 from tests.docs.snippets import PAGES, ROOT, SNIPPETS, Snippet, commands_of, in_language
+from tests.docs.test_package_pages import PACKAGE_PAGES
 from tests.processors.operations.test_user_operations import write
 
 SECURITY_TABLES = {"shared_key", "user", "token", "client", "others", "hostname"}
@@ -28,7 +29,7 @@ SAMPLES = {"operation": "pcm", "name": "samples", "dtype": "int16", "rate_hz": 2
 WELCH = {"operation": "welch", "input": "samples"}
 OF_SAMPLES = ("filter", "resample", "order", "welch", "features", "bearing")
 """A snippet that begins with one of these shows a part of a pipeline, which follows SAMPLES."""
-COMMANDS_OF_OTHERS = {"make", "curl", "python", "kcat", "tail", "source"}
+COMMANDS_OF_OTHERS = {"make", "curl", "python", "kcat", "tail", "source", "pip"}
 
 
 def named(snippets: list[Snippet]) -> pytest.MarkDecorator:
@@ -52,6 +53,8 @@ def test_toml_is_what_windvane_reads(snippet: Snippet, tmp_path: Path) -> None:
         written = content["policy"]
         for mapping in written if isinstance(written, list) else [written]:
             check_policy(mapping, snippet, tmp_path)
+    elif "project" in content:
+        assert snippet.page in PACKAGE_PAGES  # test_package_pages.py compares it with the example
     elif content.keys() <= SECURITY_TABLES:
         assert parse_security(re.sub(r'"…"', '"a-long-random-text"', snippet.text)) is not None
     else:
