@@ -89,7 +89,7 @@ class Installation(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """What each tier says of itself, null where it is away; and what was refused.
+    """The status of each tier, null if it is not running, and the totals of the dead letters.
 
     `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
     for the one without. `tiers` are those that `windvane up` keeps running; `disk` is null if it cannot be
@@ -109,7 +109,7 @@ class Status(msgspec.Struct):
 
 
 class Behind(msgspec.Struct):
-    """Why a stream is behind: the step of its pipeline that is late ("" if it is none), and the reason."""
+    """Why a stream is behind: the step of its pipeline that is late (or ""), and the reason."""
 
     step: str
     reason: str
@@ -239,9 +239,9 @@ class AlarmInfo(Alarm, frozen=True, kw_only=True):
 
 
 class DeadLetterInfo(msgspec.Struct):
-    """Input that was refused. `size` in bytes; `times` says how often it came, first and last at these ns.
+    """Rejected input. `size` in bytes; `times` is how often it arrived, first and last at these ns.
 
-    `replayable`: it can be sent again.
+    `replayable`: it can be replayed.
     """
 
     id: int
@@ -258,9 +258,9 @@ class DeadLetterInfo(msgspec.Struct):
 
 
 class DeadLetterDetail(DeadLetterInfo):
-    """The same, with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64.
+    """A dead letter with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64.
 
-    `decoded` is what they say, a line for each event; `obstacle` why it cannot be sent again. `chunk_id`
+    `decoded` is what they say, a line for each event; `obstacle` why it cannot be replayed. `chunk_id`
     (base64) is what its sender gave it; `format` how a body that came over HTTP is to be read; `identity` who
     proved to have sent it.
     """
@@ -285,7 +285,7 @@ def rfc3339(time_ns: int) -> str:
 
 
 def document_info(document: Document) -> DocumentInfo:
-    """What the API says of a document of the catalog."""
+    """The description of a document of the catalog."""
     return DocumentInfo(
         type=document.type,
         reference=document.reference,

@@ -91,7 +91,7 @@ def create_app(
             counting_middleware(telemetry),
             problem_middleware,
             _reject_compressed_bodies,
-            access_middleware(rule, interface.get_as_stranger, judges_itself=_admits_senders),
+            access_middleware(rule, interface.get_unauthenticated, judges_itself=_admits_senders),
         ],
         client_max_size=MAX_BODY_BYTES,
     )

@@ -1,7 +1,7 @@
 """Who may ask: the token of this home, and what a browser on the same machine may do without it.
 
-The judgement is pure (`judge`): headers in, verdict out. Two things guard the open door on loopback: the
-Host header must be a loopback name, or a page of somebody else's could reach us by a name that it re-binds
+The judgement is pure (`judge`): headers in, verdict out. Two things guard access without a token on loopback:
+the Host header must be a loopback name, or a page of another site could reach us by a name that it re-binds
 to 127.0.0.1; and what changes something, or opens a WebSocket, must come from our own pages (Origin equals
 Host), since browsers send such requests for any page, with cookies and Basic credentials attached.
 """
@@ -41,9 +41,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """What is asked of a request.
+    """What a request needs.
 
-    `token` None: there is none, nobody can prove anything. `open_on_loopback`: requests without credentials
+    `token` None: there is none, no credentials are valid. `open_on_loopback`: requests without credentials
     pass when they come in by a loopback name; only for servers bound to loopback alone.
     """
 
@@ -70,8 +70,8 @@ def judge(
 ) -> Verdict:
     """Whether a request may pass.
 
-    `headers` finds names in any case. Wrong credentials never pass, not even where none are needed, so that
-    nobody believes to be known who is not. A cookie that does not match counts as none: it may be another
+    `headers` finds names in any case. Wrong credentials never pass, even if none are needed, so that
+    no client believes to be known that is not. A cookie that does not match does not count: it may be another
     server's on the same host name.
     """
     host = headers.get("Host", "")
@@ -139,7 +139,7 @@ def _matches(expected: str | None, given: str) -> bool:
 
 def access_middleware(
     rule: AccessRule,
-    for_strangers: Callable[[web.Request, Verdict], Awaitable[web.StreamResponse | None]],
+    for_unauthenticated: Callable[[web.Request, Verdict], Awaitable[web.StreamResponse | None]],
     *,
     judges_itself: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
@@ -148,7 +148,7 @@ def access_middleware(
     A request that `judges_itself` is let through with an Authorization that is not ours: who handles it knows
     other credentials, and refuses what is none of them. `request[SHOWS_TOKEN]` says which it is.
 
-    `for_strangers` may answer GET requests that lack right credentials, with what holds nothing of the home.
+    `for_unauthenticated` may answer GET requests that lack right credentials, without data of the home.
 
     `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and where a page was asked
     for it is a redirect to the same address without the token, so that it stays out of the history.
@@ -171,7 +171,7 @@ def access_middleware(
         if verdict is not Verdict.ALLOWED and not is_anothers:
             answer = None
             if verdict is not Verdict.FOREIGN_ORIGIN and request.method in ("GET", "HEAD"):
-                answer = await for_strangers(request, verdict)
+                answer = await for_unauthenticated(request, verdict)
             if answer is None:
                 raise _refusal(verdict, request)
             return answer
@@ -207,7 +207,7 @@ def challenge(request: web.Request) -> str:
     """The value of WWW-Authenticate in a 401.
 
     Basic makes browsers ask with a window of their own, where the interface has a better one, so that it is
-    offered only to what is no browser.
+    offered only to other programs.
     """
     browser = "Sec-Fetch-Mode" in request.headers or wants_page(request)
     return 'Bearer realm="windvane"' if browser else 'Basic realm="windvane", charset="UTF-8", Bearer'

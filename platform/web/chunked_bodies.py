@@ -1,4 +1,4 @@
-"""Large answers, sent piece by piece: memory stays bounded however much is asked for."""
+"""Large answers, sent piece by piece: memory stays bounded however large they are."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """Parameters of a request as structs: decoded from its path, query and headers, and described for openapi.py.
 
-A struct has one field for each parameter, `str`, `int` or a `Literal`, optional where it may be None. The
+A struct has one field for each parameter, `str`, `int` or a `Literal`, optional if it may be None. The
 field's `msgspec.Meta` has the description and the bounds.
 """
 

@@ -114,9 +114,9 @@ async def mark_answering(request: web.Request, response: web.StreamResponse) -> 
 
 @web.middleware
 async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem; tells nobody outside about what was not expected.
+    """Turns whatever a handler raises into a problem; the details of an unexpected error stay in the log.
 
-    Once the answer has begun an error cannot be told any more: the connection is cut, so that what was sent
+    Once the answer has begun it cannot become a problem: the connection is cut, so that what was sent
     is seen to be incomplete.
     """
     try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_RANGES = 100
-"""More ranges than this in one request are refused: no honest reader needs them (RFC 9110, 17.15)."""
+"""More ranges than this in one request are rejected: no honest reader needs them (RFC 9110, 17.15)."""
 
 _RANGES = re.compile(r"\s*bytes\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _SPEC = re.compile(r"(\d{0,19})\s*-\s*(\d{0,19})")
@@ -92,7 +92,7 @@ def may_continue(if_range: str | None, etag: str) -> bool:
     """Whether the Range header holds although If-Range was sent (RFC 9110, 13.1.5).
 
     What only grows keeps its bytes at their offsets, so a reader who knows an earlier, shorter state of the
-    same thing may go on where it stopped: same uid, and a length not beyond today's. Dates and weak ETags
+    same thing may continue where it stopped: same uid, and a length not beyond today's. Dates and weak ETags
     never match.
     """
     if if_range is None:

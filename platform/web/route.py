@@ -47,7 +47,7 @@ class Access(Enum):
     """Which identities a route admits."""
 
     TOKEN = "token"
-    """Who has the access token; from a loopback address to a loopback name, anyone."""
+    """Who has the access token; on loopback also every client without credentials."""
     SENDER = "sender"
     """The same, and senders whose credentials the policy knows: the gateway checks those."""
 

@@ -31,7 +31,7 @@ _NOT_BUILT = """<!doctype html>
 <meta charset="utf-8">
 <title>Windvane: the browser interface is not built</title>
 <h1>The browser interface is not built</h1>
-<p>The server runs, and its API answers below <a href="/api/v1/status">/api/v1</a>; what there is stands in
+<p>The server runs, and its API answers below <a href="/api/v1/status">/api/v1</a>; its description is
 <a href="/openapi.json">/openapi.json</a>.</p>
 <p>To build the interface: <code>make ui</code> in the source tree, then load this page again.</p>
 </html>
@@ -83,7 +83,7 @@ class UiRoutes:
         cached = _BUILT_ONCE if found.is_relative_to(self._dist / "assets") else "no-cache"
         return web.FileResponse(found, headers={"Cache-Control": cached})
 
-    async def get_as_stranger(self, request: web.Request, verdict: Verdict) -> web.StreamResponse | None:
+    async def get_unauthenticated(self, request: web.Request, verdict: Verdict) -> web.StreamResponse | None:
         """For those who are not known: the interface's page, with status 401, and the files that it needs.
 
         They hold nothing of the home, and the page asks for the token. None for everything else.
@@ -105,7 +105,7 @@ class UiRoutes:
         )
 
     def _find(self, path: str) -> Path | None:
-        """The file to send; the build's folder itself where there is no build; None for nothing."""
+        """The file to send; the folder of the build itself if there is no build; None for nothing."""
         if not (self._dist / "index.html").is_file():
             return self._dist if "." not in path.rpartition("/")[2] else None
         if path == "":

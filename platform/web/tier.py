@@ -22,7 +22,7 @@ from .telemetry import WebTelemetry
 from .tier_client import TierClient
 
 SHUTDOWN_S = 5.0
-"""Answers that are being sent when the tier is told to stop get this long."""
+"""Answers that are being sent when the tier is stopped get this long."""
 
 
 async def serve(
@@ -35,7 +35,7 @@ async def serve(
     """Serves `settings.web` until `stop` is set; `check_policy` as `create_app` takes it.
 
     Calls `ready({"web": "http://host:port"})` once bound. Bound to loopback, requests by a loopback name
-    need no token; bound elsewhere all need it. Raises ConfigInvalid where the address cannot be bound.
+    need no token; bound elsewhere all need it. Raises ConfigInvalid if the address cannot be bound.
     """
     host, port = parse_address(settings.web)
     async with AsyncExitStack() as cleanup:
@@ -61,7 +61,7 @@ async def serve(
             checkpoint_file=settings.checkpoint_file,
         )
         # No access log: addresses may hold the token, and the metrics count requests.
-        # Bodies stay as compressed as they came: the gateway bounds what they may become.
+        # Bodies stay compressed: the gateway bounds what they may become.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, auto_decompress=False)
         cleanup.push_async_callback(runner.cleanup)
         try:

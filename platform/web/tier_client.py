@@ -46,7 +46,7 @@ _OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for
 
 
 class TierClient:
-    """Asks the tiers that run beside this one; a tier that is away is an answer, not an error.
+    """Asks the tiers that run over the same home; a tier that is not running is an answer, not an error.
 
     Of each tier several instances may run, each with a socket of its own.
     """
@@ -57,7 +57,7 @@ class TierClient:
         self._turn = 0
 
     async def status(self, tier: str) -> dict[str, dict[str, Any]]:
-        """What the running instances of `tier` say of themselves (`GET /status`), by name."""
+        """The status of the running instances of `tier` (`GET /status`), by name."""
         found: dict[str, dict[str, Any]] = {}
         for instance, body in (await self._ask(tier, "/status")).items():
             try:
@@ -73,7 +73,7 @@ class TierClient:
     async def ask_status(
         self, socket: Path, *, timeout_s: float
     ) -> dict[str, Any] | Literal["away", "stuck"]:
-        """What the tier behind `socket` says of itself.
+        """The status of the tier behind `socket`.
 
         `away`: nothing listens there. `stuck`: it takes the connection, but gives no status in time.
         """
@@ -82,7 +82,7 @@ class TierClient:
                 async with self._session(socket).get(f"http://{socket.stem}/status") as answer:
                     status = msgspec.json.decode(await answer.read())
         except aiohttp.ClientConnectorError as error:
-            # A full queue of connections is one that nobody takes from.
+            # A full queue of connections is one that no thread accepts from.
             return "stuck" if error.os_error.errno == errno.EAGAIN else "away"
         except (aiohttp.ClientConnectionError, ConnectionError):
             return "away"  # it ended just now
@@ -105,12 +105,12 @@ class TierClient:
     ) -> web.StreamResponse:
         """Gives `request` to `tier` and answers what it answers, both streamed: no body is ever held whole.
 
-        It goes to the same address there, or to `path`, with `headers` beside its own. A compressed body
-        stays so: the tier bounds what it may become.
+        It goes to the same address there, or to `path`, with `headers` in addition to its own. A
+        compressed body stays so: the tier bounds what it may become.
 
         Of several instances it goes to one that takes the connection, to each in turn.
 
-        503 with Retry-After where the tier is away, so that the sender keeps what it has and comes back.
+        503 with Retry-After if the tier is not running, so that the sender keeps the chunk and retries.
         """
         path = path or request.rel_url.without_query_params("token").raw_path_qs
         sockets = list(tier_sockets(self.run_dir, tier).values())
@@ -188,7 +188,7 @@ class TierClient:
 
 
 def together(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One status of all instances of a tier, None where there is none.
+    """One status of all instances of a tier, None if there are no instances.
 
     Numbers are added up; ages (`…_age_s`) are the oldest; times (`…_ns`) are the earliest that is known;
     lists follow one another. Of two values that do not fit together it is the first.
@@ -224,7 +224,7 @@ def _is_number(value: Any) -> bool:
 def _is_away(tier: str) -> RequestRefused:
     return RequestRefused(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        f"The {tier} is away; keep what you have and send it again. 'windvane {tier}' starts it.",
+        f"The {tier} is not running; keep the chunk and resend it. 'windvane {tier}' starts it.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 

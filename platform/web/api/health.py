@@ -1,4 +1,4 @@
-"""Whether the installation is healthy: what the tiers say of themselves, and what their supervisors say."""
+"""Whether the installation is healthy: the status of the tiers and of their supervisors."""
 
 import asyncio
 import time
@@ -77,7 +77,7 @@ class HealthCheck:
         for tier in TIERS:
             for path in self._run_dir.glob(f"{tier}*.json"):
                 rest = path.name.removesuffix(".json").removeprefix(tier)
-                # gateway.exit.json and the like are no announcements.
+                # gateway.exit.json and the like are not announcements.
                 if "." not in rest and (not rest or rest.startswith("-")):
                     expected.setdefault(tier + rest, Expected(tier + rest, None))
         return [expected[name] for name in sorted(expected)]
@@ -106,7 +106,7 @@ class HealthCheck:
 
 
 def _told(name: str, status: Mapping[str, Any]) -> Iterable[Reason]:
-    """What a tier says of itself; what is not in the form of a trouble is passed over."""
+    """The conditions in the status of a tier; entries of another form are skipped."""
     listed = status.get("troubles")
     for each in listed if isinstance(listed, list) else ():
         if isinstance(each, dict):

@@ -76,7 +76,7 @@ class StreamRoutes:
         *,
         checkpoint_file: Path | None,
     ) -> None:
-        """`checkpoint_file` has what is known of the streams' order; it is read beside the worker."""
+        """`checkpoint_file` has the figures of the order of streams; the worker writes it."""
         self._store = store
         self._checkpoint_file = checkpoint_file
         self._telemetry = telemetry

@@ -22,7 +22,7 @@ from ..telemetry import WebTelemetry
 logger = logging.getLogger(__name__)
 
 LOOKS_A_BATCH = 256
-"""Arrays that one call of the thread looks for; whoever else waits is next."""
+"""Arrays that one call of the thread looks for; the other waiting ones follow."""
 
 MAX_LOOKS_A_ROUND = 10_000
 """Missing arrays that are looked for in one round; with more it takes several rounds."""
@@ -36,8 +36,8 @@ class WatchedArray:
         self.array: DataArray | None = None
 
 
-class ArrayLookout:
-    """Looks for arrays: at once when somebody subscribes, then once a round until they exist.
+class ArrayFinder:
+    """Looks for arrays: at once when a client subscribes, then once a round until they exist.
 
     `watched` gives what is watched now; `found` is called in the event loop when `WatchedArray.array` has
     changed.
@@ -65,7 +65,7 @@ class ArrayLookout:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Looks while the context is open."""
-        with ThreadPoolExecutor(1, thread_name_prefix="live-lookout") as thread:
+        with ThreadPoolExecutor(1, thread_name_prefix="live-finder") as thread:
             looking = asyncio.create_task(self._run(thread))
             try:
                 yield

@@ -1,9 +1,9 @@
 """The live feed: rows of data arrays over a WebSocket as they are written (`frames.py` has the format).
 
-One poller looks at the lengths of the arrays that somebody watches (a read of mapped memory each) and wakes
+One poller looks at the lengths of the arrays that clients watch (a read of mapped memory each) and wakes
 the connections that have rows to get. Each connection takes the rows out of the store when its client can
 take them: nothing is queued, a slow client costs one frame and the socket's buffer. `frames.Pace` says what
-it gets. Arrays that do not exist cost the poller nothing: `ArrayLookout` finds them.
+it gets. Arrays that do not exist cost the poller nothing: `ArrayFinder` finds them.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from ..pages import json_bytes
 from ..route import API, Answer, Messages, route
 from ..telemetry import WebTelemetry
 from . import frames
-from .array_lookup import ArrayLookout, WatchedArray
+from .array_lookup import ArrayFinder, WatchedArray
 from .masked_websocket import MaskedWebSocket
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ _MESSAGES = Messages(
 
 
 class _Watched(WatchedArray):
-    """An array that somebody watches, or waits for."""
+    """An array that clients watch, or wait for."""
 
     def __init__(self, reference: str) -> None:
         super().__init__(reference)
@@ -132,7 +132,7 @@ class LiveFeed:
         self._watched: dict[str, _Watched] = {}
         self._present: set[_Watched] = set()
         self._subscriptions = 0
-        self._lookout = ArrayLookout(
+        self._finder = ArrayFinder(
             store,
             telemetry,
             round_s=limits.look_again_s,
@@ -144,7 +144,7 @@ class LiveFeed:
 
     async def running(self, _app: web.Application) -> AsyncIterator[None]:
         """A cleanup context of the application: the feed runs as long as the application does."""
-        async with self._lookout.running():
+        async with self._finder.running():
             poller = asyncio.create_task(self._poll())
             yield
             poller.cancel()
@@ -152,7 +152,7 @@ class LiveFeed:
                 await poller
 
     async def close(self, _app: web.Application) -> None:
-        """A shutdown signal of the application: clients are told to come back later."""
+        """A shutdown signal of the application: clients are asked to reconnect later."""
         await asyncio.gather(*(connection.close() for connection in list(self._connections)))
 
     @route(
@@ -199,7 +199,7 @@ class LiveFeed:
         self.telemetry.subscribed(+1)
         try:
             if watched.array is None:
-                await self._lookout.look(watched)
+                await self._finder.look(watched)
         except BaseException:
             self.unwatch(watched, subscription)
             raise

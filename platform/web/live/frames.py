@@ -46,7 +46,7 @@ class Unsubscribe(msgspec.Struct, frozen=True, tag_field="op", tag="unsubscribe"
 
 
 class Subscribed(msgspec.Struct, frozen=True, tag_field="op", tag="subscribed"):
-    """The rows come from `next` on. Sent again, with another uid, when the array was begun anew."""
+    """The rows come from `next` on. Repeated with another uid when the array was recreated."""
 
     id: int
     array: str
@@ -64,7 +64,7 @@ class Waiting(msgspec.Struct, frozen=True, tag_field="op", tag="waiting"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag_field="op", tag="error"):
-    """The message with this id (null where it had none) has no effect."""
+    """The message with this id (null if it had none) has no effect."""
 
     id: int | None
     title: str
@@ -109,9 +109,9 @@ class Pace:
         self._credited_at_s: float | None = None
 
     def choose(self, *, next_row: int, length: int, now_s: float) -> range:
-        """The rows to send now, of those from `next_row` to `length`; an empty range where none is due.
+        """The rows to send now, of those from `next_row` to `length`; an empty range if none is due.
 
-        Sending begins anew after the last row of the range. `now_s` is any clock that only goes forward.
+        Sending continues after the last row of the range. `now_s` is any clock that only goes forward.
         """
         lag = length - next_row
         if lag <= 0:

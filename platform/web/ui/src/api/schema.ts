@@ -1189,7 +1189,7 @@ export interface components {
         };
         /**
          * Behind
-         * @description Why a stream is behind: the step of its pipeline that is late ("" if it is none), and the reason.
+         * @description Why a stream is behind: the step of its pipeline that is late (or ""), and the reason.
          */
         Behind: {
             reason: string;
@@ -1220,9 +1220,9 @@ export interface components {
         };
         /**
          * DeadLetterDetail
-         * @description The same, with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64.
+         * @description A dead letter with `detail` (such as a traceback) and `excerpt`, the first bytes of it in base64.
          *
-         *     `decoded` is what they say, a line for each event; `obstacle` why it cannot be sent again. `chunk_id`
+         *     `decoded` is what they say, a line for each event; `obstacle` why it cannot be replayed. `chunk_id`
          *     (base64) is what its sender gave it; `format` how a body that came over HTTP is to be read; `identity` who
          *     proved to have sent it.
          */
@@ -1249,9 +1249,9 @@ export interface components {
         };
         /**
          * DeadLetterInfo
-         * @description Input that was refused. `size` in bytes; `times` says how often it came, first and last at these ns.
+         * @description Rejected input. `size` in bytes; `times` is how often it arrived, first and last at these ns.
          *
-         *     `replayable`: it can be sent again.
+         *     `replayable`: it can be replayed.
          */
         DeadLetterInfo: {
             code: string;
@@ -1657,7 +1657,7 @@ export interface components {
         };
         /**
          * Refused
-         * @description The message with this id (null where it had none) has no effect.
+         * @description The message with this id (null if it had none) has no effect.
          */
         Refused: {
             detail: string;
@@ -1704,7 +1704,7 @@ export interface components {
         };
         /**
          * Status
-         * @description What each tier says of itself, null where it is away; and what was refused.
+         * @description The status of each tier, null if it is not running, and the totals of the dead letters.
          *
          *     `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
          *     for the one without. `tiers` are those that `windvane up` keeps running; `disk` is null if it cannot be
@@ -1852,7 +1852,7 @@ export interface components {
         };
         /**
          * Subscribed
-         * @description The rows come from `next` on. Sent again, with another uid, when the array was begun anew.
+         * @description The rows come from `next` on. Repeated with another uid when the array was recreated.
          */
         Subscribed: {
             array: string;
