@@ -21,7 +21,7 @@ def parse_address(text: str, *, example: str = DEFAULT_FORWARD) -> tuple[str, in
         if _is_port(text):
             example_port = text
         raise ConfigInvalid(
-            f"{text!r} is no address; write HOST:PORT, for example {example_host}:{example_port} "
+            f"{text!r} is not an address; write HOST:PORT, for example {example_host}:{example_port} "
             f"or [::1]:{example_port}"
         )
     if not _is_port(port):

@@ -1,7 +1,7 @@
 """Settings: defaults, then windvane.toml, then WINDVANE_* variables, then flags; the later wins.
 
-Everything that Windvane keeps lies below one home directory; `Settings` knows the places in it. A setting
-that cannot be used raises `ConfigInvalid`, which says where the value came from and what is allowed there.
+All data of Windvane is in one home directory; `Settings` has the paths in it. A setting that is not valid
+raises `ConfigInvalid`, which names the source of the value and the allowed values.
 """
 
 import difflib
@@ -29,7 +29,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The bounds of one gateway process; everything over them waits or is refused, nothing grows."""
+    """The bounds of one gateway process; input beyond them waits or is rejected."""
 
     max_message_bytes: Bytes = 32 * MIB
     max_decompressed_bytes: Bytes = 64 * MIB
@@ -85,7 +85,7 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to reach a Kafka cluster, and the bounds of its producers and consumers.
 
-    Its representation leaves the password out.
+    Its representation omits the password.
     """
 
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
@@ -109,7 +109,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_bytes: Bytes = 2 * MIB
     in_flight_bytes: Annotated[int, msgspec.Meta(gt=0, le=80 * MIB)] = 32 * MIB
     fetch_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024)] = 16 * MIB
-    # How long a message may wait for brokers that are away before its publishing fails.
+    # How long a message may wait for unavailable brokers before its publishing fails.
     delivery_timeout_s: Seconds = 120.0
     request_timeout_s: Seconds = 30.0
     session_timeout_s: Seconds = 10.0
@@ -121,9 +121,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where alarms are told to, beside the catalog and the bus; see docs/alarms.md.
+    """The webhook that receives alarms, in addition to the catalog and the bus; see docs/alarms.md.
 
-    Its representation leaves the address out: services put their secrets into it.
+    Its representation omits the address: services put secrets into it.
     """
 
     webhook_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/ ]+[^ ]*$")] | None = None
@@ -223,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def dead_letter_file(self) -> Path:
-        """The SQLite database of refused input."""
+        """The SQLite database of rejected input."""
         return self.home / "dead-letters.sqlite"
 
 
@@ -245,9 +245,9 @@ def load_settings(
 ) -> Settings:
     """Read the settings of one installation.
 
-    `home` and `flags` are what the command line gave (a flag of None was not given); `config` is a file that
-    must exist, else HOME/windvane.toml is read where there is one. `home` may stand in a file given by
-    `config` alone, since HOME/windvane.toml is found by it. Raises `ConfigInvalid`.
+    `home` and `flags` come from the command line (None: not given). `config` is a file that must exist;
+    without it HOME/windvane.toml is read if it exists. Only a file given by `config` may set `home`, since
+    HOME/windvane.toml is found by it. Raises `ConfigInvalid`.
     """
     from_file: dict[str, Any] = {}
     if config is not None:
@@ -301,7 +301,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line, reason = explain_toml_error(text, error)
-        raise ConfigInvalid(f"{path}, line {line}: is no TOML: {reason}") from None
+        raise ConfigInvalid(f"{path}, line {line}: not valid TOML: {reason}") from None
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:

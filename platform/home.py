@@ -10,7 +10,7 @@ from .errors import ConfigInvalid
 
 
 def ensure_token(settings: Settings) -> str:
-    """The web tier's access token, made at the first call; readable by this user alone."""
+    """The web tier's access token, created by the first call; readable by this user alone."""
     path = settings.token_file
     make_home(settings)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -18,7 +18,7 @@ def ensure_token(settings: Settings) -> str:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24) + "\n")
-        # A link fails where another process was quicker, so that every process ends up with the same token.
+        # A link fails if another process was faster, so that every process has the same token.
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -30,24 +30,25 @@ def ensure_token(settings: Settings) -> str:
 
 
 def make_home(settings: Settings) -> Path:
-    """Make the home directory where there is none, for this user alone: its databases hold what was sent.
+    """Create the home directory if it does not exist, for this user alone.
 
-    Raises `ConfigInvalid`. Of one that exists the tiers tighten the permissions (`home_modes.secure_home`).
+    Its databases have the received data. The tiers restrict the permissions of an existing home
+    (`home_modes.secure_home`). Raises `ConfigInvalid`.
     """
     home = settings.home
     try:
         make_directory(home, mode=int(settings.home_mode or "700", 8))
     except OSError as error:
         raise ConfigInvalid(
-            f"{home} cannot be made: {error.strerror or error}; give --home a folder that you may write"
+            f"{home} cannot be created: {error.strerror or error}; give --home a folder that you can write to"
         ) from error
     if not os.access(home, os.W_OK | os.X_OK):
-        raise ConfigInvalid(f"{home} cannot be written; give --home a folder that you may write")
+        raise ConfigInvalid(f"{home} is not writable; give --home a folder that you can write to")
     return home
 
 
 def make_run_dir(settings: Settings) -> Path:
-    """Make HOME/run, which only this user may enter, since the sockets in it ask for no credentials.
+    """Create HOME/run; only this user may enter it, since its sockets require no credentials.
 
     Raises `ConfigInvalid`.
     """
@@ -58,6 +59,6 @@ def make_run_dir(settings: Settings) -> Path:
     except OSError as error:
         raise ConfigInvalid(
             f"{settings.run_dir} cannot be made: {error.strerror or error}; "
-            "give --home a folder that you may write"
+            "give --home a folder that you can write to"
         ) from error
     return settings.run_dir

@@ -58,7 +58,7 @@ def test_a_config_file_elsewhere_can_name_the_home_relative_to_itself(tmp_path: 
         ("[worker]\npoll_bytes = 0", {}, {}, ["worker.poll_bytes = 0", ">= 1"]),
         ('worker = 3', {}, {}, ["write [worker]"]),
         ('home = "/x"', {}, {}, ["cannot be set in the file that is found by it"]),
-        ("forward = ", {}, {}, ["windvane.toml", "is no TOML"]),
+        ("forward = ", {}, {}, ["windvane.toml", "not valid TOML"]),
         ("", {"WINDVANE_WORKER_POLL_BYTES": "many"}, {}, ["variable WINDVANE_WORKER", "poll_bytes = 'many'"]),
         ("", {}, {"forward": "24224"}, ["--forward", "write HOST:PORT"]),
         ("", {}, {"web": "localhost:http"}, ["--web", "no port between 0 and 65535"]),
@@ -119,12 +119,12 @@ def test_a_home_that_is_made_is_this_user_s_alone_and_one_that_exists_stays_as_i
 
 def test_a_home_that_cannot_be_made_is_said_with_what_to_give(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigInvalid, match="cannot be made: Not a directory; give --home a folder that you"):
+    with pytest.raises(ConfigInvalid, match="cannot be created: Not a directory; give --home a folder"):
         make_run_dir(load_settings(home=tmp_path / "file" / "home", environment={}))
 
 
 def test_an_address_without_a_host_is_answered_with_one_of_its_own_kind() -> None:
-    with pytest.raises(ConfigInvalid, match=r"'8081' is no address; .* 127\.0\.0\.1:8081 or \[::1\]:8081"):
+    with pytest.raises(ConfigInvalid, match=r"'8081' is not an address; .* 127\.0\.0\.1:8081 or \[::1"):
         load_settings(environment={}, flags={"web": "8081"})
     with pytest.raises(ConfigInvalid, match=r"for example 127\.0\.0\.1:8080 or"):
         load_settings(environment={}, flags={"web": "here"})

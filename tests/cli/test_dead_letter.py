@@ -181,7 +181,7 @@ def test_a_replay_goes_through_the_running_gateway(home: Path, letters: DeadLett
         assert (alone.returncode, b"archived already" in alone.stderr) == (1, True)
         result = windvane(home, "dead-letter", "replay", "--all")
         assert result.returncode == 1  # one is malformed still
-        assert b"letter 31: it came 2 times without an id" in result.stderr
+        assert b"letter 31: it arrived 2 times without an ID" in result.stderr
         assert b"31 letters sent again and durable, 1 stayed" in result.stderr
         assert b"left where they are: 1 step-failed" in result.stderr
         assert gateway.status()["events_total"] == 30 * 2 + 5

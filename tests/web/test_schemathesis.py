@@ -16,7 +16,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from windvane.config import Settings
 from windvane.store.catalog.alarm_book import AlarmBook
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.dead_letters import DeadLetter, DeadLetters
+from windvane.store.databases.dead_letter import DeadLetter
+from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.store import Store
 from windvane.web.app import api_description
 

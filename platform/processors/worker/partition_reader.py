@@ -141,7 +141,7 @@ class PartitionReader:
                 if end > 0 and committed.get(key, 0) < end and key not in self._consumer.halted
             }
             if not partition.waits_for:
-                await asyncio.to_thread(self._checkpoints.let_in, partition.log, partition.key)
+                await asyncio.to_thread(self._checkpoints.open_added, partition.log, partition.key)
 
     async def _take_again(self) -> None:
         """A worker that was late has taken partitions which the bus had given to this one meanwhile."""

@@ -1,9 +1,9 @@
-"""Checkpoints: how far the bus is read, what operations know, how long outputs are, in one transaction.
+"""Checkpoints: positions on the bus, states of operations and lengths of outputs, in one transaction.
 
-On start the worker cuts every output back to the length that is recorded here, restores the state of the
-operations and reads the bus on from the positions: since operations are deterministic, the same rows are
-written again. For this to be exactly-once, everything that is known of one stream must be of the same moment,
-so it is one row, and a checkpoint is one SQLite transaction.
+On start the worker cuts every output back to the length that is recorded here, restores the states of the
+operations and reads the bus from the positions. Operations are deterministic, so they write the same rows.
+This is exactly-once only if all data of a stream is of the same moment: so a stream is one row, and a
+checkpoint is one SQLite transaction.
 
 Streams do not wait for each other, so each keeps its own positions: which messages of a partition are part of
 it. The position of a partition is the lowest of its streams; a stream skips what it has seen when it is read
@@ -59,14 +59,14 @@ class CheckpointStore:
     """The file of checkpoints; thread-safe, and several processes may each commit the partitions they have.
 
     A stream is one row: its states and outputs as msgpack. Size on disk is bounded by the states, by
-    `window` chunk keys per partition, and by what of the outbox nobody takes out. A killed process leaves the
-    last commit that had returned, or the one that was running, whole; a failed commit (StoreFailed: disk
-    full, fsync failed) leaves the one before it, unless the disk kept what it said it had not: then read the
-    positions anew before going on.
+    `window` chunk keys per partition, and by the messages that stay in the outbox. A killed process leaves
+    the last commit that had returned, or the one that was running, whole. A failed commit (StoreFailed:
+    disk full, fsync failed) leaves the one before it, unless the disk kept what it reported as failed: read
+    the positions from the file before you continue.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises StoreFailed."""
+        """Open or create the file. Raises StoreFailed."""
         self._file = SqliteFile(path, version=VERSION, schema=SCHEMA, upgrades=UPGRADES)
         with self._file.reading("read its identity") as database:
             (self.database_id,) = database.execute("SELECT database_id FROM identity").fetchone()
@@ -83,7 +83,7 @@ class CheckpointStore:
         return {(topic, partition): next_offset for topic, partition, next_offset in rows}
 
     def logs(self) -> dict[str, dict[Partition, int]]:
-        """The logs that have committed positions, each with them: former logs may still hold messages."""
+        """The committed positions by log: former logs may still have messages."""
         with self._file.reading("read the positions") as database:
             rows = database.execute(
                 "SELECT log, topic, partition, next_offset FROM positions WHERE next_offset >= 0"
@@ -99,9 +99,9 @@ class CheckpointStore:
             return [row[0] for row in database.execute("SELECT reference FROM streams ORDER BY reference")]
 
     def stream(self, reference: str) -> StreamCheckpoint | None:
-        """The checkpoint of one stream, None where it has none yet.
+        """The checkpoint of one stream; None if it has none yet.
 
-        Where it was damaged and is gone, and chunks that the stream holds are not: one of these alone.
+        If its row is lost and its held chunks are not, the checkpoint has these alone.
         """
         with self._file.reading(f"read the checkpoint of {reference}") as database:
             row = database.execute(
@@ -123,13 +123,13 @@ class CheckpointStore:
             )
 
     def orders(self, partitions: Iterable[Partition]) -> list[OrderFigures]:
-        """The streams of these partitions that hold chunks, or of whose order there is more to be said."""
+        """The streams of these partitions that hold chunks or have figures about their order."""
         with self._file.reading("read which streams hold chunks") as database:
             return list(read_figures(database, partitions))
 
     def held_suspects(self, log: str, partition: Partition) -> dict[int, str]:
-        """The messages that a worker died of and that streams hold back: offset → stream."""
-        with self._file.reading("read what workers died of") as database:
+        """The held messages that ended a worker: offset → stream."""
+        with self._file.reading("read which messages ended workers") as database:
             return held_offsets(database, log, partition)
 
     def chunk_keys(self, topic: str, partition: int) -> list[bytes]:
@@ -151,11 +151,11 @@ class CheckpointStore:
     def take(
         self, partitions: Iterable[Partition], *, owner: str, logs: Mapping[str, str] = MappingProxyType({})
     ) -> dict[Partition, Taken]:
-        """Make `owner` the one who may commit these partitions, and give what was committed of each.
+        """Make `owner` the owner of these partitions, and return what was committed of each.
 
-        All in one transaction: what comes back is what the owner before has left, and nothing of that one's
-        is committed any more. `owner` is the name of a worker, for messages. `logs` has the identity of each
-        topic's log now. Raises StoreFailed.
+        This is one transaction: it returns the last commit of the former owner, whose later commits fail.
+        `owner` is the name of a worker, for messages. `logs` has the identity of each topic's present log.
+        Raises StoreFailed.
         """
         with self._file.transaction("take partitions") as database:
             database.execute(
@@ -164,7 +164,7 @@ class CheckpointStore:
                 (FORMER_KEYS_S,),
             )
             wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in partitions]
-            # Before any is taken: all partitions of a topic that nobody has read are new together.
+            # Before any is taken: all partitions of a topic that was never read are new together.
             read_before = {
                 topic: frozenset(
                     row[0]
@@ -181,9 +181,9 @@ class CheckpointStore:
                 for partition, log in wanted
             }
 
-    def let_in(self, log: str, partition: Partition) -> None:
-        """A partition that was added to its topic may be read: those that were there before were."""
-        with self._file.transaction("let a partition in") as database:
+    def open_added(self, log: str, partition: Partition) -> None:
+        """A partition that was added to its topic may be read now: the earlier partitions have been."""
+        with self._file.transaction("open an added partition") as database:
             database.execute(
                 "UPDATE positions SET next_offset = ?"
                 " WHERE topic = ? AND partition = ? AND log = ? AND next_offset IS NULL",
@@ -191,7 +191,7 @@ class CheckpointStore:
             )
 
     def owner(self, partition: Partition) -> str | None:
-        """Who took the partition up last, by name; None where nobody ever did."""
+        """The name of the worker that took the partition last; None if it was never taken."""
         with self._file.reading("read who has a partition") as database:
             return _owner(database, partition)
 
@@ -207,17 +207,20 @@ class CheckpointStore:
     ) -> None:
         """Record all of it in one transaction; durable on return.
 
-        `positions`: the next offset to read, for the partitions that moved. `streams`: those that changed;
-        each replaces its row whole. `chunk_keys`: the new ones with the stream of each, oldest first; on a
-        partition that is named the oldest beyond `window` (number of keys kept) leave. `epochs`: what `take`
-        gave for the partitions that all this came from; `logs`: the log of each.
+        Args:
+            positions: The next offset to read, for the partitions that moved.
+            streams: The streams that changed; each replaces its whole row.
+            chunk_keys: The new keys with the stream of each, oldest first.
+            window: How many keys a partition keeps; the oldest leave.
+            epochs: What `take` returned for the partitions that all this came from.
+            logs: The log of each partition.
 
-        Raises PartitionLost if others have taken some of them since, and StoreFailed; then nothing is
-        recorded.
+        Raises PartitionLost if other workers have taken some of the partitions since, and StoreFailed; then
+        nothing is recorded.
         """
         if window < 0:
-            raise ValueError(f"window is a number of chunk keys to keep, not {window}")
-        # Encoded before the transaction begins: the lock of the file is held for writing alone.
+            raise ValueError(f"window must be at least 0 (got {window}): the number of chunk keys")
+        # Encoded before the transaction begins: other processes wait only while this one writes.
         stream_rows = [
             (reference, encode_checkpoint(replace(checkpoint, alarms=(), held=())))
             for reference, checkpoint in streams.items()
@@ -249,7 +252,7 @@ class CheckpointStore:
                 _add_keys(database, partition, keys, window)
 
     def holes(self, log: str, partition: Partition) -> list[Hole]:
-        """The messages of a partition that an operator chose to go past, lowest first."""
+        """The messages of a partition that an operator chose to skip, lowest first."""
         with self._file.reading("read which messages were given up") as database:
             rows = database.execute(
                 "SELECT first, resume_at FROM decisions"
@@ -259,7 +262,7 @@ class CheckpointStore:
         return [Hole(log, *partition, *row) for row in rows]
 
     def skip(self, hole: Hole) -> None:
-        """Record that reading goes on behind the hole: what is in it is given up."""
+        """Record that reading resumes after the hole: its messages are given up."""
         with self._file.transaction("record which messages are given up") as database:
             database.execute(
                 "INSERT INTO decisions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -267,8 +270,8 @@ class CheckpointStore:
             )
 
     def blame(self, log: str, partition: Partition, offsets: Iterable[int], reason: str) -> None:
-        """A worker died while it worked on these messages: count it for each."""
-        with self._file.transaction("record what a worker died of") as database:
+        """A worker ended while it worked on these messages: count that for each."""
+        with self._file.transaction("record which messages ended a worker") as database:
             database.executemany(
                 "INSERT INTO suspects VALUES (?, ?, ?, ?, 1, ?)"
                 " ON CONFLICT DO UPDATE SET deaths = deaths + 1, reason = excluded.reason",
@@ -276,8 +279,8 @@ class CheckpointStore:
             )
 
     def suspects(self, log: str, partition: Partition) -> dict[int, tuple[int, str]]:
-        """The messages that a worker died of: offset → how often, and how it died the last time."""
-        with self._file.reading("read what workers died of") as database:
+        """The messages that ended a worker: offset → how often, and how it ended the last time."""
+        with self._file.reading("read which messages ended workers") as database:
             rows = database.execute(
                 "SELECT message, deaths, reason FROM suspects WHERE topic = ? AND partition = ? AND log = ?",
                 (*partition, log),
@@ -285,19 +288,19 @@ class CheckpointStore:
         return {offset: (deaths, reason) for offset, deaths, reason in rows}
 
     def outbox(self, *, limit: int = 100) -> list[tuple[int, bytes]]:
-        """The oldest messages that were committed and not taken out yet, with their numbers."""
+        """The oldest committed messages that are still in the outbox, with their numbers."""
         with self._file.reading("read the outbox") as database:
             return database.execute(
                 "SELECT number, message FROM outbox ORDER BY number LIMIT ?", (limit,)
             ).fetchall()
 
     def take_out(self, numbers: Iterable[int]) -> None:
-        """Remove messages that have arrived; those that are gone already are no mistake."""
+        """Remove messages that have arrived; numbers that are removed already are ignored."""
         with self._file.transaction("empty the outbox") as database:
             database.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
 
     def close(self) -> None:
-        """Let go of the file; closing twice is allowed."""
+        """Close the file; closing twice is allowed."""
         self._file.close()
 
 
@@ -385,6 +388,6 @@ def _check_epochs(database: sqlite3.Connection, epochs: Mapping[Partition, int])
             "SELECT epoch, owner FROM owners WHERE topic = ? AND partition = ?", partition
         ).fetchone()
         if row is None or row[0] != epoch:
-            lost[partition] = "nobody" if row is None else row[1]
+            lost[partition] = "no worker" if row is None else row[1]
     if lost:
         raise PartitionLost(lost)

@@ -11,7 +11,7 @@ CREATE TABLE owners (
 ) WITHOUT ROWID
 """
 
-# Numbers are never given twice, so that a message is taken out by whoever has seen it, and by nobody else.
+# A number is never reused, so that a process removes only messages that it has read.
 _OUTBOX = "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL)"
 
 # next_offset is NULL for a partition that was added to its topic and waits for the others; -1 for one that
@@ -39,7 +39,7 @@ CREATE INDEX chunk_keys_by_stream ON chunk_keys (reference)
 _IDENTITY = """
 CREATE TABLE identity (database_id BLOB NOT NULL, upgraded_s REAL NOT NULL);
 INSERT INTO identity VALUES (randomblob(16), unixepoch());
--- Where an operator chose to go on behind messages that are gone: [first, resume_at).
+-- Where an operator chose to resume after missing messages: [first, resume_at).
 CREATE TABLE decisions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, resume_at INTEGER NOT NULL,
     first INTEGER NOT NULL, PRIMARY KEY (topic, partition, log, resume_at)

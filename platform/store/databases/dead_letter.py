@@ -8,19 +8,25 @@ from ...rejections import REJECTIONS, RejectionCode
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Input that was refused.
+    """Rejected input.
 
-    `code` is the stable name of the reason, `reason` the sentence for people, `sender` who sent it,
-    `policy` the policy it was measured against if there was one, `time_ns` when it was refused, `detail`
-    more than fits a line, such as a traceback.
-
-    What sending it again needs beside them: `chunk_id`, by which a retransmission is known; `compression` of
-    the payload ("text": none); `signal` as Fluent Bit numbers it (0: logs); `format`, "" where the payload is
-    msgpack events, else how to read it (`ingest.http_formats.BodyFormat`); `identity`, who proved to be the
-    sender. `size` is that of the whole where `payload` is only its beginning. `sample_of` says of what kind
-    the letter is a sample, which its sender sends again and again: of a kind, code, tag and sender one is
-    kept. `occurrence` tells equal input apart that is not the same sent again: input without a `chunk_id` of
-    a sender that keeps nothing.
+    Attributes:
+        code: The row of `rejections.REJECTIONS`.
+        reason: A sentence for the user.
+        sender: Address of the sender.
+        policy: The policy that the input was checked against, if there was one.
+        payload: The rejected bytes, or their beginning.
+        time_ns: Time of the rejection, ns since the epoch, UTC.
+        detail: More than fits a line, such as a traceback.
+        chunk_id: The ID by which a retransmission is recognized.
+        compression: Compression of the payload; "text" for none.
+        signal: Number of the signal as in Fluent Bit; 0 for logs.
+        format: "" if the payload is msgpack events, else how to decode it (`ingest.bodies.BodyFormat`).
+        identity: The authenticated name of the sender.
+        size: Bytes of the whole input, if `payload` is only its beginning.
+        sample_of: The kind that this letter is a sample of: one is kept for each kind, code, tag and sender.
+        occurrence: Tells equal input apart that is not a retransmission: input without a `chunk_id` of a
+            sender that does not retry.
     """
 
     code: RejectionCode
@@ -45,8 +51,9 @@ class DeadLetter:
 class DeadLetterSummary:
     """A kept letter without its payload.
 
-    `size` is that of the payload as it was refused, in bytes, of which `kept_bytes` are kept; `times` how
-    often it came, first at `time_ns`, last at `last_time_ns`.
+    Attributes:
+        size: Bytes of the rejected payload, of which `kept_bytes` are kept.
+        times: How often it arrived, first at `time_ns`, last at `last_time_ns`.
     """
 
     id: int
@@ -65,21 +72,21 @@ class DeadLetterSummary:
 
     @property
     def left_out(self) -> str | None:
-        """Of what came and was counted here, what a replay does not store; None where there is nothing."""
+        """What a replay of a letter that arrived several times does not store; None if nothing."""
         if self.times == 1:
             return None
         if self._is_sample:
             return f"it is one sample of {self.times}, and the others are not kept"
         if self.chunk_id is None:
             return (
-                f"it came {self.times} times without an id, which counts as the same input sent again, and "
-                "is stored once"
+                f"it arrived {self.times} times without an ID, which counts as a retransmission of the same "
+                "input, and is stored once"
             )
         return None
 
     @property
     def obstacle(self) -> str | None:
-        """Why it cannot be sent again, and what to do, to stand after a colon; None where it can."""
+        """Why it cannot be replayed, and what to do, as text after a colon; None if it can."""
         kind = REJECTIONS.get(self.code)
         if kind is not None and kind.obstacle is not None:
             return kind.obstacle
@@ -91,7 +98,7 @@ class DeadLetterSummary:
             )
         if self.kept_bytes < self.size:
             is_limit = kind is not None and kind.is_limit
-            cause = "raise the limit that it is over" if is_limit else "correct its cause"
+            cause = "raise the limit that it exceeds" if is_limit else "correct its cause"
             return (
                 f"only the first {self.kept_bytes} of its {self.size} bytes are kept; {cause} and let its "
                 "sender send it"
@@ -106,7 +113,7 @@ class DeadLetterSummary:
 
 @dataclass(frozen=True, slots=True)
 class KeptDeadLetter(DeadLetterSummary):
-    """A kept letter, whole. `payload` is shorter than `size` where it was over MAX_PAYLOAD_BYTES."""
+    """A kept letter with its payload, which is shorter than `size` if it was cut."""
 
     detail: str
     compression: str
@@ -121,7 +128,7 @@ Summaries: TypeAlias = list[DeadLetterSummary]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterStatistics:
-    """`count` and `bytes` of what is kept, of at most `max_bytes`; `evicted` letters left for newer ones."""
+    """`count` and `bytes` of the kept letters, of at most `max_bytes`; `evicted` left for newer ones."""
 
     count: int
     bytes: int

@@ -1,7 +1,7 @@
-"""Dead letters: refused input, kept with the reason until somebody has looked at it.
+"""Keeps dead letters: rejected input with the reason, until an operator replays or removes it.
 
-The gateway, the web tier and the workers all add to one file; the oldest letters leave when it is full, and
-are counted. What is sent again and again is kept once, and counted too.
+The gateway, the web tier and the workers add to one file. Letters leave when it is full, and are counted.
+Input that is resent is kept once, and counted.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 MAX_TEXT_BYTES = 64 * 1024
 """A longer tag, reason, detail, … (bytes of UTF-8) is kept cut to this."""
 REOPEN_S = 5.0
-"""How often a damaged file is looked at again."""
+"""How long a damaged file is not reopened."""
 LETTER_OVERHEAD_BYTES = 256
-"""What a letter is taken to cost beside its payload and texts, so that empty ones are bounded too."""
+"""The cost of a letter in addition to payload and texts, so that empty letters are bounded too."""
 
 
 VERSION = 3
 
-# What is long lies in a table of its own: SQLite writes a whole row anew to count in it. The totals are kept
-# by the same transactions that change the letters; a sum over the table would cost each refusal a walk
-# through all that went before.
+# Long values have a table of their own: SQLite rewrites a whole row to change a count in it. The
+# transactions that change the letters update the totals too; a sum over the table would take longer with
+# each letter.
 _SCHEMA = """
 CREATE TABLE letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evic
 INSERT INTO totals VALUES (0, 0, 0);
 """
 
-# Kept by triggers, so that a process of the version before, which knows nothing of it, does its part too.
+# Triggers keep the totals, so that a process of the former version, which lacks this table, updates them too.
 _COST_BY_CODE = """
 CREATE TABLE code_totals (code TEXT PRIMARY KEY, cost_bytes INTEGER NOT NULL);
 INSERT INTO code_totals SELECT code, sum(cost_bytes) FROM letters GROUP BY code;
@@ -60,7 +60,7 @@ CREATE TRIGGER letter_went AFTER DELETE ON letters BEGIN
 END
 """
 
-# A process of the version before may have the file open: its statements still fit.
+# A process of the former version may have the file open: its statements must still work.
 _UPGRADES = {
     1: """
 ALTER TABLE letters ADD COLUMN chunk_id BLOB;
@@ -73,7 +73,7 @@ ALTER TABLE letters ADD COLUMN identity TEXT
 }
 
 _AFTER_ALL = 2**63 - 1
-# The length of a payload stands at the beginning of its row: it is not read for it.
+# SQLite has the length of a payload in the head of its row, and does not read the payload for it.
 _SUMMARY = (
     "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id,"
     " signal"
@@ -82,7 +82,7 @@ _WHOLE = f"{_SUMMARY}, detail, compression, format, identity, payload"
 
 
 def _text(value: str) -> str:
-    # A tag that was no UTF-8 may hold lone surrogates, which SQLite does not take: they are spelt out.
+    # A tag that is not UTF-8 may have lone surrogates, which SQLite does not store: they are escaped.
     return value.encode("utf-8", "backslashreplace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
@@ -112,17 +112,17 @@ class DeadLetters:
     never evict those that others are guaranteed. A payload that has no room in its share is kept cut.
 
     A letter is durable when `add` returns: one short transaction and one fdatasync, so on an event loop call
-    it from a worker thread, and where many come at once give them to `add_all` together.
+    it from a worker thread. If many letters arrive at once, pass them to `add_all` together.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        """Open or make the file. Raises StoreFailed, but not for a damaged one.
+        """Open or create the file. Raises StoreFailed, but not for a damaged one.
 
-        A tier runs on without its dead letters: of a damaged file every method raises DatabaseDamaged, and
-        looks again after `REOPEN_S`, so that a repaired file serves without a restart.
+        A tier runs without its dead letters: for a damaged file every method raises DatabaseDamaged, and
+        retries after `REOPEN_S`, so that a repaired file works without a restart.
         """
         if max_bytes <= 0:
-            raise ValueError(f"max_bytes is how much to keep, not {max_bytes}")
+            raise ValueError(f"max_bytes must be at least 1 (got {max_bytes})")
         self._path = path
         self._max_bytes = max_bytes
         self._shares = DeadLetterShares(max_bytes)
@@ -150,18 +150,18 @@ class DeadLetters:
             return self._opened
 
     def add(self, letter: DeadLetter) -> int:
-        """Keep a letter and give its number; one that is kept already is only counted. StoreFailed.
+        """Keep a letter and return its ID; a letter that is kept already is only counted. StoreFailed.
 
-        The same means equal code, tag, sender, payload, chunk id and occurrence: `times` rises and
-        `last_time_ns` moves, the rest stays as it was the first time.
+        Letters are the same if code, tag, sender, payload, chunk ID and occurrence are equal: then `times`
+        and `last_time_ns` change, and the rest stays as it was the first time.
         """
         return self.add_all((letter,))[0]
 
     def add_all(self, letters: Sequence[DeadLetter]) -> Sequence[int]:
-        """Keep several for the price of one, all or none; gives their numbers, in order. StoreFailed."""
+        """Keep several letters in one transaction; returns their IDs, in order. StoreFailed."""
         if not letters:
             return ()
-        # Hashed before the transaction begins: other processes wait for writing alone.
+        # Hashed before the transaction begins: other processes wait only while this one writes.
         fingerprinted = [(letter, _fingerprint(letter)) for letter in letters]
         with self._file.transaction("keep dead letters") as database:
             return [
@@ -187,7 +187,7 @@ class DeadLetters:
         )
         detail = _text(letter.detail)
         format, compression = _text(letter.format), _text(letter.compression)
-        # A part of an id is another id; without one it is sent again under one of its own.
+        # A cut ID would be another ID; without one, a replay makes one.
         chunk_id = letter.chunk_id if len(letter.chunk_id or b"") <= MAX_TEXT_BYTES else None
         cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
         for text in (*texts, policy or "", identity or "", detail, format):
@@ -216,7 +216,7 @@ class DeadLetters:
         return cursor.lastrowid
 
     def get(self, id: int) -> KeptDeadLetter:
-        """One letter, whole. Raises DeadLetterNotFound."""
+        """One letter with its payload. Raises DeadLetterNotFound."""
         with self._file.reading(f"read dead letter {id}") as database:
             row = database.execute(
                 f"SELECT {_WHOLE} FROM letters JOIN contents USING (id) WHERE id = ?",
@@ -227,7 +227,7 @@ class DeadLetters:
         return KeptDeadLetter(*row)
 
     def drop(self, id: int) -> None:
-        """Remove one letter, for good; it does not count as evicted. Raises DeadLetterNotFound."""
+        """Remove one letter permanently; it does not count as evicted. Raises DeadLetterNotFound."""
         with self._file.transaction(f"drop dead letter {id}") as database:
             row = database.execute("DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)).fetchone()
             if row is None:
@@ -236,7 +236,7 @@ class DeadLetters:
             database.execute("UPDATE totals SET letters = letters - 1, cost_bytes = cost_bytes - ?", row)
 
     def drop_all(self, ids: Sequence[int]) -> int:
-        """Remove those of the letters that are still kept, all or none of them; how many there were."""
+        """Remove the letters that are still kept, in one transaction; returns how many there were."""
         with self._file.transaction("drop dead letters") as database:
             costs = []
             for id in ids:
@@ -254,12 +254,12 @@ class DeadLetters:
 
     def _not_found(self, id: int) -> DeadLetterNotFound:
         return DeadLetterNotFound(
-            f"dead letter {id} is not kept: it was dropped, had to leave for newer ones, or never was; "
-            "the list shows those that are"
+            f"dead letter {id} does not exist: it was removed, was evicted, or never existed; "
+            "the list shows all letters"
         )
 
     def statistics(self) -> DeadLetterStatistics:
-        """How many letters are kept, what they cost in bytes, how many had to leave since the file began."""
+        """How many letters are kept, their cost in bytes, and how many were evicted since the file exists."""
         with self._file.reading("count the dead letters") as database:
             count, size, evicted = database.execute(
                 "SELECT letters, cost_bytes, evicted FROM totals"
@@ -267,15 +267,15 @@ class DeadLetters:
         return DeadLetterStatistics(count, size, evicted, self._max_bytes)
 
     def close(self) -> None:
-        """Let go of the file; closing twice is allowed."""
+        """Close the file; closing twice is allowed."""
         with self._opening:
             if self._opened is not None:
                 self._opened.close()
 
     def list(self, *, limit: int = 100, before: int | None = None, code: str | None = None) -> Summaries:
-        """The newest first, at most `limit`; `before` is the number that the page before ended on.
+        """The newest first, at most `limit`; `before` is the last ID of the previous page.
 
-        With `code`, only letters of this reason.
+        With `code`, only letters of this code.
         """
         with self._file.reading("list the dead letters") as database:
             rows = database.execute(

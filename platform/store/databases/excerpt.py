@@ -1,6 +1,6 @@
-"""What refused bytes hold, as lines for people: events decoded as far as they are events.
+"""Shows rejected bytes as lines of text: decoded events, as far as the bytes are events.
 
-Whatever the bytes are, the lines are few, short and printable: nobody vouches for refused input.
+The lines are few, short and printable for any bytes: rejected input is not trusted.
 """
 
 import re
@@ -53,7 +53,7 @@ def excerpt_of(payload: bytes, *, compression: str = "text", format: str = "") -
     if compression != "text":
         unpacked = _unpack(payload, compression)
         if unpacked is None:
-            lines.append(f"(its compression {compression!r:.40} cannot be undone; the bytes as they came)")
+            lines.append(f"(cannot be unpacked as {compression!r:.40}; these are the compressed bytes)")
         else:
             data, more = unpacked[:READ_BYTES], more or len(unpacked) > READ_BYTES
     if not format or format.startswith("application/octet-stream"):
@@ -70,7 +70,7 @@ def excerpt_of(payload: bytes, *, compression: str = "text", format: str = "") -
 
 
 def _unpack(payload: bytes, compression: str) -> bytes | None:
-    """What the first READ_BYTES unpack to, at most one byte more than that; None where it is nothing."""
+    """The unpacked first READ_BYTES, at most one byte more than that; None if they cannot be unpacked."""
     pieces: list[bytes] = []
     rest, room = payload[:READ_BYTES], READ_BYTES + 1
     with suppress(zlib.error, zstd.ZstdError):
@@ -127,7 +127,7 @@ def _value_lines(data: bytes, more: bool) -> Iterator[str]:
 
 
 def _other_lines(data: bytes, more: bool) -> Iterator[str]:
-    """Text where it is text, else a dump."""
+    """The lines of a text, else a hexadecimal dump."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -153,7 +153,7 @@ def _time(time_ns: int) -> str:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """What JSON can say of a decoded value, cut to what people want to see of it."""
+    """A decoded value as JSON can represent it, cut to a readable size."""
     if isinstance(value, bytes):
         return _text(value)
     if isinstance(value, dict | list) and depth == _MAX_DEPTH:

@@ -108,14 +108,14 @@ def make_wal_database(path: Path) -> None:
 
 
 class SqliteFile:
-    """A database file with a schema of ours; every method may be called from any thread.
+    """A database file with a schema and its versions; every method may be called from any thread.
 
     One connection serves all threads of the process, one after the other, so a call may wait for as long as
     another thread's transaction runs: on an event loop, call from a worker thread.
 
-    The file's `user_version` is the version of the schema. A file of an older version that `upgrades` knows
-    is brought up to date, any other is refused (StoreFailed), not guessed at. Whatever a transaction changed
-    is there whole or not at all, however the process ends.
+    The file's `user_version` is the version of the schema. A file of an older version that `upgrades` has is
+    upgraded; any other version raises StoreFailed. A transaction is stored completely or not at all, however
+    the process ends.
     """
 
     def __init__(
@@ -183,6 +183,6 @@ class SqliteFile:
             yield self._connection
 
     def close(self) -> None:
-        """Let go of the file; closing twice is allowed."""
+        """Close the file; closing twice is allowed."""
         with self._lock:
             self._connection.close()

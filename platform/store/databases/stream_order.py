@@ -1,7 +1,7 @@
 """What a checkpoint knows of the order in which a stream's events came, and the chunks that wait for it.
 
 A policy with `reorder_s` holds chunks back (`processors/reorder_buffer.py`). A chunk that is held is part of
-the stream: the stream's position lies behind it, and its id is known. So it must survive a crash with them,
+the stream: the stream's position is after it, and its ID is known. So it must survive a crash with them,
 and is a row of `held_chunks`, written in the transaction that records the position. A commit inserts the rows
 that are new and deletes those whose chunk has left. What of a chunk has left already is in
 `StreamOrder.left`; where an edit has made the rest of it one unit, its row is written again with that rest.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 
 class HeldChunk(NamedTuple):
-    """A chunk that waits for earlier ones, and where it is on the bus.
+    """A chunk that waits for earlier ones, and its place on the bus.
 
     `sequence` counts the chunks that a stream has held, from 0. `payload` has its events by rising time.
     """
@@ -60,7 +60,7 @@ class StreamOrder:
 
 
 class OrderFigures(NamedTuple):
-    """What is said of a stream's order: see `StreamOrder`. `policy` is the one of its last chunk.
+    """Figures about a stream's order: see `StreamOrder`. `policy` is that of its last chunk.
 
     `latest_ns` is None while nothing is held.
     """
@@ -88,8 +88,8 @@ class OrderFigures(NamedTuple):
             return None
         chunks = "1 chunk" if self.inversions == 1 else f"{self.inversions} chunks"
         return (
-            f"{chunks} of samples came with times before those of the chunk before, and are stored as they "
-            f"came. Set reorder_s in policy {self.policy!r}, or let the sender keep the order: "
+            f"{chunks} of samples have times before those of the chunk before, and are stored as they "
+            f"arrived. Set reorder_s in policy {self.policy!r}, or let the sender keep the order: "
             "docs/policies.md, reorder_s"
         )
 
@@ -167,9 +167,7 @@ def read_held(database: sqlite3.Connection, reference: str) -> tuple[HeldChunk, 
 
 
 def held_offsets(database: sqlite3.Connection, log: str, partition: tuple[str, int]) -> dict[int, str]:
-    """The offsets of the messages of this partition that workers have died of, and the streams that hold
-    them.
-    """
+    """The offsets of the messages of this partition that ended workers, and the streams that hold them."""
     rows = database.execute(
         "SELECT message, reference FROM suspects JOIN held_chunks USING (log, topic, partition, message)"
         " WHERE topic = ? AND partition = ? AND log = ?",
@@ -190,7 +188,7 @@ def read_figures(
 
 
 def forget_order(database: sqlite3.Connection, reference: str) -> None:
-    """Within a transaction: the stream is made again from the bus."""
+    """Call within a transaction: the stream is rebuilt from the bus."""
     database.execute("DELETE FROM held_chunks WHERE reference = ?", (reference,))
     database.execute("DELETE FROM stream_orders WHERE reference = ?", (reference,))
 
@@ -209,9 +207,9 @@ def held_chunk_ids(path: Path, reference: str) -> list[bytes]:
 
 
 def committed_figures(path: Path, references: Collection[str]) -> Mapping[str, OrderFigures] | None:
-    """What the last checkpoints say of these streams, for a reader beside the worker.
+    """The figures of the last checkpoints of these streams, for a reader in another process.
 
-    Changes nothing. A stream that is missing has nothing to be said of it; None if the database is not there,
+    Changes nothing. A stream without figures is missing; None if the database does not exist,
     cannot be read, or is of another version.
     """
     found: dict[str, OrderFigures] = {}

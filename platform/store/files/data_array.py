@@ -41,13 +41,13 @@ class DataArray(Rows):
     - `rows/`: a segmented file of the rows, C order, one after another without padding;
     - `times/`: a segmented file of one int64 a row: its event time, ns since the epoch, UTC;
     - `meta.json`: `dtype` as `numpy.lib.format` describes it, `row_shape`, `attrs`, and the `uid` of `rows/`
-      in hexadecimal. It is written last when an array is made: where it is missing there is no array yet.
+      in hexadecimal. It is written last when an array is created: without it there is no array yet.
 
     Times are appended before rows, and the array is as long as the shorter of the two: a crash between leaves
-    times without rows, which nobody sees and the next `resume` cuts off.
+    times without rows, which no reader sees and the next `resume` cuts off.
 
-    Raises FileNotFoundError where there is no array. Bound: one mapping a segment looked at, and two for
-    heads.
+    Raises FileNotFoundError if there is no array. Bound: one mapping for each segment that is read, and two
+    for heads.
     """
 
     def __init__(self, directory: Path, reference: str) -> None:
@@ -75,7 +75,7 @@ class DataArray(Rows):
         return self._rows_file.replaced
 
     def close(self) -> None:
-        """Let go of the files; views that exist stay valid."""
+        """Close the files; views that exist stay valid."""
         self._rows_file.close()
         self._times_file.close()
 
@@ -92,10 +92,10 @@ class DataArray(Rows):
 class DataArrayWriter:
     """The one writer of a data array (the format is described at `DataArray`).
 
-    Opening looks and changes nothing; `resume` says how many rows are committed, cuts off what lies behind
-    them, and lets the array go on. An array's dtype, row shape and attrs are for good: if the directory holds
-    one that differs, `resume` sets it aside, renamed to `…~1` (`~2`, …), still readable as such, and a new
-    one with a new uid begins.
+    Opening changes nothing. `resume` passes how many rows are committed and cuts off later rows; then rows
+    can be appended. An array's dtype, row shape and attrs never change: if the directory holds one that
+    differs, `resume` sets it aside, renamed to `…~1` (`~2`, …), still readable as such, and a new one with
+    a new uid begins.
 
     Errors and threads as with `SegmentedWriter`.
     """
@@ -136,7 +136,7 @@ class DataArrayWriter:
         self.uid = self._rows.uid
 
     def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
-        """Go on where the array is committed to end; rows behind that are made again.
+        """Resume at the committed end of the array; later rows are recomputed.
 
         As `DataStreamWriter.resume`. An array with another dtype, row shape or attrs is set aside first, so
         `uid` may change. Raises StreamDamaged, and CheckpointMissing; then the files are as they were.
@@ -167,7 +167,7 @@ class DataArrayWriter:
             self._begin_another()
             found = None
         elif committed is not None and committed.uid == self.uid:
-            self._go_on(committed.length)
+            self._resume_at(committed.length)
             self._describe(found, database_id)
             return self
         elif not is_empty:
@@ -179,12 +179,12 @@ class DataArrayWriter:
                 "of them (it was removed, or moved?). Put it back, or make the array again from the stream "
                 f"with `windvane recover rebuild {self.reference.partition(':')[0]}`"
             )
-        self._go_on(0)
+        self._resume_at(0)
         self._describe(found, database_id)
         return self
 
     def start_over(self, *, database_id: bytes) -> Self:
-        """Set aside what is there, if anything, and go on with an empty array."""
+        """Set aside the present array, if there is one, and continue with an empty array."""
         if any(file.length or file.lacks_head for file in (self._rows, self._times)):
             self._begin_another()
         return self.resume(None, database_id=database_id)
@@ -202,7 +202,7 @@ class DataArrayWriter:
             self._rows.mark_committed(length.length * self._row_bytes)
             self._times.mark_committed(length.length * _TIME.itemsize)
 
-    def _go_on(self, rows: int) -> None:
+    def _resume_at(self, rows: int) -> None:
         marked = self._rows.committed // self._row_bytes
         if rows < marked:
             raise older_checkpoint(self.reference, f"it covers {rows} rows, and {marked} rows were committed")
@@ -224,7 +224,7 @@ class DataArrayWriter:
         self._open()
 
     def _is_set_aside(self, uid: bytes) -> bool:
-        """Whether the array of this uid is beside this one, renamed."""
+        """Whether the array of this uid is next to this one, renamed."""
         for other in self.directory.parent.glob(f"{glob.escape(self.directory.name)}~*"):
             found = read_description(other)
             if found is not None and found.get("uid") == uid.hex():
@@ -240,7 +240,7 @@ class DataArrayWriter:
         """Append rows, shape (n, *row_shape), with their event times, shape (n,); give the first one's
         number.
 
-        Readers see all of them on return. Raises ValueError where dtype or shape is not the array's own.
+        Readers see all of them on return. Raises ValueError if dtype or shape differ from the array's.
         """
         if rows.dtype != self.dtype or rows.shape[1:] != self.row_shape or rows.ndim == 0:
             raise ValueError(
@@ -277,7 +277,7 @@ class DataArrayWriter:
         self._rows.flush()
 
     def close(self) -> None:
-        """Let go of the files and their locks. Does not sync."""
+        """Close the files and release their locks. Does not sync."""
         self._closed = True
         self._rows.close()
         self._times.close()

@@ -1,4 +1,4 @@
-"""Data streams: the bytes of one source as they came, and when which chunk arrived."""
+"""Data streams: the unchanged bytes of one source, and the time of arrival of each chunk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARRIVAL = np.dtype(
         ("arrived_ns", "<i8"),  # ns since the epoch, UTC
         ("events_total", "<u8"),  # events of the stream, this chunk included
         ("crc32c", "<u4"),  # of the bytes it appended
-        ("chunk_id_size", "<u4"),  # bytes of the chunk's id, 0 where it had none
+        ("chunk_id_size", "<u4"),  # bytes of the chunk's ID, 0 if it had none
         ("chunk_id", f"V{CHUNK_ID_BYTES}"),  # its first 32 bytes, padded with zeros
     ]
 )
@@ -45,15 +45,15 @@ class DataStream:
     - `events/`: where the bytes do not say it themselves, a segmented file of one record of 16 bytes an
       event, `EVENT`, by rising end;
     - `meta.json`: `attrs` (tag and policy), and the `uid` of `bytes/` in hexadecimal. It is written last when
-      a stream is made: where it is missing there is no stream yet.
+      a stream is created: without it there is no stream yet.
 
-    What a power cut has left of a stream of which nothing was committed is set aside, as `stream~1`, and the
-    stream begins again.
+    If a power cut leaves parts of a stream that was never committed, they are set aside as `stream~1`, and
+    the stream starts over.
 
     Bytes and events are appended before their arrival record: a crash between leaves bytes of no chunk at the
     end, which the next writer cuts off.
 
-    Raises FileNotFoundError where there is no stream. Bound: as `SegmentedFile`, for three of them.
+    Raises FileNotFoundError if there is no stream. Bound: as `SegmentedFile`, for three of them.
     """
 
     def __init__(self, directory: Path, reference: str) -> None:
@@ -92,16 +92,14 @@ class DataStream:
 
     @property
     def first_arrival_ns(self) -> int | None:
-        """When the first chunk whose record is kept arrived, ns since the epoch, UTC; None where there is
-        none.
-        """
+        """Arrival of the first chunk whose record is kept, ns since the epoch, UTC; None if there is none."""
         # An open slice does not fail where retention drops its beginning meanwhile.
         kept = self._arrivals[: self._arrivals.start + 1]
         return int(kept[0]["arrived_ns"]) if len(kept) else None
 
     @property
     def last_arrival_ns(self) -> int | None:
-        """When the last chunk arrived, ns since the epoch, UTC; None where there is none."""
+        """Arrival of the last chunk, ns since the epoch, UTC; None if there is none."""
         last = self._last_arrival()
         return None if last is None else int(last["arrived_ns"])
 
@@ -113,8 +111,8 @@ class DataStream:
     def event_times(self, start: int, stop: int) -> NDArray[np.void]:
         """Where the events of the bytes from `start` to `stop` end, and their times.
 
-        Returns shape (n,) of dtype `EVENT`: the events that end behind `start` and at `stop` at the latest;
-        none where the stream keeps no times of events.
+        Returns shape (n,) of dtype `EVENT`: the events that end after `start` and at `stop` at the latest;
+        empty if the stream keeps no times of events.
         """
         if self._events_file is None and (self.directory / "events" / "head").exists():
             self._events_file = SegmentedFile(self.directory / "events")
@@ -135,7 +133,7 @@ class DataStream:
         return self._bytes.read(offset, size)
 
     def close(self) -> None:
-        """Let go of the files; views that exist stay valid."""
+        """Close the files; views that exist stay valid."""
         self._bytes.close()
         self._arrivals_file.close()
         if self._events_file is not None:

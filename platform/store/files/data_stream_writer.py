@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 class DataStreamWriter:
     """The one writer of a data stream (the format is described at `DataStream`).
 
-    Opening looks and changes nothing; `resume` says what is committed, cuts off what lies behind it, and lets
-    the stream go on. Errors and threads as with `SegmentedWriter`.
+    Opening changes nothing. `resume` passes what is committed and cuts off later bytes; then chunks can be
+    appended. Errors and threads as with `SegmentedWriter`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DataStreamWriter:
             if (directory / "events").exists():
                 self._event_times = SegmentedWriter(directory / "events", segment_bytes=segment_bytes)
         except BaseException:
-            # Their locks must not last as long as somebody looks at the error.
+            # Their locks must not last as long as the traceback of the error.
             self._bytes.close()
             if hasattr(self, "_arrivals"):
                 self._arrivals.close()
@@ -77,7 +77,7 @@ class DataStreamWriter:
         self._events = 0
 
     def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
-        """Go on where the stream is committed to end; what lies behind comes again from the bus.
+        """Resume at the committed end of the stream; the worker reads later chunks from the bus again.
 
         `committed` is the checkpoint's word, None if it has none of this stream; `database_id` tells the
         checkpoint database from others. Checks that all that was committed is there before it changes
@@ -129,7 +129,7 @@ class DataStreamWriter:
     def mark_committed(self, length: OutputLength) -> None:
         """Remember, after the commit of `length`, that a checkpoint covers it: words in the files' heads.
 
-        A later `resume` with an older checkpoint, or with none, is then refused. Closed writers ignore it.
+        A later `resume` with an older checkpoint, or with none, then fails. Closed writers ignore it.
         """
         if length.uid != self.uid or self._closed:
             return
@@ -170,7 +170,7 @@ class DataStreamWriter:
         the stream past each event's last byte, and its time in ns. Readers see all of it on return.
         """
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
-        # The checksum's own type check refuses buffers that could change; an array over them it takes.
+        # The checksum accepts no writeable buffers, but arrays over them.
         checksum = google_crc32c.value(
             data if type(data) is bytes else np.frombuffer(memoryview(data), np.uint8)
         )
@@ -188,7 +188,7 @@ class DataStreamWriter:
     def cut(self, size: int, chunks: int) -> None:
         """Make the stream end after `size` bytes and `chunks` chunks, which belong together.
 
-        Raises ValueError where the last of these chunks does not end at `size`, and as `SegmentedWriter.cut`.
+        Raises ValueError if the last of these chunks does not end at `size`, and as `SegmentedWriter.cut`.
         """
         if size <= self.size and chunks <= self.chunks:
             end, events = self._end_of(chunks)
@@ -225,7 +225,7 @@ class DataStreamWriter:
             file.flush()
 
     def close(self) -> None:
-        """Let go of the files and their locks. Does not sync."""
+        """Close the files and release their locks. Does not sync."""
         self._closed = True
         for file in self._files():
             file.close()
@@ -281,8 +281,8 @@ class DataStreamWriter:
         # Renamed while it is locked, so that no other writer can be at it.
         self.directory.rename(aside)
         _log.warning(
-            "%s: nothing of the stream was committed before a power cut; what is left is in %s, and its "
-            "chunks come again",
+            "%s: nothing of the stream was committed before a power cut; its remains are in %s, and the "
+            "worker reads its chunks from the bus again",
             self.reference,
             aside,
         )
@@ -327,7 +327,7 @@ class DataStreamWriter:
         return self._arrival(chunks - 1)[1:] if chunks else (0, 0)
 
     def _check_chain(self, size: int, chunks: int) -> int:
-        """The last committed arrival record ends at `size`, and goes on where the one before it ended.
+        """Check that the last committed arrival record ends at `size`, and follows the one before it.
 
         Gives the count of events. Raises StreamDamaged.
         """

@@ -1,4 +1,4 @@
-"""What describes a stream or an array for good: a small JSON file beside its segments."""
+"""The permanent description of a stream or an array: a small JSON file next to its segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = "meta.json"
 def as_json(description: Mapping[str, Any]) -> dict[str, Any]:
     """Give a description as it will be read again: tuples as lists, keys as text.
 
-    Raises ValueError for what JSON cannot say, NaN and infinity included: browsers refuse to read them.
+    Raises ValueError for values that JSON lacks, such as NaN and infinity: browsers cannot read them.
     """
     try:
         text = json.dumps(dict(description), allow_nan=False)
@@ -35,9 +35,9 @@ def as_json(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:
-    """Read the description in a directory; None where there is none that can be read.
+    """Read the description in a directory; None if there is none that can be read.
 
-    A power failure right after it was made can leave it empty: then nothing beside it was synced either.
+    A power failure right after it was made can leave it empty: then no file next to it was synced either.
     """
     try:
         description = json.loads((directory / _NAME).read_bytes())

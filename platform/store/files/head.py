@@ -33,7 +33,7 @@ class Head:
     | 16 | 8 | `start`: offset of the first byte kept, a multiple of `segment_bytes` |
     | 24 | 8 | `length`: what readers may see |
     | 32 | 16 | `uid`: random, made with the file |
-    | 48 | 8 | `epoch`: how often the file was begun anew after its beginning had been dropped |
+    | 48 | 8 | `epoch`: how often the file restarted at 0 after its beginning was dropped |
     | 56 | 8 | `committed`: bytes that a checkpoint is known to cover; 0 if none is known |
 
     All numbers are unsigned and little endian. `start`, `length`, `epoch` and `committed` change while the
@@ -41,7 +41,7 @@ class Head:
     seen half-written.
 
     A crash of a process leaves the words as they were last written. After a power failure they may be newer
-    than the segments beside them, or older; an all-zero or missing head is one that never reached the disk.
+    than the segments, or older; an all-zero or missing head is one that never reached the disk.
     `committed` is written after the commit, so it may be too low after a crash, and never too high.
     """
 
@@ -61,15 +61,15 @@ class Head:
         if magic != _MAGIC or version != _VERSION:
             raise StreamDamaged(
                 f"{path} is not the head of a segmented file of version {_VERSION} "
-                f"(it begins with {raw[:8].hex(' ')}). The segments beside it are untouched; "
+                f"(it begins with {raw[:8].hex(' ')}). The segments next to it are untouched; "
                 "`windvane verify` shows what is damaged, `windvane verify --repair` restores the head"
             )
         # `start` and `length` are two words, which a writer may be changing: they are not compared here.
         if not 0 < self.segment_bytes < _MOST_SEGMENT_BYTES or self.segment_bytes % PAGE_BYTES:
             raise StreamDamaged(
-                f"{path} is damaged: it says segments of {self.segment_bytes} bytes. The segments beside it "
-                "are untouched; `windvane verify` shows what is damaged, `windvane verify --repair` restores "
-                "the head"
+                f"{path} is damaged: it says segments of {self.segment_bytes} bytes. The segments next to "
+                "it are untouched; `windvane verify` shows what is damaged, `windvane verify --repair` "
+                "restores the head"
             )
         self._region = map_whole(descriptor, HEAD_BYTES, writeable=writeable)
         self._words = self._region.bytes().view(np.uint64)
@@ -99,7 +99,7 @@ class Head:
 
     @property
     def epoch(self) -> int:
-        """How often the file was begun anew after its beginning had been dropped."""
+        """How often the file restarted at 0 after its beginning was dropped."""
         return int(self._words.item(_EPOCH))
 
     @epoch.setter
@@ -116,6 +116,6 @@ class Head:
         self._words[_COMMITTED] = length
 
     def close(self) -> None:
-        """Unmap, and with it let go of the lock that a writer holds through the mapping."""
+        """Unmap, which releases the lock that a writer holds through the mapping."""
         del self._words
         self._region.release()

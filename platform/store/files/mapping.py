@@ -129,7 +129,7 @@ def map_whole(descriptor: int, size: int, *, writeable: bool = False) -> Region:
 
     A writeable mapping is not inherited by forked children: it holds the writer's lock (see
     `SegmentedWriter`), which a child would otherwise keep after its parent has closed or died. Raises
-    StoreFailed where the process has no room for another mapping.
+    StoreFailed if the process has no room for another mapping.
     """
     protection = mmap.PROT_READ | mmap.PROT_WRITE if writeable else mmap.PROT_READ
     address = _mmap(None, size, protection, mmap.MAP_SHARED, descriptor)
@@ -189,7 +189,7 @@ class ContiguousMapping:
     the page that holds its end of file, so no view can fault on a page that the file does not have.
 
     Under a limit of the address space (RLIMIT_AS, `ulimit -v`) a reservation takes at most half of what is
-    left. If the whole file does not fit, each view gets a mapping of its own: the bytes that were asked for,
+    left. If the whole file does not fit, each view gets a mapping of its own: the requested bytes,
     rounded outward to `_WINDOW_BYTES`, and to pages alone if that does not fit either. A view within the last
     such mapping shares it.
 
@@ -214,8 +214,8 @@ class ContiguousMapping:
         start,).
 
         `origin` is the first byte that the file keeps, `length` its committed length, `epoch` the count of
-        times that it was begun anew. Raises FileNotFoundError where a segment is missing, IndexError where
-        one is shorter than asked, AddressSpaceUsed where not even [start, stop) can be mapped.
+        times that it restarted at 0. Raises FileNotFoundError if a segment is missing, IndexError if one is
+        shorter than requested, AddressSpaceUsed if not even [start, stop) can be mapped.
         """
         if start == stop:
             return _NOTHING
@@ -235,7 +235,7 @@ class ContiguousMapping:
             return space.bytes[start - origin : stop - origin]
 
     def close(self) -> None:
-        """Let go of the reservation; views that exist stay valid."""
+        """Release the reservation; views that exist stay valid."""
         with self._lock:
             self._space = self._window = None
 
@@ -254,7 +254,7 @@ class ContiguousMapping:
     def _view_of_window(self, start: int, stop: int, epoch: int, length: int) -> NDArray[np.uint8]:
         window = self._window
         if window is None or window.epoch != epoch or not (window.low <= start and stop <= window.high):
-            self._window = None  # its addresses are wanted, unless a view holds them
+            self._window = None  # frees its addresses, unless a view holds them
             try:
                 window = self._map_window(start, stop, epoch, length, round_to=_WINDOW_BYTES)
             except AddressSpaceUsed:
@@ -265,7 +265,7 @@ class ContiguousMapping:
     def _map_window(self, start: int, stop: int, epoch: int, length: int, *, round_to: int) -> _Space:
         low = start - start % round_to
         high = min(round_up(stop, round_to), round_up(length, PAGE_BYTES))
-        # A rounding must not ask for segments that nobody asked for: they may be missing, or dropped.
+        # Rounding must not include segments that were not requested: they may be missing, or dropped.
         low = max(low, start - start % self._segment_bytes)
         high = min(high, round_up(stop, self._segment_bytes))
         region = _reserve(high - low, alignment=PAGE_BYTES)

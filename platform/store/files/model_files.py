@@ -1,4 +1,4 @@
-"""Models on their way back into the platform: files that a worker takes up with the next chunk of the stream.
+"""Files of models that a worker loads with the next chunk of their stream.
 
 A file is `HOME/models/<hash of stream:step>.model`, and holds what a checkpoint holds of the step. The
 estimator in it is a pickle, and a pickle can run anything when it is read: so the file and the folder must be
@@ -20,7 +20,7 @@ Identity = tuple[int, int]
 
 
 class ModelFiles:
-    """The folder of models that wait to be taken up; it is made with the first of them."""
+    """The folder of models that the worker has not loaded yet; it is created with the first of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class ModelFiles:
     def put(self, reference: str, saved: bytes) -> None:
         """Leaves a model for the worker, in the place of one that still waits: whole or not at all, durable.
 
-        Raises ModelRefused where others can write to the folder, and OSError.
+        Raises ModelRejected if other users can write to the folder, and OSError.
         """
         make_directory(self._folder, mode=0o700)
         check_own(self._folder)
@@ -64,7 +64,7 @@ class ModelFiles:
             return {}
 
     def read(self, name: str) -> tuple[bytes, Identity]:
-        """What a file holds. Raises ModelRefused where somebody else can have written it, and OSError."""
+        """The content of a file. Raises ModelRejected if other users could have written it, and OSError."""
         check_own(self._folder)
         handle = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:

@@ -19,7 +19,7 @@ class OpenSegments:
     own.
 
     Bound: half of the descriptors that the process may open (RLIMIT_NOFILE), at most 16,384. Streams are
-    mostly written in turn, and where there are more of them than may be open, keeping the latest would keep
+    mostly written in turn. If there are more of them than can be open, keeping the latest would keep
     each one just until before its next turn. So of eight times that one too many is open, seven times it is
     the one just written that is closed, and once the one that was longest not written to (bimodal insertion:
     Qureshi et al., "Adaptive Insertion Policies for High Performance Caching", ISCA 2007). A miss costs about
@@ -32,11 +32,11 @@ class OpenSegments:
         self._turn = 0
 
     def take(self, writer_id: int) -> tuple[int, int] | None:
-        """Take out the (segment, descriptor) of a writer; it is the caller's to put back or close."""
+        """Take out the (segment, descriptor) of a writer; the caller has to return or close it."""
         return self._open.pop(writer_id, None)
 
     def put(self, writer_id: int, segment: int, descriptor: int) -> None:
-        """Keep a writer's open segment for its next write, and close one where there are too many."""
+        """Keep a writer's open segment for its next write, and close one if there are too many."""
         self._open[writer_id] = (segment, descriptor)
         if len(self._open) > self._limit:
             self._shrink()
@@ -55,7 +55,7 @@ class OpenSegments:
         return len(self._open)
 
     def _shrink(self) -> None:
-        # Asked anew each time: a server raises its limit after it has imported this.
+        # Read each time: a server raises its limit after it has imported this.
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         unlimited = soft == resource.RLIM_INFINITY
         self._limit = _MOST_OPEN_SEGMENTS if unlimited else min(_MOST_OPEN_SEGMENTS, max(soft // 2, 1))

@@ -5,7 +5,7 @@ file `replaced.json`: when it was replaced, and by what. Arrays that an earlier 
 file.
 
 Dropping renames the directory to `.dropped-…` and then removes it: a crash leaves an array that is whole, or
-a directory that no reference names and that the next drop beside it removes. No array has a name with a
+a directory that no reference names and that the next drop in its folder removes. No array has a name with a
 leading dot.
 """
 
@@ -37,7 +37,7 @@ class Replaced:
     """A directory that was set aside.
 
     Attributes:
-        directory: where it is now.
+        directory: its present directory.
         name: of the directory that it was, without `~1`.
         replaced_ns: when, in ns since 1970; of the directory's last change if that was not recorded.
         by: what replaced it, None if that was not recorded.
@@ -114,7 +114,7 @@ def superseded(folder: Path, name: str) -> list[Replaced]:
 
 
 def drop(directory: Path) -> None:
-    """Remove an array that was set aside, and what a drop that was killed has left beside it.
+    """Remove an array that was set aside, and the remains of killed drops next to it.
 
     Raises StoreLocked while another process writes to it, and FileNotFoundError.
     """

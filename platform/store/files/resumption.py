@@ -1,4 +1,4 @@
-"""Why an output may not go on: what its writer says if no checkpoint, or an older one, covers its bytes."""
+"""The errors of a writer whose bytes no checkpoint, or only an older one, covers."""
 
 from ...errors import CheckpointMissing
 
@@ -10,8 +10,8 @@ def no_checkpoint(reference: str, held: str, *, other: bool) -> CheckpointMissin
     return CheckpointMissing(
         f"{reference} holds {held}, and {cause}. Cutting them off could lose data, so the stream stops and "
         f"its files stay as they are. Bring back the checkpoint database if you have it; else "
-        f"`windvane recover adopt {stream}` goes on behind what is there, and "
-        f"`windvane recover rebuild {stream}` sets it aside and makes it again from the bus"
+        f"`windvane recover adopt {stream}` continues after what is there, and "
+        f"`windvane recover rebuild {stream}` sets it aside and rebuilds it from the bus"
     )
 
 
@@ -21,5 +21,5 @@ def older_checkpoint(reference: str, lengths: str) -> CheckpointMissing:
     return CheckpointMissing(
         f"{reference}: the checkpoint is older than the stream ({lengths}). Cutting back could lose data, so "
         "the stream stops and its files stay as they are. Bring back the latest checkpoint database if you "
-        f"have it; else `windvane recover adopt {stream}` goes on behind what is there"
+        f"have it; else `windvane recover adopt {stream}` continues after what is there"
     )

@@ -40,7 +40,7 @@ class Rows:
     and not copied, whatever their length; they do not grow, and stay valid when this is closed. Everything
     else that NumPy takes as an index gives copies.
 
-    Under a limit of the address space only the rows that are asked for are mapped. If the range between the
+    Under a limit of the address space only the requested rows are mapped. If the range between the
     first and the last of them does not fit, a slice with a step, and a list of row numbers, give copies.
 
     Where retention has dropped rows, `start` is the first one kept: open slices (`rows[:]`) begin there, and
@@ -92,7 +92,7 @@ class Rows:
             except RangeGone:
                 if self._bounds()[0] == start:
                     raise
-                # Dropped just now: an open slice begins later then, and others are told of rows, not bytes.
+                # Dropped just now: an open slice begins later then, and other errors name rows, not bytes.
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -110,7 +110,7 @@ class Rows:
             file, size = self._beside
             start = max(start, -(-file.start // size))
         length = len(self)
-        return min(start, length), length  # read one after another, while a writer may begin anew
+        return min(start, length), length  # read one after another, while a writer may restart at 0
 
     def _select(self, key: Any, start: int, length: int) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)

@@ -25,10 +25,10 @@ class SegmentedFile:
     - `00000000000000000000.seg`, …: the segments, named by the offset of their first byte in 20 digits. Byte
       n of the file is byte `n % segment_bytes` of the segment that begins at `n - n % segment_bytes`.
       Segments grow to `segment_bytes` (a multiple of the page size) and are never truncated: cutting the file
-      back lowers `length` alone, and what is appended then overwrites. So whoever has mapped a segment is
-      never sent a SIGBUS, and what lies past `length`, old or half-written, is nobody's business.
+      back lowers `length` alone, and what is appended then overwrites. So a process that has mapped a
+      segment never gets a SIGBUS. Bytes past `length`, old or half-written, have no meaning.
 
-    **Order.** A writer writes bytes into the segment first and `length` last; whoever has read `length` sees
+    **Order.** A writer writes bytes into the segment first and `length` last; a reader of `length` sees
     all bytes below it. Dropping the beginning moves `start` first, on the disk too, and unlinks segments
     then.
 
@@ -40,11 +40,11 @@ class SegmentedFile:
     the next drop removes them.
 
     Bound: one mapping for the head and one a segment that `view` has looked at; no file descriptor. Reading
-    from several threads is safe. A view of bytes that are cut back and written anew shows the new ones.
+    from several threads is safe. A view of bytes that are cut and overwritten shows the new ones.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open for reading. Raises FileNotFoundError where there is none, or none with a head yet."""
+        """Open for reading. Raises FileNotFoundError if there is no file, or none with a head yet."""
         self.directory = directory
         path = directory / "head"
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -126,15 +126,15 @@ class SegmentedFile:
         except IndexError as error:
             reason = str(error)
         if stop > self.length:
-            raise IndexError(f"{self.directory} has {self.length} bytes, and byte {stop - 1} was asked for")
+            raise IndexError(f"{self.directory} has {self.length} bytes, and byte {stop - 1} was requested")
         raise StreamDamaged(
             f"{self.directory}: {reason}, below the length of {self.length}. After a power failure the "
-            "worker cuts back to its checkpoint when the stream goes on; else `windvane verify` shows what "
+            "worker cuts back to its checkpoint when the stream resumes; else `windvane verify` shows what "
             "is missing"
         )
 
     def close(self) -> None:
-        """Let go of the file; views that exist stay valid. Nothing else may be called afterwards."""
+        """Close the file; views that exist stay valid. Nothing else may be called afterwards."""
         if self._mapping is not None:
             self._mapping.close()
 

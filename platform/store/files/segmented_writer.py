@@ -34,15 +34,15 @@ class SegmentedWriter:
     the process frees the lock. Segments are opened when they are written to; all writers of a process share a
     bounded number of open ones (`OpenSegments`).
 
-    Opening an existing file looks at it and changes nothing. `resume` says where the file goes on; until then
-    nothing can be appended or cut. A head that is missing or empty is written by `resume`, too, unless there
-    are bytes beside it: after a power cut it may be that of a new file, else it was lost (`lacks_head`).
+    Opening an existing file looks at it and changes nothing. `resume` sets where the file continues; until
+    then nothing can be appended or cut. `resume` also writes a head that is missing or empty, unless the
+    segments have bytes: after a power cut it may be that of a new file, else it was lost (`lacks_head`).
 
     Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
     makes the whole store durable at once, `flush` this file.
 
-    After a failed write or sync the writer refuses everything, since the kernel reports lost pages only once:
-    close it, mend the cause, open a new one, and cut back to a length that is known to be durable.
+    After a failed write or sync every call raises StoreFailed, since the kernel reports lost pages only once:
+    close it, fix the cause, open a new one, and cut back to a length that is known to be durable.
 
     One thread at a time may call a writer; different writers may be used by different threads at once.
     """
@@ -84,10 +84,10 @@ class SegmentedWriter:
         self._unsynced_from = self._start
 
     def resume(self, length: int | None = None) -> Self:
-        """Go on at `length`, cutting off what lies behind; None: at the length that was found.
+        """Continue at `length`, cutting off later bytes; None: at the length that was found.
 
-        First checks that the segments hold all of it. Raises StreamDamaged if they do not, or if the head is
-        missing beside bytes, RangeGone as `cut`; then the file is as it was.
+        First checks that the segments hold all of it. Raises StreamDamaged if they do not, or if the
+        head of a file with bytes is missing, RangeGone as `cut`; then the file is as it was.
         """
         self.check_held(self._length if length is None else length)
         try:
@@ -105,14 +105,14 @@ class SegmentedWriter:
 
     @property
     def lacks_head(self) -> bool:
-        """Whether the head is missing or empty beside bytes: lost, or never synced before a power cut.
+        """Whether the head of a file with bytes is missing or empty: lost, or not synced before a power cut.
 
-        Only whoever knows that nothing was committed may set the bytes aside.
+        Set the bytes aside only if you know that nothing was committed.
         """
         return self._unwritten is not None and any(entry.stat().st_size for entry in _segments(self._path))
 
     def require_head(self) -> None:
-        """Raise StreamDamaged if the head is missing or empty beside bytes."""
+        """Raise StreamDamaged if the head of a file with bytes is missing or empty."""
         if self.lacks_head:
             raise StreamDamaged(
                 f"{self.directory}/head is missing or empty, and there are bytes in its segments. "
@@ -201,8 +201,8 @@ class SegmentedWriter:
     def cut(self, length: int) -> None:
         """Make the file end at `length`; readers see that at once, and the next append begins there.
 
-        `length` lies between `start` and the present length, or is 0: then the file begins anew even where
-        its beginning has been dropped. Raises RangeGone for other lengths below `start`, and StreamDamaged,
+        `length` lies between `start` and the present length, or is 0: then the file restarts at 0 even if
+        its beginning was dropped. Raises RangeGone for other lengths below `start`, and StreamDamaged,
         without stopping the writer, for one past the end: bytes that the caller knows of are not there.
         """
         self.check()
@@ -269,7 +269,7 @@ class SegmentedWriter:
             raise self._failure_kind(self._failure)
 
     def close(self) -> None:
-        """Let go of the file and its lock. Does not sync."""
+        """Close the file and release its lock. Does not sync."""
         if self._failure != _CLOSED:
             self._failure = _CLOSED
             open_segments.close(id(self))
@@ -287,7 +287,7 @@ class SegmentedWriter:
         self.close()
 
     def __del__(self) -> None:
-        # Without a head the constructor has failed, and there is nothing to let go of.
+        # Without a head the constructor has failed, and there is nothing to close.
         if hasattr(self, "_head"):
             self.close()
 
@@ -306,7 +306,7 @@ class SegmentedWriter:
                 is_new = True
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, the directory may have been renamed and made anew by another.
+                # Between opening and locking, the directory may have been renamed and recreated by another.
                 if not _is_at(descriptor, path):
                     continue
                 try:
@@ -419,13 +419,13 @@ class SegmentedWriter:
         if error.errno in _NO_ROOM:
             self._failure = (
                 f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Make room "
-                "on the file system; the worker goes on from its last checkpoint"
+                "on the file system; the worker continues from its last checkpoint"
             )
             self._failure_kind = DiskFull
         else:
             self._failure = (
                 f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Check the "
-                "disk, then start the worker again: it goes on from its last checkpoint"
+                "disk, then restart the worker: it continues from its last checkpoint"
             )
         raise self._failure_kind(self._failure) from error
 

@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 
 REBUILT = "~rebuilt"
-"""Ends the reference of an array that is being made anew beside the one without it."""
+"""Ends the reference of an array that is being recomputed next to the one without this suffix."""
 
 
 class Store:
@@ -51,7 +51,7 @@ class Store:
 
     Names are the references themselves, in any script; `%`, `/`, control characters and a leading dot are
     written as `%` and two hexadecimal digits. A stream whose name would be too long for the file system is
-    named `%-` and the SHA-256 of its reference, which stands in the file `reference` inside.
+    named `%-` and the SHA-256 of its reference, which is stored in its file `reference`.
 
     Several processes may read and write a store at once; a single stream or array has one writer at a time.
     """
@@ -60,7 +60,7 @@ class Store:
         """Open the store at `root`, made if absent; `segment_bytes` is for the streams and arrays made
         through it.
 
-        Raises StoreFailed where the directory cannot be made or opened.
+        Raises StoreFailed if the directory cannot be created or opened.
         """
         self.root = root
         self._segment_bytes = segment_bytes
@@ -161,8 +161,8 @@ class Store:
     def put_rebuilt_in_place(self, reference: str, uid: bytes) -> None:
         """Give the array `reference~rebuilt` the name `reference`, where its uid is this one.
 
-        The array that has the name is set aside (`~1`). Nothing happens where there is none of that uid: it
-        has its place already. Whoever calls has the lock of the stream.
+        The array that has the name is set aside (`~1`). If there is none of that uid,
+        it has its place already. The caller must have the lock of the stream.
         """
         if self.is_rebuilt(reference, uid):
             directory = self.array_directory(reference)
@@ -182,7 +182,7 @@ class Store:
         """Drop what a later array has made superfluous of those that `reference` has replaced; give their
         references.
 
-        Whoever calls has the lock of the stream, and has made the latest one durable (`sync`).
+        The caller must have the lock of the stream, and must have made the latest one durable (`sync`).
         """
         directory = self.array_directory(reference)
         stream = reference.partition(":")[0]
@@ -209,8 +209,8 @@ class Store:
     def sync(self) -> None:
         """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.
 
-        Raises StoreFailed where the kernel could not write something since the store was opened, and from
-        then on: what is on the disk is not known any more, so open the store anew and cut back to a known
+        Raises StoreFailed if the kernel could not write something since the store was opened, and from then
+        on: the state of the disk is unknown then, so reopen the store and cut back to a known
         length.
         """
         self._require_working()
@@ -219,14 +219,14 @@ class Store:
             cause = f"syncing {self.root} failed ({os.strerror(code)}), so this store has stopped"
             if code in (errno.ENOSPC, errno.EDQUOT):
                 self._failure_kind = DiskFull
-                advice = "Make room on the file system; the worker goes on from its last checkpoint"
+                advice = "Make room on the file system; the worker continues from its last checkpoint"
             else:
-                advice = "Check the disk, then start the worker again: it goes on from its last checkpoint"
+                advice = "Check the disk, then restart the worker: it continues from its last checkpoint"
             self._failure = f"{cause}. {advice}"
             raise self._failure_kind(self._failure)
 
     def close(self) -> None:
-        """Let go of the directory; streams and arrays that were opened stay open."""
+        """Close the directory; streams and arrays that were opened stay open."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""Who may commit a partition: the one who took it up last, and nobody else."""
+"""A partition can be committed only by the worker that took it last."""
 
 import sqlite3
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
 
 
 def test_a_partition_that_was_never_taken_cannot_be_committed_under_an_epoch(path: Path) -> None:
-    with pytest.raises(PartitionLost, match="nobody"):
+    with pytest.raises(PartitionLost, match="no worker"):
         CheckpointStore(path).commit(
             positions={("a", 0): 9}, streams={}, chunk_keys={}, window=10, epochs={("a", 0): 1}
         )
@@ -135,7 +135,7 @@ def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) 
     again = store.take([("wind", 0), ("wind", 1), ("wind", 2)], owner="w", logs=logs)
     assert [each.added_to for each in again.values()] == [frozenset(), frozenset(), {0, 1}]
     assert store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].added_to == {0, 1}, "a restart"
-    store.let_in(LOG_A, ("wind", 2))
+    store.open_added(LOG_A, ("wind", 2))
     assert not store.take([("wind", 2)], owner="w", logs=logs)["wind", 2].added_to
 
 
