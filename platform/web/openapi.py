@@ -148,9 +148,12 @@ def _describe_policy(components: dict[str, Any]) -> None:
     components["PolicySettings"] = {
         **components["Policy"],
         "title": "PolicySettings",
-        "description": "A policy whose reference is in the path; the body may repeat it.",
+        "description": "A policy whose reference is given beside it, and may be repeated in it.",
         "required": [],
     }
+    for name in ("PolicyDraft", "PolicyReplacement"):
+        if name in components:
+            components[name]["properties"]["body"] = {"$ref": "#/components/schemas/PolicySettings"}
 
 
 def _types(content: Content) -> list[Any]:

@@ -32,7 +32,13 @@ REQUEST_TIMEOUT_S = 20.0
 _RULES = ["2xx", "3xx", "401", "403", "404", "409", "410", "412", "416", "422", "429"]
 CONFIGURATION = schemathesis.Config.from_dict(
     {
-        "checks": {"positive_data_acceptance": {"expected-statuses": _RULES}},
+        "checks": {
+            "positive_data_acceptance": {"expected-statuses": _RULES},
+            # A condition that fails (410, 412) is found before a mistake in the body.
+            "negative_data_rejection": {
+                "expected-statuses": ["400", "401", "403", "404", "405", "409", "410", "412", "415", "422"]
+            },
+        },
         "operations": [
             {
                 "include-path-regex": "^/ingest|^/erp5|/live$",
@@ -47,6 +53,7 @@ KNOWN: dict[str, list[Any]] = {
     "streams": ["voice", "quiet"],
     "arrays": ["voice:spectrum", "voice:records"],
     "alarms": [REFERENCE],
+    "documents": ["voice", REFERENCE],
     "dead-letters": [1, 2],
     "ingest": ["voice"],
 }

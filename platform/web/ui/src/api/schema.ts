@@ -1540,7 +1540,7 @@ export interface components {
          * @description A document of the type policy to create.
          */
         PolicyDraft: {
-            body: components["schemas"]["Policy"];
+            body: components["schemas"]["PolicySettings"];
             reference: string;
             /** @default  */
             title?: string;
@@ -1550,13 +1550,13 @@ export interface components {
          * @description What is to replace body and title; without a title it stays.
          */
         PolicyReplacement: {
-            body: components["schemas"]["Policy"];
+            body: components["schemas"]["PolicySettings"];
             /** @default null */
             title?: string | null;
         };
         /**
          * PolicySettings
-         * @description A policy whose reference is in the path; the body may repeat it.
+         * @description A policy whose reference is given beside it, and may be repeated in it.
          */
         PolicySettings: {
             /**
