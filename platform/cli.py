@@ -47,7 +47,7 @@ class FriendlyGroup(click.Group):
     """
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """In the order in which they were added: what most people need comes first."""
+        """In the order in which they were added: what most users need comes first."""
         return list(self.commands)
 
     def invoke(self, context: click.Context) -> Any:
@@ -62,7 +62,7 @@ class FriendlyGroup(click.Group):
             click.echo("", err=True)
             context.exit(128 + signal.SIGINT)
         except BrokenPipeError:
-            # What is still buffered has nobody to go to, and would raise again at exit.
+            # The rest of the buffer has no reader, and would raise again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(128 + signal.SIGPIPE)
         except OSError as error:

@@ -64,7 +64,7 @@ def test_a_config_file_elsewhere_can_name_the_home_relative_to_itself(tmp_path: 
         ("", {}, {"web": "localhost:http"}, ["--web", "no port between 0 and 65535"]),
     ],
 )  # fmt: skip
-def test_a_setting_that_cannot_be_used_is_refused_with_its_source_and_what_is_allowed(
+def test_a_setting_that_cannot_be_used_is_rejected_with_its_source_and_what_is_allowed(
     tmp_path: Path, toml: str, environment: dict[str, str], flags: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ConfigInvalid) as refused:
@@ -84,7 +84,7 @@ def test_addresses_survive_a_round_trip(address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["::1:24224", ":24224", "host:", "host:65536", "host:-1", "host:²"])
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(ConfigInvalid):
         parse_address(text)
 

@@ -1,7 +1,7 @@
 """How much memory msgpack takes once it is decoded to Python objects, from its bytes alone.
 
 An empty array is one byte of msgpack and 72 bytes of Python. 18 KB of gzip hold 8 MiB of empty arrays, and
-these become 600 MB. So whoever decodes events looks at the decoded size first, which has three forms, each
+these become 600 MB. So check the decoded size before you decode events. There are three estimates, each
 closer than the last, and slower:
 
     most_bytes      from the length alone; no time
@@ -65,7 +65,7 @@ def is_surely_within(payload: Payload, events: int, *, limit_bytes: int) -> bool
 
 
 def measuring(payload: Payload, events: int, *, limit_bytes: int) -> Generator[None, None, int]:
-    """The decoded size of well-formed events; where it is more than `limit_bytes`, a figure above that.
+    """The decoded size of well-formed events; any figure above `limit_bytes` if it is more than that.
 
     Yields every millisecond. Memory: 1 MiB.
 
@@ -152,8 +152,8 @@ def _window_at(data: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def ending(payload: Payload, start: int) -> Generator[None, None, int | None]:
-    """Where the value at `start` ends, however deep it is nested; None where the payload ends before it, or
-    is no msgpack. Yields every few milliseconds. 0.2 s a MiB: for what is too deep for msgpack's own stack.
+    """Where the value at `start` ends, however deep it is nested; None if the payload ends before it, or
+    is not msgpack. Yields every few milliseconds. 0.2 s a MiB: for what is too deep for msgpack's own stack.
     """
     position, left, heads = start, 1, _HEADS_A_STEP
     while left:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import msgpack
 import msgspec
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from .decoded_size import DEFAULT_LIMIT_BYTES, ending, is_surely_within, measured_bytes
 from .events import decode_event
 from .nesting import TOO_DEEP, is_too_deep
@@ -156,7 +156,7 @@ def _fault(event: memoryview, raw_field: str | None, max_event_bytes: int) -> st
         return TOO_DEEP
     try:
         _, record = decode_event(event)
-    except ChunkRefused as refusal:
+    except ChunkRejected as refusal:
         return str(refusal)
     return None if raw_field is None else raw_field_fault(record, raw_field)
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from .nesting import TOO_DEEP
 from .times import NS_PER_S as NS_PER_S
 from .times import EventTime as EventTime
@@ -43,7 +43,7 @@ def decode_record(encoded: bytes | memoryview) -> Any:
 
 
 def time_ns(time: Any) -> int:
-    """The time element of a decoded event in nanoseconds; ChunkRefused where it is none.
+    """The time element of a decoded event in nanoseconds. Raises ChunkRejected if it is not a time.
 
     Accepts EventTime, integer and float seconds, msgpack's own timestamp, and `[time, metadata]`.
     """
@@ -59,31 +59,31 @@ def time_ns(time: Any) -> int:
     elif isinstance(time, list) and len(time) == 2 and not isinstance(time[0], list):
         ns = time_ns(time[0])
     if ns is None or not -(1 << 63) <= ns < 1 << 63:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "bad-time", f"an event's time is {time!r:.80}; send EventTime or seconds since the epoch"
         )
     return ns
 
 
 def decode_time(time: bytes) -> int:
-    """The time element of an event, as the bytes that came, in nanoseconds; ChunkRefused where it is none."""
+    """The encoded time element of an event in nanoseconds. Raises ChunkRejected if it is not a time."""
     try:
         decoded = decode_record(time)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ChunkRefused("bad-time", f"an event's time cannot be decoded: {error}") from error
+        raise ChunkRejected("bad-time", f"an event's time cannot be decoded: {error}") from error
     return time_ns(decoded)
 
 
 def decode_event(encoded: bytes | memoryview) -> tuple[int, Any]:
-    """(time in ns, record) of one event, decoded as `iterate_events` does. Raises ChunkRefused."""
+    """(time in ns, record) of one event, decoded as `iterate_events` does. Raises ChunkRejected."""
     try:
         event = decode_record(encoded)
     except msgpack.StackError as error:
-        raise ChunkRefused("malformed", TOO_DEEP) from error
+        raise ChunkRejected("malformed", TOO_DEEP) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise ChunkRefused("malformed", f"cannot be decoded ({error or type(error).__name__})") from error
+        raise ChunkRejected("malformed", f"cannot be decoded ({error or type(error).__name__})") from error
     if not (isinstance(event, list) and len(event) == 2):
-        raise ChunkRefused("malformed", "is no [time, record]")
+        raise ChunkRejected("malformed", "is no [time, record]")
     return time_ns(event[0]), event[1]
 
 
@@ -91,7 +91,7 @@ def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     """Yields (time in ns, record) per event; msgpack str and bin both come as bytes.
 
     fluentd sends binary values typed str, so nothing here may assume UTF-8.
-    Raises ChunkRefused at the first event that is none.
+    Raises ChunkRejected at the first event that is none.
     """
     unpacker = msgpack.Unpacker(
         raw=True, strict_map_key=False, ext_hook=from_ext, max_buffer_size=max(len(payload), 1)
@@ -104,17 +104,17 @@ def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
         except msgpack.OutOfData:
             break
         except (ValueError, TypeError, RecursionError) as error:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "malformed", f"event {index} of the chunk cannot be decoded: {error}; check the sender"
             ) from error
         if not (isinstance(event, list) and len(event) == 2):
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "malformed", f"event {index} of the chunk is no [time, record]; check the sender"
             )
         yield time_ns(event[0]), event[1]
         index += 1
     if unpacker.tell() != len(payload):
-        raise ChunkRefused("malformed", f"the chunk ends inside event {index}; check the sender")
+        raise ChunkRejected("malformed", f"the chunk ends inside event {index}; check the sender")
 
 
 class _Pair(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
@@ -127,7 +127,7 @@ _PAIRS_AT_ONCE = 65_536
 
 
 def check_pairs(payload: bytes, count: int) -> None:
-    """Raises ChunkRefused where the payload is not `count` arrays of two; looks no deeper.
+    """Raise ChunkRejected unless the payload is `count` arrays of two; checks no deeper.
 
     One call into C at the speed of a walk, for events that are stored without being decoded; for more than
     65,536 events one call for that many. About 200 bytes of memory for each of these while it runs.
@@ -148,7 +148,7 @@ def check_pairs(payload: bytes, count: int) -> None:
         if end != len(payload):
             raise ValueError(f"{len(payload) - end} bytes behind the last")
     except (msgspec.DecodeError, RecursionError, ValueError, msgpack.OutOfData) as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"an event is no [time, record] ({error!r}); check the sender"
         ) from error
 
@@ -172,9 +172,9 @@ def _key(sender: str, tag: str, last: bytes | bytearray | memoryview, *, kind: b
 
 
 STORED_ANEW = b"stored-anew:"
-"""Before the id of a chunk that was published, could not be archived, and is sent again by hand."""
+"""Prefix of the ID of a chunk that was published, could not be archived, and is replayed."""
 
 
 def is_stored_anew(chunk_id: bytes | None) -> bool:
-    """Whether a chunk's content is no sign of a repetition, though it was seen before: only its id is."""
+    """Whether only the chunk's ID, and not its content, says that it is a repetition."""
     return chunk_id is not None and chunk_id.startswith(STORED_ANEW)

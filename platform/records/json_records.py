@@ -1,6 +1,6 @@
-"""JSON records from senders, decoded by one set of rules at every door, and packed as msgpack.
+"""JSON records from senders, decoded by one set of rules at every endpoint, and packed as msgpack.
 
-Doors: bodies over HTTP, JSON on the forward port, and `windvane send --format jsonl`. JSON is RFC 8259 in
+Endpoints: bodies over HTTP, JSON on the forward port, and `windvane send --format jsonl`. JSON is RFC 8259 in
 UTF-8, and beyond it:
 
     NaN, Infinity, -Infinity      are numbers, as Python and JavaScript libraries write them
@@ -85,7 +85,7 @@ def decode_object(text: bytes | bytearray | memoryview) -> dict[str, Any]:
 
 
 def decode_at(text: str, at: int) -> tuple[Any, int]:
-    """The value that begins at `text[at]`, and where it ends. Raises JsonInvalid."""
+    """The value that begins at `text[at]`, and the index of its end. Raises JsonInvalid."""
     try:
         value, end = _lenient.raw_decode(text, at)
     except RecursionError:

@@ -41,7 +41,7 @@ def _heads() -> tuple[list[int], list[int], list[int], list[int]]:
 
 
 _ENTRY_BYTES = 40
-"""Of a dict, beside the places of key and value."""
+"""Of a dict, in addition to the places of key and value."""
 
 
 def _dict_bytes(entries: int) -> int:
@@ -61,8 +61,8 @@ _CHILDREN = [
 def heads_of(payload: Payload, position: int, left: int, most: int) -> tuple[int, int, int]:
     """Walks over the heads of the `left` values from `position` on, and of what is in them: `most` at a time.
 
-    Returns how many heads it walked over, fewer where the payload ends; where the next one is, maybe behind
-    the payload; and how many values are left, -1 where the payload is no msgpack.
+    Returns how many heads it walked over, fewer if the payload ends; the position of the next one, maybe
+    past the payload; and how many values are left, -1 if the payload is not msgpack.
     """
     size = len(payload)
     for walked in range(most):

@@ -1,4 +1,4 @@
-"""How deep maps and lists may lie within each other in one record: the same at every door."""
+"""The limit of nested maps and lists in one record: the same at every endpoint."""
 
 import struct
 
@@ -29,7 +29,7 @@ BOUNDED_ARRAY_BYTES = len(as_bounded_array(0))
 def is_too_deep(payload: Payload, events: int = 1) -> bool:
     """Whether one of the events has more than `MAX_NESTING` levels; one walk in C, and a copy of the payload.
 
-    False where the payload is found to be broken before that.
+    False if the payload turns out to be broken before that.
     """
     if len(payload) <= MAX_NESTING:
         return False

@@ -1,8 +1,8 @@
 r"""From the bytes of a tag to the name of its stream: different tags have different names.
 
 A tag is text in UTF-8 and names its stream as it is. A forwarder may send other bytes: a tag that is made of
-a path has that path's encoding. Each byte that is no UTF-8 is spelt out as `\xff`, with two hexadecimal
-digits. So that a text that holds just that is another stream, its backslash is spelt out as `\x5c`.
+a path has that path's encoding. Each byte that is not UTF-8 is escaped as `\xff`, with two hexadecimal
+digits. So that a text that holds just that is another stream, its backslash is escaped as `\x5c`.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Points in time as senders write them, in nanoseconds since the epoch.
 
-Every door uses `parse_time`: bodies over HTTP (`?time_key=`, `?time=`), JSON on the forward port, and the
+Every endpoint uses `parse_time`: bodies over HTTP (`?time_key=`, `?time=`), JSON on the forward port, and the
 files of `windvane send`. Times of msgpack events are typed by the forward protocol: see `events.time_ns`.
 All arithmetic is in integers, so that no digit up to the nanosecond is lost.
 """

@@ -1,7 +1,7 @@
-"""Adopting a stream without a checkpoint: a checkpoint for what its files hold, so that it goes on behind it.
+"""Adopts a stream without a checkpoint: writes one for the content of its files, so that the stream resumes.
 
 Each whole chunk of the archive counts as done. The bus is read from the position that is known for its
-partition, or from the beginning of the log; a chunk that comes again is known by its arrival record
+partition, or from the beginning of the log; a chunk that is read again is known by its arrival record
 (`StreamCheckpoint.adopted_chunks`). What a former checkpoint, or what is left of
 it, knows to be held back stays so, unless it has left since and is in the archive. States of operations are
 lost with the checkpoint, so the steps start over at the seam; `windvane reprocess` makes their outputs again
@@ -35,7 +35,7 @@ _RECORDS_AT_ONCE = 65_536
 
 
 class Adopted(NamedTuple):
-    """What counts as committed from now on; `cut_bytes` of no whole chunk lie behind it and come again."""
+    """What counts as committed now; `cut_bytes` after it are not a whole chunk, and are read again."""
 
     outputs: Mapping[str, OutputLength]
     cut_bytes: int
@@ -92,7 +92,7 @@ def _not_archived(held: Sequence[HeldChunk], scrub: StreamScrub, chunks: int) ->
 
 
 def _whole_chunks(scrub: StreamScrub) -> tuple[int, int]:
-    """The count of arrival records whose bytes are there, from the first one on, and where they end."""
+    """How many arrival records from the first on have their bytes, and the end of these bytes."""
     chunks = scrub.arrivals.length // ARRIVAL.itemsize
     first = -(-scrub.arrivals.start // ARRIVAL.itemsize)
     while chunks > first:
@@ -123,7 +123,7 @@ def _rows_of(directory: Path) -> OutputLength | None:
     description = read_description(directory)
     rows, times = StoredSegments(directory / "rows"), StoredSegments(directory / "times")
     if description is None or rows.problem is not None or times.problem is not None:
-        return None  # it is refused when the worker opens it, and made again by `recover rebuild`
+        return None  # the worker does not open it, and `recover rebuild` recomputes it
     width = row_bytes(dtype_from_json(description["dtype"]), tuple(description["row_shape"]))
     return OutputLength(rows.uid, min(rows.length // width, times.length // _TIME_BYTES))
 

@@ -25,8 +25,8 @@ def repair_checkpoints(path: Path, aside: SetAside) -> list[str]:
     """Save the checkpoints that can be read; streams without one are `recover`'s. No worker may run.
 
     The new database has an identity of its own: an output whose checkpoint is lost is not mistaken for one
-    that was never committed. Positions and chunk ids may be lost too, and then messages come again, so each
-    stream is marked as adopted: its arrival records make them known.
+    that was never committed. Positions and chunk ids may be lost too, and then messages are read again, so
+    each stream is marked as adopted: its arrival records make them known.
     """
     saved = salvage(
         path,

@@ -1,4 +1,4 @@
-"""Rewinding the checkpoints: one stream is made again from the bus, and nothing else is stored twice."""
+"""Rewinds checkpoints: one stream is rebuilt from the bus, and nothing else is stored twice."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def rewind_stream(path: Path, reference: str, partitions: Sequence[Partition]) -
     """Forget the stream, and read these partitions again from their beginning; no worker may run.
 
     In one transaction: every other stream gets the former position of each partition as its own, below which
-    it skips what comes again; the stream's chunk ids are forgotten, and those of no stream in particular.
+    it skips what is read again; the stream's chunk ids are forgotten, and those of no stream in particular.
     """
     with closing(sqlite3.connect(path, timeout=30.0)) as database, database:
         database.execute("PRAGMA synchronous = FULL")

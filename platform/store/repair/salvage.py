@@ -28,7 +28,7 @@ class Saved(NamedTuple):
 
 def check_database(path: Path, *, expected: bool = False) -> Iterator[tuple[int, str]]:
     """What is wrong with the database: (offset in the file, what). Nothing if it does not exist, unless it
-    is `expected`. Reads only, beside running tiers too.
+    is `expected`. Only reads; tiers may be running.
     """
     if not path.exists():
         if expected:
@@ -56,8 +56,8 @@ def salvage(
     """Set the damaged database aside; make a new one in its place with every row that can be read.
 
     `make_new` makes the new one with its tables. `tables` are those to fill, in order; by default all that
-    both have. Nobody may have the file open. The new one takes the name last, so that a crash before leaves
-    the damaged one in place.
+    both have. No process may have the file open. The new one takes the name last, so that a crash before
+    leaves the damaged one in place.
     """
     draft = path.with_name(f"{path.name}.salvage")
     for suffix in ("", *SIDE_FILES):

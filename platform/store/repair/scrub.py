@@ -1,6 +1,6 @@
 """Scrubbing: what of a data stream or data array is damaged or missing, found by reading all of it.
 
-Reads only, beside a running worker too. A data stream's bytes are checked against the CRC32C of their arrival
+Only reads; a worker may be running. A data stream's bytes are checked against the CRC32C of their arrival
 records, and these against each other. Rows, event times and the other words of an arrival record have no
 checksum: of them the lengths are checked, and what cannot be (times that fall, records of zeros).
 """
@@ -46,7 +46,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What the checkpoint database says of one output: its length, None without a checkpoint.
+    """The committed length of one output by the checkpoint database; None without a checkpoint.
 
     `is_known` is False if the database cannot be read.
     """
@@ -57,7 +57,7 @@ class Committed:
 
 
 class StreamScrub:
-    """The check of one data stream; `damages` does it, `records` has the arrival records to be mended.
+    """The check of one data stream; `damages` does it, `records` has the arrival records to repair.
 
     A worker may commit meanwhile. It lengthens the files, commits, and then marks the heads. So `committed`
     must have been read before, and `reread` reads it again after the heads: a head and a checkpoint disagree
@@ -109,13 +109,13 @@ class StreamScrub:
         return max(0, self.size - self.bytes.start)
 
     def damages(self, done: Callable[[int], object] = lambda _: None) -> Iterator[Damage]:
-        """Reads all of it; `done` is told the bytes read so far."""
+        """Read all of it; `done` receives the bytes read so far."""
         yield from self.stops()
         yield from self._chunks(done)
         yield from self._events()
 
     def stops(self) -> Iterator[Damage]:
-        """What keeps the stream from going on: heads, description, checkpoint, sizes; reads no bytes."""
+        """What stops the stream: heads, description, checkpoint, sizes; reads no bytes."""
         verify = f"windvane verify --repair {self.reference}"
         for file in (self.bytes, self.arrivals, self.events):
             if file is not None and file.problem is not None:
@@ -256,7 +256,7 @@ class StreamScrub:
     def _events(self) -> Iterator[Damage]:
         verify = f"windvane verify --repair {self.reference}"
         if self.bytes.committed > self.size:
-            return  # the checkpoint is older: what it says is no measure
+            return  # the checkpoint is older, so its lengths mean nothing
         attrs = (self.description or {}).get("attrs") or {}
         if self.events is None:
             if attrs.get("format") == "raw" and self.size:

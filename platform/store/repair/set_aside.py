@@ -31,7 +31,7 @@ class SetAside:
             self.paths.append(target)
 
     def move(self, path: Path) -> Path:
-        """Move a file or a directory here; gives where it is now."""
+        """Move a file or a directory here; returns its new path."""
         target = self._target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)

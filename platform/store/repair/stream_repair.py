@@ -1,4 +1,4 @@
-"""Repairing a data stream, so that it can be read and goes on: what it replaces is set aside first.
+"""Repairs a data stream, so that it can be read and resumed; replaced files are set aside first.
 
 What is intact stays at its offset. Bytes that are gone become zeros, marked by the checksums that they do not
 have; arrival records that are damaged are written again over the same bytes, without id and time.
@@ -54,7 +54,7 @@ def locked_output(directory: Path) -> Iterator[None]:
 def repair_stream(
     directory: Path, reference: str, committed: Committed, damages: Sequence[Damage], aside: SetAside
 ) -> list[str]:
-    """Mend what `StreamScrub` has found; says what was done. Raises StoreLocked while it is written.
+    """Repair what `StreamScrub` has found; returns what was done. Raises StoreLocked while it is written.
 
     A stream without a checkpoint stays without one: `windvane recover` decides.
     """
@@ -71,7 +71,7 @@ def repair_stream(
 
 
 def note_damages(directory: Path, damages: Sequence[Damage]) -> None:
-    """Add what is missing for good to the notes of the stream."""
+    """Add what is lost permanently to the notes of the stream."""
     noted = known_damages(directory)
     seen = {(note["file"], note["offset"], note["missing"]) for note in noted}
     for damage in damages:

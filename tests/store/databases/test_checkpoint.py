@@ -120,7 +120,7 @@ def test_the_keys_kept_are_the_last_of_all_that_came(
     store.close()
 
 
-def test_a_window_that_is_no_number_of_keys_is_refused(path: Path) -> None:
+def test_a_negative_window_is_rejected(path: Path) -> None:
     with pytest.raises(ValueError, match="-1"):
         commit(CheckpointStore(path), window=-1)
 

@@ -107,7 +107,7 @@ def test_a_chunk_id_that_is_too_long_is_left_out_and_not_cut(letters: DeadLetter
         (replace(LETTER, size=4), "only the first 3 of its 4 bytes"),
     ],
 )
-def test_a_letter_says_why_it_cannot_be_sent_again(
+def test_a_letter_says_why_it_cannot_be_replayed(
     letters: DeadLetters, letter: DeadLetter, says: str | None
 ) -> None:
     number = letters.add(letter)
@@ -131,7 +131,7 @@ PRAGMA user_version = 1
 """
 
 
-def test_a_file_of_the_first_version_is_taken_up(path: Path) -> None:
+def test_a_file_of_the_first_version_is_upgraded(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as database:
         database.executescript(FIRST_VERSION)
@@ -154,7 +154,7 @@ def test_a_file_of_the_first_version_is_taken_up(path: Path) -> None:
     again.close()
 
 
-def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
+def test_a_file_of_a_later_version_is_rejected(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
@@ -383,7 +383,7 @@ def test_processes_make_the_file_and_add_at_once(path: Path) -> None:
     assert letters.statistics().count == 300
 
 
-def test_strangers_drive_out_nobody_but_themselves(path: Path) -> None:
+def test_letters_that_any_client_can_cause_evict_only_each_other(path: Path) -> None:
     letters = DeadLetters(path, max_bytes=160_000)
     others = letters.add_all([replace(LETTER, payload=b"%d" % i) for i in range(20)])
     for i in range(100):

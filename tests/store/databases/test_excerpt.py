@@ -1,4 +1,4 @@
-"""Excerpts of refused bytes: decoded where they can be, bounded and printable whatever they are."""
+"""Excerpts of rejected bytes: decoded if possible, bounded and printable for any bytes."""
 
 import gzip
 import json
