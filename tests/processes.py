@@ -67,7 +67,7 @@ def what_send_says(home: Path, to: str, folder: Path) -> str:
     (folder / "sent").write_bytes(b"x")
     command = [*COMMAND, "send", "t", str(folder / "sent"), "--to", to]
     with said.open("wb") as file, started(command, env=environment(home), stderr=file) as sending:
-        wait_until(lambda: "Still trying" in said.read_text(), "what is wrong")
+        wait_until(lambda: "Retrying" in said.read_text(), "what is wrong")
         sending.terminate()
     return said.read_text()
 

@@ -31,7 +31,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 @click.group(short_help="List, show, acknowledge, comment, shelve and clear alarms.")
 def alarm() -> None:
-    """Alarms: what the rows of a stream have raised, with the evidence and what people have said.
+    """Alarms that the rows of a stream raised, with their evidence and the comments of operators.
 
     \b
     Examples:
@@ -46,7 +46,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> f
     """`90s`, `30m`, `8h` or `7d`, as seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
     if match is None or not float(match[1]):
-        raise click.BadParameter(f"{value!r} is no time; write it as 90s, 30m, 8h or 7d")
+        raise click.BadParameter(f"{value!r} is not a duration; write it as 90s, 30m, 8h or 7d")
     return float(match[1]) * _UNITS_S[match[2]]
 
 
@@ -141,7 +141,7 @@ def show(settings: Settings, reference: str) -> None:
 @alarm.command()
 @_by_hand
 def acknowledge(settings: Settings, reference: str, by: str | None, text: str) -> None:
-    """Say that somebody has seen an alarm; when it gets worse it asks again.
+    """Acknowledge an alarm; it needs a new acknowledgement when it gets worse.
 
     \b
     Examples:
@@ -156,7 +156,7 @@ def acknowledge(settings: Settings, reference: str, by: str | None, text: str) -
 @alarm.command()
 @_by_hand
 def comment(settings: Settings, reference: str, by: str | None, text: str) -> None:
-    """Say something about an alarm.
+    """Comment on an alarm.
 
     \b
     Examples:
@@ -178,7 +178,7 @@ def comment(settings: Settings, reference: str, by: str | None, text: str) -> No
 )
 @_by_hand
 def shelve(settings: Settings, reference: str, by: str | None, text: str, for_s: float) -> None:
-    """Put an alarm aside for a while, or until it gets worse.
+    """Shelve an alarm for some time, or until it gets worse.
 
     \b
     Examples:
@@ -194,7 +194,7 @@ def shelve(settings: Settings, reference: str, by: str | None, text: str, for_s:
 @alarm.command()
 @_by_hand
 def unshelve(settings: Settings, reference: str, by: str | None, text: str) -> None:
-    """Take an alarm back from the shelf before its time.
+    """Unshelve an alarm before its time.
 
     \b
     Examples:
@@ -208,7 +208,7 @@ def unshelve(settings: Settings, reference: str, by: str | None, text: str) -> N
 @alarm.command()
 @_by_hand
 def clear(settings: Settings, reference: str, by: str | None, text: str) -> None:
-    """Say that an alarm is over; where the rows get worse it is raised again.
+    """Clear an alarm; it is raised again if the rows get worse.
 
     \b
     Examples:
@@ -302,5 +302,5 @@ def _number(value: float | None) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Nothing that a terminal could take for a command, or a line for another one."""
+    """Replace characters that a terminal could interpret, and line breaks."""
     return "".join(each if each.isprintable() else "\ufffd" for each in text)

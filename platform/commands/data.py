@@ -254,6 +254,6 @@ def require_home(settings: Settings, *, what: str = "data") -> None:
         )
     if not any((settings.home / name).exists() for name in ("store", "catalog.sqlite")):
         raise HomeNotFound(
-            f"{settings.home} is no Windvane home: it has neither store/ nor catalog.sqlite; --home names "
-            "another, `windvane up` or `windvane policy create` makes one of it"
+            f"{settings.home} is not a Windvane home: it has neither store/ nor catalog.sqlite; name another "
+            "with --home, or create one with `windvane up` or `windvane policy create`"
         )

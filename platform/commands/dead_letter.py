@@ -1,6 +1,6 @@
-"""The commands of refused input: `dead-letter list|show|replay|drop`.
+"""The commands of dead letters: `dead-letter list|show|replay|drop`.
 
-They read the file of dead letters; a replay goes through the running gateway, which alone may decide.
+They read the database of dead letters; a replay is decided by the running gateway.
 """
 
 import http.client
@@ -29,16 +29,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PAGE_LETTERS = 1_000
 MAX_ATTEMPTS = 30
-"""How often a letter is sent while the gateway says that it takes no more for now."""
+"""How often a letter is resent while the gateway asks to retry later."""
 MAX_WAIT_S = 10.0
 _ANSWER_TIMEOUT_S = 120.0
 _SHOWN_REASON_CHARACTERS = 160
-_BY_RETRY = "sent again by its sender"
+_BY_RETRY = "resent by its sender"
 
 
-@click.group(short_help="List, show, replay and drop refused input.")
+@click.group(short_help="List, show, replay and drop rejected input.")
 def dead_letter() -> None:
-    """Dead letters: what was refused, kept with the reason until somebody has looked at it.
+    """Dead letters: rejected input, kept with the reason.
 
     \b
     Examples:
@@ -71,9 +71,9 @@ def _selection(command: Command) -> Command:
 def list_letters(settings: Settings, code: str | None, tag: str | None, limit: int) -> None:
     """List the dead letters, the newest first.
 
-    A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
-    times in UTC. How often a letter came is its `times`, first and last at its two times. The reason says
-    when the same chunk has arrived since, because its sender sent it again.
+    On a terminal, a table; otherwise one line each without a heading, columns separated by tabs, sizes in
+    bytes, times in UTC. `times` counts equal letters; the two times are those of the first and the last. The
+    reason says if the same chunk has arrived since, because its sender resent it.
 
     \b
     Examples:
@@ -107,24 +107,22 @@ def list_letters(settings: Settings, code: str | None, tag: str | None, limit: i
     if sys.stdout.isatty() or kept.evicted:
         from .common.progress import amount, plural
 
-        left = (
-            f"; {plural(kept.evicted, 'letter')} had to leave for newer ones so far" if kept.evicted else ""
-        )
+        left = f"; {plural(kept.evicted, 'letter')} evicted for newer ones so far" if kept.evicted else ""
         bound = f"{amount(kept.bytes)} of {amount(kept.max_bytes)}"
         click.echo(f"{plural(kept.count, 'letter')} kept, {bound}{left}", err=True)
 
 
 @dead_letter.command()
 @click.argument("id", metavar="ID", type=click.IntRange(min=1))
-@click.option("--payload", is_flag=True, help="Write the refused bytes to standard output, and nothing else.")
+@click.option("--payload", is_flag=True, help="Write only the rejected bytes, to standard output.")
 @home_options
 def show(settings: Settings, id: int, payload: bool) -> None:
-    """Show one dead letter: why it was refused, its first events, and the traceback of a step that failed.
+    """Show one dead letter: why it was rejected, its first events, and the traceback of a failed step.
 
     \b
     Examples:
       windvane dead-letter show 7
-      windvane dead-letter show 7 --payload > refused.bin
+      windvane dead-letter show 7 --payload > rejected.bin
     """
     from ..store.databases.excerpt import excerpt_of
 
@@ -137,7 +135,7 @@ def show(settings: Settings, id: int, payload: bool) -> None:
     size = str(letter.size)
     if letter.kept_bytes < letter.size:
         size += f" ({letter.kept_bytes} kept)"
-    again = "can be sent again" if letter.obstacle is None else f"cannot be sent again: {letter.obstacle}"
+    again = "can be replayed" if letter.obstacle is None else f"cannot be replayed: {letter.obstacle}"
     facts = {
         "id": str(letter.id),
         "code": letter.code,
@@ -174,12 +172,12 @@ def show(settings: Settings, id: int, payload: bool) -> None:
 def replay(
     settings: Settings, ids: tuple[int, ...], everything: bool, code: str | None, tag: str | None
 ) -> None:
-    """Send dead letters again, oldest first, through the policies as they are now.
+    """Replay dead letters, oldest first, through the current policies.
 
-    What is durable then is no dead letter any more; what is refused again stays. If some events of a letter
-    are rejected again, the others are stored, and these are a new letter. Sender, tag and chunk id are kept,
-    so that what the sender has sent again itself is not stored twice. The gateway must be running. Exit code
-    1: something was rejected again.
+    A letter is removed once its events are durable; a letter that is rejected again stays. If some events of
+    a letter are rejected again, the others are stored, and these become a new letter. Sender, tag and chunk
+    ID are kept, so that a chunk that its sender resent is not stored twice. The gateway must be running.
+    Exit code 1: something was rejected again.
 
     \b
     Examples:
@@ -192,7 +190,7 @@ def replay(
     letters = _open(settings)
     chosen = _chosen(letters, ids, everything=everything, code=code, tag=tag)
     if not chosen:
-        click.echo(f"{_none_found(settings, code=code, tag=tag)}: nothing was sent", err=True)
+        click.echo(f"{_none_found(settings, code=code, tag=tag)}: nothing was replayed", err=True)
         return
     gateway = _Gateway(settings)
     sent = failed = rejected = done_bytes = 0
@@ -223,10 +221,10 @@ def replay(
         gateway.close()
         if sent or len(chosen) > 1:
             in_part = f" but for {plural(rejected, 'event')}" if rejected else ""
-            click.echo(f"{plural(sent, 'letter')} sent again and durable{in_part}, {failed} stayed", err=True)
+            click.echo(f"{plural(sent, 'letter')} replayed and durable{in_part}, {failed} stayed", err=True)
     if skipped:
         kinds = ", ".join(f"{count} {code}" for code, count in skipped.items())
-        click.echo(f"left where they are: {kinds}; `windvane dead-letter show ID` says why", err=True)
+        click.echo(f"not replayed: {kinds}; `windvane dead-letter show ID` says why", err=True)
     if failed or rejected:
         raise click.exceptions.Exit(1)
 
@@ -237,7 +235,7 @@ def replay(
 def drop(
     settings: Settings, ids: tuple[int, ...], everything: bool, code: str | None, tag: str | None
 ) -> None:
-    """Remove dead letters, for good.
+    """Remove dead letters permanently.
 
     \b
     Examples:
@@ -258,7 +256,7 @@ class _RejectedAgain(WindvaneError):
 
 
 class _InPart(NamedTuple):
-    """Of a letter some events were rejected again."""
+    """Some events of a letter were rejected again."""
 
     stored_events: int
     rejected_events: int
@@ -266,14 +264,14 @@ class _InPart(NamedTuple):
 
 
 class _Gateway:
-    """The socket of a gateway that runs."""
+    """A connection to the socket of the running gateway."""
 
     def __init__(self, settings: Settings) -> None:
         self._run_dir = settings.run_dir
         self._connection: http.client.HTTPConnection | None = None
 
     def replay(self, id: int) -> "_InPart | None":
-        """Ends once the letter is durable; says what, where a part of it was rejected again.
+        """Return when the letter is durable; gives the counts if a part of it was rejected again.
 
         Raises _RejectedAgain, DeadLetterNotFound, or TierFailed.
         """
@@ -291,7 +289,7 @@ class _Gateway:
             if status not in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
                 raise _RejectedAgain(detail)
             time.sleep(min(retry_after_s, MAX_WAIT_S))
-        raise BusUnavailable(f"the gateway takes no more: {detail}; letter {id} and those after it stay")
+        raise BusUnavailable(f"the gateway accepts no more: {detail}; letter {id} and later ones stay")
 
     def _post(self, path: str) -> tuple[int, dict[str, Any], float]:
         try:
@@ -330,7 +328,7 @@ class _Gateway:
         raise refused
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

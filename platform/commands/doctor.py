@@ -1,4 +1,4 @@
-"""`windvane doctor`: checks an installation and the machine it is on, and says how to mend what is wrong."""
+"""`windvane doctor`: checks an installation and its machine, and says how to fix problems."""
 
 import json
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ _STATE_COLUMNS = max(map(len, _MARKS))
 
 @click.command(short_help="Check an installation; say how to fix what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of {check, state, message, fix}.")
-@tier_options("forward", "web", "bus", "catalog", if_missing="go on")
+@tier_options("forward", "web", "bus", "catalog", if_missing="ignore")
 @click.pass_context
 def doctor(context: click.Context, settings: Settings, as_json: bool) -> None:
     """Check disk space, limits, clock, ports, certificates, Kafka, databases, file modes and
     installed packages.
 
-    Each line is ok, warning, failure or skipped; below what is wrong stands how to fix it. Ends with 1 if
-    there is a failure. Nothing is changed, and no secret is shown; it may run beside the tiers.
+    Each line is ok, warning, failure or skipped; a fix follows each problem. Exit code 1 if there is a
+    failure. Nothing is changed, and no secret is shown; it can run while the tiers run.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`windvane drop`: data arrays that others have replaced, removed for good."""
+"""`windvane drop`: removes data arrays that others have replaced."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ _REPLACED = re.compile(r"[^:]+:.+~([1-9][0-9]*|rebuilt)")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @home_options
 def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
-    """Remove data arrays that `reprocess`, or a change of a pipeline, has set aside, for good.
+    """Permanently remove data arrays that `reprocess`, or a change of a pipeline, has set aside.
 
     `windvane ls --replaced` lists them. ARRAY~rebuilt, which `reprocess --side-by-side` leaves, can be
     removed too. Arrays that the worker writes to are never removed.
@@ -45,7 +45,7 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
             current = {length.uid: name for name, length in (committed.outputs if committed else {}).items()}
             in_use_as = current.get(store.array_uid(reference) or b"")
             if committed is None and reference.endswith(REBUILT):
-                in_use_as = reference.removesuffix(REBUILT)  # for all that is known
+                in_use_as = reference.removesuffix(REBUILT)  # no checkpoint says otherwise
             if in_use_as is not None or not _REPLACED.fullmatch(reference):
                 raise ConfigInvalid(
                     f"{reference} is not removed: it is the current output {in_use_as or reference}. "
@@ -55,8 +55,8 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
         what = f"{plural(len(sizes), 'array')}, {amount(sum(sizes.values()))} on the disk"
         if not yes:
             if not sys.stdin.isatty():
-                raise ConfigInvalid(f"{what}: nothing was removed; add --yes to remove without a question")
-            click.confirm(f"Remove {what}, for good?", abort=True, err=True)
+                raise ConfigInvalid(f"{what}: nothing was removed; add --yes to remove without confirmation")
+            click.confirm(f"Permanently remove {what}?", abort=True, err=True)
         for reference, size in sizes.items():
             store.drop_array(reference)
             click.echo(f"removed {reference} ({amount(size)})")

@@ -24,12 +24,12 @@ async def serve_gateways(
     count: int,
     arguments: Sequence[str],
 ) -> None:
-    """Runs `count` gateways as processes, instances 1, 2, …, until `stop` is set; then all of them drain.
+    """Run `count` gateways as processes, instances 1, 2, …, until `stop` is set; then all of them drain.
 
-    One that dies is started again; the others go on meanwhile. What is named after this instance in HOME/run
-    (its sockets) stands for the first of them. Raises `ConfigInvalid` where the address cannot be bound.
+    A process that dies is restarted; the others keep running. The sockets of this instance in HOME/run are
+    links to those of the first. Raises `ConfigInvalid` if the address cannot be bound.
     """
-    # To the children by their environment: these URLs can hold passwords, and anybody can see arguments.
+    # Passed in the environment: these URLs can contain passwords, and every user can read the arguments.
     os.environ.update({"WINDVANE_BUS": settings.bus, "WINDVANE_CATALOG": settings.catalog or ""})
     with _held_port(settings.forward) as forward:
         instances = [_instance(settings, number) for number in range(1, count + 1)]
@@ -57,8 +57,8 @@ def _plan(instance: Settings, forward: str, arguments: Sequence[str]) -> ChildPl
 
 @contextmanager
 def _held_port(address: str) -> Iterator[str]:
-    """Binds the port without listening, so that it is ours while the gateways come and go; port 0 is picked
-    once, for all.
+    """Bind the port without listening, so that it stays reserved while gateways restart; port 0 is selected
+    once for all of them.
     """
     host, port = parse_address(address)
     with _bound(address, host, port) as held:
@@ -89,7 +89,7 @@ def _bound(address: str, host: str, port: int) -> socket.socket:
 
 
 def _require_free(family: int, address: tuple[Any, ...]) -> None:
-    """Raises OSError where another gateway has the port: it could be shared with that one unnoticed."""
+    """Raise OSError if another gateway has the port: SO_REUSEPORT would share it silently."""
     with socket.socket(family, socket.SOCK_STREAM) as alone:
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         alone.bind(address)
@@ -97,7 +97,7 @@ def _require_free(family: int, address: tuple[Any, ...]) -> None:
 
 @contextmanager
 def _links(settings: Settings, first: Settings) -> Iterator[None]:
-    """Who looks for the gateway's sockets by their usual names finds those of the first one."""
+    """Link the gateway's usual socket names to the sockets of the first process."""
     links = {
         settings.run_dir / f"{settings.tier_name('gateway')}.sock": (
             settings.run_dir / f"{first.tier_name('gateway')}.sock"
@@ -120,4 +120,4 @@ def _replace_with_link(link: Path, target: Path) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(target.name)
     except OSError as error:
-        raise ConfigInvalid(f"{link} cannot be made: {error.strerror or error}; move it away") from error
+        raise ConfigInvalid(f"{link} cannot be created: {error.strerror or error}; move it") from error

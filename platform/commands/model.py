@@ -23,7 +23,7 @@ def model() -> None:
 def train(settings: Settings, reference: str) -> None:
     """Train the model of STREAM:STEP now, on the rows up to the last checkpoint.
 
-    The worker takes it up with the next chunk of the stream. The schedule of the policy goes on beside it.
+    The worker uses it from the next chunk of the stream on. The schedule of the policy is not affected.
 
     \b
     Examples:
@@ -43,5 +43,5 @@ def train(settings: Settings, reference: str) -> None:
         raise OperationFailed(f"{reference} was not trained: {report.error}")
     click.echo(
         f"trained on {report.rows:,} of the first {request.stop:,} rows of {request.source}; the worker "
-        "takes it up with the next chunk"
+        "uses it from the next chunk on"
     )

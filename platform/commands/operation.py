@@ -112,7 +112,7 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
     """
     if not name.isascii() or not name.replace("-", "_").isidentifier():
         raise ConfigInvalid(
-            f"{name!r} is no name for an operation; take letters, digits, dashes and underscores"
+            f"{name!r} is not a valid name of an operation; use letters, digits, dashes and underscores"
         )
     from ..processors.operations.base.registry import is_built_in
 
@@ -133,7 +133,7 @@ def new(settings: Settings, name: str, as_class: bool) -> None:
 
 
 @operation.command("list")
-@home_options_of(if_missing="go on")
+@home_options_of(if_missing="ignore")
 def list_operations(settings: Settings) -> None:
     """List all operations, with their input, their output, and the file or package that brings them.
 
@@ -222,7 +222,7 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
 
 
 def policy_of_stream(settings: Settings, reference: str) -> "Policy":
-    """The policy as it is now. Raises `ConfigInvalid` where there is none any more."""
+    """The current policy of a stream. Raises `ConfigInvalid` if it was deleted."""
     from ..errors import DocumentNotFound
     from ..store.catalog.catalog import Catalog
     from ..store.catalog.policy import policy_from_mapping

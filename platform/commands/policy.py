@@ -1,6 +1,6 @@
 """The commands of ingestion policies: `policy create|list|show|delete` and `apply`.
 
-They write to the catalog; a running gateway takes up what changed within a second.
+They write to the catalog; a running gateway applies changes within a second.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ def policy() -> None:
 @policy.command()
 @click.argument("reference", metavar="REF")
 @click.option(
-    "--tag", "tags", metavar="PATTERN", multiple=True, help="Tags it takes; repeatable.  [default: REF]"
+    "--tag", "tags", metavar="PATTERN", multiple=True, help="Tags it matches; repeatable.  [default: REF]"
 )
-@click.option("--title", help="What people read.")
+@click.option("--title", help="Title.")
 @click.option(
     "--preset",
     type=click.Choice(["audio", "vibration", "sensors", "logs"]),
@@ -60,7 +60,7 @@ def policy() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The policy, or the rest of it, in TOML or JSON.",
 )
-@click.option("--replace", is_flag=True, help="Replace the policy REF where there is one.")
+@click.option("--replace", is_flag=True, help="Replace the policy REF if it exists.")
 @home_options
 @click.pass_context
 def create(
@@ -202,7 +202,7 @@ def delete(settings: Settings, reference: str) -> None:
 )
 @home_options
 def apply(settings: Settings, files: tuple[Path, ...]) -> None:
-    """Create or replace the policies in files: all of them or, where one is invalid, none.
+    """Create or replace the policies in files: all of them, or none if one is invalid.
 
     A TOML file holds [[policy]] tables; JSON is what `policy show` prints. `preset = "…"` in a policy puts
     the preset below it.
@@ -226,7 +226,7 @@ def apply(settings: Settings, files: tuple[Path, ...]) -> None:
                 raise PolicyInvalid(f"{file}: {error}") from error
             if each.reference in made:
                 raise PolicyInvalid(
-                    f"{file}: the policy {each.reference!r} stands in {origin[each.reference]} too; keep one"
+                    f"{file}: the policy {each.reference!r} is in {origin[each.reference]} too; keep one"
                 )
             made[each.reference], origin[each.reference] = each, file
 

@@ -35,19 +35,19 @@ def read_policies(file: Path) -> list[dict[str, Any]]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise PolicyInvalid(f"{file} is no text in UTF-8: {error}") from None
+        raise PolicyInvalid(f"{file} is not text in UTF-8: {error}") from None
     content: Any
     if file.suffix.lower() == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise PolicyInvalid(f"{file} is no JSON: {error}") from None
+            raise PolicyInvalid(f"{file} is not valid JSON: {error}") from None
     else:
         content = mapping_from_toml(text, source=str(file))
     if isinstance(content, dict) and "policy" in content:
         surplus = sorted(content.keys() - {"policy"})
         if surplus:
-            raise PolicyInvalid(f"{file}: `{surplus[0]}` stands outside of [[policy]]; move it below one")
+            raise PolicyInvalid(f"{file}: `{surplus[0]}` is outside [[policy]]; move it below one")
         content = content["policy"]
     policies = content if isinstance(content, list) else [content]
     if not any(policies) or not all(isinstance(each, dict) for each in policies):
@@ -67,7 +67,7 @@ def _with_schema(mapping: dict[str, Any], file: Path) -> dict[str, Any]:
             f"{file}: schema: {path} cannot be read: {error.strerror}; name a file with an Avro schema"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise PolicyInvalid(f"{file}: schema: {path} is no JSON: {error}") from None
+        raise PolicyInvalid(f"{file}: schema: {path} is not valid JSON: {error}") from None
     return {**mapping, "schema": read}
 
 
@@ -120,10 +120,9 @@ async def put(catalog: Catalog, policy: Policy) -> Change:
 
 
 async def overlaps(catalog: Catalog, made: Iterable[Policy]) -> list[str]:
-    """A line for each tag pattern of `made` that stands in another policy too: which gets the tags.
+    """A line for each tag pattern of `made` that another policy also has: which policy gets the tags.
 
-    Said of patterns that are the same text, and of tags spelt out; patterns that overlap otherwise are not
-    looked for.
+    Covers equal patterns and literal tags; other overlaps are not detected.
     """
     policies: dict[str, Policy] = {}
     after: str | None = None
@@ -166,7 +165,7 @@ async def create_demo_policies(settings: Settings) -> list[str]:
             try:
                 await catalog.get(POLICY, mapping["reference"])
             except DocumentNotFound:
-                # Checked only where it is new: the check loads all operations, which takes seconds.
+                # Checked only if it is new: the check loads all operations, which takes seconds.
                 await create(catalog, complete_policy(mapping, operations))
                 created.append(mapping["reference"])
     finally:

@@ -1,4 +1,4 @@
-"""`windvane recover`: decisions about streams and partitions that cannot go on by themselves."""
+"""`windvane recover`: decisions about streams and partitions that cannot continue without one."""
 
 import asyncio
 from contextlib import closing
@@ -30,7 +30,7 @@ READ_BYTES = 4 * 1024 * 1024
 
 @click.group(short_help="Decide about streams and partitions that have stopped.")
 def recover() -> None:
-    """Decide what becomes of streams and partitions that have stopped. Nothing is deleted.
+    """Recover streams and partitions that have stopped. Nothing is deleted.
 
     \b
     Examples:
@@ -44,7 +44,9 @@ def recover() -> None:
 @recover.command("list")
 @tier_options("bus", "catalog")
 def list_stopped(settings: Settings) -> None:
-    """List what cannot go on, why, and which command deals with it. Exit code 1 if there is something.
+    """List streams and partitions that have stopped, the reason, and the command that recovers each.
+
+    Exit code 1 if anything has stopped.
 
     \b
     Examples:
@@ -57,7 +59,7 @@ def list_stopped(settings: Settings) -> None:
     rows = []
     if check.has_lost_checkpoints:
         missing = f"the database is missing, and the store has {plural(len(check.streams), 'stream')}"
-        remedy = "put the latest copy back first; if there is none: windvane verify --repair"
+        remedy = "restore the latest copy first; if there is none: windvane verify --repair"
         rows.append([str(settings.checkpoint_file), missing, remedy])
     for reference, directory in check.streams.items():
         for damage, is_known in check.stops(reference, directory):
@@ -66,7 +68,7 @@ def list_stopped(settings: Settings) -> None:
     if check.is_embedded:
         for partition, halted in asyncio.run(_halts(settings)).items():
             name = f"{partition.topic}/{partition.partition}"
-            remedy = f"windvane recover skip-hole {name} (goes on at message {halted.resume_at})"
+            remedy = f"windvane recover skip-hole {name} (resumes at message {halted.resume_at})"
             if halted.resume_at is None:
                 remedy = "check the disk, then restart"
             rows.append([name, str(halted), remedy])
@@ -81,11 +83,12 @@ def list_stopped(settings: Settings) -> None:
 @click.argument("reference", metavar="REF")
 @tier_options("bus", "catalog")
 def adopt(settings: Settings, reference: str) -> None:
-    """Take the data stream REF and its arrays as they are for committed, and go on behind them.
+    """Commit the data stream REF and its arrays as they are, and resume after them.
 
-    Each whole chunk in the stream counts as done. The bus is read from the position known for its partition,
-    or from the beginning of the log; chunks that come again are known by their arrival records. The states of
-    the pipeline's steps are lost with the checkpoint; `windvane reprocess REF` makes the outputs again.
+    Every complete chunk in the stream counts as processed. The bus is read from the position known for its
+    partition, or from the beginning of the log; arrival records identify chunks that were stored before. The
+    states of the pipeline's steps are lost with the checkpoint; `windvane reprocess REF` recomputes the
+    outputs.
 
     \b
     Examples:
@@ -108,24 +111,26 @@ def adopt(settings: Settings, reference: str) -> None:
         if array != reference:
             click.echo(f"adopted {array}: {plural(length.length, 'row')}")
     if adopted.cut_bytes:
-        click.echo(f"the last {adopted.cut_bytes} bytes are of no whole chunk; they come again from the bus")
+        click.echo(
+            f"the last {adopted.cut_bytes} bytes are not a complete chunk; they are read from the bus again"
+        )
     if len(adopted.outputs) > 1:
         click.echo(
-            f"the steps of its pipeline start over; `windvane reprocess {reference}` makes its arrays again"
+            f"the steps of its pipeline start over; `windvane reprocess {reference}` recomputes its arrays"
         )
 
 
 @recover.command()
 @click.argument("reference", metavar="REF")
-@click.option("--partial", is_flag=True, help="Also if the bus does not have all of it any more.")
+@click.option("--partial", is_flag=True, help="Also if the bus no longer has every chunk.")
 @tier_options("bus", "catalog")
 def rebuild(settings: Settings, reference: str, partial: bool) -> None:
-    """Make the data stream REF or its arrays again, and set aside what is there.
+    """Rebuild the data stream REF or its arrays, and set aside the existing files.
 
-    If the stream itself is whole, its arrays are made again from it, while everything runs. The arrays of
-    earlier reprocessings, which `windvane reprocess` removes, are moved to HOME/set-aside. Otherwise the
-    stream is moved to HOME/set-aside, and the worker, which must be stopped for this, makes all of it again
-    from the bus when it starts. If the bus no longer has every chunk, nothing is done without --partial.
+    If the stream is intact, its arrays are recomputed from it while all tiers run. The arrays of earlier
+    reprocessings, which `windvane reprocess` removes, are moved to HOME/set-aside. Otherwise the stream is
+    moved to HOME/set-aside, and the worker, which must be stopped first, rebuilds all of it from the bus when
+    it starts. If the bus no longer has every chunk, nothing is changed without --partial.
 
     \b
     Examples:
@@ -145,7 +150,7 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
         from .reprocess import reprocess_stream
 
         aside = SetAside(settings.home)
-        # What is replaced is kept in HOME/set-aside, and may be what is damaged.
+        # The replaced arrays, which may be the damaged ones, are kept in HOME/set-aside.
         reprocess_stream(settings, reference, force=True, store=ArchivingStore(settings.store_dir, aside))
         for path in aside.paths:
             click.echo(f"set aside: {path}")
@@ -153,14 +158,14 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
         return
     if running := [name for name in running_tiers(settings) if name.startswith("worker")]:
         raise StoreLocked(
-            f"{', '.join(running)} of {settings.home} runs, and {reference} is to be made again from the "
-            "bus. Stop the worker first; nothing was changed"
+            f"{', '.join(running)} of {settings.home} runs, and {reference} is to be rebuilt from the bus. "
+            "Stop the worker first; nothing was changed"
         )
     _rebuild_from_bus(settings, check, reference, directory, partial=partial)
 
 
 def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -> None:
-    """Those that were replaced are `~1`; a damaged one is of no more use to readers there."""
+    """Replaced arrays are named `~1`; a damaged one is of no use to readers."""
     from ..store.repair.scrub import scrub_array
     from ..store.repair.set_aside import SetAside
 
@@ -195,16 +200,16 @@ def _rebuild_from_bus(
             else "whether the bus still has all of its chunks is not known"
         )
         raise OperationFailed(
-            f"{reference} is left as it is: {lacks}. `windvane recover adopt {reference}` keeps what is "
-            "there; with --partial it is set aside, and made again from what the bus has"
+            f"{reference} was not changed: {lacks}. `windvane recover adopt {reference}` keeps the existing "
+            "data; with --partial it is set aside, and rebuilt from what the bus has"
         )
     aside = SetAside(settings.home)
     moved = aside.move(directory.parent)
     rewind_stream(settings.checkpoint_file, reference, partitions)
     click.echo(f"set aside: {moved}")
     if missing:
-        click.echo(f"{plural(missing, 'chunk')} of {len(ids)} are there alone")
-    click.echo(f"start the worker: it makes {reference} again from the bus")
+        click.echo(f"{plural(missing, 'chunk')} of {len(ids)} exist only there")
+    click.echo(f"start the worker: it rebuilds {reference} from the bus")
 
 
 def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
@@ -216,7 +221,7 @@ def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
     policy = ((read_description(directory) or {}).get("attrs") or {}).get("policy")
     if not isinstance(policy, str):
         raise ConfigInvalid(
-            f"the policy of {reference} is not known: neither a checkpoint nor its description names it; "
+            f"the policy of {reference} is unknown: neither a checkpoint nor its description names it; run "
             f"`windvane verify --repair {reference}` first"
         )
     return policy
@@ -270,10 +275,12 @@ def _chunks_on_bus(
 
 @recover.command("skip-hole")
 @click.argument("partition", metavar="TOPIC/PARTITION")
-@click.option("--resume-at", type=click.IntRange(min=0), help="The message to go on at.  [default: the next]")
+@click.option(
+    "--resume-at", type=click.IntRange(min=0), help="The message to resume at.  [default: the next]"
+)
 @tier_options("bus", "catalog")
 def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None:
-    """Go on behind messages that the bus has lost; the worker obeys, running or stopped.
+    """Skip messages that the bus has lost; applies to a running or stopped worker.
 
     The decision is kept with the checkpoints, and the gap is recorded in the streams that it may concern.
 
@@ -304,11 +311,11 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
         if halted.resume_at is not None and position < (resume_at or 0) < halted.resume_at:
             raise ConfigInvalid(
                 f"--resume-at {resume_at} is inside the hole, which ends before message {halted.resume_at}; "
-                f"without --resume-at, {partition} goes on there"
+                f"without --resume-at, {partition} resumes there"
             )
     if resume_at is None:
         raise ConfigInvalid(
-            f"it is not known where {partition} can go on; say so with --resume-at, above {position}. If the "
+            f"it is unknown where {partition} can resume; give --resume-at, above {position}. If the "
             "disk reports errors, check it first"
         )
     if resume_at <= position:
@@ -324,7 +331,7 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
     with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
         checkpoints.skip(Hole(log, topic, int(number), position, resume_at))
     click.echo(
-        f"{partition}: messages {position} to {resume_at - 1} are given up; reading goes on at {resume_at}"
+        f"{partition}: messages {position} to {resume_at - 1} are skipped; reading resumes at {resume_at}"
     )
 
 
@@ -366,7 +373,7 @@ async def _log_id(settings: Settings, topic: str) -> str:
 
 
 async def _halts(settings: Settings) -> "dict[TopicPartition, PartitionHalted]":
-    """Why partitions of the embedded log cannot be read from their committed positions to their ends."""
+    """The partitions of the embedded log that cannot be read from their committed positions to their ends."""
     if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
         return {}
     from ..bus.embedded.bus_directory import BusDirectory
@@ -402,8 +409,8 @@ async def _halts(settings: Settings) -> "dict[TopicPartition, PartitionHalted]":
 def _require_checkpoints(check: "HomeCheck") -> None:
     if check.has_lost_checkpoints:
         raise CheckpointMissing(
-            f"{check.settings.checkpoint_file} is missing: put the latest copy back. If there is none, run "
-            "`windvane verify --repair`, then this again. Nothing was changed"
+            f"{check.settings.checkpoint_file} is missing: restore the latest copy. If there is none, run "
+            "`windvane verify --repair`, then retry. Nothing was changed"
         )
 
 

@@ -1,4 +1,4 @@
-"""`windvane reprocess`: the outputs of a stream, made again from the stream."""
+"""`windvane reprocess`: recomputes the outputs of a stream from its archive."""
 
 import contextlib
 import http.client
@@ -24,20 +24,18 @@ HOLD_S = 60.0
 
 @click.command(short_help="Make the outputs of a stream again, by its policy as it is now.")
 @click.argument("stream", metavar="STREAM")
-@click.option(
-    "--side-by-side", is_flag=True, help="Leave the new ones beside the old ones, as OUTPUT~rebuilt."
-)
+@click.option("--side-by-side", is_flag=True, help="Keep the old outputs; the new ones are OUTPUT~rebuilt.")
 @click.option("--force", is_flag=True, help="Replace the old ones even if rows are lost.")
 @home_options
 def reprocess(settings: Settings, stream: str, side_by_side: bool, force: bool) -> None:
-    """Make the outputs of STREAM again from what it has kept, by its policy as it is now.
+    """Recompute the outputs of STREAM from its archive, by its current policy.
 
-    The new outputs grow beside the old ones while everything runs; then they take their place, and the old
-    ones are set aside as OUTPUT~1 (or ~2, …). What arrives meanwhile is in both. Those that an earlier
-    reprocessing has set aside are removed: `windvane ls --replaced` lists what is there.
+    The new outputs are written next to the old ones while all tiers run; then they replace the old ones,
+    which are set aside as OUTPUT~1 (or ~2, …). Data that arrives meanwhile is in both. Outputs that an
+    earlier reprocessing set aside are removed: `windvane ls --replaced` lists them.
 
-    If the same step would have fewer rows than before, or NaN for numbers, nothing is replaced: the command
-    says how many rows of which array, and why. --force replaces them anyway.
+    If a step would have fewer rows than before, or NaN for numbers, nothing is replaced: the command reports
+    how many rows of which array, and why. --force replaces them anyway.
 
     \b
     Examples:
@@ -89,7 +87,7 @@ def reprocess_stream(
                 _release(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
-        where = "beside the old ones, as …~rebuilt" if side_by_side else "in place"
+        where = "next to the old ones, as …~rebuilt" if side_by_side else "in place"
         click.echo(f"rows made: {summary_of_rows(again.rows)} ({where})")
         if again.set_aside:
             click.echo(f"the old ones: {', '.join(again.set_aside)}")

@@ -40,7 +40,7 @@ BATCHES_AHEAD = 4
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # As msgpack, the first byte of "HTTP/1.1 400 Bad Request" is a small integer.
-_ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
+_ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is not an ack"
 
 
 @click.command(short_help="Send a file through the forward port.")
@@ -70,13 +70,13 @@ _ANSWER_OF_A_WEB_SERVER = f"the answer {ord('H')} is no ack"
 @record_options
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--shared-key-file", type=_FILE, metavar="FILE", help="Holds the receiver's shared key.")
-@click.option("--user", metavar="NAME", help="Who to log in as, where the receiver has users.")
+@click.option("--user", metavar="NAME", help="User name, if the receiver has users.")
 @click.option("--password-file", type=_FILE, metavar="FILE", help="Holds the user's password.")
-@click.option("--tls", is_flag=True, help="Speak TLS; the receiver's certificate is checked.")
-@click.option("--tls-ca", type=_FILE, metavar="FILE", help="Authorities for that (PEM); implies --tls.")
-@click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate to show (PEM); implies --tls.")
+@click.option("--tls", is_flag=True, help="Use TLS; the receiver's certificate is verified.")
+@click.option("--tls-ca", type=_FILE, metavar="FILE", help="CA certificates (PEM); implies --tls.")
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="Client certificate (PEM); implies --tls.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="Its key.  [default: in the same file]")
-@home_options_of(if_missing="go on")
+@home_options_of(if_missing="ignore")
 @click.pass_context
 def send(
     context: click.Context,
@@ -98,7 +98,7 @@ def send(
 ) -> None:
     """Send FILE, or standard input, with the tag TAG; ends when everything is acked.
 
-    What is not acked is sent again, also when the gateway comes back later, and is stored once.
+    Chunks that are not acked are resent, also after a restart of the gateway, and are stored once.
 
     \b
     raw    bytes, cut into records {"message": piece} of at most N bytes, each a chunk of its own
@@ -116,8 +116,8 @@ def send(
     date such as 20260101. Lines that are not what the format says are left out; then the exit code is 1, and
     the last message has their number and the first of them.
 
-    The key and the password are read from files, since anybody can see a command line. To the gateway of this
-    home neither is needed: where its port asks for them, its socket is used.
+    The key and the password are read from files, since every user can see a command line. The gateway of this
+    home needs neither: if its port requires them, its socket is used.
 
     \b
     Examples:
@@ -282,26 +282,26 @@ class _Sending:
             elif statistics.problem is not None:
                 trouble = (
                     f"{statistics.problem}; does the gateway run? `windvane up` starts it. "
-                    "Where it speaks TLS, give --tls-ca"
+                    "If it uses TLS, give --tls-ca"
                 )
             elif statistics.silent_s > ACK_TIMEOUT_S:
                 trouble = (
-                    f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy takes the tag "
+                    f"connected, but no ack for {statistics.silent_s:.0f} s; perhaps no policy matches "
                     f"{self._tag}: see `windvane policy list`, or create one with `{self._create_line}`; "
                     f"the log of the gateway says more{self._perhaps_tls()}"
                 )
             kind = trouble and trouble[:20]
             if trouble is not None and (kind != said or time.monotonic() - said_at_s > SAY_AGAIN_S):
-                progress.say(f"windvane: {trouble}. Still trying; Ctrl-C ends it.")
+                progress.say(f"windvane: {trouble}. Retrying; Ctrl-C stops it.")
                 said_at_s = time.monotonic()
             said = kind
 
     def _perhaps_tls(self) -> str:
         plain = self._tls is None and not self._address().startswith(UNIX)
-        return ". Perhaps the port takes TLS only: then give --tls, or --tls-ca with its authority" * plain
+        return ". Perhaps the port accepts TLS only: then give --tls, or --tls-ca with its CA" * plain
 
     def before_the_break(self) -> str:
-        """What became of a file that is invalid from some line on."""
+        """What was sent of a file that is invalid from some line on."""
         stored = self._statistics.acked_events if self._statistics is not None else 0
         if stored == 0:
             return "nothing was sent"
@@ -330,7 +330,7 @@ class _Sending:
             home = self._receiver.other_home
             see = "windvane dead-letter list" + (f" --home {home}" if home is not None else "")
             what += f", of which {plural(rejected, 'event')} rejected ({codes}; see `{see}`)"
-        again = f"; {plural(done.resent_chunks, 'chunk')} sent again" if done.resent_chunks else ""
+        again = f"; {plural(done.resent_chunks, 'chunk')} resent" if done.resent_chunks else ""
         return f"{what}{again}; {_named(self._tag)} at {self._address()}{self._receiver.named()}, {rate}"
 
 
@@ -357,10 +357,10 @@ def _secret(path: Path) -> bytes:
 
 
 async def _in_a_thread(batches: Iterator[list[Chunk]]) -> AsyncIterator[list[Chunk]]:
-    """Iterate where blocking reads disturb nobody.
+    """Iterate in a thread, so that blocking reads do not block the event loop.
 
-    A thread of its own, not one of a pool: a read of a terminal or pipe cannot be interrupted, and nobody
-    waits for this thread at the end.
+    A daemon thread, not one of a pool: a read of a terminal or pipe cannot be interrupted, and the process
+    must not wait for it at the end.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[list[Chunk] | BaseException | None] = asyncio.Queue(BATCHES_AHEAD)
@@ -402,7 +402,7 @@ def _check_tag(tag: str) -> None:
     size = len(tag.encode("utf-8", "surrogateescape"))
     if not 1 <= size <= MAX_TAG_BYTES or ":" in tag or not tag.isprintable():
         raise click.BadParameter(
-            f"{tag!r} is no tag: 1 to {MAX_TAG_BYTES} bytes without colons and control characters, for "
-            "example turbine.t01.gearbox",
+            f"{tag!r} is not a valid tag: 1 to {MAX_TAG_BYTES} bytes without colons and control characters, "
+            "for example turbine.t01.gearbox",
             param_hint="TAG",
         )

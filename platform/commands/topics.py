@@ -108,7 +108,7 @@ def take_over(settings: Settings) -> None:
     """Make the topics on Kafka those of this home, whosever they were.
 
     For a home that was restored from a copy without its file `installation`, or that takes the place of
-    another one. Stop the gateways and workers of the other home first: they are refused from then on. The
+    another one. Stop the gateways and workers of the other home first: they are rejected from then on. The
     messages stay.
 
     \b

@@ -150,8 +150,8 @@ def _repair_log(settings: Settings, name: str, aside: "SetAside") -> list[str]:
     report = repair_log(settings.home / "bus", TopicPartition(topic, int(number)))
     aside.paths.extend(report.set_aside)
     return [
-        f"{name}: messages {each.first} to {each.stop - 1} are missing for good; a worker that has not read "
-        f"them goes on after `windvane recover skip-hole {name}`"
+        f"{name}: messages {each.first} to {each.stop - 1} are lost; a worker that has not read "
+        f"them resumes after `windvane recover skip-hole {name}`"
         if each.stop > each.first
         else f"{name}: {each.path.name} was written again"
         for each in report.damages

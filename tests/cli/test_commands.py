@@ -88,9 +88,9 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_1(run: Run, arguments: list[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["send", "a:b", os.devnull], "'a:b' is no tag"),
-        (["send", "", os.devnull], "'' is no tag"),
-        (["send", "x" * 201, os.devnull], "is no tag: 1 to 200 bytes"),
+        (["send", "a:b", os.devnull], "'a:b' is not a valid tag"),
+        (["send", "", os.devnull], "'' is not a valid tag"),
+        (["send", "x" * 201, os.devnull], "is not a valid tag: 1 to 200 bytes"),
         (["send", "t", os.devnull, "--time-field", "time"], "--time-field does not go with --format raw"),
         (["send", "t", os.devnull, "--format", "jsonl", "--type", "a=text"], "--type does not go with"),
         (["send", "t", os.devnull, "--format", "csv", "--type", "a=number"], "'a=number' is not NAME=TYPE"),
@@ -134,7 +134,7 @@ def test_looking_makes_no_home_of_a_directory_that_is_none(
     other = tmp_path / "other"
     other.mkdir()
     refused = run(*arguments, "--home", str(other), exit_code=1).stderr
-    assert refused.startswith(f"windvane: {other} is no Windvane home")
+    assert refused.startswith(f"windvane: {other} is not a Windvane home")
     assert list(other.iterdir()) == []
 
 

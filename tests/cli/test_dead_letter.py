@@ -72,7 +72,7 @@ def test_letters_that_had_to_leave_are_told_of(run: Run, home: Path) -> None:
     letters.close()
     result = run("dead-letter", "list")
     kept = len(result.stdout.splitlines())
-    assert f"{6 - kept} letters had to leave" in result.stderr
+    assert f"{6 - kept} letters evicted" in result.stderr
 
 
 def test_show_has_the_reason_the_decoded_events_and_the_traceback(run: Run, letters: DeadLetters) -> None:
@@ -82,7 +82,7 @@ def test_show_has_the_reason_the_decoded_events_and_the_traceback(run: Run, lett
     assert '{"time": "2026-09-21T14:13:20.000000000Z", "record": {"message":"hello"}}' in shown
     assert "Traceback (most recent call last):" in shown
     assert "archived already" in shown
-    assert "can be sent again" in run("dead-letter", "show", "1").stdout
+    assert "can be replayed" in run("dead-letter", "show", "1").stdout
     assert run("dead-letter", "show", "1", "--payload").stdout_bytes == EVENT
     assert "99" in run("dead-letter", "show", "99", exit_code=1).stderr
 
@@ -137,7 +137,7 @@ def test_a_letter_says_when_its_chunk_has_arrived_since(run: Run, home: Path, le
         6: "2026-09-21T14:13:23.500Z",
     }
     shown = run("dead-letter", "show", "1").stdout
-    assert "2026-09-21T14:13:21.500Z, sent again by its sender" in shown
+    assert "2026-09-21T14:13:21.500Z, resent by its sender" in shown
     assert "arrived  " not in run("dead-letter", "show", "2").stdout
 
 
@@ -182,7 +182,7 @@ def test_a_replay_goes_through_the_running_gateway(home: Path, letters: DeadLett
         result = windvane(home, "dead-letter", "replay", "--all")
         assert result.returncode == 1  # one is malformed still
         assert b"letter 31: it arrived 2 times without an ID" in result.stderr
-        assert b"31 letters sent again and durable, 1 stayed" in result.stderr
-        assert b"left where they are: 1 step-failed" in result.stderr
+        assert b"31 letters replayed and durable, 1 stayed" in result.stderr
+        assert b"not replayed: 1 step-failed" in result.stderr
         assert gateway.status()["events_total"] == 30 * 2 + 5
     assert [letter.code for letter in letters.list()] == ["step-failed", "malformed"]

@@ -109,7 +109,7 @@ def test_checkpoints_that_are_missing_beside_streams_are_a_failure(run: Run, hom
     found = findings(run, exit_code=1)["database checkpoints.sqlite"]
     assert found["state"] == "failure"
     assert "is missing, and the store has 1 stream:" in found["message"]
-    assert "put the latest copy back first" in found["fix"]
+    assert "restore the latest copy first" in found["fix"]
     CheckpointStore(home / "checkpoints.sqlite").close()
     assert findings(run)["database checkpoints.sqlite"]["state"] == "ok"
 

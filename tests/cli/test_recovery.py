@@ -109,11 +109,11 @@ def test_without_checkpoints_a_stream_is_listed_and_adopted(run: Run, filled: Fi
     path = filled.home / "checkpoints.sqlite"
     first, second, *_ = run("recover", "list", exit_code=1).stdout.splitlines()
     assert first.startswith(f"{path}\tthe database is missing, and the store has 1 stream\t")
-    assert "put the latest copy back first" in first
+    assert "restore the latest copy first" in first
     assert second.startswith("t\tno checkpoint covers its 500 bytes")
     assert "windvane recover adopt t" in second
     for command in (("adopt", "t"), ("rebuild", "t"), ("skip-hole", "p/0", "--resume-at", "3")):
-        assert "put the latest copy back" in run("recover", *command, exit_code=1).output
+        assert "restore the latest copy" in run("recover", *command, exit_code=1).output
         assert not path.exists()
     run("verify", "--repair", exit_code=1)  # the stream is still to be adopted
     assert run("recover", "list", exit_code=1).stdout.startswith("t\tno checkpoint covers its 500 bytes")
@@ -176,7 +176,7 @@ def test_a_hole_is_skipped_by_a_decision_in_the_checkpoints(run: Run, filled: Fi
         checkpoints.commit(positions={("p", 0): 0}, streams={}, chunk_keys={}, window=0)
     flip(segment_path(filled.log, segment_bases(filled.log)[0]), 60)
     assert "windvane recover skip-hole p/0" in run("recover", "list", exit_code=1).stdout
-    assert "goes on at 1\n" in run("recover", "skip-hole", "p/0").output
+    assert "resumes at 1\n" in run("recover", "skip-hole", "p/0").output
     with closing(filled.checkpoints()) as checkpoints:
         found = [hole for log in ("", *_logs(filled.home)) for hole in checkpoints.holes(log, ("p", 0))]
     assert [(hole.first, hole.resume_at) for hole in found] == [(0, 1)]

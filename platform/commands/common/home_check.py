@@ -1,4 +1,4 @@
-"""What `verify` and `recover` know of a home: its checkpoints, whether tiers run, all damage."""
+"""The check of a home for `verify` and `recover`: its checkpoints, running tiers, and all damage."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ _decode = msgspec.msgpack.Decoder(StreamCheckpoint).decode
 
 @dataclass(slots=True)
 class Checkpoints:
-    """What the checkpoint database says of all streams, read without changing it."""
+    """The checkpoints of all streams, read from the database without changing it."""
 
     streams: dict[str, StreamCheckpoint] = field(default_factory=dict)
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -146,7 +146,7 @@ class HomeCheck:
         return sorted(found)
 
     def damages(self, done: Callable[[int], object] = lambda _: None) -> Iterator[Checked]:
-        """Reads all of it; `done` is told the bytes read so far."""
+        """Read everything; `done` receives the number of bytes read so far."""
         if self.is_whole:
             for path in self.databases():
                 yield from (Checked(damage, False) for damage in self._database(path))
@@ -159,7 +159,7 @@ class HomeCheck:
             yield from self._log(done)
 
     def committed(self, reference: str) -> Committed:
-        """What the checkpoint database says of a data stream or data array now."""
+        """The current checkpoint of a data stream or data array."""
         if not self.checkpoints.is_known:
             return self.checkpoints.committed(reference)
         now = read_checkpoints(self.settings.checkpoint_file, reference.partition(":")[0])
@@ -185,7 +185,7 @@ class HomeCheck:
                 yield Checked(damage, False)
 
     def stops(self, reference: str, directory: Path) -> Iterator[Checked]:
-        """What keeps the stream or its arrays from going on; reads heads and sizes alone."""
+        """The damage that stops the stream or its arrays; reads only heads and sizes."""
         scrub = self._scrub(reference, directory)
         for damage in scrub.stops():
             yield Checked(damage, False)

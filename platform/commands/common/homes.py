@@ -16,9 +16,9 @@ from ...config import Settings, default_home, load_settings
 from ...errors import HomeNotFound
 from ...runtime.installations import is_same_home, listener_uid, running_homes
 
-IfMissing: TypeAlias = Literal["refuse", "make", "go on"]
-"""What a command does if the default home is missing and nothing runs: refuse to run, make the home when it
-starts, or go on, because it can do without one."""
+IfMissing: TypeAlias = Literal["fail", "create", "ignore"]
+"""What a command does if the default home is missing and nothing runs: fail, create the home when it starts,
+or ignore it, because the command needs none."""
 
 
 def settings_for(
@@ -43,14 +43,14 @@ def settings_for(
                 f"{_list(running)}: --home names another home"
             )
         return settings
-    if if_missing == "make":
+    if if_missing == "create":
         if running:
-            _note(f"making the home {default}; Windvane runs over {_list(running)} too")
+            _note(f"creating the home {default}; Windvane also runs over {_list(running)}")
         return settings
     if len(running) == 1:
         _note(f"working on {running[0]}, over which Windvane runs; the default home {default} does not exist")
         return load_settings(home=running[0], config=config, flags=flags)
-    if if_missing == "refuse" and settings.catalog is None:
+    if if_missing == "fail" and settings.catalog is None:
         require_default_home(settings)
     return settings
 
@@ -79,12 +79,12 @@ def require_default_home(settings: Settings) -> None:
 
 
 def is_missing(home: Path) -> bool:
-    """Whether nothing is there yet: no directory, or an empty one."""
+    """Whether the directory does not exist, or is empty."""
     try:
         return next(home.iterdir(), None) is None
     except FileNotFoundError:
         return True
-    except OSError:  # it is there, and what is wrong with it is said where it is used
+    except OSError:  # it exists; the error is reported when it is used
         return False
 
 

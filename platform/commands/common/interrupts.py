@@ -1,7 +1,7 @@
-"""Ctrl-C while other people's code runs in the main thread.
+"""Ctrl-C while code of users runs in the main thread.
 
-Whatever that code raises costs a block, KeyboardInterrupt included. So here Ctrl-C raises nothing in it: the
-command ends between two blocks. A second Ctrl-C ends the process at once, whatever runs.
+Whatever that code raises, KeyboardInterrupt included, rejects a block. So Ctrl-C raises nothing in it: the
+command ends between two blocks. A second Ctrl-C ends the process at once.
 """
 
 import os

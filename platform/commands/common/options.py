@@ -22,7 +22,7 @@ _HOME = click.option(
 _CONFIG = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file.  [default: HOME/windvane.toml, where there is one]",
+    help="Settings file.  [default: HOME/windvane.toml, if it exists]",
 )
 _LOG_FORMAT = click.option(
     "--log-format",
@@ -43,7 +43,7 @@ _FLAGS = {
 
 def home_options(command: Command) -> Command:
     """Give the command --home and --config, and call it with `settings`; it needs a home that is there."""
-    return _with_settings(command, flags=(), if_missing="refuse")
+    return _with_settings(command, flags=(), if_missing="fail")
 
 
 def home_options_of(*, if_missing: IfMissing) -> Callable[[Command], Command]:
@@ -51,7 +51,7 @@ def home_options_of(*, if_missing: IfMissing) -> Callable[[Command], Command]:
     return functools.partial(_with_settings, flags=(), if_missing=if_missing)
 
 
-def tier_options(*meant: str, if_missing: IfMissing = "refuse") -> Callable[[Command], Command]:
+def tier_options(*meant: str, if_missing: IfMissing = "fail") -> Callable[[Command], Command]:
     """Give the command the settings of the tiers, and call it with `settings`.
 
     The help shows those that are `meant` for it; the others are taken too, since `up` gives every child the

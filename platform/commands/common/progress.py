@@ -1,4 +1,4 @@
-"""What a long command shows while it works: a bar on a terminal, nothing where nobody looks."""
+"""Progress of a long command: a bar on a terminal, otherwise nothing."""
 
 import sys
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class ByteProgress:
 
 @contextmanager
 def byte_progress(description: str, *, total_bytes: int | None) -> Iterator[ByteProgress]:
-    """A bar with megabytes, their rate and the time left; `total_bytes` is None where nobody knows it."""
+    """A bar with megabytes, their rate and the time left; `total_bytes` is None if it is unknown."""
     if not sys.stderr.isatty():
         yield ByteProgress(None, description, total_bytes)
         return

@@ -17,8 +17,8 @@ from .tier_answers import why_forward_port_is_shut
 class Receiver:
     """The forward port that a command sends to: that of its home's gateway, or the one of `--to`.
 
-    If the gateway there is that of another home of this user, it says so once. A server of another user is
-    refused unless `--to` names it: `ConfigInvalid` is raised then.
+    If that gateway belongs to another home of this user, a note is printed once. A server of another user
+    raises `ConfigInvalid` unless `--to` names it.
 
     Attributes:
         home: of the gateway, if it is one of this user's; else None.
@@ -33,7 +33,7 @@ class Receiver:
         self._check(self.address())
 
     def address(self) -> str:
-        """Where to connect now; it is asked again before each connection."""
+        """Where to connect; called before each connection."""
         if self._to is not None:
             return self._to
         address = forward_address(self._settings)

@@ -8,12 +8,12 @@ from typing import Any
 from .tier_answers import ask_tiers
 
 ASK_CHUNKS = 1_000
-"""The gateway is asked about so many chunks at a time; it remembers the last 16,384 with rejected events."""
+"""Chunks per request to the gateway; it remembers the last 16,384 with rejected events."""
 _ANSWER_TIMEOUT_S = 10.0
 
 
 class RejectionCount:
-    """Counts them for one sender; `run_dir` is that of the gateway's home, None if it cannot be asked.
+    """Counts the rejected events of one sender; `run_dir` is that of the gateway's home, None if unknown.
 
     Memory: the IDs of at most `ASK_CHUNKS` chunks, and of those that are acked while it asks.
 

@@ -11,7 +11,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome of one check.
 
     `warning`: it works, but may not for long. `failure`: it does not work, or others can read or change what
-    they should not. `fix` says how to mend it, by a step that loses nothing. Neither shows a secret.
+    they should not. `fix` says how to fix it, by a step that loses nothing. Neither shows a secret.
     """
 
     check: str

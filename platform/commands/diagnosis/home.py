@@ -43,7 +43,7 @@ def check_modes(settings: Settings) -> Iterator[Finding]:
     allowed = home_mode(settings)
     home = settings.home
     loose = [(home, allowed)]
-    if home.stat().st_mode & 0o077:  # else nobody else gets as far as what is in it
+    if home.stat().st_mode & 0o077:  # otherwise other users cannot reach the files in it
         loose += [(path, allowed & 0o666) for path in home.iterdir() if path.name.endswith(DATABASE_SUFFIXES)]
         loose += [(home / name, 0o600) for name in _SECRETS]
         loose.append((settings.run_dir, 0o700))
@@ -70,7 +70,7 @@ def check_modes(settings: Settings) -> Iterator[Finding]:
                     f"chmod go-w {path}, if you trust what is in it",
                 )
     if not found:
-        yield ok("file modes", f"nobody else may read {home} or change what is run")
+        yield ok("file modes", f"no other user may read {home} or change the code that is run")
 
 
 def check_owners(settings: Settings) -> Finding:
@@ -116,7 +116,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
 
 
 def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
-    """A store with streams needs its checkpoints: without them no stream goes on."""
+    """A store with streams needs its checkpoints: without them no stream resumes."""
     from ...store.files.store import Store
 
     path = settings.checkpoint_file
@@ -125,8 +125,8 @@ def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
     if streams := len(Store(settings.store_dir).stream_directories()):
         yield failure(
             f"database {path.name}",
-            f"{path} is missing, and the store has {plural(streams, 'stream')}: none goes on",
-            "end Windvane and put the latest copy back first; if there is none, `windvane verify --repair`, "
+            f"{path} is missing, and the store has {plural(streams, 'stream')}: none resumes",
+            "stop Windvane and restore the latest copy first; if there is none, `windvane verify --repair`, "
             "then `windvane recover list`",
         )
 
@@ -147,8 +147,8 @@ def check_database(path: Path, version: int | None = None) -> Finding:
     whole = path.stat().st_size <= FULL_CHECK_BYTES
     pragma = "integrity_check" if whole else "quick_check"
     damaged = (
-        "end Windvane, keep the file and its -wal, and restore it from a copy; `windvane verify` says what "
-        "else is affected. Do not start without it: what is stored could not be told from what comes again"
+        "stop Windvane, keep the file and its -wal, and restore it from a copy; `windvane verify` says what "
+        "else is affected. Do not start without it: stored chunks could not be distinguished from resent ones"
     )
     began_s = time.monotonic()
     try:
@@ -224,7 +224,7 @@ def check_tiers(settings: Settings) -> Iterator[Finding]:
 
 
 def tier_problem(run_dir: Path, tier: str) -> str | None:
-    """Why a tier whose process is there does not answer; None if it does, or has no socket to be asked by."""
+    """Why a tier whose process exists does not answer; None if it answers, or has no socket."""
     from aiohttp import web
 
     from ...web.api.health import STUCK_S

@@ -27,7 +27,7 @@ class TopicReplicas(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """What a cluster says of itself."""
+    """The brokers, topics and settings that a cluster reports."""
 
     brokers: int
     versions: str
@@ -66,7 +66,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def check_cluster(cluster: Cluster, *, wanted_replicas: int | None) -> Iterator[Finding]:
-    """Whether messages outlive a broker, and whether they can be written while one is away."""
+    """Whether messages survive the loss of a broker, and whether they can be written meanwhile."""
     replicas = wanted_replicas or cluster.default_replicas
     if replicas is not None and replicas > cluster.brokers:
         yield failure(
@@ -83,8 +83,8 @@ def check_cluster(cluster: Cluster, *, wanted_replicas: int | None) -> Iterator[
             "kafka in sync",
             failure,
             "fewer replicas are in sync than min.insync.replicas asks for, so nothing is acked",
-            "start the brokers that are away; if a topic asks for more replicas than it has, lower its "
-            "min.insync.replicas",
+            "start the brokers that are not running; if a topic requires more replicas than it has, lower "
+            "its min.insync.replicas",
         ),
         (
             [topic for topic in cluster.topics if topic.replicas == 1],
@@ -105,7 +105,7 @@ def check_cluster(cluster: Cluster, *, wanted_replicas: int | None) -> Iterator[
             [topic for topic in cluster.topics if 1 < topic.min_isr == topic.replicas],
             "kafka min ISR",
             warning,
-            "min.insync.replicas is as high as the replicas: nothing is acked while one broker is away",
+            "min.insync.replicas is as high as the replicas: nothing is acked without one broker",
             "give the topics one replica more, or lower min.insync.replicas by one",
         ),
     ):

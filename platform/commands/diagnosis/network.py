@@ -83,7 +83,7 @@ def check_port(what: str, address: str, *, is_ours: bool) -> Finding:
 
 
 def check_guard(settings: Settings) -> Finding:
-    """Whether whoever reaches the forward port has to show something."""
+    """Whether clients beyond this machine need credentials for the forward port."""
     try:
         require_guarded_port(settings)
     except ConfigInvalid as error:
@@ -111,7 +111,7 @@ def check_certificate(
 ) -> Iterator[Finding]:
     """Whether certificate and key can be used together, until when, and who may read the key."""
     if cert is None and key is None and client_ca is None:
-        yield skipped(check, "TLS is not set up for the forward port")
+        yield skipped(check, "TLS is not configured for the forward port")
         return
     if cert is None or key is None:
         missing = "tls_cert_file" if cert is None else "tls_key_file"
@@ -129,7 +129,7 @@ def check_certificate(
         who = "every user" if mode & 0o007 else "its group"
         yield state(f"{check}: key", f"{key} has mode {mode:04o}: {who} may use it", f"chmod 600 {key}")
     else:
-        yield ok(f"{check}: key", f"{key} belongs to the certificate, and nobody else may read it")
+        yield ok(f"{check}: key", f"{key} belongs to the certificate, and no other user may read it")
     if client_ca is not None:
         yield from check_authorities(f"{check}: client authorities", client_ca)
 
@@ -159,7 +159,7 @@ def _expiry(check: str, path: Path, certificate: dict[str, Any] | None, *, what:
     now_s = time.time()
     begins_s, ends_s = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notBefore", "notAfter"))
     days = (ends_s - now_s) / 86_400
-    renew = f"renew it; the gateway takes up the new file by itself ({path})"
+    renew = f"renew it; the gateway reloads the file without a restart ({path})"
     if now_s < begins_s:
         return failure(
             check, f"the {what} of {path} holds from {certificate['notBefore']} on", "check the clock"

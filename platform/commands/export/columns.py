@@ -44,8 +44,8 @@ class Column(NamedTuple):
 def columns_of(source: "DataArray") -> list[Column]:
     """The columns of an array: its fields, nested ones by dotted names, or its named numbers.
 
-    Rows without names are one column, `value`, or `values` where a row is no single number. Raises
-    `ExportFailed` where the rows are blocks of records.
+    Rows without names are one column, `value`, or `values` if a row is not a single number. Raises
+    `ExportFailed` if the rows are blocks of records.
     """
     dtype, row_shape = source.dtype, source.row_shape
     if dtype.names:
@@ -92,9 +92,9 @@ def element_names(column: Column) -> list[str]:
 
 
 def distinct_names(time_name: str, names: Sequence[str]) -> list[str]:
-    """`names`, each as it is where it is the only one so far, else with the first free number behind it.
+    """`names`, each unchanged if it is new, else with the first free number appended.
 
-    `time_name` is taken, by the time of the row.
+    `time_name` is reserved for the time of the row.
 
     >>> distinct_names("time", ["time", "kw", "kw", "", "time_2"])
     ['time_3', 'kw', 'kw_2', 'unnamed', 'time_2']

@@ -113,8 +113,8 @@ class Lines:
 def chunks_of(events: Iterable[bytes], lines: Lines, chunk_bytes: int) -> Iterator[list[Chunk]]:
     """The chunks that each read of `lines` completes; `events` has b"" for a line that holds none.
 
-    A chunk is full from `chunk_bytes` on, or when no line is at hand. If InputInvalid is raised, what stands
-    before that line is given first.
+    A chunk is full from `chunk_bytes` on, or when no line is available. If InputInvalid is raised, the lines
+    before that one are given first.
     """
     batch: list[Chunk] = []
     packed: list[bytes] = []

@@ -21,7 +21,7 @@ class Dialect:
     skips_blanks: bool = False
     """Blanks follow the delimiter, and belong to no cell."""
     cuts_blanks: bool = False
-    """Blanks stand before the delimiter, too."""
+    """Blanks precede the delimiter, too."""
     preamble_lines: int = 0
     """Lines before that of the names: Excel's `sep=;`."""
     line_end: bytes = b"\n"

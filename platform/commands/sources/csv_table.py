@@ -30,7 +30,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What the user says of a table; None and nothing is found out."""
+    """What the user specifies about a table; None and empty values are detected."""
 
     time_field: str | None = None
     keep_time_field: bool = False
@@ -111,7 +111,7 @@ class Table:
     def chunks(
         self, *, chunk_bytes: int, losses: Losses, clock_ns: Clock = time.time_ns
     ) -> Iterator[list[Chunk]]:
-        """The rows, as records. What is not a row of the table is added to `losses`, and the others go on."""
+        """The rows, as records. Invalid rows are added to `losses` and skipped."""
         lines = Lines(self._read, self.dialect.line_end)
         rows = _rows(lines, self.dialect)
         _names_row(rows)
@@ -155,7 +155,7 @@ class _RowInvalid(ValueError):
 
 
 def open_table(read: Read, options: TableOptions, *, rewind: Callable[[], None] | None) -> Table:
-    """Understands a table; `rewind` goes back to its beginning, and is None for a pipe.
+    """Detect the format of a table; `rewind` seeks to its beginning, and is None for a pipe.
 
     Raises InputInvalid if it has no names, twice the same, or not those that the user names.
     """
@@ -266,7 +266,7 @@ def _looks_like_time(name: str, cell: str) -> bool:
 
 
 def _names_row(rows: Iterator[_Row]) -> _Row | None:
-    """The first row that is not blank; `rows` goes on behind it."""
+    """The first row that is not blank; `rows` continues after it."""
     return next((row for row in rows if row.cells or row.fault), None)
 
 

@@ -35,7 +35,7 @@ class Reading:
         return [] if self.table is None else self.table.misfits()
 
     def failure(self) -> str:
-        """Why this is no success although all that was sent is stored; "" if it is one."""
+        """Why the command failed although everything sent is stored; "" if it succeeded."""
         if self.losses.lines:
             return str(self.losses)
         if self.table is not None and self.table.has_given_misfits:
@@ -64,7 +64,7 @@ class Source:
     ) -> Reading:
         """Begins to read. Raises InputInvalid if a table cannot be understood.
 
-        `on_read` is told how many bytes of a table were looked through so far, which takes a second for 3 MB.
+        `on_read` receives how many bytes of a table were scanned so far, which takes a second for 3 MB.
         """
         # What a pipe has so far is better than a whole block later.
         read: Read = getattr(self.file, "read1", self.file.read) if self.rewind is None else self.file.read

@@ -26,7 +26,7 @@ def raw_chunks(read: Read, *, chunk_bytes: int, clock_ns: Clock = time.time_ns) 
 
 
 def line_chunks(read: Read, *, chunk_bytes: int, clock_ns: Clock = time.time_ns) -> Iterator[list[Chunk]]:
-    """Lines without their ends, each a record {"message": line}: text where it is UTF-8, else bytes."""
+    """Lines without their ends, each a record {"message": line}: text if it is UTF-8, else bytes."""
     lines = Lines(read)
 
     def events() -> Iterator[bytes]:
@@ -52,7 +52,7 @@ def jsonl_chunks(
     """Lines that are each a JSON object, as `json_records` reads it; empty lines are left out.
 
     The time of a record is that of `time_field`, which is removed from it unless `keep_time_field`; without
-    one, the time of reading. What is not such a line is added to `losses`, and the others go on.
+    one, the time of reading. Invalid lines are added to `losses` and skipped.
     """
     lines = Lines(read)
 
