@@ -123,9 +123,9 @@ def test_a_sample_of_requests_is_answered_as_described(case: schemathesis.Case[A
 
 
 @pytest.mark.proof(part="inputs", sample=False)
-@pytest.mark.long_running(timeout_s=1800, reason="500 requests of each operation")
+@pytest.mark.long_running(timeout_s=1800, reason="150 requests of each operation")
 @SCHEMA.parametrize()
 @seed(20261202)
-@settings(max_examples=500, **OPTIONS)
+@settings(max_examples=150, **OPTIONS)
 def test_requests_are_answered_as_described(case: schemathesis.Case[Any], web: str) -> None:
     check(case, web)
