@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,17 +49,21 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def running_postgresql(folder: Path, programs: Path) -> Iterator[PostgreSQL]:
+def running_postgresql(programs: Path) -> Iterator[PostgreSQL]:
     """The server runs inside the block; it keeps nothing."""
-    data = folder / "postgresql"
+    # Not below pytest's folder, to which a new run of pytest denies other users access.
+    with tempfile.TemporaryDirectory(prefix="windvane-postgresql-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        yield from _running(Path(folder) / "data", programs)
+
+
+def _running(data: Path, programs: Path) -> Iterator[PostgreSQL]:
     data.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
         # The server does not run as root, and its user must reach the folder.
         as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
         shutil.chown(data, 65534, 65534)
-        for parent in data.parents[:-2]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     port = free_port()
 
     def call(*command: object) -> None:

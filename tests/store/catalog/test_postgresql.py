@@ -18,11 +18,11 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+def server() -> Iterator[PostgreSQL]:
     found = programs()
     if found is None or find_spec("asyncpg") is None:
         pytest.skip("needs a PostgreSQL server and asyncpg")
-    with running_postgresql(tmp_path_factory.mktemp("server"), found) as server:
+    with running_postgresql(found) as server:
         yield server
 
 
