@@ -1,4 +1,4 @@
-"""A chunk as a door took it in, before anything was decided about it."""
+"""A chunk as a listener received it, before any check or decision."""
 
 import re
 from typing import Literal
@@ -11,7 +11,7 @@ from ..rejections import RejectionCode
 from .bodies.formats import BodyFormat
 
 CHUNK_OVERHEAD_BYTES = 2048
-"""What a pending chunk is taken to cost beside its bytes, so that tiny ones are bounded too."""
+"""The memory that a pending chunk counts in addition to its bytes, so that tiny chunks are bounded too."""
 _MAX_TAG_BYTES = 200
 _LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")  # stands for a byte that is not UTF-8
 
@@ -52,7 +52,7 @@ class RejectedEvents(msgspec.Struct, frozen=True):
 
 
 class IncomingChunk(msgspec.Struct, frozen=True):
-    """What a door took in."""
+    """A chunk that a listener received."""
 
     sender: str
     tag: str
@@ -66,8 +66,8 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     policy: str | None = None
     """The policy that the sender named; None: the tag decides."""
     identity: str | None = None
-    """Who proved to send it: the user of the handshake or of the request, else the name in the client
-    certificate, else the hostname that had its own or the shared key; None where the door asks for no
+    """The authenticated sender: the user of the handshake or of the request, else the name in the client
+    certificate, else the hostname that had its own or the shared key; None if the listener requires no
     authentication."""
     over_rate: Literal["wait", "refuse"] = "wait"
     """What to do over the policy's rates: keep it in line, or fail with RateExceeded at once."""
@@ -76,11 +76,11 @@ class IncomingChunk(msgspec.Struct, frozen=True):
     is_run: bool = False
     """Its events came as a message each, and are one chunk for speed alone."""
     is_replay: bool = False
-    """It comes from the dead letters, where it stays if it is refused again."""
+    """It is a replayed dead letter, which is kept if the chunk is rejected again."""
     hostname: str | None = None
     """What the sender called itself in the handshake; users of one name may have many."""
     outcome: Outcome | None = None
-    """Where the door wants to know more than that the chunk was taken."""
+    """Collects how the chunk was stored, if the listener needs more than an acknowledgement."""
 
     @property
     def is_plain(self) -> bool:
@@ -111,7 +111,7 @@ def origin(sender: str, identity: str | None, hostname: str | None = None) -> st
 
 
 def halves(run: IncomingChunk) -> tuple[IncomingChunk, IncomingChunk]:
-    """A run of two events or more in two parts; an event by itself is no run any more."""
+    """Splits a run of two events or more in two parts; a part of a single event is not a run."""
     assert run.events is not None
     walker = msgpack.Unpacker(read_size=len(run.payload), max_buffer_size=len(run.payload))
     walker.feed(run.payload)

@@ -40,7 +40,7 @@ class CheckedChunk(msgspec.Struct, frozen=True):
     rejected: tuple[RejectedEvents, ...]
     """Those of its events that are invalid: they go to the dead letters when the others are published."""
     key: bytes | None
-    """By which it is known when it is sent again."""
+    """Identifies the chunk if it is resent."""
 
 
 class ChunkCheck:

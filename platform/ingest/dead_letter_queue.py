@@ -1,4 +1,4 @@
-"""What was refused, as dead letters, and their way to the disk: a thread writes, the loop waits for none."""
+"""Queue of dead letters on their way to the disk: a thread writes them, so the event loop never waits."""
 
 import asyncio
 import os
@@ -20,8 +20,8 @@ _OCCURRENCE_BYTES = 16
 class DeadLetterQueue:
     """Memory: letters of `limit_bytes` wait at most.
 
-    Of those with a code in WITHHELD, an eighth of it: senders that are not let in cannot hold up the letters
-    that others' acks wait for.
+    Letters with a code in WITHHELD have an eighth of it: senders that are not authorized cannot delay the
+    letters that the acks of other senders wait for.
     """
 
     def __init__(self, dead_letters: DeadLetters, telemetry: GatewayTelemetry, *, limit_bytes: int) -> None:
@@ -87,9 +87,9 @@ class DeadLetterQueue:
 def letter_of_chunk(
     chunk: IncomingChunk, refusal: ChunkRefused, policy: str | None, time_ns: int
 ) -> DeadLetter:
-    """A chunk that was refused whole, as it came: of a posted body the body.
+    """The dead letter of a chunk that was rejected whole, unchanged: a posted body is kept as the body.
 
-    Of metrics and traces that no policy takes a sample: they come every few seconds, all alike.
+    Metrics and traces that match no policy are sampled: they arrive every few seconds, all alike.
     """
     body = chunk.body
     payload: bytes | bytearray | memoryview = chunk.payload if body is None else body.data
@@ -135,9 +135,9 @@ def letter_of_events(chunk: IncomingChunk, rejected: RejectedEvents, policy: str
 
 
 def _occurrence(chunk: IncomingChunk) -> bytes:
-    """Of what came without asking for an ack: its sender sends it once, so what is equal is other data.
+    """Random bytes for a chunk that requests no ack: its sender sends it once, so an equal chunk is new data.
 
-    Over HTTP a sender without ids learns of the refusal, and may send the same body again.
+    Over HTTP a sender without IDs receives the rejection and may resend the same body.
     """
     is_sent_once = chunk.chunk_id is None and chunk.policy is None and not chunk.is_replay
     return os.urandom(_OCCURRENCE_BYTES) if is_sent_once else b""

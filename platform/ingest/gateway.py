@@ -83,7 +83,7 @@ class Gateway:
         - with None once the chunk is durable on the bus (or was before: a retransmission), and invalid events
           of it are in the dead letters;
         - with ChunkRefused once its bytes are in the dead letters (`code` says why);
-        - with RateExceeded if it is over the policy's rates and does not wait: its sender must keep it;
+        - with RateExceeded if it exceeds the policy's rates and does not wait: its sender must keep it;
         - with BusUnavailable if none of these could be done: its sender must keep it.
 
         Chunks of one tag enter in the order in which they were submitted. A small chunk is decided within
@@ -231,7 +231,7 @@ class Gateway:
             # Its sender waits for no ack, so it would not send the chunk again.
             raise ChunkRefused("over-rate", f"{reason}, and too much waits already; send more slowly")
         if is_full or chunk.over_rate == "refuse":
-            self.telemetry.refused("over-rate", chunk, reason, policy=checked.policy.reference)
+            self.telemetry.chunk_rejected("over-rate", chunk, reason, policy=checked.policy.reference)
             wait_s = rate.wait_s(events=checked.events, size=payload_bytes)
             submission.fail(
                 RateExceeded(f"{reason}; send it again later", retry_after_s=max(1, math.ceil(wait_s)))
@@ -328,7 +328,7 @@ class Gateway:
 
     def _keep_rejected(self, checked: CheckedChunk, rejected: RejectedEvents) -> asyncio.Future[None]:
         chunk, reference = checked.chunk, checked.policy.reference
-        self.telemetry.refused(rejected.code, chunk, rejected.reason, policy=reference)
+        self.telemetry.chunk_rejected(rejected.code, chunk, rejected.reason, policy=reference)
         return self._letters.keep(letter_of_events(chunk, rejected, reference, self._now_ns()))
 
     def _reject(self, submission: Submission, refusal: ChunkRefused, policy: Policy | None = None) -> None:
@@ -341,7 +341,7 @@ class Gateway:
             submission.fail(refusal)
             return
         reference = chunk.policy if policy is None else policy.reference
-        self.telemetry.refused(refusal.code, chunk, str(refusal), policy=reference)
+        self.telemetry.chunk_rejected(refusal.code, chunk, str(refusal), policy=reference)
         if refusal.code not in WITHHELD:
             self.rejections.note(chunk, refusal.code)
         kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))

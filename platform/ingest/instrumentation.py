@@ -82,7 +82,7 @@ class ChunkRejected(Event, frozen=True):
     )
     counts = (
         Count(
-            "refused_by_code",
+            "rejected_by_code",
             "windvane_gateway_refused",
             "Rejected chunks, and broken connections, by code",
             labels={"code": "code"},

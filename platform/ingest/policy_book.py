@@ -76,9 +76,9 @@ class PolicyBook:
         return self._in_force[policy.reference].own_tags.match(tag) is not None
 
     async def refresh(self) -> None:
-        """Take up what has changed in the catalog; concurrent callers share one look.
+        """Loads what changed in the catalog; concurrent callers share one read.
 
-        On return the policies are not older than the call.
+        On return the policies are at least as new as the call.
         """
         called_at = time.monotonic()
         async with self._refreshing:

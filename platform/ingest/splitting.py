@@ -1,8 +1,8 @@
 """Chunks that are larger than a message of the bus may be: cut at event boundaries.
 
-The parts are messages of the same key, so they stay together and in order; their payloads, one behind the
-other, are the chunk's. Each has an id of its own, derived from the chunk's: when the chunk is sent again,
-whatever of it was stored before is known, part by part.
+The parts are messages of the same key, so they stay together and in order; their payloads, concatenated, are
+the payload of the chunk. Each part has its own ID, derived from the ID of the chunk: when the chunk is
+resent, the gateway recognizes each part that is already stored.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ..errors import ChunkRefused
 from ..records.events import STORED_ANEW
 
 _ENVELOPE_BYTES = 160
-"""More than the envelope has beside its texts, and a part's id beside the chunk's."""
+"""Upper bound of the envelope without its texts, and of a part's ID without the chunk's ID."""
 
 
 class Part(NamedTuple):
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 def split_events(payload: bytes | bytearray | memoryview, *, max_bytes: int) -> Iterator[Part]:
     """Cut a payload of well-formed events into parts of at most `max_bytes`, as few as go in order.
 
-    Raises `ChunkRefused` where one event alone is larger.
+    Raises `ChunkRefused` if a single event is larger.
     """
     size = max(len(payload), 1)
     walker = msgpack.Unpacker(read_size=size, max_buffer_size=size)
@@ -66,7 +66,7 @@ def part_id(chunk_id: bytes | None, part: Part) -> bytes | None:
 def require_fitting(
     producer: Producer, message: ChunkMessage, payload: bytes | bytearray | memoryview
 ) -> None:
-    """Raises `ChunkRefused` where an event of the payload fits into no message."""
+    """Raises `ChunkRefused` if an event of the payload does not fit into a message."""
     max_bytes = _max_payload_bytes(producer, message)
     if len(payload) > max_bytes:
         for _ in split_events(payload, max_bytes=max_bytes):
@@ -82,12 +82,12 @@ def publish_chunk(
     durability: Durability,
     content_key: bytes | None = None,
 ) -> asyncio.Future[int]:
-    """Publish a chunk, in parts where it is too large; done when all of them are durable.
+    """Publishes a chunk, in parts if it is too large; done when all parts are durable.
 
-    `content_key` stands for the payload where a repetition is known by that: then its parts are known by it
-    and their place, since two parts of one chunk may be equal.
-    The message's own payload is left out for `payload`. The result is the offset of the last part. Fails as
-    `Producer.publish` does, when any of them failed; raises `ChunkRefused` like `require_fitting`.
+    `content_key` identifies the payload of a chunk without an ID. Its parts are identified by this key and
+    their position, since two parts of one chunk may be equal.
+    `payload` replaces the payload of the message. The result is the offset of the last part. Fails as
+    `Producer.publish` does if any part failed; raises `ChunkRefused` like `require_fitting`.
     """
     key = message.tag.encode()
     max_bytes = _max_payload_bytes(producer, message)
@@ -113,7 +113,7 @@ def publish_chunk(
 
 
 def _max_payload_bytes(producer: Producer, message: ChunkMessage) -> int:
-    """What surely fits beside the key and the envelope: a character has up to four bytes in UTF-8."""
+    """What fits in addition to the key and the envelope: a character has up to four bytes in UTF-8."""
     texts = 4 * (2 * len(message.tag) + len(message.sender)) + len(message.chunk_id or b"")
     return producer.max_message_bytes - texts - _ENVELOPE_BYTES
 

@@ -78,7 +78,7 @@ class Submission:
         recent.add_pending(key, self)
 
     def decided(self) -> None:
-        """Ends the turn: the next chunk of the tag may go on."""
+        """Ends the turn: the next chunk of the tag may continue."""
         if not self.is_decided:
             self.is_decided = True
             self.turn.end()

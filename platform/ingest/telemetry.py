@@ -60,7 +60,7 @@ class GatewayTelemetry(Telemetry):
     letters_left_out_total: int
     lost_total: int
     timeouts_by_kind: Counter[str]
-    refused_by_code: Counter[str]
+    rejected_by_code: Counter[str]
 
     def __init__(self, *, pending_bytes: Callable[[], int] = lambda: 0) -> None:
         super().__init__(logging.getLogger("windvane.gateway"))
@@ -71,9 +71,9 @@ class GatewayTelemetry(Telemetry):
         self.disk: DiskWatch | None = None
 
     @property
-    def refused_total(self) -> int:
-        """Chunks, and broken connections' bytes, that did not enter."""
-        return self.refused_by_code.total()
+    def rejected_total(self) -> int:
+        """Rejected chunks and broken connections."""
+        return self.rejected_by_code.total()
 
     def chunk_stored(self, *, events: int, size: int) -> None:
         """Counts what `ChunkStored` declares, without making the event: a gateway stores 10,000 chunks a
@@ -107,8 +107,8 @@ class GatewayTelemetry(Telemetry):
             f"file {name}", "settings-broken", f"not taken over: {error}", detail_is_identity=True
         )
 
-    def file_mended(self, name: str) -> None:
-        """They can be used again."""
+    def file_repaired(self, name: str) -> None:
+        """The files are usable again."""
         self.health.clear(f"file {name}")
 
     def port_shut(self, reason: str) -> None:
@@ -121,7 +121,7 @@ class GatewayTelemetry(Telemetry):
         self.forward_shut = None
         self.emit(ForwardPortOpened(addresses))
 
-    def refused(self, code: str, chunk: IncomingChunk, reason: str, *, policy: str | None) -> None:
+    def chunk_rejected(self, code: str, chunk: IncomingChunk, reason: str, *, policy: str | None) -> None:
         """A chunk, or the bytes of a broken connection, was rejected."""
         self.emit(ChunkRejected.of(chunk, code, reason, policy=policy))
 
@@ -189,8 +189,8 @@ class GatewayTelemetry(Telemetry):
             bytes_total=self.bytes_total,
             chunks_total=self.chunks_total,
             repeated_total=self.repeated_total,
-            refused_total=self.refused_total,
-            refused_by_code=dict(self.refused_by_code),
+            refused_total=self.rejected_total,
+            refused_by_code=dict(self.rejected_by_code),
             without_times=self.missing_times.listed(),
             connections=self.connections,
             handshakes_failed_total=self.handshakes_failed_total,

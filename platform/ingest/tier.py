@@ -40,11 +40,11 @@ async def serve(
     stop: asyncio.Event,
     shares_port: bool = False,
 ) -> None:
-    """Runs the gateway until `stop` is set, then acks what it took in and leaves.
+    """Runs the gateway until `stop` is set, then acks the received chunks and returns.
 
-    Calls `ready({"forward": "host:port"})` when both doors are open; the forward port stays shut as long as
-    its secrets or certificates cannot be used, and the report then has "shut" too. With
-    `shares_port` other gateways may open the same port.
+    Calls `ready({"forward": "host:port"})` when both ports are open. The forward port stays shut while its
+    secrets or certificates are unusable; the report then also contains "shut". With `shares_port` other
+    gateways may open the same port.
     """
     keep_freed_memory()
     collect_garbage_rarely()
@@ -97,7 +97,7 @@ def _security_file(settings: Settings, telemetry: GatewayTelemetry) -> SecurityF
     return SecurityFile(
         settings.forward_security_file,
         on_broken=partial(telemetry.file_broken, "secrets"),
-        on_mended=partial(telemetry.file_mended, "secrets"),
+        on_repaired=partial(telemetry.file_repaired, "secrets"),
     )
 
 
@@ -134,7 +134,7 @@ async def _listen(
         tls=TlsFiles.of(
             settings,
             on_broken=partial(telemetry.file_broken, "certificates"),
-            on_mended=partial(telemetry.file_mended, "certificates"),
+            on_repaired=partial(telemetry.file_repaired, "certificates"),
         ),
     )
     try:

@@ -1,8 +1,8 @@
-"""From what a door took in to the payload: decompressed, made of events where it was a posted body, and
-measured for what it decodes to.
+"""Unpacks a received chunk to its payload: decompresses it, converts a posted body to events, and measures
+its decoded size.
 
-`unpacking` is the whole of it, in small steps. What is little is done at once on the event loop; the rest
-goes to the threads of `OffLoop`, where senders take turns.
+`unpacking` does all of this in small steps. Small chunks are unpacked at once on the event loop; the others
+go to the threads of `OffLoop`, where senders take turns.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ def unpacking(chunk: IncomingChunk, bounds: Bounds) -> Generator[None, None, Pay
 
 
 def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
-    """What `unpacking` returns, where that is little work; None where it is for a thread."""
+    """Returns what `unpacking` returns if that is little work; None if the work is for a thread."""
     body = chunk.body
     max_bytes = min(bounds.payload_bytes, bounds.text_bytes)
     if body is not None:
@@ -109,7 +109,7 @@ def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
 
 
 def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
-    """Raises ChunkRefused where `signals` of a policy do not name what the chunk carries."""
+    """Raises ChunkRefused if the `signals` of a policy do not include the signal of the chunk."""
     what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
     if what in signals:
         return

@@ -1,4 +1,4 @@
-"""The gateway behind its real doors: what is acked is on the bus, what is refused is in the dead letters."""
+"""The gateway with its real ports: acked chunks are on the bus, rejected chunks are in the dead letters."""
 
 import asyncio
 import base64
@@ -239,7 +239,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("code", "message", "payload"), REFUSED, ids=[f"{r[0]} {i}" for i, r in enumerate(REFUSED)]
 )
-async def test_a_refused_chunk_is_kept_and_hurts_no_neighbour(
+async def test_a_rejected_chunk_is_kept_and_its_neighbours_are_stored(
     site: Site, caplog: pytest.LogCaptureFixture, code: str, message: bytes, payload: bytes
 ) -> None:
     await site.policy("t", limits={"chunk_bytes": 1000, "events_per_chunk": 15})
@@ -258,14 +258,14 @@ async def test_a_broken_connection_is_closed_alone_and_its_bytes_are_kept(site: 
     await site.policy("t")
     async with site.connected() as (reader, writer), site.connected() as (neighbour, to_gateway):
         good = packed("t", EVENT, chunk="good")
-        writer.write(good + b"\x81\x00\x00 this is no message")
+        writer.write(good + b"\x81\x00\x00 this is not a message")
         assert await read_ack(reader) == "good"
         assert await asyncio.wait_for(reader.read(), 10) == b""
         to_gateway.write(packed("t", EVENT, chunk="neighbour"))
         assert await read_ack(neighbour) == "neighbour"
     letter = await site.kept_letter()
     assert letter.code == "framing"
-    assert letter.payload == b"\x81\x00\x00 this is no message"
+    assert letter.payload == b"\x81\x00\x00 this is not a message"
 
 
 async def test_a_message_over_the_limit_closes_its_connection_and_its_head_is_kept(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_tiny_chunks_count_for_what_they_cost(tmp_path: Path) -> None:
     bounded = GatewaySettings(connection_window_bytes=100 * 2048, pending_bytes=1000 * 2048)
     async with running(Settings(home=tmp_path, forward="127.0.0.1:0", gateway=bounded)) as site:
         await site.policy("t")
-        message = b"\x92\xa1t\xa3\0\0\0"  # no event: refused, and kept in the dead letters
+        message = b"\x92\xa1t\xa3\0\0\0"  # not an event: rejected, and kept in the dead letters
         async with site.connected() as (_, writer), site.http() as http:
             writer.write(message * 1500)
             most = 0

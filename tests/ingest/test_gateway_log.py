@@ -82,7 +82,7 @@ async def test_the_schema_of_one_policy_does_not_hide_that_of_another(
 
 @pytest.mark.parametrize("size", [10, 20_000], ids=["small", "large"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-async def test_a_client_without_the_key_is_told_of_the_key_whatever_it_sends_first(
+async def test_the_log_names_the_missing_key_whatever_a_client_sends_first(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int, tls: bool
 ) -> None:
     noise = random.Random(1).randbytes(size)
@@ -166,7 +166,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-async def test_made_up_names_leave_room_for_the_lines_of_others(
+async def test_invented_names_leave_room_for_other_log_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limited_log, "MAX_LINES_OF_A_SOURCE", 5)

@@ -1,4 +1,4 @@
-"""One event that cannot be stored costs itself alone, at every door; the others are durable, and acked."""
+"""On every input, an invalid event is rejected alone; the other events are durable and acked."""
 
 import asyncio
 import gzip
@@ -140,7 +140,7 @@ async def test_a_chunk_of_invalid_events_alone_is_rejected_whole(house: House) -
     assert not await house.chunks("t")
 
 
-async def test_a_policy_may_refuse_the_chunk_for_it(house: House) -> None:  # noqa: F811
+async def test_a_policy_may_reject_the_whole_chunk_for_an_invalid_event(house: House) -> None:  # noqa: F811
     await house.policy("t", tags=["t"], invalid_records="refuse")
     gateway = await house.gateway()
     with pytest.raises(ChunkRefused, match="1 of 41 events cannot be stored"):

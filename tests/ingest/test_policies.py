@@ -155,7 +155,7 @@ async def test_invalid_events_are_let_go_without_a_search_for_cycles(house: Hous
         await gateway.close()
 
 
-async def test_who_is_not_allowed_is_refused_and_kept(house: House) -> None:
+async def test_chunks_that_the_policy_does_not_allow_are_rejected_and_kept(house: House) -> None:
     await house.policy("t", allow=[{"identities": ["t07"], "networks": ["10.7.0.0/16"]}])
     gateway = await house.gateway()
     await gateway.submit(chunk(identity="t07"))
@@ -170,7 +170,7 @@ async def test_who_is_not_allowed_is_refused_and_kept(house: House) -> None:
     assert (letter.code, letter.policy, letter.identity) == ("sender-not-allowed", "t", "t08")
 
 
-async def test_a_topic_that_was_deleted_is_made_again_with_the_policys_partitions(
+async def test_a_deleted_topic_is_recreated_with_the_policys_partitions(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("windvane.ingest.policy_book.TOPICS_INTERVAL_S", 0.0)
@@ -184,7 +184,7 @@ async def test_a_topic_that_was_deleted_is_made_again_with_the_policys_partition
     assert [each.chunk_id for each in await house.chunks("t")] == [b"after"]
 
 
-async def test_at_the_doors_a_stranger_gets_no_ack_and_a_403(tmp_path: Path) -> None:
+async def test_a_sender_that_is_not_allowed_gets_no_ack_and_a_403(tmp_path: Path) -> None:
     async with running(Settings(home=tmp_path, forward="127.0.0.1:0")) as site:
         await site.policy("t", allow=[{"networks": ["10.0.0.0/8"]}])
         await site.policy("open", allow=[{"networks": ["127.0.0.0/8"]}])
@@ -217,7 +217,7 @@ async def test_only_the_invalid_records_go_to_the_dead_letters(house: House) -> 
         {"limits": {"chunk_bytes": 100}},
     ],
 )
-async def test_of_messages_that_were_joined_only_those_are_refused_that_would_be_alone(
+async def test_of_joined_messages_only_the_invalid_ones_are_rejected(
     house: House, policy: dict[str, Any]
 ) -> None:
     await house.policy("t", **policy)
@@ -253,7 +253,7 @@ async def test_a_chunk_of_invalid_records_alone_is_kept_and_acked(house: House) 
     assert [letter.payload for letter in house.kept()] == [event({}) * 2]
 
 
-async def test_a_policy_may_refuse_the_chunk_whole(house: House) -> None:
+async def test_a_policy_may_reject_the_whole_chunk(house: House) -> None:
     await house.policy("t", schema=POWER, invalid_records="refuse")
     gateway = await house.gateway()
     payload = event({"kw": 1}) + event({})
@@ -301,7 +301,7 @@ async def test_over_the_rate_a_chunk_waits_for_its_ack_and_is_not_lost(house: Ho
     assert house.kept() == []
 
 
-async def test_over_the_rate_http_is_told_when_to_come_again(tmp_path: Path) -> None:
+async def test_over_the_rate_http_answers_with_retry_after(tmp_path: Path) -> None:
     async with running(Settings(home=tmp_path, forward="127.0.0.1:0")) as site:
         await site.policy("t", limits={"events_per_s": 0.01, "burst_s": 100})
         async with site.http() as http:
@@ -377,7 +377,7 @@ async def test_a_policy_says_what_an_ack_waits_for(house: House, durability: str
 
 
 @pytest.mark.parametrize("chunk_id", [None, b"1"])
-async def test_by_content_the_equal_parts_of_a_large_chunk_are_no_repetitions_of_each_other(
+async def test_by_content_the_equal_parts_of_a_large_chunk_do_not_repeat_each_other(
     house: House, chunk_id: bytes | None
 ) -> None:
     await house.policy("t", suppress_repeats="content")
@@ -478,7 +478,7 @@ async def test_a_repetition_is_stored_once_across_gateways_restarts_and_a_crash_
     work = Work(house)
     await work.until_seen(2)
     await work.worker.checkpoint()
-    # A gateway that was started again.
+    # A restarted gateway.
     restarted = await house.gateway()
     await restarted.submit(chunk(EVENT, chunk_id=ids[2]))
     await work.until_seen(3)

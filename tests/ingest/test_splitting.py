@@ -1,4 +1,4 @@
-"""Chunks too large for one message: their parts are the chunk, and each is known when it comes again."""
+"""Chunks too large for one message: their parts make up the chunk, and a resent part is recognized."""
 
 import asyncio
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ async def test_one_part_that_fails_fails_the_chunk_once_all_have_ended() -> None
         await durable
 
 
-async def test_an_event_that_fits_into_no_message_is_refused_before_anything_is_published() -> None:
+async def test_an_event_that_fits_into_no_message_is_rejected_before_anything_is_published() -> None:
     producer = KeepingProducer()
     payload = b"".join(packed([(1, {}), (2, {"m": b"x" * 5000}), (3, {})]))
     with pytest.raises(ChunkRefused, match=r"kafka\.max_message_bytes"):

@@ -1,4 +1,4 @@
-"""Different tags are different streams, whatever their bytes and at whatever door."""
+"""Different tags are different streams, whatever their bytes and on every input."""
 
 import re
 from urllib.parse import quote_from_bytes
@@ -59,7 +59,7 @@ BAD_TAGS = [b"t\xff", b"t\xfe", b"t\xc3\xa9\xe9", b"\xff" * 20, b"t\xff\xef\xbf\
 
 @pytest.mark.parametrize("tag", BAD_TAGS)
 @pytest.mark.parametrize("where", ["query", "path"])
-async def test_over_http_a_tag_that_is_no_utf8_is_refused_and_kept(
+async def test_over_http_a_tag_that_is_not_utf8_is_rejected_and_kept(
     site: Site, tag: bytes, where: str
 ) -> None:
     await site.policy("any", tags=["**"])

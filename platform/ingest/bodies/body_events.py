@@ -37,7 +37,7 @@ class BodyBounds(msgspec.Struct, frozen=True):
     events: int
 
     def check(self, events: int, payload_bytes: int) -> None:
-        """Raises ChunkRefused where the events so far are over a bound."""
+        """Raises ChunkRefused if the events so far exceed a bound."""
         if payload_bytes > self.payload_bytes:
             raise ChunkRefused(
                 "too-large",

@@ -57,9 +57,9 @@ def decompressing(
 ) -> Generator[None, None, bytes]:
     """What the payload holds, at most `max_bytes` of it in memory; yields every few milliseconds.
 
-    Raises ChunkRefused: "unsupported-compression", "malformed", "too-many-members", or "too-large" where
-    more than `max_bytes` would come out, or where a zstd frame asks for a window of more than that (8 MiB
-    are always allowed).
+    Raises ChunkRefused: "unsupported-compression", "malformed", "too-many-members", or "too-large" if the
+    output would exceed `max_bytes`, or if a zstd frame requires a larger window than that (8 MiB are always
+    allowed).
     """
     if compression == "gzip":
         return _gunzipping(payload, max_bytes, max_members)
@@ -96,7 +96,7 @@ class _Content:
         self._pieces.append(piece)
 
     def end_member(self) -> bool:
-        """Counts a member; True where it is time to yield. Raises ChunkRefused("too-many-members")."""
+        """Counts a member; True if it is time to yield. Raises ChunkRefused("too-many-members")."""
         self._members += 1
         if self._room_bytes == self._member_began_at:
             self._empty_members += 1
@@ -231,14 +231,16 @@ def _unzstding(payload: Payload, max_bytes: int, max_members: int) -> Generator[
                 f"the zstd payload asks for a window of more than {1 << window_log} bytes; "
                 "compress at a lower level",
             ) from error
-        raise ChunkRefused("malformed", f"the payload is no zstd: {error}; check the sender") from error
+        raise ChunkRefused(
+            "malformed", f"the payload is not valid zstd: {error}; check the sender"
+        ) from error
     if position > len(payload):
         raise _cut_off()
     return content.joined()
 
 
 def _skippable_bytes(payload: Payload, position: int) -> int | None:
-    """The size of the skippable frame at `position`; None where another one begins."""
+    """The size in bytes of the skippable frame at `position`; None if another frame begins there."""
     head = bytes(payload[position : position + _SKIPPABLE_HEAD_BYTES])
     if len(head) < _SKIPPABLE_HEAD_BYTES or head[1:4] != b"\x2a\x4d\x18" or head[0] & 0xF0 != 0x50:
         return None

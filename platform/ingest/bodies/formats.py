@@ -89,11 +89,11 @@ def events_of(
 def making_events(
     body: Payload, format: BodyFormat, *, arrived_ns: int, max_bytes: int, max_events: int
 ) -> Generator[None, None, Payload]:
-    """The payload that `body` says: msgpack events, one behind the other; `body` itself where it is that.
+    """Converts `body` to a payload of concatenated msgpack events; returns `body` itself if it is one.
 
-    Yields every few milliseconds. Events without a time of their own are of `format.time`, else of
-    `arrived_ns`. Raises ChunkRefused: "unsupported-type", "malformed", "bad-time", or "too-large" and
-    "too-many-events" where the payload would be over `max_bytes` or `max_events`.
+    Yields every few milliseconds. Events without a time get `format.time`, else `arrived_ns`. Raises
+    ChunkRefused: "unsupported-type", "malformed", "bad-time", or "too-large" and "too-many-events" if the
+    payload would exceed `max_bytes` or `max_events`.
 
     Memory: the payload, and what one JSON record of MAX_JSON_RECORD_BYTES becomes when it is decoded.
     """
@@ -178,4 +178,6 @@ def _decode_base64(body: bytes) -> bytes:
     try:
         return base64.b64decode(body.translate(None, b"\r\n"), validate=True)
     except binascii.Error as error:
-        raise ChunkRefused("malformed", f"the body is no base64 ({error}); check the sender") from error
+        raise ChunkRefused(
+            "malformed", f"the body is not valid base64 ({error}); check the sender"
+        ) from error

@@ -27,7 +27,7 @@ def events_of_json(
 ) -> Generator[None, None, bytearray]:
     """The payload. Events are of the time under `time_key` in their records, else of `stamp_ns`.
 
-    Yields every few milliseconds. Raises ChunkRefused as `http_formats.making_events`.
+    Yields every few milliseconds. Raises ChunkRefused as `formats.making_events`.
     """
     payload = bytearray()
     stamp, key = event_head(stamp_ns), time_key
@@ -47,9 +47,9 @@ def events_of_json(
 
 
 def _json_records(body: memoryview, time_key: str) -> Iterator[dict[str, Any]]:
-    """The objects, whatever stands between them; a window of MAX_JSON_RECORD_BYTES of text at a time.
+    """Yields the objects of the body, with any separator; decodes MAX_JSON_RECORD_BYTES of text at a time.
 
-    A number with a point under `time_key` is a Decimal: a float would cut its nanoseconds.
+    A number with a decimal point under `time_key` is a Decimal: a float would lose its nanoseconds.
     """
     position, count = 0, 0
     in_array = after_value = False
@@ -88,7 +88,7 @@ def _json_records(body: memoryview, time_key: str) -> Iterator[dict[str, Any]]:
                     if at == 0:
                         cause = f"{error} within its first {len(window)} bytes, and longer ones are not taken"
                         raise _no_json(count, cause) from error
-                    break  # it may go on behind the window: the next one begins with it
+                    break  # it may continue after the window: the next window begins with it
                 if isinstance(record.get(time_key), float):
                     record[time_key] = exact_numbers(text[at:end])[time_key]
                 yield record
@@ -108,9 +108,10 @@ _LINE = msgspec.json.Decoder(dict[str, Any])
 def _in_bulk(
     text: str, at: int, time_key: str, *, in_array: bool, is_last: bool
 ) -> tuple[list[dict[str, Any]], int]:
-    """Many objects in one call where they stand as most senders write them, and where they end; or none.
+    """Decodes many objects in one call if they are separated as usual; returns them (or none) and their end.
 
-    The end of the last whole one is guessed: where that is wrong it is no JSON, and they are read one by one.
+    The end of the last complete object is a guess. If it is wrong, decoding fails, and the caller reads the
+    objects one by one.
     """
     try:
         if not in_array:

@@ -186,7 +186,7 @@ def _metrics(payload: Payload) -> Iterator[tuple[Labels, _Metric]]:
                     yield static_labels, msgspec.convert(unpacker.unpack(), _Metric)
             else:
                 unpacker.skip()
-        # cmetrics writes the list also where it is empty: without it this is another program's map.
+        # cmetrics writes the list even if it is empty: a map without it is not from cmetrics.
         if not has_metrics:
             raise ValueError("a context has no metrics")
 

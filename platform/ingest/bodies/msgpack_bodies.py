@@ -136,9 +136,9 @@ class _Events:
 def _without(
     walker: msgpack.Unpacker, body: bytes | bytearray | memoryview, key: bytes
 ) -> tuple[bytes | None, bytes]:
-    """The value that `key` has (None where there is no such key), and the map without it, byte for byte.
+    """The value of `key` (None if the map lacks it), and the map without this key, byte for byte.
 
-    Of a key that comes twice the last value counts, as in JSON.
+    If a key is repeated, the last value counts, as in JSON.
     """
     time: bytes | None = None
     pieces = bytearray()
@@ -226,7 +226,7 @@ def _is_event(body: bytes | bytearray | memoryview, start: int) -> bool:
         return False
     if not _is_pair(body, first):
         return True
-    # [[time, metadata], record] against [[time, record], [time, record]]: a record is no array.
+    # Distinguishes [[time, metadata], record] from [[time, record], [time, record]]: a record is a map.
     walker = msgpack.Unpacker(read_size=len(body), max_buffer_size=len(body))
     walker.feed(body[first:])
     walker.skip()

@@ -12,10 +12,10 @@ _HEADS_A_PIECE = 4096  # msgpack takes as long for a piece as heads take one by 
 
 
 class DeepWalk:
-    """Walks over values one behind the other, and goes on where it stopped.
+    """Walks over concatenated values, and resumes at the position where it stopped.
 
-    msgpack's C parser walks over all that it can; what it cannot, head by head. Memory: a piece of the bytes,
-    or one value that is incomplete.
+    msgpack's C parser walks over all values that it can; the others are walked head by head. Memory: a piece
+    of the bytes, or one incomplete value.
     """
 
     def __init__(self, position: int, count: int) -> None:

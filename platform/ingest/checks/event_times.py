@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ...errors import ChunkRefused
 from ...records.events import NS_PER_S, decode_time
 
-# What stands before the seconds (u32, then nanoseconds u32 or nothing) in the usual forms of time.
+# The bytes before the seconds (u32, then nanoseconds u32 or nothing) in the usual forms of time.
 _TIME_FORMS: tuple[tuple[bytes, str], ...] = (
     (b"\xd7\x00", ">II"),  # EventTime as fixext8
     (b"\x92\xd7\x00", ">II"),  # [EventTime, metadata]

@@ -29,13 +29,14 @@ def count_events(payload: Payload, size_hint: int | None = None, *, max_events: 
 
 
 def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Generator[None, None, int]:
-    """The number of events, all of them checked to be well-formed msgpack; yields every few milliseconds.
+    """Counts the events and checks that all are well-formed msgpack; yields every few milliseconds.
 
-    `size_hint` is the option `size`: where it is right, one call into C walks all events; where it is
-    absent or wrong (it is only a hint) they are walked one by one. Where there are more than `max_events`, a
-    figure above that, and the rest is not looked at. Raises ChunkRefused("malformed") with the index of the
-    first event that is not well-formed, or where the first is no `[time, record]`; whether all of them are is
-    the business of the code that decodes them. "invalid-event" of an event that is nested too deeply.
+    `size_hint` is the option `size`: if it is right, one call into C walks all events; if it is absent or
+    wrong (it is only a hint) they are walked one by one. If there are more than `max_events`, the result is
+    larger than that, and the other events are not checked. Raises ChunkRefused("malformed") with the index of
+    the first event that is not well-formed, or if the first is not a `[time, record]`; the code that decodes
+    the events checks this for the others. Raises ChunkRefused("invalid-event") if an event is nested too
+    deeply.
     """
     if len(payload) and not begins_with_pair(payload):
         raise ChunkRefused(
@@ -85,12 +86,12 @@ def _check_nesting(payload: Payload, begin: int, end: int, index: int) -> None:
 
 
 def nested_too_deeply(what: str) -> ChunkRefused:
-    """What refuses a chunk for it, or has its events looked at one by one."""
+    """The error that rejects a chunk for its nesting, or makes the gateway check its events one by one."""
     return ChunkRefused(INVALID_EVENTS, f"{what} {TOO_DEEP}; check the sender")
 
 
 def _walk_as_one_array(payload: Payload, count: int) -> "msgpack.Unpacker | None":
-    """A walker behind the first `count` events; None where there are fewer, or one is broken."""
+    """A walker after the first `count` events; None if there are fewer, or one is malformed."""
     walker = _new_walker(payload)
     walker.feed(as_bounded_array(count))
     walker.feed(payload)

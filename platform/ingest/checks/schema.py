@@ -2,9 +2,8 @@
 
 The schema becomes msgspec types once, and a chunk is decoded against them in one call into C: an array32
 header with the number of events before the payload makes it `list[(time, record)]`. Times stay bytes: msgpack
-is big endian, so of the times of one form the smallest bytes are the earliest. Only where that fails are the
-events looked at one by one, to find those that are invalid.
-
+is big endian, so of the times of one form the smallest bytes are the earliest. Only if that fails are the
+events checked one by one, to find the invalid ones.
 """
 
 import struct
@@ -25,12 +24,13 @@ from .schema_types import TypeCompiler
 from .schema_wording import fault_in_words
 
 BATCH_EVENTS = 16_384
-"""Events that are decoded at once: a chunk of a million tiny ones must not take its weight in GB, nor the
-event loop from everybody else."""
+"""Events that are decoded at once: a chunk of a million tiny events must neither take gigabytes of memory nor
+block the event loop."""
 BATCH_BYTES = 2 * 1024 * 1024
 """Bytes of events that are decoded at once, or one event: 2 MiB of numbers take 10 ms."""
 FEW_EVENTS = 256
-"""Where some in a batch are invalid, so many are looked at together, and one by one only where they are."""
+"""Size of the groups into which a batch with invalid events is divided; only groups with invalid events are
+checked one by one."""
 
 
 class EventCheck:
@@ -76,9 +76,9 @@ class EventCheck:
     def sift(
         self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int
     ) -> SeparatedEvents | None:
-        """None where all `events` of the payload are valid, else which are not, and why.
+        """None if all `events` of the payload are valid, else the invalid events and the reasons.
 
-        The payload must be well-formed (`count_events`); ChunkRefused where it is not even that.
+        The payload must be well-formed (`count_events`). Raises ChunkRefused if it is not.
         """
         slices = self.sifting(payload, events, now_ns=now_ns)
         while True:
@@ -117,7 +117,7 @@ class EventCheck:
         bounds: tuple[int, int],
         separator: EventSeparator,
     ) -> Generator[None, None, None]:
-        """Most of a batch is valid, mostly: only where it is not, events are looked at one by one."""
+        """Checks a batch in groups, since most groups are valid; checks only the others event by event."""
         for begin, end, number in _batches(batch, count, FEW_EVENTS):
             yield
             few = batch[begin:end]
@@ -176,7 +176,7 @@ class _RawField:
         self._bare: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[_event_type(Raw)])  # type: ignore[misc]
 
     def all_have_it(self, array: bytes) -> bool:
-        """Of records of one kind, surely; False where they have to be looked at one by one."""
+        """Whether all records have the field; False if they have to be checked one by one."""
         try:
             values = [event.record.value for event in self._in_field.decode(array)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -15,9 +15,9 @@ _NIL = 0xC0
 
 
 def bytes_within(node: avro.Type, *, path: str = "", nullable: bool = False) -> "FindFault | None":
-    """What looks at all `bytes` and `fixed` in a list of decoded values, column by column.
+    """The check of all `bytes` and `fixed` in a list of decoded values, column by column.
 
-    None where the type holds neither. None among the values is skipped: null, or a field that is missing.
+    None if the type contains neither. None among the values is skipped: null, or a missing field.
     """
     match node:
         case avro.Bytes(low, high):

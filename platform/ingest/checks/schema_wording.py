@@ -27,7 +27,7 @@ def _not_utf8(value: Any, node: "avro.Type | None", path: str) -> str | None:
     inner: Iterator[tuple[str, avro.Type | None, Any]]
     match node:
         case avro.Text() | avro.Enum() if isinstance(value, str) and not _is_utf8(value):
-            return f"{path}: is not UTF-8; declare it as bytes, or mend the sender"
+            return f"{path}: is not UTF-8; declare it as bytes, or fix the sender"
         case avro.Union(branches):
             return next((found for branch in branches if (found := _not_utf8(value, branch, path))), None)
         case avro.Array(items) if isinstance(value, list):
@@ -88,9 +88,9 @@ def _in_words(message: str) -> str:
     if cause.startswith("Object contains unknown field "):
         return f'{_inner(path, cause)}: is not in the schema; add it, or set additional_fields = "allow"'
     if cause.startswith("Invalid enum value "):
-        return f"{path}: is {cause.removeprefix('Invalid enum value ')}, which is none of its symbols"
+        return f"{path}: is {cause.removeprefix('Invalid enum value ')}, which is not one of its symbols"
     if "$[1]" not in place and "$[0]" not in place:
-        return "is no [time, record]; check the sender"
+        return "is not a [time, record]; check the sender"
     expected, _, found = cause.removeprefix("Expected ").partition(", got ")
     if found:
         return f"{path or 'the record'}: is {_kinds(found)}, must be {_kinds(expected)}"

@@ -17,9 +17,9 @@ Long enough that several rejections, and acks of other chunks, come before one r
 """
 
 UNAVAILABLE_CLOSE_S = 30.0
-"""The same where the chunk may enter without a change: the disk is full, the bus is away, too much waits for
-a rate. Senders with a timeout of their own retry by that; the others wait no longer than this, and load that
-could not be taken comes back at most twice a minute for each connection.
+"""The same if the unchanged chunk may be stored later: the disk is full, the bus is unavailable, or too much
+waits for a rate. Senders with a timeout of their own retry by it. The others wait at most this long, so each
+connection repeats a load that the gateway could not store at most twice a minute.
 """
 
 _ACK = b"\x81\xa3ack"

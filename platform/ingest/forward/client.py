@@ -1,9 +1,9 @@
-"""The sending end of the forward protocol: chunks with ids, sent again with the same id until they are acked.
+"""A client of the forward protocol: sends chunks with IDs and resends them until they are acked.
 
-`windvane send`, the simulated wind park and the tests send with it. It speaks PackedForward with the
-options `chunk` and `size` (forward protocol v1, "PackedForward Mode" and "Response Messages"), keeps several
-chunks in flight, and after a lost connection sends all that is unacked again, in order. Since the id stays
-the same, the receiver can store a chunk once however often it came. Over TCP, TLS or a Unix socket, with the
+`windvane send`, the simulated wind park and the tests use it. It speaks PackedForward with the options
+`chunk` and `size` (forward protocol v1, "PackedForward Mode" and "Response Messages"), keeps several chunks
+in flight, and after a lost connection resends all unacked chunks in order. Since the ID stays the same, the
+receiver can store a chunk once, however often it arrives. Over TCP, TLS or a Unix socket, with the
 handshake where the receiver asks for one.
 """
 
@@ -45,9 +45,7 @@ def pack_event(time_ns: int, record: Any) -> bytes:
     """
     seconds, nanoseconds = divmod(time_ns, NS_PER_S)
     if not 0 <= seconds < 2**32:
-        raise ValueError(
-            f"{time_ns} ns is no time between 1970 and 2106, which is what an event's time can be"
-        )
+        raise ValueError(f"{time_ns} ns is not a valid event time; must be between 1970 and 2106")
     packed: bytes = msgpack.packb(record)
     return struct.pack(">BBBII", 0x92, 0xD7, 0, seconds, nanoseconds) + packed
 
@@ -91,11 +89,11 @@ class ForwardClient:
 
     Memory is bounded: `send` waits while `max_unacked_chunks` chunks or `max_unacked_bytes` bytes of payload
     are unacked (one chunk alone may be larger). A chunk whose ack does not come within `ack_timeout_s` is
-    sent again; where no ack at all came in that time, over a new connection, and with twice the patience, up
-    to `max_ack_timeout_s`. Failed connections are tried again after 0.2 s, then twice as long, up to 5 s.
+    resent. If no ack at all arrives in that time, the client reconnects and doubles the timeout, up to
+    `max_ack_timeout_s`. Failed connections are retried after 0.2 s, then twice as long, up to 5 s.
 
-    `address` is HOST:PORT or unix:PATH, or a function that gives it, asked before every connection, since a
-    receiver may come back at another port. `credentials` are for a receiver that asks for a handshake, `tls`
+    `address` is HOST:PORT or unix:PATH, or a function that returns it, called before every connection, since
+    a receiver may restart at another port. `credentials` are for a receiver that asks for a handshake, `tls`
     (see `tls.make_client_context`) for one that speaks TLS; neither is used on a Unix socket.
 
         async with ForwardClient("127.0.0.1:24224") as client:
@@ -266,7 +264,7 @@ class ForwardClient:
                 said = error.verify_message if isinstance(error, ssl.SSLError) else str(error)
                 self._not_let_in, self._problem = True, f"{address}: {said}"
             except ConnectionRefusedError:
-                self._not_let_in, self._problem = False, f"{address} refuses the connection"
+                self._not_let_in, self._problem = False, f"{address}: connection refused"
             except (OSError, EOFError) as error:
                 why = getattr(error, "strerror", None) or str(error)
                 self._not_let_in, self._problem = False, f"cannot connect to {address}: {why}"
@@ -351,7 +349,7 @@ class ForwardClient:
                     self._take_answer(answer)
             except (ValueError, TypeError, msgpack.BufferFull, msgpack.UnpackException) as error:
                 raise NoReceiverError(
-                    f"the answer is no msgpack ({error}); is this a forward port?"
+                    f"the answer is not msgpack ({error}); is this a forward port?"
                 ) from None
         raise EOFError("the other end closed it")
 
@@ -359,7 +357,7 @@ class ForwardClient:
         if isinstance(answer, list) and answer[:1] == [b"HELO"]:
             raise HandshakeFailed("the receiver asks for a shared key, which this client does not have")
         if not (isinstance(answer, dict) and isinstance(answer.get(b"ack"), bytes)):
-            raise NoReceiverError(f"the answer {answer!r:.80} is no ack; is this a forward port?")
+            raise NoReceiverError(f"the answer {answer!r:.80} is not an ack; is this a forward port?")
         chunk = self._unacked.pop(answer[b"ack"], None)
         if chunk is None:
             return  # the second ack of a chunk that was sent twice
@@ -385,7 +383,7 @@ class ForwardClient:
             if max(self._waiting_since_s, connected_at_s) < before_s:
                 timeout_s = self._ack_timeout_s
                 self._ack_timeout_s = min(2 * timeout_s, self._max_ack_timeout_s)
-                raise _SilentReceiver(f"no ack within {timeout_s:.3g} s; connecting anew")
+                raise _SilentReceiver(f"no ack within {timeout_s:.3g} s; reconnecting")
             for chunk in late:
                 chunk.sent_at_s = None
                 self._to_send.append(chunk)
@@ -408,7 +406,7 @@ def local_address(settings: Settings, address: str) -> str:
 
 
 class NoReceiverError(WindvaneError, ConnectionError):
-    """The peer does not behave like a receiver; the connection is given up and made anew."""
+    """The peer does not behave like a receiver; the client closes the connection and reconnects."""
 
 
 def _bin_header(size: int) -> bytes:

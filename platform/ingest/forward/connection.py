@@ -237,7 +237,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        """The forwarder does not read its acks: nothing more is taken from it, lest they pile up."""
+        """The forwarder does not read its acks: stops reading from it, so that they do not accumulate."""
         self._timeouts.write_paused(self._loop.time())
         self._flow.pause(WRITES)
 
@@ -266,7 +266,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
             self._write_acks()
             self._transport.close()
 
-    def refuse(self, detail: str, *, cause: str, name: str = "") -> None:
+    def reject(self, detail: str, *, cause: str, name: str = "") -> None:
         """Takes nothing from the peer, and closes the connection. See `HandshakeFailed`."""
         self._gateway.telemetry.emit(
             HandshakeFailed(sender=self._sender, cause=cause, detail=detail, name=name)
@@ -331,7 +331,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
         self._reader.consume(verdict.consumed)
         self._transport.write(verdict.pong)
         if verdict.admitted is None:
-            self.refuse(verdict.detail, cause=verdict.cause, name=verdict.name)
+            self.reject(verdict.detail, cause=verdict.cause, name=verdict.name)
             return False
         self._admitted = verdict.admitted
         self._hostname = verdict.admitted.hostname

@@ -30,7 +30,7 @@ class FlowControl:
 
     A connection is paused while `window_bytes` of it, or more than the gateway's budget in all, are pending,
     and while the budget has no room for the rest of a large message. It resumes at half of the window.
-    `take_in` is called before reading goes on: bytes that were received wait in the reader.
+    `take_in` is called before reading resumes: bytes that were received wait in the reader.
     """
 
     def __init__(self, budget: PendingBudget, *, window_bytes: int, take_in: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ class FlowControl:
         self._in_flight_bytes -= size_bytes
 
     def resume_window(self) -> None:
-        """Goes on if half of the window is free."""
+        """Resumes reading if half of the window is free."""
         if self.reasons & WINDOW and self._in_flight_bytes < self._window_bytes // 2:
             self._resume_if_room()
 
@@ -109,7 +109,7 @@ class FlowControl:
         return bool(self.incomplete_bytes) and self._budget.receiving.is_short
 
     def yield_turn(self) -> None:
-        """Lets other connections go on; continues in the next turn of the event loop."""
+        """Yields to other connections; resumes in the next turn of the event loop."""
         self.pause(TURN)
         asyncio.get_running_loop().call_soon(self.resume, TURN)
 
@@ -120,7 +120,7 @@ class FlowControl:
         self.reasons |= reason
 
     def resume(self, reason: int) -> None:
-        """Goes on, if no other reason is left."""
+        """Resumes reading if no other reason is left."""
         if self.reasons & reason:
             self.reasons &= ~reason
             if not self.reasons:

@@ -1,9 +1,9 @@
 """From bytes to forward messages: an incremental parser that does no I/O.
 
-The socket writes into `MessageReader.writable()` and says with `received(n)` how much came; `messages()`
-then yields what is complete. Payloads are slices of the receive buffer, never copied or re-encoded. That a
-message is incomplete is the normal case; the parser goes on where it stopped, and how the bytes were
-cut on their way makes no difference.
+The socket writes into `MessageReader.writable()` and passes the number of bytes to `received(n)`;
+`messages()` then yields the complete messages. Payloads are slices of the receive buffer, never copied or
+re-encoded. An incomplete message is the normal case; the parser resumes at the position where it stopped, and
+the way in which the bytes were divided on the network makes no difference.
 
 Messages (fluent/forward-protocol-v1, "Message Modes"; a string may be typed str or bin everywhere):
 
@@ -30,8 +30,8 @@ from .message import MAX_OPTION_BYTES, ForwardOptions, Message, parse_options
 MAX_TAG_BYTES = 1024
 FIRST_BUFFER_BYTES = 4096  # of a connection that has not shown yet how fast it sends
 ROOMY_BUFFER_BYTES = 128 * 1024  # of one whose reads fill what they are given
-FREE_BYTES = 32 * 1024  # so much of an incomplete message nobody counts
-_SLACK_BYTES = 4096  # behind a payload whose end is known: room for its option and the next message's head
+FREE_BYTES = 32 * 1024  # of an incomplete message; no budget counts them
+_SLACK_BYTES = 4096  # after a payload whose end is known: room for its option and the next message's head
 
 
 class MessageReader:
@@ -53,8 +53,8 @@ class MessageReader:
         self._need = 0  # no use in parsing before this much has come; 0 where nothing is known
         self._lent = False  # slices of this buffer were yielded: its bytes must stay as they are
         self._last_message_bytes = 0
-        # Events are walked by msgpack's C parser, which stops and goes on anywhere: a message that comes
-        # byte by byte costs no more than one that comes at once.
+        # msgpack's C parser walks over the events; it can stop and resume at any byte. A message that arrives
+        # byte by byte costs no more than one that arrives at once.
         self._walker: msgpack.Unpacker | None = None
         self._walker_base = 0  # buffer position of the walker's offset 0
         self._walker_fed = 0  # buffer position up to which the walker has the bytes
@@ -152,11 +152,11 @@ class MessageReader:
         return self._need > 0
 
     def consume(self, size: int) -> None:
-        """The first `size` pending bytes were no message, and somebody else's: they are gone."""
+        """Drops the first `size` pending bytes, which another parser has read."""
         self._head += size
 
     def messages(self) -> Iterator[Message]:
-        """What is complete, in order. Raises FramingError where the bytes are no forward protocol."""
+        """Yields complete messages in order. Raises FramingError if the bytes are not forward protocol."""
         while self._head < self._tail and self._need <= self._tail:
             if self._buffer[self._head] == NIL:
                 heartbeats = _NILS.match(self._buffer, self._head, self._tail)
@@ -177,7 +177,7 @@ class MessageReader:
         )
 
     def _next(self) -> Message | None:
-        """The message at the head; None where it is incomplete."""
+        """The message at the head; None if it is incomplete."""
         buffer, tail = self._buffer, self._tail
         array = array_header(buffer, self._head, tail)
         if array is None:
@@ -264,7 +264,7 @@ class MessageReader:
             count, entries = header
             self._lent = True
             payload = self._view[entries : ends[0]]
-            # They were walked over just now; that the first is no pair is for who decides about the chunk.
+            # The events were just walked over. If the first is not a pair, the check of the chunk reports it.
             events = count if not count or begins_with_pair(payload) else None
             return self._finish(
                 tag_start, body, payload, events, option, ends[-1], size_hint=count, compression="text"
@@ -381,7 +381,7 @@ def _new_walker() -> msgpack.Unpacker:
 
 
 def _skip(walker: msgpack.Unpacker) -> bool:
-    """Walks over one value; False where it is incomplete. Raises StackError where it is nested too deeply."""
+    """Walks over one value; False if it is incomplete. Raises StackError if it is nested too deeply."""
     try:
         walker.skip()
     except msgpack.OutOfData:

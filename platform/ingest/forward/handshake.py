@@ -6,13 +6,13 @@
     server  ["PONG", true, "", hostname, sha512(salt + hostname + nonce + key)]
          or ["PONG", false, reason, "", ""], and the connection ends
 
-(forward protocol v1, "Handshake Messages"; digests are lower-case hex.) What clients send there is bytes:
-Fluent Bit types 16 random bytes as str. `auth` is empty where there are no users. A nonce and a salt belong
-to one connection, so that a PING that was overheard is of no use.
+(forward protocol v1, "Handshake Messages"; digests are lower-case hex.) Clients send bytes: Fluent Bit types
+16 random bytes as str. `auth` is empty if no users are configured. A nonce and a salt belong to one
+connection, so that a PING that was overheard is useless.
 
-The peer learns as the reason one of the protocol's three strings, none longer than 31 bytes: Fluent Bit
-copies it into a buffer of 32. Whether it was the key, the hostname or the network is for the gateway's log
-alone, as is whether the user or the password was wrong.
+The reason sent to the peer is one of the protocol's three strings, none longer than 31 bytes: Fluent Bit
+copies it into a buffer of 32. Only the gateway's log tells whether the key, the hostname or the network was
+wrong, and whether it was the user or the password.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ _MAX_NAME_CHARACTERS = 300  # of what the log remembers
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A client that proved to know what it must; remembered so that it can be asked again later."""
+    """An authenticated client; kept so that it can be checked again when the secrets change."""
 
     hostname: str
     user: str | None
@@ -54,7 +54,7 @@ class Admitted:
         return self.hostname if self.user is None else self.user
 
     def still_holds(self, security: ForwardSecurity | None, address: str) -> bool:
-        """Whether this client would be let in with what is in force now."""
+        """Whether this client would be admitted by the secrets in force now."""
         if security is None or (self.user is None) != (not security.users):
             return False
         entry = security.entry(self.hostname, parse_peer(address))
@@ -208,7 +208,7 @@ class ClientHandshake:
             message, consumed = _first_message(self._received)
         except ValueError:
             raise HandshakeFailed(
-                "the answer is no handshake; is this a forward port, and is it TLS?"
+                "the answer is not a handshake; is this a forward port, and does it use TLS?"
             ) from None
         if message is None:
             return b""
@@ -258,7 +258,7 @@ class ClientHandshake:
 
 
 def _first_message(data: bytes | bytearray | memoryview) -> tuple[object, int]:
-    """The first value in `data` and its end; (None, 0) where it is incomplete. Raises ValueError."""
+    """The first value in `data` and its end; (None, 0) if it is incomplete. Raises ValueError."""
     if data and data[0] >> 4 != 0x9:
         raise ValueError("a handshake message is a short array")
     unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_HANDSHAKE_BYTES)
@@ -274,7 +274,7 @@ def _first_message(data: bytes | bytearray | memoryview) -> tuple[object, int]:
 
 
 def _about_no_ping(begun: bytes) -> tuple[str, str]:
-    """Cause and detail for a client whose first bytes are no PING.
+    """Cause and detail for a client whose first bytes are not a PING.
 
     >>> _about_no_ping(b"\\x93\\xa7turbine")[0]
     'no handshake'

@@ -17,7 +17,7 @@ def is_array(head: int) -> bool:
 
 
 def string_at(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
-    """(start, stop) of the bytes of a str or bin; None where its header is incomplete."""
+    """(start, stop) of the bytes of a str or bin; None if its header is incomplete."""
     if position >= tail:
         return None
     head = buffer[position]
@@ -36,7 +36,7 @@ def string_at(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | 
 
 
 def array_header(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
-    """(number of elements, position of the first); None where the header is incomplete."""
+    """(number of elements, position of the first); None if the header is incomplete."""
     head = buffer[position]
     if 0x90 <= head <= 0x9F:
         return head & 0x0F, position + 1

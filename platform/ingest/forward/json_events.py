@@ -70,7 +70,7 @@ class JsonReader:
         self._pending += memoryview(self._room)[:size]
 
     def messages(self) -> Iterator[Message]:
-        """What is complete, in order. Raises FramingError where the bytes are no such JSON."""
+        """Yields complete messages in order. Raises FramingError if the bytes are not such JSON."""
         start = 0
         try:
             while (found := self._next_end(start)) is not None:
@@ -88,7 +88,7 @@ class JsonReader:
             )
 
     def _next_end(self, start: int) -> tuple[int, int] | None:
-        """Where the message at `start` begins and ends; None where it is incomplete."""
+        """(begin, end) of the message at `start`; None if it is incomplete."""
         pending = self._pending
         position = max(start, self._scanned)
         if not self._depth:

@@ -1,4 +1,4 @@
-"""Where forwarders knock: TCP and TLS, a Unix socket, UDP heartbeats; and the sweeper that watches them."""
+"""Listeners for forwarders (TCP and TLS, a Unix socket, UDP heartbeats), and the sweeper of connections."""
 
 import asyncio
 import pwd
@@ -25,10 +25,10 @@ _MAX_HEARTBEAT_BYTES = 128
 
 
 class ForwardServer:
-    """Listens for forwarders on all doors, and ends what takes too long.
+    """Listens for forwarders on all sockets, and closes connections that exceed a timeout.
 
-    Each connection meets what is in force when it comes: secrets and certificates may change meanwhile. While
-    those that the port needs cannot be used, it is bound and takes no connection; it opens by itself.
+    Each connection uses the secrets and certificates in force when it opens; they may change later. While
+    they are unusable, the port is bound and accepts no connections; it opens when they are usable.
     """
 
     def __init__(
@@ -92,7 +92,9 @@ class ForwardServer:
     async def listen_on_socket(self, path: Path, *, mode: int) -> None:
         """Opens a Unix socket. Who may open the file may send: the kernel says who it is."""
         if path.exists() and not path.is_socket():
-            raise ConfigInvalid(f"gateway.forward_socket: {path} exists and is no socket; name another path")
+            raise ConfigInvalid(
+                f"gateway.forward_socket: {path} exists and is not a socket; set another path"
+            )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -257,7 +259,7 @@ class _CertifiedConnection(ForwardConnection):
         super().connection_made(transport)
         if self.identity is None or self.identity.startswith(LOCAL_USER):
             detail = "TLS: its certificate has no common name, and no other that could be one"
-            self.refuse(detail, cause="TLS: no name")
+            self.reject(detail, cause="TLS: no name")
 
 
 class _LocalConnection(ForwardConnection):
@@ -285,11 +287,11 @@ class _Heartbeat(asyncio.DatagramProtocol):
             self._transport.sendto(_HEARTBEAT_ANSWER, addr)
 
     def error_received(self, exc: Exception) -> None:
-        """An answer that cannot be delivered is nobody's trouble."""
+        """Ignores an answer that cannot be delivered: heartbeats repeat."""
 
 
 def _bound(family: int, address: Any, *, shares_port: bool) -> socket.socket:
-    """A socket that has the address and does not listen: connections to it are refused. Raises OSError."""
+    """A bound socket that does not listen: connections to it fail with ECONNREFUSED. Raises OSError."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -21,7 +21,7 @@ class ForwardOptions(TypedDict, total=False):
     size_hint: int
     """How many events there are; it is only a hint."""
     chunk_id: bytes
-    """What the ack must echo; without it no ack is asked for."""
+    """What the ack must echo; empty if the sender requests no ack."""
     compression: str
     """Of a packed payload; events that came one by one are not compressed, whatever the option says."""
     signal: int
@@ -63,7 +63,7 @@ class Message(msgspec.Struct):
 
     tag: bytes
     payload: bytes | memoryview
-    """PackedForward's payload as it came (compressed, maybe), else the events one behind the other."""
+    """PackedForward's payload unchanged (possibly compressed), else the concatenated events."""
     events: int | None
     """Known if the framing has walked over them, so that they need no further check."""
     options: ForwardOptions

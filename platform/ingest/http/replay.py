@@ -1,12 +1,12 @@
-"""Dead letters, sent again: through the policies as they are now, by the same way as what comes in at a door.
+"""Replays dead letters through the current policies, on the same path as chunks from a listener.
 
     POST /dead-letters/{id}/replay      204: it is durable, and no longer a dead letter
-                                        200: so is a part of it, the rest is a letter of its own:
+                                        200: a part of it is durable, the rest is a new letter:
                                              {"stored_events": …, "rejected_events": …, "reason": …}
 
-A letter keeps its sender, tag and chunk id: what its sender has sent again in the meantime, and got in, is
-not stored a second time. One without an id is given one of its own, so that it is stored once however often
-it is replayed, also where the gateway dies between storing it and dropping the letter.
+A letter keeps its sender, tag and chunk ID: a chunk that its sender has resent in the meantime, and that was
+stored, is not stored a second time. A letter without an ID gets one, so that it is stored once however often
+it is replayed, even if the gateway crashes between storing it and dropping the letter.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class _Replay:
             try:
                 letter = await asyncio.to_thread(self._dead_letters.get, int(number))
                 if letter.obstacle is not None:
-                    detail = f"dead letter {letter.id} ({letter.code}) is not sent again: {letter.obstacle}"
+                    detail = f"dead letter {letter.id} ({letter.code}) cannot be replayed: {letter.obstacle}"
                     return problem(HTTPStatus.CONFLICT, detail, code=NOT_REPLAYABLE)
                 outcome = await self._send(letter)
                 with suppress(DeadLetterNotFound):
@@ -67,8 +67,8 @@ class _Replay:
             except DeadLetterNotFound as error:
                 return problem(HTTPStatus.NOT_FOUND, str(error))
             except ChunkRefused as refusal:
-                # Whatever the cause: 404 would say that there is no such letter.
-                detail = f"dead letter {number} was refused again, and stays: {refusal}"
+                # 422 for each cause: 404 would mean that the letter does not exist.
+                detail = f"dead letter {number} was rejected again and is kept: {refusal}"
                 return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code=refusal.code)
             except BusUnavailable as error:
                 return problem_of(error)
@@ -110,7 +110,7 @@ class _Replay:
         return chunk.outcome
 
     async def _policy_of(self, letter: KeptDeadLetter) -> str | None:
-        """The policy that the letter names, where there is one of that name now; else the tag decides."""
+        """The policy that the letter names, if it still exists; None: the tag decides."""
         if letter.policy is not None and self._policies.get(letter.policy) is None:
             await self._policies.refresh()
             if self._policies.get(letter.policy) is None:

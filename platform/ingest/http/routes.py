@@ -4,10 +4,10 @@
     POST /ingest/{policy}/{tag}                                     the form of fluentd's in_http
     POST /erp5/portal_ingestion_policies/{policy}/ingest?reference={tag}      fluent-plugin-wendelin
 
-`http_formats` says which bodies are understood. 204 says that all of it is durable. Everything else is a
-problem (RFC 9457) that names the thing, the cause and the next step; what was refused for good is in the dead
-letters by then, so that a sender that gives up at 4xx (fluentd's and Fluent Bit's out_http do) loses nothing.
-`http_credentials` says who a sender is.
+`bodies.formats` defines the accepted bodies. 204 means that all events are durable. Every other answer is a
+problem (RFC 9457) that names the thing, the cause and the next step. A permanently rejected body is in the
+dead letters by then, so that a sender that gives up at 4xx (fluentd's and Fluent Bit's out_http do) loses
+nothing. `http_credentials` authenticates senders.
 """
 
 import asyncio
@@ -45,11 +45,11 @@ _ENCODINGS = {"": "text", "identity": "text", "gzip": "gzip", "x-gzip": "gzip"}
 
 
 def add_ingest_routes(app: web.Application, gateway: Gateway, security: SecurityFile | None = None) -> None:
-    """Adds the addresses of the ingest; `security` says who may log in, nobody where it is None."""
-    door = _HttpDoor(gateway, security)
-    app.router.add_post("/ingest/{policy}", door.ingest)
-    app.router.add_post("/ingest/{policy}/{tag:.+}", door.ingest)
-    app.router.add_post("/erp5/portal_ingestion_policies/{policy}/ingest", door.ingest)
+    """Adds the ingest routes; `security` has the users that may log in (None: no logins)."""
+    endpoint = _IngestEndpoint(gateway, security)
+    app.router.add_post("/ingest/{policy}", endpoint.ingest)
+    app.router.add_post("/ingest/{policy}/{tag:.+}", endpoint.ingest)
+    app.router.add_post("/erp5/portal_ingestion_policies/{policy}/ingest", endpoint.ingest)
 
 
 class _NotTaken(Exception):
@@ -60,7 +60,7 @@ class _NotTaken(Exception):
         self.status = status
 
 
-class _HttpDoor:
+class _IngestEndpoint:
     """Memory: the bodies that are read and decided hold `settings.pending_bytes` together at most.
 
     Over that, and over the gateway's own budget, the answer is 503.
@@ -77,7 +77,7 @@ class _HttpDoor:
         try:
             chunk = self._announced(request, data)
             size_bytes = await self._read(request, data)
-            # If the request is cancelled, the submission goes on.
+            # If the request is cancelled, the submission continues.
             if size_bytes is None:
                 await self._gateway.submit(chunk)
             else:
@@ -141,13 +141,13 @@ class _HttpDoor:
         )
 
     async def _read(self, request: web.Request, data: bytearray) -> int | None:
-        """Reads the body into `data`; gives its size, as far as it is known, where it is over the limit.
+        """Reads the body into `data`; returns its size in bytes, as far as known, if it exceeds the limit.
 
-        Raises where it breaks off, takes too long, or there is no room for it.
+        Raises if the body breaks off, takes too long, or does not fit into the memory budget.
         """
         settings = self._gateway.settings
         limit_bytes, declared_bytes = settings.max_message_bytes, request.content_length or 0
-        # Of a body that says it is too large no more is read than is kept.
+        # Of a body whose declared size is too large, only the part that is kept is read.
         enough_bytes = limit_bytes if declared_bytes <= limit_bytes else min(HEAD_BYTES, limit_bytes)
         now_s = asyncio.get_running_loop().time
         began_s = now_s()
@@ -196,9 +196,9 @@ def _sender_of(request: web.Request) -> str:
 
 
 def _tag_of(request: web.Request) -> str:
-    """From the path, in which in_http takes slashes for dots, the query, or the header of Fluent Bit.
+    """The tag from the path (like in_http, with slashes for dots), the query, or the header of Fluent Bit.
 
-    What is no UTF-8 has lone surrogates, and is refused as a tag.
+    Bytes that are not UTF-8 become lone surrogates, and the tag is rejected.
     """
     tag = _path_tag(request) or _query_tag(request) or request.headers.get("Fluent-Tag", "")
     try:
@@ -210,13 +210,13 @@ def _tag_of(request: web.Request) -> str:
 def _path_tag(request: web.Request) -> str:
     if "tag" not in request.match_info:
         return ""
-    # `match_info` leaves a byte that is no UTF-8 in its percent-encoding, which another tag may be as text.
+    # `match_info` leaves a byte that is not UTF-8 percent-encoded, which may equal another tag's text.
     encoded = request.rel_url.raw_path.split("/", 3)[3]
     return urllib.parse.unquote(encoded, errors="surrogateescape").strip("/").replace("/", ".")
 
 
 def _query_tag(request: web.Request) -> str:
-    # `query` has the same replacement character for all bytes that are no UTF-8.
+    # `query` has the same replacement character for all bytes that are not UTF-8.
     found = request.query.get("reference", "")
     if "\ufffd" not in found:
         return found
@@ -238,7 +238,7 @@ def _chunk_id_of(request: web.Request) -> bytes | None:
 def problem(
     status: HTTPStatus, detail: str, *, code: str | None = None, retry_after_s: float | None = None
 ) -> web.Response:
-    """An answer that is no success (RFC 9457); `code` is the stable name of the reason."""
+    """An error response (RFC 9457); `code` is the stable name of the reason."""
     kind = "about:blank" if code is None else f"urn:windvane:problem:{code}"
     body: dict[str, object] = {"type": kind, "title": status.phrase, "status": int(status), "detail": detail}
     if code is not None:

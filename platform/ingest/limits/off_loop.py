@@ -17,14 +17,14 @@ THREADS = 2
 QUICK_CPU_S = 0.05
 """CPU time after which work in a thread is slow. An ordinary chunk of 8 MiB takes 30 ms to unpack."""
 MAX_CPU_S = 10.0
-"""CPU time after which work in a thread is given up for good, and its chunk rejected."""
+"""CPU time after which work in a thread is aborted, and its chunk rejected."""
 _PAUSE_S = 0.0002
 
 T = TypeVar("T")
 
 
 async def give_way() -> None:
-    """Lets everybody else go on first."""
+    """Yields to all other tasks."""
     await asyncio.sleep(0)
 
 
@@ -100,10 +100,9 @@ class OffLoop:
     async def in_slices(
         self, slices: Generator[None, None, T], *, who: str, on_long: Callable[[], None]
     ) -> T:
-        """What `slices` returns; the first slice runs at once, each other in a turn of the loop of its own.
+        """Returns what `slices` returns; the first slice runs at once, each other in its own loop turn.
 
-        One at a time over all callers, sender by sender. `on_long` is called where there is more than one
-        slice.
+        One at a time over all callers, sender by sender. `on_long` is called if there is more than one slice.
         """
         try:
             next(slices)
@@ -137,7 +136,7 @@ class _Run(Generic[T]):
         self.is_done = False
 
     def advance(self) -> None:
-        """To the end; where it has to be given up, `is_done` stays False."""
+        """Runs the work to its end; if it has to be aborted, `is_done` stays False."""
         work = self._begin_work()
         # CPU time of this thread: on a busy machine nothing counts as slow because others are.
         began_s = time.thread_time()
@@ -160,13 +159,13 @@ class _Run(Generic[T]):
                     return
                 self.is_slow = True
             if self.is_slow:
-                time.sleep(_PAUSE_S)  # lets go of the interpreter's lock, for which the event loop may wait
+                time.sleep(_PAUSE_S)  # releases the interpreter lock, for which the event loop may wait
 
 
 class Turns:
-    """Chunks of one tag are decided in the order in which they came, also where one of them takes long.
+    """Keeps the order of arrival for the decisions on the chunks of one tag, even if one takes long.
 
-    Memory: one entry for each tag that has a chunk which takes long.
+    Memory: one entry for each tag with a chunk that takes long.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from .receive_budget import ReceiveBudget
 
 
 class PendingBudget:
-    """Bytes of pending chunks. Who reads chunks stops while it `is_full`, and asks to be told of room.
+    """Bytes of pending chunks. Readers of chunks stop while it `is_full`, and subscribe to freed room.
 
     At most half of `limit_bytes` is for messages that are being received (`receiving`). They never take the
     other half: pending chunks become durable by themselves, so the budget does not stay full.

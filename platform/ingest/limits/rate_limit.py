@@ -91,7 +91,7 @@ class RateLimit:
         return max(waits)
 
     def try_take(self, *, events: int, size: int) -> bool:
-        """Takes the tokens of a chunk where they are there and nobody waits for them."""
+        """Takes the tokens of a chunk if they are available and no chunk waits for them."""
         if self._line or self.wait_s(events=events, size=size) > 0:
             return False
         self._take(events, size)
@@ -125,7 +125,7 @@ class RateLimit:
                 self._let_go()
 
         first = self._line[0]
-        # A microsecond more, lest rounding makes the timer come just before the tokens.
+        # A microsecond more, so that rounding does not let the timer fire just before the tokens arrive.
         self._clock.call_later(self.wait_s(events=first.events, size=first.size) + 1e-6, due)
 
     def _let_go(self) -> None:

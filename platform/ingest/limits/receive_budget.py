@@ -7,15 +7,15 @@ class Receiver(Protocol):
     """Who receives a message piece by piece."""
 
     def admitted(self) -> None:
-        """It was told to wait, and may go on now."""
+        """The receiver had to wait, and may continue now."""
 
 
 class ReceiveBudget:
-    """Bytes of incomplete messages: a receiver asks before it takes in more, and waits where no room is.
+    """Bytes of incomplete messages: a receiver asks before it reads more, and waits if there is no room.
 
-    Whoever got room first may always go on, over the limit if need be: so one of those who hold some
-    comes to its end, and those who wait get on, in the order in which they came. Memory: `limit_bytes` and
-    one message. What a receiver has before it asks is not counted (`framing.FREE_BYTES`).
+    The receiver that got room first may always continue, if necessary over the limit: so its message
+    completes, and the waiting receivers are admitted in order of arrival. Memory: `limit_bytes` and one
+    message. Bytes that a receiver holds before it asks are not counted (`framing.FREE_BYTES`).
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -26,7 +26,7 @@ class ReceiveBudget:
 
     @property
     def is_short(self) -> bool:
-        """Somebody waits for room."""
+        """Whether a receiver waits for room."""
         return bool(self._waiting)
 
     def ask(self, receiver: Receiver, held_bytes: int) -> bool:

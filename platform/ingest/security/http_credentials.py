@@ -3,9 +3,10 @@
     Authorization: Basic base64(user:password)      a [[user]], as in the handshake of the forward protocol
     Authorization: Bearer token                     a [[token]]
 
-The web tier hands requests on as they are, but for its own access token: whoever showed that comes here
-without credentials and with the header `X-Windvane-Access`, which the web tier takes from nobody else. What
-comes by neither is a stranger on loopback, who is let in while the file names no user and no token.
+The web tier forwards requests unchanged, except those with its own access token: they arrive without
+credentials and with the header `X-Windvane-Access`, which the web tier removes from all other requests. A
+request with neither is an unauthenticated client on loopback; it is admitted if the file names no user and no
+token.
 """
 
 import base64
@@ -23,7 +24,7 @@ _MAX_NAME_CHARACTERS = 300  # of what the log remembers
 
 
 class CredentialsWrong(Exception):
-    """The request is not let in. What it says is for its sender, `detail` for the gateway's log."""
+    """The request is not authenticated. The message is for its sender, `detail` for the gateway's log."""
 
     def __init__(self, message: str, *, cause: str, detail: str, name: str = "") -> None:
         super().__init__(message)
@@ -34,14 +35,14 @@ class CredentialsWrong(Exception):
 
 
 def identity_of(headers: Mapping[str, str], security: ForwardSecurity | None, *, sender: str) -> str | None:
-    """Who has logged in; None: nobody did, and nobody must. Raises CredentialsWrong.
+    """The user or token that has logged in; None: no login, and none is required. Raises CredentialsWrong.
 
     `headers` finds names in any case; `sender` is the address that the request came from.
     """
     authorization = headers.get("Authorization")
     if authorization is None:
         # Who can open the gateway's own socket is the owner of the home.
-        if _is_stranger(headers) and security is not None and security.has_logins:
+        if _is_unauthenticated(headers) and security is not None and security.has_logins:
             raise CredentialsWrong(
                 "this gateway asks for credentials: give a user and password of its forward-security.toml by "
                 "HTTP Basic, or a token of it as bearer",
@@ -70,13 +71,13 @@ def identity_of(headers: Mapping[str, str], security: ForwardSecurity | None, *,
     return name
 
 
-def _is_stranger(headers: Mapping[str, str]) -> bool:
+def _is_unauthenticated(headers: Mapping[str, str]) -> bool:
     return "X-Forwarded-For" in headers and ACCESS_HEADER not in headers
 
 
 def shows_or_needs_login(headers: Mapping[str, str]) -> bool:
     """Whether `identity_of` depends on the secrets for this request."""
-    return "Authorization" in headers or _is_stranger(headers)
+    return "Authorization" in headers or _is_unauthenticated(headers)
 
 
 def _name_of(authorization: str, security: ForwardSecurity) -> str | None:
@@ -88,7 +89,7 @@ def _name_of(authorization: str, security: ForwardSecurity) -> str | None:
 
 
 def _user_and_password(authorization: str) -> tuple[str | None, bytes]:
-    """Of HTTP Basic; None where it is not that."""
+    """User and password of HTTP Basic; None as the user if the header is not valid HTTP Basic."""
     scheme, _, value = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None, b""

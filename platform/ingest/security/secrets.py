@@ -1,8 +1,8 @@
-"""Who is let in by the secrets in force: shared keys, users, tokens and client networks.
+"""The secrets in force, which authenticate clients: shared keys, users, tokens and client networks.
 
 How a client is looked up (`ForwardSecurity.entry`): an entry that names its hostname first, else the entry
-with the narrowest network that holds its address, else the common key, if `others` are let in. A hostname
-that has an entry of its own must meet it: the common key does not stand in for it.
+with the narrowest network that contains its address, else the common key, if `others` may connect. A client
+whose hostname has an entry must match it: the common key does not replace it.
 """
 
 import hashlib
@@ -45,15 +45,15 @@ class ForwardSecurity:
     hostname: str
     """What the gateway calls itself in PONG."""
     shared_key: bytes | None = field(repr=False)
-    """For clients without an entry; None: only clients with an entry are let in."""
+    """For clients without an entry; None: only clients with an entry are admitted."""
     users: dict[str, bytes] = field(repr=False)
     clients: tuple[ClientEntry, ...]
     others: bool = True
-    """Whether who has no entry may connect."""
+    """Whether clients without an entry may connect."""
     tokens: dict[str, bytes] = field(repr=False, default_factory=dict)
-    """What machines show over HTTP, by their names."""
+    """The tokens with which machines authenticate over HTTP, by their names."""
     first_table_line: int = field(default=1, compare=False)
-    """Of the file: keys of the whole file stand above it."""
+    """Line of the first table in the file: keys of the whole file are above it."""
 
     @property
     def takes_forward(self) -> bool:
@@ -76,11 +76,11 @@ class ForwardSecurity:
 
     @property
     def has_logins(self) -> bool:
-        """Whether there is anybody who could log in over HTTP."""
+        """Whether a user or token is configured for HTTP."""
         return bool(self.users or self.tokens)
 
     def is_password_of(self, user: str, password: bytes) -> bool:
-        """Whether it is; takes as long where there is no such user."""
+        """Whether the password is correct; takes the same time for an unknown user."""
         known = self.users.get(user)
         expected = secrets.token_bytes(32) if known is None else known
         return hmac.compare_digest(_digest(password), _digest(expected)) and known is not None
@@ -126,7 +126,7 @@ def _digest(secret: bytes) -> bytes:
 
 
 def parse_peer(host: str) -> Address | None:
-    """A peer's address as an address: without a scope, an IPv4 address in IPv6 as IPv4; None: it is none.
+    """Parses a peer's address: without its scope, IPv4 in IPv6 as IPv4; None if it is not an IP address.
 
     >>> parse_peer("::ffff:10.7.0.3")
     IPv4Address('10.7.0.3')

@@ -60,16 +60,16 @@ _Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 def load_security(path: Path) -> ForwardSecurity | None:
-    """Reads the file; None where there is none. Raises ConfigInvalid, which never shows a secret."""
+    """Reads the file; None if it does not exist. Raises ConfigInvalid, which never contains a secret."""
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigInvalid(f"{path}: is no file")
+                raise ConfigInvalid(f"{path}: is not a file")
             mode = stat.S_IMODE(status.st_mode)
             if mode not in (0o600, 0o400):
                 raise ConfigInvalid(
-                    f"{path}: has mode {mode:04o}, which lets others than its owner at the secrets in it; "
+                    f"{path}: has mode {mode:04o}, so others than its owner can read its secrets; "
                     f"chmod 600 {path}"
                 )
             content = file.read(MAX_FILE_BYTES + 1)
@@ -85,7 +85,7 @@ def load_security(path: Path) -> ForwardSecurity | None:
         return parse_security(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigInvalid(f"{path}: line {line}: is no UTF-8") from None
+        raise ConfigInvalid(f"{path}: line {line}: is not UTF-8") from None
     except ConfigInvalid as error:
         raise ConfigInvalid(f"{path}: {error}") from None
 
@@ -98,7 +98,7 @@ def parse_security(text: str) -> ForwardSecurity:
         return _checked(written, first_table_line=_first_table_line(text))
     except tomllib.TOMLDecodeError as error:
         line, reason = explain_toml_error(text, error)
-        raise ConfigInvalid(f"line {line}: is no TOML: {reason}") from None
+        raise ConfigInvalid(f"line {line}: is not valid TOML: {reason}") from None
     except msgspec.ValidationError as error:
         what, place = _words_of(error)
         path: tuple[str | int, ...] = tuple(_steps(place))
@@ -139,7 +139,7 @@ def _steps(place: str) -> Iterator[str | int]:
 
 
 def _first_table_line(text: str) -> int:
-    """Above which a key of the whole file can stand (or after the last line, where there is no table)."""
+    """The line above which keys of the whole file belong (after the last line if there is no table)."""
     table = _TABLE.search(text)
     return text.count("\n", 0, table.end() if table else len(text)) + 1
 
@@ -167,7 +167,7 @@ def _checked(written: "_File", *, first_table_line: int) -> ForwardSecurity:
     if common is None and not clients and not known:
         raise _Wrong(
             (),
-            "has neither shared_key nor [[client]], [[user]] or [[token]], so nobody could connect; write "
+            "has neither shared_key nor [[client]], [[user]] or [[token]], so no client could connect; add "
             'shared_key = "…"',
         )
     if not users:
@@ -175,7 +175,7 @@ def _checked(written: "_File", *, first_table_line: int) -> ForwardSecurity:
         keys += [(("client", n, "shared_key"), each.shared_key) for n, each in enumerate(clients)]
         for path, key in keys:
             if key == b"":
-                raise _Wrong(path, "is empty, which is allowed only where every client logs in as a user")
+                raise _Wrong(path, "is empty, which is allowed only if every client logs in as a user")
     return ForwardSecurity(
         hostname=written.hostname or socket.gethostname() or "windvane",
         shared_key=common if written.others else None,
@@ -190,7 +190,7 @@ def _checked(written: "_File", *, first_table_line: int) -> ForwardSecurity:
 def _entry(number: int, client: "_Client", common: bytes | None, known: set[str]) -> ClientEntry:
     place = ("client", number)
     if client.hostname is None and not client.networks:
-        raise _Wrong(place, "names neither a hostname nor networks, so it would hold for nobody")
+        raise _Wrong(place, "names neither a hostname nor networks, so it matches no client")
     networks: list[Network] = []
     for text in client.networks:
         try:
@@ -252,10 +252,10 @@ class _File(_Quiet, frozen=True, forbid_unknown_fields=True):
 class SecurityFile:
     """HOME/forward-security.toml while the gateway runs: read again when it changes.
 
-    What was in force stays in force where the file is broken or gone: a mistake in it, or a moment without
-    it, never opens the door. If it is broken from the start, nothing is known, and what it protects stays
-    shut until it is corrected. `on_broken` is called once for each state of a broken file, `on_mended` when
-    it can be used again.
+    The secrets in force stay in force if the file becomes invalid or disappears: a mistake in it, or a moment
+    without it, never opens the port. If the file is invalid from the start, the port stays shut until it is
+    corrected. `on_broken` is called once for each state of an invalid file, `on_repaired` when the file is
+    valid again.
     """
 
     def __init__(
@@ -263,16 +263,16 @@ class SecurityFile:
         path: Path,
         *,
         on_broken: Callable[[WindvaneError], None],
-        on_mended: Callable[[], None] = lambda: None,
+        on_repaired: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
-        self._on_broken, self._on_mended = on_broken, on_mended
+        self._on_broken, self._on_repaired = on_broken, on_repaired
         self._stamp: tuple[int, ...] | None = _NEVER
         self._broken_stamp: tuple[int, ...] | None = _NEVER
         self._broken: ConfigInvalid | None = None
         self.current: ForwardSecurity | None = None
         self.is_known = False
-        """Whether the file, or that there is none, was ever understood; until then nobody is let in."""
+        """Whether the file was ever valid or absent; until then no client is admitted."""
         self.refresh()
 
     @property
@@ -288,7 +288,7 @@ class SecurityFile:
         """Looks whether the file has changed; True: so has what is in force."""
         stamp = _stamp(self._path)
         if stamp == self._stamp:
-            self._mended()  # it is again as it was before a mistake
+            self._repaired()  # it is again as it was before a mistake
             return False
         if stamp == self._broken_stamp:
             return False
@@ -302,19 +302,19 @@ class SecurityFile:
             rest = (
                 "what was in force stays in force"
                 if was_known
-                else "the forward port stays shut, and nobody logs in over HTTP, until it is corrected; that "
-                "needs no restart"
+                else "the forward port stays shut, and HTTP logins fail, until it is corrected; that needs "
+                "no restart"
             )
             self._on_broken(ConfigInvalid(f"{error}. {rest[0].upper()}{rest[1:]}"))
             return False
         self._stamp, self.current, self.is_known = stamp, loaded, True
-        self._mended()
+        self._repaired()
         return loaded != before or not was_known
 
-    def _mended(self) -> None:
+    def _repaired(self) -> None:
         if self._broken is not None:
             self._broken, self._broken_stamp = None, _NEVER
-            self._on_mended()
+            self._on_repaired()
 
 
 _NEVER = (-1,)
@@ -329,10 +329,10 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def require_guarded_port(settings: Settings) -> None:
-    """Refuses a forward port that others could reach and that asks for no credentials.
+    """Rejects a forward port that is reachable from other hosts and requires no credentials.
 
-    A handshake (shared key, users) or client certificates make it one that may be reached. Where the file of
-    the secrets cannot be used the port stays shut, which needs no refusal. Raises ConfigInvalid.
+    A handshake (shared key, users) or client certificates make such a port safe. If the file of secrets is
+    invalid, the port stays shut, so no error is necessary. Raises ConfigInvalid.
     """
     host, _ = parse_address(settings.forward)
     if is_loopback(host) or settings.gateway.tls_client_ca_file is not None:
@@ -343,8 +343,8 @@ def require_guarded_port(settings: Settings) -> None:
     except ConfigInvalid:
         return
     raise ConfigInvalid(
-        f"the forward port cannot be opened at {settings.forward}: it asks for no credentials, so "
-        f"whoever reaches it could send; write a shared key into {settings.forward_security_file}, or "
+        f"the forward port cannot be opened at {settings.forward}: it requires no credentials, so any "
+        f"host that reaches it could send; write a shared key into {settings.forward_security_file}, or "
         "set gateway.tls_client_ca_file (with tls_cert_file and tls_key_file), or use 127.0.0.1 or [::1]"
     )
 

@@ -10,13 +10,13 @@ from ...errors import ConfigInvalid, WindvaneError
 
 
 class TlsFiles:
-    """The certificate, its key, and the authorities whose client certificates are let in.
+    """The certificate, its key, and the authorities whose client certificates are accepted.
 
-    `current` is the context for the next connection; those that exist go on with theirs. A renewed
-    certificate is often two writes, certificate and key: where the pair does not fit, or a file is broken,
-    the context in force stays, and the files are looked at again when they change. If they cannot be used
-    from the start there is none, and the port has to stay shut. `on_broken` is called once for each state of
-    broken files, `on_mended` when they can be used again.
+    `current` is the context for the next connection; open connections keep theirs. A renewed certificate is
+    often two writes, certificate and key: if the pair does not match, or a file is invalid, the context in
+    force stays, and the files are read again when they change. If they are unusable from the start there is
+    no context, and the port stays shut. `on_broken` is called once for each state of invalid files,
+    `on_repaired` when they are valid again.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class TlsFiles:
         client_ca: Path | None,
         *,
         on_broken: Callable[[WindvaneError], None],
-        on_mended: Callable[[], None] = lambda: None,
+        on_repaired: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = (cert, key, client_ca)
-        self._on_broken, self._on_mended = on_broken, on_mended
+        self._on_broken, self._on_repaired = on_broken, on_repaired
         self._stamps: list[_Stamp] = []
         self._broken_stamps: list[_Stamp] = []
         self._broken: ConfigInvalid | None = None
         self.current: ssl.SSLContext | None = None
         self.authorities_changed = False
-        """Of the last refresh that gave a new context: those let in before may not be any more."""
+        """Whether the last new context has other authorities: clients admitted before may be invalid now."""
         self.refresh()
 
     @classmethod
@@ -44,11 +44,11 @@ class TlsFiles:
         settings: Settings,
         *,
         on_broken: Callable[[WindvaneError], None],
-        on_mended: Callable[[], None] = lambda: None,
+        on_repaired: Callable[[], None] = lambda: None,
     ) -> "TlsFiles | None":
-        """As the settings have it; None where they have no certificate. Paths are relative to the home.
+        """The files that the settings name; None without a certificate. Paths are relative to the home.
 
-        Raises ConfigInvalid if one of certificate and key is not set.
+        Raises ConfigInvalid if only one of certificate and key is set.
         """
         gateway = settings.gateway
         given = (gateway.tls_cert_file, gateway.tls_key_file, gateway.tls_client_ca_file)
@@ -58,7 +58,7 @@ class TlsFiles:
         if cert is None or key is None:
             missing = "tls_cert_file" if cert is None else "tls_key_file"
             raise ConfigInvalid(f"gateway.{missing} is missing: TLS needs a certificate and its key")
-        return cls(cert, key, client_ca, on_broken=on_broken, on_mended=on_mended)
+        return cls(cert, key, client_ca, on_broken=on_broken, on_repaired=on_repaired)
 
     @property
     def why_shut(self) -> str | None:
@@ -74,7 +74,7 @@ class TlsFiles:
         """Looks whether a file has changed; True: there is a new context."""
         stamps = _stamps(self._files)
         if stamps == self._stamps:
-            self._mended()  # they are again as they were before a mistake
+            self._repaired()  # they are again as they were before a mistake
             return False
         if stamps == self._broken_stamps:
             return False
@@ -89,13 +89,13 @@ class TlsFiles:
             return False
         self.authorities_changed = self.current is not None and stamps[2] != self._stamps[2]
         self.current, self._stamps = context, stamps
-        self._mended()
+        self._repaired()
         return True
 
-    def _mended(self) -> None:
+    def _repaired(self) -> None:
         if self._broken is not None:
             self._broken, self._broken_stamps = None, []
-            self._on_mended()
+            self._on_repaired()
 
 
 def make_server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
@@ -129,9 +129,9 @@ def make_client_context(
 
 
 def certificate_name(peer_certificate: dict[str, Any] | None) -> str | None:
-    """Who a client is by its certificate, as `SSLObject.getpeercert` gives it.
+    """The client's name in its certificate, as `SSLObject.getpeercert` returns it.
 
-    The subject's common name; where it has none, the first DNS name, URI or mail address of the certificate.
+    The common name of the subject, else the first DNS name, URI or mail address of the certificate.
     """
     certificate = peer_certificate or {}
     for relative_name in certificate.get("subject", ()):

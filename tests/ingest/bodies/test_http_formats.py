@@ -1,4 +1,4 @@
-"""Bodies become the events that they say, whatever their layout; the rest is refused with its place."""
+"""Bodies in any layout become their events; errors name the position in the body."""
 
 import base64
 import json
@@ -85,7 +85,7 @@ def test_json_in_any_layout_is_the_same_events(body: str, media_type: str) -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"  \n", b"[]", b"[ ]\n"])
-def test_a_body_without_records_is_no_events(body: bytes) -> None:
+def test_a_body_without_records_has_no_events(body: bytes) -> None:
     assert payload_of(body, "application/json") == b""
 
 
@@ -133,14 +133,14 @@ def test_where_the_windows_lie_changes_nothing(
         (b"message=hello", "does not begin an object"),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_place(body: bytes, says: str) -> None:
+def test_invalid_json_is_rejected_with_its_position(body: bytes, says: str) -> None:
     with pytest.raises(ChunkRefused) as refused:
         payload_of(body, "application/json")
     assert refused.value.code == "malformed"
     assert says in str(refused.value)
 
 
-def test_a_record_over_the_bound_is_refused_and_one_below_it_is_not() -> None:
+def test_a_record_over_the_bound_is_rejected_and_one_below_it_is_not() -> None:
     below = b'{"a":"' + b"x" * (MAX_JSON_RECORD_BYTES - 100) + b'"}'
     assert len(events(b"[" + below + b"," + below + b"]")) == 2
     with pytest.raises(ChunkRefused, match="longer ones are not taken"):
@@ -156,7 +156,7 @@ def test_a_record_over_the_bound_is_refused_and_one_below_it_is_not() -> None:
         b" " * 30 * MIB,
         b'"' * 30 * MIB,
     ],
-    ids=["lists without end", "lists", "empty records", "blanks", "quotes"],
+    ids=["unclosed lists", "lists", "empty records", "blanks", "quotes"],
 )
 def test_json_that_grows_when_it_is_decoded_is_bounded(body: bytes) -> None:
     tracemalloc.start()
@@ -264,7 +264,7 @@ def test_the_time_key_is_taken_out_of_a_msgpack_record_whose_other_bytes_stay() 
         b"\x91" * 100_000,
     ],
 )
-def test_what_is_no_msgpack_of_records_is_refused(body: bytes) -> None:
+def test_invalid_msgpack_is_rejected(body: bytes) -> None:
     for time_key in ("", "a"):
         with pytest.raises(ChunkRefused) as refused:
             payload_of(body, "application/msgpack", time_key=time_key)
@@ -275,7 +275,7 @@ def test_what_is_no_msgpack_of_records_is_refused(body: bytes) -> None:
     st.binary(max_size=60),
     st.sampled_from(["application/json", "application/msgpack", "application/x-www-form-urlencoded"]),
 )
-def test_any_bytes_are_events_or_refused(body: bytes, media_type: str) -> None:
+def test_any_bytes_are_events_or_rejected(body: bytes, media_type: str) -> None:
     for time_key in ("", "a"):
         with suppress(ChunkRefused):
             payload_of(body, media_type, time_key=time_key)
@@ -298,7 +298,7 @@ def test_forms_hold_what_in_http_and_older_plugins_send() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"a=1", b"json=1&msgpack=2", b'{"a":1}', b"&" * 100])
-def test_a_form_without_its_one_field_is_refused(body: bytes) -> None:
+def test_a_form_without_its_one_field_is_rejected(body: bytes) -> None:
     with pytest.raises(ChunkRefused) as refused:
         payload_of(body, "application/x-www-form-urlencoded")
     assert refused.value.code == "malformed"
@@ -311,7 +311,7 @@ def test_octets_are_events_or_these_in_base64() -> None:
     assert payload_of(base64.encodebytes(EVENT * 20), "application/octet-stream") == EVENT * 20
 
 
-def test_a_type_that_is_not_known_is_refused_with_those_that_are() -> None:
+def test_the_rejection_of_an_unknown_type_names_the_known_types() -> None:
     with pytest.raises(ChunkRefused, match="application/x-ndjson") as refused:
         payload_of(b"a;b", "text/csv")
     assert refused.value.code == "unsupported-type"

@@ -206,17 +206,17 @@ def broken() -> Iterator[tuple[str, bytes]]:
 @pytest.mark.parametrize(
     ("code", "payload"), [pytest.param(*case, id=f"{i} {case[0]}") for i, case in enumerate(broken())]
 )
-def test_what_is_no_metrics_is_refused_with_its_reason(code: str, payload: bytes) -> None:
+def test_invalid_metrics_are_rejected_with_the_reason(code: str, payload: bytes) -> None:
     with pytest.raises(ChunkRefused) as refused:
         decode(payload)
     assert refused.value.code == code
 
 
-def test_a_scrape_without_a_metric_is_no_event() -> None:
+def test_a_scrape_without_a_metric_has_no_events() -> None:
     assert decode(context()) == []
 
 
-async def test_a_map_that_is_no_context_is_a_dead_letter(site: Site) -> None:
+async def test_a_map_that_is_not_a_context_is_a_dead_letter(site: Site) -> None:
     await site.policy("m", tags=["fbm.**"], signals=["metrics"])
     assert await site.send(message("fbm.junk", msgpack.packb({"a": 1}), chunk="j")) == ["j"]
     letter = await site.kept_letter()
@@ -237,7 +237,7 @@ async def test_metrics_without_a_policy_and_an_ack_are_said_to_be_gone_but_for_a
 
 
 @given(st.integers(0, 400), st.binary(max_size=4))
-def test_any_damage_is_refused_or_read(place: int, new: bytes) -> None:
+def test_damaged_metrics_are_rejected_or_decoded(place: int, new: bytes) -> None:
     payload = context(
         metric(COUNTER, "uptime", {"ts": AT_NS, "value": 1.5, "labels": ["vm"]}, labels=["hostname"]),
         metric(

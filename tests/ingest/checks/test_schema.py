@@ -69,9 +69,9 @@ GOOD = {
         ({"turbine": None}, "turbine: is null, must be text"),
         ({"turbine": b"t07"}, "turbine: is bytes, must be text"),
         ({"turbine": "t07-nacelle"}, "turbine: must be text of length <= 8"),
-        ({"turbine": "t\udcff"}, "turbine: is not UTF-8; declare it as bytes, or mend the sender"),
-        ({"state": "BROKEN"}, "state: is 'BROKEN', which is none of its symbols"),
-        ({"state": "\udcff"}, "state: is not UTF-8; declare it as bytes, or mend the sender"),
+        ({"turbine": "t\udcff"}, "turbine: is not UTF-8; declare it as bytes, or fix the sender"),
+        ({"state": "BROKEN"}, "state: is 'BROKEN', which is not one of its symbols"),
+        ({"state": "\udcff"}, "state: is not UTF-8; declare it as bytes, or fix the sender"),
         ({"code": 600}, "code: must be an integer <= 599"),
         ({"code": 2**64 - 1}, "code: must be an integer <= 599"),
         ({"code": -1}, "code: must be an integer >= 0"),
@@ -126,14 +126,14 @@ def test_valid_records_pass_in_one_decode(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "not_an_event", [b"\x93\1" + packed(GOOD)[11:] + b"\3", b"\x07", b"\x91\1", b"\xa1x"]
 )
-def test_what_is_no_event_is_invalid_and_hurts_no_neighbour(not_an_event: bytes) -> None:
+def test_only_the_value_that_is_not_an_event_is_invalid(not_an_event: bytes) -> None:
     sifted = sift(EventCheck(parse_schema(TURBINE)), packed(GOOD), not_an_event, packed(GOOD))
     assert sifted is not None
-    assert sifted.reason == "event 1: is no [time, record]; check the sender"
+    assert sifted.reason == "event 1: is not a [time, record]; check the sender"
     assert (sifted.valid, sifted.invalid) == (packed(GOOD) * 2, not_an_event)
 
 
-def test_only_the_first_few_are_told_of() -> None:
+def test_the_reason_names_only_the_first_few_events() -> None:
     sifted = sift(EventCheck(parse_schema(TURBINE)), *[packed({})] * 9)
     assert sifted is not None
     assert sifted.reason.count("event ") == 5
@@ -163,7 +163,7 @@ def test_every_form_of_time_is_one(time: Any) -> None:
     "time",
     ["now", None, True, [], [1], [1, 2, 3], [[1, 2], 3], {}, float("nan"), msgpack.ExtType(5, b"12345678")],
 )
-def test_what_is_no_time_is_invalid(time: Any) -> None:
+def test_an_event_with_an_invalid_time_is_invalid(time: Any) -> None:
     sifted = sift(
         EventCheck(parse_schema(record())), packed({}), packed({}, time if time is not None else [None, 1])
     )
@@ -402,7 +402,7 @@ def test_a_chunk_of_many_batches_is_sifted_like_one(monkeypatch: pytest.MonkeyPa
     assert sifted.reason.startswith("event 20: ")
 
 
-def test_what_is_nested_too_deeply_is_refused_and_breaks_nothing() -> None:
+def test_events_nested_too_deeply_are_rejected_and_break_nothing() -> None:
     check = EventCheck(parse_schema(record()), additional_fields="allow")
     deep = b"\x92\x00\x81\xa1x" + b"\x91" * 100_000 + b"\x00"
     with pytest.raises(ChunkRefused, match="not well-formed"):

@@ -1,4 +1,4 @@
-"""A gateway with its forward doors in the test's own process, and a peer that writes bytes as it pleases."""
+"""A gateway with its forward ports in the test's own process, and a peer that writes arbitrary bytes."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ TIMEOUT_S = 20.0  # only ends a test that hangs
 
 
 class RecordingGateway(Gateway):
-    """A gateway that remembers what the doors handed it."""
+    """A gateway that records the chunks that its listeners submit."""
 
     chunks: list[IncomingChunk]
 
@@ -118,7 +118,7 @@ class Peer:
         user: bytes = b"",
         password: bytes = b"",
     ) -> Any:
-        """As Fluent Bit does it: the salt is no UTF-8, and typed str. Gives PONG."""
+        """As Fluent Bit does it: the salt is not UTF-8, and typed str. Returns PONG."""
         _, options = await self.value()
         await self.send(ping(options, key, hostname=hostname, salt=salt, user=user, password=password))
         return await self.value()
@@ -176,12 +176,12 @@ async def forward_site(
         security=SecurityFile(
             at.forward_security_file,
             on_broken=partial(telemetry.file_broken, "secrets"),
-            on_mended=partial(telemetry.file_mended, "secrets"),
+            on_repaired=partial(telemetry.file_repaired, "secrets"),
         ),
         tls=TlsFiles.of(
             at,
             on_broken=partial(telemetry.file_broken, "certificates"),
-            on_mended=partial(telemetry.file_mended, "certificates"),
+            on_repaired=partial(telemetry.file_repaired, "certificates"),
         )
         if tls
         else None,
@@ -206,7 +206,7 @@ def write_security(home: Path, text: str) -> None:
 
 
 class Authority:
-    """Certificates for a test: made anew, good for a day."""
+    """A new certificate authority for a test; its certificates are valid for a day."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

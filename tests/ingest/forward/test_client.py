@@ -59,7 +59,7 @@ async def test_several_chunks_are_in_flight_before_the_first_ack() -> None:
         assert receiver.connections == 1
 
 
-async def test_what_was_unacked_when_the_connection_went_is_sent_again_in_order_with_the_same_ids() -> None:
+async def test_after_a_lost_connection_unacked_chunks_are_resent_in_order_with_the_same_ids() -> None:
     def hang_up_at_the_fourth(message: Message) -> bytes | None:
         if message.connection > 1:
             return ack(message)
@@ -86,7 +86,7 @@ async def test_a_receiver_that_comes_later_and_elsewhere_is_found() -> None:
         await send_numbers(client, 3)
         while (problem := client.statistics().problem) is None:
             await asyncio.sleep(0)
-        assert problem == f"{old_address} refuses the connection"
+        assert problem == f"{old_address}: connection refused"
         async with receiving() as receiver:
             places.append(receiver.address)
             await client.drain()
@@ -94,17 +94,17 @@ async def test_a_receiver_that_comes_later_and_elsewhere_is_found() -> None:
             assert numbers(receiver.messages) == [0, 1, 2]
 
 
-async def test_a_chunk_whose_ack_stays_away_is_sent_again_alone_while_others_are_acked() -> None:
-    refused_times = 0
+async def test_only_the_chunk_whose_ack_is_missing_is_resent_while_others_are_acked() -> None:
+    withheld_times = 0
 
-    def refuse_the_tag_twice(message: Message) -> bytes:
-        nonlocal refused_times
-        if message.tag == b"unknown" and refused_times < 2:
-            refused_times += 1
+    def withhold_two_acks_of_the_tag(message: Message) -> bytes:
+        nonlocal withheld_times
+        if message.tag == b"unknown" and withheld_times < 2:
+            withheld_times += 1
             return b""
         return ack(message)
 
-    async with receiving(refuse_the_tag_twice) as receiver:
+    async with receiving(withhold_two_acks_of_the_tag) as receiver:
         async with ForwardClient(receiver.address, ack_timeout_s=0.05) as client:
             waiting = await client.send_events("unknown", [(0, {"n": -1})])
             sent = 0
@@ -115,7 +115,7 @@ async def test_a_chunk_whose_ack_stays_away_is_sent_again_alone_while_others_are
         known = [m for m in receiver.messages if m.tag == b"known"]
     assert len(unknown) >= 3
     assert len({m.chunk_id for m in unknown}) == 1
-    # A busy machine may take longer than the timeout to ack one of these too: it is sent again, and not lost.
+    # A busy machine may take longer than the timeout to ack one of these too: it is resent, and not lost.
     assert list(dict.fromkeys(numbers(known))) == list(range(sent))
 
 
@@ -185,7 +185,7 @@ async def test_a_chunk_larger_than_the_byte_bound_goes_alone() -> None:
         assert [len(m.payload) for m in receiver.messages] == [21, 113, 70_016]
 
 
-async def test_an_address_that_is_none_is_told_to_whoever_waits() -> None:
+async def test_an_invalid_address_raises_at_the_waiting_caller() -> None:
     with pytest.raises(ConfigInvalid, match="write HOST:PORT"):
         async with asyncio.timeout(TIMEOUT_S), ForwardClient("nowhere") as client:
             await client.send_events("t", [(0, {})])
@@ -212,6 +212,6 @@ def test_a_packed_event_is_read_back_as_it_was(time_ns: int, record: dict[str, A
 
 
 @pytest.mark.parametrize("time_ns", [-1, 2**32 * 10**9])
-def test_a_time_that_the_protocol_cannot_say_is_refused(time_ns: int) -> None:
+def test_a_time_that_the_protocol_cannot_encode_is_rejected(time_ns: int) -> None:
     with pytest.raises(ValueError, match="between 1970 and 2106"):
         pack_event(time_ns, {})

@@ -1,4 +1,4 @@
-"""The forward port in the open: every door, every time-out, and hostile peers beside honest ones."""
+"""The forward port: each listener, each timeout, and hostile peers next to honest ones."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ else:
 KIB, MIB = 1 << 10, 1 << 20
 
 
-# Doors
+# Listeners
 
 
 async def test_a_unix_socket_acks_and_the_kernel_says_who_sends(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ async def test_a_unix_socket_acks_and_the_kernel_says_who_sends(tmp_path: Path) 
 async def test_a_file_in_the_sockets_place_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     async with forward_site(tmp_path) as site:
-        with pytest.raises(ConfigInvalid, match="is no socket"):
+        with pytest.raises(ConfigInvalid, match="is not a socket"):
             await site.server.listen_on_socket(tmp_path / "notes", mode=0o600)
     assert (tmp_path / "notes").read_text() == "mine"
 
@@ -89,7 +89,7 @@ async def test_connections_without_a_word_are_heartbeats_of_fluentd(tmp_path: Pa
             assert await peer.acked(b"\xc0" + packed("t", EVENT, chunk="c") + b"\xc0") == b"c"
 
 
-async def test_the_gateway_opens_its_doors_and_names_them(tmp_path: Path) -> None:
+async def test_the_gateway_opens_its_ports_and_reports_them(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, forward="127.0.0.1:0", bus="discard:")
     write_security(tmp_path, 'shared_key = "k3y"')
     stop, ready = asyncio.Event(), asyncio.Event()
@@ -104,7 +104,7 @@ async def test_the_gateway_opens_its_doors_and_names_them(tmp_path: Path) -> Non
 
 async def test_the_gateway_does_not_open_to_others_without_credentials(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, forward="0.0.0.0:0", bus="discard:")
-    with pytest.raises(ConfigInvalid, match="asks for no credentials"):
+    with pytest.raises(ConfigInvalid, match="requires no credentials"):
         await tier.serve(settings, ready=lambda _: None, stop=asyncio.Event())
 
 
@@ -143,7 +143,7 @@ async def test_json_events_come_on_the_same_port(tmp_path: Path) -> None:
         ]
 
 
-async def test_json_is_not_taken_where_credentials_are_asked_for(tmp_path: Path) -> None:
+async def test_json_is_rejected_if_credentials_are_required(tmp_path: Path) -> None:
     async with forward_site(tmp_path, security='shared_key = "k3y"') as site, site.connected() as peer:
         await peer.value()
         await peer.send(b'["t", 1, {}, {"chunk": "c"}]')
@@ -162,7 +162,7 @@ async def test_broken_json_ends_its_connection_alone(tmp_path: Path, broken: byt
         assert await other.acked(packed("t", EVENT, chunk="c")) == b"c"
 
 
-# Patience
+# Timeouts
 
 
 async def test_one_byte_at_a_time_is_too_slow(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_who_rests_is_ended_and_who_waits_for_an_ack_is_not(tmp_path: Path
     async with forward_site(tmp_path, idle_timeout_s=0.2) as site, site.connected() as resting:
         assert await resting.acked(packed("t", EVENT, chunk="c")) == b"c"
         assert await resting.closed() == b""
-        assert not site.telemetry.timeouts_by_kind, "a rest is nobody's fault"
+        assert not site.telemetry.timeouts_by_kind, "an idle connection is not a timeout"
 
 
 async def test_who_never_reads_its_acks_is_not_read_any_more_and_ended(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ async def test_hostile_bytes_cost_one_connection_and_little_memory(tmp_path: Pat
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
-async def test_a_bomb_is_refused_and_others_are_served(tmp_path: Path, compression: str) -> None:
+async def test_a_bomb_is_rejected_and_others_are_served(tmp_path: Path, compression: str) -> None:
     size = 1 << 30
     piece = bytes(16 * MIB)
     bomb = b"".join(
@@ -257,7 +257,7 @@ async def test_a_bomb_is_refused_and_others_are_served(tmp_path: Path, compressi
         print(
             f"{len(bomb) / KIB:.0f} KiB that unpack to 1 GiB: resident memory grew by {grown / MIB:.1f} MiB"
         )
-        assert site.telemetry.refused_by_code == {"too-large": 1}
+        assert site.telemetry.rejected_by_code == {"too-large": 1}
         assert grown < 64 * MIB
 
 
@@ -319,7 +319,7 @@ async def test_resting_connections_keep_little(tmp_path: Path) -> None:
             peer.writer.transport.abort()
 
 
-@pytest.mark.parametrize("security", [None, 'shared_key = "a key that nobody will ask for"'])
+@pytest.mark.parametrize("security", [None, 'shared_key = "a key that no peer sends"'])
 async def test_a_silent_connection_leaves_nothing_that_waits_for_the_garbage_collector(
     tmp_path: Path, security: str | None
 ) -> None:

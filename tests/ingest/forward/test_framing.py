@@ -104,7 +104,7 @@ WELL_FORMED = [
     ("array16", b"\xdc\0\x02\xd9\x01t\xa0", message(b"t", b"", None)),
     ("array32", b"\xdd\0\0\0\x02\xda\0\x01t\xa0", message(b"t", b"", None)),
     ("tag bin8", b"\x92\xc4\x01t\xa0", message(b"t", b"", None)),
-    # a tag and a payload that are no UTF-8 are no trouble
+    # a tag and a payload that are not UTF-8 are valid
     ("not UTF-8", b"\x92\xa2\xff\xfe\xa1\xff", message(b"\xff\xfe", b"\xff", None)),
     # options: the chunk id typed str and bin, with a newline as fluentd has it, map32 as Fluent Bit has it
     ("chunk and size", b"\x93\xa1t\xa0" + OPTION, message(b"t", b"", None, 2, b"abc")),
@@ -114,7 +114,7 @@ WELL_FORMED = [
     ("metrics", b"\x93\xa1t\xa0\x81\xadfluent_signal\x01", message(b"t", b"", None, signal=1)),
     ("empty option", b"\x93\xa1t\xa0\x80", message(b"t", b"", None)),
     ("nil option", b"\x93\xa1t\xa0\xc0", message(b"t", b"", None)),
-    ("size as text is no hint", b"\x93\xa1t\xa0\x81\xa4size\xa12", message(b"t", b"", None)),
+    ("size as text is ignored", b"\x93\xa1t\xa0\x81\xa4size\xa12", message(b"t", b"", None)),
     ("integer key in option", b"\x93\xa1t\xa0\x81\x05\x06", message(b"t", b"", None)),
     # Forward mode: the entries' array as fixarray, array16, array32; entries of protocol 1.5
     ("forward", b"\x92\xa1t\x92" + EVENTS, message(b"t", EVENTS, 2, 2)),
@@ -123,7 +123,7 @@ WELL_FORMED = [
     ("forward empty", b"\x92\xa1t\x90", message(b"t", b"", 0, 0)),
     ("forward with option", b"\x93\xa1t\x92" + EVENTS + OPTION, message(b"t", EVENTS, 2, 2, b"abc")),
     ("forward metadata", b"\x92\xa1t\x91" + METADATA_EVENT, message(b"t", METADATA_EVENT, 1, 1)),
-    # entries that are no events are for who decides about the chunk: nobody has called them events
+    # the framing does not check that entries are events: the check of the chunk does
     ("forward of numbers", b"\x92\xa1t\x92\x01\x02", message(b"t", b"\x01\x02", None, 2)),
     # Message mode: every form of time; with an option and without
     ("message", b"\x93\xa1t" + EVENT_TIME + RECORD, message(b"t", b"\x92" + EVENT_TIME + RECORD, 1)),
@@ -190,7 +190,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("data", "said"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 @pytest.mark.parametrize("cuts", [None, [7]])
-def test_broken_bytes_are_told_by_name(data: bytes, said: str, cuts: list[int] | None) -> None:
+def test_the_error_names_what_is_wrong_with_the_bytes(data: bytes, said: str, cuts: list[int] | None) -> None:
     with pytest.raises(FramingError, match=said):
         read(data, cuts)
 

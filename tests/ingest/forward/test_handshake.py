@@ -1,4 +1,4 @@
-"""Who knows the key, and the password, is let in; nobody else is, and nobody learns what was wrong."""
+"""Clients with the key and the password are admitted; other clients are not, nor learn what was wrong."""
 
 import logging
 import secrets
@@ -40,7 +40,7 @@ def answer(
     return verdict
 
 
-def test_helo_has_a_nonce_typed_bin_and_an_empty_salt_where_there_are_no_users() -> None:
+def test_helo_has_a_nonce_typed_bin_and_an_empty_salt_without_users() -> None:
     handshake = ServerHandshake(parse_security(KEYED), address="10.1.2.3", nonce=b"n" * 16)
     assert handshake.hello() == (
         b"\x92\xa4HELO\x83" + b"\xa5nonce\xc4\x10" + b"n" * 16 + b"\xa4auth\xa0" + b"\xa9keepalive\xc3"
@@ -115,7 +115,9 @@ shared_key = "narrow"
         ("10.8.8.1", b"any", b"narrow", b"south"),  # the narrowest network counts
     ],
 )
-def test_clients_of_their_own_kind_are_let_in(address: str, hostname: bytes, key: bytes, user: bytes) -> None:
+def test_clients_matching_an_entry_are_admitted(
+    address: str, hostname: bytes, key: bytes, user: bytes
+) -> None:
     password = {b"north": b"p1", b"south": b"p2"}[user]
     assert answer(
         parse_security(LIMITED), address, key, hostname=hostname, user=user, password=password
@@ -125,8 +127,8 @@ def test_clients_of_their_own_kind_are_let_in(address: str, hostname: bytes, key
 REFUSED = [
     ("10.7.0.1", b"t07", b"k3y", b"north", b"p1", "shared_key mismatch"),  # the common key is not its own
     ("10.8.0.1", b"t07", b"own", b"north", b"p1", "shared_key mismatch"),  # another network
-    ("10.8.0.1", b"t07", b"k3y", b"north", b"p1", "shared_key mismatch"),  # a name that is somebody else's
-    ("10.9.0.1", b"any", b"k3y", b"north", b"p1", "shared_key mismatch"),  # others are not let in
+    ("10.8.0.1", b"t07", b"k3y", b"north", b"p1", "shared_key mismatch"),  # the hostname of another client
+    ("10.9.0.1", b"any", b"k3y", b"north", b"p1", "shared_key mismatch"),  # others are not admitted
     ("10.8.8.1", b"any", b"k3y", b"north", b"p1", "shared_key mismatch"),
     ("local", b"any", b"k3y", b"north", b"p1", "shared_key mismatch"),
     ("10.8.0.1", b"any", b"k3y", b"north", b"p2", "username/password mismatch"),
@@ -137,7 +139,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("address", "hostname", "key", "user", "password", "reason"), REFUSED)
-def test_nobody_else_is(
+def test_other_clients_are_rejected(
     address: str, hostname: bytes, key: bytes, user: bytes, password: bytes, reason: str
 ) -> None:
     verdict = answer(parse_security(LIMITED), address, key, hostname=hostname, user=user, password=password)
@@ -168,7 +170,7 @@ def test_nobody_else_is(
         b"\x96\x82\x90\x90",
     ],
 )
-def test_what_is_no_ping_ends_the_handshake(sent: bytes) -> None:
+def test_a_message_that_is_not_a_ping_ends_the_handshake(sent: bytes) -> None:
     verdict = ServerHandshake(parse_security(KEYED), address="10.1.2.3").receive(sent)
     assert verdict is not None
     assert verdict.admitted is None
@@ -224,7 +226,7 @@ def test_our_client_and_our_gateway_know_each_other(text: str, cut: int) -> None
         (ClientCredentials(b"k3y", hostname="t07"), "asks for a user"),
     ],
 )
-def test_our_client_says_why_it_is_not_let_in(credentials: ClientCredentials, said: str) -> None:
+def test_our_client_says_why_it_is_not_admitted(credentials: ClientCredentials, said: str) -> None:
     server = ServerHandshake(parse_security(USERS), address="10.1.2.3")
     client = ClientHandshake(credentials)
     with pytest.raises(HandshakeFailed, match=said):  # noqa: PT012 -- either of the two says it
@@ -315,7 +317,7 @@ async def test_new_secrets_are_in_force_without_a_restart(tmp_path: Path) -> Non
             await north.shake_hands(b"k3y", user=b"north", password=b"p1")
             await south.shake_hands(b"k3y", user="süd".encode(), password=b"p2")
             write_security(tmp_path, USERS.replace("p1", secrets.token_hex()))
-            # Who would not be let in any more has to come again; who would be is not disturbed.
+            # A client with a changed password must reconnect; the connections of other clients stay open.
             assert await north.closed() == b""
             assert await south.acked(packed("t", EVENT, chunk="c")) == b"c"
         async with site.connected() as north:
@@ -323,7 +325,7 @@ async def test_new_secrets_are_in_force_without_a_restart(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mistake", ["broken", "gone", "readable"])
-async def test_a_mistake_in_the_file_never_opens_the_door(
+async def test_a_mistake_in_the_file_never_opens_the_port(
     tmp_path: Path, mistake: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with forward_site(tmp_path, security=KEYED, handshake_timeout_s=0.2) as site:

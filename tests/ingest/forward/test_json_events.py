@@ -112,7 +112,7 @@ def test_each_form_of_a_message() -> None:
     ],
 )
 @pytest.mark.parametrize("cut", [None, 1000])
-def test_broken_json_is_told_by_name(data: bytes, said: str, cut: int | None) -> None:
+def test_the_error_names_what_is_wrong_with_the_json(data: bytes, said: str, cut: int | None) -> None:
     with pytest.raises(FramingError, match=said):
         read(data, cut or 60_000)
 

@@ -30,8 +30,8 @@ STRANGER = {"X-Forwarded-For": "10.0.0.7"}  # as the web tier says it
 LOGIN = {**STRANGER, "Authorization": basic("north", "p1")}
 
 BROKEN = {
-    "no TOML": (KEYED + "[[user]\n", "line 2: is no TOML"),
-    "unended": (KEYED + 'hostname = "x', "line 2: is no TOML"),
+    "invalid TOML": (KEYED + "[[user]\n", "line 2: is not valid TOML"),
+    "unended": (KEYED + 'hostname = "x', "line 2: is not valid TOML"),
     "a wrong type": (KEYED + "others = 3\n", "line 2: others: expected `bool`"),
     "an unknown key": (
         KEYED + "sharedkey = 3\n",
@@ -41,7 +41,7 @@ BROKEN = {
 }
 
 
-def is_refused(site: ForwardSite | Site) -> bool:
+def is_port_shut(site: ForwardSite | Site) -> bool:
     host, port = (site.host, site.port) if isinstance(site, ForwardSite) else site.forward
     with socket.socket() as probe:
         probe.settimeout(10)
@@ -61,7 +61,7 @@ async def test_broken_from_the_start_it_is_shut_names_the_line_and_opens_when_it
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, said: str
 ) -> None:
     async with forward_site(tmp_path, security=text, handshake_timeout_s=0.2) as site:
-        assert is_refused(site)
+        assert is_port_shut(site)
         [(code, detail)] = troubles(site)
         assert code == "settings-broken"
         assert f"{tmp_path}/forward-security.toml: {said}" in detail
@@ -86,7 +86,7 @@ async def test_another_mistake_does_not_open_it(tmp_path: Path, mistake: str) ->
             path.chmod(0o644)
         said = "is gone" if mistake == "gone" else "chmod 600"
         await site.until(lambda: said in (site.telemetry.forward_shut or ""))
-        assert is_refused(site)
+        assert is_port_shut(site)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ async def test_another_mistake_does_not_open_it(tmp_path: Path, mistake: str) ->
     [USER, '[[token]]\nname = "n"\ntoken = "0123456789abcdef"\n', "others = false\n" + KEYED + USER],
     ids=["users", "tokens", "others"],
 )
-async def test_a_file_for_http_alone_is_no_trouble_and_says_how_to_open_the_port(
+async def test_a_file_for_http_alone_is_valid_and_the_log_says_how_to_open_the_port(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     async with forward_site(tmp_path, security=text, handshake_timeout_s=0.2) as site:
-        assert is_refused(site)
+        assert is_port_shut(site)
         assert troubles(site) == []
         [line] = [record.getMessage() for record in caplog.records]
         assert "the forward port is shut" in line
@@ -108,7 +108,7 @@ async def test_a_file_for_http_alone_is_no_trouble_and_says_how_to_open_the_port
         assert site.telemetry.forward_shut is None
 
 
-async def test_the_key_taken_out_while_it_is_open_lets_nobody_in(
+async def test_without_its_key_an_open_port_admits_no_client(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with forward_site(tmp_path, security=KEYED + USER, handshake_timeout_s=0.4) as site:
@@ -135,7 +135,7 @@ async def test_broken_while_it_runs_the_old_file_holds_and_health_says_so(
         await site.until(lambda: troubles(site) and "line 2" in troubles(site)[0][1])
         [(code, detail)] = troubles(site)
         assert code == "settings-broken"
-        assert "forward-security.toml: line 2: is no TOML" in detail
+        assert "forward-security.toml: line 2: is not valid TOML" in detail
         assert "in force stays in force" in detail
         async with site.connected() as peer:
             assert (await peer.shake_hands(b"k3y", user=b"north", password=b"p1"))[1] is True
@@ -154,7 +154,7 @@ async def test_certificates_that_cannot_be_used_keep_it_shut_too(tmp_path: Path)
     cert = files["tls_cert_file"]
     shutil.move(cert, tmp_path / "kept")
     async with forward_site(tmp_path, handshake_timeout_s=0.2, **files) as site:
-        assert is_refused(site)
+        assert is_port_shut(site)
         [(code, detail)] = troubles(site)
         assert (code, f"{cert}: cannot be read" in detail) == ("settings-broken", True)
         shutil.move(tmp_path / "kept", cert)
@@ -173,7 +173,7 @@ async def unknown(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def test_all_else_runs_and_senders_over_http_keep_what_they_have(unknown: Site) -> None:
-    assert is_refused(unknown)
+    assert is_port_shut(unknown)
     async with unknown.http() as http:
         for headers in (STRANGER, LOGIN):
             async with http.post("/ingest/t?reference=t", data=EVENT, headers=headers) as answer:

@@ -99,7 +99,7 @@ async def test_chunks_that_may_enter_are_acked_until_then(
     monkeypatch.setattr(acks, "WITHHELD_CLOSE_S", NEVER_S)
     async with site.connected() as peer:
         await peer.send(packed("unknown", EVENT, chunk="withheld"))
-        await site.until(lambda: site.telemetry.refused_total == 1)
+        await site.until(lambda: site.telemetry.rejected_total == 1)
         for number in range(20):
             assert await peer.acked(packed("t", EVENT, chunk=f"{number}")) == f"{number}".encode()
         await site.until(lambda: letters(site))
@@ -140,7 +140,7 @@ async def test_but_it_does_in_the_end_since_the_chunk_is_not_kept_here(
         assert await peer.closed() == b""
 
 
-async def test_who_asked_for_no_ack_waits_for_none_and_is_told_apart(
+async def test_a_sender_that_requests_no_ack_is_logged_differently_and_stays_connected(
     site: ForwardSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(acks, "WITHHELD_CLOSE_S", 0.0)

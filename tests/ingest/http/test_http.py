@@ -40,7 +40,7 @@ async def records(site: Site) -> list[tuple[str, dict[bytes, Any]]]:
 
 
 async def post(site: Site, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
-    """The status, and the members of the problem where it is one."""
+    """The status, and the members of the problem if the answer is one."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with site.http() as http, http.post(path, data=body, headers=named) as answer:
         text = await answer.read()
@@ -119,7 +119,7 @@ async def test_what_curl_posts_is_durable(
 
 @needs_curl
 @pytest.mark.system
-async def test_curl_without_a_content_type_is_told_how(site: Site) -> None:
+async def test_curl_without_a_content_type_gets_a_hint(site: Site) -> None:
     status, body = await curl(site, "/ingest/logs/app.log", "-d", '{"a":1}')
     assert status == 422
     assert "Content-Type: application/json" in json.loads(body)["detail"]
@@ -173,7 +173,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "body", "headers", "status", "code"), REFUSED)
-async def test_a_refused_body_is_kept_as_it_came_and_counted_when_it_comes_again(
+async def test_a_rejected_body_is_kept_unchanged_and_counted_when_it_is_resent(
     site: Site, path: str, body: str | bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
     headers = {"Content_Type": "application/json", **headers}
@@ -244,7 +244,7 @@ async def test_over_its_budget_the_gateway_answers_503_and_reads_no_more(tmp_pat
             status, problem = answered.result()
             assert (status, problem["Retry-After"]) == (503, "2")
         go_on.set()
-        # Those that were taken in are decided: blanks are no events.
+        # The accepted bodies are decided: blanks contain no events.
         assert {status for status, _ in await asyncio.gather(*open_ones)} <= {422, 503}
         assert (await post(site, "/ingest/logs/app.log", EVENT))[0] == 204
 
@@ -319,7 +319,7 @@ async def test_many_clients_post_at_once(site: Site) -> None:
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/x-www-form-urlencoded", "application/msgpack"]
 )
-async def test_records_nested_deeply_are_stored_or_rejected_and_others_go_on(
+async def test_records_nested_deeply_are_stored_or_rejected_and_others_are_stored(
     site: Site, kind: str, depth: int
 ) -> None:
     text = b'{"a":' + b"[" * depth + b"]" * depth + b"}"

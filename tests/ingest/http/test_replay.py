@@ -1,4 +1,4 @@
-"""Dead letters sent again: through the policy as it is now, once, and only where nothing is stored twice."""
+"""Replay of dead letters: through the current policy, once, and only if nothing is stored twice."""
 
 import asyncio
 import gzip
@@ -47,7 +47,7 @@ async def test_what_had_no_policy_enters_once_there_is_one(site: Site) -> None:
     status, problem = await replay(site, number)
     assert (status, problem["code"]) == (422, "no-policy")
     [kept] = site.letters().list()
-    assert (kept.id, kept.times) == (number, 1)  # being refused again is no new letter, and not counted
+    assert (kept.id, kept.times) == (number, 1)  # a second rejection adds no letter and is not counted
     await site.policy("logs", tags=["app.**"])
     assert (await replay(site, number))[0] == 204
     [chunk] = await site.chunks("logs")
@@ -57,7 +57,7 @@ async def test_what_had_no_policy_enters_once_there_is_one(site: Site) -> None:
     assert (await replay(site, number))[0] == 404
 
 
-async def test_a_chunk_that_its_sender_sent_again_in_the_meantime_is_not_stored_twice(site: Site) -> None:
+async def test_a_chunk_that_its_sender_resent_in_the_meantime_is_not_stored_twice(site: Site) -> None:
     async with site.connected() as (_, writer):
         writer.write(packed("app.log", EVENT, chunk="id"))
         letter = await site.kept_letter()
@@ -79,7 +79,7 @@ async def test_a_letter_without_an_id_is_stored_once_however_often_it_is_replaye
 
 @pytest.mark.parametrize("code", [code for code, kind in REJECTIONS.items() if kind.was_published])
 @pytest.mark.parametrize("suppress", ["chunk-id", "content"])
-async def test_what_the_worker_could_not_archive_is_no_retransmission(
+async def test_replay_of_a_chunk_that_the_worker_could_not_archive_is_not_a_retransmission(
     site: Site, suppress: str, code: RejectionCode
 ) -> None:
     await site.policy("logs", tags=["app.**"], suppress_repeats=suppress)
@@ -100,7 +100,7 @@ async def test_what_the_worker_could_not_archive_is_no_retransmission(
         (replace(LETTER, code="too-large", size=10_000_000), "only the first"),
     ],
 )
-async def test_what_would_be_stored_twice_or_is_no_chunk_is_not_sent(
+async def test_a_letter_that_is_stored_already_or_is_not_a_chunk_is_not_replayed(
     site: Site, letter: DeadLetter, says: str
 ) -> None:
     await site.policy("logs", tags=["app.**"])
@@ -225,7 +225,7 @@ async def test_an_id_of_any_length_is_looked_for_or_not_found(site: Site, number
 
 @pytest.mark.parametrize("refusal", ["chunk", "events"])
 @pytest.mark.parametrize("ids", [(None, None, None), ("a", "b", "c")], ids=["no ids", "ids"])
-async def test_equal_events_that_were_not_sent_again_are_all_replayed(
+async def test_equal_events_that_were_not_resent_are_all_replayed(
     site: Site, refusal: str, ids: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any) -> None:
@@ -257,7 +257,7 @@ async def test_equal_events_that_were_not_sent_again_are_all_replayed(
     assert len({chunk.chunk_id for chunk in chunks}) == 3
 
 
-async def test_a_chunk_of_one_id_that_is_sent_again_and_refused_again_is_one_letter(site: Site) -> None:
+async def test_a_chunk_that_is_resent_and_rejected_again_is_one_letter(site: Site) -> None:
     schema = {"type": "record", "name": "r", "fields": [{"name": "other", "type": "long"}]}
     await site.policy("late", tags=["late.**"], schema=schema)
     for _ in range(2):

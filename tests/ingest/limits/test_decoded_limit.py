@@ -1,4 +1,4 @@
-"""What a chunk decodes to is limited at every door, with one code and a dead letter."""
+"""The decoded size of a chunk is limited on every input, with one code and a dead letter."""
 
 import asyncio
 import gzip

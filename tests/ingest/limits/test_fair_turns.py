@@ -43,7 +43,7 @@ async def test_who_is_cancelled_while_it_waits_takes_no_place() -> None:
 
 
 class Slow:
-    """Work that takes CPU until it is told to end."""
+    """Work that takes CPU until `end` is set."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -1,4 +1,4 @@
-"""Large chunks keep nobody waiting but those of their own tag, which keep their order."""
+"""Large chunks delay only the chunks of their own tag, which keep their order."""
 
 import asyncio
 import gzip
@@ -29,7 +29,7 @@ def _note(order: list[str], name: str, _: object) -> None:
     order.append(name)
 
 
-async def test_while_a_large_chunk_is_unpacked_other_tags_go_on_and_its_own_waits(
+async def test_while_a_large_chunk_is_unpacked_only_its_own_tag_waits(
     house: House,  # noqa: F811
 ) -> None:
     await house.policy("all", tags=["**"])
@@ -51,7 +51,7 @@ async def test_while_a_large_chunk_is_unpacked_other_tags_go_on_and_its_own_wait
     assert stored[0].payload == LARGE
 
 
-async def test_while_a_large_chunk_is_looked_through_other_tags_go_on_and_its_own_waits(
+async def test_while_a_large_chunk_is_checked_only_its_own_tag_waits(
     house: House,  # noqa: F811
 ) -> None:
     await house.policy("all", tags=["**"], schema=POWER)
@@ -67,7 +67,7 @@ async def test_while_a_large_chunk_is_looked_through_other_tags_go_on_and_its_ow
     assert "event 60000: kw: is missing" in letter.reason
 
 
-async def test_a_large_chunk_that_is_refused_lets_those_behind_it_go(house: House) -> None:  # noqa: F811
+async def test_a_large_rejected_chunk_does_not_block_the_next_ones(house: House) -> None:  # noqa: F811
     await house.policy("t", limits={"chunk_bytes": 500_000})
     gateway = await house.gateway()
     bomb = gateway.submit(chunk(gzip.compress(bytes(10_000_000)), compression="gzip"))

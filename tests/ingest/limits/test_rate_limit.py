@@ -72,7 +72,7 @@ def test_who_waits_goes_in_turn_when_the_tokens_are_there() -> None:
     assert not rate.try_take(events=5, size=1)
     rate.put_in_line(events=5, size=1, go=lambda: gone.append("a"))
     rate.put_in_line(events=1, size=1, go=lambda: gone.append("b"))
-    assert not rate.try_take(events=0, size=0), "nobody overtakes"
+    assert not rate.try_take(events=0, size=0), "no chunk overtakes another"
     clock.move(0.49)
     assert gone == []
     clock.move(0.02)

@@ -1,4 +1,4 @@
-"""Room for incomplete messages: never more than the limit and one message, and everybody's turn comes."""
+"""Room for incomplete messages: at most the limit and one message, and each receiver gets its turn."""
 
 import random
 
@@ -8,7 +8,7 @@ from windvane.ingest.limits.receive_budget import ReceiveBudget
 
 
 class Sender:
-    """Needs so many bytes, in steps; waits when it is told to."""
+    """A receiver that needs the bytes of `steps`, and waits while the budget has no room."""
 
     def __init__(self, budget: ReceiveBudget, steps: list[int]) -> None:
         self.budget, self.steps = budget, steps
@@ -19,7 +19,7 @@ class Sender:
         self.waits = False
         self.steps.pop(0)
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         if not self.steps:
             self.budget.forget(self)
         elif self.budget.ask(self, self.steps[0]):
@@ -32,7 +32,7 @@ def test_who_finds_no_room_waits_and_is_admitted_in_turn() -> None:
     budget = ReceiveBudget(100)
     first, second, third = (Sender(budget, [60]) for _ in range(3))
     for sender in (first, second, third):
-        sender.go_on()
+        sender.proceed()
     assert [s.waits for s in (first, second, third)] == [False, True, True]
     budget.forget(first)
     assert [s.waits for s in (second, third)] == [False, True]
@@ -44,8 +44,8 @@ def test_who_finds_no_room_waits_and_is_admitted_in_turn() -> None:
 def test_one_message_larger_than_the_budget_passes_alone() -> None:
     budget = ReceiveBudget(100)
     large, small = Sender(budget, [300]), Sender(budget, [10])
-    large.go_on()
-    small.go_on()
+    large.proceed()
+    small.proceed()
     assert (large.waits, small.waits, budget.used_bytes) == (False, True, 300)
     budget.forget(large)
     assert (small.waits, budget.used_bytes) == (False, 10)
@@ -55,7 +55,7 @@ def test_one_message_larger_than_the_budget_passes_alone() -> None:
     st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=5).map(sorted), max_size=30),
     st.randoms(use_true_random=False),
 )
-def test_everybody_comes_to_an_end_and_the_limit_holds(plans: list[list[int]], order: random.Random) -> None:
+def test_each_receiver_completes_and_the_limit_holds(plans: list[list[int]], order: random.Random) -> None:
     budget = ReceiveBudget(100)
     senders = [Sender(budget, list(plan)) for plan in plans]
     unfinished = list(senders)
@@ -65,6 +65,6 @@ def test_everybody_comes_to_an_end_and_the_limit_holds(plans: list[list[int]], o
         sender = order.choice(able)
         if not sender.steps:
             unfinished.remove(sender)
-        sender.go_on()
+        sender.proceed()
         assert budget.used_bytes <= 100 + 90
     assert budget.used_bytes == 0

@@ -1,4 +1,4 @@
-"""Who a sender over HTTP is: users and tokens of forward-security.toml, behind the real doors."""
+"""Authentication of senders over HTTP: users and tokens of forward-security.toml, on the real ports."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -77,21 +77,21 @@ def test_right_credentials_are_an_identity(authorization: str, name: str) -> Non
     ],
 )
 @pytest.mark.parametrize("security", [SECURITY, 'shared_key = "key"', None])
-def test_wrong_credentials_are_never_let_in(authorization: str, security: str | None) -> None:
+def test_wrong_credentials_are_never_accepted(authorization: str, security: str | None) -> None:
     with pytest.raises(CredentialsWrong) as caught:
         who(authorization, security)
     for secret in ("other", TOKEN, "pässword"):
         assert secret not in str(caught.value) + caught.value.detail
 
 
-def test_without_credentials_nobody_is_let_in_where_there_are_some() -> None:
+def test_credentials_are_required_if_any_are_configured() -> None:
     with pytest.raises(CredentialsWrong):
         who(None)
     assert who(None, 'shared_key = "key"') is None
     assert who(None, None) is None
 
 
-def test_who_showed_the_access_token_is_let_in_without_a_name() -> None:
+def test_a_client_with_the_access_token_is_admitted_without_a_name() -> None:
     assert ACCESS_HEADER == tiers.ACCESS_HEADER
     assert who(None, X_Windvane_Access="token") is None
 
@@ -116,7 +116,7 @@ def test_networks_hold_over_http_too() -> None:
         ('shared_key = "k"\n[[user]]\nname = "unix:root"\npassword = "p"', "user of this machine"),
     ],
 )
-def test_a_file_with_such_tokens_is_refused(text: str, said: str) -> None:
+def test_a_file_with_invalid_tokens_is_rejected(text: str, said: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         parse_security(text)
     assert said in str(caught.value)
@@ -155,7 +155,7 @@ async def test_the_identity_is_what_allow_asks_for(site: Site) -> None:
     assert [(letter.code, letter.times) for letter in site.letters().list()] == [("sender-not-allowed", 1)]
 
 
-async def test_a_stranger_s_body_is_not_even_unpacked(site: Site) -> None:
+async def test_the_body_of_a_sender_that_is_not_allowed_is_not_unpacked(site: Site) -> None:
     await site.policy("t", allow=[{"identities": ["north"]}])
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
     async with (

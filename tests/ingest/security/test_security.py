@@ -41,11 +41,14 @@ def test_the_documented_example_is_what_it_says() -> None:
         ('shared_key = "a"\n[[client]]\nnetworks = ["10.0.0.1/8"]', r"client\[0\].networks: .*host bits"),
         ('shared_key = "a"\n[[client]]\nnetworks = ["park"]', "write an address or a network"),
         ('shared_key = "a"\n[[client]]\nhostname = "h"\nusers = ["x"]', "no .*name 'x'"),
-        ('shared_key = "secret-one\nx', "line 1: is no TOML"),
-        ('shared_key = "a"\n\n[[user]]\nname = "n"\npassword = "secret-one', "line 5: is no TOML: Unterm"),
-        ('shared_key = "a"\n[[user]\nname = "n"', "line 2: is no TOML"),
-        ('shared_key = "a"\n[user', "line 2: is no TOML"),
-        ('shared_key = "a"\nhostname = """\nx\ny\n', "line 2: is no TOML"),
+        ('shared_key = "secret-one\nx', "line 1: is not valid TOML"),
+        (
+            'shared_key = "a"\n\n[[user]]\nname = "n"\npassword = "secret-one',
+            "line 5: is not valid TOML: U",
+        ),
+        ('shared_key = "a"\n[[user]\nname = "n"', "line 2: is not valid TOML"),
+        ('shared_key = "a"\n[user', "line 2: is not valid TOML"),
+        ('shared_key = "a"\nhostname = """\nx\ny\n', "line 2: is not valid TOML"),
         ('shared_key = "a"\r\nothers = 1\r\n', "line 2: others: expected `bool`"),
         (TWO_USERS + 'pasword = "x"\n', r"line 7: user\[1\]: object contains unknown field `pasword`"),
         (TWO_USERS.replace('"p2"', "7"), r"line 6: user\[1\].password: expected `str`, got `int`"),
@@ -58,7 +61,7 @@ def test_the_documented_example_is_what_it_says() -> None:
         ("# nothing\nothers = false\n", "neither shared_key nor"),
     ],
 )
-def test_a_broken_file_is_refused_by_the_place_and_no_secret_is_told(text: str, said: str) -> None:
+def test_the_error_of_an_invalid_file_names_the_line_and_contains_no_secret(text: str, said: str) -> None:
     with pytest.raises(ConfigInvalid, match=said) as refused:
         parse_security(text)
     assert "secret-one" not in str(refused.value)
@@ -84,16 +87,16 @@ def test_a_network_limits_logins_over_http_without_a_shared_key() -> None:
     assert security.takes_forward
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_valid(tmp_path: Path) -> None:
     write_security(tmp_path, '\ufeffshared_key = "a"')
     assert load_security(tmp_path / "forward-security.toml") is not None
 
 
-def test_bytes_that_are_no_text_are_found(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_an_error_with_their_line(tmp_path: Path) -> None:
     write_security(tmp_path, "")
     path = tmp_path / "forward-security.toml"
     path.write_bytes(b'shared_key = "a"\nhostname = "\xff"\n')
-    with pytest.raises(ConfigInvalid, match="line 2: is no UTF-8"):
+    with pytest.raises(ConfigInvalid, match="line 2: is not UTF-8"):
         load_security(path)
 
 
@@ -102,7 +105,7 @@ def test_an_empty_key_goes_with_users() -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604, 0o700, 0o4600])
-def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_others_may_read_is_rejected(tmp_path: Path, mode: int) -> None:
     write_security(tmp_path, 'shared_key = "a"')
     path = tmp_path / "forward-security.toml"
     path.chmod(mode)
@@ -110,19 +113,19 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         load_security(path)
 
 
-def test_no_file_is_no_security(tmp_path: Path) -> None:
+def test_without_a_file_there_is_no_security(tmp_path: Path) -> None:
     assert load_security(tmp_path / "forward-security.toml") is None
-    with pytest.raises(ConfigInvalid, match=r"is no file|cannot be read"):
+    with pytest.raises(ConfigInvalid, match=r"is not a file|cannot be read"):
         load_security(tmp_path)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:24224", "[::]:24224", "10.1.1.1:24224", "park.example:24224"])
-def test_the_port_opens_to_others_only_where_it_asks_for_credentials(tmp_path: Path, address: str) -> None:
+def test_the_port_opens_to_other_hosts_only_if_it_requires_credentials(tmp_path: Path, address: str) -> None:
     open_to_others = Settings(home=tmp_path, forward=address)
-    with pytest.raises(ConfigInvalid, match="asks for no credentials"):
+    with pytest.raises(ConfigInvalid, match="requires no credentials"):
         require_guarded_port(open_to_others)
     # A certificate of its own says who the gateway is, not who the sender is.
-    with pytest.raises(ConfigInvalid, match="asks for no credentials"):
+    with pytest.raises(ConfigInvalid, match="requires no credentials"):
         require_guarded_port(
             Settings(home=tmp_path, forward=address, gateway=GatewaySettings(tls_cert_file=Path("c.pem")))
         )

@@ -1,4 +1,4 @@
-"""TLS on the forward port: who is let in by certificate, and certificates that change while it is open."""
+"""TLS on the forward port: client certificates, and certificates that change while the port is open."""
 
 import asyncio
 import logging
@@ -96,7 +96,7 @@ async def test_a_user_says_more_than_a_certificate_and_that_more_than_a_hostname
         assert site.chunks[0].identity == identity
 
 
-async def test_who_has_no_certificate_or_another_authoritys_is_not_let_in(
+async def test_clients_without_a_certificate_of_the_authority_are_rejected(
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -186,7 +186,7 @@ async def test_our_client_does_not_send_to_a_receiver_that_it_does_not_know(
         assert not site.chunks
 
 
-def test_what_cannot_be_used_is_told_by_name(tmp_path: Path, authority: Authority) -> None:
+def test_the_error_names_the_unusable_file(tmp_path: Path, authority: Authority) -> None:
     cert, key = authority.issue("one", "127.0.0.1")
     other = authority.issue("other", "127.0.0.1")[1]
     with pytest.raises(ConfigInvalid, match="do not belong together"):
@@ -200,7 +200,7 @@ def test_what_cannot_be_used_is_told_by_name(tmp_path: Path, authority: Authorit
 @pytest.mark.parametrize(
     ("given", "missing"), [("tls_cert_file", "tls_key_file"), ("tls_client_ca_file", "tls_cert_file")]
 )
-def test_half_a_setting_is_refused(tmp_path: Path, given: str, missing: str) -> None:
+def test_half_a_setting_is_rejected(tmp_path: Path, given: str, missing: str) -> None:
     gateway = msgspec.structs.replace(GatewaySettings(), **{given: Path("x.pem")})
     settings = Settings(home=tmp_path, gateway=gateway)
     with pytest.raises(ConfigInvalid, match=rf"gateway\.{missing} is missing"):

@@ -1,7 +1,7 @@
-"""Bytes that are no good: which cost their connection, which only their chunk, and what is kept of them.
+"""Invalid bytes: which ones close their connection, which only reject their chunk, and what is kept of them.
 
-Framing that is broken ends the connection; what came of the message is kept. A chunk that is framed well and
-broken inside is kept and, where it asks, acked, so that its sender does not send it for ever.
+Invalid framing closes the connection; the received part of the message is kept. A chunk with valid framing
+and invalid content is kept and, if requested, acked, so that its sender does not resend it forever.
 """
 
 import gzip
@@ -19,13 +19,13 @@ def ends(name: str, sent: bytes, kept: bytes | None = None, before: bytes = b"")
     return Fixture(name, before + sent, refused=("framing", sent if kept is None else kept), closes=True)
 
 
-def refused(name: str, code: str, head: str, payload: bytes, option: str = CHUNK_C) -> Fixture:
-    """The chunk goes to the dead letters, is acked, and the connection goes on."""
+def rejected(name: str, code: str, head: str, payload: bytes, option: str = CHUNK_C) -> Fixture:
+    """The chunk goes to the dead letters, is acked, and the connection stays open."""
     return Fixture(name, wire(head) + payload + wire(option), answered=ACK_C, refused=(code, payload))
 
 
 def in_part(name: str, head: str, bad: bytes, option: str = CHUNK_C) -> Fixture:
-    """The first event is stored, what is behind it goes to the dead letters; the chunk is acked."""
+    """The first event is stored, the bytes after it go to the dead letters; the chunk is acked."""
     stored = (Stored("t", FIRST, 1, b"c"),)
     return Fixture(name, wire(head) + FIRST + bad + wire(option), stored, ACK_C, ("invalid-event", bad))
 
@@ -43,10 +43,10 @@ DEEP_EVENT = nested("92 00", '81 a1 "a"') + b"\xc0"
 
 OTHER_PROTOCOLS = [
     ends("HTTP", b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"),
-    ends("TLS where none is spoken", wire("16 03 01 02 00 01 00 01 fc 03 03")),
+    ends("TLS on a port without TLS", wire("16 03 01 02 00 01 00 01 fc 03 03")),
     ends("SSH", b"SSH-2.0-OpenSSH_9.9\r\n"),
     ends("syslog", b"<13>Oct 11 22:14:15 host app: text\n"),
-    ends("a PING where no handshake is asked for", wire('96 a4 "PING" a1 "h" a1 "s" a1 "d" a0 a0')),
+    ends("a PING on a port without a handshake", wire('96 a4 "PING" a1 "h" a1 "s" a1 "d" a0 a0')),
 ]
 
 ARRAYS = [
@@ -72,11 +72,11 @@ TAGS = [
     ends("a tag that is an ext", wire('92 c7 01 00 "t" a0')),
     ends("a tag of 1,025 bytes", wire("92 da 04 01") + b"t" * 1025 + b"\xa0"),
     ends("a tag that announces 4 GiB", wire("92 db ff ff ff ff") + b"t" * 2000),
-    refused("a tag that is empty", "bad-tag", "93 a0 c4 12", FIRST),
-    refused("a tag of 1,024 bytes", "bad-tag", "93 da 04 00" + " 74" * 1024 + "c4 12", FIRST),
-    refused("a tag with a colon", "bad-tag", '93 a3 "t:x" c4 12', FIRST),
-    refused("a tag with a line break", "bad-tag", '93 a3 "t" 0a "x" c4 12', FIRST),
-    refused("a tag with a zero byte", "bad-tag", '93 a2 "t" 00 c4 12', FIRST),
+    rejected("a tag that is empty", "bad-tag", "93 a0 c4 12", FIRST),
+    rejected("a tag of 1,024 bytes", "bad-tag", "93 da 04 00" + " 74" * 1024 + "c4 12", FIRST),
+    rejected("a tag with a colon", "bad-tag", '93 a3 "t:x" c4 12', FIRST),
+    rejected("a tag with a line break", "bad-tag", '93 a3 "t" 0a "x" c4 12', FIRST),
+    rejected("a tag with a zero byte", "bad-tag", '93 a2 "t" 00 c4 12', FIRST),
     Fixture(
         "a tag that no policy takes is not acked: its sender keeps it",
         wire('93 a3 "a.b" c4 12') + FIRST + wire(CHUNK_C),
@@ -94,7 +94,7 @@ ENTRIES = [
     ends("the byte that is never used, in an entry", wire('92 a1 "t" 91 92 00 c1')),
     ends("the byte that is never used, in a record of Message mode", wire('93 a1 "t" 00 81 a1 "a" c1')),
     ends("the byte that is never used, in an option", wire('93 a1 "t" a0 81 a1 "a" c1')),
-    refused("Forward mode nested too deep", "invalid-event", '93 a1 "t" 91', DEEP_EVENT),
+    rejected("Forward mode nested too deep", "invalid-event", '93 a1 "t" 91', DEEP_EVENT),
     Fixture(
         "a record nested too deep",
         wire('94 a1 "t" 00') + DEEP_EVENT[2:] + wire(CHUNK_C),
@@ -121,10 +121,10 @@ ENTRIES = [
 ]
 
 PAYLOADS = [
-    refused("a payload that is no event", "malformed", '93 a1 "t" c4 01', b"\x80"),
-    refused("a payload that begins with a record", "malformed", '93 a1 "t" c4 03', wire('81 a1 "a"')),
-    refused("a payload of a triple", "malformed", '93 a1 "t" c4 04', wire("93 00 80 80")),
-    refused("a payload that ends inside its event", "malformed", '93 a1 "t" c4 11', FIRST[:-1]),
+    rejected("a payload that is not an event", "malformed", '93 a1 "t" c4 01', b"\x80"),
+    rejected("a payload that begins with a record", "malformed", '93 a1 "t" c4 03', wire('81 a1 "a"')),
+    rejected("a payload of a triple", "malformed", '93 a1 "t" c4 04', wire("93 00 80 80")),
+    rejected("a payload that ends inside its event", "malformed", '93 a1 "t" c4 11', FIRST[:-1]),
     in_part("a payload with bytes behind its event", '93 a1 "t" c4 13', b"\xda"),
     in_part("a payload with the byte that is never used", '93 a1 "t" c4 13', b"\xc1"),
     in_part("a payload that ends inside its second event", '93 a1 "t" c4 22', FIRST[:-2]),
@@ -136,9 +136,9 @@ PAYLOADS = [
         wire("92 cf 00 00 01 a0 c4 50 fc 00 80"),
     ),
     in_part("a second event nested too deep", '93 a1 "t" c5 04 c5', nested("92 00", "91") + b"\xc0"),
-    refused("an event of 2^32 - 1 fields", "malformed", '93 a1 "t" c4 07', wire("92 00 df ff ff ff ff")),
-    refused("an event with a bin of 4 GiB", "malformed", '93 a1 "t" c4 07', wire("92 00 c6 ff ff ff ff")),
-    refused(
+    rejected("an event of 2^32 - 1 fields", "malformed", '93 a1 "t" c4 07', wire("92 00 df ff ff ff ff")),
+    rejected("an event with a bin of 4 GiB", "malformed", '93 a1 "t" c4 07', wire("92 00 c6 ff ff ff ff")),
+    rejected(
         "an event nested too deep",
         "invalid-event",
         '93 a1 "t" c5 04 b2',
@@ -159,7 +159,7 @@ ZSTD = wire("28 b5 2f fd 20 12 91 00 00") + FIRST
 
 def unpacks_badly(name: str, payload: bytes, how: str, code: str = "malformed") -> Fixture:
     option = f'82 aa "compressed" {0xA0 | len(how):02x} "{how}" a5 "chunk" a1 "c"'
-    return refused(name, code, f'93 a1 "t" c4 {len(payload):02x}', payload, option)
+    return rejected(name, code, f'93 a1 "t" c4 {len(payload):02x}', payload, option)
 
 
 COMPRESSIONS = [
@@ -167,7 +167,7 @@ COMPRESSIONS = [
     unpacks_badly("what says gzip and is zstd", ZSTD, "gzip"),
     unpacks_badly("what says zstd and is gzip", GZIP, "zstd"),
     unpacks_badly("what says text and is gzip", GZIP, "text"),
-    unpacks_badly("a compression that nobody knows", FIRST, "lzma", "unsupported-compression"),
+    unpacks_badly("an unknown compression", FIRST, "lzma", "unsupported-compression"),
     unpacks_badly("a compression without a name", FIRST, "", "unsupported-compression"),
     unpacks_badly("gzip cut inside its header", GZIP[:5], "gzip"),
     unpacks_badly("gzip cut inside its data", GZIP[:20], "gzip"),
@@ -181,9 +181,7 @@ COMPRESSIONS = [
     unpacks_badly(
         "zstd that asks for a window of 3.75 TiB", wire("28 b5 2f fd 00 ff 01 00 00"), "zstd", "too-large"
     ),
-    unpacks_badly(
-        "zstd of a dictionary that nobody has", wire("28 b5 2f fd 21 01 12 91 00 00") + FIRST, "zstd"
-    ),
+    unpacks_badly("zstd of an unknown dictionary", wire("28 b5 2f fd 21 01 12 91 00 00") + FIRST, "zstd"),
     unpacks_badly("gzip that holds no events", gzip.compress(b"text", mtime=0), "gzip"),
 ]
 

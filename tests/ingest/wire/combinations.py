@@ -96,7 +96,7 @@ OPTIONS: dict[str, tuple[str, list[bytes], Callable[[str], bytes] | None]] = {
     "chunk of fluentd": ("fixmap", [_SIZE], lambda number: number.zfill(24).encode() + b"\n"),
     "chunk of 24 characters": ("fixmap", [_SIZE], lambda number: number.zfill(24).encode()),
     "chunk of 300 bytes": ("fixmap", [_SIZE], lambda number: number.zfill(300).encode()),
-    "chunk that is no UTF-8": ("fixmap", [_SIZE], lambda number: b"\xff\x00" + number.encode()),
+    "chunk that is not UTF-8": ("fixmap", [_SIZE], lambda number: b"\xff\x00" + number.encode()),
     "unknown keys": ("fixmap", [_pair("x", b"\x92\x01\xc0"), _SIZE], str.encode),
     "integer keys": ("fixmap", [b"\x05\x06", _SIZE], str.encode),
     "map16": ("map16", [_SIZE], str.encode),
@@ -106,7 +106,7 @@ NO_OPTION = ("absent", "nil", "empty map")
 
 
 class Combination(NamedTuple):
-    """A message, what must be stored, and the ack (nothing where it asks for none)."""
+    """A message, what must be stored, and the ack (empty if the message requests none)."""
 
     name: str
     message: bytes

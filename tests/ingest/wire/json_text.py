@@ -1,4 +1,4 @@
-"""JSON events as people and small devices send them with `nc`: a connection that begins so goes on so."""
+"""JSON events as users and small devices send them with `nc`: the first byte decides for a connection."""
 
 from tests.ingest.wire.notation import Fixture, Stored, wire
 
@@ -50,7 +50,7 @@ JSON = [
     taken("half of a surrogate pair", b'["t",1,{"a":"\\ud800"}]', t(f'{AT_1_S} 81 a1 "a" c4 03 ed a0 80')),
     taken("white space in it", b'[ "t" ,\r\n 1 ,\t{ } ]', t(f"{AT_1_S} 80")),
     taken(
-        "a tag that is the text of one that is no UTF-8",
+        "a tag that equals the text of a tag that is not UTF-8",
         b'["t\\\\xff",1,{}]',
         (Stored("t\\x5cxff", wire(f"{AT_1_S} 80"), 1, None),),
     ),
@@ -59,7 +59,7 @@ JSON = [
 BROKEN_JSON = [
     ends("an object", b'{"tag":"t"}'),
     ends("no record", b'["t",1]'),
-    ends("a record that is no object", b'["t",1,"text"]'),
+    ends("a record that is not an object", b'["t",1,"text"]'),
     ends("a record deeper than 800", b'["t",1,' + b'{"a":' * 801 + b"1" + b"}" * 801 + b"]"),
     ends("deeper than any", b"[" * 900),
     ends("a mark in UTF-16", b"\xef\xbb["),

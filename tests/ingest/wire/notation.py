@@ -21,7 +21,7 @@ def wire(text: str) -> bytes:
 
 
 def as_fixture(data: bytes, *, bytes_a_line: int = 16) -> str:
-    """The other way round, for bytes that somebody found: to be commented by hand."""
+    """The inverse of `wire`, for recorded bytes: add the comments by hand."""
     lines = [data[at : at + bytes_a_line].hex(" ") for at in range(0, len(data), bytes_a_line)]
     return "\n".join(lines)
 

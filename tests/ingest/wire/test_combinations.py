@@ -45,7 +45,7 @@ async def test_every_combination_is_taken(site: WireSite, mode: str) -> None:
 
 
 async def test_combinations_are_read_alike_byte_by_byte() -> None:
-    """What the gateway decides is the same once the framing is; so the framing alone is asked here."""
+    """Equal framing leads to equal decisions of the gateway, so this checks only the framing."""
     every = chain.from_iterable(combinations() for combinations in MODES.values())
     for combination in islice(every, 0, None, 5):
         whole = values(combination.message, len(combination.message))

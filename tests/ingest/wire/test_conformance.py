@@ -1,4 +1,4 @@
-"""Every fixture through the real forward port: what is stored, what is answered, what is kept as refused."""
+"""Sends each fixture to the real forward port: checks what is stored, answered and kept as dead letters."""
 
 from collections.abc import AsyncIterator
 

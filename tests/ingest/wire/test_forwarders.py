@@ -108,7 +108,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "a chunk id typed bin is echoed typed str",
     ),
     "A nonce typed bin in HELO works with all": (
-        "ingest/forward/test_handshake::test_helo_has_a_nonce_typed_bin_and_an_empty_salt_where_there_are_no_users",
+        "ingest/forward/test_handshake::test_helo_has_a_nonce_typed_bin_and_an_empty_salt_without_users",
     ),
     "Over its limit Fluent Bit resets the connection; ours keeps the head of the message and closes": (
         "ingest/test_gateway::test_a_message_over_the_limit_closes_its_connection_and_its_head_is_kept",

@@ -120,7 +120,7 @@ async def play(
 ) -> None:
     site.taken()
     site.forward.chunks.clear()
-    refused_before = site.forward.telemetry.refused_total
+    rejected_before = site.forward.telemetry.rejected_total
     data = b"".join(messages)
     async with site.forward.connected() as peer:
         if has_handshake:
@@ -133,9 +133,9 @@ async def play(
         answered = await peer.closed()
         assert await neighbour.acked(packed(MARKER_TAG, EVENT, chunk="n")) == b"n"
     await site.forward.until(lambda: site.forward.telemetry.connections == 1)
-    # What was refused is kept a moment after its connection ended; what came twice is counted.
-    refused = site.forward.telemetry.refused_total - refused_before
-    await site.forward.until(lambda: sum(letter.times for letter in site.letters.list()) == refused)
+    # A rejected chunk is kept a moment after its connection ended; a repeated one is counted.
+    rejected = site.forward.telemetry.rejected_total - rejected_before
+    await site.forward.until(lambda: sum(letter.times for letter in site.letters.list()) == rejected)
     assert site.forward.gateway.budget.receiving.used_bytes == 0
     assert site.forward.telemetry.pending_bytes() == 0
     check_claims(site, answered, changes)

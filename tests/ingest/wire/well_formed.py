@@ -12,7 +12,7 @@ FIRST = wire(
     92
     # EventTime: fixext8, type 0, seconds, nanoseconds
     d7 00 6a b1 3b 80 00 00 00 07
-    # map of 1: str "m", bin8 of 2 that is no UTF-8
+    # map of 1: str "m", bin8 of 2 that is not UTF-8
     81 a1 "m" c4 02 00 ff
     """
 )
@@ -315,7 +315,7 @@ PROTOCOL = [
         answered=wire('81 a3 "ack" a1 "c"'),
     ),
     Fixture(
-        "what follows an empty chunk under the same id is no repetition of it",
+        "a chunk after an empty chunk with the same ID does not repeat it",
         wire('93 a1 "t" a0 81 a5 "chunk" a1 "c" 93 a1 "t" c4 03 92 01 80 81 a5 "chunk" a1 "c"'),
         delivered(b"\x92\x01\x80", 1, b"c"),
         wire('81 a3 "ack" a1 "c" 81 a3 "ack" a1 "c"'),
@@ -343,7 +343,7 @@ PROTOCOL = [
         delivered(b"\x92\x01\x80", 1),
     ),
     Fixture(
-        "keys of the option that nobody knows, integers among them",
+        "unknown keys of the option, integers among them",
         wire('93 a1 "t" c4 03 92 01 80 84 05 06 ff c0 a1 "x" 92 01 02 a5 "chunk" a1 "c"'),
         delivered(b"\x92\x01\x80", 1, b"c"),
         wire('81 a3 "ack" a1 "c"'),
@@ -355,7 +355,7 @@ PROTOCOL = [
         wire('81 a3 "ack" a1 "b"'),
     ),
     Fixture(
-        "`compressed` of events that are no packed payload means nothing",
+        "`compressed` is ignored without a packed payload",
         wire('93 a1 "t" 91 92 01 80 82 aa "compressed" a4 "gzip" a5 "chunk" a1 "c"'),
         delivered(b"\x92\x01\x80", 1, b"c"),
         wire('81 a3 "ack" a1 "c"'),
@@ -367,7 +367,7 @@ PROTOCOL = [
         wire('81 a3 "ack" a1 "r"') * 3,
     ),
     Fixture(
-        "a tag that is no UTF-8 is spelt out",
+        "a tag that is not UTF-8 is spelt out",
         # PackedForward, tag of 2 bytes: "t", ff
         wire('92 a2 "t" ff c4 03 92 01 80'),
         (Stored("t\\xff", b"\x92\x01\x80", 1, None),),
@@ -385,7 +385,7 @@ PROTOCOL = [
         (Stored("t\\temp", b"\x92\x01\x80", 1, None),),
     ),
     Fixture(
-        "records hold every kind of value, and are passed on as they came",
+        "records hold every kind of value, and are passed on unchanged",
         wire(f'92 a1 "t"\n# str16 of 79\nda 00 4f\n{EVERY_KIND}'),
         delivered(wire(EVERY_KIND), 1),
     ),

@@ -56,9 +56,9 @@ class WireSite:
     stored: list[Stored] = field(default_factory=list)
 
     async def play(self, fixture: Fixture, *, cut: int | None = None) -> Outcome:
-        """Sends a fixture on a connection of its own, whole or in two, and waits for what is to come of it.
+        """Sends a fixture on its own connection, whole or in two parts, and waits for its outcome.
 
-        What comes beside that is in the outcome too.
+        The outcome also contains anything unexpected.
         """
         self.taken()
         server = self.forward.server
@@ -89,7 +89,7 @@ class WireSite:
         return Outcome(answered, *self.taken(), closed=True)
 
     def taken(self) -> tuple[tuple[Stored, ...], tuple[tuple[str, bytes], ...]]:
-        """What was stored and what was refused since the last time; the same chunk ids may come anew."""
+        """Returns what was stored and rejected since the last call; chunk IDs may then be reused."""
         kept = [self.letters.get(letter.id) for letter in self.letters.list()]
         self.letters.drop_all([letter.id for letter in kept])
         stored = tuple(stored for stored in self.stored if stored.tag != MARKER_TAG)

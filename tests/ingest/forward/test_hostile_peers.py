@@ -1,4 +1,4 @@
-"""What strangers, and peers that lost their way, must not be able to do to others."""
+"""Unauthenticated clients and clients of other protocols must not impair other clients."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from tests.ingest.test_gateway import EVENT, running
 MIB = 1024 * 1024
 
 
-async def test_what_is_announced_and_not_sent_takes_nobody_s_room(tmp_path: Path) -> None:
+async def test_bytes_that_are_announced_and_not_sent_take_no_room(tmp_path: Path) -> None:
     """One peer names the largest message there may be, and says no more; the budget is as large."""
     announced = b"\x93\xa1t\xc6" + struct.pack(">I", 32 * MIB - 10)
     large = packed("t", EVENT * (2 * MIB // len(EVENT)), chunk="large")
@@ -34,7 +34,7 @@ async def test_what_is_announced_and_not_sent_takes_nobody_s_room(tmp_path: Path
         assert await honest.value() == {b"ack": b"large"}
 
 
-async def test_who_holds_room_that_others_wait_for_must_go_on(tmp_path: Path) -> None:
+async def test_a_client_that_holds_room_for_which_others_wait_must_keep_sending(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "pending_bytes": 2 * MIB,
         "max_message_bytes": MIB,
@@ -56,7 +56,7 @@ async def test_who_holds_room_that_others_wait_for_must_go_on(tmp_path: Path) ->
         assert await stalled.closed() == b""
 
 
-async def test_nobody_from_afar_goes_by_a_name_that_the_kernel_gives(tmp_path: Path) -> None:
+async def test_a_remote_client_cannot_use_a_name_that_the_kernel_assigns(tmp_path: Path) -> None:
     async with forward_site(tmp_path, security='shared_key = "key"') as site, site.connected() as peer:
         assert (await peer.shake_hands(b"key", hostname=b"unix:root"))[1] is False
         assert await peer.closed() == b""
@@ -66,7 +66,7 @@ def test_the_id_that_an_ack_repeats_counts_for_the_window() -> None:
     assert charge(b"abc", b"x" * 60_000) >= 60_003
 
 
-async def test_a_tag_that_is_no_text_is_a_bad_tag_and_no_reason_to_come_again(tmp_path: Path) -> None:
+async def test_a_tag_that_is_not_text_is_a_bad_tag_and_not_retried(tmp_path: Path) -> None:
     async with running(Settings(home=tmp_path, forward="127.0.0.1:0")) as site:
         reader, writer = await asyncio.open_unix_connection(site.settings.run_dir / "gateway.sock")
         writer.write(
