@@ -1,4 +1,4 @@
-"""`windvane alarm`: what is listed and shown, and what people say to it."""
+"""`windvane alarm`: lists, details, and the actions of operators."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def test_what_is_open_is_listed_and_all_of_it_shown(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("alarmed")
-def test_people_acknowledge_comment_shelve_and_clear(run: Run) -> None:
+def test_operators_acknowledge_comment_shelve_and_clear(run: Run) -> None:
     assert run("alarm", "acknowledge", REFERENCE, "--by", "ada").stdout == f"{REFERENCE} is acknowledged\n"
     run("alarm", "comment", REFERENCE, "--by", "ada", "--text", "outer\x1brace")
     assert run("alarm", "shelve", REFERENCE, "--for", "8h").stdout.endswith("is shelved\n")

@@ -102,7 +102,7 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_1(run: Run, arguments: list[
         (["ls", "walls"], "'streams', 'arrays', 'policies'"),
     ],
 )  # fmt: skip
-def test_arguments_that_cannot_be_are_refused_with_what_can(
+def test_arguments_that_cannot_be_are_rejected_with_what_can(
     run: Run, arguments: list[str], message: str
 ) -> None:
     assert message in run(*arguments, exit_code=2).stderr
@@ -122,7 +122,7 @@ def test_the_help_of_a_tier_has_only_what_means_something_to_it(run: Run) -> Non
     assert shown("web") == {"--web", "--catalog"}
 
 
-def test_up_makes_nothing_where_the_ready_file_cannot_be_written(run: Run, tmp_path: Path) -> None:
+def test_up_makes_nothing_if_the_ready_file_cannot_be_written(run: Run, tmp_path: Path) -> None:
     run("up", "--home", str(tmp_path / "new"), "--ready-file", str(tmp_path / "none" / "r.json"), exit_code=1)
     assert not (tmp_path / "new").exists()
 
@@ -147,7 +147,7 @@ def test_looking_makes_no_home_of_a_directory_that_is_none(
         ("Ü", [], "windvane policy create mine --tag 'Ü'"),
     ],
 )
-def test_the_line_that_mends_an_unknown_tag_can_be_pasted(tag: str, options: list[str], line: str) -> None:
+def test_the_line_that_fixes_an_unknown_tag_can_be_pasted(tag: str, options: list[str], line: str) -> None:
     assert _create_line(tag, options=options, home=None) == line
     assert _create_line(tag, options=options, home=Path("/a b")) == f"{line} --home '/a b'"
 

@@ -120,7 +120,7 @@ def test_an_encoding_with_a_mark_is_known(encoding: str) -> None:
     assert Read("größe\tb\nä\t1\n".encode(encoding)).records == [{"größe": "ä", "b": 1}]
 
 
-def test_another_encoding_is_told_and_can_be_given() -> None:
+def test_another_encoding_is_reported_and_can_be_given() -> None:
     data = "grad;v\n1;20 °C\n2;30 K\n".encode("cp1252")
     read = Read(data)
     assert read.column("v") == ["30 K"]
@@ -370,7 +370,7 @@ def test_without_a_time_field_it_is_now_and_a_column_that_looks_like_one_is_name
     ],
 )
 @pytest.mark.parametrize("cuts", [None, [], [12]], ids=["file", "pipe", "slow pipe"])
-def test_a_row_that_cannot_be_one_is_told_and_the_others_go_on(
+def test_a_row_that_cannot_be_one_is_reported_and_the_others_continue(
     data: str, records: int, said: str, cuts: list[int] | None
 ) -> None:
     read = Read(data.encode("latin-1"), cuts=cuts)
@@ -378,7 +378,7 @@ def test_a_row_that_cannot_be_one_is_told_and_the_others_go_on(
     assert said in str(read.losses)
 
 
-def test_a_row_without_a_time_is_told_with_its_line() -> None:
+def test_a_row_without_a_time_is_reported_with_its_line() -> None:
     read = Read("t,v\n1,2\nnoon,3\n,4\n5,6\n", time_field="t")
     assert read.column("v") == [2, 6]
     assert str(read.losses).startswith(
@@ -398,13 +398,13 @@ def test_a_row_without_a_time_is_told_with_its_line() -> None:
         (b"\x81", {"encoding": "ascii"}, "it is not ascii"),
     ],
 )
-def test_what_is_no_table_is_not_sent_at_all(data: Any, options: dict[str, Any], said: str) -> None:
+def test_what_is_not_a_table_is_not_sent_at_all(data: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputInvalid, match=said):
         Read(data, **options)
 
 
 @pytest.mark.parametrize("data", ["", "\n", "a,b\n", "a,b"])
-def test_a_table_without_rows_is_no_events(data: str) -> None:
+def test_a_table_without_rows_has_no_events(data: str) -> None:
     read = Read(data)
     assert (read.records, read.losses.lines) == ([], 0)
 
@@ -523,7 +523,7 @@ def test_lines_may_all_end_in_cr(cuts: list[int] | None) -> None:
     assert Read('a,"b\rc"', cuts=cuts).types == {"a": "empty", "b\rc": "empty"}
 
 
-def test_a_cr_among_lines_that_end_in_lf_is_told_in_plain_words() -> None:
+def test_a_cr_among_lines_that_end_in_lf_is_reported_in_plain_words() -> None:
     read = Read("a,b\n1,2\r3\n4,5\n")
     assert read.records == [{"a": 4, "b": 5}]
     assert "line 2: not valid CSV: a CR is in a cell without quotes, but lines end in LF" in str(read.losses)
@@ -534,7 +534,7 @@ def test_a_cr_among_lines_that_end_in_lf_is_told_in_plain_words() -> None:
     "data", ["a,v\nf,1\n", "\u6642;\u98a8\n" + "\u6771;1\n" * 50, "t;v\r\n" * 9000], ids=len
 )
 @pytest.mark.parametrize("cuts", [None, []], ids=["file", "pipe"])
-def test_utf16_without_a_mark_is_refused_and_can_be_given(
+def test_utf16_without_a_mark_is_rejected_and_can_be_given(
     data: str, encoding: str, cuts: list[int] | None
 ) -> None:
     with pytest.raises(InputInvalid, match=f"many NUL bytes.*give --encoding {encoding}"):
@@ -546,7 +546,7 @@ def test_a_few_nul_bytes_are_text() -> None:
     assert Read("a,b\nx\0y,1\nz\0\0,2\n").column("a") == ["x\0y", "z\0\0"]
 
 
-def test_a_name_that_a_column_without_one_would_get_is_told() -> None:
+def test_a_name_that_a_column_without_one_would_get_is_reported() -> None:
     with pytest.raises(
         InputInvalid, match="column 2 has no name and would be called column2, which is the name of column 1"
     ):
@@ -556,7 +556,7 @@ def test_a_name_that_a_column_without_one_would_get_is_told() -> None:
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("title", ["Report of May\n\n", "Report of May\n", "# logger\n# version 2\n"])
 @pytest.mark.parametrize("cuts", [None, []], ids=["file", "pipe"])
-def test_a_title_above_the_names_is_told(mark: str, title: str, cuts: list[int] | None) -> None:
+def test_a_title_above_the_names_is_reported(mark: str, title: str, cuts: list[int] | None) -> None:
     table = title + "\n".join(mark.join(row) for row in ("abc", "123", "4x6")) + "\n"
     number = title.count("\n") + 1
     with pytest.raises(

@@ -64,9 +64,7 @@ def test_arrays_are_listed_with_shape_and_last_time(run: Run, home: Path) -> Non
         (["--offset", "8", "--length", "99"], b"89"),
     ],
 )
-def test_cat_gives_the_bytes_that_are_asked_for(
-    run: Run, home: Path, options: list[str], expected: bytes
-) -> None:
+def test_cat_gives_the_bytes_requested(run: Run, home: Path, options: list[str], expected: bytes) -> None:
     put_stream(home, "digits", b"01234", b"56789")
     assert run("cat", "digits", *options).stdout_bytes == expected
 

@@ -65,7 +65,7 @@ def test_what_a_sender_wrote_cannot_break_a_line_or_reach_the_terminal(
     assert "\x1b" not in run("dead-letter", "show", "1").stdout
 
 
-def test_letters_that_had_to_leave_are_told_of(run: Run, home: Path) -> None:
+def test_letters_that_were_evicted_are_reported(run: Run, home: Path) -> None:
     letters = DeadLetters(home / "dead-letters.sqlite", max_bytes=2000)
     for number in range(6):
         letters.add(replace(LETTER, payload=b"%d" % number * 500))

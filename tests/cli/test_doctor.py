@@ -102,7 +102,7 @@ def test_a_worker_that_is_stopped_is_not_called_running(tmp_path: Path) -> None:
         assert found["tier gateway"]["state"] == "ok"
 
 
-def test_checkpoints_that_are_missing_beside_streams_are_a_failure(run: Run, home: Path) -> None:
+def test_checkpoints_that_are_missing_next_to_streams_are_a_failure(run: Run, home: Path) -> None:
     with Store(home / "store") as store, store.stream_writer("t", attrs={"tag": "t"}) as writer:
         writer.resume(None, database_id=b"d" * 16)
         writer.append(b"abc", arrived_ns=1, chunk_id=b"1", events=1)
@@ -142,7 +142,7 @@ def test_a_damaged_database_is_named_and_not_touched(run: Run, home: Path, damag
     content = bytearray(make_database(path))
     if damage == "header":
         content[:16] = bytes(16)
-    elif damage == "bit":  # of a value that stands in the table and in the index
+    elif damage == "bit":  # of a value that is in the table and in the index
         content[content.rindex(b"00000500")] ^= 1
     elif damage == "page":
         content[4096 * 3 : 4096 * 4] = b"\xff" * 4096
@@ -163,7 +163,7 @@ def test_a_database_of_a_newer_windvane_is_a_failure(run: Run, home: Path) -> No
     assert "has format 999" in found["message"]
 
 
-def test_modes_that_let_others_in_are_failures_with_the_command_that_mends_them(run: Run, home: Path) -> None:
+def test_modes_that_allow_others_are_failures_with_the_command_that_fixes_them(run: Run, home: Path) -> None:
     make_database(home / "dead-letters.sqlite")
     (home / "operations").mkdir()
     (home / "operations" / "own.py").touch()

@@ -134,7 +134,7 @@ def test_what_a_format_cannot_hold_is_said_with_the_one_that_can(
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_column_without_a_name_is_told_with_the_one_it_gets(
+def test_a_column_without_a_name_is_reported_with_the_one_it_gets(
     run: Run, home: Path, tmp_path: Path, suffix: str
 ) -> None:
     put_array(home, "s:x", np.zeros((5, 3)), TIMES_NS[:5], columns=["", "kw", "kw"])

@@ -1,4 +1,4 @@
-"""Nobody else may read a home: the tiers tighten what exists, or refuse it and say why."""
+"""No other user may read a home: the tiers tighten the modes of what exists, or reject it with the reason."""
 
 import os
 import stat
@@ -112,7 +112,7 @@ def test_a_database_that_lies_elsewhere_is_left_alone(tmp_path: Path, restored_u
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
 
 
-def refused(home: Path, *inside: str, command: Sequence[str] = ("worker",)) -> str:
+def rejected(home: Path, *inside: str, command: Sequence[str] = ("worker",)) -> str:
     ended = subprocess.run(
         [*inside, *COMMAND, *command], env=environment(home), capture_output=True, timeout=120, check=False
     )
@@ -121,11 +121,11 @@ def refused(home: Path, *inside: str, command: Sequence[str] = ("worker",)) -> s
 
 
 @as_root
-def test_a_home_of_another_user_is_refused_unless_the_settings_say_that_it_is_meant(tmp_path: Path) -> None:
+def test_a_home_of_another_user_is_rejected_unless_the_settings_say_that_it_is_meant(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY, NOBODY)
-    said = refused(home)
+    said = rejected(home)
     assert f"{home} belongs to user {NOBODY}, this process runs as user 0" in said
     assert "set home_mode" in said
     assert list(home.iterdir()) == []
@@ -149,7 +149,7 @@ except ConfigInvalid as error:
 
 
 @as_root
-def test_what_cannot_be_tightened_is_refused() -> None:
+def test_what_cannot_be_tightened_is_rejected() -> None:
     with tempfile.TemporaryDirectory() as open_to_others:  # as the folders of pytest are not
         Path(open_to_others).chmod(0o711)
         home = Path(open_to_others) / "home"

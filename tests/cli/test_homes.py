@@ -1,4 +1,4 @@
-"""Which home a command works on, beside other homes and servers; nothing lands in a wrong place unsaid."""
+"""Which home a command works on among other homes and servers; no data reaches a wrong home silently."""
 
 import os
 import re
@@ -154,7 +154,7 @@ def test_a_default_home_over_which_nothing_runs_is_said_while_another_one_runs(
         assert user.run("ls", "policies").stderr == ""
 
 
-def test_empty_listings_say_so_beside_the_output(user: NewUser, tmp_path: Path) -> None:
+def test_empty_listings_say_so_next_to_the_output(user: NewUser, tmp_path: Path) -> None:
     home = tmp_path / "empty"
     (home / "store").mkdir(parents=True, mode=0o700)
     for arguments, said in (

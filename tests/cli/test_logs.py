@@ -37,7 +37,7 @@ def log() -> Iterator[io.StringIO]:
         logger.setLevel(level)
 
 
-async def test_what_is_no_http_costs_one_line_without_its_bytes(log: io.StringIO) -> None:
+async def test_what_is_not_http_costs_one_line_without_its_bytes(log: io.StringIO) -> None:
     runner = web.AppRunner(web.Application(), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -56,7 +56,7 @@ async def test_what_is_no_http_costs_one_line_without_its_bytes(log: io.StringIO
 
 
 async def lose(error: Exception) -> None:
-    """A task fails, and nobody asks what became of it."""
+    """A task fails, and its exception is never retrieved."""
 
     async def fail() -> None:
         raise error

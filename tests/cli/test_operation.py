@@ -68,7 +68,7 @@ def test_new_check_policy_reprocess(site: Running) -> None:
     ok(home, "export", "t:clip", str(home / "clip.npy"))
     assert np.array_equal(np.load(home / "clip.npy")[:, 0], np.clip(signal(), -500, 500))
 
-    # The stream goes on behind the new outputs.
+    # The stream continues after the new outputs.
     assert windvane(home, "send", "t", str(home / "samples.raw"), "--format", "raw").returncode == 0
     wait_until(lambda: "t:clip\t40000" in ok(home, "ls", "arrays"), "the rows behind them")
 
@@ -232,7 +232,7 @@ def test_mistakes_are_said_in_a_line(site: Running, arguments: list[str], said: 
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_file_that_cannot_be_loaded_is_said_where_it_is_asked_for(site: Running) -> None:
+def test_a_file_that_cannot_be_loaded_is_said_where_it_is_used(site: Running) -> None:
     file = site.home / "operations" / "broken.py"
     file.write_text("x =")
     file.chmod(0o600)

@@ -118,7 +118,7 @@ def test_a_file_for_create_holds_one_policy_and_that_one(run: Run, tmp_path: Pat
     assert f"windvane apply {file}" in run("policy", "create", "p", "--file", str(file), exit_code=1).stderr
 
 
-def test_a_schema_may_stand_in_a_file_beside_the_policy(run: Run, tmp_path: Path) -> None:
+def test_a_schema_may_be_in_a_file_next_to_the_policy(run: Run, tmp_path: Path) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "kw", "type": "double"}]}
     (tmp_path / "power.avsc").write_text(json.dumps(schema))
     (tmp_path / "p.toml").write_text('[[policy]]\nreference = "power"\nschema = "power.avsc"\n')

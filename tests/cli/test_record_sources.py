@@ -135,7 +135,7 @@ def test_the_time_of_a_record_is_that_of_its_time_field_which_leaves_it(
         (b'{"t":1}\n{"t":-1}\n{"t":3}\n', "t", "line 2: -1 is not a valid time"),
     ],
 )
-def test_a_line_that_is_not_a_record_is_told_and_the_others_go_on(
+def test_a_line_that_is_not_a_record_is_reported_and_the_others_continue(
     data: bytes, time_field: str | None, said: str
 ) -> None:
     losses = Losses()
@@ -144,7 +144,7 @@ def test_a_line_that_is_not_a_record_is_told_and_the_others_go_on(
     assert f"1 line was not sent; the first is {said}" in str(losses)
 
 
-def test_the_number_of_lost_lines_and_the_first_ten_are_told() -> None:
+def test_the_number_of_lost_lines_and_the_first_ten_are_reported() -> None:
     losses = Losses()
     assert records(jsonl_chunks, b"no\n" * 20, losses=losses) == []
     assert str(losses).startswith("20 lines were not sent; the first is line 1: not a JSON object")

@@ -123,7 +123,7 @@ async def test_settings_that_others_made_for_a_topic_stay(
 
 
 @pytest.mark.system
-def test_a_cluster_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_cluster_that_is_unavailable_is_said_in_one_line(tmp_path: Path) -> None:
     with_policy(tmp_path)
     lines = run(tmp_path, "topics", "apply", "--bus", "kafka://127.0.0.1:1", fails=True)
     assert len(lines) == 1

@@ -31,7 +31,7 @@ def rows(home: Path, array: str) -> int:
     return int(counts.get(array, 0))
 
 
-def test_a_worker_keeps_the_models_of_a_database_that_others_can_write_and_goes_on_once_it_is_its_own(
+def test_a_worker_keeps_the_models_of_a_database_that_others_can_write_and_continues_once_it_is_its_own(
     tmp_path: Path,
 ) -> None:
     home, samples = tmp_path / "home", tmp_path / "samples.raw"

@@ -1,4 +1,4 @@
-"""`windvane up` and what is used beside it, as processes over a home of their own."""
+"""`windvane up` and the commands used with it, as processes over a home of their own."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def children(pid: int) -> dict[str, int]:
     return found
 
 
-def test_the_ready_file_says_where_everything_is_to_nobody_else(site: Running) -> None:
+def test_the_ready_file_says_where_everything_is_to_no_other_user(site: Running) -> None:
     assert sorted(site.ready) == ["forward", "token", "web"]
     assert site.ready["token"] == (site.home / "token").read_text().strip()
     assert stat.S_IMODE((site.home / "up-ready.json").stat().st_mode) == 0o600
@@ -58,7 +58,7 @@ def test_the_ready_file_says_where_everything_is_to_nobody_else(site: Running) -
     assert site.ready["token"] not in log
 
 
-def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: Running) -> None:
+def test_a_second_one_over_the_same_home_is_rejected_and_the_first_continues(site: Running) -> None:
     refused = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
     assert refused.returncode == 1
     assert (
@@ -67,7 +67,7 @@ def test_a_second_one_over_the_same_home_is_refused_and_the_first_goes_on(site: 
     assert healthy(site)
 
 
-def test_send_says_what_may_be_wrong_and_ends_well_once_that_is_mended(site: Running) -> None:
+def test_send_says_what_may_be_wrong_and_ends_well_once_that_is_fixed(site: Running) -> None:
     command = [*COMMAND, "send", "late", "-", "--format", "jsonl"]
     with started(
         command,
@@ -108,7 +108,7 @@ def stored(site: Running, stream: str) -> bytes:
     return windvane(site.home, "cat", stream).stdout
 
 
-def test_what_is_not_a_row_is_told_and_the_other_rows_are_stored(site: Running, tmp_path: Path) -> None:
+def test_what_is_not_a_row_is_reported_and_the_other_rows_are_stored(site: Running, tmp_path: Path) -> None:
     assert windvane(site.home, "policy", "create", "table").returncode == 0
     file = tmp_path / "table.csv"
     file.write_text("a,b\n1,2\n3\n4,5\n")
@@ -128,7 +128,7 @@ def test_what_is_not_a_row_is_told_and_the_other_rows_are_stored(site: Running, 
     assert stored(site, "table").count(b"\n") == 2
 
 
-def test_what_stands_behind_a_line_that_is_too_long_is_not_sent(site: Running, tmp_path: Path) -> None:
+def test_what_follows_a_line_that_is_too_long_is_not_sent(site: Running, tmp_path: Path) -> None:
     assert windvane(site.home, "policy", "create", "long").returncode == 0
     file = tmp_path / "long.jsonl"
     file.write_bytes(b'{"a":1}\n"' + b"x" * (16 * 1024 * 1024 + 1))
@@ -163,7 +163,7 @@ def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) ->
         ("web", "a web tier", ["--web", "127.0.0.1:0"]),
     ],
 )
-def test_a_second_tier_over_the_same_home_is_refused_and_touches_nothing_of_the_first(
+def test_a_second_tier_over_the_same_home_is_rejected_and_touches_nothing_of_the_first(
     site: Running, tier: str, called: str, options: list[str]
 ) -> None:
     run_dir = site.home / "run"

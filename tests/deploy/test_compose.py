@@ -82,7 +82,7 @@ def test_every_setting_exists_and_means_what_the_brokers_offer(name: str) -> Non
         assert offered["KAFKA_REPLICA_FETCH_MAX_BYTES"] >= topic_message_bytes(settings.kafka)
 
 
-def test_a_broker_can_be_away_and_what_is_acked_is_on_two() -> None:
+def test_a_broker_can_be_unavailable_and_what_is_acked_is_on_two() -> None:
     voters = ",".join(f"{i}@kafka-{i}:9093" for i in (1, 2, 3))
     for number, (name, broker) in enumerate(sorted(BROKERS.items()), 1):
         environment = broker["environment"]

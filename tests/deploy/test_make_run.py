@@ -31,7 +31,7 @@ class OnTerminal:
 
     def look(self) -> bytes:
         """All that was printed so far."""
-        with suppress(BlockingIOError, OSError):  # an error: nobody has the other end any more
+        with suppress(BlockingIOError, OSError):  # an error: the other end is closed
             while piece := os.read(self._terminal, 65_536):
                 self.screen += piece
         return self.screen
@@ -103,7 +103,7 @@ def test_ctrl_c_while_pip_works_ends_it_with_a_plain_message(checkout: Path) -> 
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "pip has ended")
 
 
-def test_a_step_that_is_told_to_end_alone_is_not_taken_for_done(checkout: Path) -> None:
+def test_a_step_that_is_reported_to_end_alone_does_not_count_as_done(checkout: Path) -> None:
     pip = f"echo > {checkout}/began; exec sleep 600; :"
     with on_terminal(install(pip), checkout) as make:
         wait_until((checkout / "began").exists, "the step has begun")

@@ -1,6 +1,6 @@
-"""Inputs that fuzzing broke something with, once; each is mended, and replayed by the tests.
+"""Inputs with which fuzzing found a fault; each fault is fixed, and the tests replay the input.
 
-A crasher is an input of `target.take`: the door, the size of the pieces, and the bytes.
+A crasher is an input of `target.take`: the protocol, the size of the pieces, and the bytes.
 """
 
 CRASHERS: dict[str, bytes] = {}

@@ -1,7 +1,7 @@
 """`make fuzz`: a minute of fuzzing over the forward port's parsers (FUZZ_S seconds where that is set).
 
 It begins with the wire fixtures and with what earlier runs found worth keeping in build/fuzz/corpus. An input
-that breaks something stays in build/fuzz and is printed as a fixture: mend it and add it to `crashers.py`.
+that finds a fault stays in build/fuzz and is printed as a fixture: fix it, add the input to `crashers.py`.
 """
 
 import os

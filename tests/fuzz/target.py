@@ -1,7 +1,7 @@
 """What is fuzzed: the whole way of a forwarder's bytes that does no I/O, and what must hold for any of them.
 
-The first byte of an input chooses the door, the second how the bytes are cut; what follows came on the wire.
-`take` returns where they were taken or refused by name, and raises for whatever else.
+The first byte of an input selects the protocol, the second how the bytes are cut; the rest are on the wire.
+`take` returns if they were accepted or rejected with a code, and raises otherwise.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def as_input(door: str, sent: bytes, *, step: int = 0) -> bytes:
 
 
 def take(data: bytes) -> None:
-    """Takes one input; raises AssertionError where something does not hold."""
+    """Takes one input; raises AssertionError if a property does not hold."""
     if len(data) < 2:
         return
     door, step, sent = DOORS[data[0] % len(DOORS)], data[1], data[2:]

@@ -66,7 +66,7 @@ def test_a_home_is_found_by_its_path_and_by_default(filled: Filled, monkeypatch:
     assert connect(filled.home.name).home == filled.home
 
 
-def test_what_is_no_home_is_refused_and_not_made_one(tmp_path: Path) -> None:
+def test_what_is_not_a_home_is_rejected_and_not_made_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="no Windvane home"):
         connect(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +115,7 @@ def test_numpy_takes_an_array_as_its_own(context: Context) -> None:
     assert (array.columns, array.attrs["rate_hz"]) == (("a", "b"), 4.0)
 
 
-def test_an_array_grows_under_the_eyes_of_whoever_opened_it(filled: Filled, context: Context) -> None:
+def test_an_array_grows_while_it_is_open(filled: Filled, context: Context) -> None:
     array = context.arrays["voice:spectrum"]
     before = array[:]
     filled.spectrum.append(np.full((2, 3), 9, dtype="<f4"), np.array([7, 8]))
@@ -275,6 +275,6 @@ def test_a_stream_says_that_it_is_cut_by_slices(context: Context) -> None:
         context.streams["voice"][0]  # type: ignore[index]
 
 
-def test_an_address_is_no_home() -> None:
+def test_an_address_is_not_a_home() -> None:
     with pytest.raises(ConfigInvalid, match="takes a folder, not the address http://localhost:8080"):
         connect("http://localhost:8080")

@@ -1,4 +1,4 @@
-"""A model is taken out of a running platform, looked at, changed, and put back."""
+"""A model is exported from a running platform, changed, and restored."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_model_that_was_taken_out_can_be_looked_at(home: Home) -> None:
     assert pca.scaler is not None
 
 
-async def test_a_model_that_was_put_back_goes_on_from_there(home: Home) -> None:
+async def test_a_model_that_was_restored_continues_from_there(home: Home) -> None:
     model = connect(home.path).model("t:model")
     model.estimator.intercept = 100.0
     model.put()
@@ -83,7 +83,7 @@ async def test_a_model_that_was_put_back_goes_on_from_there(home: Home) -> None:
     assert put_back[40] == pytest.approx(100, abs=2)
     assert connect(home.path).model("t:model").rows_learned == 42
     assert list((home.path / "models").iterdir()) == []
-    # And what was put back is in the checkpoint: it outlives the worker.
+    # And the restored model is in the checkpoint: it outlives the worker.
     await send(home, [0.5])
     assert predictions(home)[42] > 80
 
@@ -111,7 +111,7 @@ async def test_what_others_could_have_written_is_never_unpickled(home: Home, tmp
         connect(home.path).model("t:model")
 
 
-async def test_what_does_not_fit_is_refused_and_the_stream_goes_on(home: Home) -> None:
+async def test_what_does_not_fit_is_rejected_and_the_stream_continues(home: Home) -> None:
     model = connect(home.path).model("t:model")
     fingerprint = model._fingerprint
     for saved in (b"x" * 50, fingerprint, fingerprint + pickle.dumps("no model")):
@@ -124,7 +124,7 @@ async def test_what_does_not_fit_is_refused_and_the_stream_goes_on(home: Home) -
         model.put()
 
 
-async def test_a_model_is_refused_where_the_policy_has_changed_since(home: Home) -> None:
+async def test_a_model_is_rejected_if_the_policy_has_changed_since(home: Home) -> None:
     model = connect(home.path).model("t:model")
     model.estimator.intercept = 100.0
     model.put()

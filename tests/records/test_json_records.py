@@ -1,4 +1,4 @@
-"""JSON becomes the same records whatever the door, and nothing of a number is lost."""
+"""JSON becomes the same records by every protocol, and no digit of a number is lost."""
 
 import json
 import math
@@ -99,7 +99,7 @@ Door = Callable[[bytes], bytes]
         ("[" * 600 + '18446744073709551616, "\\ud800"' + "]" * 600, None),
     ],
 )
-def test_a_value_is_the_same_at_each_door(door: Door, text: str, value: Any) -> None:
+def test_a_value_is_the_same_at_each_entry(door: Door, text: str, value: Any) -> None:
     first, found, last = (record for _, record in iterate_events(door(f'{{"v": {text}, "w": 7}}'.encode())))
     assert (first, found[b"w"], last) == ({b"first": 1}, 7, {b"last": 1})
     if not text.startswith("[["):
@@ -129,7 +129,7 @@ def test_a_value_is_the_same_at_each_door(door: Door, text: str, value: Any) -> 
         b"null",
     ],
 )
-def test_what_is_not_a_record_is_rejected_at_each_door(door: Door, text: bytes) -> None:
+def test_what_is_not_a_record_is_rejected_at_each_entry(door: Door, text: bytes) -> None:
     with pytest.raises((ChunkRefused, FramingError, InputInvalid)):
         door(text)
 
@@ -148,7 +148,7 @@ _values = st.recursive(
 def as_stored(value: Any) -> Any:
     """What msgpack holds of a value, by the rules of the module in the simplest words."""
     if isinstance(value, str):
-        # JSON has no way to keep two halves apart that stand beside each other.
+        # JSON cannot separate two adjacent surrogate halves.
         return json.loads(json.dumps(value)).encode("utf-8", "surrogatepass")
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
         return str(value).encode()
@@ -158,7 +158,7 @@ def as_stored(value: Any) -> Any:
 
 
 @given(st.dictionaries(st.text(max_size=4), _values, max_size=4))
-def test_any_record_is_stored_as_the_rules_say_at_each_door(record: dict[str, Any]) -> None:
+def test_any_record_is_stored_as_the_rules_say_at_each_entry(record: dict[str, Any]) -> None:
     text = json.dumps(record).encode()
     assert repr(msgpack.unpackb(pack_json(decode_object(text)), raw=True)) == repr(as_stored(record))
     payloads = {door(text).split(b"\x81\xa5first\x01")[1].split(b"\x81\xa4last")[0] for door in DOORS[:2]}
@@ -173,7 +173,7 @@ def test_any_bytes_are_a_value_or_rejected(text: bytes) -> None:
         pack_json(decode_json(text))
 
 
-def test_what_follows_the_value_is_told() -> None:
+def test_what_follows_the_value_is_reported() -> None:
     with pytest.raises(JsonInvalid, match="'2' follows the value, at character 4"):
         decode_json(b"[1] 2")
     with pytest.raises(JsonInvalid, match="it is an array, not an object"):

@@ -1,4 +1,4 @@
-"""Each kind of value through each door into each format: stored exactly, or rejected with a reason.
+"""Each kind of value by each protocol into each format: stored exactly, or rejected with a reason.
 
 `TABLE` is what users read in docs/policies.md. The test sends every value through the real doors, gateway and
 worker, reads the archives, reprocesses them, and writes the table again from what it finds.
@@ -209,7 +209,7 @@ def why(reason: str) -> str:
     return f"rejected: {reason}"
 
 
-async def test_every_value_by_every_door_in_every_format(tmp_path: Path) -> None:
+async def test_every_value_by_every_entry_in_every_format(tmp_path: Path) -> None:
     bus = open_bus("embedded:", tmp_path)
     catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
     home, house = Home(tmp_path, bus, bus.producer(), catalog), House(tmp_path, bus, catalog)

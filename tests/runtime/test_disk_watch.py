@@ -82,7 +82,7 @@ def test_a_disk_without_inodes_is_full(tmp_path: Path) -> None:
         assert "inodes are free" in full.detail
 
 
-async def test_who_waits_for_room_goes_on_when_there_is_some(
+async def test_who_waits_for_room_continues_when_there_is_some(
     disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     health = HealthConditions(logging.getLogger("windvane.test"))

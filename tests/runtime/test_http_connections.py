@@ -1,4 +1,4 @@
-"""Connections that wait for ever, are too many or too slow are ended; whoever is served notices nothing."""
+"""Connections that wait forever, are too many or too slow are closed; other clients are not affected."""
 
 import asyncio
 import time
@@ -164,7 +164,7 @@ async def served_until(listener: Listener, done: asyncio.Future[list[bytes]]) ->
     return worst_s
 
 
-async def test_silence_half_headers_and_stalled_bodies_end_beside_a_served_neighbour(
+async def test_silence_half_headers_and_stalled_bodies_end_next_to_a_served_neighbour(
     listen: Listen,
 ) -> None:
     listener = await listen(limits(header_timeout_s=1.0, body_idle_timeout_s=1.0))
@@ -191,7 +191,7 @@ async def test_a_header_that_drips_ends_although_bytes_come(listen: Listen) -> N
                 await asyncio.sleep(0.02)
 
     dripping = asyncio.create_task(drip())
-    await all_ended([(reader, writer)])  # the 408 may be lost: bytes that nobody reads reset a connection
+    await all_ended([(reader, writer)])  # the 408 may be lost: unread bytes reset a connection
     writer.close()
     await dripping
     assert listener.guard.timeouts_by_kind == {"header": 1}
@@ -217,7 +217,7 @@ async def slow_upload(listener: Listener, piece: bytes, *, for_s: float) -> tupl
         return answer.status, await answer.text()
 
 
-async def test_a_slow_upload_goes_on_as_long_as_it_keeps_up_the_floor(listen: Listen) -> None:
+async def test_a_slow_upload_continues_as_long_as_it_keeps_up_the_floor(listen: Listen) -> None:
     # Each piece pays for a thousand seconds, so that a busy machine makes no difference.
     listener = await listen(limits(body_timeout_s=0.2, body_bytes_per_s=1))
     status, size = await slow_upload(listener, bytes(1000), for_s=1.5)
@@ -249,7 +249,7 @@ async def test_time_in_which_the_server_does_not_read_is_not_the_clients(listen:
 
 
 @pytest.mark.parametrize("path", ["/rows", "/file"])
-async def test_a_long_download_goes_on(listen: Listen, path: str) -> None:
+async def test_a_long_download_continues(listen: Listen, path: str) -> None:
     listener = await listen(limits(header_timeout_s=0.2, idle_timeout_s=0.2))
     async with listener.session() as session, session.get(path) as answer:
         size = 0
@@ -260,7 +260,7 @@ async def test_a_long_download_goes_on(listen: Listen, path: str) -> None:
     assert not listener.guard.timeouts_by_kind
 
 
-async def test_a_download_that_nobody_takes_ends(listen: Listen) -> None:
+async def test_a_download_that_no_client_reads_ends(listen: Listen) -> None:
     listener = await listen(limits(send_timeout_s=0.5))
     await listener.send(b"GET /rows HTTP/1.1\r\nHost: windvane\r\n\r\n")
     await until(lambda: bool(listener.guard.timeouts_by_kind))

@@ -125,7 +125,7 @@ async def test_children_end_from_the_last_stage_back_and_in_their_order_inside_a
     assert diary.read_text().splitlines() == ["source ended", "a ended", "b ended", "c ended"]
 
 
-async def test_a_child_that_dies_is_started_again_with_what_was_announced_first(
+async def test_a_child_that_dies_is_restarted_with_what_was_announced_first(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     diary = diary_of(tmp_path)

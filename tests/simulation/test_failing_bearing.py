@@ -59,7 +59,7 @@ def test_the_failing_bearing_is_warned_of_before_the_end_and_healthy_again_when_
 
 
 @pytest.mark.parametrize("tag", ["turbine.t01.gearbox", "turbine.t03.generator"])
-def test_nothing_is_said_of_healthy_machines(tag: str) -> None:
+def test_nothing_is_reported_of_healthy_machines(tag: str) -> None:
     _, grade = condition_of(tag, 300)
     assert len(grade) > 140
     assert not grade.any()

@@ -1,4 +1,4 @@
-"""The simulated park is plausible, and the same whenever it is asked."""
+"""The simulated wind farm is plausible and deterministic."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def test_three_turbines_send_three_sensors_and_operating_data_each() -> None:
 
 
 @pytest.mark.parametrize("tag", sorted(PARK))
-def test_a_record_is_the_same_whenever_it_is_asked_for_and_unlike_others(tag: str) -> None:
+def test_a_record_is_the_same_whenever_it_is_requested_and_unlike_others(tag: str) -> None:
     number = START_S * 10**9 // PARK[tag].period_ns + 17
     again = {source.tag: source for source in wind_park(seed=1)}
     other = {source.tag: source for source in wind_park(seed=2)}
