@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.kafka_broker import kafka
 from tests.run_guard import guard_this_run, restore_signals_of_children
@@ -24,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A deadline for each example would be an assertion about the machine; pytest-timeout bounds the whole test.
+    settings.register_profile("windvane", deadline=None)
+    settings.load_profile("windvane")
     guard_this_run()
     restore_signals_of_children()
     sys.addaudithook(_forbid_processes)
