@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A deadline for each example would be an assertion about the machine; pytest-timeout bounds the whole test.
+    # A deadline for each example would be an assertion about the machine; pytest-timeout bounds the test.
     settings.register_profile("windvane", deadline=None)
     settings.load_profile("windvane")
     guard_this_run()
