@@ -1,8 +1,8 @@
 """The log between the tiers: the gateway publishes chunks, workers read them in consumer groups.
 
-Open `interface.py` first: every engine follows it. `embedded/` keeps segment files below the home directory,
-`kafka/` is a cluster of brokers, `discard.py` keeps nothing (for benchmarks). Packages can bring others:
-see `engine.py`.
+Open `interface.py` first: every engine implements it. `embedded/` stores segment files below the home
+directory, `kafka/` connects to a cluster of brokers, `discard.py` stores nothing (for benchmarks). Packages
+can add others: see `engine.py`.
 """
 
 from pathlib import Path
@@ -52,11 +52,11 @@ __all__ = [
 def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
     """The bus of this URL; an installed package may register its scheme.
 
-    - `embedded:` the log in `home/bus`; `embedded:?segment_bytes=67108864&retention_bytes=1073741824` sets
+    - `embedded:` is the log in `home/bus`; `embedded:?segment_bytes=67108864&retention_bytes=1073741824` sets
       the sizes that `EmbeddedBus` describes.
-    - `kafka://HOST:PORT,HOST:PORT` an Apache Kafka cluster, reached as `kafka` says: the settings' section
-      `[kafka]`. File names in it are relative to `home`.
-    - `discard:` keeps nothing, and reports each message durable at once: for benchmarks.
+    - `kafka://HOST:PORT,HOST:PORT` is an Apache Kafka cluster; `kafka` holds the settings of the section
+      `[kafka]`, in which file names are relative to `home`.
+    - `discard:` stores nothing, and reports each message as durable at once: for benchmarks.
 
     Raises:
         ConfigInvalid: the URL is not valid, or no package registers its scheme.
@@ -66,7 +66,7 @@ def open_bus(url: str, home: Path, kafka: KafkaSettings | None = None) -> Bus:
 
 
 def open_topics(url: str, home: Path, kafka: KafkaSettings | None = None) -> TopicAdmin:
-    """The administration of the topics on the bus of this URL; as `open_bus`."""
+    """The administration of the topics on the bus of this URL; arguments and errors as for `open_bus`."""
     return engine_of(url).open_topics(BusAddress(url, home, kafka or KafkaSettings()))
 
 

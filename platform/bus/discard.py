@@ -1,6 +1,6 @@
-"""The engine that keeps nothing: every message is durable at once, and nobody ever reads one.
+"""The engine that stores nothing: it reports each message as durable at once, and no consumer gets one.
 
-For benchmarks of what lies in front of the bus.
+For benchmarks of the stages ahead of the bus.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class DiscardProducer(Producer):
 
 
 class DiscardConsumer(Consumer):
-    """Waits, and finds nothing; no partition is ever assigned to it."""
+    """Waits until the timeout and returns nothing; no partition is ever assigned to it."""
 
     def __init__(self) -> None:
         self._closed = asyncio.Event()

@@ -1,6 +1,6 @@
-"""How a bus is opened by its URL: what an engine adds to `Bus`, so that a package can bring one.
+"""Opening a bus by its URL: the interface that a package implements to add an engine.
 
-A package registers its engine under the scheme of its URLs, as Windvane registers its own (pyproject.toml):
+A package registers its engine under the scheme of its URLs, as Windvane does for its own (pyproject.toml):
 
     [project.entry-points."windvane.buses"]
     memory = "windvane_memory_bus:MemoryEngine"
@@ -20,7 +20,7 @@ from .topic_setup import EmbeddedTopics, TopicAdmin
 
 
 class BusAddress(msgspec.Struct, frozen=True):
-    """Where a bus is: its URL, the home directory of the installation, and the settings of `[kafka]`."""
+    """The address of a bus: its URL, the home directory of the installation, the settings of `[kafka]`."""
 
     url: str
     home: Path
@@ -28,17 +28,17 @@ class BusAddress(msgspec.Struct, frozen=True):
 
     @property
     def scheme(self) -> str:
-        """What is ahead of the colon: the name of the engine."""
+        """The part before the colon: the name of the engine."""
         return urlsplit(self.url).scheme
 
     @property
     def place(self) -> str:
-        """What is between the scheme and the options, without slashes at its ends."""
+        """The part between the scheme and the options, without leading and trailing slashes."""
         parts = urlsplit(self.url)
         return f"{parts.netloc}{parts.path}".strip("/")
 
     def options(self, *allowed: str) -> dict[str, str]:
-        """What is behind the question mark: `name=value&name=value`. Raises ConfigInvalid for other names."""
+        """The part after the question mark: `name=value&name=value`. Raises ConfigInvalid for other names."""
         options = dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
         for name in options:
             if name not in allowed:
@@ -49,15 +49,15 @@ class BusAddress(msgspec.Struct, frozen=True):
 
 
 class BusEngine(ABC):
-    """Opens the buses of one URL scheme. Made without arguments, and keeps nothing."""
+    """Opens the buses of one URL scheme. Constructed without arguments, and stateless."""
 
     takes_many_gateways: ClassVar[bool] = True
     """Whether several processes may publish to one bus at once."""
 
     @abstractmethod
     def open_bus(self, address: BusAddress) -> Bus:
-        """The bus at this address; connecting is left to its methods. Raises ConfigInvalid."""
+        """The bus at this address; its methods connect when needed. Raises ConfigInvalid."""
 
     def open_topics(self, address: BusAddress) -> TopicAdmin:
-        """The administration of its topics; by default they have partitions, and no settings of their own."""
+        """The administration of its topics; by default a topic has partitions but no settings."""
         return EmbeddedTopics(self.open_bus(address))

@@ -1,4 +1,4 @@
-"""The engines of Windvane itself, by which the entry points `windvane.buses` open its buses."""
+"""Windvane's own engines, registered in the entry points `windvane.buses`."""
 
 from ..errors import ConfigInvalid
 from .engine import BusAddress, BusEngine
@@ -45,7 +45,7 @@ class KafkaEngine(BusEngine):
 
 
 class DiscardEngine(BusEngine):
-    """`discard:` keeps nothing, and reports each message durable at once: for benchmarks."""
+    """`discard:` stores nothing, and reports each message as durable at once: for benchmarks."""
 
     def open_bus(self, address: BusAddress) -> Bus:
         """See `BusEngine.open_bus`."""

@@ -1,8 +1,8 @@
 """What every bus engine offers: topics, a producer, consumers in groups.
 
 A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
-engines (`bus.py`, `bus.py`, `discard.py`) differ in where the log lies, not in what they promise. The
-promises are written here and checked by `platform/testing/bus.py`, which every engine passes.
+engines (`embedded/`, `kafka/`, `discard.py`) differ in where they store the log, not in what they guarantee.
+This file states the guarantees; `platform/testing/bus.py` checks them for each engine.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of a message's value: contiguous bytes."""
 
 Durability: TypeAlias = Literal["fsync", "written"]
-"""What a publish waits for: that no power cut takes the message, or that no end of the process does."""
+"""What a publish waits for: the message survives a power cut, or it survives the end of the process."""
 
 WORKER_GROUP = "windvane-worker"
 """The consumer group of the workers."""
@@ -29,8 +29,8 @@ BEGINNING = -1
 """As an offset to start at: the first message that the log still has."""
 
 
-MAKE_TOPICS = "`windvane topics apply` makes the topics of all policies"
-"""What to do about a topic that is missing."""
+MAKE_TOPICS = "`windvane topics apply` creates the topics of all policies"
+"""The next step for the user if a topic is missing."""
 
 
 class TopicPartition(NamedTuple):
@@ -41,7 +41,7 @@ class TopicPartition(NamedTuple):
 
 
 class BusMessage(msgspec.Struct, frozen=True, gc=False):
-    """One message as it is read: where it stands, and what was published, byte for byte."""
+    """One message as it is read: its position, and the key and value as published, byte for byte."""
 
     topic_partition: TopicPartition
     offset: int
@@ -50,23 +50,23 @@ class BusMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssignmentListener(Protocol):
-    """Told which partitions a consumer is responsible for.
+    """Receives the assignments and revocations of a consumer's partitions.
 
-    Engines may call it at any await of the consumer while the consumer is open, never twice at a time, and
-    give no message of a partition before `assigned` has returned for it nor after `revoked` was called. After
-    a poll that failed or was cancelled, `assigned` may come again for the same partitions. It must not poll
-    or close the consumer.
+    Engines may call it at any await of an open consumer, with one call at a time. They return no message of a
+    partition before `assigned` has returned for it, nor after `revoked` was called. After a poll that failed
+    or was cancelled, they may call `assigned` again for the same partitions. It must not poll or close the
+    consumer.
     """
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-        """Take responsibility, and say at which offset to start reading each partition.
+        """Take responsibility for the partitions, and return the offset to start reading each one at.
 
-        `BEGINNING` means the first message that the log still has. None, or a partition that is missing from
-        the answer, means the group's committed position, or the beginning of the log where it has none.
+        `BEGINNING` means the first message that the log still has. None, or a partition missing from the
+        result, means the group's committed position, or the beginning of the log if it has none.
         """
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Finish with the partitions: on return another consumer of the group may take them up.
+        """Finish work on the partitions: on return another consumer of the group may read them.
 
         The consumer's `commit` still works for them until this returns.
         """
@@ -76,35 +76,35 @@ class Producer(ABC):
     """Publishes messages. Belongs to one event loop and must be used from its thread."""
 
     max_message_bytes: int
-    """What key and value of one message may have together; larger chunks must be split before."""
+    """Limit on the bytes of key and value of one message together; callers split larger chunks."""
 
     @abstractmethod
     def publish(
         self, topic: str, key: bytes, *value: Buffer, durability: Durability = "fsync"
     ) -> asyncio.Future[int]:
-        """Hand over one message and return at once; the future resolves with its offset once it is durable.
+        """Queue one message and return at once; the future resolves with its offset once it is durable.
 
-        The value may come in pieces: it is their concatenation, and need not be joined. The pieces must not
-        change until the future is done. Messages with the same key go to the same partition (as long as the
-        topic's partition count stays), and within a partition messages that succeed stand in the order in
-        which they were published. Cancelling the future does not take the message back.
+        The value is the concatenation of its pieces, which must not change until the future is done. Messages
+        with the same key go to the same partition (while the topic's partition count is constant). Within a
+        partition, messages that succeed keep the order in which they were published. Cancelling the future
+        does not withdraw the message.
 
-        With `durability="written"` the future resolves as soon as the message is with the operating system,
-        where the engine can do that; it is made durable, and given to consumers, soon after.
+        With `durability="written"` the future resolves as soon as the operating system has the message, if
+        the engine supports that; soon afterwards the message is durable and consumers can read it.
 
-        The future fails with `BusUnavailable` when the message could not be made durable (it may then still
-        turn up in the log, at most once for each publish); publishing again is allowed at once. `ValueError`
-        is raised for a message over `max_message_bytes`.
+        The future fails with `BusUnavailable` if the message could not be made durable (the log may still
+        contain it, at most once for each publish); the caller may publish again at once. Raises `ValueError`
+        for a message over `max_message_bytes`.
         """
 
     @property
     @abstractmethod
     def pending_bytes(self) -> int:
-        """Bytes of keys and values that were published and are neither durable nor failed yet: exact."""
+        """Exact count of the bytes of keys and values of messages that are neither durable nor failed yet."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Wait until all that was published is durable or has failed, then take no more."""
+        """Wait until every published message is durable or has failed, then accept no more."""
 
 
 class Consumer(ABC):
@@ -116,73 +116,73 @@ class Consumer(ABC):
     @property
     @abstractmethod
     def halted(self) -> Mapping[TopicPartition, PartitionHalted]:
-        """Assigned partitions that cannot be read on, each with the reason; all others are read on.
+        """Assigned partitions whose reading has halted, each with the reason; all others are still read.
 
-        A message is damaged (`MessagesDamaged`, a `BusCorrupt`), the position lies outside the log
-        (`MessagesGone`, a `RangeGone`), the log is another one than at the assignment (`LogReplaced`), or the
-        disk cannot read it (`PartitionUnreadable`, which ends by itself if the disk gets well).
-        The position stays, and what comes before it was given. `seek` ends the halt; a partition that is
-        assigned again starts without one.
+        A message is damaged (`MessagesDamaged`, a `BusCorrupt`), the position is outside the log
+        (`MessagesGone`, a `RangeGone`), the log is not the one of the assignment (`LogReplaced`), or the
+        disk cannot read it (`PartitionUnreadable`, which ends by itself once the disk works again).
+        The position does not change, and all messages before it have been returned. `seek` ends the halt; so
+        does a new assignment of the partition.
         """
 
     @abstractmethod
     def subscribe(self, topics: Collection[str]) -> None:
-        """Read these topics from now on, instead of those before; may be called again at any time.
+        """Replace the subscription by these topics; may be called again at any time.
 
-        A topic that does not exist yet is taken up once it does. Takes effect, with the calls of the
-        listener, during the polls that follow.
+        The consumer reads a topic that does not exist yet as soon as it does. The subscription takes effect,
+        with the calls of the listener, during the polls that follow.
         """
 
     @abstractmethod
     async def poll(self, *, max_bytes: int = DEFAULT_POLL_BYTES, timeout_s: float) -> list[BusMessage]:
-        """Wait up to `timeout_s` for messages and return those that are there, none at the timeout.
+        """Wait up to `timeout_s` for messages and return those available, none at the timeout.
 
-        Only durable messages are given, those of a partition in offset order without a gap. They have at most
-        `max_bytes` together, except that one message larger than that comes alone. The bytes are shared out
-        evenly among the partitions that have messages. A cancelled poll loses nothing: what it had read comes
-        with the next one.
+        Returns only durable messages, those of a partition in offset order without a gap. They have at most
+        `max_bytes` together; a message larger than that is returned alone. The partitions that have messages
+        get equal shares of the bytes. A cancelled poll loses nothing: the next one returns what it had read.
 
-        Partitions in `halted` are passed over; a poll during which one is halted returns early. Raises
-        `BusUnavailable` when the bus cannot give messages now.
+        Skips partitions in `halted`; a poll during which one is halted returns early. Raises `BusUnavailable`
+        if the bus cannot deliver messages now.
         """
 
     @abstractmethod
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
-        """Go on at `offset`, or at `BEGINNING`, with the next poll; ends a halt.
+        """Continue at `offset`, or at `BEGINNING`, with the next poll; ends a halt.
 
-        `BusUnavailable` where the partition is not assigned here.
+        Raises `BusUnavailable` if the partition is not assigned to this consumer.
         """
 
     @abstractmethod
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Give no messages of these partitions, until `resume` or until they are assigned anew.
+        """Return no messages of these partitions until `resume`, or until they are assigned again.
 
-        They stay assigned. A poll that is under way may still give messages of them. `BusUnavailable` where
-        one is not assigned here.
+        They remain assigned. A poll in progress may still return messages of them. Raises `BusUnavailable`
+        if one is not assigned to this consumer.
         """
 
     @abstractmethod
     def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """Give their messages again, after those that were given before the pause.
+        """Return their messages again, from the position at the pause on.
 
-        Those that are not paused, or not assigned here any more, are passed over.
+        Skips partitions that are not paused, or no longer assigned to this consumer.
         """
 
     @abstractmethod
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Keep the group's positions: for each partition the offset of the next message to read.
+        """Store the group's positions: for each partition the offset of the next message to read.
 
-        Used where the group's next consumer is told no other start, for lag seen from outside, and for
-        retention. `BusUnavailable` where a partition is not assigned here.
+        They determine where the group's next consumer starts if its listener gives no other offset, the lag
+        that other tools report, and retention. Raises `BusUnavailable` if a partition is not assigned to this
+        consumer.
         """
 
     @abstractmethod
     async def lag(self) -> dict[TopicPartition, int]:
-        """Messages that are durable and that `poll` has not given yet, for each assigned partition."""
+        """Count of durable messages that `poll` has not returned yet, for each assigned partition."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Give the partitions back (calls `revoked`) and stop; a poll that waits returns empty."""
+        """Release the partitions (calls `revoked`) and stop; a waiting poll returns an empty list."""
 
 
 class Bus(ABC):
@@ -190,12 +190,12 @@ class Bus(ABC):
 
     @property
     def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
-        """Partitions that take no messages from here until they are repaired; all others do."""
+        """Partitions that reject messages of this process until they are repaired; all others accept them."""
         return {}
 
     @abstractmethod
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
-        """Make the topic where there is none, add partitions where it has fewer; never removes anything."""
+        """Create the topic if it does not exist, add partitions if it has fewer; never removes anything."""
 
     @abstractmethod
     async def topics(self) -> dict[str, int]:
@@ -205,32 +205,32 @@ class Bus(ABC):
     async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
         """The identity of each topic's log, for those that exist: `ENGINE:…`.
 
-        It is made with the topic. A topic that was deleted and made again has another one; more partitions
-        do not change it. Offsets are comparable only within one log.
+        It is created with the topic. A topic that was deleted and recreated has another one; additional
+        partitions do not change it. Offsets are comparable only within one log.
         """
 
     @abstractmethod
     async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
         """For each partition of these topics, the offset after its last durable message.
 
-        Topics that do not exist, and partitions whose end cannot be read now, are missing from the answer.
+        Topics that do not exist, and partitions whose end cannot be read now, are missing from the result.
         """
 
     @abstractmethod
     def partition_of(self, key: bytes, partitions: int) -> int:
-        """The partition of messages with this key in a topic with so many partitions; it never changes.
+        """The partition of messages with this key in a topic of `partitions` partitions; it never changes.
 
-        The embedded log takes zlib.crc32(key) modulo `partitions`, Kafka what its own clients take:
+        The embedded log uses zlib.crc32(key) modulo `partitions`. Kafka uses the formula of its own clients:
         murmur2(key) & 0x7fffffff modulo `partitions`.
         """
 
     @abstractmethod
     async def prepare(self, *, groups: Collection[str]) -> None:
-        """Once, by a process that is going to publish and before it does.
+        """Prepare for publishing; a process calls it once, before its first message.
 
-        What a writer that crashed left behind is recovered, so that it can be read before the next message
-        comes; and retention keeps what `groups` have not read, though none of their consumers has run yet.
-        Engines that see to both by themselves do nothing.
+        Recovers the messages of a writer that crashed, so that consumers can read them before the next
+        message is published. From then on retention keeps what `groups` have not read, even if none of their
+        consumers has run yet. Engines that need neither do nothing.
         """
 
     @abstractmethod
@@ -241,12 +241,12 @@ class Bus(ABC):
     def consumer(
         self, group: str, listener: AssignmentListener, *, positions_of: str | None = None
     ) -> Consumer:
-        """A consumer of the group, for the running event loop, subscribed to nothing yet.
+        """A consumer of the group, for the running event loop, without a subscription yet.
 
         `positions_of` identifies the database whose positions it commits. Positions that the group committed
-        for another database count as none: no start is taken from them, and retention drops nothing for them.
+        for another database are ignored: no consumer starts at them, and retention drops nothing for them.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Close every producer and consumer made here, then let go of files, locks and connections."""
+        """Close every producer and consumer of this bus, then release files, locks and connections."""

@@ -1,31 +1,31 @@
-"""What the topics of a policy are called.
+"""The names of a policy's topics.
 
     voice                  its chunks, which the gateway publishes and the workers read
     voice..rows.spectrum   the rows of its step `spectrum`
     voice..records         its records as Avro
-    voice..alarms          what its rows say of alarms
+    voice..alarms          its alarm events
 
-A policy's reference is the name of its topic of chunks and has no two consecutive dots
-(`windvane.store.catalog.policy` rejects that), so that no policy's topic can be mistaken for one of results.
-The name of a step has no dot at all, so that a name can be read in one way only. Kafka allows these letters;
-there every name has the prefix of the installation before it (`windvane.voice..records`).
+A policy's reference is the name of its chunk topic and has no two consecutive dots
+(`windvane.store.catalog.policy` rejects them), so no chunk topic has the name of a result topic.
+The name of a step has no dot, so each name can be parsed in one way only. Kafka allows these characters;
+on Kafka each name has the prefix of the installation (`windvane.voice..records`).
 """
 
 from typing import Literal, NamedTuple
 
 MARK = ".."
-"""Stands in the names of topics of results, and in no others."""
+"""Part of the name of each result topic, and of no other topic."""
 _ROWS = "rows."
 _RECORDS = "records"
 _ALARMS = "alarms"
 
 
 INSTALLATION_TOPIC = f"{MARK}installation"
-"""Says on Kafka which installation the topics belong to (`installation.py`); of no policy."""
+"""Identifies on Kafka the installation that owns the topics (`installation.py`); belongs to no policy."""
 
 
 class ResultTopic(NamedTuple):
-    """What is on a topic of results: of which policy, and for rows of which step."""
+    """The content of a result topic: its policy, its kind, and for rows the step."""
 
     policy: str
     kind: Literal["rows", "records", "alarms"]
@@ -33,7 +33,7 @@ class ResultTopic(NamedTuple):
 
 
 def rows_topic(policy: str, step: str) -> str:
-    """The topic of the rows that a step gives."""
+    """The topic of the rows that a step outputs."""
     return f"{policy}{MARK}{_ROWS}{step}"
 
 
@@ -48,12 +48,12 @@ def alarms_topic(policy: str) -> str:
 
 
 def is_chunk_topic(topic: str) -> bool:
-    """Whether chunks are on it: a worker reads no other."""
+    """Whether the topic holds chunks: a worker reads no other topics."""
     return MARK not in topic
 
 
 def parse_result_topic(topic: str) -> ResultTopic | None:
-    """What is on a topic of results; None where the name is no such one's.
+    """Parse the name of a result topic; None if the name is not one.
 
     >>> parse_result_topic("voice..rows.spectrum")
     ResultTopic(policy='voice', kind='rows', step='spectrum')

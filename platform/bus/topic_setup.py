@@ -1,8 +1,8 @@
-"""Topics made and changed as the policies want them, at somebody's word: nothing is ever removed.
+"""Creates and changes topics according to the policies when an operator asks for it; removes nothing.
 
-Gateways and workers make the topics that they need by themselves (`Bus.ensure_topic`), with the bus's
-defaults. `apply_plans` goes over all of them, and also sets how long their messages stay. `topics.py`
-is the administration of a Kafka cluster; the embedded bus has only partitions to set.
+Gateways and workers create the topics that they need themselves (`Bus.ensure_topic`), with the bus's
+defaults. `apply_plans` covers all topics, and also sets their retention. `kafka/topics.py` administers a
+Kafka cluster; on the embedded bus only the number of partitions can be set.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ Action: TypeAlias = Literal["made", "changed", "same"]
 
 
 class TopicPlan(msgspec.Struct, frozen=True):
-    """A topic as it is wanted; where a bound is None, that of the bus stays."""
+    """The planned state of a topic; a bound of None leaves that of the bus unchanged."""
 
     topic: str
     partitions: int
@@ -30,7 +30,7 @@ class TopicPlan(msgspec.Struct, frozen=True):
 
 
 class TopicState(msgspec.Struct, frozen=True):
-    """A topic as it is. `settings` are those in force that a plan can speak of, by Kafka's names, as text."""
+    """The current state of a topic. `settings` has those that a plan can set, by Kafka's names, as text."""
 
     partitions: int
     replicas: int | None = None
@@ -38,7 +38,7 @@ class TopicState(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What became of one plan, or would; `details` say each change."""
+    """The result of one plan, or of its dry run; `details` describes each change."""
 
     topic: str
     action: Action
@@ -49,29 +49,29 @@ class TopicAdmin(ABC):
     """Administration of one bus's topics."""
 
     min_message_bytes: int | None = None
-    """What a topic must take so that every message fits; None where the bus has no such setting by topic."""
+    """The message limit that a topic needs, so that every message fits; None if topics have none."""
     knows_retention: bool = False
-    """Whether how long messages stay can be set by topic."""
+    """Whether retention can be set for each topic."""
 
     @abstractmethod
     async def topics(self) -> dict[str, TopicState]:
-        """All topics, of whatever kind, of this installation."""
+        """All topics of this installation, of every kind."""
 
     @abstractmethod
     async def make(self, topic: str, *, partitions: int, settings: Mapping[str, str]) -> None:
-        """Make a topic that does not exist."""
+        """Create a topic that does not exist."""
 
     @abstractmethod
     async def grow(self, topic: str, *, partitions: int) -> None:
-        """Add partitions, up to that number."""
+        """Add partitions, up to `partitions` in total."""
 
     @abstractmethod
     async def change(self, topic: str, settings: Mapping[str, str]) -> None:
-        """Set these settings; all others stay."""
+        """Change these settings; all others keep their values."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class EmbeddedTopics(TopicAdmin):
@@ -93,7 +93,7 @@ class EmbeddedTopics(TopicAdmin):
         await self._bus.ensure_topic(topic, partitions=partitions)
 
     async def change(self, topic: str, settings: Mapping[str, str]) -> None:
-        """There is nothing to set."""
+        """Does nothing: this bus has no settings by topic."""
 
     async def close(self) -> None:
         """See `TopicAdmin.close`."""
@@ -101,10 +101,10 @@ class EmbeddedTopics(TopicAdmin):
 
 
 async def apply_plans(admin: TopicAdmin, plans: Sequence[TopicPlan], *, dry_run: bool) -> list[Applied]:
-    """Makes what is missing, adds partitions, changes settings that differ; with `dry_run` only says it.
+    """Creates missing topics, adds partitions, changes settings that differ; `dry_run` only reports it.
 
-    Doing it again changes nothing. More partitions than planned stay, and so do settings of which a plan says
-    nothing, and a limit of messages that is higher than it has to be.
+    A second call changes nothing. Partitions in excess of the plan remain, as do settings that the plan does
+    not mention, and a message limit that is higher than necessary.
     """
     existing = await admin.topics()
     return [await _apply(admin, plan, existing.get(plan.topic), dry_run=dry_run) for plan in plans]

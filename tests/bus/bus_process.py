@@ -1,7 +1,7 @@
 """A process that publishes or reads on an embedded bus until it is killed.
 
 `bus_process.py publish HOME FIRST_NUMBER` publishes numbered messages and prints `number offset` once each is
-durable. `bus_process.py read HOME TOPIC` prints `partition offset value` of each message as it comes.
+durable. `bus_process.py read HOME TOPIC` prints `partition offset value` of each message as it arrives.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ def key_of(number: int) -> bytes:
 
 
 def value_of(number: int) -> bytes:
-    """Bytes that only this number has; one in six is large, so that a kill may find it half written."""
+    """Bytes unique to this number; one in six is large, so that a kill may interrupt its write."""
     sizes = random.Random(number)
     size = sizes.randrange(1_500_000) if number % 6 == 0 else sizes.randrange(2000)
     return b"%d " % number + random.Random(-number - 1).randbytes(16) * (size // 16)

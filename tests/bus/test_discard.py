@@ -19,14 +19,14 @@ async def test_a_message_is_durable_at_once(bus: Bus) -> None:
     assert producer.pending_bytes == 0
 
 
-async def test_topics_are_remembered_and_grow(bus: Bus) -> None:
+async def test_topics_are_listed_and_can_grow(bus: Bus) -> None:
     await bus.ensure_topic("topic", partitions=2)
     await bus.ensure_topic("topic", partitions=1)
     await bus.ensure_topic("topic", partitions=3)
     assert await bus.topics() == {"topic": 3}
 
 
-async def test_an_unknown_topic_and_a_closed_producer_take_nothing(bus: Bus) -> None:
+async def test_an_unknown_topic_and_a_closed_producer_reject_messages(bus: Bus) -> None:
     producer = bus.producer()
     with pytest.raises(BusUnavailable, match="nowhere"):
         await producer.publish("nowhere", b"key", b"value")
@@ -36,7 +36,7 @@ async def test_an_unknown_topic_and_a_closed_producer_take_nothing(bus: Bus) -> 
         await producer.publish("topic", b"key", b"value")
 
 
-async def test_nothing_is_ever_read(bus: Bus) -> None:
+async def test_no_message_is_ever_returned(bus: Bus) -> None:
     await bus.ensure_topic("topic", partitions=1)
     await bus.producer().publish("topic", b"key", b"value")
     consumer = bus.consumer("group", Assignments())
@@ -47,7 +47,7 @@ async def test_nothing_is_ever_read(bus: Bus) -> None:
     assert await consumer.poll(timeout_s=3600) == []
 
 
-async def test_it_leaves_no_trace(bus: Bus, tmp_path: Path) -> None:
+async def test_it_writes_no_files(bus: Bus, tmp_path: Path) -> None:
     await bus.ensure_topic("topic", partitions=1)
     await bus.producer().publish("topic", b"key", b"value")
     assert list(tmp_path.iterdir()) == []

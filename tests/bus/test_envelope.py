@@ -44,7 +44,7 @@ def naive_crc_64_avro(data: bytes) -> int:
 
 
 @given(CHUNKS)
-def test_a_chunk_survives_the_way(chunk: ChunkMessage) -> None:
+def test_a_chunk_survives_encoding_and_decoding(chunk: ChunkMessage) -> None:
     assert decode_chunk(message_of(chunk)) == chunk
 
 
@@ -78,7 +78,7 @@ def test_a_payload_in_pieces_is_their_concatenation(chunk: ChunkMessage, pieces:
     assert decode_chunk(message).payload == b"".join(pieces)
 
 
-def test_the_payload_is_handed_on_and_not_copied() -> None:
+def test_the_payload_is_passed_on_without_a_copy() -> None:
     payload = memoryview(bytearray(1 << 20))
     assert encode_chunk(CHUNK, payload)[1] is payload
 
@@ -90,7 +90,7 @@ def test_the_fingerprint_is_the_crc_of_the_canonical_form_little_endian() -> Non
     assert int.from_bytes(found, "little") == naive_crc_64_avro(canonical.encode())
 
 
-def test_the_naive_crc_gives_what_the_avro_project_publishes() -> None:
+def test_the_naive_crc_matches_the_values_that_the_avro_project_publishes() -> None:
     assert naive_crc_64_avro(b'"null"') == 7195948357588979594
 
 

@@ -1,4 +1,4 @@
-"""Names of topics: what is on one can be read off its name, in one way only."""
+"""Topic names: each identifies the content of its topic, without ambiguity."""
 
 import re
 
@@ -22,13 +22,13 @@ PREFIX = "windvane."
 
 
 def references() -> st.SearchStrategy[str]:
-    """Whatever a policy may be called: dots at its ends too, and what looks like a topic of results."""
+    """Valid references of policies, including dots at their ends and names like those of result topics."""
     texts = st.from_regex(REFERENCE, fullmatch=True) | st.text("a._-", min_size=1, max_size=6)
     return texts.map(lambda text: re.sub(r"\.+", ".", text)).filter(lambda text: text != ".")
 
 
 @given(references(), STEPS)
-def test_a_name_says_what_is_on_the_topic(reference: str, step: str) -> None:
+def test_a_name_identifies_the_content_of_the_topic(reference: str, step: str) -> None:
     policy = policy_from_mapping({"reference": reference}).reference
     assert is_chunk_topic(policy)
     assert parse_result_topic(policy) is None
@@ -42,7 +42,7 @@ def test_a_name_says_what_is_on_the_topic(reference: str, step: str) -> None:
 
 
 @given(st.integers(min_value=1, max_value=100))
-def test_the_longest_names_that_policies_can_make_are_names_for_kafka(step_length: int) -> None:
+def test_the_longest_names_of_policies_are_valid_on_kafka(step_length: int) -> None:
     reference = "r" * (MAX_PUBLISHED_NAME - step_length)
     pipeline = [{"operation": "fields", "name": "s" * step_length, "publish": True}]
     policy = policy_from_mapping({"reference": reference, "pipeline": pipeline})
@@ -53,5 +53,5 @@ def test_the_longest_names_that_policies_can_make_are_names_for_kafka(step_lengt
 @pytest.mark.parametrize(
     "topic", ["voice", "..records", "voice..", "voice..rows.", "voice..rows.a.b", "voice..more", "a.rows.b"]
 )
-def test_other_names_are_no_topics_of_results(topic: str) -> None:
+def test_other_names_are_not_result_topics(topic: str) -> None:
     assert parse_result_topic(topic) is None

@@ -1,9 +1,8 @@
 """The embedded engine: a bus in a directory of this machine, with no server.
 
-One process writes to a partition at a time (the first that publishes to it, until it closes its bus or ends),
-any number of processes read. The parts: `bus_directory` (where things lie, and the doorbell), `group_commit`
-(the producer), `embedded_consumer`, `segment_log` and `log_reader` (a partition's log), `record_format` (its
-bytes).
+One process writes to a partition at a time (the first that publishes to it, until it closes its bus or ends);
+any number of processes read. The parts: `bus_directory` (paths, topics and the doorbell), `group_commit`
+(the producer), `consumer`, `segment_log` and `log_reader` (a partition's log), `record_format` (its bytes).
 """
 
 import asyncio
@@ -24,10 +23,10 @@ from .group_positions import first_needed, make_group
 from .segment_log import DEFAULT_RETENTION_BYTES, DEFAULT_SEGMENT_BYTES, LogWriter
 
 COMMIT_THREADS = 16
-"""How many partitions write and sync side by side."""
+"""How many partitions write and sync concurrently."""
 
 RESULTS_RETENTION_BYTES = 256 * 1024 * 1024
-"""What a partition of a topic of results keeps, and one segment, whoever has read it or not."""
+"""What a partition of a result topic keeps, plus one segment, whether or not it was read."""
 _RESULTS_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _Result = TypeVar("_Result")
@@ -38,14 +37,14 @@ _log = logging.getLogger(__name__)
 class EmbeddedBus(Bus):
     """The bus in `path`; see `Bus`. Belongs to one event loop.
 
-    Disk: each partition keeps the last `retention_bytes` and one segment, plus what a known consumer group
-    has not read: what it has not committed counts as not read, in every topic. A group is known from
-    `prepare` or its first assignment until its folder `@groups/<group>` is removed. While no group is known,
-    older segments leave unread. Where groups lag for good the disk fills, and
-    publishing fails with BusUnavailable until they catch up.
+    Disk: each partition keeps the last `retention_bytes` and one segment, plus the messages that a known
+    consumer group has not committed, in every topic. A group is known from `prepare` or its first assignment
+    until its folder `@groups/<group>` is removed. While no group is known, retention drops older segments
+    unread. If a group lags permanently, the disk fills, and publishing fails with BusUnavailable until the
+    group catches up.
 
-    Topics of results (`topic_names.py`) keep the last `RESULTS_RETENTION_BYTES` and one segment, and no more,
-    since perhaps nobody reads them: whoever comes too late finds the rows in the store.
+    Result topics (`topic_names.py`) keep the last `RESULTS_RETENTION_BYTES` and one segment, and no more,
+    since they may have no consumers: a consumer that is too late finds the rows in the store.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class EmbeddedBus(Bus):
 
     @property
     def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
-        """See `Bus.out_of_order`: what is damaged."""
+        """See `Bus.out_of_order`: the damaged partitions."""
         return {at: commit.damage for at, commit in self._commits.items() if commit.damage is not None}
 
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
@@ -95,14 +94,14 @@ class EmbeddedBus(Bus):
             await self._in_thread(make_group, self._directory.group_path(group))
         for topic, partitions in (await self.topics()).items():
             if not is_chunk_topic(topic):
-                continue  # a worker writes it
+                continue  # a worker is its writer
             for partition in range(partitions):
                 try:
                     await self._in_thread(self._commit_of(TopicPartition(topic, partition)).open)
                 except BusLocked:
                     raise
                 except (BusCorrupt, BusUnavailable) as error:
-                    _log.error("%s/%d: %s", topic, partition, error)  # the rest of the bus is well
+                    _log.error("%s/%d: %s", topic, partition, error)  # the other partitions still work
 
     def producer(self) -> Producer:
         """See `Bus.producer`."""

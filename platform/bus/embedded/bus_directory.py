@@ -1,12 +1,12 @@
-"""The directory of an embedded bus: where things lie and which topics there are.
+"""The directory of an embedded bus: its paths and its topics.
 
     <topic>/<partition>/…    the log of a partition, `segment_log.py`
-    <topic>/uid              identity of the topic's log: 32 hex digits, made with it; each partition's page
-                             of words has a copy, from which a lost file is made again
-    @groups/<group>/…        where a consumer group stands, `group_positions.py`
+    <topic>/uid              identity of the topic's log: 32 hex digits, created with it; each partition's
+                             page of words has a copy, from which a lost file is recreated
+    @groups/<group>/…        the positions of a consumer group, `group_positions.py`
     @doorbell                wakes consumers that wait, `notification.py`
 
-No topic can be named like the last two: names consist of letters, digits, '.', '_' and '-'.
+No topic can have a name like the last two: names consist of letters, digits, '.', '_' and '-'.
 """
 
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class BusDirectory:
-    """Paths and topics of one embedded bus, and its doorbell; made where there is none."""
+    """Paths and topics of one embedded bus, and its doorbell; creates the directory if it does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,11 +47,11 @@ class BusDirectory:
             raise BusUnavailable(f"cannot open the bus in {path}: {error}") from error
 
     def log_path(self, topic_partition: TopicPartition) -> Path:
-        """Where the log of a partition lies."""
+        """The directory of a partition's log."""
         return self.path / topic_partition.topic / str(topic_partition.partition)
 
     def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """All partitions that exist of these topics."""
+        """All existing partitions of these topics."""
         found = []
         for topic in topics:
             check_name("topic", topic)
@@ -68,7 +68,7 @@ class BusDirectory:
         return {name: count for name, count in counts.items() if count}
 
     def ensure_topic(self, topic: str, count: int) -> None:
-        """Make the partitions that are missing of the first `count`."""
+        """Create those of the first `count` partitions that are missing."""
         if count < 1:
             raise ConfigInvalid(f"topic {topic!r} cannot have {count} partitions; it needs at least 1")
         existing = len(self.partitions([topic]))
@@ -81,7 +81,7 @@ class BusDirectory:
             try:
                 create_log(self.log_path(TopicPartition(topic, partition)), words)
             except FileExistsError:
-                continue  # another process made it in the meantime
+                continue  # another process has created it in the meantime
         self.doorbell.ring_for_topics()
 
     def log_ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -101,7 +101,7 @@ class BusDirectory:
         return found
 
     def group_path(self, group: str) -> Path:
-        """Where a consumer group keeps what it knows."""
+        """The directory of a consumer group's state."""
         check_name("consumer group", group)
         return self.groups / group
 
@@ -114,7 +114,7 @@ def topic_uid(topic: Path) -> str:
             return uid
         kept = path.with_name(f"{_UID}.damaged-{os.urandom(4).hex()}")
         path.rename(kept)
-        _log.error("%s is damaged; it was moved to %s and is made again", path, kept)
+        _log.error("%s is damaged; it was moved to %s and is recreated", path, kept)
     except FileNotFoundError:
         pass
     pages = [log / COMMITTED for log in sorted(topic.iterdir()) if log.name.isdecimal()]
@@ -138,7 +138,7 @@ def _create_uid(path: Path, uid: str) -> None:
             file.write(uid)
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was quicker
+        with suppress(FileExistsError):  # another process was faster
             os.link(building, path)
     finally:
         building.unlink(missing_ok=True)
@@ -166,8 +166,8 @@ def _copy_uid(page: Path, uid: str) -> None:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises `ConfigInvalid` for what cannot be the name of a topic or a group, on any engine."""
+    """Raises `ConfigInvalid` for a name that is not valid for a topic or a group, on any engine."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ConfigInvalid(
-            f"{name!r:.220} cannot name a {what}: take 1 to 240 letters, digits, '.', '_' or '-'"
+            f"{name!r:.220} is not a valid name of a {what}: use 1 to 240 letters, digits, '.', '_' or '-'"
         )

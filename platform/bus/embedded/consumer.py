@@ -1,4 +1,4 @@
-"""The embedded bus's consumer: which partitions it reads, fairly, and how it waits."""
+"""The embedded bus's consumer: its assignment, fair reading of its partitions, and waiting."""
 
 import asyncio
 import logging
@@ -28,10 +28,10 @@ from .log_reader import LogReader
 from .notification import Listener
 
 STANDBY_INTERVAL_S = 0.1
-"""How often a consumer whose group has one already looks whether that one has gone."""
+"""How often a standby consumer checks whether the group's active consumer has ended."""
 
 READ_AGAIN_S = 5.0
-"""How long a partition is left alone whose files the disk could not read."""
+"""How long to wait before reading a partition again whose files the disk could not read."""
 
 _Result = TypeVar("_Result")
 _Batch: TypeAlias = list[tuple[LogReader, "list[BusMessage] | PartitionHalted"]]
@@ -42,9 +42,9 @@ _log = logging.getLogger(__name__)
 class EmbeddedConsumer(Consumer):
     """Reads the logs of the bus's directory; see `Consumer`.
 
-    A group has one consumer that reads, with all partitions; others of the group, in any process, stand by
-    and take over when it closes or its process ends. All that blocks runs in the consumer's one thread.
-    Memory: what one poll returns.
+    One consumer of a group reads all partitions; the others, in any process, are on standby and take over
+    when it closes or its process ends. All blocking calls run in the consumer's one thread.
+    Memory: the messages of one poll.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class EmbeddedConsumer(Consumer):
         self._polling = asyncio.Lock()
         self._reads_for_group = False
         self._topics: frozenset[str] = frozenset()
-        self._taken_up: tuple[frozenset[str], int] | None = None
+        self._assigned_for: tuple[frozenset[str], int] | None = None
         self._readers: dict[TopicPartition, LogReader] = {}
         self._paused: set[TopicPartition] = set()
         self._halted: dict[TopicPartition, PartitionHalted] = {}
-        self._read_again_s: dict[TopicPartition, float] = {}  # of those that are halted for the disk alone
+        self._read_again_s: dict[TopicPartition, float] = {}  # of those halted by a read error of the disk
         self._log_ids: dict[str, str] = {}
         self._reading: asyncio.Future[_Batch] | None = None
         self._turn = 0
@@ -89,12 +89,12 @@ class EmbeddedConsumer(Consumer):
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with self._polling:
             if self._closing:
-                raise BusUnavailable("the consumer is closed; make another one")
+                raise BusUnavailable("the consumer is closed; create another one")
             while not self._closing:
                 rung = self._doorbell.rung
                 halted = len(self._halted)
-                await self._take_up()
-                self._end_halts_of_the_disk()
+                await self._update_assignment()
+                self._end_unreadable_halts()
                 messages = await self._read(max_bytes)
                 if messages or len(self._halted) > halted or not await self._wait(rung, deadline):
                     return messages
@@ -103,7 +103,7 @@ class EmbeddedConsumer(Consumer):
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         """See `Consumer.seek`."""
         self._check_assigned([topic_partition])
-        # A new reader, since a read of a cancelled poll may still go on with the old one.
+        # A new reader, since a read of a cancelled poll may still use the old one.
         before = self._readers.pop(topic_partition, None)
         self._halted.pop(topic_partition, None)
         self._start(topic_partition, offset)
@@ -155,11 +155,11 @@ class EmbeddedConsumer(Consumer):
                 self._bell.close()
 
     def _held(self) -> set[TopicPartition]:
-        """What is assigned: what is read, and what cannot even be opened."""
+        """The assigned partitions: those being read, and those that could not be opened."""
         return self._readers.keys() | self._halted.keys()
 
     def _start(self, partition: TopicPartition, offset: int | None) -> None:
-        """Read the partition from `offset` on; halts it where its log cannot be opened for damage."""
+        """Read the partition from `offset` on; halts it if its log is too damaged to open."""
         try:
             self._readers[partition] = LogReader(
                 self._directory.log_path(partition), partition, None if offset == BEGINNING else offset
@@ -181,7 +181,7 @@ class EmbeddedConsumer(Consumer):
                 f"cannot read {partition.topic}/{partition.partition} in {self._directory.path}: {error}"
             ) from error
 
-    def _end_halts_of_the_disk(self) -> None:
+    def _end_unreadable_halts(self) -> None:
         now_s = asyncio.get_running_loop().time()
         for partition in [at for at, due_s in self._read_again_s.items() if due_s <= now_s]:
             del self._read_again_s[partition]
@@ -192,23 +192,23 @@ class EmbeddedConsumer(Consumer):
         self._halted[partition] = error
         if isinstance(error, PartitionUnreadable):
             self._read_again_s[partition] = asyncio.get_running_loop().time() + READ_AGAIN_S
-        _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
+        _log.error("reading of %s/%d has halted: %s", partition.topic, partition.partition, error)
 
     def _check_assigned(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
             if partition not in self._readers and partition not in self._halted:
                 raise BusUnavailable(
-                    f"{partition.topic}/{partition.partition} is not assigned to this consumer (any more)"
+                    f"{partition.topic}/{partition.partition} is not (or no longer) assigned to this consumer"
                 )
 
-    async def _take_up(self) -> None:
-        """Bring the assignment in line with the subscription and with the partitions that exist."""
+    async def _update_assignment(self) -> None:
+        """Adapt the assignment to the subscription and to the existing partitions."""
         if not self._reads_for_group:
             self._reads_for_group = await self._in_thread(self._positions.take)
             if not self._reads_for_group:
                 return
         aim = self._topics, self._doorbell.topics_changed
-        if aim == self._taken_up:
+        if aim == self._assigned_for:
             return
         wanted = await self._in_thread(self._directory.partitions, sorted(self._topics))
         log_ids = await self._in_thread(self._directory.log_ids, self._topics)
@@ -226,17 +226,17 @@ class EmbeddedConsumer(Consumer):
         if new := [partition for partition in wanted if partition not in self._held()]:
             starts = await self._listener.assigned(new)
             known = {partition: self._positions.get(partition) for partition in new}
-            # Position 0 says that nothing was read: it makes the group known to retention before it reads.
+            # Position 0 (nothing was read) makes the group known to retention before it reads.
             unknown = [partition for partition, offset in known.items() if offset is None]
             first_positions = {partition: max(starts.get(partition) or 0, 0) for partition in unknown}
             await self._in_thread(self._positions.put, first_positions)
             for partition in new:
                 start = starts.get(partition)
                 self._start(partition, (known[partition] or None) if start is None else start)
-        self._taken_up = aim
+        self._assigned_for = aim
 
     def _replace(self, partition: TopicPartition) -> None:
-        """The topic was deleted and made again: read the new log only once somebody says where."""
+        """The topic was deleted and recreated: halt until `seek` gives a position in the new log."""
         before = self._readers.pop(partition, None)
         if before is None:
             return
@@ -245,7 +245,7 @@ class EmbeddedConsumer(Consumer):
         self._thread.submit(before.close)
 
     async def _read(self, max_bytes: int) -> list[BusMessage]:
-        """What is there now."""
+        """The messages that are available now."""
         while True:
             if self._reading is None:
                 ready = [
@@ -258,13 +258,13 @@ class EmbeddedConsumer(Consumer):
                 self._turn += 1
                 first = self._turn % len(ready)
                 self._reading = self._future(_read_fairly, ready[first:] + ready[:first], max_bytes)
-            # A cancelled poll leaves the read to the next one.
+            # The next poll completes the read of a cancelled one.
             await asyncio.wait([self._reading])
             reading, self._reading = self._reading, None
             messages: list[BusMessage] = []
             halted = len(self._halted)
             for reader, read in reading.result():
-                # Not where the partition was given back or sought elsewhere in the meantime.
+                # Discarded if the partition was revoked or a seek replaced its reader in the meantime.
                 if self._readers.get(reader.topic_partition) is not reader:
                     continue
                 if isinstance(read, PartitionHalted):
@@ -275,13 +275,13 @@ class EmbeddedConsumer(Consumer):
                 return messages
 
     async def _wait(self, rung: int, deadline: float) -> bool:
-        """Until something may have changed (True) or time is up (False)."""
+        """Wait until something may have changed (True) or until the deadline (False)."""
         remaining = deadline - asyncio.get_running_loop().time()
         if self._closing or remaining <= 0:
             return False
         if not self._reads_for_group:
             await self._bell.wait(rung, min(STANDBY_INTERVAL_S, remaining))
-        elif self._taken_up is not None and self._taken_up[0] == self._topics:
+        elif self._assigned_for is not None and self._assigned_for[0] == self._topics:
             await self._bell.wait(rung, remaining)
         return True
 
@@ -298,10 +298,10 @@ class EmbeddedConsumer(Consumer):
 
 
 def _read_fairly(readers: Sequence[LogReader], max_bytes: int) -> _Batch:
-    """Read from all of them in turn: each has an even share of what those before it have left.
+    """Read from all readers in turn: each gets an equal share of what its predecessors have left.
 
-    The first one gives at least one message. A partition that cannot go on says so in the place of its
-    messages. Another error of a later one waits until that one is first.
+    The first one returns at least one message. The entry of a halted partition is its error instead of
+    messages. Any other error of a later reader is ignored until that reader is first.
     """
     batch: _Batch = []
     remaining = max_bytes

@@ -1,9 +1,9 @@
-"""The embedded bus's producer: what is published while one fdatasync runs goes out with the next.
+"""The embedded bus's producer: messages published during one fdatasync share the next one.
 
 `EmbeddedProducer.publish` only puts a message into the queue of its partition. Each partition has a
-`GroupCommit` that takes all that is queued, has a thread write and sync it, and resolves the futures on the
-event loop. So the loop never waits for a disk, and several partitions sync side by side. A group in which
-nobody waits for the disk is only written; it is synced with the next that is, or after `SYNC_DELAY_S`.
+`GroupCommit` that takes all queued messages, writes and syncs them in a thread, and resolves the futures on
+the event loop. So the loop never waits for a disk, and several partitions sync concurrently. A group without
+a message of durability "fsync" is only written; the next sync, or one after `SYNC_DELAY_S`, covers it.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from .segment_log import LogWriter
 
 GROUP_BYTES = 16 * 1024 * 1024
 GROUP_MESSAGES = 4096
-"""Bounds on what one fdatasync takes along, so that the first of a long queue is not acked with the last."""
+"""Bounds on the messages of one fdatasync, so that a long queue is acknowledged in several steps."""
 
 SYNC_DELAY_S = 0.05
-"""How long what was only written waits for fdatasync at most."""
+"""How long written messages wait for fdatasync at most."""
 
 OPEN_AGAIN_S = 5.0
-"""How often a damaged log is opened again at most: it may have been repaired."""
+"""Minimum time between attempts to open a damaged log: it may have been repaired."""
 
 PENDING_BYTES = 256 * 1024 * 1024
-"""Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
+"""Bound on the messages that a producer holds; callers should stop long before, by `pending_bytes`."""
 
 
 _log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ class _Published(msgspec.Struct, frozen=True, gc=False):
 
 
 class GroupCommit:
-    """The queue of one partition, and its log, opened by the first message and again after a failure.
+    """The queue of one partition, and its log, opened by the first message and reopened after a failure.
 
-    `_append`, `_write` and `_sync` run in a thread, one at a time; all else runs on the event loop.
+    `_append`, `_write` and `_sync` run in a thread, one at a time; everything else runs on the event loop.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class GroupCommit:
         self._using_log = threading.Lock()
         self._damage: WindvaneError | None = None
         self._open_again_s = 0.0
-        self._sync_due_s: float | None = None  # when what is only written has to be synced
+        self._sync_due_s: float | None = None  # when written messages have to be synced
 
     @property
     def damage(self) -> WindvaneError | None:
-        """Why the partition takes no messages; None: it does, as far as is known."""
+        """Why the partition rejects messages; None if no damage is known."""
         return self._damage
 
     def open(self) -> None:
@@ -82,19 +82,19 @@ class GroupCommit:
             self._ring()
 
     def _open(self) -> LogWriter:
-        """Open the log; one that is damaged is not looked through again for each message."""
+        """Open the log; a damaged one is not checked again for each message."""
         if self._damage is not None and time.monotonic() < self._open_again_s:
             raise self._damage
         try:
             log = self._open_log()
         except BusCorrupt as error:
             if self._damage is None:
-                _log.error("a partition takes no messages: %s", error)
+                _log.error("a partition rejects messages: %s", error)
             self._damage = error
             self._open_again_s = time.monotonic() + OPEN_AGAIN_S
             raise
         if self._damage is not None:
-            _log.info("a partition takes messages again, which did not: %s", self._damage)
+            _log.info("a partition accepts messages again; it had rejected them: %s", self._damage)
             self._damage = None
         self._log = log
         return log
@@ -104,11 +104,11 @@ class GroupCommit:
         self._queue.append(message)
         if not self._running:
             self._running = True
-            # Not at once: what else is published in this turn of the loop shares the first fdatasync.
+            # Deferred, so that all messages published in this turn of the loop share the first fdatasync.
             self._loop.call_soon(self._start)
 
     def close(self) -> None:
-        """Sync what was only written, let go of the log; blocks shortly. Only with an empty queue."""
+        """Sync written messages and close the log; blocks for a short time. Requires an empty queue."""
         self._sync_due_s = None
         with self._using_log:
             if self._log is not None:
@@ -135,17 +135,17 @@ class GroupCommit:
         )
 
     def _sync_if_due(self) -> None:
-        """What was only written waits no longer, where no group has taken it along."""
+        """Sync the written messages, unless a group has synced them."""
         if self._sync_due_s is None or self._running:
-            return  # the group that runs, or the next, looks at it too
+            return  # the running group, or the next, checks it too
         self._sync_due_s = None
         self._running = True
         self._loop.run_in_executor(self._executor, self._sync).add_done_callback(self._synced)
 
     def _synced(self, done: asyncio.Future[None]) -> None:
         if error := done.exception():
-            _log.error("what was acked as written is not durable: %s", error)
-        self._go_on()
+            _log.error("messages that were acknowledged as written are not durable: %s", error)
+        self._start_next()
 
     def _append(self, group: list[_Published]) -> int:
         with self._opened_log() as log:
@@ -176,7 +176,7 @@ class GroupCommit:
                     log.close()
                     self._log = None
 
-    def _go_on(self) -> None:
+    def _start_next(self) -> None:
         if self._queue:
             self._start()
         else:
@@ -185,7 +185,7 @@ class GroupCommit:
                 self._sync_if_due()
 
     def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
-        self._go_on()
+        self._start_next()
         error = done.exception()
         for place, message in enumerate(group):
             message.producer.settle(message.size)
@@ -241,7 +241,9 @@ class EmbeddedProducer(Producer):
         for piece in value:
             size += len(piece)
         if size > MAX_MESSAGE_BYTES:
-            raise ValueError(f"a message of {size} bytes is over the bus's {MAX_MESSAGE_BYTES}; split it")
+            raise ValueError(
+                f"a message of {size} bytes exceeds the bus's limit of {MAX_MESSAGE_BYTES}; split it"
+            )
         future = self._loop.create_future()
         try:
             commits = self._commits(topic, size)
@@ -274,12 +276,12 @@ class EmbeddedProducer(Producer):
             await asyncio.shield(self._drained)
 
     def _commits(self, topic: str, size: int) -> list[GroupCommit]:
-        """The partitions of the topic, that can take a message of `size` bytes."""
+        """The partitions of the topic. Raises BusUnavailable if a message of `size` bytes is not accepted."""
         if self._closed:
-            raise BusUnavailable("the producer is closed; publish before that")
+            raise BusUnavailable("the producer is closed; create another one")
         if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES:
             raise BusUnavailable(
-                f"{self._pending_bytes} bytes wait for the disk already; publish more slowly"
+                f"{self._pending_bytes} bytes are already waiting for the disk; publish more slowly"
             )
         if self._doorbell.topics_changed != self._topics_changed:
             self._topics_changed = self._doorbell.topics_changed

@@ -1,13 +1,13 @@
-"""Where a consumer group of the embedded bus stands, and which process reads for it.
+"""The positions of a consumer group of the embedded bus, and the lock of the process that reads for it.
 
 @groups/<group>/lock             held by the group's one consumer
 @groups/<group>/live             held by it too, once the positions are those of its database
 @groups/<group>/positions.json   {topic: {partition: offset of the next message}}, replaced atomically; under
-                                 "@positions_of", which is the name of no topic, the database they belong to
+                                 "@positions_of", which no topic can be named, the database they belong to
 
-The file of positions outlives the database of checkpoints that they were taken from. If that one was lost,
-its successor needs messages that the old positions would let go. So retention goes by positions only while
-the consumer that committed them runs, for the database that it has now.
+The file of positions can outlive the checkpoint database that they come from. If that database is lost, its
+successor needs messages that the old positions would let retention drop. So retention uses positions only
+while the consumer that committed them runs, for its current database.
 """
 
 import fcntl
@@ -33,10 +33,10 @@ _Form: TypeAlias = dict[str, dict[str, int] | str]
 
 
 class GroupPositions:
-    """One group's positions. All of it blocks, shortly; for one thread at a time.
+    """One group's positions. All methods block for a short time; for one thread at a time.
 
-    A group is known from when it was made until its folder is removed; retention keeps for it what it has
-    not read, of every topic.
+    A group is known from its creation until its folder is removed; retention keeps what it has not read, in
+    every topic.
     """
 
     def __init__(self, directory: Path, *, positions_of: str | None = None) -> None:
@@ -48,9 +48,9 @@ class GroupPositions:
         self._by_partition: dict[TopicPartition, int] = {}
 
     def take(self) -> bool:
-        """Become the group's consumer, unless another one is (False). The lock goes with the process.
+        """Become the group's consumer; False if it has one already. The lock ends with the process.
 
-        Positions of another database are dropped.
+        Drops the positions of another database.
         """
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +59,7 @@ class GroupPositions:
         try:
             positions_of, by_partition = _load(self._directory)
         except BusCorrupt as error:
-            # The reader's own database has the positions that count; without one it reads all that is kept.
+            # The reader's own database has the positions that matter; without one it reads all messages.
             kept = self._directory / f"{_POSITIONS}.damaged-{time.time_ns()}"
             (self._directory / _POSITIONS).rename(kept)
             _log.error("%s; it was moved to %s", error, kept)
@@ -73,11 +73,11 @@ class GroupPositions:
         return True
 
     def get(self, topic_partition: TopicPartition) -> int | None:
-        """The committed position; None where there is none."""
+        """The committed position, or None."""
         return self._by_partition.get(topic_partition)
 
     def put(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Keep positions, beside those of other partitions; only for the one who has taken the lock."""
+        """Store positions, in addition to those of other partitions; only for the holder of the lock."""
         by_partition = {**self._by_partition, **positions}
         if by_partition == self._by_partition:
             return
@@ -97,25 +97,25 @@ class GroupPositions:
             file.flush()
             os.fdatasync(file.fileno())
         building.replace(self._directory / _POSITIONS)
-        # Retention goes by it: what it drops must not be needed again after a power cut.
+        # Retention relies on it: what it drops must not be needed after a power cut.
         sync_directory(self._directory)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._live_fd)
         os.close(self._lock_fd)
 
 
 def make_group(directory: Path) -> None:
-    """Make the group known, before any consumer of it has run."""
+    """Create the group, before any of its consumers has run."""
     make_directory(directory)
 
 
 def first_needed(groups: Path, topic_partition: TopicPartition) -> int | None:
-    """The lowest position that any known group has in the partition; None where there is no group.
+    """The lowest position that any known group has in the partition; None if there is no group.
 
-    A group that has committed nothing there may still want all of it, so its position is 0; and so is that of
-    a group whose consumer does not run, since nobody says which database its positions belong to now.
+    A group that has committed nothing there may still need all of it, so its position is 0. So is that of a
+    group whose consumer does not run, since it is not known which database its positions belong to now.
     """
     if not groups.is_dir():
         return None

@@ -1,4 +1,4 @@
-"""Reads the log of one partition (`segment_log.py` has its files), live, in any process."""
+"""Reads the log of one partition (files: see `segment_log.py`) while it is written, in any process."""
 
 import os
 from pathlib import Path
@@ -26,13 +26,13 @@ from .shared_counters import SharedWords
 
 
 class LogReader:
-    """Gives the durable messages of one partition from an offset on.
+    """Reads the durable messages of one partition from an offset on.
 
     For one thread at a time. Holds three file descriptors, and the bytes of one `read`.
     """
 
     def __init__(self, directory: Path, topic_partition: TopicPartition, offset: int | None) -> None:
-        """Stand in front of message `offset`; None is the first one kept."""
+        """Start at message `offset`; None means the first message that the log still has."""
         self.topic_partition = topic_partition
         self._directory = directory
         # Retention may move the beginning until the first segment is open.
@@ -41,7 +41,7 @@ class LogReader:
         try:
             self._committed = SharedWords(directory / COMMITTED, writable=False)
         except FileNotFoundError as error:
-            # A log appears whole or not at all, so this is damage, of this partition alone.
+            # A log is created atomically, so this is damage, and of this partition only.
             raise BusCorrupt(f"{directory / COMMITTED} is missing; `windvane verify --repair`") from error
         self._words = self._committed.words
         self._fd = -1
@@ -51,16 +51,16 @@ class LogReader:
 
     @property
     def behind(self) -> int:
-        """How many durable messages it has not given: live. Negative in front of what was never written."""
+        """How many durable messages it has not returned, now. Negative if the position is past the end."""
         return self._words[END_WORD] - self.next_offset
 
     def read(self, max_bytes: int, *, first_bytes: int | None = None) -> tuple[list[BusMessage], int]:
-        """The next messages, and the bytes of their records: at most `max_bytes`, or one message with more.
+        """The next messages, and the bytes of their records: at most `max_bytes`, or one larger message.
 
-        That one is left for another time where its record has more than `first_bytes`; None: it may have any
-        size. Raises `MessagesDamaged` at a damaged message (those before it are given first), `MessagesGone`
-        for an offset that is not in the log, `PartitionUnreadable` if a file cannot be read. The position
-        stays then.
+        A larger message is left for a later read if its record has more than `first_bytes` (None: no limit).
+        Raises `MessagesDamaged` at a damaged message (after returning those before it), `MessagesGone` for an
+        offset that is not in the log, `PartitionUnreadable` if a file cannot be read. On an error the
+        position does not change.
         """
         messages: list[BusMessage] = []
         total = 0
@@ -70,13 +70,13 @@ class LogReader:
                 taken, more = self._read_on(messages, max_bytes - total, first_bytes)
             except PartitionHalted:
                 if messages:
-                    break  # they are given first: the next read meets the error again
+                    break  # they are returned first: the next read meets the error again
                 raise
             except OSError as error:
                 if messages:
                     break
                 raise PartitionUnreadable(
-                    f"cannot read {self._path}: {error}. Check the disk (dmesg); it is tried again",
+                    f"cannot read {self._path}: {error}. Check the disk (dmesg); the read is retried",
                     topic=self.topic_partition.topic,
                     partition=self.topic_partition.partition,
                     offset=self.next_offset,
@@ -87,22 +87,22 @@ class LogReader:
         return messages, total
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._close_segment()
         self._committed.close()
 
     def _read_on(
         self, messages: list[BusMessage], max_bytes: int, first_bytes: int | None
     ) -> tuple[int, bool]:
-        """Read once and append what came; returns its bytes, and whether to go on."""
+        """Read once and append the messages; returns their bytes, and whether to continue."""
         end_offset = self._words[END_WORD]
         if self.next_offset == end_offset:
             return 0, False
         if self.next_offset > end_offset:
             bases = segment_bases(self._directory)
             reason = (
-                f"message {self.next_offset} of {self._name} was never written, the log ends at "
-                f"{end_offset}. It is not the log that was read before: restore that one, or read this one "
+                f"message {self.next_offset} of {self._name} was never written: the log ends at "
+                f"{end_offset}. It is not the log that was read before. Restore that one, or read this one "
                 "from the beginning"
             )
             raise self._gone(MessagesGone, reason, resume_at=bases[0] if bases else 0, missing=None)
@@ -122,7 +122,7 @@ class LogReader:
         return taken, taken == len(data)
 
     def _take(self, data: bytes, end_offset: int, messages: list[BusMessage]) -> int:
-        """Append the whole records of `data`, which stands at the position; returns their bytes."""
+        """Append the whole records of `data`, which was read at the position; returns their bytes."""
         at = 0
         offset = self.next_offset
         try:
@@ -139,7 +139,7 @@ class LogReader:
         return at
 
     def _whole(self, data: bytes, available: int) -> int:
-        """How many bytes the record has that `data` begins."""
+        """The length of the record that starts at `data`."""
         try:
             whole = record_bytes(data)
         except RecordDamagedError as error:
@@ -149,7 +149,7 @@ class LogReader:
         return whole
 
     def _locate(self) -> None:
-        """Open the segment that has the next message, and stand in front of it."""
+        """Open the segment that has the next message, and find its position."""
         while True:
             bases = segment_bases(self._directory)
             if self._at_beginning and bases:
@@ -159,7 +159,7 @@ class LogReader:
             try:
                 self._open(base)
                 break
-            except FileNotFoundError:  # retention was quicker
+            except FileNotFoundError:  # retention was faster
                 continue
         try:
             self._position = self._find(base)
@@ -168,7 +168,7 @@ class LogReader:
             raise
 
     def _find(self, base: int) -> int:
-        """Where the next message begins, found by hopping from record to record."""
+        """The position of the next message, found by reading the header of each record before it."""
         position, offset = 0, base
         size = os.fstat(self._fd).st_size
         while offset < self.next_offset:
@@ -179,17 +179,17 @@ class LogReader:
                     at += whole
                     offset += 1
             except RecordDamagedError:
-                return self._find_behind_damage(base)
+                return self._find_after_damage(base)
             if at == 0 or position + at > size:
-                return self._find_behind_damage(base)
+                return self._find_after_damage(base)
             position += at
-        try:  # a damaged length leads elsewhere
+        try:  # a damaged length leads to a wrong position
             found = record_at(os.pread(self._fd, HEADER_BYTES, position), 0, offset)
         except RecordDamagedError:
             found = None
-        return self._find_behind_damage(base) if found is None else position
+        return self._find_after_damage(base) if found is None else position
 
-    def _find_behind_damage(self, base: int) -> int:
+    def _find_after_damage(self, base: int) -> int:
         """As `_find`, in a segment with a damaged record: reads all of it."""
         runs, damages = scan_segment(self._path, base, self._segment_stop(base))
         for run in runs:
@@ -211,7 +211,7 @@ class LogReader:
         )
 
     def _follow(self) -> None:
-        """Go over to the segment that begins with the next message."""
+        """Switch to the segment that begins with the next message."""
         if self._base == self.next_offset:
             raise self._corrupt("the file ends")
         try:
@@ -230,11 +230,11 @@ class LogReader:
             return
         begin = bases[0] if bases else self._words[END_WORD]
         if not bases:
-            raise self._damaged("it has no files", 0, begin)
+            raise self._damaged("the log has no files", 0, begin)
         raise self._gone(
             MessagesGone,
             f"messages {self.next_offset} to {begin - 1} of {self._name} ({begin - self.next_offset}) are "
-            "not kept any more: retention has dropped them",
+            "no longer kept: retention has dropped them",
             resume_at=begin,
             missing=begin - self.next_offset,
         )
@@ -255,12 +255,12 @@ class LogReader:
         return f"{self.topic_partition.topic}/{self.topic_partition.partition}"
 
     def replaced(self) -> LogReplaced:
-        """The error of a reader whose topic was deleted and made again."""
+        """The error of a reader whose topic was deleted and recreated."""
         bases = segment_bases(self._directory) if self._directory.is_dir() else []
         error = self._gone(
             LogReplaced,
-            f"the topic {self.topic_partition.topic} was deleted and made again: message {self.next_offset} "
-            f"of {self._name} was due, of a log that is gone",
+            f"the topic {self.topic_partition.topic} was deleted and recreated: the next message was "
+            f"{self.next_offset} of {self._name}, in the deleted log",
             resume_at=bases[0] if bases else 0,
             missing=None,
         )
@@ -280,7 +280,7 @@ class LogReader:
         )
 
     def _corrupt(self, reason: str) -> MessagesDamaged:
-        """The error for the next message, which is damaged at the position; finds the next whole one."""
+        """The error for the next message, which is damaged; finds the next whole one."""
         stop = self._segment_stop(self._base)
         if self.next_offset >= stop:
             return self._damaged(reason, self._position, self.next_offset + 1)

@@ -1,9 +1,9 @@
-"""Damage of the embedded bus's logs: finding it, and setting it aside so that the rest goes on.
+"""Finds damage in the embedded bus's logs, and sets it aside so that the other messages remain available.
 
-Repair keeps every whole message at its offset, and every damaged byte in the log's folder `damaged`. Where
-messages are missing, the log has a gap between two segments: its writer goes on behind it, and its readers
-halt in front of it (`MessagesDamaged`) until a user lets them go past. `damaged/gaps` lists the gaps that a
-repair has made, one a line: offset of the first missing message, offset after the last one.
+Repair keeps each whole message at its offset, and each damaged byte in the log's folder `damaged`. Missing
+messages leave a gap between two segments: the writer continues after it, and readers halt before it
+(`MessagesDamaged`) until a user lets them skip it. `damaged/gaps` lists the gaps that repairs have made, one
+per line: the offset of the first missing message, and the offset after the last one.
 """
 
 import fcntl
@@ -35,16 +35,16 @@ _GAPS = "gaps"
 
 
 class LogReport(NamedTuple):
-    """What a look at one partition's log has found."""
+    """The result of checking one partition's log."""
 
     topic_partition: TopicPartition
     messages: int
-    """Whole messages, over all segments."""
+    """Count of whole messages in all segments."""
     damages: list[Damage]
     gaps: list[Damage]
-    """Messages that are missing since an earlier repair."""
+    """Messages missing since an earlier repair."""
     set_aside: list[Path]
-    """Where a repair has put the damaged bytes; empty otherwise."""
+    """Files to which the repair has moved damaged bytes; empty without a repair."""
 
 
 def partitions_of(path: Path) -> list[TopicPartition]:
@@ -61,7 +61,7 @@ def partitions_of(path: Path) -> list[TopicPartition]:
 def verify_log(path: Path, topic_partition: TopicPartition) -> LogReport:
     """Check each message of a partition of the bus in `path`; changes nothing, and needs no lock.
 
-    Reads the whole log. A file that the disk cannot read counts as damaged from its first byte on.
+    Reads the whole log. A file that the disk cannot read counts as damaged from its first byte.
     """
     directory = path / topic_partition.topic / str(topic_partition.partition)
     messages = 0
@@ -81,7 +81,7 @@ def verify_log(path: Path, topic_partition: TopicPartition) -> LogReport:
             new = list(found[1])
         except OSError as error:
             new = [Damage(segment, 0, base, stop or base, f"it cannot be read: {error.strerror}")]
-        if not new or segment.exists():  # else retention was quicker
+        if not new or segment.exists():  # else retention was faster
             damages += new
     known = _known_gaps(directory)
     gaps = [damage for damage in damages if _is_gap(damage, known)]
@@ -89,9 +89,9 @@ def verify_log(path: Path, topic_partition: TopicPartition) -> LogReport:
 
 
 def repair_log(path: Path, topic_partition: TopicPartition) -> LogReport:
-    """Set damaged parts of the partition's log aside; the report is of the damage as it was before.
+    """Set damaged parts of the partition's log aside; the report describes the damage before the repair.
 
-    A gateway may run. If it writes to a segment that is damaged, it raises `BusLocked`: stop it first. Raises
+    A gateway may run, but raises `BusLocked` if it writes to a damaged segment: stop it first. Raises
     BusUnavailable if the disk cannot be written or read.
     """
     report = verify_log(path, topic_partition)
@@ -120,7 +120,7 @@ def repair_log(path: Path, topic_partition: TopicPartition) -> LogReport:
 
 
 def _end(directory: Path) -> int | None:
-    """The durable end; None if the page that says it is damaged."""
+    """The durable end; None if its page is damaged."""
     try:
         page = SharedWords(directory / COMMITTED, writable=False)
     except (BusCorrupt, FileNotFoundError):
@@ -132,7 +132,7 @@ def _end(directory: Path) -> int | None:
 
 
 def _scan_open_end(segment: Path, base: int) -> tuple[list[Run], list[Damage]]:
-    """The last segment of a log that does not say where it ends: whatever is whole in it is kept."""
+    """Scan the last segment of a log whose durable end is unknown: all its whole records are kept."""
     runs: list[Run] = []
     damages: list[Damage] = []
     byte, offset = 0, base
@@ -148,7 +148,7 @@ def _scan_open_end(segment: Path, base: int) -> tuple[list[Run], list[Damage]]:
 
 
 def _restore_page(directory: Path) -> Path:
-    """Make `committed` a page again that says where the whole records end; returns a copy of the old one."""
+    """Recreate the page `committed` with the end of the whole records; returns a copy of the old page."""
     with _locked(directory, create=True) as fd:
         kept = set_aside_path(directory, COMMITTED)
         shutil.copyfile(directory / COMMITTED, kept)
@@ -164,7 +164,7 @@ def _restore_page(directory: Path) -> Path:
 
 
 def _repair_last(directory: Path, set_aside: list[Path]) -> None:
-    """Repair the segment that grows, under the lock of the writer."""
+    """Repair the last segment, under the lock of the writer."""
     end = _end(directory)
     assert end is not None, "the page was restored"
     bases = segment_bases(directory)
@@ -175,18 +175,18 @@ def _repair_last(directory: Path, set_aside: list[Path]) -> None:
     segment = segment_path(directory, bases[-1])
     runs = scan_segment(segment, bases[-1], end).runs
     if runs and runs[-1].stop == end:
-        # What was written and is not synced yet follows it: the next writer keeps that.
+        # Written messages that are not synced yet follow it: the next writer keeps them.
         runs[-1] = whole_records(segment, runs[-1].start_byte, runs[-1].first)
     elif end > bases[-1]:
-        runs.append(Run(end, end, 0, 0))  # an empty segment, for the writer to go on with
+        runs.append(Run(end, end, 0, 0))  # an empty segment, in which the writer continues
     _split(directory, segment, runs, set_aside)
 
 
 def _split(directory: Path, segment: Path, runs: list[Run], set_aside: list[Path]) -> None:
-    """Put the runs of a damaged segment into files of their own, and the segment into `damaged`.
+    """Move the runs of a damaged segment to separate files, and the segment to `damaged`.
 
-    The file that readers would look into first is replaced last: at each moment all whole messages are there,
-    and doing it again after a crash ends in the same state.
+    The file that readers open first is replaced last: at each moment all whole messages are available, and
+    repeating the repair after a crash ends in the same state.
     """
     kept = set_aside_path(directory, segment.name)
     os.link(segment, kept)
@@ -208,7 +208,7 @@ def _split(directory: Path, segment: Path, runs: list[Run], set_aside: list[Path
 
 
 def _known_gaps(directory: Path) -> list[tuple[int, int]]:
-    """Ranges of offsets, rising; those that touch are one. Lines that cannot be read are passed over."""
+    """Ranges of offsets, rising; adjacent ones are merged. Skips lines that cannot be parsed."""
     gaps: list[tuple[int, int]] = []
     with suppress(FileNotFoundError):
         for line in sorted((directory / DAMAGED / _GAPS).read_text("ascii", "replace").splitlines()):
@@ -225,7 +225,7 @@ def _known_gaps(directory: Path) -> list[tuple[int, int]]:
 
 
 def _is_gap(damage: Damage, gaps: list[tuple[int, int]]) -> bool:
-    """Whether the damage was dealt with: it is listed, and the file holds nothing of it any more."""
+    """Whether the damage was repaired: it is listed, and the file has nothing of it any more."""
     with suppress(FileNotFoundError):
         if damage.path.stat().st_size > damage.byte:
             return False
@@ -260,15 +260,15 @@ def _sync_file(path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path, *, create: bool = False) -> Iterator[int]:
-    """The writer's lock; its file descriptor."""
+    """Hold the writer's lock; yields its file descriptor."""
     fd = os.open(directory / COMMITTED, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusLocked(
-                f"{directory} is written by another process, and its newest file is damaged. Stop the "
-                "gateway, then repair again: senders keep what is not acknowledged"
+                f"another process writes to {directory}, and its newest file is damaged. Stop the gateway, "
+                "then repeat the repair: senders keep what is not acknowledged"
             ) from error
         yield fd
     finally:

@@ -1,9 +1,9 @@
-"""Which messages of a segment are whole, and which are damaged: found without trusting what came before.
+"""Finds the whole and the damaged messages of a segment, without trusting the bytes before them.
 
-A record says how long it is and which offset it has, so behind a damaged one the next whole record can be
-found. Senders choose what is inside a message and could put bytes there that look like a record. So the
-length of the damaged record is tried first; only if that leads nowhere, any byte may begin a record, and the
-place whose records reach furthest is taken.
+A record has its length and its offset, so the next whole record after a damaged one can be found. Senders
+choose the content of a message, which could include bytes that look like a record. So the scan first tries
+the length of the damaged record. Only if no record follows there, it tries each byte as the start of a
+record, and chooses the position whose records reach furthest.
 """
 
 import os
@@ -16,17 +16,17 @@ import numpy as np
 from .record_format import HEADER_BYTES, MAX_MESSAGE_BYTES, RecordDamagedError, record_bytes, record_end
 
 SCAN_BYTES = 4 * 1024 * 1024
-"""How much of a segment is read at a time; a larger record is read whole."""
+"""Bytes of a segment in one read; a larger record is read whole."""
 
 _LENGTH_BYTES = 8
 _MIN_LENGTH = 12
 _NO_STOP = 2**62
 _MAX_CANDIDATES = 1_000_000
-"""Bound on the places tried in one damaged segment; what lies behind them counts as damaged too."""
+"""Bound on the positions tried in one damaged segment; the bytes after them count as damaged too."""
 
 
 class Run(NamedTuple):
-    """Whole records one after the other."""
+    """Consecutive whole records."""
 
     first: int
     """Offset of the first one."""
@@ -37,11 +37,11 @@ class Run(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """Messages that a segment should hold and does not."""
+    """Messages that are missing from a segment."""
 
     path: Path
     byte: int
-    """Where the first of them begins, or should begin."""
+    """The position at which the first of them begins, or should begin."""
     first: int
     """Offset of the first missing message."""
     stop: int
@@ -50,16 +50,16 @@ class Damage(NamedTuple):
 
 
 class SegmentScan(NamedTuple):
-    """What a segment holds of the messages that it should hold; runs and damages in order of offsets."""
+    """The whole and the missing messages of a segment; runs and damages in order of offsets."""
 
     runs: list[Run]
     damages: list[Damage]
 
 
 def scan_segment(path: Path, base: int, stop: int) -> SegmentScan:
-    """Check the messages from offset `base` up to `stop` that the segment should hold; reads all of it.
+    """Check that the segment has the messages from offset `base` up to `stop`; reads all of it.
 
-    Raises OSError if the file cannot be read; one that is missing lacks all its messages.
+    Raises OSError if the file cannot be read; if it does not exist, all its messages are missing.
     """
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -72,7 +72,7 @@ def scan_segment(path: Path, base: int, stop: int) -> SegmentScan:
 
 
 def whole_records(path: Path, byte: int, offset: int) -> Run:
-    """The whole records from `byte` on, where the one with `offset` should begin. Raises OSError."""
+    """The whole records from `byte` on; the first should have `offset`. Raises OSError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         return _Scanner(fd, path, offset, _NO_STOP).run(byte, offset)[0]
@@ -81,7 +81,7 @@ def whole_records(path: Path, byte: int, offset: int) -> Run:
 
 
 def next_whole_record(path: Path, byte: int, offset: int) -> Run | None:
-    """The whole records that follow after damage, or a torn write, at `byte`. Raises OSError."""
+    """The whole records after damage, or a torn write, at `byte`. Raises OSError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         return _Scanner(fd, path, offset, _NO_STOP).after_damage(byte, offset)
@@ -117,7 +117,7 @@ class _Scanner:
         return SegmentScan(runs, damages)
 
     def run(self, byte: int, offset: int) -> tuple[Run, str | None]:
-        """The whole records from `byte` on, and what is wrong with the one after them (None: nothing)."""
+        """The whole records from `byte` on, and the defect of the record after them, or None."""
         start, first = byte, offset
         want = SCAN_BYTES
         while offset < self._stop:
@@ -138,7 +138,7 @@ class _Scanner:
         return Run(first, offset, start, byte), None
 
     def after_damage(self, byte: int, offset: int) -> Run | None:
-        """The whole records that come next after the damaged one that begins at `byte`."""
+        """The next whole records after the damaged one that begins at `byte`."""
         header = os.pread(self._fd, HEADER_BYTES, byte)
         try:
             whole = record_bytes(header)
@@ -151,7 +151,7 @@ class _Scanner:
         best: Run | None = None
         for candidate, found in self._candidates(byte + 1, offset + 1):
             if best is not None and candidate < best.stop_byte:
-                continue  # a record of the chain that was tried
+                continue  # a record of a chain that was tried before
             run, reason = self.run(candidate, found)
             if run.stop == run.first:
                 continue
@@ -162,7 +162,7 @@ class _Scanner:
         return best
 
     def _candidates(self, byte: int, offset: int) -> Iterator[tuple[int, int]]:
-        """Places whose header could be one of a record with an offset from `offset` on: (byte, offset)."""
+        """Positions of possible headers of records with offsets from `offset` on: (byte, offset)."""
         while byte + HEADER_BYTES <= self._size:
             data = os.pread(self._fd, SCAN_BYTES + HEADER_BYTES, byte)
             count = len(data) - HEADER_BYTES + 1

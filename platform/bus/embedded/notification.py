@@ -1,9 +1,9 @@
-"""How a consumer that waits learns that something happened, in whatever process it did.
+"""Notifies waiting consumers, across processes, of new messages and new topics.
 
-`@doorbell` is a page of shared words: 1 changes when messages became durable, 2 when topics were made.
-Ringing stores the clock, which makes a word differ from all before, whoever rings. Word 1 is written with
-pwrite, and a waiting consumer watches the file with inotify(7): it costs nothing while nothing happens, and
-wakes at once.
+`@doorbell` is a page of shared words: word 1 changes when messages become durable, word 2 when topics are
+created. Ringing stores the clock, so that each value differs from all earlier ones, in any process. Word 1 is
+written with pwrite, and a waiting consumer watches the file with inotify(7): waiting costs no CPU, and the
+consumer wakes at once.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from ...errors import BusCorrupt
 from .shared_counters import WORD_BYTES, SharedWords, restore_page
 
 LOOK_INTERVAL_S = 1.0
-"""How often a waiting consumer looks at the word all the same, should a notification have been lost."""
+"""How often a waiting consumer reads the word anyway, in case a notification was lost."""
 
 POLL_INTERVAL_S = 0.004
-"""How often it looks where the system has no inotify instance left (fs.inotify.max_user_instances)."""
+"""How often it reads the word if no inotify instance is left (fs.inotify.max_user_instances)."""
 
 _MESSAGES_WORD = 1
 _TOPICS_WORD = 2
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Doorbell:
-    """The page, made where there is none."""
+    """The page; created if it does not exist."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -40,20 +40,20 @@ class Doorbell:
         self.path = path
         try:
             self._page = SharedWords(path, writable=True)
-        except BusCorrupt as error:  # it says nothing that lasts
-            _log.warning("%s; it is made again", error)
+        except BusCorrupt as error:  # it holds no lasting data
+            _log.warning("%s; it is recreated", error)
             _restore(path)
             self._page = SharedWords(path, writable=True)
         self._words = self._page.words
 
     def ring(self) -> None:
-        """Say that messages became durable."""
-        # Who waits looks by itself after a while, so this may fail (a full disk that copies on write).
+        """Announce that messages became durable."""
+        # This may fail (a full copy-on-write disk): waiting consumers also read the word periodically.
         with suppress(OSError):
             os.pwrite(self._page.fd, _now(), _MESSAGES_WORD * WORD_BYTES)
 
     def ring_for_topics(self) -> None:
-        """Say that topics or partitions were made."""
+        """Announce that topics or partitions were created."""
         self._words[_TOPICS_WORD] = time.monotonic_ns()
         self.ring()
 
@@ -64,11 +64,11 @@ class Doorbell:
 
     @property
     def topics_changed(self) -> int:
-        """A number that changes when topics or partitions were made."""
+        """A number that changes when topics or partitions are created."""
         return self._words[_TOPICS_WORD]
 
     def close(self) -> None:
-        """Let go of the page."""
+        """Close the page."""
         self._page.close()
 
 
@@ -84,7 +84,7 @@ class Listener:
             self.close()
 
     async def wait(self, rung: int, timeout_s: float) -> None:
-        """Until the doorbell has another number than `rung`, `wake` is called or time is up, or sooner."""
+        """Wait until the doorbell's number is not `rung`, `wake` is called or the timeout; may end sooner."""
         if self._doorbell.rung != rung or timeout_s <= 0:
             return
         loop = asyncio.get_running_loop()
@@ -100,12 +100,12 @@ class Listener:
                 loop.remove_reader(self._fd)
 
     def wake(self) -> None:
-        """End the wait that is under way, if any."""
+        """End the wait in progress, if any."""
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
     def close(self) -> None:
-        """Stop listening; not while a wait is under way."""
+        """Stop listening; not during a wait."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -133,6 +133,6 @@ def _create(path: Path) -> None:
     try:
         os.link(building, path)
     except FileExistsError:
-        pass  # another process was quicker, and its page may be in use
+        pass  # another process was faster, and its page may be in use
     finally:
         building.unlink()

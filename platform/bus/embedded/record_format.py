@@ -8,8 +8,8 @@
     20        key
     20 + k    value, up to the end
 
-A record has no mark at its end: the next one follows at once. A file's zeros (a hole that a crash left) are
-no record, since a length is never under 12.
+A record has no end mark: the next one follows directly. Zeros in a file (a hole that a crash left) are not a
+valid record, since a length is at least 12.
 """
 
 import struct
@@ -22,24 +22,24 @@ from ..interface import Buffer
 
 HEADER_BYTES = 20
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""Bound on key and value together; what a damaged length can make a reader ask for is bounded with it."""
+"""Bound on key and value together; it also bounds what a damaged length can make a reader allocate."""
 
 _LENGTH_CRC = struct.Struct("<II")
 _OFFSET_KEY = struct.Struct("<QI")
 _HEADER = struct.Struct("<IIQI")
-# Below this, joining the pieces of a message costs less than a checksum call and an iovec for each.
+# Below this size, joining the pieces of a message costs less than a checksum call and an iovec for each.
 _JOIN_BYTES = 16 * 1024
 _MAX_PIECES = 16
 
 
 class RecordDamagedError(Exception):
-    """The bytes at this place are no record: `str()` says why."""
+    """The bytes at this position are not a valid record: `str()` gives the reason."""
 
 
 def frame(messages: Sequence[tuple[bytes, Sequence[Buffer]]], first_offset: int) -> list[Buffer]:
     """Buffers whose concatenation is the records of `messages` (key, value in pieces), offsets rising by one.
 
-    Large values are handed on as they are, small ones are joined with their neighbours.
+    Large values are passed on without a copy; small ones are joined with their neighbours.
     """
     buffers: list[Buffer] = []
     run: list[bytes] = []
@@ -63,10 +63,10 @@ def frame(messages: Sequence[tuple[bytes, Sequence[Buffer]]], first_offset: int)
 
 
 def record_end(data: bytes, start: int, offset: int) -> int | None:
-    """Where the record with `offset` that begins at `data[start]` ends, once checked; None: `data` ends
-    before it does.
+    """The end of the record with `offset` that begins at `data[start]`, after checking it; None if `data`
+    ends before the record does.
 
-    Raises `RecordDamagedError` as soon as the bytes that are there cannot be that record.
+    Raises `RecordDamagedError` as soon as the available bytes cannot be that record.
     """
     if len(data) - start < HEADER_BYTES:
         return None
@@ -83,16 +83,16 @@ def record_end(data: bytes, start: int, offset: int) -> int | None:
     if actual != crc:
         raise RecordDamagedError(f"its checksum is {crc:08x} and its bytes have {actual:08x}")
     if found != offset:
-        raise RecordDamagedError(f"it has offset {found} where {offset} is due")
+        raise RecordDamagedError(f"it has offset {found} instead of {offset}")
     if key_length > length - 12:
         raise RecordDamagedError(f"its key of {key_length} bytes is longer than the record")
     return end
 
 
 def record_bytes(data: bytes, start: int = 0) -> int | None:
-    """How long the record at `data[start]` says it is, unchecked; None: not even its header is there.
+    """The length that the record at `data[start]` declares, unchecked; None if its header is incomplete.
 
-    Raises `RecordDamagedError` for a length that no record has.
+    Raises `RecordDamagedError` for an impossible length.
     """
     if len(data) - start < HEADER_BYTES:
         return None
@@ -103,14 +103,13 @@ def record_bytes(data: bytes, start: int = 0) -> int | None:
 
 
 def record_at(data: bytes, start: int, offset: int) -> int | None:
-    """How long the record with `offset` that should begin at `data[start]` says it is, otherwise unchecked.
+    """The length that the record at `data[start]` declares; checks only that it has `offset`.
 
-    None: not even its header is there. Raises `RecordDamagedError` for another offset, or for a length that
-    no record has.
+    None if its header is incomplete. Raises `RecordDamagedError` for another offset or an impossible length.
     """
     whole = record_bytes(data, start)
     if whole is not None and (found := _HEADER.unpack_from(data, start)[2]) != offset:
-        raise RecordDamagedError(f"it has offset {found} where {offset} is due")
+        raise RecordDamagedError(f"it has offset {found} instead of {offset}")
     return whole
 
 
@@ -121,7 +120,7 @@ def key_and_value(data: bytes, start: int, end: int) -> tuple[bytes, bytes]:
 
 
 def _extend(crc: int, piece: Buffer) -> int:
-    # google_crc32c takes only objects without a release function: bytes, and arrays, which cost no copy.
+    # google_crc32c accepts only objects without a release function: bytes, and arrays, which need no copy.
     if len(piece) == 0:
         return crc
     extended: int = google_crc32c.extend(

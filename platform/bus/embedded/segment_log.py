@@ -1,21 +1,21 @@
-"""The log of one partition on disk: its files and its one writer (`log_reader.py` has the readers).
+"""The log of one partition on disk: its files and its writer (`log_reader.py` has the reader).
 
     committed                    page of shared words: word 1 is the durable end offset; also the lock. Words
                                  2 and 3 are a copy of the identity of the topic's log (`bus_directory.py`)
     00000000000000000000.log     segment: records one after the other (`record_format.py`)
     00000000000000123456.log     the next one, named by the offset of its first record
-    damaged/                     what was set aside, never read again (`log_repair.py`)
+    damaged/                     bytes that were set aside, never read again (`log_repair.py`)
 
-Offsets rise by one from record to record, over segments too. Everything below the durable end was
-fdatasynced before the end was stored; readers, in whatever process, never look past it. Only the last
-segment grows, and a new one begins only when the one before is durable to its last byte.
+Offsets rise by one from record to record, also across segments. Everything below the durable end was
+fdatasynced before the end was stored; readers, in any process, never read past it. Only the last segment
+grows, and a new one begins only when its predecessor is durable to the last byte.
 
-What a crash can do. Killed processes: the last segment may have whole or torn records past the durable end.
-Power cut: the same; besides `committed` may be older than the segment, so that durable records stand past
-it, and the torn part may hold anything. The next writer therefore checks the last segment, keeps what is
-well-formed and cuts off the rest; if whole records follow behind a torn one, it sets the rest aside first. A
-record below the durable end that is not well-formed is none of this: acknowledged data was damaged, which is
-an error that names the place, for writers and readers.
+Effects of a crash. Killed process: the last segment may have whole or torn records past the durable end.
+Power cut: the same; in addition, `committed` may be older than the segment, so that durable records follow
+it, and the torn part may have any content. The next writer therefore checks the last segment, keeps the
+well-formed records and truncates the rest; if whole records follow a torn one, it first copies the rest to
+`damaged`. A record below the durable end that is not well-formed has another cause: acknowledged data was
+damaged. Writers and readers report it as an error that names the position.
 """
 
 import errno
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 def segment_bases(directory: Path) -> list[int]:
-    """First offsets of the partition's segments, rising."""
+    """The first offsets of the partition's segments, in rising order."""
     names = (name.removesuffix(".log") for name in os.listdir(directory) if name.endswith(".log"))
     return sorted(int(name) for name in names if len(name) == 20 and name.isdecimal())
 
@@ -59,9 +59,9 @@ def segment_path(directory: Path, base: int) -> Path:
 
 
 def create_log(directory: Path, words: Mapping[int, int] = MappingProxyType({})) -> None:
-    """Make an empty log, with these words in its page; `directory` appears whole or not at all.
+    """Create an empty log, with these words in its page; `directory` is created atomically.
 
-    FileExistsError if there is one.
+    Raises FileExistsError if the log exists.
     """
     building = directory.with_name(f"@{directory.name}-{os.getpid()}-{os.urandom(4).hex()}")
     building.mkdir()
@@ -79,7 +79,7 @@ def create_log(directory: Path, words: Mapping[int, int] = MappingProxyType({}))
 
 
 def set_aside_path(directory: Path, name: str) -> Path:
-    """A new path for damaged bytes of the log, in its folder `damaged`, which is made."""
+    """A new path for damaged bytes of the log, in its folder `damaged`; creates the folder."""
     folder = directory / DAMAGED
     folder.mkdir(exist_ok=True)
     number = 0
@@ -89,7 +89,7 @@ def set_aside_path(directory: Path, name: str) -> Path:
 
 
 def set_aside_tail(directory: Path, path: Path, byte: int) -> Path:
-    """Copy what the segment holds from `byte` on, durably; returns the copy."""
+    """Copy the segment's bytes from `byte` on, durably; returns the path of the copy."""
     kept = set_aside_path(directory, f"{path.name}-from-{byte}")
     with path.open("rb") as source, kept.open("xb") as target:
         source.seek(byte)
@@ -102,20 +102,20 @@ def set_aside_tail(directory: Path, path: Path, byte: int) -> Path:
 
 
 class LogWriter:
-    """The one writer of a partition's log; all of it blocks, and belongs in a thread, one at a time.
+    """The single writer of a partition's log. All methods block: call them in a thread, one at a time.
 
-    Opening takes the lock (`BusLocked`), checks the last segment, cuts its torn tail and makes the rest
+    Opening takes the lock (`BusLocked`), checks the last segment, truncates its torn end and makes the rest
     durable.
 
-    After a failed write the file is cut back to its last durable byte and the writer goes on. After a failed
-    fdatasync (or cut) it is not `usable` any more: the kernel has dropped the pages and marked them clean, so
-    that another fdatasync would report success for bytes that never reached the disk. A new writer may be
-    opened on the same log.
+    After a failed write the file is truncated to its last durable byte and the writer continues. After a
+    failed fdatasync (or truncation) it is no longer `usable`: the kernel has dropped the pages and marked
+    them clean, so another fdatasync would report success for bytes that never reached the disk. A new writer
+    may be opened on the same log.
 
-    `first_needed` gives the lowest offset that somebody still has to read, None for nobody; no segment at or
-    above it is dropped. When a segment is full, the oldest ones are dropped while the others have
-    `retention_bytes`: so a partition holds at most `retention_bytes` and one segment, plus what is not read
-    yet. A segment has at most `segment_bytes` and one call of `append`.
+    `first_needed` returns the lowest offset that a consumer group still has to read, None without groups; no
+    segment at or above it is dropped. When a segment is full, the oldest ones are dropped as long as the
+    others have `retention_bytes`. So a partition has at most `retention_bytes` and one segment, plus the
+    unread messages. A segment has at most `segment_bytes` and the messages of one call of `append`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class LogWriter:
         self.usable = True
         self.next_offset = 0
         self._position = 0
-        self._promised_position = 0  # what lies below is never cut off again
+        self._promised_position = 0  # bytes below it are never truncated
         self._fd = -1
         self._path = directory
         self._committed = SharedWords(directory / COMMITTED, writable=True)
@@ -142,41 +142,41 @@ class LogWriter:
                 fcntl.flock(self._committed.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise BusLocked(
-                    f"{directory} is written by another process; stop that one first, or use a bus that "
-                    "several may write to"
+                    f"another process writes to {directory}; stop that process first, or use a bus that "
+                    "allows several writers"
                 ) from error
-            # Who made the log may have been killed before its name was durable.
+            # The process that created the log may have been killed before its name was durable.
             sync_directory(directory.parent)
             self._recover()
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and not isinstance(error, WindvaneError):
                 raise BusUnavailable(
-                    f"cannot open {directory} for writing: {error}; mend the disk"
+                    f"cannot open {directory} for writing: {error}. Check the disk"
                 ) from error
             raise
 
     def append(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
         """Write messages (key, value in pieces); returns the offset of the first once all are durable.
 
-        `BusUnavailable` where that failed: none of them is in the log then, unless the file could not even be
-        cut back; what the next opening finds whole it keeps.
+        Raises `BusUnavailable` on failure: the log then has none of them, unless the truncation failed too;
+        the next opening keeps the records that it finds whole.
         """
-        first = self._put(messages)
+        first = self._write_messages(messages)
         self.sync()
         return first
 
     def write(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
         """Write messages (key, value in pieces); returns the offset of the first.
 
-        They are with the operating system then, and readers see them after the next `sync`. `BusUnavailable`
-        as for `append`.
+        On return the operating system has them; readers see them after the next `sync`. Raises
+        `BusUnavailable` as `append` does.
         """
-        first = self._put(messages)
+        first = self._write_messages(messages)
         self._promised_position = self._position
         return first
 
-    def _put(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
+    def _write_messages(self, messages: Sequence[tuple[bytes, Sequence[Buffer]]]) -> int:
         if not self.usable:
             raise BusUnavailable(f"the writer of {self._directory} has stopped; open it again")
         if self._position >= self._segment_bytes:
@@ -189,10 +189,10 @@ class LogWriter:
         return first
 
     def sync(self) -> None:
-        """Make durable what was written, and let readers see it.
+        """Make written messages durable and visible to readers.
 
-        `BusUnavailable` where that failed. What `write` has taken before stays in the file, and the next
-        opening keeps what of it is whole.
+        Raises `BusUnavailable` on failure. Messages of earlier calls of `write` remain in the file, and the
+        next opening keeps those that are whole.
         """
         if not self.usable:
             raise BusUnavailable(f"the writer of {self._directory} has stopped; open it again")
@@ -203,34 +203,34 @@ class LogWriter:
             self._check_in_place()
         except OSError as error:
             self._position = self._promised_position
-            self._cut_back()
+            self._truncate()
             self.usable = False
             if isinstance(error, WindvaneError):
                 raise
             raise BusUnavailable(
-                f"fdatasync of {self._path} failed: {error.strerror}. Its writer has stopped for good, since "
-                "another fdatasync would report success for lost pages; the next message opens the log again "
-                "from its last durable byte. Look at the disk (dmesg)"
+                f"fdatasync of {self._path} failed: {error.strerror}. Its writer has stopped permanently, "
+                "since another fdatasync would report success for lost pages; the next message reopens the "
+                "log at its last durable byte. Check the disk (dmesg)"
             ) from error
         self._promised_position = self._position
         self._committed.words[END_WORD] = self.next_offset
 
     @property
     def is_in_place(self) -> bool:
-        """Whether its files can still be found by others: False once the topic was deleted."""
+        """Whether other processes can still open its files: False once the topic was deleted."""
         return bool(os.fstat(self._fd).st_nlink and os.fstat(self._committed.fd).st_nlink)
 
     def _check_in_place(self) -> None:
-        """What was written to a deleted file would be acknowledged and lost."""
+        """Messages written to a deleted file would be acknowledged and lost."""
         if self.is_in_place:
             return
         raise BusUnavailable(
-            f"{self._directory} was deleted while it was written to. What was not acknowledged is not in it; "
-            "the next message goes to the log that is there now"
+            f"{self._directory} was deleted during a write. Messages that were not acknowledged are lost; "
+            "the next message goes to the current log"
         )
 
     def close(self) -> None:
-        """Let go of the files and the lock."""
+        """Close the files and release the lock."""
         self.usable = False
         if self._fd >= 0:
             os.close(self._fd)
@@ -251,24 +251,24 @@ class LogWriter:
                 if written:
                     buffers[0] = memoryview(buffers[0])[written:]
         except OSError as error:
-            self._cut_back()
+            self._truncate()
             raise BusUnavailable(
-                f"cannot write {self._path}: {error.strerror}. Nothing of it was kept; make room on the disk "
-                "or mend it, the next message is tried again"
+                f"cannot write {self._path}: {error.strerror}. The messages were not stored. "
+                "Free disk space or repair the disk; the next message is a new attempt"
             ) from error
         return position - self._position
 
-    def _cut_back(self) -> None:
+    def _truncate(self) -> None:
         try:
             os.ftruncate(self._fd, self._position)
         except OSError:
-            # Left to the check that comes with opening again.
+            # The check on reopening handles it.
             self.usable = False
 
     def _begin_segment(self) -> None:
         path = segment_path(self._directory, self.next_offset)
         try:
-            # An empty one may be left of an attempt that failed.
+            # A failed attempt may have left an empty file.
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
                 sync_directory(self._directory)
@@ -277,15 +277,15 @@ class LogWriter:
                 raise
         except OSError as error:
             raise BusUnavailable(
-                f"cannot begin {path}: {error.strerror}; make room on the disk or mend it, the next message "
-                "is tried again"
+                f"cannot begin {path}: {error.strerror}. Free disk space or repair the disk; the next "
+                "message is a new attempt"
             ) from error
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._path, self._position, self._promised_position = fd, path, 0, 0
 
     def _drop_old_segments(self) -> None:
-        """Retention. That it fails is no reason to refuse messages."""
+        """Apply retention. A failure is only logged: it must not reject messages."""
         try:
             bases = segment_bases(self._directory)
             sizes = [segment_path(self._directory, base).stat().st_size for base in bases]
@@ -301,7 +301,7 @@ class LogWriter:
             if dropped:
                 sync_directory(self._directory)
         except OSError as error:
-            _log.warning("old segments of %s stay, dropping them failed: %s", self._directory, error)
+            _log.warning("old segments of %s remain: dropping them failed: %s", self._directory, error)
 
     def _recover(self) -> None:
         end_offset = self._committed.words[END_WORD]
@@ -309,8 +309,8 @@ class LogWriter:
         if not bases:
             if end_offset:
                 raise BusCorrupt(
-                    f"{self._directory} has no segments, and {end_offset} messages were durable; restore "
-                    "its files from a copy; a new log would begin at 0, below where its readers stand"
+                    f"{self._directory} has no segments, but {end_offset} messages were durable. Restore "
+                    "its files from a copy; a new log would begin at 0, below the positions of its readers"
                 )
             self._begin_segment()
             return
@@ -320,21 +320,21 @@ class LogWriter:
         if found.next_offset < end_offset:
             raise BusCorrupt(
                 f"{self._path} is damaged at byte {found.stop}: message {found.next_offset} of {end_offset} "
-                f"durable ones cannot be read: {found.reason or 'the file ends'}. Nothing is written to this "
-                "partition until `windvane verify --repair` has set the damage aside, or the file is restored"
+                f"durable ones cannot be read: {found.reason or 'the file ends'}. This partition accepts no "
+                "messages until `windvane verify --repair` has set the damage aside, or the file is restored"
             )
         size = os.fstat(self._fd).st_size
         if found.stop < size:
             torn = f"{size - found.stop} bytes from byte {found.stop} on ({found.reason})"
             if next_whole_record(self._path, found.stop, found.next_offset) is not None:
-                # Out of order on the way to the disk, most likely; but perhaps damaged since.
+                # Most likely a write that reached the disk out of order; but it may be later damage.
                 kept = set_aside_tail(self._directory, self._path, found.stop)
-                _log.warning("%s: moved a write that had not finished to %s, %s", self._path, kept, torn)
+                _log.warning("%s: moved an unfinished write to %s, %s", self._path, kept, torn)
             else:
-                _log.warning("%s: cut off a write that had not finished, %s", self._path, torn)
+                _log.warning("%s: truncated an unfinished write, %s", self._path, torn)
             os.ftruncate(self._fd, found.stop)
         sync_directory(self._directory)
-        # Written once more: an fdatasync that failed before a crash has left pages that look clean.
+        # Written again: an fdatasync that failed before a crash has left pages that are marked clean.
         for position in range(found.committed_stop, found.stop, READ_BYTES):
             data = os.pread(self._fd, min(READ_BYTES, found.stop - position), position)
             if os.pwrite(self._fd, data, position) != len(data):
@@ -346,7 +346,7 @@ class LogWriter:
 
 
 class _Scan(NamedTuple):
-    """How far a segment holds well-formed records."""
+    """The well-formed records at the start of a segment."""
 
     stop: int
     """One past the last byte of the last one."""
@@ -354,7 +354,7 @@ class _Scan(NamedTuple):
     committed_stop: int
     """One past the last byte that was known to be durable."""
     reason: str | None
-    """What is wrong with the bytes at `stop`; None at the end of the file."""
+    """The defect of the bytes at `stop`; None at the end of the file."""
 
 
 def _scan(fd: int, base: int, end_offset: int) -> _Scan:

@@ -1,7 +1,7 @@
 """A few 64-bit numbers that processes share through a mapped file.
 
-Two things are told this way, both cheap to ask: how far a partition is durable (`<partition>/committed`), and
-that something has happened at all (`@doorbell`).
+They publish two values that are cheap to read: the durable end of a partition (`<partition>/committed`), and
+a change counter of the whole bus (`@doorbell`).
 """
 
 import mmap
@@ -19,7 +19,7 @@ _FILE_BYTES = 4096
 
 
 def restore_page(fd: int, words: Mapping[int, int]) -> None:
-    """Make the open file a page again, durably, in place: processes that have it mapped see it too."""
+    """Rewrite the open file as a valid page, durably and in place: processes that map it see it too."""
     os.pwrite(fd, _page(words), 0)
     os.ftruncate(fd, _FILE_BYTES)
     os.fsync(fd)
@@ -35,12 +35,12 @@ def _page(words: Mapping[int, int]) -> bytes:
 class SharedWords:
     """One page: 8 bytes of magic, then 64-bit words in the machine's byte order, all 0 in a new file.
 
-    Each word is aligned and is loaded and stored by one machine instruction, so that a reader sees the
-    old or the new number, never half of each; two words are not seen together. The page is written by the
-    kernel when it likes: after a power cut it may be older than what was stored last. It is filled and
-    fsynced when it is made, so that a later store needs no free disk.
+    Each word is aligned, and one machine instruction loads or stores it, so a reader sees the old or the new
+    number, never half of each. Two words are not updated atomically. The kernel writes the page at any time:
+    after a power cut it may be older than the last store. It is filled and fsynced on creation, so that a
+    later store needs no free disk space.
 
-    `path` is opened, not made: see `create`. The file descriptor `fd` stays open and can carry a lock.
+    `path` must exist: see `create`. The file descriptor `fd` remains open and can carry a lock.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
@@ -51,8 +51,8 @@ class SharedWords:
                 or os.fstat(self.fd).st_size != _FILE_BYTES
             ):
                 raise BusCorrupt(
-                    f"{path} is damaged: it is not a page of shared words. `windvane verify --repair` makes "
-                    "it again"
+                    f"{path} is damaged: it is not a page of shared words. `windvane verify --repair` "
+                    "recreates it"
                 )
             self._map = mmap.mmap(
                 self.fd, _FILE_BYTES, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
@@ -65,7 +65,7 @@ class SharedWords:
 
     @staticmethod
     def create(path: Path, words: Mapping[int, int] = MappingProxyType({})) -> None:
-        """Make the file with these words, whole and durable; nobody may know the path yet."""
+        """Create the file with these words, complete and durable; no other process may use the path yet."""
         with path.open("xb") as file:
             file.write(_page(words))
             file.flush()

@@ -1,19 +1,18 @@
-"""Who of a consumer group reads which partition: evenly, staying where it is, handed over without a gap.
+"""Cooperative, sticky assignment of partitions to the members of a consumer group.
 
-aiokafka knows Kafka's eager rebalance alone, in which every consumer lets go of everything each time that one
-comes or goes. The rule here makes a cooperative one of it (as KIP-429 does in Kafka's own client), with
-nothing but what an assignor may say:
+aiokafka implements only Kafka's eager rebalance, in which every consumer releases all its partitions whenever
+a member joins or leaves. This assignor makes it cooperative (as KIP-429 does in Kafka's own client), using
+only the data that an assignor may exchange:
 
-- When it joins, each member says which partitions it holds.
-- The leader wishes for an even distribution that moves as little as possible. A partition that somebody
-  holds is given to its holder or, where the wish is another, to nobody.
-- Who is not given what it holds finishes with it, then joins again, holding less: now it can be given away.
+- When it joins, each member reports the partitions that it holds.
+- The leader computes an even distribution that moves as few partitions as possible. It assigns a held
+  partition to its holder or, if the distribution moves it, to no member.
+- A member that loses a partition finishes with it, then rejoins; now the leader can assign it to another.
 
-So a partition has one holder at a time, and those that stay are read on all the while.
+So a partition has one holder at a time, and partitions that do not move are read without interruption.
 
-A member of another installation (`installation.py`) is given nothing, and each learns that the other
-is there. Members that do not say which one they are of, as those of an earlier version, count as the leader's
-own.
+A member of another installation (`installation.py`) gets no partitions, and both sides detect each other.
+Members that report no installation, as those of an earlier version, count as the leader's own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,7 +27,7 @@ _VERSION = 0
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """What a member says when it joins, as JSON in the user data of the consumer protocol."""
+    """What a member reports when it joins, as JSON in the user data of the consumer protocol."""
 
     held: dict[str, list[int]]
     installation: str = ""
@@ -37,8 +36,8 @@ class _Held(msgspec.Struct, frozen=True):
 class CooperativeAssignor:
     """One consumer's assignor; names are those of Kafka's topics.
 
-    `held` says what the consumer holds whenever it joins; `granted` is called with what it is given, and
-    `met_another` if a member of another installation is in the group.
+    `held` returns the partitions that the consumer holds when it joins. `granted` is called with those that
+    it is assigned, and `met_another` if a member of another installation is in the group.
     """
 
     name = "windvane-cooperative"
@@ -57,12 +56,12 @@ class CooperativeAssignor:
         self._granted = granted
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """What this member says when it joins."""
-        told = msgspec.json.encode(_Held(_by_topic(self._held()), self._installation))
-        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), told)
+        """What this member reports when it joins."""
+        report = msgspec.json.encode(_Held(_by_topic(self._held()), self._installation))
+        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), report)
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Told what the leader gave, before anything is fetched."""
+        """Receives the assignment of the leader, before anything is fetched."""
         if self._is_another((assignment.user_data or b"").decode("ascii", "replace")):
             self._met_another()
         self._granted({TopicPartition(*partition) for partition in assignment.partitions()})
@@ -70,9 +69,9 @@ class CooperativeAssignor:
     def assign(
         self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """As the leader: what each member is given."""
-        told = {member: _read_told(metadata.user_data) for member, metadata in members.items()}
-        others = {member for member, said in told.items() if self._is_another(said.installation)}
+        """Called on the leader: the assignment of each member."""
+        reports = {member: _decode_report(metadata.user_data) for member, metadata in members.items()}
+        others = {member for member, report in reports.items() if self._is_another(report.installation)}
         if others:
             self._met_another()
         topics = {
@@ -85,9 +84,9 @@ class CooperativeAssignor:
         ]
         held = {
             member: [
-                TopicPartition(topic, number) for topic, numbers in said.held.items() for number in numbers
+                TopicPartition(topic, number) for topic, numbers in report.held.items() for number in numbers
             ]
-            for member, said in told.items()
+            for member, report in reports.items()
         }
         given = share_out(partitions, topics, held)
         mine = self._installation.encode()
@@ -107,46 +106,46 @@ def share_out(
     topics: Mapping[str, Collection[str]],
     held: Mapping[str, Collection[TopicPartition]],
 ) -> dict[str, list[TopicPartition]]:
-    """What each member is given of `partitions`, by the topics that it reads and what each one holds.
+    """Assign `partitions` to the members, by the topics that they read and the partitions that they hold.
 
-    A partition that two say they hold is given to neither.
+    A partition that two members report is assigned to neither.
     """
     holders: dict[TopicPartition, list[str]] = {}
     for member in sorted(held):
         for partition in held[member]:
             holders.setdefault(partition, []).append(member)
-    wish: dict[str, list[TopicPartition]] = {member: [] for member in sorted(topics)}
+    planned: dict[str, list[TopicPartition]] = {member: [] for member in sorted(topics)}
     free = []
     for partition in sorted(partitions):
         holder = holders.get(partition, [])
         if len(holder) == 1 and partition.topic in topics.get(holder[0], ()):
-            wish[holder[0]].append(partition)
+            planned[holder[0]].append(partition)
         else:
             free.append(partition)
     for partition in free:
-        readers = [member for member in wish if partition.topic in topics[member]]
+        readers = [member for member in planned if partition.topic in topics[member]]
         if readers:
-            wish[min(readers, key=lambda member: len(wish[member]))].append(partition)
-    _level(wish, topics)
+            planned[min(readers, key=lambda member: len(planned[member]))].append(partition)
+    _level(planned, topics)
     return {
         member: sorted(partition for partition in parts if holders.get(partition, [member]) == [member])
-        for member, parts in wish.items()
+        for member, parts in planned.items()
     }
 
 
-def _level(wish: dict[str, list[TopicPartition]], topics: Mapping[str, Collection[str]]) -> None:
-    """Move partitions, one at a time, to members with at least two fewer, until there are none."""
+def _level(planned: dict[str, list[TopicPartition]], topics: Mapping[str, Collection[str]]) -> None:
+    """Move partitions, one at a time, to members with at least two fewer, until no such member is left."""
     moved = True
     while moved:
         moved = False
-        for giver in sorted(wish, key=lambda member: -len(wish[member])):
-            for taker in sorted(wish, key=lambda member: len(wish[member])):
-                if len(wish[giver]) - len(wish[taker]) < 2:
+        for giver in sorted(planned, key=lambda member: -len(planned[member])):
+            for taker in sorted(planned, key=lambda member: len(planned[member])):
+                if len(planned[giver]) - len(planned[taker]) < 2:
                     break
-                movable = [partition for partition in wish[giver] if partition.topic in topics[taker]]
+                movable = [partition for partition in planned[giver] if partition.topic in topics[taker]]
                 if movable:
-                    wish[giver].remove(movable[-1])
-                    wish[taker].append(movable[-1])
+                    planned[giver].remove(movable[-1])
+                    planned[taker].append(movable[-1])
                     moved = True
                     break
             if moved:
@@ -160,8 +159,8 @@ def _by_topic(partitions: Collection[TopicPartition]) -> dict[str, list[int]]:
     return numbers
 
 
-def _read_told(user_data: bytes) -> _Held:
+def _decode_report(user_data: bytes) -> _Held:
     try:
         return msgspec.json.decode(user_data, type=_Held)
     except (msgspec.DecodeError, TypeError):
-        return _Held({})  # of no consumer of ours: it takes what it is given
+        return _Held({})  # not one of Windvane's consumers: it holds nothing that is known

@@ -1,8 +1,8 @@
-"""Errors of aiokafka's background tasks that nobody awaits.
+"""Handles errors of aiokafka's background tasks that are never awaited.
 
-aiokafka drops tasks that have failed when it makes a new connection or stops, and asyncio then reports "Task
-exception was never retrieved" with a traceback. What matters of them comes out of the calls that wait for
-messages; so each kind is logged once, in one line.
+aiokafka drops failed tasks when it makes a new connection or stops, and asyncio then reports "Task exception
+was never retrieved" with a traceback. The calls that wait for messages raise the errors that matter, so each
+kind of error here is logged once, in one line.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class BackgroundErrors:
-    """An exception handler of an event loop, which hands all that is not aiokafka's to the one before."""
+    """An exception handler of an event loop, which passes errors of other code to the previous handler."""
 
     def __init__(self, before: _Handler | None) -> None:
         self._before = before
@@ -29,7 +29,7 @@ class BackgroundErrors:
 
     @classmethod
     def watch(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Handle what happens on this loop from now on."""
+        """Install a handler on this loop, unless it has one."""
         before = loop.get_exception_handler()
         if not isinstance(before, cls):
             loop.set_exception_handler(cls(before))
@@ -40,8 +40,8 @@ class BackgroundErrors:
         if error is not None and "never retrieved" in context["message"] and _is_aiokafkas(error, context):
             if type(error) not in self._logged:
                 self._logged.add(type(error))
-                said = str(error) or type(error).__name__
-                _log.info("a background task of the Kafka client ended: %s; another one goes on", said)
+                reason = str(error) or type(error).__name__
+                _log.info("a background task of the Kafka client failed: %s; the client continues", reason)
         elif self._before is not None:
             self._before(loop, context)
         else:

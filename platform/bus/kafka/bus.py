@@ -2,8 +2,8 @@
 
 A topic `pydata` of the bus is the Kafka topic `windvane.pydata`, a group `windvane-worker` the group
 `windvane.windvane-worker`: every name has the prefix of the installation (`kafka.topic_prefix`), and `topics`
-lists those alone. The parts: `kafka_connection` (addresses, security, errors in words), `kafka_producer`,
-`kafka_consumer`, `kafka_assignor` (who of a group reads which partition).
+lists only those. The parts: `connection` (addresses, security, error texts), `producer`, `consumer`,
+`assignor` (the distribution of partitions in a group).
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from .metadata import log_ids
 from .producer import KafkaProducer, partition_of
 
 TOPICS_AGE_S = 0.5
-"""`topics` may be this old where another process made one."""
+"""Age of the cached list of topics; it may lack those that other processes have created since."""
 
 _VISIBLE_S = 10.0
 _RETRY_S = 0.05
@@ -52,8 +52,8 @@ _Result = TypeVar("_Result")
 class KafkaBus(Bus):
     """The topics of one installation on a Kafka cluster; see `Bus`. Belongs to one event loop.
 
-    A group is known to Kafka by its committed positions, and what the brokers keep is up to the topics'
-    retention alone: a group that falls behind it misses messages, which it is told (`RangeGone`).
+    Kafka knows a group by its committed positions, and only the topics' retention determines what the brokers
+    keep: a group that falls behind it loses messages, which its consumer reports (`RangeGone`).
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
@@ -70,8 +70,8 @@ class KafkaBus(Bus):
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:
         """See `Bus.ensure_topic`.
 
-        A topic that exists keeps its settings; a new one takes messages of `kafka.max_message_bytes` and has
-        the cluster's defaults for the rest.
+        An existing topic keeps its settings; a new one accepts messages of `kafka.max_message_bytes` and has
+        the cluster's defaults otherwise.
         """
         check_name("topic", topic)
         if partitions < 1:
@@ -101,7 +101,7 @@ class KafkaBus(Bus):
         return dict(self._topics)
 
     async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
-        """See `Bus.log_ids`. Of topics that a consumer of this bus reads, it is the log that it reads."""
+        """See `Bus.log_ids`. For topics that a consumer of this bus reads, it is the log that it reads."""
         names = {self._connection.to_kafka(topic): topic for topic in topics}
 
         async def ask(client: AIOKafkaClient) -> dict[str, str]:
@@ -140,7 +140,7 @@ class KafkaBus(Bus):
         return partition_of(key, partitions)
 
     async def prepare(self, *, groups: Collection[str]) -> None:
-        """Checks that the cluster can be reached, lets us in, and has no topics of another installation.
+        """Checks that the cluster is reachable, accepts the login, and has no topics of another installation.
 
         There is nothing to recover. What `groups` have not read is kept as long as the topics' retention
         says.
@@ -210,7 +210,7 @@ class KafkaBus(Bus):
         limit = {"max.message.bytes": str(topic_message_bytes(settings))}
         new = NewTopic(name, partitions, settings.replication_factor or 1, topic_configs=limit)
         if settings.replication_factor is None:
-            new.replication_factor = -1  # the cluster's default: NewTopic knows it with a placement alone
+            new.replication_factor = -1  # the cluster's default: NewTopic accepts it only with a placement
         answer = await admin.create_topics([new])
         ((_, code, *message),) = answer.topic_errors
         error = for_code(code)
@@ -220,12 +220,12 @@ class KafkaBus(Bus):
             raise error(name)
         if error is not TopicAlreadyExistsError:
             raise error(message[0] if message and message[0] else error.__name__)
-        # Refused where it has as many, or more, since somebody else was quicker.
+        # Kafka rejects it if another process has already added as many partitions, or more.
         with suppress(InvalidPartitionsError):
             await admin.create_partitions({name: NewPartitions(partitions)})
 
     async def _wait_until_visible(self, topic: str, partitions: int) -> None:
-        """A broker learns of a new topic a moment after the controller has made it."""
+        """Wait for the broker's metadata: it has a new topic a moment after the controller creates it."""
         async with asyncio.timeout(_VISIBLE_S):
             while True:
                 await self._read_topics()
@@ -244,7 +244,7 @@ class KafkaBus(Bus):
         self._topics_at_s = time.monotonic()
 
     async def _failed(self, error: BaseException, topic: str | None = None) -> BusUnavailable | ConfigInvalid:
-        """What is told: the reason of the broker, or why there is none to be reached."""
+        """The error to report: the reason that the broker gave, or why no broker can be reached."""
         if isinstance(error, UnknownTopicOrPartitionError) or (
             isinstance(error, KafkaError) and not error.retriable
         ):
@@ -257,7 +257,7 @@ class KafkaBus(Bus):
 
 
 async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[KafkaPartition, int]:
-    """The broker that leads each partition of these topics, of those that have one."""
+    """The broker that leads each partition of these topics; leaderless partitions are missing."""
     if not names:
         return {}
     request = MetadataRequest(sorted(names), allow_auto_topic_creation=False)
@@ -271,10 +271,10 @@ async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[Kafka
 
 
 def topic_message_bytes(settings: KafkaSettings) -> int:
-    """What a topic must take (its max.message.bytes) so that every message of `max_message_bytes` fits.
+    """The max.message.bytes that a topic needs, so that every message of `max_message_bytes` fits.
 
-    That limit is for batches as they are written: with their headers, and compressed, which makes bytes that
-    cannot be compressed a little longer.
+    Kafka applies the limit to batches as they are written: with headers, and compressed, which makes
+    incompressible bytes a little longer.
     """
     return settings.max_message_bytes + settings.max_message_bytes // 128 + 4096
 
@@ -285,16 +285,16 @@ def open_kafka(url: str, home: Path, settings: KafkaSettings) -> KafkaBus:
 
 
 def connection_to(url: str, home: Path, settings: KafkaSettings) -> KafkaConnection:
-    """How the cluster of `kafka://HOST:PORT,HOST:PORT` is reached. Raises `ConfigInvalid`."""
+    """The connection to the cluster of `kafka://HOST:PORT,HOST:PORT`. Raises `ConfigInvalid`."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:  # whatever it is, it is not to be shown
+    if "@" in parts.netloc:  # it may be a password, so the error does not repeat it
         raise ConfigInvalid(
-            "the bus kafka://… takes no user and no password; set kafka.username and kafka.password_file"
+            "the URL kafka://… must not have a user or a password; set kafka.username and kafka.password_file"
         )
     servers = [server for server in parts.netloc.split(",") if server]
     if parts.path or parts.query or parts.fragment or not servers:
         raise ConfigInvalid(
-            f"there is no bus {url!r}; write kafka://HOST:PORT,HOST:PORT and set all else under [kafka]"
+            f"{url!r} is not a valid bus URL; write kafka://HOST:PORT,HOST:PORT and set all else in [kafka]"
         )
     try:
         for server in servers:

@@ -1,4 +1,4 @@
-"""How a Kafka cluster is reached, and in words why it is not."""
+"""The connection to a Kafka cluster, and error messages that explain why it fails."""
 
 import asyncio
 import logging
@@ -41,8 +41,8 @@ CHECK_TIMEOUT_S = 5.0
 
 _MIN_IN_SYNC = "min.insync.replicas"
 
-# It logs every retry of every connection, and at DEBUG the bytes of the authentication. What a user has to
-# know comes out of here as errors.
+# aiokafka logs every retry of every connection, and at DEBUG the bytes of the authentication. This module
+# reports as errors what a user has to know.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
@@ -58,7 +58,7 @@ class KafkaConnection:
 
     @property
     def where(self) -> str:
-        """The cluster, for messages."""
+        """The cluster, as named in messages."""
         return f"Kafka at {','.join(self.servers)}"
 
     def options(self) -> dict[str, Any]:
@@ -72,11 +72,11 @@ class KafkaConnection:
         }
 
     def to_kafka(self, name: str) -> str:
-        """What a topic or a group is called on the cluster."""
+        """The name of a topic or a group on the cluster."""
         return self.settings.topic_prefix + name
 
     def from_kafka(self, name: str) -> str | None:
-        """The inverse of `to_kafka`; None for a topic that is not of this installation."""
+        """The inverse of `to_kafka`; None for a topic without the installation's prefix."""
         prefix = self.settings.topic_prefix
         own = name.removeprefix(prefix)
         is_ours = (
@@ -85,10 +85,9 @@ class KafkaConnection:
         return own if is_ours else None
 
     async def check(self) -> None:
-        """Whether one of the servers lets this installation in.
+        """Check that one of the servers accepts a connection and the login.
 
-        Raises `ConfigInvalid` where a setting has to be changed, `BusUnavailable` where it may get better by
-        itself.
+        Raises `ConfigInvalid` if a setting has to be changed, `BusUnavailable` if the cause may be temporary.
         """
         errors = []
         for server in self.servers:
@@ -98,11 +97,11 @@ class KafkaConnection:
                 return
             except (OSError, EOFError, KafkaError, TimeoutError) as error:
                 errors.append(self._explain_server(server, error))
-        # One that says what to mend says more than one that is away.
+        # An error that names a wrong setting is more useful than an unreachable server.
         raise next((error for error in errors if isinstance(error, ConfigInvalid)), errors[0])
 
     async def explain_silence(self, topics: Collection[str] = ()) -> WindvaneError:
-        """Why the cluster does not do what it was asked for with these topics: it is asked again."""
+        """The reason that requests for these topics get no answer; finds it by querying the cluster."""
         try:
             await self.check()
             for topic in sorted(topics):
@@ -114,12 +113,12 @@ class KafkaConnection:
         except (KafkaError, OSError, TimeoutError) as error:
             return self.explain(error)
         return BusUnavailable(
-            f"{self.where}: a request was not answered in time, though brokers can be reached. Look at the "
-            "load and the logs of the brokers; what waits is sent again"
+            f"{self.where}: a request timed out, although brokers can be reached. Check the load and the "
+            "logs of the brokers; pending messages are resent"
         )
 
     async def _look_at(self, topic: str) -> str | None:
-        """What keeps the topic from taking messages; None if nothing can be seen from here."""
+        """The reason that the topic accepts no messages; None if its metadata shows none."""
         name = self.to_kafka(topic)
         admin = AIOKafkaAdminClient(**self.options())
         await admin.start()
@@ -131,11 +130,11 @@ class KafkaConnection:
             if headless := [each["partition"] for each in partitions if each["leader"] < 0]:
                 return (
                     f"partition {headless[0]} of the topic {name!r} has no leader: all brokers with its "
-                    "replicas are away. Start them"
+                    "replicas are down. Start them"
                 )
             in_sync = min(len(each["isr"]) for each in partitions)
             needed = None
-            with suppress(KafkaError):  # it takes a permission of its own
+            with suppress(KafkaError):  # it needs a permission of its own
                 resource = ConfigResource(ConfigResourceType.TOPIC, name, {"min.insync.replicas": None})
                 for answer in await admin.describe_configs([resource]):
                     for _, _, _, _, entries in answer.resources:
@@ -143,26 +142,26 @@ class KafkaConnection:
             replicas = min(len(each["replicas"]) for each in partitions)
             if needed is not None and in_sync < needed:
                 return (
-                    f"only {in_sync} of {replicas} replicas of the topic {name!r} are in sync, and it takes "
-                    f"messages with {needed} ({_MIN_IN_SYNC}). Start the brokers that are away"
+                    f"only {in_sync} of {replicas} replicas of the topic {name!r} are in sync, but it needs "
+                    f"{needed} ({_MIN_IN_SYNC}). Start the brokers that are down"
                 )
             if needed is None and in_sync < replicas:
                 return (
                     f"only {in_sync} of {replicas} replicas of the topic {name!r} are in sync. Start the "
-                    "brokers that are away"
+                    "brokers that are down"
                 )
             return None
         finally:
             await admin.close()
 
     def explain(self, error: BaseException, topic: str | None = None) -> BusUnavailable:
-        """A failed request in words; `topic` as the bus calls it."""
+        """The error to report for a failed request; `topic` is a name of the bus, without prefix."""
         if isinstance(error, BusUnavailable):
             return error
         return BusUnavailable(f"{self.where}: {self.reason(error, topic)}")
 
     def reason(self, error: BaseException, topic: str | None = None) -> str:
-        """As `explain`, without naming the cluster."""
+        """The text of `explain`, without the name of the cluster."""
         name = None if topic is None else self.to_kafka(topic)
         if isinstance(error, TopicAuthorizationFailedError):
             reason = (
@@ -176,31 +175,31 @@ class KafkaConnection:
             )
         elif isinstance(error, ClusterAuthorizationFailedError):
             reason = (
-                f"{self._who()} may not write or make topics; give it READ, WRITE, DESCRIBE and CREATE on "
-                f"topics with the prefix {self.settings.topic_prefix!r} (kafka-acls)"
+                f"{self._who()} may not write to or create topics; give it READ, WRITE, DESCRIBE and CREATE "
+                f"on topics with the prefix {self.settings.topic_prefix!r} (kafka-acls)"
             )
         elif isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
             reason = (
-                f"the topic {name!r} takes no message of this size; raise its max.message.bytes, or lower "
-                f"kafka.max_message_bytes ({self.settings.max_message_bytes})"
+                f"the topic {name!r} rejects messages of this size; raise its max.message.bytes, "
+                f"or lower kafka.max_message_bytes ({self.settings.max_message_bytes})"
             )
         elif isinstance(error, NotEnoughReplicasError | NotEnoughReplicasAfterAppendError):
-            reason = f"too few replicas of the topic {name!r} are in sync; start the brokers that are away"
+            reason = f"too few replicas of the topic {name!r} are in sync; start the brokers that are down"
         elif isinstance(error, UnknownTopicOrPartitionError):
             reason = f"there is no topic {name!r}; {MAKE_TOPICS}"
         elif isinstance(error, PolicyViolationError | InvalidReplicationFactorError):
-            reason = f"the topic {name!r} cannot be made: {error}; see kafka.replication_factor"
+            reason = f"the topic {name!r} cannot be created: {error}; see kafka.replication_factor"
         elif isinstance(error, TimeoutError):
-            reason = "no answer in time; look at the brokers"
+            reason = "the request timed out; check the brokers"
         else:
             reason = str(error) or type(error).__name__
         return reason
 
     def _who(self) -> str:
-        return "nobody in particular" if self.settings.username is None else repr(self.settings.username)
+        return "an anonymous client" if self.settings.username is None else repr(self.settings.username)
 
     async def _greet(self, host: str, port: int) -> None:
-        """Connects, logs in and asks something: servers that want a login answer nothing before it."""
+        """Connects, logs in and sends a request: servers that require a login answer none before it."""
         connection = await create_conn(
             host, port, client_id="windvane", request_timeout_ms=int(CHECK_TIMEOUT_S * 1000), **self._security
         )
@@ -212,7 +211,7 @@ class KafkaConnection:
     def _explain_server(self, server: str, error: BaseException) -> WindvaneError:
         security = self.settings.security
         if isinstance(error, socket.gaierror):
-            return BusUnavailable(f"Kafka at {server}: nobody knows this host name; correct --bus")
+            return BusUnavailable(f"Kafka at {server}: this host name cannot be resolved; correct --bus")
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConfigInvalid(
                 f"Kafka at {server}: its certificate is not trusted ({error.verify_message}); name the "
@@ -220,32 +219,32 @@ class KafkaConnection:
             )
         if isinstance(error, ssl.SSLError):
             return ConfigInvalid(
-                f"Kafka at {server}: no TLS can be spoken ({error.reason or error}); "
-                f"kafka.security is {security!r}, is that what this port wants?"
+                f"Kafka at {server}: the TLS handshake failed ({error.reason or error}); "
+                f"kafka.security is {security!r}: is that the protocol of this port?"
             )
         if isinstance(error, UnsupportedSaslMechanismError):
             return ConfigInvalid(
-                f"Kafka at {server}: it has no {self.settings.sasl_mechanism}; set kafka.sasl_mechanism to "
-                "one that it has"
+                f"Kafka at {server}: it does not support {self.settings.sasl_mechanism}; set "
+                "kafka.sasl_mechanism to one that it supports"
             )
         if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
             return ConfigInvalid(
-                f"Kafka at {server}: it does not let {self._who()} in with this password; correct "
+                f"Kafka at {server}: the login of {self._who()} failed; correct "
                 "kafka.username and kafka.password or kafka.password_file"
             )
         if isinstance(error, ConnectionRefusedError):
             return BusUnavailable(
-                f"Kafka at {server}: nobody listens there; start the broker or correct --bus"
+                f"Kafka at {server}: no server listens on this port; start the broker or correct --bus"
             )
         if isinstance(error, TimeoutError):
             return BusUnavailable(
-                f"Kafka at {server}: no answer within {CHECK_TIMEOUT_S:g} s; look after the broker and the "
-                f"way to it, or set kafka.security, which is {security!r}, to what this port wants"
+                f"Kafka at {server}: no answer within {CHECK_TIMEOUT_S:g} s; check the broker and the "
+                f"network, or set kafka.security, which is {security!r}, to the protocol of this port"
             )
         if isinstance(error, KafkaError | EOFError | ConnectionResetError):
             return BusUnavailable(
-                f"Kafka at {server}: it closed the connection; kafka.security is {security!r}, is that what "
-                "this port wants?"
+                f"Kafka at {server}: it closed the connection; kafka.security is {security!r}: is that the "
+                "protocol of this port?"
             )
         return BusUnavailable(f"Kafka at {server}: {error}")
 
@@ -266,8 +265,8 @@ class KafkaConnection:
             options["sasl_plain_password"] = password
         elif settings.username is not None:
             raise ConfigInvalid(
-                f"kafka.username is set, but kafka.security = {settings.security!r} has no login; set it to "
-                "sasl_ssl or sasl_plaintext"
+                f"kafka.username is set, but kafka.security = {settings.security!r} does not use it; set it "
+                "to sasl_ssl or sasl_plaintext"
             )
         return options
 
@@ -292,19 +291,21 @@ class KafkaConnection:
         }
         for name, path in files.items():
             if path is not None and not path.is_file():
-                raise ConfigInvalid(f"kafka.{name}: there is no file {path}")
+                raise ConfigInvalid(f"kafka.{name}: the file {path} does not exist")
         try:
             context = ssl.create_default_context(cafile=files["ca_file"])
             if files["cert_file"] is not None:
                 context.load_cert_chain(files["cert_file"], files["key_file"])
         except (OSError, ssl.SSLError) as error:
             named = ", ".join(f"kafka.{name} = {path}" for name, path in files.items() if path is not None)
-            raise ConfigInvalid(f"{named}: cannot be used for TLS: {error}; are they PEM files?") from None
+            raise ConfigInvalid(
+                f"{named}: not usable for TLS: {error}; check that they are PEM files"
+            ) from None
         return context
 
 
 def split_server(server: str) -> tuple[str, int]:
-    """HOST:PORT, [IPv6]:PORT or HOST alone, which has Kafka's usual port. Raises `ValueError`.
+    """Split HOST:PORT, [IPv6]:PORT, or HOST with Kafka's default port. Raises `ValueError`.
 
     >>> split_server("kafka-1:19092")
     ('kafka-1', 19092)
@@ -315,5 +316,5 @@ def split_server(server: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
     if not host or (":" in host and not bracketed) or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"{server!r} is no HOST:PORT")
+        raise ValueError(f"{server!r} is not a valid HOST:PORT")
     return host, int(port)

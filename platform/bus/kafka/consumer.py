@@ -1,12 +1,12 @@
-"""Reading from Kafka as one of a consumer group.
+"""Reads from Kafka as a member of a consumer group.
 
-aiokafka joins the group, sends the heartbeats and fetches ahead in the background. What the interface
-promises beyond that is here: the listener is called from within a poll, one call at a time; partitions are
-handed over one by one (`kafka_assignor`), while the others are read on; a poll shares its bytes out.
+aiokafka joins the group, sends heartbeats and fetches ahead in the background. This module adds the other
+guarantees of the interface: the listener is called within a poll, one call at a time; partitions move one by
+one (`assignor.py`) while the others are read; a poll divides its bytes equally.
 
-Three sets tell who reads what: `_granted` is what the group's leader gave last, `_held` what the listener was
-told to be responsible for, and `_stale` the part of `_held` that the group has taken away without asking,
-since it thought this consumer was gone. A poll brings `_held` in line with `_granted`.
+Three sets describe the assignment. `_granted` is the latest assignment of the group's leader. `_held` has the
+partitions that were passed to `assigned` and not revoked. `_stale` is the part of `_held` that the group has
+reassigned without a handover, because it considered this consumer dead. A poll adapts `_held` to `_granted`.
 """
 
 import asyncio
@@ -49,22 +49,22 @@ from .installation import KafkaInstallation
 from .metadata import log_ids_by_leaders
 
 HEARTBEATS = 10
-"""How many a session timeout has room for: each is also when a consumer learns that the group changes."""
+"""Heartbeats in a session timeout: the answer to each also tells a consumer that the group changes."""
 
 REBALANCE_TIMEOUT_S = 30.0
-"""How long the group waits for a consumer to join anew; joining does not wait for a poll."""
+"""How long the group waits for a consumer to rejoin; joining does not wait for a poll."""
 
 METADATA_AGE_S = 2.0
-"""How soon topics and partitions that others made are found."""
+"""Maximum age of the metadata: how soon the consumer finds topics and partitions created elsewhere."""
 
 SILENCE_S = 5.0
-"""After this long without a sign of life from the brokers a poll asks for one."""
+"""After this long without an answer from the brokers, a poll checks the connection."""
 
 READ_AGAIN_S = 5.0
-"""How long a topic is left alone that may not be read."""
+"""How long to wait before reading a topic again that the account may not read."""
 
 REQUEST_TIMEOUT_S = 10.0
-"""Bound on the requests that a call waits for: committing, looking for positions."""
+"""Bound on the requests that a call waits for: commits, and reads of positions."""
 
 _FETCH_WAIT_S = 0.5
 _FETCH_TURN_S = 1.0
@@ -79,9 +79,9 @@ _log = logging.getLogger(__name__)
 class KafkaConsumer(Consumer):
     """A member of a group on the cluster; see `Consumer`.
 
-    A consumer that is gone, or does not answer, for `session_timeout_s` loses its partitions to others, and
-    learns of it when it is back: `revoked` is called then, and commits fail before. What it writes elsewhere
-    has to be fenced by other means. Memory: about three times `fetch_bytes`.
+    A consumer that does not answer for `session_timeout_s` loses its partitions to others. Once it is
+    connected again, it calls `revoked`; until then its commits fail. Its writes to other systems need a fence
+    of their own. Memory: about three times `fetch_bytes`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class KafkaConsumer(Consumer):
     ) -> None:
         self._positions_of = positions_of or ""
         self._installation = installation
-        self._is_doubted = False  # another installation is in the group: whose are the topics?
+        self._is_doubted = False  # another installation is in the group: check the owner of the topics
         self._connection = connection
         self._settings = connection.settings
         self._group = connection.to_kafka(group)
@@ -113,12 +113,12 @@ class KafkaConsumer(Consumer):
         self._stale: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
         self._halted: dict[TopicPartition, PartitionHalted] = {}
-        self._log_ids: dict[str, str] = {}  # of the topics held, as they were when positions were given
+        self._log_ids: dict[str, str] = {}  # of the held topics, at the time of the assignment
         self._one_by_one: set[KafkaPartition] = set()
         self._ids_read_s = float("-inf")
         self._handing_over: asyncio.Task[None] | None = None
-        # Held while this consumer joins: a commit in between would carry a generation that is over, for which
-        # the group would throw it out.
+        # Held while this consumer joins: a commit meanwhile would carry an old generation, and the group
+        # would remove the consumer.
         self._membership = asyncio.Lock()
         self._joining = False
         self._fetched_to: dict[TopicPartition, int] = {}  # where the next fetch begins
@@ -136,7 +136,7 @@ class KafkaConsumer(Consumer):
 
     @property
     def log_ids(self) -> Mapping[str, str]:
-        """The logs that are being read: what comes from any other one is not given."""
+        """The logs that are being read: messages of any other log are not returned."""
         return self._log_ids
 
     def subscribe(self, topics: Collection[str]) -> None:
@@ -151,7 +151,7 @@ class KafkaConsumer(Consumer):
         async with self._polling:
             halted = self._halted.keys() | set()
             if self._closing:
-                raise BusUnavailable("the consumer is closed; make another one")
+                raise BusUnavailable("the consumer is closed; create another one")
             while not self._closing:
                 self._woken.clear()
                 self._follow_subscription()
@@ -164,7 +164,7 @@ class KafkaConsumer(Consumer):
                     raise failure
                 remaining_s = deadline_s - self._loop.time()
                 if remaining_s <= 0:
-                    await self._require_life()
+                    await self._check_alive()
                     return []
                 with suppress(TimeoutError):
                     async with asyncio.timeout(remaining_s):
@@ -205,23 +205,23 @@ class KafkaConsumer(Consumer):
 
         async def put() -> None:
             async with self._membership:
-                # Not by the public `commit`, which refuses what is being handed over.
+                # The public `commit` rejects partitions that are being revoked.
                 await self._require_client()._coordinator.commit_offsets(None, offsets)
 
         await self._ask(put(), "the positions cannot be committed")
 
     async def lag(self) -> dict[TopicPartition, int]:
-        """See `Consumer.lag`; of paused partitions and those not fetched yet the brokers are asked."""
+        """See `Consumer.lag`; reads the ends of paused and not yet fetched partitions from the brokers."""
         client = self._client
         if client is None:
             return {}
         ends = {at: client.highwater(self._kafka(at)) for at in self._held if self._is_fetched(at)}
         unknown = [at for at in self._held if ends.get(at) is None or at in self._paused]
         if unknown:
-            # Asked of the brokers that lead them; as before where they cannot be.
+            # If the brokers that lead them do not answer, the last known ends remain.
             with suppress(BusUnavailable):
                 asked = await self._ask(
-                    client.end_offsets([self._kafka(at) for at in unknown]), "the lag cannot be found out"
+                    client.end_offsets([self._kafka(at) for at in unknown]), "the lag cannot be read"
                 )
                 ends.update({self._own(at): end for at, end in asked.items()})
         return {
@@ -249,7 +249,7 @@ class KafkaConsumer(Consumer):
                 await self._stop_client()
 
     def refresh_topics(self) -> None:
-        """Learn at once of topics and partitions that were made."""
+        """Find new topics and partitions at once."""
         if self._client is not None:
             self._client._client.force_metadata_update()
 
@@ -279,21 +279,21 @@ class KafkaConsumer(Consumer):
             self._client.unsubscribe()
 
     async def _before_joining(self) -> None:
-        """aiokafka is about to join the group."""
+        """Called when aiokafka is about to join the group."""
         if not self._joining:
             self._joining = True
             await self._membership.acquire()
 
-    def _tell_held(self) -> set[TopicPartition]:
-        """Called for each try to join: what to tell the leader, in the cluster's names."""
+    def _report_held(self) -> set[TopicPartition]:
+        """Called for each attempt to join: the partitions to report to the leader, in the cluster's names."""
         if self._client is not None and self._client._coordinator.generation < 0:
-            # The group had given this consumer up, or never knew it: what it holds may be another's by now.
+            # The group has removed this consumer, or never knew it: others may hold its partitions by now.
             self._stale |= self._held
-            self._granted.clear()  # else what was revoked as stale would be taken up again at once
+            self._granted.clear()  # otherwise it would resume the partitions right after revoking them
         return {TopicPartition(*self._kafka(at)) for at in self._held - self._stale}
 
     def _take_grant(self, granted: Collection[TopicPartition]) -> None:
-        """The leader has given these; nothing of them was fetched yet."""
+        """The leader has assigned these; nothing of them was fetched yet."""
         self._granted = {self._own(KafkaPartition(*at)) for at in granted}
         for partition in self._granted:
             self._fetch_on(partition)
@@ -304,15 +304,15 @@ class KafkaConsumer(Consumer):
         self._woken.set()
 
     def _fetch_on(self, partition: TopicPartition) -> None:
-        """Let aiokafka fetch where this consumer goes on, or not at all where it may not read."""
+        """Set aiokafka's position to this consumer's, or pause the fetch if it must not read."""
         self._fetching[partition] = self._fetching.get(partition, 0) + 1
         if self._client is None or not self._is_fetched(partition):
-            return  # `_take_grant` comes by
+            return  # `_take_grant` does it
         at = self._kafka(partition)
         reads = partition in self._held - self._stale and partition in self._fetched_to
         start = self._fetched_to[partition] if reads else 0
         if start == BEGINNING:
-            self._room.set()  # `_fetch` finds out where that is
+            self._room.set()  # `_fetch` finds the first offset
         if reads and start != BEGINNING and partition not in self._paused and partition not in self._halted:
             self._client.resume(at)
         else:
@@ -323,7 +323,7 @@ class KafkaConsumer(Consumer):
         return self._client is not None and self._kafka(partition) in self._client.assignment()
 
     async def _hand_over(self) -> None:
-        """Bring what is held in line with what is granted; a cancelled poll leaves the rest to the next."""
+        """Adapt the held partitions to the granted ones; the next poll completes a cancelled one."""
         while True:
             await self._end_handing_over()
             lost = self._stale | (self._held - self._granted)
@@ -331,7 +331,7 @@ class KafkaConsumer(Consumer):
             if lost:
                 self._handing_over = self._loop.create_task(self._revoke(lost))
             elif new:
-                self._handing_over = self._loop.create_task(self._take_up(new))
+                self._handing_over = self._loop.create_task(self._start_reading(new))
             else:
                 return
 
@@ -355,18 +355,18 @@ class KafkaConsumer(Consumer):
         topics = {partition.topic for partition in self._held}
         self._log_ids = {topic: log_id for topic, log_id in self._log_ids.items() if topic in topics}
         if self._client is not None and not self._closing:
-            # Now the leader can give them to others, or back.
+            # Now the leader can assign them to others, or back.
             self._client._coordinator.request_rejoin()
 
-    async def _take_up(self, new: Collection[TopicPartition]) -> None:
+    async def _start_reading(self, new: Collection[TopicPartition]) -> None:
         wanted = sorted(new)
         self._held.update(wanted)
         try:
-            # First, so that the listener's starts cannot be those of a log that came before this one.
+            # Before the call, so that the listener's offsets cannot belong to an earlier log.
             topics = {at.topic for at in wanted if at.topic not in self._log_ids}
             self._log_ids.update(await self._ask(self._read_log_ids(topics), "the topics cannot be read"))
             if without_leader := sorted(topics - self._log_ids.keys()):
-                raise BusUnavailable(f"{self._connection.where}: {without_leader} have no leader yet")
+                raise BusUnavailable(f"{self._connection.where}: {without_leader} have no leaders yet")
             starts = dict(await self._listener.assigned(wanted))
             unknown = [self._kafka(at) for at in wanted if starts.get(at) is None]
             starts.update(await self._ask(self._first_offsets(unknown), "the positions cannot be read"))
@@ -380,7 +380,7 @@ class KafkaConsumer(Consumer):
             self._fetch_on(partition)
 
     async def _first_offsets(self, partitions: Sequence[KafkaPartition]) -> dict[TopicPartition, int]:
-        """The group's committed positions, else the beginnings."""
+        """The group's committed positions, otherwise the first offsets of the logs."""
         client = self._require_client()
         committed = await client._coordinator.fetch_committed_offsets(partitions)
         ours = {at: kept for at, kept in committed.items() if kept.metadata == self._positions_of}
@@ -389,7 +389,7 @@ class KafkaConsumer(Consumer):
         return {self._own(at): ours[at].offset if at in ours else firsts[at] for at in partitions}
 
     async def _read_log_ids(self, topics: Collection[str]) -> dict[str, str]:
-        """The identities of these topics' logs, as the brokers that serve them know them."""
+        """The identities of these topics' logs, read from the brokers that lead them."""
         names = {self._connection.to_kafka(topic): topic for topic in topics}
         found = await log_ids_by_leaders(self._require_client()._client, names)
         return {names[name]: log_id for name, log_id in found.items()}
@@ -397,7 +397,7 @@ class KafkaConsumer(Consumer):
     # Fetching
 
     async def _run(self) -> None:
-        """Keep a client of aiokafka going, and bring what it fetched here."""
+        """Run a client of aiokafka, restart it after errors, and collect the messages that it fetches."""
         while True:
             try:
                 await self._start_client()
@@ -412,7 +412,7 @@ class KafkaConsumer(Consumer):
             self._woken.set()
             await asyncio.sleep(_RETRY_S)
 
-    def _doubt(self) -> None:
+    def _doubt_ownership(self) -> None:
         self._is_doubted = True
 
     async def _why(self, error: BaseException) -> WindvaneError:
@@ -432,10 +432,10 @@ class KafkaConsumer(Consumer):
             auto_offset_reset="none",
             partition_assignment_strategy=[
                 CooperativeAssignor(
-                    self._tell_held,
+                    self._report_held,
                     self._take_grant,
                     installation=self._installation.id,
-                    met_another=self._doubt,
+                    met_another=self._doubt_ownership,
                 )
             ],
             session_timeout_ms=int(settings.session_timeout_s * 1000),
@@ -474,9 +474,9 @@ class KafkaConsumer(Consumer):
             try:
                 await self._fetch_once(client)
             except (KafkaError, OSError, TimeoutError) as error:
-                if _is_over(client) or (isinstance(error, KafkaError) and not error.retriable):
-                    raise  # another client is made
-                # Brokers are away for a while. What was fetched and could not be checked is fetched again.
+                if _has_stopped(client) or (isinstance(error, KafkaError) and not error.retriable):
+                    raise  # `_run` creates another client
+                # Brokers are temporarily unavailable. Fetch again the messages that could not be checked.
                 for partition in self._held:
                     self._fetch_on(partition)
                 await asyncio.sleep(_RETRY_S)
@@ -497,17 +497,17 @@ class KafkaConsumer(Consumer):
             return
         fetched: dict[TopicPartition, Sequence[Any]] = {}
         fetching = dict(self._fetching)
-        # One by one, so that the trouble of a partition is known to be its own.
+        # One by one, so that an error can be attributed to its partition.
         for at in list(client._fetcher._records):
             try:
                 if records := await self._fetched(client, at):
                     fetched[self._own(at)] = records
             except NoOffsetForPartitionError:
-                continue  # before `_take_grant` said where to begin
+                continue  # before `_take_grant` has set the position
             except (OffsetOutOfRangeError, TopicAuthorizationFailedError) as error:
                 await self._halt_outside(client, self._own(at), error)
-            except Exception as error:  # whatever a decoder makes of damaged bytes
-                if _is_over(client):
+            except Exception as error:  # damaged bytes can raise any error in a decoder
+                if _has_stopped(client):
                     raise
                 await self._halt_damaged(client, self._own(at), error)
         if fetched:
@@ -515,7 +515,7 @@ class KafkaConsumer(Consumer):
             self._alive_at_s = self._loop.time()
             for partition, records in fetched.items():
                 if self._fetching.get(partition) != fetching.get(partition):
-                    continue  # it was sought, paused or given back meanwhile, and is fetched from there
+                    continue  # sought, paused or revoked meanwhile: fetched from its new position
                 if partition.topic in same:
                     self._keep(partition, records)
                 else:
@@ -525,7 +525,7 @@ class KafkaConsumer(Consumer):
                 await asyncio.sleep(_RETRY_S)
 
     async def _wait_for_records(self, client: AIOKafkaConsumer) -> None:
-        """Until aiokafka has fetched something, at most a second. Raises what ended the membership."""
+        """Wait until aiokafka has fetched messages, at most a second. Raises the error of the membership."""
         client._coordinator.check_errors()
         waiter = client._fetcher._create_fetch_waiter()
         room = asyncio.ensure_future(self._room.wait())
@@ -536,23 +536,23 @@ class KafkaConsumer(Consumer):
         finally:
             waiter.cancel()
             room.cancel()
-        if _is_over(client):
+        if _has_stopped(client):
             raise KafkaError("the consumer has stopped")
 
     async def _fetched(self, client: AIOKafkaConsumer, at: KafkaPartition) -> Sequence[Any]:
-        """What was fetched of a partition; all that stands before a damaged message is given first."""
+        """The fetched records of a partition; returns those before a damaged one first."""
         if at not in self._one_by_one:
             try:
                 fetched: dict[KafkaPartition, Sequence[Any]] = await client.getmany(at)
                 return fetched.get(at, ())
             except (KafkaError, WindvaneError) as error:
-                if _is_over(client) or isinstance(
+                if _has_stopped(client) or isinstance(
                     error, NoOffsetForPartitionError | OffsetOutOfRangeError | TopicAuthorizationFailedError
                 ):
                     raise
             except Exception:
-                pass  # of a decoder
-            # aiokafka has dropped what came before the damage, and fetches it again.
+                pass  # raised by a decoder
+            # aiokafka has dropped the records before the damage, and fetches them again.
             self._one_by_one.add(at)
             return ()
         records: list[Any] = []
@@ -560,10 +560,10 @@ class KafkaConsumer(Consumer):
             while at in client._fetcher._records:
                 records += (await client.getmany(at, max_records=1)).get(at, ())
         except Exception:
-            if not records or _is_over(client):
+            if not records or _has_stopped(client):
                 self._one_by_one.discard(at)
                 raise
-            client.seek(at, records[-1].offset + 1)  # to meet the damage with nothing before it
+            client.seek(at, records[-1].offset + 1)  # so that the next fetch starts with the damaged record
         else:
             if records:
                 self._one_by_one.discard(at)
@@ -583,9 +583,9 @@ class KafkaConsumer(Consumer):
                 self._fetch_on(partition)
 
     async def _check_logs(self, topics: Collection[str]) -> set[str]:
-        """Halt what is read of a topic that was deleted and made again since positions were given.
+        """Halt the partitions of topics that were deleted and recreated since the assignment.
 
-        Returns those of `topics` whose log is still the same: what was fetched of them before is of this log.
+        Returns those of `topics` whose log is unchanged: records fetched before the call belong to this log.
         """
         found = await self._read_log_ids(topics)
         self._ids_read_s = self._loop.time()
@@ -635,7 +635,7 @@ class KafkaConsumer(Consumer):
         fetching = self._fetching.get(partition)
         reason = await damaged(client, self._connection, self._kafka(partition), partition, offset)
         if reason is None and isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
-            raise error  # of the group or the connection
+            raise error  # an error of the group or the connection
         if self._fetching.get(partition) != fetching:
             return
         if reason is None:
@@ -653,7 +653,7 @@ class KafkaConsumer(Consumer):
         self._halted[partition] = error
         self._fetch_on(partition)
         self._woken.set()
-        _log.error("%s/%d is read no further: %s", partition.topic, partition.partition, error)
+        _log.error("reading of %s/%d has halted: %s", partition.topic, partition.partition, error)
 
     def _keep(self, partition: TopicPartition, records: Sequence[Any]) -> None:
         if partition not in self._fetched_to or partition in self._paused or partition in self._halted:
@@ -678,18 +678,18 @@ class KafkaConsumer(Consumer):
             self._room.set()
         return messages
 
-    # Life
+    # Requests and connection
 
     def _require_client(self) -> AIOKafkaConsumer:
         if self._client is None:
-            raise self._failure or BusUnavailable(f"{self._connection.where} is not reached yet")
+            raise self._failure or BusUnavailable(f"{self._connection.where} is not connected yet")
         return self._client
 
     def _check_held(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
             if partition not in self._held:
                 raise BusUnavailable(
-                    f"{partition.topic}/{partition.partition} is not assigned to this consumer (any more)"
+                    f"{partition.topic}/{partition.partition} is not (or no longer) assigned to this consumer"
                 )
 
     async def _ask(self, request: Awaitable[_Result], what: str) -> _Result:
@@ -701,8 +701,8 @@ class KafkaConsumer(Consumer):
                 raise
             raise BusUnavailable(f"{what}: {self._connection.explain(error)}") from error
 
-    async def _require_life(self) -> None:
-        """A poll that found nothing: because there is nothing, or because nobody answers?"""
+    async def _check_alive(self) -> None:
+        """Raise if an empty poll has a cause other than a lack of messages: the brokers do not answer."""
         client = self._client
         if client is None:
             if self._failure is not None:
@@ -722,7 +722,7 @@ class KafkaConsumer(Consumer):
 
 
 class _JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """aiokafka's own listener, of which only the beginning of a join is of use."""
+    """aiokafka's listener; only the start of a join is used."""
 
     def __init__(self, before_joining: Callable[[], Awaitable[None]]) -> None:
         self._before_joining = before_joining
@@ -734,6 +734,6 @@ class _JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
         pass
 
 
-def _is_over(client: AIOKafkaConsumer) -> bool:
-    """Whether the client does nothing any more, so that another one has to be made."""
+def _has_stopped(client: AIOKafkaConsumer) -> bool:
+    """Whether the client has stopped, so that another one is needed."""
     return bool(client._coordinator._coordination_task.done() or client._fetcher.error_future.done())

@@ -1,4 +1,4 @@
-"""Messages that were fetched ahead and wait for a poll, by partition."""
+"""The buffer of messages that were fetched ahead of a poll, by partition."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -7,7 +7,7 @@ from ..interface import BusMessage, TopicPartition
 
 
 class FetchedMessages:
-    """Queues of messages, whose bytes are shared out evenly among their partitions.
+    """Queues of messages, from which each partition gets an equal share of a poll's bytes.
 
     Memory: the messages; `size` is the bytes of their keys and values.
     """
@@ -18,26 +18,26 @@ class FetchedMessages:
         self._turn = 0
 
     def add(self, partition: TopicPartition, messages: Iterable[BusMessage]) -> None:
-        """Queue messages behind those of their partition."""
+        """Append messages to the queue of their partition."""
         queue = self._queues.setdefault(partition, deque())
         for message in messages:
             queue.append(message)
             self.size += _size(message)
 
     def drop(self, partition: TopicPartition) -> None:
-        """Forget all of a partition."""
+        """Discard all messages of a partition."""
         for message in self._queues.pop(partition, ()):
             self.size -= _size(message)
 
     def first_offset(self, partition: TopicPartition) -> int | None:
-        """The offset of the partition's next message; None if none waits."""
+        """The offset of the partition's next message; None if its queue is empty."""
         queue = self._queues.get(partition)
         return queue[0].offset if queue else None
 
     def take(self, max_bytes: int, topics: Collection[str]) -> list[BusMessage]:
-        """Of each partition of `topics` in turn an even share of what those before it have left.
+        """Take from each partition of `topics` in turn an equal share of what its predecessors have left.
 
-        At most `max_bytes`, or one message with more.
+        Returns at most `max_bytes`, or one larger message.
         """
         ready = [at for at, queue in self._queues.items() if queue and at.topic in topics]
         if not ready:
@@ -52,7 +52,7 @@ class FetchedMessages:
             taken = 0
             while queue:
                 size = _size(queue[0])
-                # Its first message may take from the shares of those that come after it.
+                # Its first message may use the shares of later partitions.
                 if messages and taken + size > (share if taken else remaining):
                     break
                 taken += size

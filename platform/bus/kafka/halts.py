@@ -1,7 +1,7 @@
-"""Why a partition on Kafka cannot be read on, found out by asking its brokers.
+"""Finds the reason that a partition on Kafka cannot be read, by querying its brokers.
 
-Each function gives the error for `Consumer.halted`, or None if the partition can be read after all: another
-replica leads by now, or the one that was asked was behind.
+Each function returns the error for `Consumer.halted`, or None if the partition can be read after all: another
+replica has become the leader, or the queried one lagged.
 """
 
 from aiokafka import AIOKafkaConsumer
@@ -15,11 +15,11 @@ from .metadata import find_hole
 
 
 def log_replaced(partition: TopicPartition, offset: int, *, first: int) -> LogReplaced:
-    """The topic was deleted and made again; `first` is the first offset of the new log."""
+    """The topic was deleted and recreated; `first` is the first offset of the new log."""
     topic, number = partition
     return LogReplaced(
-        f"the topic {topic} was deleted and made again: message {offset} of {topic}/{number} was due, of a "
-        "log that is gone",
+        f"the topic {topic} was deleted and recreated: the next message was {offset} of {topic}/{number}, in "
+        "the deleted log",
         topic=topic,
         partition=number,
         offset=offset,
@@ -31,9 +31,9 @@ def log_replaced(partition: TopicPartition, offset: int, *, first: int) -> LogRe
 def not_permitted(
     connection: KafkaConnection, partition: TopicPartition, offset: int, error: KafkaError
 ) -> PartitionUnreadable:
-    """The account may not read the topic."""
+    """The account has no permission to read the topic."""
     return PartitionUnreadable(
-        f"{connection.explain(error, partition.topic)}; it is tried again",
+        f"{connection.explain(error, partition.topic)}; the read is retried",
         topic=partition.topic,
         partition=partition.partition,
         offset=offset,
@@ -45,7 +45,7 @@ def not_permitted(
 async def outside_log(
     client: AIOKafkaConsumer, at: KafkaPartition, partition: TopicPartition, offset: int
 ) -> MessagesGone | None:
-    """The brokers say that the log does not have `offset`. Raises KafkaError."""
+    """The brokers report that `offset` is outside the log. Raises KafkaError."""
     first = (await client.beginning_offsets([at]))[at]
     end = (await client.end_offsets([at]))[at]
     if first <= offset <= end:
@@ -53,12 +53,12 @@ async def outside_log(
     name = f"{partition.topic}/{partition.partition}"
     if offset < first:
         reason = (
-            f"messages {offset} to {first - 1} of {name} ({first - offset}) are not kept any more: the "
+            f"messages {offset} to {first - 1} of {name} ({first - offset}) are no longer kept: the "
             "topic's retention has dropped them"
         )
     else:
         reason = (
-            f"message {offset} of {name} was never written, or was lost: the log ends at {end}. Look at the "
+            f"message {offset} of {name} was never written, or was lost: the log ends at {end}. Check the "
             "brokers (an unclean leader election, a restored disk?)"
         )
     return MessagesGone(
@@ -66,7 +66,7 @@ async def outside_log(
         topic=partition.topic,
         partition=partition.partition,
         offset=offset,
-        # Of a log that lost its end, nobody knows which of its messages were read.
+        # If a log lost its end, it is not known which of its current messages were read.
         resume_at=first,
         missing=first - offset if offset < first else None,
     )
@@ -87,7 +87,7 @@ async def damaged(
     return MessagesDamaged(
         f"{connection.where}: messages {offset} to {hole.resume_at - 1} of "
         f"{partition.topic}/{partition.partition} cannot be read: {hole.reason}. Another replica may be "
-        "whole: look at the brokers",
+        "whole: check the brokers",
         topic=partition.topic,
         partition=partition.partition,
         offset=offset,

@@ -1,12 +1,12 @@
-"""Which installation the topics with a prefix belong to, so that two do not share them without knowing.
+"""The ownership of the topics with a prefix, so that two installations do not share them by accident.
 
 Two installations with the same prefix would be one consumer group: each would get part of the other's data.
-So each home has an ID (`HOME/installation`, made once), and the first one that comes puts its ID on a small
-compacted topic below the prefix. Others are refused, until one of them takes over.
+So each home has an ID (`HOME/installation`, created once), and the first installation publishes its ID to a
+small compacted topic below the prefix. Others are rejected, until one of them takes over.
 
-The messages on that topic have the ID of their sender as key. The owner is the sender of the first message;
-a message that names the owner as the one it takes over from makes its sender the owner; others say nothing.
-Who comes second at the same moment is then refused like any other.
+The messages on that topic have the ID of their sender as key. The owner is the sender of the first message.
+A message that names the current owner in `takes_over` makes its sender the owner; other messages have no
+effect. Of two simultaneous claims the second in the log is rejected.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from .connection import KafkaConnection
 
 INSTALLATION_FILE = "installation"
 ASK_TIMEOUT_S = 20.0
-"""Bound on claiming a prefix, with the making of its topic."""
+"""Bound on claiming a prefix, including the creation of its topic."""
 
 _FORM = re.compile(r"[0-9a-f]{32}")
 _RETRY_S = 0.2
@@ -40,7 +40,7 @@ class _Claim(msgspec.Struct, frozen=True):
 
 
 def installation_id(home: Path) -> str:
-    """The ID of the installation in `home`, 32 hex digits; made with mode 0600 if there is none yet.
+    """The ID of the installation in `home`, 32 hex digits; its file is created with mode 0600 if missing.
 
     Raises `ConfigInvalid` if the file cannot be used.
     """
@@ -70,7 +70,7 @@ def _create(path: Path) -> None:
             file.write(os.urandom(16).hex() + "\n")
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another tier was quicker
+        with suppress(FileExistsError):  # another tier was faster
             os.link(building, path)
     finally:
         building.unlink(missing_ok=True)
@@ -91,9 +91,9 @@ class KafkaInstallation:
         return self._connection.settings.installation or installation_id(self._connection.home)
 
     async def claim(self, *, again: bool = False) -> None:
-        """Make sure that the topics are this installation's; asks once, or `again`.
+        """Check that this installation owns the topics, once, or also `again`; claims them without an owner.
 
-        Raises `ConfigInvalid` if they belong to another one, `BusUnavailable` if the cluster cannot say.
+        Raises `ConfigInvalid` if another one owns them, `BusUnavailable` if the cluster does not answer.
         """
         async with self._asking:
             if self._is_claimed and not again:
@@ -102,11 +102,11 @@ class KafkaInstallation:
             mine = self.id
             owner = await self._asked(lambda: self._claim(mine))
             if owner != mine:
-                raise self.refusal(owner)
+                raise self.rejection(owner)
             self._is_claimed = True
 
     async def take_over(self) -> str | None:
-        """Make the topics this installation's, whosever they were; returns the former owner, if another."""
+        """Make this installation the owner of the topics; returns the former owner if it was another."""
         async with self._asking:
             mine = self.id
             owner = await self._asked(lambda: self._claim(mine))
@@ -119,16 +119,15 @@ class KafkaInstallation:
                 )
             return owner
 
-    def refusal(self, owner: str) -> ConfigInvalid:
-        """What to tell an installation that finds the topics of `owner`."""
+    def rejection(self, owner: str) -> ConfigInvalid:
+        """The error for an installation that finds the topics of `owner`."""
         prefix = self._connection.settings.topic_prefix
         return ConfigInvalid(
             f"{self._connection.where}: the topics with the prefix {prefix!r} belong to another "
-            f"installation, {owner}; this one is {self.id}. Nothing was read or written. To run beside it, "
-            "set kafka.topic_prefix to another name. If this is a host of that installation with a home "
+            f"installation, {owner}; this one is {self.id}. Nothing was read or written. To run both, set "
+            "kafka.topic_prefix to another name. If this host belongs to that installation but has a home "
             f"of its own, copy HOME/{INSTALLATION_FILE} from there, or set kafka.installation. If this home "
-            "takes the place of that one (restored or moved), stop that one, then run `windvane topics "
-            "take-over`"
+            "replaces that one (restored or moved), stop that one, then run `windvane topics take-over`"
         )
 
     async def _claim(self, mine: str) -> str:
@@ -146,11 +145,11 @@ class KafkaInstallation:
             await producer.stop()
         owner = await self._read_owner()
         if owner is None:
-            raise KafkaError(f"{self._topic} does not keep what is published to it")
+            raise KafkaError(f"{self._topic} does not keep the messages published to it")
         return owner
 
     async def _read_owner(self) -> str | None:
-        """The owner by all messages that there are; makes the topic if it is missing."""
+        """The owner according to all messages on the topic; creates the topic if it is missing."""
         await self._make_topic()
         consumer = AIOKafkaConsumer(
             **self._connection.options(), enable_auto_commit=False, auto_offset_reset="earliest"
@@ -192,7 +191,7 @@ class KafkaInstallation:
             await admin.close()
 
     async def _asked(self, ask: Callable[[], Awaitable[str]]) -> str:
-        """What the cluster answers; brokers learn of a new topic at different times, so it is tried again."""
+        """The cluster's answer; retries, since brokers learn of a new topic at different times."""
         deadline_s = asyncio.get_running_loop().time() + ASK_TIMEOUT_S
         while True:
             try:
@@ -204,13 +203,13 @@ class KafkaInstallation:
                 is_final = isinstance(error, KafkaError) and not error.retriable
                 if is_final or asyncio.get_running_loop().time() >= deadline_s:
                     raise self._connection.explain(error, INSTALLATION_TOPIC) from error
-                # Whether it is away, or does not let us in.
+                # Raises if no broker is reachable or the login fails.
                 await self._connection.check()
             await asyncio.sleep(_RETRY_S)
 
 
 def owner_of(claims: Iterable[_Claim]) -> str | None:
-    """Who owns the topics by these claims, in the order of the log; None: nobody yet."""
+    """The owner of the topics by these claims, in the order of the log; None without claims."""
     owner: str | None = None
     for claim in claims:
         if owner is None or claim.takes_over == owner:

@@ -1,8 +1,8 @@
-"""The identity of topics on a cluster, and the state of their logs, asked of the brokers directly.
+"""The identity of topics on a cluster, and the state of their logs, read from the brokers directly.
 
-aiokafka 0.14 speaks Metadata up to version 5, which knows topics by name alone. Version 12 has the ID of each
-topic (KIP-516), which a topic of the same name that is made later does not share. The structure is that of
-"Metadata API (Key: 3)" in the protocol guide of Apache Kafka.
+aiokafka 0.14 implements Metadata up to version 5, which has only the names of topics. Version 12 has the ID
+of each topic (KIP-516); a topic that is deleted and recreated under the same name gets a new ID. The
+structure is that of "Metadata API (Key: 3)" in the protocol guide of Apache Kafka.
 """
 
 import uuid
@@ -117,7 +117,7 @@ class _TopicIdRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
 async def log_ids(client: AIOKafkaClient, node_id: int, names: Collection[str]) -> dict[str, str]:
     """The identity of each topic's log as the broker knows it now, for those that exist: `kafka:CLUSTER:ID`.
 
-    Brokers before Kafka 2.8 have no topic IDs; the topic's name stands for it then. Raises KafkaError.
+    Brokers before Kafka 2.8 have no topic IDs; the topic's name replaces it then. Raises KafkaError.
     """
     if not names:
         return {}
@@ -136,9 +136,9 @@ async def log_ids(client: AIOKafkaClient, node_id: int, names: Collection[str]) 
 
 
 async def log_ids_by_leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[str, str]:
-    """As `log_ids`, each asked of a broker that leads one of the topic's partitions; others may be behind it.
+    """As `log_ids`, each read from a broker that leads one of the topic's partitions: others may lag.
 
-    Topics without a leader, by what the client knows, are missing.
+    Topics without a leader in the client's metadata are missing.
     """
     by_leader: dict[int, list[str]] = {}
     for name in names:
@@ -162,15 +162,15 @@ class Hole(NamedTuple):
 
 
 async def find_hole(client: AIOKafkaClient, at: KafkaPartition, offset: int, end: int) -> Hole | None:
-    """Where messages can be read again from `offset` on, up to `end`; None: the one at `offset` can be.
+    """Find the unreadable messages from `offset` on, up to `end`; None if the one at `offset` is readable.
 
-    Asks the leader for single batches. Raises KafkaError.
+    Fetches single batches from the leader. Raises KafkaError.
     """
     first = await _probe(client, at, offset)
     if first is None or first.damage is None:
         return None
     bad = offset
-    # The damaged batch says where the next one begins; if that is damaged too, ever larger steps find it.
+    # A damaged batch has the offset of the next one; if that is damaged too, growing steps find a whole one.
     guess = (
         first.next_offset
         if first.next_offset is not None and offset < first.next_offset <= end
@@ -201,7 +201,7 @@ class _Batch(NamedTuple):
 
 
 async def _probe(client: AIOKafkaClient, at: KafkaPartition, offset: int) -> _Batch | None:
-    """What the batch with the message `offset` is like; None: there is nothing there."""
+    """Fetch and check the batch with the message `offset`; None if there is none."""
     leader = client.cluster.leader_for_partition(at)
     partitions = [(at.topic, [(at.partition, offset, _PROBE_BYTES)])]
     answer = await client.send(
@@ -225,6 +225,6 @@ async def _probe(client: AIOKafkaClient, at: KafkaPartition, offset: int) -> _Ba
             return _Batch("its checksum is wrong", next_offset)
         for _ in batch:
             pass
-    except Exception as error:  # whatever a decoder makes of damaged bytes
+    except Exception as error:  # damaged bytes can raise any error in a decoder
         return _Batch(f"it cannot be decoded ({type(error).__name__}: {error})", next_offset)
     return _Batch(None, next_offset)

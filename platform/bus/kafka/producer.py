@@ -1,11 +1,11 @@
-"""Publishing to Kafka: in order, each message once, and without waiting in the caller.
+"""Publishes to Kafka: in order, each message once, and without blocking the caller.
 
-aiokafka's own `send` waits where its buffer is full, and keeps one request on its way to each broker. So the
-messages queue here, by partition. What queues while a batch is on its way becomes the next batch: there is
-no linger, a lone message leaves at once. A batch is built (`kafka_records`) when its request is.
+aiokafka's own `send` waits if its buffer is full, and has one request in flight to each broker. So messages
+queue here, by partition. Messages that queue while a batch is in flight become the next batch. There is no
+linger time: a single message is sent at once. A batch is built (`record_batches.py`) with its request.
 
-The partition is murmur2 of the key, as Kafka's own clients have it: streams of other producers that use the
-same keys can be joined by partition.
+The partition is murmur2 of the key, as in Kafka's own clients: streams of other producers that use the same
+keys can be joined by partition.
 """
 
 import asyncio
@@ -36,22 +36,22 @@ from .connection import KafkaConnection
 from .record_batches import RecordBatch
 
 PENDING_BYTES = 256 * 1024 * 1024
-"""Bound on what a producer holds; its user should stop long before, by `pending_bytes`."""
+"""Bound on the messages that a producer holds; callers should stop long before, by `pending_bytes`."""
 
 CLOSE_S = 10.0
-"""What is not delivered this long after `close` was called has failed."""
+"""Messages that are not delivered this long after the call of `close` fail."""
 
 SILENCE_S = 5.0
-"""After this long without an answer it is found out why, and said in the log."""
+"""After this long without an answer, the producer finds the reason and logs it."""
 
 TOPIC_TRIES = 5
-"""How often a topic is looked for: brokers learn of a new one at different times."""
+"""Attempts to find a topic: brokers learn of a new one at different times."""
 
 _RETRY_S = 0.2
 _TICK_S = 1.0
 
-# The broker has not written the batch, and would not write the next one under the same producer id either.
-_BEGIN_ANEW = (OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId)
+# The broker has not written the batch, and would reject the next one with the same producer ID too.
+_NEEDS_NEW_ID = (OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId)
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class _Published(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Batch:
-    """Messages of one partition that go out together."""
+    """Messages of one partition that are sent together."""
 
     def __init__(self, compression: str) -> None:
         self.records = RecordBatch(compression)
@@ -80,18 +80,18 @@ class _Batch:
 
 
 class _Partition:
-    """What waits for one partition."""
+    """The queue of one partition."""
 
     def __init__(self, topic: str, number: int) -> None:
         self.topic = topic
         self.number = number
         self.queue: deque[_Published] = deque()
         self.running = False
-        self.max_messages: int | None = None  # of a batch, where the topic refused larger ones
+        self.max_messages: int | None = None  # of a batch, if the topic rejected larger ones
 
 
 class _Link:
-    """One idempotent producer of aiokafka: its id and its sequence numbers are good until an error."""
+    """One idempotent producer of aiokafka: its ID and its sequence numbers are valid until an error."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer
@@ -102,11 +102,11 @@ class _Link:
 class KafkaProducer(Producer):
     """Publishes to the topics of one installation; see `Producer`.
 
-    Idempotent, with acks of all replicas in sync; `durability="written"` gets the same. Brokers that are away
-    are waited for up to `delivery_timeout_s`, for each message from its publishing on; then it fails, as it
-    does when `PENDING_BYTES` are held already. Only where the broker cannot say what it has written before
-    (DUPLICATE_SEQUENCE_NUMBER) the offset is -1. Memory: what is pending, and about three copies of what is
-    on its way, which is `in_flight_bytes` or one message at most.
+    Idempotent, with acknowledgements of all in-sync replicas, also for `durability="written"`. If brokers are
+    unavailable, a message fails `delivery_timeout_s` after it was published. It fails at once if
+    `PENDING_BYTES` are pending already. The offset is -1 if the broker does not return it for a batch that it
+    had already written (DUPLICATE_SEQUENCE_NUMBER). Memory: the pending messages, and about three copies of
+    those in flight, which are at most `in_flight_bytes` or one message.
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
@@ -141,17 +141,17 @@ class KafkaProducer(Producer):
             size += len(piece)
         if size > self.max_message_bytes:
             raise ValueError(
-                f"a message of {size} bytes is over the limit of kafka.max_message_bytes, "
+                f"a message of {size} bytes exceeds kafka.max_message_bytes, "
                 f"{self.max_message_bytes}; split it"
             )
         future = self._loop.create_future()
         if self._closed:
-            future.set_exception(BusUnavailable("the producer is closed; publish before that"))
+            future.set_exception(BusUnavailable("the producer is closed; create another one"))
             return future
         if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES:
             future.set_exception(
                 BusUnavailable(
-                    f"{self._pending_bytes} bytes wait for {self._connection.where} already; "
+                    f"{self._pending_bytes} bytes are already waiting for {self._connection.where}; "
                     "publish more slowly"
                 )
             )
@@ -172,7 +172,7 @@ class KafkaProducer(Producer):
         return self._pending_bytes
 
     async def close(self) -> None:
-        """See `Producer.close`; what is not delivered within 10 seconds has failed."""
+        """See `Producer.close`; messages that are not delivered within 10 seconds fail."""
         if not self._closed:
             self._closed = True
             self._closed_at_s = self._loop.time()
@@ -189,7 +189,7 @@ class KafkaProducer(Producer):
             await _stop(link)
 
     async def refresh_topics(self) -> None:
-        """Learn at once of topics and partitions that were made."""
+        """Find new topics and partitions at once."""
         if self._link is not None:
             await self._link.producer.client.force_metadata_update()
 
@@ -197,7 +197,7 @@ class KafkaProducer(Producer):
 
     def _count_of(self, topic: str) -> int | None:
         if topic in self._unresolved:
-            return None  # behind those that wait already
+            return None  # after the messages that wait already
         if self._link is not None:
             known = self._link.producer.client.cluster.partitions_for_topic(self._connection.to_kafka(topic))
             if known:
@@ -211,7 +211,7 @@ class KafkaProducer(Producer):
         self._unresolved[topic].append(message)
 
     async def _resolve(self, topic: str) -> None:
-        """Find out how many partitions a topic has, then put its messages there, or fail them."""
+        """Read the partition count of a topic, then queue its messages by partition, or fail them."""
         waiting = self._unresolved[topic]
         try:
             count = await self._ask_count(topic, waiting)
@@ -226,7 +226,7 @@ class KafkaProducer(Producer):
 
     async def _ask_count(self, topic: str, waiting: deque[_Published]) -> int:
         name = self._connection.to_kafka(topic)
-        await asyncio.sleep(0)  # until the first message waits
+        await asyncio.sleep(0)  # until the caller has queued the first message
         while True:
             link = await self._linked(waiting[0])
             client = link.producer.client
@@ -247,7 +247,7 @@ class KafkaProducer(Producer):
                 raise BusUnavailable(f"there is no topic {topic!r} on the bus; {MAKE_TOPICS}")
             if self._deadline_s(waiting[0]) <= self._loop.time():
                 raise self._too_late()
-            self._ask_why()
+            self._start_diagnosis()
             await asyncio.sleep(_RETRY_S)
 
     def _put(self, topic: str, count: int, message: _Published) -> None:
@@ -263,7 +263,7 @@ class KafkaProducer(Producer):
     # One partition
 
     async def _send_all(self, partition: _Partition) -> None:
-        """Send what waits for a partition, one batch after the other, until nothing does."""
+        """Send the queue of a partition, one batch after the other, until it is empty."""
         try:
             while partition.queue:
                 first = partition.queue[0]
@@ -280,7 +280,7 @@ class KafkaProducer(Producer):
             partition.running = False
 
     def _next_batch(self, partition: _Partition) -> _Batch:
-        """As many of the waiting messages as fit; the first one always does."""
+        """As many of the queued messages as fit, and at least one."""
         batch = _Batch(self._settings.compression)
         queue = partition.queue
         while queue and (
@@ -298,8 +298,8 @@ class KafkaProducer(Producer):
         link.users += 1
         try:
             sent = await self._deliver(partition, link, batch)
-        except _BEGIN_ANEW as error:
-            _log.info("%s begins with a new producer id: %s", partition.topic, type(error).__name__)
+        except _NEEDS_NEW_ID as error:
+            _log.info("%s restarts with a new producer ID: %s", partition.topic, type(error).__name__)
             self._retire(link)
             partition.queue.extendleft(reversed(batch.messages))
         except _TOO_LARGE as error:
@@ -310,10 +310,10 @@ class KafkaProducer(Producer):
             else:
                 self._fail_batch(batch, self._connection.explain(error, partition.topic))
         except Exception as error:
-            # Of Kafka, or of a client that got into a state it did not foresee: a new one is made.
+            # An error of Kafka, or an unexpected state of the client: the next batch uses a new client.
             self._retire(link)
             reason: WindvaneError = self._connection.explain(error, partition.topic)
-            if isinstance(error, KafkaError) and error.retriable:  # the last one of many: what is behind it?
+            if isinstance(error, KafkaError) and error.retriable:  # the retries are exhausted: find the cause
                 reason = await self._connection.explain_silence([partition.topic])
             self._fail_batch(batch, reason)
         else:
@@ -328,11 +328,11 @@ class KafkaProducer(Producer):
                 self._start(_stop(link))
 
     async def _deliver(self, partition: _Partition, link: _Link, batch: _Batch) -> int:
-        """The offset of the batch's first message, once all replicas in sync have it.
+        """The offset of the batch's first message, once all in-sync replicas have it.
 
-        A broker that is away is asked again and again, with the same producer id and sequence number, so that
-        it writes the batch once. Only when time is up the whole link is given up, and with it all that it has
-        on its way: what became of that is not known.
+        If a broker is unavailable, the client resends with the same producer ID and sequence number, so that
+        the broker writes the batch once. At the deadline the producer abandons the whole link, with all its
+        requests in flight: their results are unknown.
         """
         producer, topic = link.producer, self._connection.to_kafka(partition.topic)
         sending = asyncio.ensure_future(_sent(producer, batch.records, topic, partition.number))
@@ -349,12 +349,12 @@ class KafkaProducer(Producer):
                 self._break(link)
                 raise self._too_late()
             if now_s - began_s >= SILENCE_S:
-                self._ask_why()
-        self._heard()
+                self._start_diagnosis()
+        self._log_recovery()
         return sending.result()
 
     async def _take_room(self, size: int) -> None:
-        """Wait, in line, until a batch may be on its way."""
+        """Wait in a FIFO queue until the batch fits into `in_flight_bytes`."""
         while self._in_flight_bytes and self._in_flight_bytes + size > self._settings.in_flight_bytes:
             turn = self._loop.create_future()
             self._room.append(turn)
@@ -369,7 +369,7 @@ class KafkaProducer(Producer):
                 turn.set_result(None)
                 return
 
-    # How it ends
+    # Results
 
     def _deadline_s(self, message: _Published) -> float:
         return min(message.at_s + self._settings.delivery_timeout_s, self._closed_at_s + CLOSE_S)
@@ -406,10 +406,10 @@ class KafkaProducer(Producer):
     # The link
 
     async def _linked(self, first: _Published) -> _Link:
-        """The producer of aiokafka, started where there is none.
+        """The producer of aiokafka; starts one if there is none.
 
-        Raises `ConfigInvalid` where the settings do not let us in, `BusUnavailable` at the deadline and where
-        the brokers say no.
+        Raises `ConfigInvalid` if the login or a setting is wrong, `BusUnavailable` at the deadline and if the
+        brokers reject the connection.
         """
         while self._link is None:
             if self._linking is None:
@@ -442,18 +442,18 @@ class KafkaProducer(Producer):
                     await self._connection.check()
                 except BusUnavailable as reason:
                     self._link_error = reason
-                    self._say_silent(reason)
+                    self._log_outage(reason)
                 else:
                     self._link_error = self._connection.explain(error)
                     if isinstance(error, KafkaError) and not error.retriable:
                         raise self._link_error from error
                 await asyncio.sleep(_RETRY_S)
             else:
-                self._heard()
+                self._log_recovery()
                 return _Link(producer)
 
     def _retire(self, link: _Link) -> None:
-        """Send nothing more through it; what is on its way in it may end."""
+        """Send no more batches through the link; its requests in flight may finish."""
         if self._link is link:
             self._link = None
 
@@ -462,29 +462,29 @@ class KafkaProducer(Producer):
         if not link.broken.done():
             link.broken.set_result(None)
 
-    # What is said of it
+    # Logging of outages
 
-    def _ask_why(self) -> None:
+    def _start_diagnosis(self) -> None:
         if self._asking is None or self._asking.done():
-            self._asking = self._loop.create_task(self._find_out())
+            self._asking = self._loop.create_task(self._diagnose())
 
-    async def _find_out(self) -> None:
+    async def _diagnose(self) -> None:
         waiting = {topic for (topic, _), partition in self._partitions.items() if partition.running}
         error = await self._connection.explain_silence(waiting | self._unresolved.keys())
         self._link_error = error
-        self._say_silent(error)
+        self._log_outage(error)
         await asyncio.sleep(SILENCE_S)
 
-    def _say_silent(self, error: WindvaneError) -> None:
+    def _log_outage(self, error: WindvaneError) -> None:
         if not self._silent:
             self._silent = True
-            _log.warning("%s; %d bytes wait", error, self._pending_bytes)
+            _log.warning("%s; %d bytes are waiting", error, self._pending_bytes)
 
-    def _heard(self) -> None:
+    def _log_recovery(self) -> None:
         self._link_error = None
         if self._silent:
             self._silent = False
-            _log.info("%s takes messages again", self._connection.where)
+            _log.info("%s accepts messages again", self._connection.where)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -499,7 +499,7 @@ async def _sent(producer: AIOKafkaProducer, records: RecordBatch, topic: str, pa
 
 
 async def _stop(link: _Link) -> None:
-    """Closes its connections, also where it still tries to deliver what was given up."""
+    """Close the connections of the link, even if it still tries to deliver abandoned batches."""
     producer = link.producer
     sender = producer._sender
     if sender.sender_task is not None:

@@ -1,12 +1,13 @@
-"""A batch of records as Kafka keeps it (record batch, version 2), made of the pieces as they were published.
+"""A batch of records in Kafka's format (record batch, version 2), built from the published pieces.
 
     base offset i64 | length i32 | leader epoch i32 | 2 | crc u32 | attributes i16 | last offset delta i32 |
     base timestamp i64 | max timestamp i64 | producer id i64 | epoch i16 | base sequence i32 | count i32 |
     records: length | 0 | timestamp delta | offset delta | key length, key | value length, value | 0 headers
 
-Numbers of records are zigzag varints; the CRC-32C covers all from the attributes on. See "Message Format" in
-the documentation of Apache Kafka. aiokafka's own builder copies each value twice and computes the CRC without
-the CPU's instruction for it; with messages of a megabyte that costs more than all else that a producer does.
+Numbers in records are zigzag varints; the CRC-32C covers the bytes from the attributes on. See "Message
+Format" in the documentation of Apache Kafka. aiokafka's own builder copies each value twice and computes the
+CRC without the CPU's instruction for it; for messages of a megabyte that costs more than the rest of a
+producer's work.
 """
 
 import struct
@@ -28,9 +29,9 @@ _ONE_NULL = b"\x00"
 
 
 class RecordBatch:
-    """Takes records, then gives the bytes; what aiokafka's sender expects of a batch builder.
+    """Collects records, then builds the bytes; implements what aiokafka's sender needs of a batch builder.
 
-    All records have the time of the first one. The pieces are only referred to until the batch is built.
+    All records have the time of the first one. Keeps references to the pieces until the batch is built.
     """
 
     def __init__(self, compression: str) -> None:
@@ -43,7 +44,7 @@ class RecordBatch:
         self._built: bytes | None = None
 
     def add(self, key: bytes, value: tuple[Buffer, ...]) -> None:
-        """One more record; its value is the concatenation of the pieces."""
+        """Add a record; its value is the concatenation of the pieces."""
         if not self._count:
             self._timestamp_ms = time.time_ns() // 1_000_000
         head = b"\0\0" + _varint(self._count) + _varint(len(key)) + key + _varint(sum(map(len, value)))
@@ -53,19 +54,19 @@ class RecordBatch:
         self._count += 1
 
     def record_count(self) -> int:
-        """How many records there are."""
+        """Number of records."""
         return self._count
 
     def size(self) -> int:
-        """Bytes of the records, about."""
+        """Approximate bytes of the records."""
         return self._size
 
     def closed(self) -> bool:
-        """It takes no more records once it is with the sender."""
+        """Always true: the sender adds no records."""
         return True
 
     def close(self) -> None:
-        """Nothing more to do."""
+        """Does nothing."""
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
@@ -85,7 +86,7 @@ class RecordBatch:
             )
             crc = google_crc32c.value(body)
             for piece in pieces:
-                # It takes bytes, and arrays, which cost no copy, but no other buffers.
+                # google_crc32c accepts bytes, and arrays, which need no copy, but no other buffers.
                 plain = piece if isinstance(piece, bytes) else np.frombuffer(piece, np.uint8)
                 crc = google_crc32c.extend(crc, plain)
             head = _HEAD.pack(0, _AFTER_LENGTH + sum(map(len, pieces)), -1, _MAGIC)
@@ -95,13 +96,13 @@ class RecordBatch:
 
 
 def _compress(records: bytes, compression: str) -> bytes:
-    # The levels that are quick: aiokafka would take 9 for lz4, which is ten times slower.
+    # The fast levels: aiokafka would use 9 for lz4, which is ten times slower.
     compressed: bytes = lz4_encode(records, 1) if compression == "lz4" else zstd_encode(records, 1)
     return compressed
 
 
 def _varint(number: int) -> bytes:
-    """A number that is not negative as a zigzag varint."""
+    """A non-negative number as a zigzag varint."""
     number <<= 1
     encoded = bytearray()
     while number > 0x7F:

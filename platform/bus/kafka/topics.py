@@ -14,19 +14,19 @@ from .bus import topic_message_bytes
 from .connection import KafkaConnection
 from .installation import KafkaInstallation
 
-_SPOKEN_OF = (RETENTION_MS, RETENTION_BYTES, MESSAGE_BYTES)
+_PLANNED_SETTINGS = (RETENTION_MS, RETENTION_BYTES, MESSAGE_BYTES)
 _SET_FOR_TOPIC = 1  # source of a setting, in DescribeConfigs of the Kafka protocol
 
 _Result = TypeVar("_Result")
 
 
 class KafkaTopics(TopicAdmin):
-    """The topics with the installation's prefix, which are changed only if they are its own.
+    """The topics with the installation's prefix, which are changed only if the installation owns them.
 
-    New ones have the replicas of `[kafka]`, or the cluster's.
+    New topics have the replication factor of `[kafka]`, or the cluster's default.
 
-    A change is sent with all that was set for the topic before, since the request of the Kafka protocol that
-    aiokafka has replaces it all: who changes the same topic at the same moment may be overwritten.
+    A change includes all earlier settings of the topic, since the request that aiokafka implements replaces
+    all of them. It may overwrite a simultaneous change by another client.
     """
 
     knows_retention = True
@@ -52,9 +52,11 @@ class KafkaTopics(TopicAdmin):
                 topic_configs=dict(settings),
             )
             if self._connection.settings.replication_factor is None:
-                new.replication_factor = -1  # the cluster's default: NewTopic knows it with a placement alone
+                new.replication_factor = (
+                    -1
+                )  # the cluster's default: NewTopic accepts it only with a placement
             answer = await admin.create_topics([new])
-            with suppress(TopicAlreadyExistsError):  # a gateway was quicker
+            with suppress(TopicAlreadyExistsError):  # a gateway was faster
                 _check(*answer.topic_errors[0][1:])
 
         await self._installation.claim()
@@ -65,7 +67,7 @@ class KafkaTopics(TopicAdmin):
 
         async def grow(admin: AIOKafkaAdminClient) -> None:
             name = self._connection.to_kafka(topic)
-            with suppress(InvalidPartitionsError):  # it has them by now
+            with suppress(InvalidPartitionsError):  # another process has added them
                 answer = await admin.create_partitions({name: NewPartitions(partitions)})
                 _check(*answer.topic_errors[0][1:])
 
@@ -109,14 +111,14 @@ class KafkaTopics(TopicAdmin):
             found[topic] = TopicState(
                 partitions=len(partitions),
                 replicas=min(len(partition["replicas"]) for partition in partitions),
-                settings={entry[0]: entry[1] for entry in settings[name] if entry[0] in _SPOKEN_OF},
+                settings={entry[0]: entry[1] for entry in settings[name] if entry[0] in _PLANNED_SETTINGS},
             )
         return found
 
     async def _asked(
         self, ask: Callable[[AIOKafkaAdminClient], Awaitable[_Result]], topic: str | None = None
     ) -> _Result:
-        """What the cluster answers. Raises BusUnavailable or ConfigInvalid, in words."""
+        """The cluster's answer. Raises BusUnavailable or ConfigInvalid with the reason."""
         try:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._connection.options())
@@ -137,7 +139,7 @@ class KafkaTopics(TopicAdmin):
 
 
 async def _settings_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Any]]:
-    """By topic, entries (name, value, read only, source, …)."""
+    """For each topic its entries (name, value, read only, source, …)."""
     if not names:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]

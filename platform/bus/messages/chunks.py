@@ -4,8 +4,8 @@
 
 as in the Avro specification, "Single-object encoding": the fingerprint is the CRC-64-AVRO of the schema's
 parsing canonical form, little endian, and the body is the record `schemas/chunk.avsc` in Avro's binary
-encoding. The payload is the record's last field: everything before it is encoded and decoded by fastavro,
-and the payload itself stands behind its length as it is, so that it is not copied to be written.
+encoding. The payload is the record's last field: fastavro encodes and decodes everything before it. The
+payload itself follows its length unchanged, so that writing does not copy it.
 """
 
 import io
@@ -23,16 +23,16 @@ from ..interface import Buffer
 MARKER = b"\xc3\x01"
 SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/chunk.avsc").read_text())
 PREFIX = MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(SCHEMA), "CRC-64-AVRO"))
-# The binary encoding of a record is that of its fields one after the other, so the record without its
-# last field reads and writes what stands before the payload.
-# Bytes are their length, a long, and then themselves, so the length is one more field.
+# The binary encoding of a record is the concatenation of its fields, so the record without its last field
+# reads and writes what precedes the payload.
+# The encoding of `bytes` is a length (a long) and the bytes, so the length is one more field.
 _HEAD = fastavro.parse_schema(
     {**SCHEMA, "fields": [*SCHEMA["fields"][:-1], {"name": "payload_bytes", "type": "long"}]}
 )
 
 
 class ChunkMessage(msgspec.Struct, frozen=True):
-    """The events of one tag that arrived together; see `schemas/chunk.avsc` for what each field means."""
+    """The events of one tag that arrived together; `schemas/chunk.avsc` documents the fields."""
 
     tag: str
     sender: str
@@ -45,7 +45,7 @@ class ChunkMessage(msgspec.Struct, frozen=True):
 def encode_chunk(chunk: ChunkMessage, *payload: Buffer) -> tuple[Buffer, ...]:
     """Buffers whose concatenation is the message.
 
-    With `payload`, its pieces are the payload in place of `chunk.payload`, and are handed on as they are.
+    If given, the pieces of `payload` replace `chunk.payload`; they are passed on without a copy.
     """
     pieces = payload or (chunk.payload,)
     head = io.BytesIO()
@@ -66,23 +66,23 @@ def encode_chunk(chunk: ChunkMessage, *payload: Buffer) -> tuple[Buffer, ...]:
 
 
 def decode_chunk(message: bytes) -> ChunkMessage:
-    """The chunk of a message; `EnvelopeInvalid` says what is wrong with one that holds none."""
+    """The chunk of a message. Raises `EnvelopeInvalid` if the message is not a valid chunk."""
     if message[:2] != MARKER:
         raise EnvelopeInvalid(
             f"a message begins with {message[:2].hex(' ') or 'nothing'}, not with c3 01: it is not in Avro "
-            "single-object encoding; who else publishes to this topic?"
+            "single-object encoding; does another program publish to this topic?"
         )
     if message[:10] != PREFIX:
         raise EnvelopeInvalid(
             f"a message has the schema fingerprint {message[2:10].hex()}, this version knows only "
-            f"{PREFIX[2:].hex()}; update Windvane, or find who publishes it"
+            f"{PREFIX[2:].hex()}; update Windvane, or find the program that publishes it"
         )
     body = io.BytesIO(message)
     body.seek(len(PREFIX))
     try:
         head: Any = fastavro.schemaless_reader(body, _HEAD, None)
         size = head.pop("payload_bytes")
-    # fastavro lets out whatever its decoder stumbles over: EOFError, IndexError, UnicodeDecodeError, …
+    # fastavro raises whatever error its decoder meets: EOFError, IndexError, UnicodeDecodeError, …
     except Exception as error:
         raise EnvelopeInvalid(f"a message has a broken Avro body: {error!r}") from error
     payload = message[body.tell() :]

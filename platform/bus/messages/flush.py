@@ -1,8 +1,8 @@
-"""A message that says: nothing more is to be waited for; what a stream holds back up to a time may leave.
+"""The flush message: tells the worker to release the events of a stream that it holds up to a given time.
 
-It stands among the stream's chunks, under the same key, so that a replay of the log meets it at the same
-place. It is a chunk without events (`schemas/chunk.avsc`): consumers of the topic, and workers that know no
-such message, find nothing in it to store. Its chunk id has the time:
+It is published among the stream's chunks, under the same key, so that a replay of the log meets it at the
+same position. It is a chunk without events (`schemas/chunk.avsc`), so other consumers of the topic, and
+workers that do not know flush messages, store nothing for it. Its chunk ID has the time:
 
     sender    windvane:flush
     chunk_id  until:1790000000000000000    event time in ns since the epoch, UTC
@@ -19,10 +19,10 @@ from ..interface import Producer
 from .chunks import ChunkMessage, encode_chunk
 
 FLUSH_SENDER = "windvane:flush"
-"""No sender has such a name: those of chunks are addresses."""
+"""No real sender has this name: the senders of chunks are addresses."""
 _UNTIL = b"until:"
 MAX_NS = 2**63 - 1
-"""Until the end of time: all that is held may leave."""
+"""The latest time: releases all held events."""
 
 
 def flush_message(tag: str, until_ns: int, *, published_ns: int) -> ChunkMessage:
@@ -55,7 +55,7 @@ def flushed_until_ns(chunk: ChunkMessage) -> int | None:
 
 
 class Flush(msgspec.Struct, frozen=True):
-    """What is held of a stream up to `until_ns` (event time) may leave; `policy` is its topic."""
+    """A request to release a stream's held events up to `until_ns` (event time); `policy` is its topic."""
 
     policy: str
     tag: str
@@ -63,7 +63,7 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 async def publish_flushes(producer: Producer, flushes: Iterable[Flush]) -> None:
-    """Publish a message for each; durable on return. Raises BusUnavailable if one of them may not be."""
+    """Publish a message for each; all are durable on return. Raises BusUnavailable if one may not be."""
     await asyncio.gather(
         *(
             producer.publish(

@@ -2,11 +2,10 @@
 
     C3 01 | fingerprint, 8 bytes | head | first number | array…
 
-Avro single-object encoding, as in `chunks.py`. Both schemas (`schemas/rows.avsc`, and what
-`records_schema` makes of a policy's) end with the number of the first row or event and then the arrays that
-hold what belongs to each. An array in Avro is a sequence of blocks, each behind its count, so that parts
-which follow one another become one message without being encoded again: their blocks stand one behind the
-other.
+Avro single-object encoding, as in `chunks.py`. Both schemas (`schemas/rows.avsc`, and the result of
+`records_schema` for a policy) end with the number of the first row or event, followed by the arrays of
+values. An array in Avro is a sequence of blocks, each preceded by its count. So consecutive parts are joined
+into one message by concatenating their blocks, without a second encoding.
 """
 
 import copy
@@ -53,8 +52,8 @@ _ROWS_PREFIX = prefix_of(ROWS_SCHEMA)
 class ResultPart(msgspec.Struct, frozen=True, gc=False):
     """Rows or events of one stream, encoded: a message, or a part of one.
 
-    `head` is all of the message that stands before the first number, `arrays` a block of each array. Parts of
-    one topic with equal heads go into one message where the numbers of one begin at the end of the other's.
+    `head` is the part of the message before the first number; `arrays` has one block for each array. Parts of
+    one topic with equal heads can share a message if their numbers are consecutive.
     """
 
     topic: str
@@ -64,12 +63,12 @@ class ResultPart(msgspec.Struct, frozen=True, gc=False):
     count: int
     arrays: tuple[bytes, ...]
     size: int
-    """Bytes of the message that it makes alone, at most."""
+    """Upper bound on the bytes of a message of this part alone."""
     partitions: int = 1
-    """Of its topic, where that has to be made."""
+    """Partitions to create if its topic does not exist."""
 
     def continues(self, before: "ResultPart") -> bool:
-        """Whether this one can stand behind `before` in a message."""
+        """Whether this part can follow `before` in a message."""
         return self.first == before.first + before.count and self.head == before.head
 
 
@@ -85,7 +84,7 @@ def join(parts: Sequence[ResultPart]) -> tuple[Buffer, ...]:
 def rows_head(
     *, stream: str, output: str, array: bytes, dtype: str, row_shape: Sequence[int], columns: Sequence[str]
 ) -> bytes:
-    """The head of messages of rows; see `schemas/rows.avsc` for what each field means."""
+    """The head of messages of rows; `schemas/rows.avsc` documents the fields."""
     head = io.BytesIO()
     head.write(_ROWS_PREFIX)
     fastavro.schemaless_writer(
@@ -115,7 +114,7 @@ def rows_parts(
     part_bytes: int,
     max_bytes: int,
 ) -> Iterator[ResultPart]:
-    """Parts that hold all of the rows, in order, of `part_bytes` or of one row; never over `max_bytes`.
+    """Split the rows, in order, into parts of `part_bytes` or of one row; never over `max_bytes`.
 
     Args:
         rows: shape (n, *row_shape), of real numbers; float32 and integers become doubles.
@@ -123,17 +122,17 @@ def rows_parts(
         first_row: the number of `rows[0]` in its data array.
 
     Raises:
-        ValueError: one row alone is larger than a message may be, or the numbers are not real.
+        ValueError: a single row exceeds the size of a message, or the numbers are not real.
     """
     if not np.can_cast(rows.dtype, np.float64, casting="same_kind"):
-        raise ValueError(f"rows of {rows.dtype} cannot go out as doubles")
+        raise ValueError(f"rows of {rows.dtype} cannot be published as doubles")
     values = int(np.prod(rows.shape[1:], dtype=np.int64))
     around = len(head) + 3 * _VARINT_BYTES + 2
     row_bytes = 8 * values + _VARINT_BYTES
     if around + row_bytes > max_bytes:
         raise ValueError(
-            f"a row of {values} values makes a message of {around + row_bytes} bytes, and the bus takes at "
-            f"most {max_bytes}"
+            f"a row of {values} values needs a message of {around + row_bytes} bytes; the bus's limit is "
+            f"{max_bytes}"
         )
     step = max(1, (part_bytes - around) // row_bytes)
     for start in range(0, len(rows), step):
@@ -153,10 +152,10 @@ def rows_parts(
 
 
 def records_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of the messages on a policy's topic of records.
+    """The schema of the messages on a policy's records topic.
 
-    It is `schemas/records.avsc` with the policy's own `schema` in the place of the record. A schema without a
-    namespace keeps none ("namespace": ""), so that its types have the names that the policy gives them.
+    It is `schemas/records.avsc` with the policy's own `schema` as the type of the record. A schema without a
+    namespace keeps none ("namespace": ""), so that its types keep the names that the policy gives them.
     """
     own = copy.deepcopy(dict(schema))
     if "." not in own["name"]:
@@ -170,7 +169,7 @@ def records_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 def event_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of one event in a message of records; `schema` is the policy's."""
     event: dict[str, Any] = records_schema(schema)["fields"][-1]["type"]["items"]
-    # Outside of the frame it has to say what it has from it there.
+    # Inside the frame it inherits the namespace; on its own it has to declare it.
     return {**event, "namespace": _RECORDS_FRAME["namespace"]}
 
 
@@ -180,7 +179,7 @@ def records_head(prefix: bytes, *, stream: str, archive: bytes) -> bytes:
 
 
 def records_part_size(head: bytes, block: bytes) -> int:
-    """Bytes of the message of records that a block makes alone, at most."""
+    """Upper bound on the bytes of a message of records with one block."""
     return len(head) + len(block) + _VARINT_BYTES + 1
 
 

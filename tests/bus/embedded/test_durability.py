@@ -1,4 +1,4 @@
-"""What `durability` promises: "written" waits for no disk, and loses nothing to a killed process."""
+"""The guarantees of `durability`: "written" waits for no disk, and survives a killed process."""
 
 import asyncio
 import os
@@ -30,12 +30,12 @@ async def test_a_written_message_is_acked_before_any_fdatasync(
         patched.setattr(os, "fdatasync", synced.append)
         assert await producer.publish("t", b"k", b"one", durability="written") == 1
         assert synced == []
-    assert await producer.publish("t", b"k", b"two") == 2  # takes the other along
+    assert await producer.publish("t", b"k", b"two") == 2  # syncs the other one too
     assert await contents(bus, 3) == [b"opens the log", b"one", b"two"]
     await bus.close()
 
 
-async def test_a_written_message_is_read_soon_though_nothing_follows_it(tmp_path: Path) -> None:
+async def test_a_written_message_is_read_soon_without_a_following_message(tmp_path: Path) -> None:
     bus = open_bus("embedded:", tmp_path)
     await bus.ensure_topic("t", partitions=1)
     await bus.producer().publish("t", b"k", b"one", durability="written")
@@ -49,7 +49,7 @@ async def contents(bus: Bus, count: int) -> list[bytes]:
     return [message.value for message in await receive(consumer, count)]
 
 
-async def test_order_is_that_of_publishing_whatever_each_waits_for(tmp_path: Path) -> None:
+async def test_order_is_that_of_publishing_for_mixed_durabilities(tmp_path: Path) -> None:
     bus = open_bus("embedded:", tmp_path)
     await bus.ensure_topic("t", partitions=1)
     producer = bus.producer()
@@ -63,7 +63,7 @@ async def test_order_is_that_of_publishing_whatever_each_waits_for(tmp_path: Pat
     await bus.close()
 
 
-async def test_closing_the_bus_makes_durable_what_was_only_written(tmp_path: Path) -> None:
+async def test_closing_the_bus_makes_written_messages_durable(tmp_path: Path) -> None:
     bus = open_bus("embedded:", tmp_path)
     await bus.ensure_topic("t", partitions=1)
     await bus.producer().publish("t", b"k", b"one", durability="written")
@@ -76,7 +76,8 @@ async def test_closing_the_bus_makes_durable_what_was_only_written(tmp_path: Pat
 WRITES_AND_DIES = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from windvane.bus import group_commit, open_bus
+from windvane.bus import open_bus
+from windvane.bus.embedded import group_commit
 
 async def main():
     group_commit.SYNC_DELAY_S = 3600
@@ -92,7 +93,7 @@ asyncio.run(main())
 
 
 @pytest.mark.system
-async def test_what_was_written_survives_the_death_of_its_process(tmp_path: Path) -> None:
+async def test_written_messages_survive_the_kill_of_their_process(tmp_path: Path) -> None:
     died = await asyncio.create_subprocess_exec(sys.executable, "-c", WRITES_AND_DIES, str(tmp_path))
     assert await asyncio.wait_for(died.wait(), END_S) == -9
     bus = open_bus("embedded:", tmp_path)
@@ -101,7 +102,7 @@ async def test_what_was_written_survives_the_death_of_its_process(tmp_path: Path
     await bus.close()
 
 
-def test_a_failed_fdatasync_takes_back_what_waited_for_it_and_keeps_what_was_promised(tmp_path: Path) -> None:
+def test_a_failed_fdatasync_drops_messages_that_waited_for_it_and_keeps_written_ones(tmp_path: Path) -> None:
     directory = tmp_path / "log"
     create_log(directory)
     log = LogWriter(directory)

@@ -121,7 +121,7 @@ class TestOtherProcesses:
     async def test_a_second_process_reads_live(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus, process("read", tmp_path, "live") as reader:
             assert await line_of(reader) == b"ready"
-            # The reader was there before the topic.
+            # The reader has started before the topic exists.
             await bus.ensure_topic("live", partitions=1)
             producer = bus.producer()
             for number in range(50):
@@ -143,7 +143,7 @@ class TestOtherProcesses:
             consumer.subscribe(["topic"])
             assert [message.value for message in await receive(consumer, 2)] == [b"first", b"second"]
 
-    async def test_a_consumer_stands_by_until_the_process_that_reads_for_the_group_ends(
+    async def test_a_consumer_is_on_standby_until_the_active_process_of_the_group_ends(
         self, tmp_path: Path
     ) -> None:
         async with opened(tmp_path) as bus:
@@ -158,12 +158,10 @@ class TestOtherProcesses:
                 assert await consumer.poll(timeout_s=0.2) == []
                 assert listener.now == set()
                 reader.kill()
-                # It had committed nothing, so its successor begins where it had begun.
+                # It had committed nothing, so its successor begins at the same position.
                 assert [message.value for message in await receive(consumer, 1)] == [b"v"]
 
-    async def test_a_killed_writer_loses_nothing_acknowledged_and_doubles_nothing(
-        self, tmp_path: Path
-    ) -> None:
+    async def test_a_killed_writer_loses_and_duplicates_no_acknowledged_message(self, tmp_path: Path) -> None:
         """A process is killed again and again in the middle of appending, while another one reads."""
         chance = random.Random(7)
         acknowledged: dict[int, int] = {}
@@ -185,7 +183,7 @@ class TestOtherProcesses:
                     acknowledged[number] = offset
                 first_number = max(acknowledged) + bus_process.IN_FLIGHT + 1
 
-            # Opening for writing once more cuts off what the last kill left.
+            # Reopening for writing truncates the partial write of the last kill.
             producer = bus.producer()
             for key in range(5):
                 await producer.publish(bus_process.TOPIC, bus_process.key_of(key), b"end")
@@ -213,7 +211,7 @@ class TestOtherProcesses:
 
 
 class TestDiskTrouble:
-    async def test_a_full_disk_fails_what_is_published_and_nothing_else(self, tmp_path: Path) -> None:
+    async def test_a_full_disk_fails_only_the_published_messages(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus:
             await bus.ensure_topic("topic", partitions=1)
             producer = bus.producer()
@@ -230,9 +228,7 @@ class TestDiskTrouble:
             values = [message.value for message in await receive(consumer, 3)]
             assert values == [b"before", b"there is room for this", b"after"]
 
-    async def test_after_a_failed_fdatasync_the_next_message_opens_the_log_again(
-        self, tmp_path: Path
-    ) -> None:
+    async def test_after_a_failed_fdatasync_the_next_message_reopens_the_log(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus:
             await bus.ensure_topic("topic", partitions=1)
             producer = bus.producer()
@@ -240,13 +236,13 @@ class TestDiskTrouble:
             with failing_fdatasync(segment_path(tmp_path / "bus/topic/0", 0)):
                 with pytest.raises(BusUnavailable, match="fdatasync"):
                     await producer.publish("topic", b"k", b"not acknowledged")
-                # Within, since the descriptor that was swapped is closed by opening again.
+                # Inside the block, since reopening closes the descriptor that was swapped.
                 await producer.publish("topic", b"k", b"after")
             consumer = bus.consumer("group", Assignments())
             consumer.subscribe(["topic"])
             assert [message.value for message in await receive(consumer, 2)] == [b"before", b"after"]
 
-    async def test_damage_refuses_what_is_published_and_says_where(self, tmp_path: Path) -> None:
+    async def test_damage_rejects_published_messages_and_names_the_position(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as bus:
             await bus.ensure_topic("topic", partitions=1)
             await bus.producer().publish("topic", b"k", b"value")
@@ -288,7 +284,7 @@ class TestRetention:
             await producer.publish("topic", b"k", bytes(1000))
         await producer.close()
 
-    async def test_nothing_leaves_that_a_known_group_has_not_read(self, tmp_path: Path) -> None:
+    async def test_retention_drops_nothing_that_a_known_group_has_not_read(self, tmp_path: Path) -> None:
         directory = tmp_path / "bus/topic/0"
         async with opened(tmp_path, SMALL) as bus:
             await bus.ensure_topic("topic", partitions=1)
@@ -308,7 +304,7 @@ class TestRetention:
             await self.publish(bus, 10)
             assert segment_bases(directory)[0] > 40
 
-    async def test_positions_let_go_of_messages_only_for_the_database_that_a_live_reader_has(
+    async def test_positions_release_messages_only_for_the_database_of_a_live_reader(
         self, tmp_path: Path
     ) -> None:
         directory = tmp_path / "bus/topic/0"
@@ -345,7 +341,7 @@ class TestRetention:
         sizes = [segment_path(directory, base).stat().st_size for base in segment_bases(directory)]
         assert sum(sizes) <= 8192 + 2 * (4096 + 1100)
 
-    async def test_a_new_group_begins_with_what_is_kept(self, tmp_path: Path) -> None:
+    async def test_a_new_group_begins_with_the_oldest_kept_message(self, tmp_path: Path) -> None:
         async with opened(tmp_path, SMALL) as bus:
             await bus.ensure_topic("topic", partitions=1)
             await self.publish(bus, 60)
@@ -356,7 +352,7 @@ class TestRetention:
             messages = await receive(consumer, 60 - first)
             assert messages[0].offset == first
 
-    async def test_damaged_positions_keep_everything_and_are_set_aside_by_the_next_reader(
+    async def test_damaged_positions_keep_all_messages_and_the_next_reader_sets_them_aside(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         positions = tmp_path / "bus/@groups/group/positions.json"
@@ -375,7 +371,7 @@ class TestRetention:
 
 
 class TestWaiting:
-    async def test_a_listener_hears_every_ring(self, tmp_path: Path) -> None:
+    async def test_a_listener_wakes_at_every_ring(self, tmp_path: Path) -> None:
         doorbell = Doorbell(tmp_path / "@doorbell")
         listener = Listener(doorbell)
         for _ in range(20):
@@ -388,7 +384,7 @@ class TestWaiting:
         listener.close()
         doorbell.close()
 
-    async def test_a_listener_without_notifications_hears_too(self, tmp_path: Path) -> None:
+    async def test_a_listener_without_inotify_wakes_too(self, tmp_path: Path) -> None:
         doorbell = Doorbell(tmp_path / "@doorbell")
         listener = Listener(doorbell)
         listener.close()
@@ -415,25 +411,25 @@ class TestOpening:
             "",
         ],
     )
-    def test_a_url_that_names_no_bus_is_refused(self, tmp_path: Path, url: str) -> None:
+    def test_an_invalid_bus_url_is_rejected(self, tmp_path: Path, url: str) -> None:
         with pytest.raises(ConfigInvalid):
             open_bus(url, tmp_path)
 
     @pytest.mark.parametrize("topic", ["", ".", "..", "a/b", "@groups", "a b", "x" * 241])
-    async def test_names_that_are_no_topic_are_refused(self, tmp_path: Path, topic: str) -> None:
+    async def test_invalid_topic_names_are_rejected(self, tmp_path: Path, topic: str) -> None:
         async with opened(tmp_path) as bus:
             with pytest.raises(ConfigInvalid, match="topic"):
                 await bus.ensure_topic(topic, partitions=1)
             assert await bus.topics() == {}
 
-    async def test_a_home_that_cannot_be_used_is_unavailable(self, tmp_path: Path) -> None:
+    async def test_an_unusable_home_is_unavailable(self, tmp_path: Path) -> None:
         (tmp_path / "bus").touch()
         with pytest.raises(BusUnavailable, match="bus"):
             open_bus("embedded:", tmp_path)
 
 
 class FromTheBeginning:
-    """Whatever is assigned is read from its first message."""
+    """Reads each assigned partition from its first message."""
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         return dict.fromkeys(partitions, 0)
@@ -463,13 +459,13 @@ async def test_a_group_that_never_ran_loses_nothing_to_retention(tmp_path: Path)
     await bus.close()
 
 
-async def test_prepare_makes_readable_what_was_durable_when_the_machine_went_down(tmp_path: Path) -> None:
+async def test_prepare_makes_messages_readable_that_were_durable_at_a_power_cut(tmp_path: Path) -> None:
     bus = open_bus("embedded:", tmp_path)
     await bus.ensure_topic("t", partitions=1)
     for number in range(10):
         await bus.producer().publish("t", b"k", b"%d" % number)
     await bus.close()
-    # The page that says how far the log is durable is written back whenever the kernel likes.
+    # The kernel writes the page with the durable end back at any time.
     with (tmp_path / "bus" / "t" / "0" / "committed").open("r+b") as committed:
         committed.seek(8)
         committed.write((4).to_bytes(8, "little"))

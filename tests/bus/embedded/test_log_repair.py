@@ -1,4 +1,4 @@
-"""Damaged logs of the embedded bus: what is found, what is set aside, and that all else goes on."""
+"""Damaged logs of the embedded bus: detection, repair, and continued service of the other messages."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ async def publish(bus: Bus, topic: str, numbers: range) -> None:
 
 
 async def read_past_holes(consumer: Consumer, partition: TopicPartition, end: int) -> list[int]:
-    """Offsets of all messages up to `end` that can be read, going past each hole as a user would."""
+    """Offsets of all readable messages up to `end`, skipping each hole as a user would."""
     offsets: list[int] = []
     at = 0
     async with asyncio.timeout(60):
@@ -81,7 +81,7 @@ Damaging = Callable[[Path], set[int]]
 
 
 def flip_in_body(log: Path) -> set[int]:
-    """One bit of a message in a full segment."""
+    """Flips one bit of a message in a full segment."""
     segment = segment_path(log, segment_bases(log)[2])
     data = bytearray(segment.read_bytes())
     data[600] ^= 0x04
@@ -90,7 +90,7 @@ def flip_in_body(log: Path) -> set[int]:
 
 
 def flip_in_length(log: Path) -> set[int]:
-    """The length of a message: where the next one begins is not known from it."""
+    """Damages the length of a message, which hides the start of the next one."""
     segment = segment_path(log, segment_bases(log)[2])
     data = bytearray(segment.read_bytes())
     (length,) = struct.unpack_from("<I", data, 0)
@@ -112,7 +112,7 @@ def delete(log: Path) -> set[int]:
 
 
 def fill_with_zeros(log: Path) -> set[int]:
-    """A page of zeros in the middle of a segment."""
+    """Writes a page of zeros into the middle of a segment."""
     first = segment_bases(log)[2]
     with segment_path(log, first).open("r+b") as file:
         file.seek(1000)
@@ -141,7 +141,7 @@ def delete_newest(log: Path) -> set[int]:
 
 
 def overwrite_committed(log: Path) -> set[int]:
-    """Only the page that says how far the log is durable: no message is damaged."""
+    """Damages only the page with the durable end: no message is damaged."""
     (log / COMMITTED).write_bytes(b"x" * 4096)
     return set()
 
@@ -151,7 +151,7 @@ NEWEST = [flip_in_newest, truncate_newest, delete_newest]
 
 
 @pytest.mark.parametrize("damage", SEALED, ids=lambda damage: damage.__name__)
-async def test_a_damaged_full_segment_costs_its_damaged_messages_alone(
+async def test_a_damaged_full_segment_loses_only_its_damaged_messages(
     tmp_path: Path, damage: Damaging
 ) -> None:
     log = await filled(tmp_path)
@@ -195,7 +195,7 @@ async def test_repair_keeps_every_whole_message_and_every_damaged_byte(
 
 
 @pytest.mark.parametrize("damage", [*NEWEST, overwrite_committed], ids=lambda damage: damage.__name__)
-async def test_a_damaged_newest_segment_stops_its_partition_alone_until_it_is_repaired(
+async def test_a_damaged_newest_segment_stops_only_its_partition_until_it_is_repaired(
     tmp_path: Path, damage: Damaging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("windvane.bus.embedded.group_commit.OPEN_AGAIN_S", 0.0)
@@ -215,7 +215,7 @@ async def test_a_damaged_newest_segment_stops_its_partition_alone_until_it_is_re
         messages = await poll_until(consumer, lambda: PARTITION in consumer.halted)
         while sum(message.topic_partition == SOUND for message in messages) < COUNT + 5:
             messages += await consumer.poll(timeout_s=1)
-        # While the gateway runs.
+        # The gateway still runs.
         repair_log(tmp_path / "bus", PARTITION)
         await publish(bus, "damaged", range(COUNT, COUNT + 5))
         assert bus.out_of_order == {}
@@ -234,7 +234,7 @@ async def test_the_newest_segment_is_not_repaired_while_a_gateway_writes_to_it(t
     assert len(repair_log(tmp_path / "bus", PARTITION).set_aside) == 1
 
 
-def test_a_sound_log_is_left_alone(tmp_path: Path) -> None:
+def test_repair_does_not_change_an_undamaged_log(tmp_path: Path) -> None:
     log = asyncio.run(filled(tmp_path))
     before = {path: path.read_bytes() for path in log.iterdir()}
     for partition in partitions_of(tmp_path / "bus"):
@@ -243,8 +243,8 @@ def test_a_sound_log_is_left_alone(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in log.iterdir()} == before
 
 
-def test_what_looks_like_a_record_inside_a_message_is_not_taken_for_one() -> None:
-    """A sender puts whole records with the next offsets into a message whose header is damaged then."""
+def test_bytes_that_look_like_a_record_inside_a_message_are_not_parsed_as_one() -> None:
+    """A sender's message contains whole records with the next offsets; later its header is damaged."""
     with new_log() as directory:
         fake = b"".join(map(bytes, frame(messages_of([(b"k", b"forged %d" % n) for n in range(4)]), 2)))
         write(directory, [(b"k", b"0"), (b"k", b"x" * 10 + fake), *((b"k", b"%d" % n) for n in range(2, 9))])
@@ -258,7 +258,7 @@ def test_what_looks_like_a_record_inside_a_message_is_not_taken_for_one() -> Non
         assert b"forged" not in data[scan.runs[1].start_byte : scan.runs[1].stop_byte]
 
 
-async def test_a_write_that_reached_the_disk_in_part_is_kept_if_whole_messages_follow_it(
+async def test_a_partial_write_is_kept_if_whole_messages_follow_it(
     tmp_path: Path,
 ) -> None:
     log = await filled(tmp_path)
@@ -286,19 +286,19 @@ async def test_a_topic_deleted_under_its_writer_acknowledges_nothing_that_is_los
         assert [message.value for message in await receive(consumer, 3)] == [value_of(n) for n in range(3)]
 
 
-def test_what_is_written_while_the_files_are_deleted_is_not_acknowledged() -> None:
+def test_messages_written_while_the_files_are_deleted_are_not_acknowledged() -> None:
     with new_log() as directory:
         writer = LogWriter(directory)
         writer.append(messages_of([(b"k", b"before")]))
         shutil.rmtree(directory)
-        with pytest.raises(BusUnavailable, match="was deleted while it was written to"):
+        with pytest.raises(BusUnavailable, match="was deleted during a write"):
             writer.append(messages_of([(b"k", b"into nothing")]))
         assert not writer.usable
         writer.close()
 
 
 @pytest.mark.parametrize("damage", ["delete", "overwrite"])
-async def test_a_lost_identity_of_a_topic_is_made_again_from_its_copy(tmp_path: Path, damage: str) -> None:
+async def test_a_lost_topic_identity_is_recreated_from_its_copy(tmp_path: Path, damage: str) -> None:
     await filled(tmp_path)
     uid = tmp_path / "bus/damaged/uid"
     async with opened(tmp_path) as bus:
@@ -310,7 +310,7 @@ async def test_a_lost_identity_of_a_topic_is_made_again_from_its_copy(tmp_path: 
         assert await bus.log_ids(["damaged"]) == before
 
 
-async def test_a_topic_of_an_earlier_version_gets_an_identity_that_stays(tmp_path: Path) -> None:
+async def test_a_topic_of_an_earlier_version_gets_a_permanent_identity(tmp_path: Path) -> None:
     log = await filled(tmp_path)
     (log.parent / "uid").unlink()
     page = bytearray((log / COMMITTED).read_bytes())
@@ -323,7 +323,7 @@ async def test_a_topic_of_an_earlier_version_gets_an_identity_that_stays(tmp_pat
         assert await bus.ends(["damaged"]) == {PARTITION: COUNT}
 
 
-async def test_a_damaged_doorbell_is_made_again(tmp_path: Path) -> None:
+async def test_a_damaged_doorbell_is_recreated(tmp_path: Path) -> None:
     await filled(tmp_path)
     (tmp_path / "bus/@doorbell").write_bytes(b"?")
     async with opened(tmp_path) as bus:

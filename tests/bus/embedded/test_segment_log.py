@@ -1,4 +1,4 @@
-"""The log of one partition: what it keeps, what it cuts off, what it refuses."""
+"""The log of one partition: the bytes that it keeps, truncates and rejects."""
 
 import os
 import random
@@ -20,7 +20,7 @@ from windvane.errors import BusCorrupt, BusLocked, BusUnavailable, RangeGone
 PARTITION = TopicPartition("topic", 0)
 Pair = tuple[bytes, bytes]
 
-# Where fdatasync costs nothing; what it promises is tested by killing processes, in test_embedded.
+# A file system on which fdatasync is free; test_embedded tests its guarantees by killing processes.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -78,7 +78,7 @@ class TestReading:
         segment_bytes=st.integers(1, 600),
         max_bytes=st.integers(0, 700),
     )
-    def test_messages_do_not_depend_on_how_the_log_is_cut(
+    def test_messages_do_not_depend_on_segment_boundaries(
         self, groups: list[list[Pair]], segment_bytes: int, max_bytes: int
     ) -> None:
         with new_log() as directory:
@@ -129,7 +129,7 @@ class TestReading:
         writer.close()
         reader.close()
 
-    def test_a_position_after_the_end_is_an_error_and_no_endless_wait(self, directory: Path) -> None:
+    def test_a_position_after_the_end_is_an_error(self, directory: Path) -> None:
         write(directory, numbered(3))
         with pytest.raises(RangeGone, match=r"message 4 .* ends at 3"):
             read(directory, 4)
@@ -147,7 +147,7 @@ class TestTornTail:
     TAIL = tuple(records(UNFINISHED, 3))
 
     def check(self, directory: Path, whole: int) -> None:
-        """The durable messages and `whole` unfinished ones are there, and the log goes on."""
+        """The log has the durable messages and `whole` unfinished ones, and accepts more."""
         writer = LogWriter(directory)
         assert writer.append(messages_of([(b"new", b"message")])) == 3 + whole
         writer.close()
@@ -208,7 +208,7 @@ class TestTornTail:
 
 
 class TestDamage:
-    """What was durable is not cut off, and not skipped: it is an error that says where."""
+    """Damage below the durable end is neither truncated nor skipped: it is an error with the position."""
 
     PAIRS = numbered(3, size=9)
     RECORDS = tuple(records(PAIRS, 0))
@@ -246,7 +246,7 @@ class TestDamage:
             LogWriter(directory)
         assert path.stat().st_size == stop
 
-    def test_a_reader_can_go_on_behind_a_damaged_message(self, directory: Path) -> None:
+    def test_a_reader_can_continue_after_a_damaged_message(self, directory: Path) -> None:
         write(directory, self.PAIRS)
         with segment_path(directory, 0).open("r+b") as file:
             file.seek(len(self.RECORDS[0]) - 1)
@@ -255,34 +255,34 @@ class TestDamage:
             read(directory)
         assert [message.offset for message in read(directory, 1)] == [1, 2]
 
-    def test_a_missing_segment_is_noticed(self, directory: Path) -> None:
+    def test_a_missing_segment_is_detected(self, directory: Path) -> None:
         write(directory, numbered(9), segment_bytes=100)
         bases = segment_bases(directory)
         segment_path(directory, bases[1]).unlink()
         with pytest.raises(BusCorrupt, match=f"messages {bases[1]} to {bases[2] - 1} .*missing"):
             read(directory)
 
-    def test_a_segment_in_the_place_of_another_is_noticed(self, directory: Path) -> None:
+    def test_a_segment_that_replaces_another_is_detected(self, directory: Path) -> None:
         write(directory, numbered(9, size=30), segment_bytes=100)
         first, second = (segment_path(directory, base) for base in segment_bases(directory)[:2])
         second.write_bytes(first.read_bytes())
         with pytest.raises(BusCorrupt, match=f"{second.name} is damaged at byte 0.*it has offset 0"):
             read(directory)
 
-    def test_missing_files_are_noticed_by_the_writer(self, directory: Path) -> None:
+    def test_the_writer_detects_missing_files(self, directory: Path) -> None:
         write(directory, numbered(3))
         segment_path(directory, 0).unlink()
         with pytest.raises(BusCorrupt, match="3 messages were durable"):
             LogWriter(directory)
 
-    def test_a_damaged_page_of_words_is_noticed(self, directory: Path) -> None:
+    def test_a_damaged_page_of_words_is_detected(self, directory: Path) -> None:
         (directory / COMMITTED).write_bytes(b"")
         with pytest.raises(BusCorrupt, match=COMMITTED):
             LogReader(directory, PARTITION, None)
 
 
 class TestOneWriter:
-    def test_a_second_writer_is_refused_until_the_first_closes(self, directory: Path) -> None:
+    def test_a_second_writer_is_rejected_until_the_first_closes(self, directory: Path) -> None:
         first = LogWriter(directory)
         with pytest.raises(BusLocked, match="another process"):
             LogWriter(directory)
@@ -290,7 +290,7 @@ class TestOneWriter:
         first.close()
         LogWriter(directory).close()
 
-    def test_a_log_appears_whole_or_not_at_all(self, directory: Path) -> None:
+    def test_a_log_is_created_atomically(self, directory: Path) -> None:
         with pytest.raises(FileExistsError):
             create_log(directory)
         assert [path.name for path in directory.parent.iterdir()] == ["0"]
@@ -298,7 +298,7 @@ class TestOneWriter:
 
 @contextmanager
 def disk_room(size: int) -> Iterator[None]:
-    """No file of this process grows over `size`: the kernel refuses, even in the middle of a write."""
+    """No file of this process grows beyond `size`: the kernel rejects it, even in the middle of a write."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -309,7 +309,7 @@ def disk_room(size: int) -> Iterator[None]:
 
 @contextmanager
 def failing_fdatasync(path: Path) -> Iterator[None]:
-    """The open file `path` becomes /dev/null, which takes bytes and cannot be synced."""
+    """Replace the open file `path` by /dev/null, which accepts bytes and cannot be synced."""
     (fd,) = [int(name) for name in os.listdir("/proc/self/fd") if is_link_to(f"/proc/self/fd/{name}", path)]
     kept, null = os.dup(fd), os.open("/dev/null", os.O_RDWR)
     os.dup2(null, fd)
@@ -327,7 +327,7 @@ def is_link_to(link: str, path: Path) -> bool:
 
 class TestFullDisk:
     @pytest.mark.parametrize("room", range(5_000, 5_000 + 200, 7))
-    def test_a_write_that_fails_leaves_nothing_and_the_next_one_works(
+    def test_a_failed_write_leaves_no_bytes_and_the_next_one_succeeds(
         self, directory: Path, room: int
     ) -> None:
         writer = LogWriter(directory)
@@ -358,7 +358,7 @@ class TestFailedSync:
     def test_the_writer_stops_and_a_new_one_begins_at_the_durable_end(self, directory: Path) -> None:
         writer = LogWriter(directory)
         writer.append(messages_of([(b"k", b"durable")]))
-        stopped = pytest.raises(BusUnavailable, match=r"fdatasync .* stopped for good")
+        stopped = pytest.raises(BusUnavailable, match=r"fdatasync .* stopped permanently")
         with failing_fdatasync(segment_path(directory, 0)), stopped:
             writer.append(messages_of([(b"k", b"lost")]))
         with pytest.raises(BusUnavailable, match="open it again"):
@@ -375,7 +375,7 @@ class TestRetention:
             directory, segment_bytes=1000, retention_bytes=retention_bytes, first_needed=lambda: needed[0]
         )
 
-    def test_whole_segments_leave_when_the_others_have_enough(self, directory: Path) -> None:
+    def test_retention_drops_whole_segments_once_the_others_have_enough(self, directory: Path) -> None:
         writer = self.writer(directory, retention_bytes=5000, needed=[None])
         for pair in numbered(200, size=100):
             writer.append(messages_of([pair]))
@@ -387,7 +387,7 @@ class TestRetention:
         assert [message.offset for message in read(directory)] == list(range(first, 200))
         assert first > 0
 
-    def test_what_is_not_read_yet_stays(self, directory: Path) -> None:
+    def test_retention_keeps_unread_messages(self, directory: Path) -> None:
         needed: list[int | None] = [30]
         writer = self.writer(directory, retention_bytes=1, needed=needed)
         for pair in numbered(100, size=100):
@@ -418,7 +418,7 @@ class TestRetention:
         assert reader.read(1)[0][0].offset == first
         for pair in numbered(100, size=100):
             writer.append(messages_of([pair]))
-        # The segment that it has open it reads to the end, and the next one is gone.
+        # It reads its open segment to the end; the next one was dropped.
         assert [reader.read(1)[0][0].offset for _ in range(first + 1, second)] == list(
             range(first + 1, second)
         )

@@ -1,4 +1,4 @@
-"""Who of a group reads which partition: one holder at a time, evenly, and no more moves than that takes."""
+"""Assignment of partitions in a group: one holder at a time, evenly, with as few moves as possible."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ MEMBERS = st.dictionaries(
 
 
 ROUNDS = 5
-"""Two are enough where members hold what they read; who holds what it does not read makes for one more."""
+"""Two suffice if members hold only what they read; a member that holds other partitions adds a round."""
 
 
 def rounds(
@@ -25,7 +25,7 @@ def rounds(
     topics: Mapping[str, set[str]],
     held: dict[str, set[TopicPartition]],
 ) -> list[dict[str, set[TopicPartition]]]:
-    """What is held after each round: who loses something lets go of it and joins again."""
+    """The held partitions after each round: a member that loses one releases it and rejoins."""
     history = [held]
     for _ in range(ROUNDS):
         given = share_out(partitions, topics, history[-1])
@@ -33,13 +33,13 @@ def rounds(
         for member, parts in held_now.items():
             for other, others in history[-1].items():
                 if other != member:
-                    assert not parts & others, "given away while another one holds it"
+                    assert not parts & others, "assigned while another member holds it"
         history.append(held_now)
     return history
 
 
 @given(PARTITIONS, MEMBERS, st.data())
-def test_from_any_truthful_state_all_is_read_evenly_after_a_few_rounds(
+def test_from_any_correct_state_all_partitions_are_assigned_evenly_after_a_few_rounds(
     partitions: list[TopicPartition], topics: dict[str, set[str]], data: st.DataObject
 ) -> None:
     held: dict[str, set[TopicPartition]] = {member: set() for member in topics}
@@ -62,7 +62,7 @@ def test_from_any_truthful_state_all_is_read_evenly_after_a_few_rounds(
 
 
 @given(st.integers(1, 20), st.integers(1, 5))
-def test_who_comes_takes_a_fair_share_and_nothing_else_moves(count: int, members: int) -> None:
+def test_a_new_member_gets_a_fair_share_and_no_other_partition_moves(count: int, members: int) -> None:
     partitions = [TopicPartition("a", number) for number in range(count)]
     names = [f"m{number}" for number in range(members)]
     before = rounds(partitions, {name: {"a"} for name in names}, {name: set() for name in names})[-1]
@@ -72,7 +72,7 @@ def test_who_comes_takes_a_fair_share_and_nothing_else_moves(count: int, members
     assert len(after["new"]) == count // (members + 1)
 
 
-def test_what_two_say_they_hold_is_given_to_neither_until_both_let_go() -> None:
+def test_a_partition_that_two_members_report_is_assigned_to_neither_until_both_release_it() -> None:
     partition = TopicPartition("a", 0)
     topics = {"k": {"a"}, "l": {"a"}}
     assert share_out([partition], topics, {"k": [partition], "l": [partition]}) == {"k": [], "l": []}

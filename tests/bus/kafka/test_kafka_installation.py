@@ -1,4 +1,4 @@
-"""Whose the topics of a prefix are: the first installation that comes, until another one takes over."""
+"""Ownership of the topics of a prefix: the first installation, until another one takes over."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -41,7 +41,7 @@ def installation_of(kafka: KafkaBroker, home: Path, settings: KafkaSettings) -> 
     return KafkaInstallation(connection_to(f"kafka://{kafka.bootstrap}", home, settings))
 
 
-async def test_a_second_installation_gets_nothing_of_the_first_ones_data_and_is_told_what_to_do(
+async def test_a_second_installation_gets_no_data_of_the_first_and_an_error_with_remedies(
     opened: Open, tmp_path: Path
 ) -> None:
     first, second = opened("first"), opened("second")
@@ -77,7 +77,7 @@ async def test_tiers_of_one_home_and_hosts_with_its_id_share_the_topics(
     assert (await opened("home").topics()) == {}
 
 
-async def test_a_home_that_takes_over_is_let_in_and_the_other_one_is_out(
+async def test_after_a_take_over_the_new_home_is_accepted_and_the_old_one_rejected(
     opened: Open, kafka: KafkaBroker, tmp_path: Path, settings: KafkaSettings
 ) -> None:
     first = opened("first")
@@ -100,7 +100,7 @@ async def test_a_home_that_takes_over_is_let_in_and_the_other_one_is_out(
         await poll_until(reader, lambda: False)
 
     async with asyncio.timeout(60):
-        # It meets the other one in the group, asks whose the topics are, and lets go.
+        # It detects the other one in the group, reads who owns the topics, and releases them.
         reading = asyncio.ensure_future(first_reads_on())
         while not reading.done():
             await successor.poll(timeout_s=0.05)
@@ -112,7 +112,7 @@ async def test_a_home_that_takes_over_is_let_in_and_the_other_one_is_out(
         await opened("first").prepare(groups=[])
 
 
-async def test_of_many_that_come_at_the_same_moment_one_is_let_in(
+async def test_of_simultaneous_claims_one_is_accepted(
     kafka: KafkaBroker, tmp_path: Path, settings: KafkaSettings
 ) -> None:
     homes = [tmp_path / str(number) for number in range(5)]
@@ -131,7 +131,7 @@ async def test_of_many_that_come_at_the_same_moment_one_is_let_in(
         ([_Claim("a"), _Claim("b")], "a"),
         ([_Claim("a"), _Claim("b", "a"), _Claim("c", "a")], "b"),
         ([_Claim("a"), _Claim("b", "a"), _Claim("a", "b")], "a"),
-        # Compacted: the first message of a is gone.
+        # Compacted: the first message of a was removed.
         ([_Claim("b", "a"), _Claim("a", "b")], "a"),
     ],
 )
@@ -139,7 +139,7 @@ def test_the_owner_follows_from_the_claims(claims: list[_Claim], owner: str | No
     assert owner_of(claims) == owner
 
 
-def test_the_id_is_made_once_for_the_user_alone_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+def test_the_id_is_created_once_with_mode_0600_and_a_damaged_one_is_rejected(tmp_path: Path) -> None:
     made = installation_id(tmp_path)
     assert installation_id(tmp_path) == made
     path = tmp_path / "installation"

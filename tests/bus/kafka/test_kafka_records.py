@@ -1,4 +1,4 @@
-"""Record batches, read back by aiokafka; what a real broker makes of them the conformance suite says."""
+"""Record batches, read back by aiokafka; the conformance suite sends them to a real broker."""
 
 import pytest
 from aiokafka.record.memory_records import MemoryRecords

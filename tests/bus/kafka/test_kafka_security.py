@@ -1,4 +1,4 @@
-"""Kafka that wants TLS or a login: who is let in, and what is said to who is not."""
+"""Kafka with TLS or a login: accepted clients, and the errors of rejected ones."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ async def opener(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[Opener]:
         await bus.close()
 
 
-async def goes_through(bus: Bus) -> None:
+async def check_delivery(bus: Bus) -> None:
     await bus.prepare(groups=[])
     await bus.ensure_topic("t", partitions=1)
     await bus.producer().publish("t", b"k", b"v")
@@ -47,15 +47,17 @@ LOGIN = {"username": USER, "password": PASSWORD}
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_a_user_comes_in_with_a_password(opener: Opener, mechanism: str) -> None:
-    await goes_through(opener("SASL_PLAINTEXT", security="sasl_plaintext", sasl_mechanism=mechanism, **LOGIN))
+async def test_a_user_logs_in_with_a_password(opener: Opener, mechanism: str) -> None:
+    await check_delivery(
+        opener("SASL_PLAINTEXT", security="sasl_plaintext", sasl_mechanism=mechanism, **LOGIN)
+    )
 
 
 async def test_messages_go_over_tls(opener: Opener, kafka: KafkaBroker) -> None:
-    await goes_through(opener("SSL", security="ssl", ca_file=kafka.ca_file))
+    await check_delivery(opener("SSL", security="ssl", ca_file=kafka.ca_file))
 
 
-async def test_a_user_comes_in_over_tls_with_a_password_from_a_file(
+async def test_a_user_logs_in_over_tls_with_a_password_from_a_file(
     opener: Opener, kafka: KafkaBroker, tmp_path: Path
 ) -> None:
     (tmp_path / "kafka-password").write_text(f"{PASSWORD}\n")
@@ -66,11 +68,11 @@ async def test_a_user_comes_in_over_tls_with_a_password_from_a_file(
         username=USER,
         password_file=Path("kafka-password"),
     )
-    await goes_through(bus)
+    await check_delivery(bus)
 
 
 @pytest.mark.parametrize(
-    ("listener", "settings", "kind", "said"),
+    ("listener", "settings", "kind", "message"),
     [
         ("SASL_PLAINTEXT", {**LOGIN, "password": "wrong"}, ConfigInvalid, r"kafka\.password"),
         (
@@ -89,33 +91,40 @@ async def test_a_user_comes_in_over_tls_with_a_password_from_a_file(
             BusUnavailable,
             "no-such-host.*correct --bus",
         ),
-        (f"127.0.0.1:{free_port()}", {"security": "plaintext"}, BusUnavailable, "nobody listens there"),
+        (
+            f"127.0.0.1:{free_port()}",
+            {"security": "plaintext"},
+            BusUnavailable,
+            "no server listens on this port",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isupper() else "",
 )
-async def test_who_is_not_let_in_is_told_why(
+async def test_a_rejected_connection_reports_the_reason(
     opener: Opener,
     listener: str,
     settings: dict[str, object],
     kind: type[Exception] | tuple[type[Exception], ...],
-    said: str,
+    message: str,
 ) -> None:
     defaults = {"security": "sasl_plaintext", "sasl_mechanism": "PLAIN"}
     bus = opener(listener, **{**defaults, **settings}, delivery_timeout_s=2.0)
-    with pytest.raises(kind, match=said) as error:
+    with pytest.raises(kind, match=message) as error:
         await bus.prepare(groups=[])
     assert "wrong" not in str(error.value)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         await bus.ensure_topic("t", partitions=1)
-    with pytest.raises(BusUnavailable, match=said):
+    with pytest.raises(BusUnavailable, match=message):
         await bus.producer().publish("t", b"k", b"v")
     consumer = bus.consumer("g", Assignments())
     consumer.subscribe(["t"])
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         await poll_until(consumer, lambda: False)
 
 
-async def test_a_user_without_rights_is_told_which(opener: Opener, kafka: KafkaBroker) -> None:
+async def test_a_user_without_permissions_gets_an_error_that_names_them(
+    opener: Opener, kafka: KafkaBroker
+) -> None:
     prefix = f"{kafka.prefix()}."
     allowed = opener("PLAINTEXT", topic_prefix=prefix)
     await allowed.ensure_topic("t", partitions=1)
@@ -127,26 +136,26 @@ async def test_a_user_without_rights_is_told_which(opener: Opener, kafka: KafkaB
         password=PASSWORD,
         topic_prefix=prefix,
     )
-    said = rf"'{STRANGER}' may not .*{prefix}.*kafka-acls"
-    with pytest.raises(BusUnavailable, match=said):
+    message = rf"'{STRANGER}' may not .*{prefix}.*kafka-acls"
+    with pytest.raises(BusUnavailable, match=message):
         await bus.ensure_topic("other", partitions=1)
-    with pytest.raises(BusUnavailable, match=said):
+    with pytest.raises(BusUnavailable, match=message):
         await bus.producer().publish("t", b"k", b"v")
     consumer = bus.consumer("g", Assignments())
     consumer.subscribe(["t"])
-    with pytest.raises(BusUnavailable, match=said):
+    with pytest.raises(BusUnavailable, match=message):
         await poll_until(consumer, lambda: False)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"security": "sasl_ssl"}, r"needs kafka\.username"),
         ({"security": "sasl_plaintext", "username": "u"}, r"kafka\.password_file"),
-        ({"username": "u"}, "has no login"),
+        ({"username": "u"}, "does not use it"),
         (
             {"security": "ssl", "ca_file": Path("absent.pem")},
-            r"kafka\.ca_file: there is no file .*absent\.pem",
+            r"kafka\.ca_file: the file .*absent\.pem does not exist",
         ),
         (
             {"security": "sasl_plaintext", "username": "u", "password_file": Path("absent")},
@@ -155,10 +164,10 @@ async def test_a_user_without_rights_is_told_which(opener: Opener, kafka: KafkaB
         ({"security": "ssl", "cert_file": Path("no.pem")}, r"no\.pem"),
     ],
 )
-async def test_settings_that_cannot_work_are_refused_at_once(
-    tmp_path: Path, settings: dict[str, object], said: str
+async def test_invalid_settings_are_rejected_at_once(
+    tmp_path: Path, settings: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ConfigInvalid, match=said):
+    with pytest.raises(ConfigInvalid, match=message):
         open_bus("kafka://127.0.0.1:9092", tmp_path, KafkaSettings(**settings))  # type: ignore[arg-type]
 
 
@@ -173,12 +182,12 @@ async def test_settings_that_cannot_work_are_refused_at_once(
         "kafka://host?acks=1",
     ],
 )
-async def test_a_url_that_names_no_cluster_is_refused(tmp_path: Path, url: str) -> None:
+async def test_an_invalid_cluster_url_is_rejected(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigInvalid, match="kafka://HOST:PORT"):
         open_bus(url, tmp_path)
 
 
-async def test_a_password_stands_in_no_message_no_representation_and_no_log(
+async def test_a_password_is_in_no_message_representation_or_log(
     opener: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ConfigInvalid) as refused:
@@ -189,7 +198,7 @@ async def test_a_password_stands_in_no_message_no_representation_and_no_log(
     assert "username='u'" in repr(settings)
     with caplog.at_level(logging.DEBUG):
         bus = opener("SASL_PLAINTEXT", security="sasl_plaintext", sasl_mechanism="PLAIN", **LOGIN)
-        await goes_through(bus)
+        await check_delivery(bus)
         wrong = opener("SASL_PLAINTEXT", security="sasl_plaintext", username=USER, password="s3cret")
         with pytest.raises(ConfigInvalid):
             await wrong.prepare(groups=[])

@@ -1,4 +1,4 @@
-"""What aiokafka's dropped tasks leave in the log, and what those of others do."""
+"""Log lines for aiokafka's dropped tasks, and for dropped tasks of other code."""
 
 import asyncio
 import gc
@@ -19,7 +19,9 @@ async def drop_a_task_that_raises(error: Exception) -> None:
     gc.collect()
 
 
-async def test_errors_of_the_kafka_client_are_one_line_each_kind(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_kind_of_kafka_client_error_is_logged_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     loop = asyncio.get_running_loop()
     BackgroundErrors.watch(loop)
