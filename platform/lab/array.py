@@ -1,4 +1,4 @@
-"""A data array as an analyst meets it: an ordinary NumPy array that grows."""
+"""A data array as an analyst uses it: an ordinary NumPy array that grows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,12 +53,12 @@ class Array:
 
     @property
     def attrs(self) -> Mapping[str, Any]:
-        """What describes the rows for good, such as rate_hz, unit, columns."""
+        """Constant attributes of the rows, such as rate_hz, unit, columns."""
         return self._source.attrs
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names along the last axis; () where they have none."""
+        """Names along the last axis; () without names."""
         return tuple(self.attrs.get("columns", ()))
 
     @property
@@ -76,7 +76,7 @@ class Array:
         return np.array(self._source[self.start :], dtype=dtype, copy=copy)
 
     def row_of_table(self) -> tuple[str, ...]:
-        """What the list of arrays says of it."""
+        """Its row in the list of arrays."""
         shape = " × ".join(f"{count:,}" for count in self.shape)
         return self.reference, shape, _dtype_name(self.dtype), readable_bytes(self.nbytes)
 

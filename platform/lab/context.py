@@ -1,4 +1,4 @@
-"""The door to a home: `connect(home)`."""
+"""Opens a home for reading: `connect(home)`."""
 
 import difflib
 import os
@@ -26,8 +26,8 @@ Entry = TypeVar("Entry", Stream, Array)
 class Catalogue(Mapping[str, Entry]):
     """References to streams or arrays, in order; looking one up opens it.
 
-    What is written meanwhile shows up at once: nothing is remembered between two looks. A reference that is
-    not there raises StreamNotFound or ArrayNotFound (both LookupError), and names what is spelt alike.
+    New entries appear at once: lookups are not cached. An unknown reference raises StreamNotFound or
+    ArrayNotFound (both LookupError), with similar references in the message.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Catalogue(Mapping[str, Entry]):
         return reference in self.references()
 
     def get(self, reference: str, /, default: Any = None) -> Any:
-        """What is there, else `default`."""
+        """The entry, or `default`."""
         try:
             return self[reference]
         except (StreamNotFound, ArrayNotFound):
@@ -122,10 +122,10 @@ class Context:
         self.arrays = Arrays(store)
 
     def model(self, reference: str) -> "Model":
-        """The model of a step, `stream:step`, at the last checkpoint: to look at, change and `put` back.
+        """The model of a step, `stream:step`, at the last checkpoint: to inspect, change and `put`.
 
-        Reading it runs what is pickled in it, as the worker does: so files that others could have written are
-        refused. Raises ModelNotFound and ModelRefused.
+        Loading unpickles it, as the worker does, which can run code. So files that other users can write are
+        rejected. Raises ModelNotFound and ModelRefused.
         """
         from .model import open_model  # operations, and the estimators' libraries, take seconds to import
 
@@ -138,7 +138,7 @@ class Context:
 def connect(home: str | os.PathLike[str] | None = None) -> Context:
     """Open a home; without one, the same that `windvane` uses by default ($WINDVANE_HOME and so on).
 
-    Reads files only: no tier has to run, no network is used. Raises ConfigInvalid where `home` is none.
+    Reads only files: no tier has to run, and no network is used. Raises ConfigInvalid for another folder.
     """
     if isinstance(home, str) and "://" in home:
         raise ConfigInvalid(
@@ -148,7 +148,7 @@ def connect(home: str | os.PathLike[str] | None = None) -> Context:
     path = (Path(home) if home is not None else default_home()).expanduser().absolute()
     if not (path / "store").is_dir():
         raise ConfigInvalid(
-            f"{path} is no Windvane home: it has no folder named store. Give connect() the folder that "
+            f"{path} is not a Windvane home: it has no folder named store. Give connect() the folder that "
             "'windvane up --home' was given, or start the platform there first."
         )
     return Context(path, Store(path / "store"))

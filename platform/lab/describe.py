@@ -1,10 +1,10 @@
-"""How the lab speaks of sizes, and sets its lists in columns."""
+"""Formats sizes, and lists as columns, for the lab."""
 
 from collections.abc import Sequence
 
 
 def readable_bytes(size_bytes: int) -> str:
-    """A size as people say it, in decimal units.
+    """A size for users, in decimal units.
 
     >>> readable_bytes(999), readable_bytes(1_234_567)
     ('999 B', '1.2 MB')
@@ -20,7 +20,7 @@ def readable_bytes(size_bytes: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines in which the columns of `rows` stand below one another.
+    """Lines in which the columns of `rows` are aligned.
 
     >>> table([("a", "1 B"), ("bcd", "22 B")])
     ['  a    1 B', '  bcd  22 B']

@@ -1,4 +1,4 @@
-"""A model out of the platform's hands: to look at, to change, to put back."""
+"""A copy of a model of the platform: to inspect, to change, to put."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from ..store.files.model_files import ModelFiles
 
 
 class Model:
-    """What a `model` step knew at the last checkpoint: a copy, which goes on learning nowhere.
+    """A copy of the model of a `model` step at the last checkpoint; it does not continue to learn.
 
     Attributes:
         reference: `stream:step`.
         estimator: of River (with its scaler: a `Pipeline`) or of scikit-learn. It may be changed, or replaced
             by another of its class, before `put`.
-        scaler: of an estimator of scikit-learn, None where there is none; River's is in the estimator. It
-            may be changed, but not replaced.
+        scaler: of an estimator of scikit-learn, or None; River's is in the estimator. It may be changed, but
+            not replaced.
         columns: of the rows that it learns from.
         outputs: of the rows that it gives.
         rows_learned: so far.
@@ -41,10 +41,10 @@ class Model:
         self._class = type(self.estimator)
 
     def put(self) -> None:
-        """Gives it back as it is now: the worker takes it up with the next chunk of the stream.
+        """Replace the platform's model by this one: the worker loads it with the next chunk of the stream.
 
-        What the platform's own copy has learned since the checkpoint is lost. A later `put` goes before one
-        that still waits.
+        What the platform's own copy has learned since the checkpoint is lost. A later `put` replaces one that
+        is still pending.
 
         Raises:
             ModelRefused: the estimator is of another class than it was, or others can write to HOME/models.
@@ -70,7 +70,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
     """The model of `stream:step` as the last checkpoint has it.
 
     Raises:
-        ModelNotFound: no such stream, no such step, or one that is no model or has learned nothing.
+        ModelNotFound: no such stream or step, or the step has no model or has learned nothing.
         ModelRefused: another user can write the database of checkpoints.
     """
     stream, _, step_name = reference.rpartition(":")

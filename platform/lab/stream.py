@@ -1,4 +1,4 @@
-"""A data stream as an analyst meets it: bytes by offset, or a file to hand to any library that reads one."""
+"""A data stream as an analyst uses it: bytes by offset, or a file for any library that reads one."""
 
 import io
 import warnings
@@ -44,22 +44,22 @@ class Stream:
 
     @property
     def chunks(self) -> int:
-        """How many chunks it came in."""
+        """Number of chunks received."""
         return self._source.chunks
 
     @property
     def events(self) -> int:
-        """How many events were in them."""
+        """Number of events in them."""
         return self._source.events
 
     @property
     def first_arrival(self) -> np.datetime64 | None:
-        """When its first chunk came in, UTC."""
+        """When its first chunk arrived, UTC."""
         return _moment(self._source.first_arrival_ns)
 
     @property
     def last_arrival(self) -> np.datetime64 | None:
-        """When its last chunk came in, UTC."""
+        """When its last chunk arrived, UTC."""
         return _moment(self._source.last_arrival_ns)
 
     def read_range(self, offset: int, length: int) -> bytes:
@@ -104,7 +104,7 @@ class Stream:
         return self._source.read(start, max(0, stop - start))
 
     def row_of_table(self) -> tuple[str, ...]:
-        """What the list of streams says of it."""
+        """Its row in the list of streams."""
         last = self.last_arrival
         return (
             self.reference,

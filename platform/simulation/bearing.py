@@ -1,7 +1,7 @@
-"""A rolling bearing whose outer race breaks up, and what a sensor on its housing feels of that.
+"""A rolling bearing with a growing flaw on its outer race, and the vibration that a sensor measures.
 
-Each roller that passes the flaw gives the housing a knock; the housing rings at its resonance and dies away.
-The knocks come at the ball pass frequency of the outer race, slightly irregularly because rollers slip. After
+Each roller that passes the flaw causes an impact; the housing rings at its resonance with a decay.
+The impacts occur at the ball pass frequency of the outer race, slightly irregularly: rollers slip. After
 R. B. Randall and J. Antoni, "Rolling element bearing diagnostics: a tutorial", Mechanical Systems and Signal
 Processing 25 (2011) 485-520, equations 1 and 2.
 """
@@ -33,9 +33,9 @@ class Bearing:
 
 @dataclass(frozen=True)
 class OuterRaceFault:
-    """A flaw that grows for minutes, until the bearing is replaced and the story begins again.
+    """A flaw that grows for minutes, until the bearing is replaced and the cycle restarts.
 
-    `severity` runs from 0 to 1; at 1 a knock rings with `peak_g`.
+    `severity` runs from 0 to 1; at 1 the peak of an impact is `peak_g`.
     """
 
     bearing: Bearing
@@ -45,7 +45,7 @@ class OuterRaceFault:
     peak_g: float = 1.6
     cycle_s: float = 600.0
     healthy_s: float = 120.0
-    slip: float = 0.01  # of the distance between two knocks
+    slip: float = 0.01  # of the interval between two impacts
     growth: float = 4.0  # e-foldings from the first sign to the end
 
     def severity(self, time_s: float) -> float:
@@ -59,14 +59,14 @@ class OuterRaceFault:
         """Acceleration at severity 1, in g, of all but the first `lead` samples.
 
         `passes` counts, at each sample, the rollers that have passed the flaw so far (any whole number less).
-        The first `lead` samples are there for the knocks that still ring.
+        The first `lead` samples cover earlier impacts that still ring.
         """
         first, last = math.ceil(passes[0] + self.slip), math.floor(passes[-1] - self.slip)
         numbers = np.arange(first, last + 1)
         slipped = numbers + self.slip * (2 * uniform(self.seed, numbers) - 1)
-        knocks = np.interp(slipped, passes, np.arange(len(passes), dtype=np.float64))
-        following = np.ceil(knocks).astype(np.intp)[:, None] + np.arange(lead)
-        since_s = (following - knocks[:, None]) / rate_hz
+        impacts = np.interp(slipped, passes, np.arange(len(passes), dtype=np.float64))
+        following = np.ceil(impacts).astype(np.intp)[:, None] + np.arange(lead)
+        since_s = (following - impacts[:, None]) / rate_hz
         rings = (
             self.peak_g * np.exp(-since_s / self.decay_s) * np.sin(2 * math.pi * self.resonance_hz * since_s)
         )

@@ -1,4 +1,4 @@
-"""Chance that is the same whenever it is asked for: noise by block, and a number for any counted thing."""
+"""Reproducible random numbers: noise by block, and one number for each integer."""
 
 import numpy as np
 from numpy.typing import NDArray

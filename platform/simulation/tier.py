@@ -1,4 +1,4 @@
-"""The wind park as a process: sends each record when its time has come, and again until it is acked."""
+"""The wind park as a process: sends each record when it is due, and resends it until it is acked."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ LOOK_S = 10.0
 async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
     """Send the park to `settings.forward` until `stop` is set; then wait up to 2 s for the last acks.
 
-    Every source has a connection of its own, so that one that nobody takes holds up no other. A source whose
+    Each source has its own connection, so that a rejected one does not delay the others. A source whose
     records are not acked waits, and catches up by at most a minute.
     """
     address = settings.forward
@@ -75,7 +75,7 @@ async def _pace(source: Source, client: ForwardClient) -> None:
 
 
 async def _watch(clients: list[tuple[Source, ForwardClient]]) -> None:
-    """Say once that acks stay away, and once that they come again."""
+    """Log once that acks are missing, and once that they have resumed."""
     troubled = False
     while True:
         await asyncio.sleep(LOOK_S)

@@ -1,6 +1,6 @@
-"""What acceleration sensors on a turbine feel, in g, block by block.
+"""The signals of acceleration sensors on a turbine, in g, block by block.
 
-A block is a quarter of a second; each is a function of its number alone, and joins the one before it.
+A block is a quarter of a second; each is a function of only its number, and continues its predecessor.
 """
 
 import math
@@ -117,10 +117,10 @@ class GearboxSensor(VibrationSensor):
         felt += harmonics(fast, (0.025, 0.015, 0.006))
         felt += (0.03 + 0.05 * load) * self._noise(moment, resonance_hz=1150.0, decay_s=0.0008)
         if self.fault is not None:
-            felt += self._knocks(self.fault, moment)
+            felt += self._impacts(self.fault, moment)
         return felt
 
-    def _knocks(self, fault: OuterRaceFault, moment: Moment) -> Samples:
+    def _impacts(self, fault: OuterRaceFault, moment: Moment) -> Samples:
         severity = fault.severity(moment.block / BLOCKS_PER_S)
         if severity == 0.0:
             return np.zeros(len(moment.seconds) - LEAD_SAMPLES)

@@ -67,7 +67,7 @@ def test_a_home_is_found_by_its_path_and_by_default(filled: Filled, monkeypatch:
 
 
 def test_what_is_not_a_home_is_rejected_and_not_made_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid, match="no Windvane home"):
+    with pytest.raises(ConfigInvalid, match="not a Windvane home"):
         connect(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
