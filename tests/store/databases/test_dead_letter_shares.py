@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.rejections import OTHER_VERSIONS, REJECTIONS, RejectionCode
+from windvane.rejections import ONLY_COPY, OTHER_VERSIONS, REJECTIONS, RejectionCode
 from windvane.store.databases.dead_letter import DeadLetter
 from windvane.store.databases.dead_letters import DeadLetters
 
@@ -70,6 +70,29 @@ def test_free_room_is_lent_and_given_back(tmp_path: Path) -> None:
     assert over.keys() == {"schema", "not-archived"}
     assert abs(over["schema"] - over["not-archived"]) < 10_000
     assert 0.98 * BOUND_BYTES < found.total() <= BOUND_BYTES
+
+
+def test_floods_of_many_codes_leave_a_larger_guarantee_alone_and_trim_unknown_codes_together(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "dead-letters.sqlite"
+    letters = DeadLetters(path, max_bytes=BOUND_BYTES)
+    only_copies = [code for code in CODES if REJECTIONS[code].share is ONLY_COPY]
+    for code in only_copies:
+        letters.add_all([replace(LETTER, code=code, payload=b"%d" % i * 9_000) for i in range(4)])
+        assert costs(path)[code] > 0.9 * ONLY_COPY.guaranteed * BOUND_BYTES
+    with closing(sqlite3.connect(path)) as database, database:
+        for i in range(45):
+            add_foreign(database, f"of-others-{i % 5}", cost_bytes=1_000)
+    before = kept(letters)
+    for i in range(40):
+        others = [code for code in CODES if code not in only_copies]
+        letters.add_all([replace(LETTER, code=code, payload=b"%04d" % i * 250) for code in others])
+    after, found = kept(letters), costs(path)
+    assert {code: after[code] for code in only_copies} == {code: before[code] for code in only_copies}
+    unknown_bytes = sum(cost_bytes for code, cost_bytes in found.items() if code not in REJECTIONS)
+    assert 0 < unknown_bytes < 1.5 * OTHER_VERSIONS.guaranteed * BOUND_BYTES
+    assert found.total() <= BOUND_BYTES
 
 
 def test_a_large_letter_is_cut_to_what_the_others_leave(tmp_path: Path) -> None:
