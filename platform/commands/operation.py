@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,8 @@ def list_operations(settings: Settings) -> None:
         else:
             assert extension is not None
             origin = "built in" if extension.is_built_in else f"{extension.package} {extension.version}"
-        purpose = (inspect.getdoc(cls) or "").partition("\n")[0]
+        paragraph = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+        purpose = re.split(r"(?<=\.) ", paragraph, maxsplit=1)[0]
         rows.append((name, " or ".join([cls.input, *cls.accepts]), cls.output, origin, purpose))
     print_table(("operation", "takes", "gives", "from", ""), rows, empty="")
     for problem in problems:

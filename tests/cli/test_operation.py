@@ -54,7 +54,9 @@ def ok(home: Path, *arguments: str) -> str:
 def test_new_check_policy_reprocess(site: Running) -> None:
     home = site.home
     assert "wrote" in ok(home, "operation", "new", "clip")
-    assert "clip\tsamples\tsamples\tclip.py\tSamples, clipped to ±limit." in ok(home, "operation", "list")
+    listed = ok(home, "operation", "list")
+    assert "clip\tsamples\tsamples\tclip.py\tSamples, clipped to ±limit." in listed
+    assert "for the samples of those frames." in listed  # a sentence of two lines is shown whole
 
     tried = ok(home, "operation", "check", "clip", "t", "--set", "limit=500")
     assert "20,000 rows of int16 (1,) at 1000 Hz" in tried

@@ -82,7 +82,9 @@ def losses() -> Mapping[str, int]:
 
 def test_every_built_in_operation_has_typed_states() -> None:
     named = {step.operation for policy in policies().values() for step in policy.pipeline}
-    assert named == set(built_in_operations())
+    assert named == set(built_in_operations()), (
+        "give policies() in tests/processors/pipelines.py a step with it"
+    )
     for name, cls in built_in_operations().items():
         assert is_typed(cls), name
         assert cls.state_pickles == (name in MODELS)
