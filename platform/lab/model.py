@@ -55,7 +55,7 @@ class Model:
                 f"{type(self.estimator).__name__} cannot take its place; change the policy's step instead"
             )
         self._operation.learner.estimator = self.estimator
-        state = self._operation.anew()
+        state = self._operation.fresh_state()
         saved = self._fingerprint + encode_state(ModelOperation, state)
         ModelFiles(self._home / "models").put(self.reference, saved)
 

@@ -217,7 +217,7 @@ def test_broken_promises_are_found(site: Running) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["operation", "new", "no name"], "is no name for an operation"),
+        (["operation", "new", "no name"], "is not a valid name of an operation"),
         (["operation", "new", "pcm"], "is a built-in operation; give yours another name"),
         (["operation", "check", "nothing"], '"nothing" is not known'),
         (["operation", "check", "clip", "nowhere"], "no data stream 'nowhere'"),

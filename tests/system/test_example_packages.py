@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +143,15 @@ def test_the_steps_of_a_package_that_is_gone_fail_alone(packages: Path, tmp_path
     with Running("up", home):
         ok(home, "send", "t", str(home / "samples.raw"), "--format", "raw")
         wait_until(lambda: "t:difference\t1000" in ok(home, "ls", "arrays"), "the differences")
+
+
+@pytest.mark.usefixtures("packages")
+def test_documents_of_an_installed_type_have_routes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Running("up", home) as site:
+        url = f"{site.ready['web']}/api/v1/documents/inspection"
+        token = (home / "token").read_text().strip()
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+            assert json.loads(answer.read()) == []

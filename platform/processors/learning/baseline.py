@@ -35,7 +35,7 @@ class Reference:
 
     Attributes:
         floor: least spread of each column.
-        center: median of each column, NaN where a column has had no value; where there is a floor, at most
+        center: median of each column, NaN if a column has had no value; if there is a floor, at most
             two of it above the lowest that it was. Empty before enough rows have come.
         spread: of each column.
         learned: whether there are enough rows to score others by.
@@ -71,12 +71,12 @@ class Reference:
         return self._count
 
     def forget(self) -> None:
-        """Begins anew, with nothing learned."""
+        """Starts over, with nothing learned."""
         self._rows, self._every, self._count, self.learned = [], 1, 0, False
         self._lowest = None
 
     def deviations(self, row: Vector) -> Vector:
-        """Of each column, in spreads; NaN where there is no value."""
+        """Of each column, in spreads; NaN without a value."""
         return (row - self.center) / self.spread
 
     def _fit(self) -> None:
@@ -97,7 +97,7 @@ class Reference:
 
 
 def medians(rows: Vector) -> Vector:
-    """Median of each column without its NaN; NaN where there is nothing else. np.nanmedian is far slower."""
+    """Median of each column without its NaN; NaN if there is nothing else. np.nanmedian is far slower."""
     ordered = np.sort(rows, axis=0)  # NaN comes last
     counts = np.count_nonzero(ordered == ordered, axis=0)
     columns = np.arange(rows.shape[1])
@@ -109,10 +109,10 @@ def medians(rows: Vector) -> Vector:
 
 @dataclass(slots=True)
 class OperatingStates:
-    """Groups rows by what the machine is asked to do, such as its speed and power.
+    """Groups rows by operating state: by what the machine does, such as its speed and power.
 
     A row belongs to the nearest state, where that lies within 15 % of the range of every operating column
-    (or 5 % of its largest value); else it begins a new one. Where there are 12, the two nearest become one.
+    (or 5 % of its largest value); else it begins a new one. If there are 12, the two nearest become one.
     Keeps 12 references.
 
     Attributes:

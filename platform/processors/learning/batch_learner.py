@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed, PolicyInvalid
-from ..operations.base.failures import meant
-from .estimators import Scaler, construct, estimator_class
+from ..operations.base.failures import did_you_mean
+from .estimator_classes import construct, estimator_class
+from .estimators import Scaler
 
 FRAME_ROWS = 32
 """Rows that are scored at once, always: one row alone costs a forest of trees as much as 32."""
@@ -55,9 +56,11 @@ class BatchLearner:
         self.in_passes = all(hasattr(each, "partial_fit") for each in [*chain, estimator])
 
     def begin(self, columns: tuple[str, ...]) -> None:
-        """Says what the rows hold; OperationFailed where the column to predict is not there."""
+        """Says what the rows hold; OperationFailed if the column to predict is not there."""
         if self.column is not None and self.column not in columns:
-            raise OperationFailed(f'the rows have no column "{self.column}"{meant(self.column, columns)}')
+            raise OperationFailed(
+                f'the rows have no column "{self.column}"{did_you_mean(self.column, columns)}'
+            )
         self.columns = columns
 
     def fit(self, rows: _Rows) -> None:
@@ -121,7 +124,7 @@ def make_batch_learner(
     before: Sequence[Mapping[str, Any]],
     column: str | None,
 ) -> BatchLearner:
-    """A learner that knows nothing yet; PolicyInvalid where there can be none.
+    """An untrained learner; PolicyInvalid if there can be none.
 
     `before` are transformers, each a table of `estimator` and, perhaps, `parameters`.
     """

@@ -82,7 +82,7 @@ class Condition(Operation):
       while the grade is 0;
     - `leading`: number of the column that deviates most, in the attribute `watched`; NaN while learning.
 
-    Looked at are levels and bands, in decibels and upward only; where there are none, all columns, both ways.
+    Looked at are levels and bands, in decibels and upward only; if there are none, all columns, both ways.
     A row has the time of the last row that it was made of. NaN and levels of 0 count as missing, and so
     does infinity, but for levels and bands: there it is larger than all else.
 
@@ -110,7 +110,7 @@ class Condition(Operation):
 
         Args:
             columns: to look at, by name or by the last part of it ("rms" is that of every channel).
-            operating: columns that say what the machine is asked to do, such as its speed: they define
+            operating: columns that give the operating state of the machine, such as its speed: they define
                 operating states; by default those with rpm, speed, power, load or torque as a word of their
                 name. [] for none.
             interval_s: seconds of running that one row sums up, by medians.
@@ -133,7 +133,7 @@ class Condition(Operation):
         self.restore(None)
 
     def process(self, block: Block) -> Block | None:
-        """Takes rows (n, columns); OperationFailed where columns change, or those named are not there."""
+        """Takes rows (n, columns); OperationFailed if columns change, or those named are not there."""
         course = self._follow(block)
         watched = course.monitor.watched
         rows = watched.finite(np.array(block.rows[:, watched.taken], dtype=np.float64))
@@ -166,7 +166,7 @@ class Condition(Operation):
         )
 
     def _follow(self, block: Block) -> _Course:
-        """What the block goes on with; changes nothing where it is refused."""
+        """What follows for the block; changes nothing if the block is rejected."""
         names = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
         if self._course is None:
             watched = Watched.of(names, self._columns, self._operating)
@@ -188,7 +188,7 @@ class Condition(Operation):
         return ConditionState(self._given, _copied(self._course))
 
     def restore(self, state: ConditionState | bytes | None) -> None:
-        """Goes on from `state()`, which may be a pickle: earlier versions gave one."""
+        """Resumes from `state()`, which may be a pickle: earlier versions gave one."""
         if isinstance(state, bytes):
             given, course = unpickle(state)
             state = ConditionState(given, _complete(course))

@@ -1,6 +1,6 @@
 """How large the parameters of an estimator may be.
 
-River and scikit-learn take any number: ten million trees are allocated as they are asked for, and a tree of
+River and scikit-learn take any number: ten million trees are allocated as requested, and a tree of
 height 30 has two billion nodes. A policy is checked before anything is made of it. The bounds lie far above
 what a stream of features needs, and keep a model within tens of megabytes and a training within its time.
 """

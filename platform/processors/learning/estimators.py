@@ -1,37 +1,28 @@
 """Estimators of River and scikit-learn behind one small interface: rows in, scores out, learning on the way.
 
-River is imported when a policy names one of its estimators, and so is scikit-learn: either takes a second.
+`estimator_classes.py` finds and makes the estimators of the two libraries.
 """
 
 from __future__ import annotations
 
-import inspect
 import pickle
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed, PolicyInvalid
-from ..operations.base.failures import meant
-from .estimator_bounds import check_parameters
+from ..operations.base.failures import did_you_mean
+from .estimator_classes import SUPPORTED, construct, estimator_class
 
 Scaler = Literal["minmax", "standard", "none"]
 
 MAX_BATCH_ROWS = 256
 """Rows that scikit-learn learns from at once: so few that its threads do not share them out."""
 
-SUPPORTED = (
-    "from river: anomaly and drift detectors, regressors, and the clusterers KMeans, CluStream, DBSTREAM and "
-    "DenStream; from sklearn, where they have partial_fit: outlier detectors, regressors, MiniBatchKMeans "
-    "and IncrementalPCA"
-)
 _RIVER_CLUSTERERS = ("KMeans", "CluStream", "DBSTREAM", "DenStream")
-_PATH = re.compile(r"(river|sklearn)\.[A-Za-z]\w*\.[A-Za-z]\w*")
 
 
 class Learner(ABC):
@@ -39,7 +30,7 @@ class Learner(ABC):
 
     Attributes:
         outputs: names of the scores.
-        column: the one that is watched or predicted; None where all are inputs alike.
+        column: the one that is monitored or predicted; None if all are inputs alike.
         columns: names of all columns, once `begin` has said them.
     """
 
@@ -51,9 +42,11 @@ class Learner(ABC):
         self.columns: tuple[str, ...] = ()
 
     def begin(self, columns: tuple[str, ...]) -> None:
-        """Says once what the rows hold, before the first; OperationFailed where the column is not there."""
+        """Says once what the rows hold, before the first; OperationFailed if the column is not there."""
         if self.column is not None and self.column not in columns:
-            raise OperationFailed(f'the rows have no column "{self.column}"{meant(self.column, columns)}')
+            raise OperationFailed(
+                f'the rows have no column "{self.column}"{did_you_mean(self.column, columns)}'
+            )
         self.columns = columns
 
     @abstractmethod
@@ -83,7 +76,7 @@ def named(row: NDArray[np.float64]) -> dict[int, float]:
 
 
 class _RiverAnomaly(Learner):
-    """An anomaly detector: the higher the score, the stranger the row."""
+    """An anomaly detector: the higher the score, the more anomalous the row."""
 
     def learn(self, row: NDArray[np.float64]) -> None:
         self.estimator.learn_one(named(row))
@@ -116,7 +109,7 @@ class _RiverRegressor(Learner):
 
 
 class _Watching(Learner):
-    """Learners that look at one column; where none is named, the rows have only one."""
+    """Learners that look at one column; None if none is named, the rows have only one."""
 
     def begin(self, columns: tuple[str, ...]) -> None:
         if self.column is None and len(columns) == 1:
@@ -156,7 +149,7 @@ class _RiverDrift(_Watching):
 
 
 class _SklearnLearner(Learner):
-    """An estimator with `partial_fit`: learns from batches of one size, knows nothing before the first.
+    """An estimator with `partial_fit`: learns from batches of one size, is untrained before the first.
 
     A row is scored by itself, with what whole batches have taught: so it does not matter which rows come
     together. Keeps fewer rows than a batch.
@@ -171,7 +164,7 @@ class _SklearnLearner(Learner):
 
     @property
     def scaler(self) -> Any:
-        """What brings columns to one scale before the estimator; None where nothing does."""
+        """What brings columns to one scale before the estimator; None if nothing does."""
         return self._scaler
 
     def learn(self, row: NDArray[np.float64]) -> None:
@@ -248,7 +241,7 @@ class _SklearnRegressor(_SklearnLearner):
 def make_learner(
     path: str, parameters: Mapping[str, Any], *, scaler: Scaler | None, batch_rows: int, column: str | None
 ) -> Learner:
-    """A learner that knows nothing yet.
+    """An untrained learner.
 
     Args:
         path: such as "river.anomaly.HalfSpaceTrees".
@@ -272,64 +265,6 @@ def make_learner(
             f"estimator: {path} cannot be kept in a checkpoint ({refusal}); name another"
         ) from refusal
     return learner
-
-
-def estimator_class(path: str) -> type[Any]:
-    """The class of River or scikit-learn that the path names; PolicyInvalid where there is none."""
-    if not _PATH.fullmatch(path):
-        raise PolicyInvalid(
-            f'estimator: is "{path}", must be a class of River or scikit-learn, such as '
-            "river.anomaly.HalfSpaceTrees"
-        )
-    module_name, _, name = path.rpartition(".")
-    try:
-        module = import_module(module_name)
-    except ImportError as refusal:
-        raise PolicyInvalid(
-            f'estimator: the module "{module_name}" cannot be imported ({refusal})'
-        ) from refusal
-    cls = getattr(module, name, None)
-    if not isinstance(cls, type) or cls.__module__.split(".")[0] != path.split(".")[0]:
-        classes = [name for name in getattr(module, "__all__", []) if isinstance(getattr(module, name), type)]
-        raise PolicyInvalid(f'estimator: "{module_name}" has no class "{name}"{meant(name, classes)}')
-    if not issubclass(cls, _bases(path)):
-        raise PolicyInvalid(f'estimator: "{path}" gives no score here; {SUPPORTED}')
-    return cls
-
-
-def _bases(path: str) -> tuple[type[Any], ...]:
-    """What estimators descend from: nothing else of the two libraries is ever constructed for a policy."""
-    if path.startswith("river."):
-        from river.base import DriftDetector, Estimator
-
-        return (Estimator, DriftDetector)
-    from sklearn.base import BaseEstimator
-
-    return (BaseEstimator,)
-
-
-def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
-    """An estimator of the class; where it takes a seed and is given none, the seed is 0. PolicyInvalid where
-    it does not take the parameters, or one is over its bound.
-    """
-    known = inspect.signature(cls).parameters
-    for name, value in parameters.items():
-        if isinstance(value, dict):
-            raise PolicyInvalid(
-                f'parameters: {name} of "{path}" is a table; leave it out, `scaler` sets ranges'
-            )
-        if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-            raise PolicyInvalid(f'parameters: "{path}" takes no "{name}"{meant(name, known)}')
-    check_parameters(path, parameters)
-    seeds = {name: 0 for name in ("seed", "random_state") if name in known}
-    try:
-        estimator = cls(**{**seeds, **parameters})
-        if path.startswith("sklearn."):
-            # scikit-learn looks at its parameters when it is fitted; a policy is refused before.
-            estimator._validate_params()
-    except Exception as refusal:
-        raise PolicyInvalid(f'parameters: "{path}" refuses {dict(parameters)} ({refusal})') from refusal
-    return estimator
 
 
 def _river_learner(path: str, estimator: Any, scaler: Scaler | None, column: str | None) -> Learner:

@@ -1,4 +1,4 @@
-"""`model`: an estimator that says of each row how strange it is, and then learns from it."""
+"""`model`: an estimator that scores each row, and then learns from it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ModelState:
     """A snapshot of the learner, and what it has learned since: learning that again gives the learner of now.
 
     An estimator of many trees takes milliseconds to pickle: so that is done once in 512 rows, not at each
-    checkpoint. Then the unpickled one goes on, as it does behind a restart: pickling may lay out arrays and
+    checkpoint. Then the unpickled one continues, as it does after a restart: pickling may lay out arrays and
     sets otherwise, and so change the last bit of what is computed from them.
 
     Attributes:
         columns: of the rows; None before the first.
         rows: given so far.
         learned: rows learned so far, those of the journal included.
-        snapshot: the pickled learner, compressed; None for one that knows nothing.
+        snapshot: the pickled learner, compressed; None for an untrained one.
         journal: shape (fewer than 512, columns).
     """
 
@@ -49,9 +49,9 @@ class Model(Operation):
     """Scores each row, then learns from it.
 
     Rows of shape (n, columns), such as features of windows, give float64 scores (n, k): `score` of anomaly
-    detectors (higher is stranger), `drift` (1 where a change was found), `cluster`, `distance` to the nearest
-    centre, `error` of reconstruction, or `prediction` and `residual`. A row has the time of the row that it
-    scores.
+    detectors (higher is more anomalous), `drift` (1 if a change was found), `cluster`, `distance` to the
+    nearest centre, `error` of reconstruction, or `prediction` and `residual`. A row has the time of the row
+    that it scores.
 
     A row with NaN or infinity is scored NaN and not learned. Rows before the estimator knows anything are
     scored NaN too: the first `warmup` ones, and for scikit-learn the first batch. Seeds are fixed: the same
@@ -108,7 +108,7 @@ class Model(Operation):
         }
 
     def process(self, block: Block) -> Block | None:
-        """Takes rows (n, columns); OperationFailed where columns change or the estimator raises."""
+        """Takes rows (n, columns); OperationFailed if columns change or the estimator raises."""
         columns = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
         if self._columns not in (None, columns):
             raise OperationFailed(
@@ -129,7 +129,7 @@ class Model(Operation):
                 raise
             row = ", ".join(f"{c}={v:g}" for c, v in zip(columns, rows[index].tolist(), strict=True))
             raise OperationFailed(
-                f"{self._arguments[0]} cannot go on with the row {row} "
+                f"{self._arguments[0]} cannot learn from the row {row} "
                 f"({type(failure).__name__}: {failure}); set other parameters, or another estimator."
             ) from failure
         self._given += len(rows)
@@ -149,7 +149,7 @@ class Model(Operation):
         return ModelState(self._columns, self._given, self._learned, self._snapshot, journal)
 
     def restore(self, state: ModelState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         if state is None:
             state = ModelState(None, 0, 0, None, np.empty((0, 0)))
         self._columns, self._given, self._snapshot = None, state.rows, state.snapshot
@@ -173,7 +173,7 @@ class Model(Operation):
         """Rows learned so far."""
         return self._learned
 
-    def anew(self) -> ModelState:
+    def fresh_state(self) -> ModelState:
         """The state with the learner as it is now, whatever was done to it: no journal leads there."""
         return replace(
             self.state(),
@@ -181,12 +181,12 @@ class Model(Operation):
             journal=np.empty((0, len(self._columns or ()))),
         )
 
-    def take_up(self, state: Any) -> None:
-        """Goes on with a model that was changed elsewhere; rows are counted on as before."""
+    def restore_model(self, state: Any) -> None:
+        """Continues with a model that was changed elsewhere; the count of rows continues."""
         if not isinstance(state, ModelState) or self._columns not in (None, state.columns):
             raise OperationFailed(
-                f"The model that was put back does not know the columns {', '.join(self._columns or ())}: "
-                "take it out of this stream, change it, and put it back."
+                f"The restored model does not have the columns {', '.join(self._columns or ())}: "
+                "export it from this stream, change it, and restore it."
             )
         self.restore(replace(state, rows=self._given))
 

@@ -98,7 +98,7 @@ class Monitor:
         if np.isnan(values).all() or np.isnan(operating).any() or self._is_at_floor(values, floor):
             return Judgement(grade=self.grade, phase=self._phase)
         state, reference = self._states.of(operating)
-        stand_in = self._stand_in(values, operating, is_learned=reference.learned)
+        stand_in = self._substitute(values, operating, is_learned=reference.learned)
         if not reference.learned and stand_in is None:
             reference.add(values, self.learn_rows)
             self._phase = LEARNING
@@ -118,7 +118,7 @@ class Monitor:
         )
         may_begin_anew = self.grade == 0 and stand_in is None
         if may_begin_anew and (self._settled_lower(level_db, reference) or is_start):
-            self._begin_anew(reference)
+            self._start_over(reference)
             return Judgement(state=state)
         self._regrade(score, now_s)
         is_calm = self._quiet_rows == 0 and level_db > STANDSTILL_DB
@@ -148,7 +148,7 @@ class Monitor:
         levels = levels[~np.isnan(levels)]
         return floor > 0 and len(levels) > 0 and bool(np.all(levels <= 20.0 * np.log10(floor)))
 
-    def _stand_in(self, values: Vector, operating: Vector, *, is_learned: bool) -> Reference | None:
+    def _substitute(self, values: Vector, operating: Vector, *, is_learned: bool) -> Reference | None:
         """By what a row is judged that must not be learned, in the place of its own state's reference."""
         is_infinite = (self.watched.decibels > 0) & (values >= OVERFLOW_DB)
         if is_infinite.any():
@@ -203,7 +203,7 @@ class Monitor:
         self._quiet_rows = self._quiet_rows + 1 if level_db < QUIET_DB else 0
         return self._quiet_rows > max(LONGEST_LEARNING * self.learn_rows, reference.count)
 
-    def _begin_anew(self, reference: Reference) -> None:
+    def _start_over(self, reference: Reference) -> None:
         reference.forget()
         self._window.clear()
         self._quiet_rows, self._phase = 0, LEARNING

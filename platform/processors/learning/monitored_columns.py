@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OperationFailed
-from ..operations.base.failures import meant
+from ..operations.base.failures import did_you_mean
 from .baseline import medians
 
 MAX_COLUMNS = 256
 LEVEL_FLOOR_DB, BAND_FLOOR_DB = 1.0, 2.0
-"""Least spread of levels and of bands: what changes by less is no news, however steady it was before."""
+"""Least spread of levels and of bands: smaller changes do not count, however steady the column was."""
 LARGEST = float(np.finfo(np.float64).max)
 """Stands for a level of infinity, which is a level that the sender could not hold."""
 OVERFLOW_DB = 3000.0
@@ -45,8 +45,8 @@ class Watched:
         names: of all columns of the rows.
         indices: of those that are looked at.
         operating: indices of those that define operating states.
-        decibels: for each column looked at the factor before log10, 0 where it is taken as it is.
-        floor: for each the least spread, 0 where there is none.
+        decibels: for each column looked at the factor before log10, 0 if it is used unchanged.
+        floor: for each the least spread, 0 if there is none.
     """
 
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class Watched:
         """Chooses among `names`; `columns` and `operating` as a policy gives them, None for the rule.
 
         Raises:
-            OperationFailed: a column that is asked for is not there, or there are none or too many.
+            OperationFailed: a requested column is missing, or there are none or too many.
         """
         states = (
             tuple(index for index, name in enumerate(names) if _OPERATING.search(name))
@@ -117,7 +117,7 @@ class Watched:
         return _SPEED_DB if are_speeds else _OTHER_DB
 
     def finite(self, rows: Vector) -> Vector:
-        """Rows of the `taken` columns, NaN for what is no value; a level of infinity is the `LARGEST`."""
+        """Rows of the `taken` columns, NaN for what is not a value; a level of infinity is the `LARGEST`."""
         looked_at = len(self.indices)
         is_infinite = (rows[:, :looked_at] == np.inf) & (self.decibels > 0)
         found = np.where(np.isfinite(rows), rows, np.nan)
@@ -141,7 +141,7 @@ class Watched:
         """What is looked at, on its scale, and the operating columns, of a row of the `taken` columns."""
         values, operating = row[: len(self.indices)].copy(), row[len(self.indices) :].copy()
         levels = self.decibels > 0
-        # A level of 0 is none: a sensor that is there has noise.
+        # A level of 0 is not a measurement: a sensor that is there has noise.
         amplitudes = np.where(values[levels] > 0, values[levels], np.nan)
         values[levels] = self.decibels[levels] * np.log10(amplitudes)
         return values, operating
@@ -150,7 +150,7 @@ class Watched:
         """Of each column the deviation that 8 of 10 rows reach, upward, or either way where both count.
 
         Args:
-            window: deviations, shape (rows, columns); NaN where there is none. Fewer than half the rows say
+            window: deviations, shape (rows, columns); NaN if there is none. Fewer than half the rows say
                 nothing.
         """
         ordered = np.sort(window, axis=0)  # NaN comes last
@@ -173,6 +173,6 @@ def _named(wanted: Sequence[str], names: tuple[str, ...]) -> tuple[int, ...]:
     for name in wanted:
         places = [index for index, there in enumerate(names) if name == there or there.endswith(f".{name}")]
         if not places:
-            raise OperationFailed(f'the rows have no column "{name}"{meant(name, names)}')
+            raise OperationFailed(f'the rows have no column "{name}"{did_you_mean(name, names)}')
         found.update(dict.fromkeys(places))
     return tuple(found)

@@ -12,7 +12,7 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(slots=True)
 class RunningTime:
-    """A clock that is told event times, and that never runs back.
+    """A clock that runs by event times, and never backwards.
 
     A leap (an outage, or a sender's clock that was set) counts as one usual advance: a bearing does not age
     while it stands still. What comes a little late counts nothing. Between events, rows lie 1 / rate apart,

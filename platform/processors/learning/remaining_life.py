@@ -6,7 +6,7 @@ From the onset on, an indicator y (0 healthy, 10 danger) is taken to rise as
 
 and D, p and yf are unknown: p from 1/4 (a step, then a plateau) to 8 (a late surge), yf around the danger
 level, D around a third of the life before the onset within a factor of e² (7.4) either way: log-normal, so
-wide that it takes over only where the indicator says nothing. Their joint posterior is summed on a grid;
+wide that it takes over only if the indicator says nothing. Their joint posterior is summed on a grid;
 deviations follow Student's t with 3 degrees of freedom, so that no single row counts much. After
 N. Gebraeel, M. Lawley, R. Li, J. Ryan, "Residual-life distributions from component degradation signals: a
 Bayesian approach", IIE Transactions 37 (2005) 543-557, with power laws in the place of the exponential.
@@ -96,7 +96,7 @@ class DegradationHistory:
         self._onset = (self._times_s[index], self._values[index])
 
     def end(self) -> None:
-        """It was none: there is no onset any more."""
+        """The onset was false: there is none now."""
         self._onset = None
 
     def remaining(

@@ -25,7 +25,7 @@ MAX_MODEL_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TrainedState:
-    """A learner as it was trained, and where the schedule of trainings is.
+    """A learner as it was trained, and the position in the schedule of trainings.
 
     Attributes:
         columns: of the rows; None before the first.
@@ -36,7 +36,7 @@ class TrainedState:
         due: `given` as it was when the last training fell due; 0 before the first.
         due_ns: event time then.
         settled: the last `due` whose training has ended, well or not.
-        trainings: that ended with a model which was taken up.
+        trainings: that ended with a model which is in use.
         failures: trainings that failed.
     """
 
@@ -54,7 +54,7 @@ class TrainedState:
 
 @operation("trained_model")
 class TrainedModel(Operation):
-    """Scores each row by an estimator of scikit-learn that is trained beside the worker, on a schedule.
+    """Scores each row by an estimator of scikit-learn that is trained next to the worker, on a schedule.
 
     Rows of shape (n, columns) give float64 (n, outputs + 1): what `BatchLearner` says, and `trained_to`, the
     count of rows of the source's data array that were there when the model was trained. All are NaN until a
@@ -130,7 +130,7 @@ class TrainedModel(Operation):
         }
 
     def process(self, block: Block) -> Block | None:
-        """Takes rows (n, columns); OperationFailed where columns change or the estimator raises."""
+        """Takes rows (n, columns); OperationFailed if columns change or the estimator raises."""
         columns = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
         if self._state.columns not in (None, columns):
             raise OperationFailed(
@@ -200,13 +200,13 @@ class TrainedModel(Operation):
         return min((each for each in found if each < len(times_ns)), default=None)
 
     def new_learner(self) -> BatchLearner:
-        """A learner that knows nothing, for the columns that are known."""
+        """An untrained learner, for the columns that are known."""
         estimator, parameters, scaler, before, column = self._new
         return make_batch_learner(estimator, parameters, scaler=scaler, before=before, column=column)
 
     @property
     def wanted(self) -> tuple[int, int] | None:
-        """The training that is due: its `due`, and how many rows were given since; None where none is."""
+        """The training that is due: its `due`, and how many rows were given since; None if none is."""
         state = self._state
         return (state.due, state.given - state.due) if state.due > state.settled else None
 
@@ -230,17 +230,17 @@ class TrainedModel(Operation):
         return {"trainings": self._state.trainings, "failed_trainings": self._state.failures}
 
     def state(self) -> TrainedState:
-        """The model, and where the schedule is."""
+        """The model, and the position in the schedule."""
         return self._state
 
     def restore(self, state: TrainedState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         state = state or TrainedState()
         self._learner = None if state.learner is None else unpickle(zlib.decompress(state.learner))
         self._state = state
 
-    def take_up(self, state: Any) -> None:
-        """Goes on with the model of `state`; its own schedule goes on."""
+    def restore_model(self, state: Any) -> None:
+        """Continues with the model of `state`, and with its own schedule."""
         if not isinstance(state, TrainedState) or self._state.columns not in (None, state.columns):
             raise OperationFailed(
                 "The model that was trained does not know the columns "

@@ -77,10 +77,10 @@ def train(request: TrainingRequest) -> int:
     """Trains, and leaves the model for the worker; gives how many rows it learned from.
 
     Memory: the `max_rows` rows that are drawn, as float64, three times (as read, scaled, and what libraries
-    copy), or blocks of 4096 for `partial_fit`; beside it what the estimator itself makes of them. Rows that
+    copy), or blocks of 4096 for `partial_fit`, and what the estimator itself makes of them. Rows that
     are not drawn are passed over in the mapped file, whose pages the kernel takes back as it needs them.
 
-    Raises OperationFailed where there are no rows to learn from or the model is too large, ModelRefused,
+    Raises OperationFailed if there are no rows to learn from or the model is too large, ModelRefused,
     PolicyInvalid, and whatever the estimator raises.
     """
     operation = make_operation(request.step)
@@ -153,7 +153,7 @@ def _finite(rows: _Rows) -> _Rows:
 def _first_row(array: DataArray, stop: int, history_s: float | None) -> int:
     if len(array) < stop:
         raise OperationFailed(
-            f"{array.reference} has {len(array)} rows and not {stop}: it was made anew meanwhile; the next "
+            f"{array.reference} has {len(array)} rows and not {stop}: it was recreated meanwhile; the next "
             "training takes what is there"
         )
     start = array.start
@@ -180,7 +180,7 @@ def main() -> None:
     try:
         answer = try_to_train(msgspec.json.decode(line, type=TrainingRequest))
     except msgspec.DecodeError as error:
-        answer = TrainingReport(error=f"the request is none: {error}")
+        answer = TrainingReport(error=f"the request is not valid: {error}")
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
     sys.stdout.buffer.flush()
 

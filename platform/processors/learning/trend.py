@@ -28,7 +28,7 @@ class ChangeDetector:
     _down: float = 0.0
 
     def found(self, value: float) -> bool:
-        """Whether a change shows with this value; then all begins anew behind it."""
+        """Whether a change shows with this value; then the trend starts over."""
         deviation = value - self._mean if self._rows else 0.0
         self._rows += 1
         self._mean += (value - self._mean) / self._rows
@@ -47,7 +47,7 @@ class Slope:
     _points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SLOPE_ROWS))
 
     def per_hour(self, time_s: float, value: float) -> float:
-        """With the value at `time_s`; NaN for fewer than 10, or where no time has passed."""
+        """With the value at `time_s`; NaN for fewer than 10, or if no time has passed."""
         self._points.append((time_s, value))
         if len(self._points) < _LEAST_ROWS:
             return np.nan

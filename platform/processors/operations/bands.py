@@ -92,7 +92,7 @@ class Bands(Operation):
         self._layout: tuple[tuple[float, float, int, str], list[Band], list[_Lines]] | None = None
 
     def process(self, block: Block) -> Block:
-        """Takes spectra; OperationFailed where they are in dB, or a band reaches over half the rate."""
+        """Takes spectra; OperationFailed if they are in dB, or a band reaches over half the rate."""
         linear_power(block, "bands")
         attrs = block.attrs
         key = (attrs["rate_hz"], attrs["frequency_step_hz"], block.rows.shape[-1], attrs["scaling"])

@@ -1,4 +1,4 @@
-"""`bearing`: how strongly the envelope beats at the frequencies at which flaws of a bearing knock.
+"""`bearing`: amplitudes of the envelope at the frequencies at which faults of a bearing strike.
 
 With n rollers of diameter d on a circle of diameter D, contact angle φ, r = d/D cos φ, and the inner ring
 turning at f while the outer stands, the rollers pass a point of the outer race at BPFO = n f/2 (1 - r), of
@@ -36,7 +36,7 @@ class Geometry:
     contact_deg: float = 0.0
 
     def per_turn(self) -> dict[str, float]:
-        """How often each kind of flaw knocks in a turn of the shaft."""
+        """How often each kind of fault strikes in a turn of the shaft."""
         ratio = self.roller_diameter / self.pitch_diameter * math.cos(math.radians(self.contact_deg))
         return {
             "bpfo": self.rollers / 2 * (1 - ratio),
@@ -99,10 +99,10 @@ class Bearing(Operation):
             pitch_diameter_mm: of the circle that their middles lie on.
             contact_deg: angle of contact.
             speed_rpm: turns of the inner ring a minute, where they are constant.
-            speed_channel: index of the channel that holds the speed, in place of `speed_rpm`.
+            speed_channel: index of the channel that holds the speed, instead of `speed_rpm`.
             speed_scale: turns a minute per unit of that channel.
             harmonics: multiples of each frequency.
-            tolerance: part of a frequency by which a line may lie beside it.
+            tolerance: part of a frequency by which a line may differ from it.
             low_hz: where the band begins.
             high_hz: where it ends.
             length: samples of a frame.
@@ -131,7 +131,7 @@ class Bearing(Operation):
         self._state = BearingState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed where there is no such channel, and as `envelope`."""
+        """Takes samples (n, channels); OperationFailed if there is no such channel, and as `envelope`."""
         signal, speed = self._parted(block)
         self._envelope.restore(self._state.signal)
         spectra = self._envelope.process(signal)
@@ -172,7 +172,7 @@ class Bearing(Operation):
         return self._state
 
     def restore(self, state: BearingState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else BearingState()
 
     def _parted(self, block: Block) -> tuple[Block, Block | None]:
@@ -181,7 +181,7 @@ class Bearing(Operation):
             return block, None
         if not channel < block.rows.shape[1] > 1:
             raise OperationFailed(
-                f"There is no speed in channel {channel} of {block.rows.shape[1]} beside a signal: set "
+                f"There is no speed in channel {channel} of {block.rows.shape[1]} next to a signal: set "
                 "speed_channel, counted from 0, or speed_rpm."
             )
         others = [index for index in range(block.rows.shape[1]) if index != channel]

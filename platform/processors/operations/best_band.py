@@ -41,7 +41,7 @@ class BestBand(Operation):
         self._width_hz, self._min_hz = width_hz, min_hz
 
     def process(self, block: Block) -> Block:
-        """Takes rows (n, bins) or (n, channels, bins); OperationFailed where no band fits."""
+        """Takes rows (n, bins) or (n, channels, bins); OperationFailed if no band fits."""
         step_hz, half_hz = block.attrs["frequency_step_hz"], block.attrs["rate_hz"] / 2
         width = max(round((half_hz / 8 if self._width_hz is None else self._width_hz) / step_hz), 1)
         begin = max(1, int(np.ceil(self._min_hz / step_hz)))
@@ -52,7 +52,7 @@ class BestBand(Operation):
                 "width_hz or min_hz lower."
             )
         means = np.lib.stride_tricks.sliding_window_view(rows, width, axis=2).mean(axis=3)
-        # NaN is no maximum, and a row with it has none.
+        # NaN is not a maximum, and a row with it has none.
         best = np.argmax(np.where(np.isnan(means), np.inf, means), axis=2)
         low = (begin + best - 0.5) * step_hz
         greatest = np.take_along_axis(means, best[:, :, np.newaxis], axis=2)[:, :, 0]

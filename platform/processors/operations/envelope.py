@@ -1,4 +1,4 @@
-"""`envelope`: the spectrum of what a band's amplitude does: how often a bearing knocks, not how it rings.
+"""`envelope`: the spectrum of the amplitude of a band: how often a bearing strikes, not how it rings.
 
 Source: R. B. Randall, J. Antoni, "Rolling element bearing diagnostics: a tutorial", Mechanical Systems and
 Signal Processing 25 (2011), section 5.
@@ -108,7 +108,7 @@ class Envelope(Operation):
         return self._carry
 
     def restore(self, state: Carry | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._carry = state
 
     def _rows(self, framing: Framing, block: Block, band: _Band) -> Block:

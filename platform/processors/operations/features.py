@@ -78,7 +78,7 @@ class Features(Operation):
         bands: Annotated[int, Meta(ge=0, le=1024)] | list[tuple[float, float]] = 8,
         measures: list[WindowMeasure] | None = None,
     ) -> None:
-        """How long the windows are, and which bands they are asked for.
+        """The length of the windows, and the bands that are measured in them.
 
         Args:
             window: samples in a window.
@@ -105,7 +105,7 @@ class Features(Operation):
         self._layout: _Layout | None = None
 
     def process(self, block: Block) -> Block | None:
-        """Takes rows (n, channels); OperationFailed where rate or channels change, or no band fits."""
+        """Takes rows (n, channels); OperationFailed if rate or channels change, or no band fits."""
         if self._layout is None or self._layout.rate_hz != block.rate_hz:
             self._layout = self._lay_out(block.rate_hz)
         layout = self._layout
@@ -138,7 +138,7 @@ class Features(Operation):
         return self._carry
 
     def restore(self, state: Carry | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._carry = state
 
     def _lay_out(self, rate_hz: float) -> _Layout:

@@ -16,7 +16,7 @@ from .base.operation import Operation, operation
 from .timeline import MAX_GAP_S, START, Timeline, TimelineState, Tolerance
 
 MAX_FIELDS = 1024
-"""Columns that a record may give on its own; one with more is told to name those that count."""
+"""Columns that a record may give on its own; with more, name those that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class FieldsState:
     """What is kept between blocks.
 
     Attributes:
-        columns: fixed for good, None while no record had a number.
+        columns: fixed permanently, None while no record had a number.
         rows: index of the next row.
-        timeline: what event times said so far, where there is a rate.
+        timeline: what event times said so far, if there is a rate.
     """
 
     columns: tuple[str, ...] | None
@@ -38,9 +38,9 @@ class FieldsState:
 class Fields(Operation):
     """Numeric fields of records, one float64 row an event: shape (n, columns).
 
-    True and false count as 1 and 0; what is missing or no number is NaN, and so is all of a record that is no
-    map. Without `fields`, the numeric fields of the first record that has any are the columns for good, in
-    its order (at most 1,024), and what came before it gives no rows. A null in that record counts as numeric:
+    True and false count as 1 and 0; what is missing or not a number is NaN, and so is all of a record that is
+    not a map. Without `fields`, the numeric fields of the first record that has any become the columns, in
+    its order (at most 1,024), and earlier records give no rows. A null in that record counts as numeric:
     a sensor without a first value keeps its column. A row has the time of its event.
 
     With a rate, the rows are samples of a sensor, and their times say where some are missing: several blocks
@@ -131,7 +131,7 @@ class Fields(Operation):
         return self._state
 
     def restore(self, state: FieldsState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else FieldsState(self._given, 0)
 
 

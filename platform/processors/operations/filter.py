@@ -38,8 +38,8 @@ class FilterState:
 class Filter(Operation):
     """Samples through a filter of second-order sections, as `scipy.signal.sosfilt` gives them for the whole.
 
-    Samples of shape (n, channels) at a rate give as many, with the same numbers and times. The filter begins
-    anew behind a gap, and rings for a while there as at the beginning; so it does, in one channel, behind
+    Samples of shape (n, channels) at a rate give as many, with the same numbers and times. The filter starts
+    over after a gap, and rings for a while there as at the beginning; so it does, in one channel, behind
     what is NaN or infinite, which gives NaN.
 
     Keeps two numbers for each section and channel.
@@ -66,9 +66,9 @@ class Filter(Operation):
 
         Args:
             cutoff_hz: a frequency, or two of a band: where power is halved (butter, bessel), where the ripple
-                ends (cheby1, ellip), or where the attenuation is reached (cheby2).
+                ends (cheby1, ellip), or the attenuation is reached (cheby2).
             response: what passes.
-            design: of the analog filter that stands behind it.
+            design: of the analog filter that it is derived from.
             order: of that filter; a band has twice as many poles.
             ripple_db: in what passes, for cheby1 and ellip.
             attenuation_db: of what does not, for cheby2 and ellip.
@@ -121,13 +121,13 @@ class Filter(Operation):
         return self._state
 
     def restore(self, state: FilterState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state
 
     def _around_holes(
         self, samples: NDArray[np.float64], memory: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """As if each run of finite numbers stood behind a gap; NaN in memory says that one comes next."""
+        """As if each run of finite numbers followed a gap; NaN in memory says that one comes next."""
         filtered, memory = np.full_like(samples, np.nan), memory.copy()
         for channel, row in enumerate(samples):
             finite = np.isfinite(row)

@@ -48,7 +48,7 @@ class Carry:
     """What is kept between blocks: the samples that later frames need, always fewer than `length`.
 
     Attributes:
-        samples: shape (fewer than length, channels), as they came.
+        samples: shape (fewer than length, channels), unchanged.
         next_sample: global index of the sample that should come next.
         frames: number of the next frame, if no gap comes before it.
         rate_hz: samples per second.
@@ -72,7 +72,7 @@ class Framing:
     """
 
     def __init__(self, before: Carry | None, block: Block, *, length: int, hop: int) -> None:
-        """OperationFailed where rate or channels change from one sample to the next."""
+        """OperationFailed if rate or channels change from one sample to the next."""
         self.length, self.hop = length, hop
         self.channels = block.rows.shape[1]
         self.first = before.frames if before is not None else 0
@@ -101,8 +101,8 @@ class Framing:
         """The frames of one channel, batch by batch.
 
         Gives the index of the batch's first frame in the block; a view of the frames, shape (frames, length),
-        where neighbours share samples and nobody may write; and room of the same shape to work in. Both are
-        good until the next batch, of whichever framing in this thread.
+        in which neighbours share samples: do not write into it; and room of the same shape to work in. Both
+        hold until the next batch of any framing in this thread.
         """
         in_batch = min(max(BATCH_VALUES // self.length, 1), self.count)
         if in_batch == 0:

@@ -54,9 +54,9 @@ class Gaps(Operation):
         )
 
     def state(self) -> GapsState:
-        """Where the rows go on."""
+        """The index of the next row."""
         return self._state
 
     def restore(self, state: GapsState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else GapsState()

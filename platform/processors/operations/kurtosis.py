@@ -45,9 +45,9 @@ class Kurtosis(Operation):
     """Spectral kurtosis over groups of frames, side by side.
 
     With X the short-time transform and the means over `frames` frames, the row is <|X|⁴> / <|X|²>² - 2: about
-    0 for stationary noise, -1 for a steady tone, and large where there are bursts, such as a resonance that a
-    bearing's flaw rings. At 0 and at half the rate, where X is real, 3 is taken away in place of 2. Where
-    there is no power it is 0. Its standard deviation for noise is about 2 / √frames.
+    0 for stationary noise, -1 for a steady tone, and large if there are bursts, such as a resonance that a
+    bearing's flaw rings. At 0 and at half the rate, where X is real, 3 is taken away instead of 2. Without
+    power it is 0. Its standard deviation for noise is about 2 / √frames.
 
     Samples of shape (n, channels) at a rate give float64 rows (bins,) for one channel, (channels, bins) for
     more, bins = length // 2 + 1. A row has the time of the event that brought its last sample. No group
@@ -82,7 +82,7 @@ class Kurtosis(Operation):
         self._state = KurtosisState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed where rate or channels change, or none is given."""
+        """Takes samples (n, channels); OperationFailed if rate or channels change, or none is given."""
         before = self._state
         self._spectrum.restore(before.carry)
         spectra = self._spectrum.process(block)
@@ -126,7 +126,7 @@ class Kurtosis(Operation):
         return self._state
 
     def restore(self, state: KurtosisState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else KurtosisState()
 
     def _kurtosis(

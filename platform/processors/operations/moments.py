@@ -22,12 +22,12 @@ class Moments:
 
     Attributes:
         count: of the numbers.
-        mean: their mean; 0 where there is none.
+        mean: their mean; 0 if there is none.
         m2: sum of the squares of the deviations from the mean.
         m3: sum of their third powers.
         m4: sum of their fourth powers.
-        low: the least number; infinity where there is none.
-        high: the greatest; minus infinity where there is none.
+        low: the least number; infinity if there is none.
+        high: the greatest; minus infinity if there is none.
     """
 
     count: NDArray[np.float64]
@@ -100,7 +100,7 @@ class Moments:
         return self.count, self.mean, self.m2, self.m3, self.m4, self.low, self.high
 
     def measure(self, name: Measure) -> NDArray[np.float64]:
-        """A measure of each column, NaN where it has no number.
+        """A measure of each column, NaN if it has no number.
 
         `std` is that of the numbers themselves (divided by their count); `skewness` is m3 / m2^1.5 and
         `kurtosis` m4 / m2² - 3 of the central moments, without correction for bias, 0 where all numbers are

@@ -1,4 +1,4 @@
-"""`order`: samples over the angle of a shaft in place of time, so that what turns with it stays where it is.
+"""`order`: samples over the angle of a shaft instead of time, so that what turns with it stays where it is.
 
 Sources: K. R. Fyfe, E. D. S. Munck, "Analysis of computed order tracking", Mechanical Systems and Signal
 Processing 11 (1997), for resampling by a tacho; interpolation after R. Keys, "Cubic convolution interpolation
@@ -33,7 +33,7 @@ class OrderState:
         rate_hz: of the samples.
         seen: places that were looked at; those of the last three samples are not yet.
         high: whether the tacho was above its threshold at the last of them.
-        known: place of the last pulse, None where none was.
+        known: place of the last pulse, None if none was.
         pulses: since the angle began.
         angle: at the last place seen, in points, from the speed.
         given: rows since the angle began.
@@ -70,8 +70,8 @@ class Order(Operation):
 
     Samples of shape (n, channels) at a rate in Hz give rows (m, channels - 1) at `points` a turn: that is
     their rate, and orders the frequencies of what is made of them. Nothing keeps what lies above points / 2
-    orders from folding back: put a `filter` before it where there is any. A row has the time of the event
-    that made it known. Behind a gap, and where more than `max_turn_s` pass without a turn, angles begin anew.
+    orders from folding back: put a `filter` before it if there is any. A row has the time of the event
+    that made it known. Behind a gap, and if more than `max_turn_s` pass without a turn, angles start over.
 
     Keeps the samples of a turn, at most those of `max_turn_s`.
     """
@@ -102,7 +102,7 @@ class Order(Operation):
             threshold: through which a pulse rises, in the unit of the channel.
             hysteresis: by how much it must have fallen below that since the last.
             pulses_per_turn: of the tacho.
-            speed_channel: index of the channel with the speed, in place of a tacho.
+            speed_channel: index of the channel with the speed, instead of a tacho.
             speed_scale: turns a minute per unit of that channel.
             max_turn_s: seconds of a turn, of the slowest that counts.
             max_rpm: turns a minute of the fastest: a pulse that comes earlier is noise, a higher speed
@@ -148,7 +148,7 @@ class Order(Operation):
         return self._state
 
     def restore(self, state: OrderState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state
 
     def _follow_pulses(self, state: OrderState, stop: int, block: Block, given: list[Block]) -> OrderState:
@@ -160,7 +160,7 @@ class Order(Operation):
             earlier, later = channel[crossings - 1 - before], channel[crossings - before]
             with np.errstate(invalid="ignore"):
                 places = crossings - 1 + (self._threshold - earlier) / (later - earlier)
-            # Behind what is no number, the pulse rises at the sample.
+            # Behind what is not a number, the pulse rises at the sample.
             places = np.where(np.isfinite(places), places, crossings)
             min_samples = 60 * state.rate_hz / (self._max_rpm * self._pulses_per_turn)
             counted = _spaced(places, state.known, min_samples)
@@ -214,7 +214,7 @@ class Order(Operation):
     def _follow_speed(self, state: OrderState, stop: int, block: Block, given: list[Block]) -> OrderState:
         before = max(state.seen - 1, 0)
         speed = state.samples[before - state.start : stop - state.start, self._channel]
-        # What is no speed, and turning back, is standing still.
+        # What is not a speed, and turning back, is standing still.
         speed = np.minimum(np.where(speed > 0, speed, 0.0) * self._speed_scale, self._max_rpm)
         speed *= self._points / (60 * state.rate_hz)
         steps = (speed[1:] + speed[:-1]) / 2

@@ -74,7 +74,7 @@ class Pcm(Operation):
 
     Bytes give samples of shape (n, channels). They keep their values and dtype (24-bit ones become int32);
     where a `scale` is given they are multiplied by it and become float64. A sample has the time of the event
-    that brought its last byte. Where bytes are missing, decoding goes on at the next whole frame, counted
+    that brought its last byte. Where bytes are missing, decoding continues at the next whole frame, counted
     from the first byte of the stream, and the index of the rows jumps.
 
     With `times` = "first" or "last", the events' times say where samples are missing: several blocks are
@@ -135,7 +135,7 @@ class Pcm(Operation):
         self._state: PcmState | None = None
 
     def process(self, block: Block) -> Given:
-        """Takes uint8 of shape (n,); OperationFailed where `times` are looked at and an event ends within a
+        """Takes uint8 of shape (n,); OperationFailed if `times` are looked at and an event ends within a
         frame.
         """
         if self._timeline is not None:
@@ -197,7 +197,7 @@ class Pcm(Operation):
         return self._state
 
     def restore(self, state: PcmState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state
 
 

@@ -69,12 +69,12 @@ class Resample(Operation):
         rate_hz: Annotated[float, Meta(gt=0)] | None = None,
         dtype: Literal["float32", "float64"] = "float64",
     ) -> None:
-        """Which rate is wanted.
+        """The rate of the output.
 
         Args:
             up: by what the rate is multiplied.
             down: by what it is divided.
-            rate_hz: that is wanted, in place of `up` and `down`.
+            rate_hz: of the output, instead of `up` and `down`.
             dtype: of what is given; computed in float64.
         """
         if (rate_hz is None) == (up == down == 1):
@@ -87,7 +87,7 @@ class Resample(Operation):
         self._state: ResampleState | None = None
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed without a rate, or for one that is not to be had."""
+        """Takes samples (n, channels); OperationFailed without a rate, or for one that cannot be reached."""
         up, down = self._factors(block.rate_hz)
         half, taps = 10 * max(up, down), self._taps(up, down)
         new = np.ascontiguousarray(block.rows.T, dtype=np.float64)
@@ -145,7 +145,7 @@ class Resample(Operation):
         return self._state
 
     def restore(self, state: ResampleState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state
 
     def _factors(self, rate_hz: float) -> tuple[int, int]:

@@ -76,9 +76,7 @@ class SlidingDft(Operation):
             phase: whether there are columns of phases too.
         """
         if length % hop or length // hop > MAX_PARTS:
-            raise PolicyInvalid(
-                f"length {length} is no multiple of hop {hop} by 1 to {MAX_PARTS}: set them to fit."
-            )
+            raise PolicyInvalid(f"length {length} must be hop {hop} times 1 to {MAX_PARTS}: set them to fit.")
         if window not in ("hann", "boxcar"):
             raise PolicyInvalid(f'window cannot be "{window}": it can be "hann" or "boxcar".')
         if len({f"{f:g}" for f in frequencies_hz}) < len(frequencies_hz) or min(frequencies_hz) <= 0:
@@ -91,7 +89,7 @@ class SlidingDft(Operation):
         self._state = SlidingDftState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed where a frequency is over half the rate."""
+        """Takes samples (n, channels); OperationFailed if a frequency is over half the rate."""
         if self._waves_rate_hz != block.rate_hz:
             self._new_waves(block.rate_hz)
         before = self._state
@@ -141,7 +139,7 @@ class SlidingDft(Operation):
         return self._state
 
     def restore(self, state: SlidingDftState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else SlidingDftState()
 
     def _new_waves(self, rate_hz: float) -> None:

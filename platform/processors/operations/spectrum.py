@@ -30,7 +30,7 @@ class Spectrum(Operation):
 
     Samples of shape (n, channels) at a rate give rows of shape (bins,) for one channel, (channels, bins) for
     more, where bins = length // 2 + 1. Row `i` covers the samples from `i * hop` to `i * hop + length` and
-    has the time of the event that brought the last of them; after a gap, frames are counted anew from the
+    has the time of the event that brought the last of them; after a gap, frames are counted again from the
     first sample behind it.
 
     Keeps fewer than `length` samples of each channel.
@@ -84,7 +84,7 @@ class Spectrum(Operation):
         self._carry: Carry | None = None
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed where they have no rate, or another one."""
+        """Takes samples (n, channels); OperationFailed if they have no rate, or another one."""
         if not block.rate_hz > 0:
             raise OperationFailed(
                 'Samples without a rate have no spectrum: decode them with "pcm" and its rate_hz, or with '
@@ -100,7 +100,7 @@ class Spectrum(Operation):
         return self._carry
 
     def restore(self, state: Carry | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._carry = state
 
     def _rows(self, framing: Framing, block: Block) -> Block:
@@ -174,7 +174,7 @@ def to_decibels(power: NDArray[Any], reference: float) -> None:
 
 
 def linear_power(block: Block, who: str) -> None:
-    """OperationFailed where the rows are decibels, which cannot be added up."""
+    """OperationFailed if the rows are decibels, which cannot be added up."""
     if block.attrs.get("level") == "dB":
         raise OperationFailed(
             f'"{who}" adds powers, and gets decibels: set level = "linear" in the step before it.'

@@ -35,7 +35,7 @@ class StatisticsState:
         columns: of what is measured; None before the first row.
         period: the one that is open, counted in periods since 1970.
         moments: of its parts so far, at most 256; more are merged.
-        part: shape (fewer than 4096, columns), its rows since, as they came.
+        part: shape (fewer than 4096, columns), its rows since, unchanged.
         origin: period that has the number 0.
         behind: events of the past since the last one that was taken, and the time of the first of them.
         late: rows that were left out.
@@ -61,8 +61,8 @@ class Statistics(Operation):
     does not count. Moments are merged (`moments.Moments`), so a period may have any number of rows.
 
     Rows that come after their period was given are left out and counted as `late`; where 8 events of them
-    and a period's time come in one piece, the clock was set back, and they are taken. A gap in the rows is
-    no matter of joining: `completeness` tells of it.
+    and a period's time come in one piece, the clock was set back, and they are taken. A gap in the
+    rows does not end a period: `completeness` shows it.
 
     Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 4,096
     rows and the moments of 256 parts.
@@ -97,7 +97,7 @@ class Statistics(Operation):
         self._state = StatisticsState()
 
     def process(self, block: Block) -> tuple[Block, ...]:
-        """Takes rows (n, columns); OperationFailed where columns change."""
+        """Takes rows (n, columns); OperationFailed if columns change."""
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             return self._process(block)
 
@@ -142,7 +142,7 @@ class Statistics(Operation):
         return self._state
 
     def restore(self, state: StatisticsState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else StatisticsState()
 
     def _runs(self, block: Block) -> Iterator[tuple[NDArray[Any], int, int]]:

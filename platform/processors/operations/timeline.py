@@ -1,4 +1,4 @@
-"""Where samples are missing, late or repeated: what event times and a rate say of rows that come in events.
+"""Which samples are missing, late or repeated, by the times of events and the rate of the rows.
 
 An event's time is that of its first or of its last row, and the rows of an event lie 1 / rate apart. So each
 event says when the next one should begin. One that begins later by more than a tolerance follows a gap; one
@@ -25,7 +25,7 @@ MAX_GAP_S = 0.05
 """Default tolerance: over the jitter of clocks read in software, under the length of most senders' events."""
 
 REMEMBERED_GAPS = 16
-"""The latest gaps, by which what comes late is told from what comes twice."""
+"""The latest gaps, which tell late rows from repeated ones."""
 SET_BACK_S, SET_BACK_EVENTS = 60.0, 8
 """So much that lies in the past, in one piece, means that the sender's clock was set back."""
 MAX_MISSING = 2**48
@@ -65,7 +65,7 @@ class Timeline:
     """Cuts blocks where their event times say that rows are missing, and leaves out what lies in the past.
 
     Behind a gap the index of rows jumps by the number of those that are missing, at least one: index / rate
-    goes on to mean time. Rows of events that are late (they would fill a gap that was passed already, or
+    continues to mean time. Rows of events that are late (they would fill a gap that was passed already, or
     come before the first row) or repeated (they are in time that has its rows) would break the order of time
     for all that follows, so they are left out and counted; the data stream keeps them. Where a minute and at
     least 8 events of them come in one piece, the clock was set back: they are taken, behind a gap of one row.
@@ -76,7 +76,7 @@ class Timeline:
     def __init__(self, *, meaning: Literal["first", "last"], max_gap_s: float, rate_hz: float) -> None:
         self._last = meaning == "last"
         self._rate_hz = rate_hz
-        # What is less than half a row is none, whatever the tolerance.
+        # Less than half a row is not a gap, whatever the tolerance.
         self._tolerance_ns = max(max_gap_s, 0.5 / rate_hz) * _NS_PER_S
 
     def cut(

@@ -103,7 +103,7 @@ class Welch(Operation):
         self._state = WelchState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed where rate or channels change, or none is given."""
+        """Takes samples (n, channels); OperationFailed if rate or channels change, or none is given."""
         segments, step = self._grouping(block.rate_hz)
         self._spectrum.restore(self._state.carry)
         spectra = self._spectrum.process(block)
@@ -146,7 +146,7 @@ class Welch(Operation):
         return self._state
 
     def restore(self, state: WelchState | None) -> None:
-        """Goes on from `state()`."""
+        """Resumes from `state()`."""
         self._state = state if state is not None else WelchState()
 
     def _grouping(self, rate_hz: float) -> tuple[int, int]:

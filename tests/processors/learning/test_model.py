@@ -303,7 +303,7 @@ def test_a_block_that_the_estimator_cannot_learn_leaves_no_trace(
         fragile.process(blocks[1])
     if isinstance(raised, Exception):
         assert re.search(
-            r"Fragile cannot go on with .*rms=1000.*ArithmeticError: too much", str(failure.value)
+            r"Fragile cannot learn from .*rms=1000.*ArithmeticError: too much", str(failure.value)
         )
     given.append(fragile.process(blocks[2]))
     expected = scores(op("model", **parameters), np.delete(rows, range(50, 60), axis=0))
@@ -400,7 +400,7 @@ def test_a_column_that_the_rows_have_not_is_refused(parameters: dict[str, Any], 
         ({"parameters": {"limits": {"rms": [0, 1]}}}, "limits .* is a table; leave it out"),
         (
             {"estimator": "sklearn.cluster.MiniBatchKMeans", "parameters": {"n_clusters": -3}},
-            "refuses {'n_clusters': -3}",
+            "does not accept {'n_clusters': -3}",
         ),
         ({"estimator": "sklearn.cluster.MiniBatchKMeans", "batch": 4}, "learns from 8 rows at least"),
         ({"estimator": "sklearn.decomposition.IncrementalPCA"}, "needs n_components"),

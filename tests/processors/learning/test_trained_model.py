@@ -90,7 +90,7 @@ def trained(path: Path, stop: int, **parameters: Any) -> TrainedModel:
     assert saved.startswith(FINGERPRINT)
     model = op("trained_model", **parameters)
     assert isinstance(model, TrainedModel)
-    model.take_up(decode_state(TrainedModel, saved[FINGERPRINT_BYTES:]))
+    model.restore_model(decode_state(TrainedModel, saved[FINGERPRINT_BYTES:]))
     return model
 
 
@@ -299,7 +299,7 @@ REFUSED = [
     ({"estimator": "sklearn.linear_model.Ridge"}, "column: .* is missing"),
     ({"column": "a"}, "is for regressors"),
     ({"passes": 3}, "has no partial_fit"),
-    ({"parameters": {"n_estimators": -1}}, "refuses"),
+    ({"parameters": {"n_estimators": -1}}, "does not accept"),
     ({"before": [{"estimator": "sklearn.linear_model.Ridge"}]}, "name a transformer"),
     ({"before": [{"name": "x"}]}, "before.0.: is a table of"),
     ({"max_rows": 10**9}, "up to 1000000"),

@@ -468,7 +468,7 @@ def _counting(own: dict[str, type[Operation]], **members: Any) -> None:
         def counts(self) -> Mapping[str, int]:
             return {"rows": self.rows}
 
-        def take_up(self, state: Any) -> None:
+        def restore_model(self, state: Any) -> None:
             self.rows = state
 
     for name, member in members.items():

@@ -65,14 +65,14 @@ class Block:
 
     Attributes:
         rows: shape (n, *row_shape), n >= 1. Bytes are uint8 of shape (n,), samples (n, channels), values and
-            features (n, columns), spectra (n, bins) or (n, channels, bins). May be a read-only view; nobody
-            writes into it.
+            features (n, columns), spectra (n, bins) or (n, channels, bins). May be a read-only view; do
+            not write into it.
         first: global index of `rows[0]`, counted since this stream of rows began. A block that does not begin
             where the one before ended follows a gap: rows are never joined over it.
         times: event times of the rows.
-        rate_hz: rows per second; 0.0 where there is no rate.
+        rate_hz: rows per second; 0.0 if there is no rate.
         columns: names along the last axis; () where they have none.
-        attrs: what describes the rows for good, able to be written as JSON: becomes the data array's
+        attrs: what describes the rows permanently, able to be written as JSON: becomes the data array's
             attributes.
         resolution: the smallest step of the samples that the rows are, or were measured on, in their unit:
             one count of a converter of 16 bits or more; 0 if it is not known, as behind what changes samples.
@@ -93,7 +93,7 @@ class Block:
 
     @property
     def row_times_ns(self) -> NDArray[np.int64]:
-        """Event time of each row in ns, int64 of shape (n,): what a data array keeps beside its rows."""
+        """Event time of each row in ns, int64 of shape (n,): what a data array stores with its rows."""
         return self.times.at(np.arange(self.first, self.stop))
 
 
@@ -104,7 +104,7 @@ Given = Block | tuple[Block, ...] | None
 def blocks_of(given: Given) -> tuple[Block, ...]:
     """The blocks of what an operation gave, none to several; their rows can be read alone.
 
-    Raises TypeError where it is anything else.
+    Raises TypeError if it is anything else.
     """
     if given is None:
         return ()
@@ -119,7 +119,7 @@ def _readable(block: Block) -> Block:
     """Several steps may take the same block."""
     if not block.rows.flags.writeable:
         return block
-    rows = block.rows.view()  # the operation may go on with what it has given
+    rows = block.rows.view()  # the operation may continue to use what it has given
     rows.flags.writeable = False
     return replace(block, rows=rows)
 

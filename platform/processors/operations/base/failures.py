@@ -9,7 +9,7 @@ from ....errors import OperationFailed
 
 
 def as_failure(error: BaseException) -> Exception:
-    """What other people's code has raised, as an error that ends nothing and that has a message.
+    """What the code of an operation has raised, as an error that ends nothing and that has a message.
 
     That code can raise what is no `Exception`: `sys.exit`, KeyboardInterrupt, or the panic of an extension
     module in Rust (`pyo3_runtime.PanicException`).
@@ -31,8 +31,8 @@ def error_text(error: BaseException) -> str:
         return ""
 
 
-def meant(given: str, allowed: Iterable[str]) -> str:
-    """The end of a message that refuses a name: what may have been meant, and what there is."""
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """The end of a message that rejects a name: a similar name if there is one, and all allowed names."""
     names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(given.lower(), names, n=1)
     hint = f'; did you mean "{names[close[0]]}"?' if close else ";"

@@ -30,7 +30,7 @@ from .block import Block, Given
 
 
 class PartlyRejected(OperationFailed):
-    """An operation could not work on a part of its input, and has gone on behind it.
+    """An operation could not process a part of its input, and has continued after it.
 
     `given` is what it gave for the rest.
     """
@@ -69,15 +69,14 @@ class Operation(ABC):
         """Takes the next block (Events where the input is "events"); gives the rows it completes, if any.
 
         A block that does not begin where the one before ended (`first` jumps) follows a gap: state that
-        joins rows begins anew there, and the rows that are given behind it are numbered so that a gap shows
+        joins rows starts over there, and the rows that are given after it are numbered so that a gap shows
         in them too. Where gaps come to light within a block, as they do in decoders that look at event
         times, several blocks are given.
 
-        How the stream is cut into blocks changes no result, to the last bit. Where it raises
+        How the stream is cut into blocks changes no result, to the last bit. If it raises
         (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
-        step, and the next one is taken as following a gap. So whoever put several chunks into one block can
-        try them one by one. But PartlyRejected has what was given for the rest of the block, and the state
-        has gone on.
+        step, and the next one follows a gap. So the worker can retry the chunks of a block one by one. But
+        PartlyRejected has what was given for the rest of the block, and the state that follows it.
         """
 
     def counts(self) -> Mapping[str, int]:
@@ -91,11 +90,11 @@ class Operation(ABC):
         return None
 
     def restore(self, state: Any) -> None:  # noqa: B027
-        """Goes on from a `state()` of an operation with the same parameters; None begins anew."""
+        """Resumes from a `state()` of an operation with the same parameters; None starts over."""
 
-    def take_up(self, state: Any) -> None:
-        """Goes on with what was learned elsewhere; OperationFailed where that is not possible."""
-        raise OperationFailed(f"{type(self).__name__} keeps no model that could be put back.")
+    def restore_model(self, state: Any) -> None:
+        """Continue with a model that was changed elsewhere; OperationFailed if that is not possible."""
+        raise OperationFailed(f"{type(self).__name__} has no model to restore.")
 
 
 class FunctionOperation(Operation):
@@ -112,7 +111,7 @@ class FunctionOperation(Operation):
         self._parameters = parameters
 
     def process(self, block: Any) -> Given:
-        """What the function gives; OperationFailed where it is neither blocks nor as many rows."""
+        """What the function gives; OperationFailed if it is neither blocks nor as many rows."""
         given = type(self).function(block, **self._parameters)
         if isinstance(given, np.ndarray):
             if not isinstance(block, Block) or given.shape[:1] != block.rows.shape[:1]:

@@ -1,7 +1,7 @@
 """Presets: ready beginnings of policies for what is most often sent.
 
 A preset is what `policy_from_mapping` takes, without reference and tags. What the user says goes before it;
-steps of the pipeline are told apart by their names, so that any parameter of any of them can be set alone.
+steps of the pipeline are identified by their names, so that any parameter of any of them can be set alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ....errors import PolicyInvalid
-from .failures import meant
+from .failures import did_you_mean
 
 AUDIO: Mapping[str, Any] = {
     "title": "Audio: WAVE files",
@@ -46,7 +46,7 @@ VIBRATION: Mapping[str, Any] = {
 """Little-endian int16 samples, one channel at 25.6 kHz; the data stream itself holds the samples.
 
 More channels, or another rate, dtype or scale, are set at the step `samples`. `condition` needs no tuning; a
-model of River or scikit-learn can be put beside it."""
+model of River or scikit-learn can be added next to it."""
 
 SENSORS: Mapping[str, Any] = {
     "title": "Sensors: records with numbers",
@@ -76,7 +76,7 @@ def with_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
         PolicyInvalid: there is no such preset.
     """
     if preset not in PRESETS:
-        raise PolicyInvalid(f'the preset "{preset}" is not known{meant(preset, PRESETS)}')
+        raise PolicyInvalid(f'the preset "{preset}" is not known{did_you_mean(preset, PRESETS)}')
     merged = copy.deepcopy({**PRESETS[preset], **given})
     if isinstance(given.get("pipeline"), list):
         merged["pipeline"] = _merged_steps(PRESETS[preset]["pipeline"], given["pipeline"])

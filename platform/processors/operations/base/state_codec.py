@@ -1,4 +1,4 @@
-"""The states of operations as bytes, for checkpoints and for models that are put back.
+"""The states of operations as bytes, for checkpoints and for models that are restored.
 
 An operation whose class names a `state_type` has typed states: MessagePack that is decoded into that type and
 nothing else, so reading it runs no code. Other states, those of users' operations by default, are pickles:
@@ -8,8 +8,8 @@ nothing else, so reading it runs no code. Other states, those of users' operatio
 
 A dataclass is a map by field names. An array is [dtype, shape, order, bytes], the dtype as in the header of a
 .npy file, the order "C" or "F", since both are part of what a sum gives to the last bit; Python objects in
-arrays are refused both ways. A complex number is [real, imaginary], a deque [maxlen, items], an `Integer` its
-decimal digits, as MessagePack has integers of 64 bits only.
+arrays are rejected both ways. A complex number is [real, imaginary], a deque [maxlen, items], an `Integer`
+its decimal digits, as MessagePack has integers of 64 bits only.
 
 The built-in operations wrote pickles before they had types; those are still read.
 """
@@ -59,7 +59,7 @@ def decode_state(operation: type[Operation], saved: bytes | memoryview) -> Any:
     """The state that `encode_state` was given. It shares no memory with `saved`.
 
     Raises:
-        StateInvalid: the version is not known ("unknown-version"), or the bytes are no state of this
+        StateInvalid: the version is not known ("unknown-version"), or the bytes are not a state of this
             operation ("unreadable"), or name a class that no state may hold ("class-refused").
         FileUntrusted: it holds a pickle, and another user can write the database that it comes from.
         Exception: whatever a pickled class raises.

@@ -14,7 +14,7 @@ import msgspec
 from ....errors import ExtensionInvalid, PolicyInvalid
 from ....msgspec_threading import prepare
 from ....store.catalog.policy import Policy, Step
-from .failures import as_failure, meant
+from .failures import as_failure, did_you_mean
 from .operation import Operation, parameters_of
 from .parameter_types import describe
 from .registry import operation_class, operation_names
@@ -24,7 +24,7 @@ SOURCES = ("bytes", "events")
 
 
 def make_operation(step: Step) -> Operation:
-    """A new operation as the step asks for it; PolicyInvalid where there can be none."""
+    """A new operation as the step asks for it; PolicyInvalid if there can be none."""
     cls = _class(step)
     arguments = _arguments(step, cls)
     try:
@@ -37,7 +37,7 @@ def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
     """Where each step's input comes from: "bytes", "events", or the name of an earlier step.
 
     A step's `input` names an earlier step or a kind. Without it the step takes the default kind of its
-    operation, and where nothing gives that, the next of the kinds that the operation also takes. A kind means
+    operation, and if nothing gives that, the next of the kinds that the operation also takes. A kind means
     the nearest earlier step that gives it.
 
     Raises:
@@ -57,7 +57,7 @@ def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
 
 
 def check_pipeline(policy: Policy) -> None:
-    """PolicyInvalid where the policy's pipeline could not run; names the step and what is allowed."""
+    """PolicyInvalid if the policy's pipeline could not run; names the step and what is allowed."""
     sources = resolve_inputs(policy.pipeline)
     kept = {step.name for step in policy.pipeline if step.keep}
     for step, source in zip(policy.pipeline, sources, strict=True):
@@ -83,7 +83,7 @@ def _class(step: Step) -> type[Operation]:
     except LookupError:
         raise PolicyInvalid(
             f'step "{step.name}": the operation "{step.operation}" is not '
-            f"known{meant(step.operation, operation_names())}"
+            f"known{did_you_mean(step.operation, operation_names())}"
         ) from None
 
 
@@ -101,7 +101,7 @@ def _source(step: Step, takes: tuple[str, ...], earlier: Mapping[str, str]) -> s
         there = dict.fromkeys([*SOURCES, *earlier, *earlier.values()])
         raise PolicyInvalid(
             f'step "{step.name}": the input "{step.input}" is given by no earlier '
-            f"step{meant(step.input, there)}"
+            f"step{did_you_mean(step.input, there)}"
         )
     kind = earlier.get(source, source)
     if kind not in takes:
@@ -124,7 +124,7 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
     for name, value in step.parameters.items():
         if name not in known:
             raise PolicyInvalid(
-                f'step "{step.name}": "{step.operation}" has no parameter "{name}"{meant(name, known)}'
+                f'step "{step.name}": "{step.operation}" has no parameter "{name}"{did_you_mean(name, known)}'
             )
         wanted = hints.get(name, Any)
         prepare(wanted)

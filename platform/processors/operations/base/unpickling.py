@@ -43,7 +43,7 @@ _NAMED = frozenset(
 )
 # What libraries call to put an object together again: `_reconstruct`, `__pyx_unpickle_Tree`, `newObj`, …
 _REBUILDS = re.compile(r"unpickle|reconstruct|rebuild|_ctor$|^newObj$|^scalar$|^_frombuffer$")
-# Words of the names of functions that states do not refer to: files, tests, other people's code.
+# Words of the names of functions that states do not refer to: files, tests, third-party code.
 _OUTWARD = frozenset(
     {
         *(
@@ -103,10 +103,10 @@ class _Unpickler(pickle.Unpickler):
         # First the module: importing one that is not imported yet runs it.
         if _may_import(module) and _is_allowed(found := super().find_class(module, name), module, name):
             return found
-        raise _refused(f"{module}.{name}")
+        raise _rejected(f"{module}.{name}")
 
 
-def _refused(name: str) -> StateInvalid:
+def _rejected(name: str) -> StateInvalid:
     return StateInvalid(
         "class-refused",
         f"a saved state names {name}, which states cannot hold; in an operation of your own, keep plain "
@@ -120,7 +120,7 @@ def _method(owner: Any, name: str) -> Any:
     found = None if hidden else getattr(owner, name)
     if isinstance(found, MethodType | BuiltinMethodType) and found.__self__ is owner:
         return found
-    raise _refused(f"the attribute {name!r} of {type(owner).__qualname__}")
+    raise _rejected(f"the attribute {name!r} of {type(owner).__qualname__}")
 
 
 def _may_import(module: str) -> bool:
@@ -135,7 +135,7 @@ def _may_import(module: str) -> bool:
 def _is_allowed(found: Any, module: str, name: str) -> bool:
     if (module, name) in _NAMED:
         return True
-    # Where it is defined, not where it was looked up: a library's module also has what it imports, as `os`.
+    # The module that defines it: the one of the lookup also has what it imports, as `os`.
     home = module if isinstance(found, np.ufunc) else getattr(found, "__module__", None)
     if home is None and callable(found) and "." not in name:  # of a compiled module, as NumPy's `scalar`
         home = module

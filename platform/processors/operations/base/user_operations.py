@@ -69,8 +69,8 @@ class UserOperations:
     def refresh(self) -> frozenset[str]:
         """Loads what has come or changed, forgets what is gone; gives the names of the operations concerned.
 
-        From now on what policies name is this. An operation that runs already stays as it is: whoever runs it
-        takes its `state()` before this call, and gives it to a new one.
+        From now on what policies name is this. An operation that runs already stays as it is: the worker
+        takes its `state()` before this call, and restores it in a new one.
         """
         with self._refreshing:
             return self._refresh()
@@ -204,7 +204,7 @@ def _package_of(module: str) -> str:
 
 
 def _require_owned(path: Path) -> None:
-    """Refuses code that another user can have written."""
+    """Rejects code that another user can have written."""
     try:
         check_own(path)
     except FileUntrusted as error:

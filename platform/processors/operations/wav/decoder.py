@@ -39,8 +39,8 @@ class Wav(Operation):
     A data size of 0 or 0xFFFFFFFF has no end. What follows a smaller size is a chunk, or padding, or the
     tag of a tagger, or text, or an event that begins as a file of another kind, or else further samples,
     which are counted as `beyond_size`. A frame that a size cuts is whole if its last bytes end the event or
-    the file. What cannot be decoded is rejected alone (`PartlyRejected`); decoding goes on with the next
-    file, behind a gap of one sample.
+    the file. What cannot be decoded is rejected alone (`PartlyRejected`); decoding continues with the next
+    file, after a gap of one sample.
 
     Samples of one file follow those of the file before without a gap, unless `times` = "first" or "last" has
     the events' times say where samples are missing: then several blocks are given where a gap falls between
@@ -66,7 +66,7 @@ class Wav(Operation):
         self._state = WavState()
 
     def process(self, block: Block) -> Given:
-        """Takes uint8 (n,), whole events; PartlyRejected if some bytes are no WAVE file, or one unlike the
+        """Takes uint8 (n,), whole events; PartlyRejected if some bytes are not a WAVE file, or one unlike the
         first.
         """
         data: NDArray[np.uint8] = block.rows
@@ -100,5 +100,5 @@ class Wav(Operation):
         return self._state
 
     def restore(self, state: WavState | None) -> None:
-        """Goes on from `state()`, which may be of an earlier version."""
+        """Resumes from `state()`, which may be of an earlier version."""
         self._state = WavState() if state is None else complete(state)

@@ -11,7 +11,7 @@ from .riff import FILE_START_BYTES, begins_file
 
 
 def file_starts(view: memoryview, starts: NDArray[np.int64], position: int) -> tuple[list[int], int]:
-    """Where, from `position` on, events begin a file; and where one begins that may do so with more bytes.
+    """Where, from `position` on, events begin a file; and an event that may do so with more bytes.
 
     Args:
         view: the bytes.
@@ -32,7 +32,7 @@ def file_starts(view: memoryview, starts: NDArray[np.int64], position: int) -> t
 
 
 def begins_other_kind(view: memoryview, starts: NDArray[np.int64], places: range) -> bool:
-    """Whether the first event that begins at one of the places is no sound; arguments as of `file_starts`."""
+    """Whether the first event that begins at one of the places is not audio: arguments as `file_starts`."""
     for at in places:
         if at < len(view) and np.any(starts == at):
             event_end = int(starts[starts > at].min(initial=len(view)))

@@ -46,7 +46,7 @@ _RATES_HZ = (44_100, 48_000, 32_000)
 
 
 def is_other_kind(event: bytes) -> bool:
-    """Whether the first bytes of an event say that it is text, or a file of a kind that is no WAVE."""
+    """Whether the first bytes of an event say that it is text, or a file of a kind that is not a WAVE."""
     if event.startswith(_SIGNATURES) or event[4:8] == b"ftyp":
         return True
     if event[:3] == b"\x1f\x8b\x08" and event[3:4] < b"\x20":  # gzip, whose other flags are reserved

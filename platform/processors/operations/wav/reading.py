@@ -272,7 +272,7 @@ class Reading:
             self._begin(found)
             return True
         if left is None or end < at + left:
-            return False  # what is left is no whole frame
+            return False  # what is left is not a whole frame
         return self._read_end_of_samples(end, stop, final)
 
     def _give(self, end: int) -> bool:
@@ -305,7 +305,7 @@ class Reading:
         return True
 
     def _read_end_of_samples(self, end: int, stop: int, final: bool) -> bool:
-        """What stands behind the samples by their size: `end`."""
+        """What follows the samples by their size: `end`."""
         state, file = self.state, self.state.file
         assert file is not None
         behind = self._bytes(end, min(end + _LOOKED_AT_BYTES, stop))
@@ -340,13 +340,13 @@ class Reading:
             return False
         follows, pad = found
         if follows is Follows.OTHER:
-            # The size is too small: a part of a frame before it goes on behind it.
+            # The size is too small: a part of a frame before it continues after it.
             self.state = replace(
                 state, data_left=None, file=replace(file, is_empty=False, is_beyond=not file.is_empty)
             )
             return True
         self._position = end + pad
-        self._go_on_behind(follows, behind)
+        self._continue_after(follows, behind)
         return True
 
     def _read_chunks(self, stop: int, final: bool) -> bool:
@@ -373,10 +373,10 @@ class Reading:
         if follows is Follows.OTHER and not behind.strip(b"\0"):
             follows = Follows.PADDING
         self._position = at + pad
-        self._go_on_behind(follows, behind)
+        self._continue_after(follows, behind)
         return True
 
-    def _go_on_behind(self, follows: Follows, behind: bytes) -> None:
+    def _continue_after(self, follows: Follows, behind: bytes) -> None:
         state, at = self.state, self._position
         if follows is Follows.FILE:
             self._begin(at)

@@ -77,7 +77,7 @@ def is_chunk_name(name: bytes) -> bool:
 
 
 def padding_before_chunk(data: bytes, *, odd: bool) -> int | None:
-    """How many bytes of padding, 0 or 1, stand before the next chunk of a header; None if too short to say.
+    """How many bytes of padding, 0 or 1, precede the next chunk of a header; None if too short to say.
 
     Padding is due behind a chunk of odd size. Some writers leave it out, others write it elsewhere too.
     """
@@ -91,7 +91,7 @@ def padding_before_chunk(data: bytes, *, odd: bool) -> int | None:
 
 
 class Follows(Enum):
-    """What stands behind samples, or behind a chunk that follows them."""
+    """What follows samples, or a chunk that follows them."""
 
     FILE = auto()
     CHUNK = auto()
@@ -105,7 +105,7 @@ class Follows(Enum):
 def what_follows(
     data: bytes, *, odd: bool, left: int, only_known: bool, final: bool
 ) -> tuple[Follows, int] | None:
-    """What `data` begins with, and how many bytes of padding stand before it; None if too short to say.
+    """What `data` begins with, and how many bytes of padding precede it; None if too short to say.
 
     Args:
         data: the bytes; 13 are enough.
@@ -177,13 +177,13 @@ def completes_frame(
     """Whether the bytes behind the samples are the rest of a frame that a size which is too small has cut.
 
     They are if the event ends with them, or a file or a chunk begins right behind. A byte of padding that is
-    0 is none of them, unless the RIFF size ends before it too.
+    0 is not one of them, unless the RIFF size ends before it too.
 
     Args:
         data: the bytes behind the samples, 12 more than `missing` if they have come.
         missing: bytes that the frame lacks, at least 1.
         odd: whether a byte of padding is due.
-        follows: what `what_follows` says of `data`.
+        follows: what `what_follows` returns for `data`.
         ends_event: whether an event ends with the last of the missing bytes.
         ends_file: whether an event behind them begins a file.
         riff_ends: whether the file ends with the samples by its RIFF size.
@@ -233,7 +233,7 @@ def parse_format(chunk: bytes) -> Layout:
 
 
 def said_by(name: bytes, body: bytes) -> dict[str, Any]:
-    """What a format chunk or a ds64 chunk says of its file."""
+    """What a format chunk or a ds64 chunk says about its file."""
     if name == b"fmt ":
         return {"layout": parse_format(body)}
     if len(body) < 16:

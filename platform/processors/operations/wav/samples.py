@@ -38,7 +38,7 @@ class Pieces:
         self._pieces.append(_Piece(data, start, rows, torn))
 
     def blocks(self, layout: Layout, times: EventTimes) -> Iterator[tuple[Block, bool]]:
-        """All of them, and whether a gap is before: a block ends where one is. `times` are of bytes."""
+        """All of them, and whether a gap is before: a block ends at each. `times` are of bytes."""
         form, rate_hz, bits = layout
         first, at = self._first, 0
         attrs = {"kind": "samples", "rate_hz": rate_hz, "channels": form.channels, "unit": "", "bits": bits}

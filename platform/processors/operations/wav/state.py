@@ -84,7 +84,7 @@ def behind_gap(state: WavState, first: int) -> WavState:
         torn=True,
         timeline=state.timeline,
         reason=f"The bytes from {first} on follow others that could not be decoded, and no WAVE file begins "
-        "in them: decoding goes on where one does.",
+        "in them: decoding continues where one does.",
         beyond_size=state.beyond_size,
     )
 

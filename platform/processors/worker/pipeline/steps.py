@@ -293,7 +293,7 @@ class _RunningStep:
             raise ModelRefused(f"step {self.name!r}: its model cannot be taken up now: {self.unusable}")
         before = self.dump()
         try:
-            self.operation.take_up(self._decoded(saved))
+            self.operation.restore_model(self._decoded(saved))
         except BaseException as error:  # what is unpickled can be anything
             self.operation = self._new_operation()
             self.restore(before)
