@@ -1,4 +1,4 @@
-"""What was stored at the time of an alarm: which rows of which arrays, and what stood out in them."""
+"""The evidence of an alarm: the stored rows around its time, and the columns that deviate most."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MAX_NAME = 200
 MAX_CONTRIBUTIONS = 8
 MAD_TO_SIGMA = 1.4826
 LEAST_SPREAD = 0.01
-"""Of what is usual: what has never changed at all would be infinitely far from it at the least change."""
+"""Share of the usual value. Without it, the first change of a constant column would deviate infinitely."""
 COMPARED_ROWS = 256
-"""What is usual is read off so many rows from before the alarm, spread evenly over all that are kept."""
+"""The usual values are computed from at most this many rows before the alarm, evenly spaced."""
 
 
-class Looked(msgspec.Struct, frozen=True):
-    """What was found: rows by array, and of the row that was judged its values and what stands out."""
+class Evidence(msgspec.Struct, frozen=True):
+    """Row ranges by array, and the values and the largest deviations of the judged row."""
 
     ranges: tuple[RowRange, ...] = ()
     values: dict[str, float] = {}
@@ -38,10 +38,10 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 class EvidenceSource:
-    """The outputs of one stream, as far as they are known to be written.
+    """The outputs of one stream, up to their known lengths.
 
-    Only rows up to the lengths that were committed or told since are looked at: what lies beyond is left of
-    a process that was killed, and may not have come again when this is asked.
+    A length is known from the checkpoint or from `grown`. Rows beyond it were left by a killed process, and
+    are not read: they may not have been computed again yet.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class EvidenceSource:
         }
         self._outputs = [step.name for step in policy.pipeline if step.keep][:MAX_ARRAYS]
         self._judged = {name: name for name in self._outputs}
-        with suppress(PolicyInvalid):  # an operation of the user's own is gone
+        with suppress(PolicyInvalid):  # a user-defined operation was removed
             for step, source in zip(policy.pipeline, resolve_inputs(policy.pipeline), strict=True):
                 if step.operation == CONDITION:
                     self._judged[step.name] = source
 
     def grown(self, step: str, array: DataArrayWriter, length: int) -> None:
-        """The array of a step has so many rows now."""
+        """Records the length of a step's array, in rows."""
         self._known[step] = (array.uid, length)
 
-    def look(self, output: str, *, since_ns: int, until_ns: int) -> Looked:
-        """What there is from `since_ns` to `until_ns`, event times, both included.
+    def look(self, output: str, *, since_ns: int, until_ns: int) -> Evidence:
+        """Returns the evidence from `since_ns` to `until_ns` (event times, both included).
 
-        The values are those of the last row of `output`, or, where that is a condition, of what it judges.
+        The values are those of the last row of `output`, or of the condition's input if it is a condition.
         """
         ranges: list[RowRange] = []
         values: dict[str, float] = {}
@@ -80,7 +80,7 @@ class EvidenceSource:
                 continue
             with array, suppress(RangeGone):
                 uid, length = self._known.get(name, (b"", 0))
-                # Samples say nothing that the rows above them do not, and are in the data stream too.
+                # The data stream has the samples too, and the rows made of them say more.
                 if array.uid != uid or array.attrs.get("kind") == "samples":
                     continue
                 begin = array.start
@@ -91,11 +91,11 @@ class EvidenceSource:
                 ranges.append(RowRange(array.reference, begin + first, stop - first))
                 if name == self._judged.get(output):
                     values, contributions = _compared(array, begin + first, begin + stop)
-        return Looked(tuple(ranges), values, contributions)
+        return Evidence(tuple(ranges), values, contributions)
 
 
 def _compared(array: DataArray, first: int, stop: int) -> tuple[dict[str, float], tuple[Contribution, ...]]:
-    """The row before `stop` by column, and what deviates most from the rows before `first`."""
+    """Returns the row before `stop` by column, and its largest deviations from the rows before `first`."""
     columns = [str(name)[:MAX_NAME] for name in array.attrs.get("columns", ())][:MAX_COLUMNS]
     if len(array.row_shape) != 1 or not columns:
         return {}, ()

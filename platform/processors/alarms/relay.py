@@ -1,9 +1,9 @@
-"""From the outbox of the checkpoints to the catalog: alarms become documents once their rows are committed.
+"""Moves alarm events from the outbox of the checkpoints to the catalog, once their rows are committed.
 
-A checkpoint puts what the rows said into the outbox, in one transaction with all that it was made of. The
-relay records the messages, oldest first, and takes out what has arrived. So a crash anywhere between loses
-none, and a message that was recorded, but not taken out, is recorded again without effect. That also holds
-where several workers empty the same outbox.
+A checkpoint writes the events into the outbox in the same transaction as the state that they follow from. The
+relay records the messages, oldest first, and then removes them from the outbox. A crash in between loses
+none: a message that was recorded but not removed is recorded again, without effect. The same holds when
+several workers empty one outbox.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from ...store.databases.checkpoint import CheckpointStore
 from .instrumentation import AlarmNotRecorded, AlarmsDelayed
 
 POLL_S = 0.25
-SHELF_S = 2.0
-"""How often it is looked for alarms whose time on the shelf is up."""
+UNSHELVE_INTERVAL_S = 2.0
+"""How often the relay looks for shelved alarms that are due."""
 BATCH = 100
 
 _decode = msgspec.msgpack.Decoder(AlarmEvent).decode
 
 
 class AlarmRelay:
-    """Records the alarms of a worker, and takes them off the shelf again when their time is up.
+    """Records the alarms of a worker, and unshelves alarms that are due.
 
-    A catalog that is away holds nothing up: messages wait on disk, about 2 kB each; 100 are read at a time.
+    While the catalog is unavailable, messages wait on disk (about 2 kB each). 100 are read at a time.
     """
 
     def __init__(self, checkpoints: CheckpointStore, catalog: Catalog) -> None:
@@ -41,19 +41,19 @@ class AlarmRelay:
         self._shelf_at_s = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         while True:
             try:
                 await self.empty()
                 if time.monotonic() >= self._shelf_at_s:
-                    self._shelf_at_s = time.monotonic() + SHELF_S
+                    self._shelf_at_s = time.monotonic() + UNSHELVE_INTERVAL_S
                     await self._book.unshelve_due(time.time_ns())
             except (WindvaneError, msgspec.ValidationError) as error:
                 self._log.emit(AlarmsDelayed(str(error)))
             await asyncio.sleep(POLL_S)
 
     async def empty(self) -> None:
-        """Records all that is in the outbox. Raises CatalogUnavailable; what is left then waits there."""
+        """Records all messages of the outbox. Raises CatalogUnavailable; the other messages stay there."""
         while messages := await asyncio.to_thread(self._checkpoints.outbox, limit=BATCH):
             done: list[int] = []
             try:
@@ -70,5 +70,5 @@ class AlarmRelay:
         except CatalogUnavailable:
             raise
         except (msgspec.ValidationError, DocumentInvalid) as error:
-            # It would be refused again each time, and hold up all that come behind it.
+            # The catalog would reject it at each retry, and it would block all later messages.
             self._log.emit(AlarmNotRecorded(str(error)))

@@ -1,4 +1,4 @@
-"""How long a receiver asks to be left alone: the header Retry-After (RFC 9110, section 10.2.3)."""
+"""Parses the header Retry-After (RFC 9110, section 10.2.3)."""
 
 import re
 from collections.abc import Mapping
@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 MAX_RETRY_AFTER_S = 3600.0
-"""A receiver that asks for more is tried after so long: a mistaken date must not silence alarms for years."""
+"""Upper bound of a requested pause: a wrong date must not stop deliveries for years."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
-    """Seconds from now, 0 to MAX_RETRY_AFTER_S; None where the header is absent or says nothing valid.
+    """Returns seconds from now, 0 to MAX_RETRY_AFTER_S; None if the header is absent or not valid.
 
-    It is a number of seconds or a date in one of the three forms of HTTP. A date counts from the answer's own
-    `Date`, so that a clock that is wrong on one side changes nothing; from `now_s` (s since the epoch) where
-    there is none.
+    The value is a number of seconds or a date in one of the three forms of HTTP. A date is relative to the
+    `Date` of the same response, so that clocks may differ. Without `Date` it is relative to `now_s` (s since
+    the epoch).
 
     >>> retry_after_s({"Retry-After": "120"}, now_s=0)
     120.0
@@ -40,7 +40,7 @@ def _date_s(text: str) -> float | None:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    # RFC 850 and asctime name no zone, or one that Python takes for none: in HTTP it is GMT.
+    # Dates of RFC 850 and asctime have no zone, or one that Python ignores: in HTTP it is GMT.
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return (date - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()

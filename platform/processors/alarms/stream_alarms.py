@@ -1,8 +1,8 @@
-"""The alarms of one data stream: raised by the rows that its steps give, with what can be told about them.
+"""The alarms of one data stream: derived from the output rows of its steps, with evidence.
 
-A step of `condition` says the grade of each of its rows itself; a rule of the policy makes grades of the
-values of a column (`transitions.py`). All state is of rows and event times, and part of the stream's
-checkpoint: what is worked on again after a crash says the same again, under the same references and numbers.
+A `condition` step grades each of its rows itself. An alarm rule of the policy grades the values of a column
+(`transitions.py`). All state is a function of rows and event times, and part of the stream's checkpoint. So
+rows that are processed again after a crash give the same events, with the same references and numbers.
 """
 
 from __future__ import annotations
@@ -28,22 +28,25 @@ from ...store.databases.checkpoint_records import StreamCheckpoint
 from ...store.files.data_array import DataArrayWriter
 from ...store.files.store import Store
 from ..operations.base.block import Block
-from .evidence import EvidenceSource, Looked
+from .evidence import Evidence, EvidenceSource
 from .instrumentation import EvidenceNotRead, RuleNotApplicable
-from .transitions import AlarmCourse, OpenAlarm, Peak, PeakCourse, ThresholdGrades
+from .transitions import AlarmStateMachine, OpenAlarm, Peak, PeakTracker, ThresholdGrades
 
 WINDOW_ROWS = 10
-"""The evidence of an alarm begins so many rows before the one that raised it: a score is made of as many."""
+"""The evidence of an alarm begins this many rows before the one that raised it: a score covers as many."""
 
 _log = EventLog(logging.getLogger("windvane.worker"))
 
 
-class _CourseState(msgspec.Struct):
-    """What is kept of one step or rule: 10 times, and a few numbers. `row` and `time_ns` are the last."""
+class _AlarmState(msgspec.Struct):
+    """The state of one step or rule: 10 times, and a few numbers. `row` and `time_ns` are the last seen.
 
-    course: AlarmCourse = msgspec.field(default_factory=AlarmCourse)
+    The names of the fields are part of checkpoints.
+    """
+
+    course: AlarmStateMachine = msgspec.field(default_factory=AlarmStateMachine)
     thresholds: ThresholdGrades = msgspec.field(default_factory=ThresholdGrades)
-    peaks: PeakCourse = msgspec.field(default_factory=PeakCourse)
+    peaks: PeakTracker = msgspec.field(default_factory=PeakTracker)
     window_ns: list[int] = msgspec.field(default_factory=list)
     output: str = ""
     column: str = ""
@@ -55,15 +58,15 @@ class _State(msgspec.Struct):
     """`sequence` is the number of the next event of the stream."""
 
     sequence: int = 0
-    courses: dict[str, _CourseState] = msgspec.field(default_factory=dict)
+    courses: dict[str, _AlarmState] = msgspec.field(default_factory=dict)
 
 
-# Made once: threads of the worker open streams side by side.
+# Created once: threads of the worker open streams concurrently.
 _decode_state = msgspec.msgpack.Decoder(_State).decode
 
 
 class _Judged(msgspec.Struct):
-    """What a row has said; None for what is not known, or not finite."""
+    """The judged values of a row; None for a value that is unknown or not finite."""
 
     value: float | None
     warning: float | None
@@ -75,7 +78,7 @@ class _Judged(msgspec.Struct):
 
 
 class _Change(msgspec.Struct):
-    """A transition, until the chunk is worked off and its evidence can be looked up."""
+    """A transition, until the chunk is processed and its evidence can be read."""
 
     name: str
     opened: OpenAlarm
@@ -91,7 +94,7 @@ class _Change(msgspec.Struct):
 
 
 class _Levels(msgspec.Struct, frozen=True):
-    """The first level that raises an alarm; `sign` is 1 where more is worse, -1 where less is."""
+    """The first level that raises an alarm; `sign` is 1 if more is worse, -1 if less is worse."""
 
     first: float
     sign: int = 1
@@ -104,9 +107,10 @@ class AlarmPublisher(Protocol):
         """Queue parts of one topic; blocks while the queue is full."""
 
 
-class AlarmWatch:
-    """Watches what the steps of one stream give. Bound: a few hundred bytes for each step and rule, and the
-    events since the last checkpoint.
+class StreamAlarms:
+    """Derives alarms from the outputs of one stream's steps.
+
+    Memory: a few hundred bytes for each step and rule, and the events since the last checkpoint.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class AlarmWatch:
         publisher: AlarmPublisher,
         committed: StreamCheckpoint | None,
     ) -> None:
-        """Goes on from what was committed of the stream."""
+        """Continues from the committed state of the stream."""
         self._stream = stream
         self._policy = policy
         self._publisher = publisher
@@ -131,9 +135,9 @@ class AlarmWatch:
         if committed is not None and committed.alarm_state is not None:
             self._state = _decode_state(committed.alarm_state)
         self._evidence = EvidenceSource(stream, policy, store, committed.outputs if committed else {})
-        self._forget_what_is_watched_no_more()
+        self._clear_unwatched()
 
-    def _forget_what_is_watched_no_more(self) -> None:
+    def _clear_unwatched(self) -> None:
         watched = self._conditions | {rule.name for rule in self._policy.alarm}
         for name in self._state.courses.keys() - watched:
             state = self._state.courses.pop(name)
@@ -155,7 +159,7 @@ class AlarmWatch:
                 )
 
     def rows(self, step: str, block: Block, array: DataArrayWriter, *, first_row: int) -> None:
-        """What a step gave, and was appended to `array` as its rows from `first_row`."""
+        """Takes the output of a step that was appended to `array`, as its rows from `first_row`."""
         self._evidence.grown(step, array, first_row + len(block.rows))
         if step in self._conditions:
             self._watch_condition(step, block, array, first_row)
@@ -163,7 +167,7 @@ class AlarmWatch:
             self._watch_rule(rule, block, array, first_row)
 
     def finish_chunk(self) -> None:
-        """Publishes what the rows of a chunk have said; they are stored. Raises ResultsNotPublished."""
+        """Publishes the events of a chunk whose rows are stored. Raises ResultsNotPublished."""
         changes, self._changes = self._changes, []
         for change in changes:
             event = self._event(change)
@@ -180,11 +184,11 @@ class AlarmWatch:
             )
 
     def state(self) -> bytes:
-        """All that is kept between chunks."""
+        """Returns the state between chunks, encoded."""
         return msgspec.msgpack.encode(self._state)
 
     def take_new(self) -> list[bytes]:
-        """The events since this was last asked, encoded; they go into the checkpoint's outbox."""
+        """Returns the encoded events since the last call, for the outbox of the checkpoint."""
         new, self._new = self._new, []
         return new
 
@@ -206,7 +210,7 @@ class AlarmWatch:
             )
 
         state = self._of(step, step, "score")
-        # As a rule nothing changes at all.
+        # Most blocks have no change at all.
         steps = np.flatnonzero(np.diff(grades, prepend=float(state.course.grade))).tolist()
         changes = ((place, int(grades[place])) for place in steps)
         scores = np.asarray(columns["score"], dtype=np.float64)
@@ -248,15 +252,15 @@ class AlarmWatch:
         grades = ((place, state.thresholds.take(value, rule)) for place, value in enumerate(worst.tolist()))
         self._follow(rule.name, state, grades, worst, _levels_of(rule), block, array, first_row, judged)
 
-    def _of(self, name: str, output: str, column: str) -> _CourseState:
-        state = self._state.courses.setdefault(name, _CourseState())
+    def _of(self, name: str, output: str, column: str) -> _AlarmState:
+        state = self._state.courses.setdefault(name, _AlarmState())
         state.output, state.column = output, column
         return state
 
     def _follow(
         self,
         name: str,
-        state: _CourseState,
+        state: _AlarmState,
         grades: Iterator[tuple[int, int]],
         values: NDArray[np.float64],
         levels: _Levels,
@@ -265,7 +269,7 @@ class AlarmWatch:
         first_row: int,
         judged: Callable[[int], _Judged],
     ) -> None:
-        """Takes grades at places of the block, in order, and the value that was judged in each row."""
+        """Takes grades at positions in the block, in order, and the judged value of each row."""
         times_ns: list[int] = block.row_times_ns.tolist()
         rows = range(first_row, first_row + len(times_ns))
 
@@ -315,9 +319,9 @@ class AlarmWatch:
             state.row, state.time_ns = first_row + len(times_ns) - 1, times_ns[-1]
 
     def _event(self, change: _Change) -> AlarmEvent:
-        looked = Looked()
+        evidence = Evidence()
         try:
-            looked = self._evidence.look(change.output, since_ns=change.since_ns, until_ns=change.time_ns)
+            evidence = self._evidence.look(change.output, since_ns=change.since_ns, until_ns=change.time_ns)
         except (WindvaneError, ValueError, LookupError) as error:
             # An alarm without evidence is better than none.
             _log.emit(EvidenceNotRead(self._stream, change.opened.reference, str(error)))
@@ -339,9 +343,9 @@ class AlarmWatch:
             **msgspec.structs.asdict(change.judged),
             peak=None if change.peak is None else change.peak.value,
             peak_ns=None if change.peak is None else change.peak.time_ns,
-            values=looked.values,
-            contributions=looked.contributions,
-            evidence=looked.ranges,
+            values=evidence.values,
+            contributions=evidence.contributions,
+            evidence=evidence.ranges,
         )
 
 

@@ -1,4 +1,4 @@
-"""When an alarm begins, gets worse, gets better and ends: grades in, transitions out. Pure."""
+"""When an alarm is raised, escalates, eases and clears: grades in, transitions out. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...store.catalog.alarms import Transition
 
 
 class OpenAlarm(msgspec.Struct, frozen=True):
-    """An alarm that is not over: its reference, and the row and event time at which it was raised."""
+    """An alarm that is not cleared: its reference, and the row and event time at which it was raised."""
 
     reference: str
     array: str
@@ -21,18 +21,18 @@ class OpenAlarm(msgspec.Struct, frozen=True):
     time_ns: int
 
 
-class AlarmCourse(msgspec.Struct):
-    """One alarm after the other over the grades of rows: 0 healthy, 1 warning, 2 danger.
+class AlarmStateMachine(msgspec.Struct):
+    """Successive alarms over the grades of rows: 0 healthy, 1 warning, 2 danger.
 
-    The grades have their hysteresis already. The same grades give the same transitions, so that what is
-    worked on again after a crash raises the same alarms, at the same rows.
+    Hysteresis is already applied to the grades. The same grades give the same transitions, so that rows that
+    are processed again after a crash raise the same alarms, at the same rows.
     """
 
     grade: int = 0
     open: OpenAlarm | None = None
 
     def take(self, grade: int) -> Transition | None:
-        """What the grade of the next row changes."""
+        """Takes the grade of the next row; returns the transition, None if the grade stays the same."""
         before, self.grade = self.grade, grade
         if grade == before:
             return None
@@ -44,18 +44,18 @@ class AlarmCourse(msgspec.Struct):
 
 
 class Peak(msgspec.Struct, frozen=True):
-    """The worst value that was judged, its row and the event time of it (ns since the epoch, UTC)."""
+    """The worst judged value, its row and its event time (ns since the epoch, UTC)."""
 
     value: float
     row: int
     time_ns: int
 
 
-class PeakCourse(msgspec.Struct):
-    """The worst value of the alarm that is open, or, before one is, of the values in a row that have reached
-    its first level: with `hold_rows` these are part of the alarm that they raise.
+class PeakTracker(msgspec.Struct):
+    """The worst value of the open alarm. Before that, of the consecutive values that reach its first level:
+    with `hold_rows` these are part of the alarm that they raise.
 
-    NaN counts neither way. How the rows were cut does not matter.
+    NaN is ignored. The result does not depend on how the rows are split into blocks.
     """
 
     peak: Peak | None = None
@@ -63,7 +63,7 @@ class PeakCourse(msgspec.Struct):
     def take(
         self, values: NDArray[np.float64], rows: range, times_ns: list[int], *, first_level: float, sign: int
     ) -> None:
-        """Values of consecutive rows before an alarm; `sign` is 1 where more is worse, -1 where less is."""
+        """Takes values of consecutive rows before an alarm; `sign` is 1 if more is worse, else -1."""
         calm = np.flatnonzero(sign * (values - first_level) < 0)
         begin = int(calm[-1]) + 1 if len(calm) else 0
         if begin:
@@ -71,7 +71,7 @@ class PeakCourse(msgspec.Struct):
         self.take_open(values[begin:], rows[begin:], times_ns[begin:], sign=sign)
 
     def take_open(self, values: NDArray[np.float64], rows: range, times_ns: list[int], *, sign: int) -> None:
-        """Values of consecutive rows of the open alarm."""
+        """Takes values of consecutive rows of the open alarm."""
         known = np.flatnonzero(np.isfinite(values))
         if not len(known):
             return
@@ -82,19 +82,19 @@ class PeakCourse(msgspec.Struct):
 
 
 class ThresholdGrades(msgspec.Struct):
-    """Grades of the values of one column, by a rule.
+    """Grades the values of one column by a rule.
 
-    A level is reached where `hold_rows` values in a row are at it or beyond; the grade falls by one level
-    where as many in a row are back behind it by more than the hysteresis. NaN counts neither way.
+    A level is reached when `hold_rows` consecutive values are at or beyond it. The grade falls by one level
+    when as many consecutive values are below it by more than the hysteresis. NaN is ignored.
     """
 
     grade: int = 0
     beyond: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0])
-    """For each grade how many values in a row have reached its level."""
+    """The number of consecutive values that reach its level, by grade."""
     calm: int = 0
 
     def take(self, value: float, rule: AlarmRule) -> int:
-        """The grade after the next value."""
+        """Takes the next value; returns the grade after it."""
         if math.isnan(value):
             return self.grade
         sign = 1.0 if rule.side == "above" else -1.0

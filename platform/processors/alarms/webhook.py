@@ -1,16 +1,15 @@
-"""Alarms to a webhook: at least once, in order, for as long as it takes, and never in anybody's way.
+"""Delivers alarms to a webhook: at least once, in order, retried until accepted, apart from the pipelines.
 
-The catalog says what is to be told: each entry of an alarm's history is one delivery.
-HOME/alarm-webhook.sqlite knows up to which revision the catalog was read, and which deliveries wait; it is
-written before anything is sent, so that a crash at any moment sends again what may not have arrived, under
-the same id. Of the workers over one home the one that holds HOME/run/alarm-webhook.lock sends; when it ends,
-another takes over.
+Each entry of an alarm's history in the catalog is one delivery. HOME/alarm-webhook.sqlite stores the last
+revision that was read from the catalog, and the pending deliveries. It is written before anything is sent.
+After a crash, deliveries that may not have arrived are resent with the same ID. Of the workers of one
+home, the one that holds HOME/run/alarm-webhook.lock sends; when it ends, another takes over.
 
-It runs in the worker tier, which is there wherever alarms are raised, and of which a second one may stand by;
-the web tier may be away, or be restarted, without anybody missing an alarm.
+The webhook runs in the worker tier, since that tier raises the alarms and may have a standby. The web tier
+may be down or restart without delaying an alarm.
 
-Requests are signed as Standard Webhooks 1.0 says (webhook-id, webhook-timestamp, webhook-signature), so that
-its libraries check them; the id is in Idempotency-Key too.
+Requests are signed as Standard Webhooks 1.0 specifies (webhook-id, webhook-timestamp, webhook-signature), so
+that its libraries can verify them. The ID is also in Idempotency-Key.
 """
 
 import asyncio
@@ -48,27 +47,27 @@ from .webhook_queue import Delivery, WebhookQueue
 
 POLL_S = 0.5
 PAGE = 200
-REFUSALS = 8
-"""A delivery that the receiver refuses (4xx) so often is given up: it would hold up all others."""
+MAX_REJECTIONS = 8
+"""A delivery is given up after so many rejections (4xx): it would block all others."""
 MAX_ANSWER_BYTES = 1024
 _SECRET_PREFIX = "whsec_"
-_COME_AGAIN = (408, 425, 429)
+_RETRYABLE_STATUSES = (408, 425, 429)
 
 
-class Sending(NamedTuple):
-    """One request: its body, and the headers that say whose it is."""
+class SignedRequest(NamedTuple):
+    """One request: its body, and its headers with ID and signature."""
 
     headers: dict[str, str]
     body: bytes
 
 
 def delivery_id(reference: str, number: int) -> str:
-    """The id of an entry of an alarm's history; the same for the same entry, always."""
+    """Returns the ID of an entry of an alarm's history; the same entry always has the same ID."""
     return f"alarm_{hashlib.blake2b(f'{reference}#{number}'.encode(), digest_size=16).hexdigest()}"
 
 
 def payload(alarm: Alarm, entry: HistoryEntry) -> bytes:
-    """What is told of an entry: the entry, and the alarm as it is now, without the rest of its history."""
+    """Returns the JSON of an entry: the entry, and the current alarm without the rest of its history."""
     described: dict[str, Any] = msgspec.to_builtins(alarm)
     del described["history"]
     return msgspec.json.encode(
@@ -81,8 +80,8 @@ def payload(alarm: Alarm, entry: HistoryEntry) -> bytes:
     )
 
 
-def signed(id: str, body: bytes, *, secret: bytes | None, now_s: int) -> Sending:
-    """The request with its headers; HMAC-SHA256 over `id.timestamp.body`, where there is a secret."""
+def signed(id: str, body: bytes, *, secret: bytes | None, now_s: int) -> SignedRequest:
+    """Returns the request with its headers; HMAC-SHA256 over `id.timestamp.body` if there is a secret."""
     headers = {
         "Content-Type": "application/json",
         "Idempotency-Key": id,
@@ -92,11 +91,11 @@ def signed(id: str, body: bytes, *, secret: bytes | None, now_s: int) -> Sending
     if secret is not None:
         digest = hmac.digest(secret, b"%s.%d.%s" % (id.encode(), now_s, body), "sha256")
         headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
-    return Sending(headers, body)
+    return SignedRequest(headers, body)
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret in a file: base64 behind `whsec_`, or any text. Raises ConfigInvalid."""
+    """Reads the secret from a file: `whsec_` and base64, or any text. Raises ConfigInvalid."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,19 +108,19 @@ def read_secret(path: Path) -> bytes:
         return base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
     except binascii.Error as error:
         raise ConfigInvalid(
-            f"alarms.webhook_secret_file: behind {_SECRET_PREFIX} {path} has no base64: {error}"
+            f"alarms.webhook_secret_file: {path} must have base64 after {_SECRET_PREFIX}: {error}"
         ) from error
 
 
 class AlarmWebhook:
-    """Tells one address of all that happens to alarms, from when it was first set.
+    """Sends all changes of alarms to one URL, from when the webhook was first configured.
 
-    Memory: one page of alarms. Disk: at most `webhook_queue` deliveries wait; over that the oldest are given
-    up, and said to be in the log.
+    Memory: one page of alarms. Disk: at most `webhook_queue` deliveries wait. Beyond that, the oldest are
+    given up and the log says so.
     """
 
     def __init__(self, settings: AlarmSettings, home: Path, catalog: Catalog) -> None:
-        """Raises ConfigInvalid where the secret cannot be read, StoreFailed where the queue cannot."""
+        """Raises ConfigInvalid if the secret cannot be read, StoreFailed if the queue cannot be opened."""
         assert settings.webhook_url is not None
         self._settings = settings
         self._url = settings.webhook_url
@@ -134,12 +133,12 @@ class AlarmWebhook:
         self._looked_at = -1  # the catalog's revision
 
     async def begin(self) -> None:
-        """What has happened before the webhook is first set is not told. Raises CatalogUnavailable."""
+        """Skips changes from before the webhook was first configured. Raises CatalogUnavailable."""
         revision = await self._catalog.revision()
         await asyncio.to_thread(self._queue.begin, revision=revision, now_ns=time.time_ns())
 
     async def run(self) -> None:
-        """Sends until cancelled, while no other worker does."""
+        """Sends until cancelled, while this worker holds the lock."""
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout_s)
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
@@ -149,7 +148,7 @@ class AlarmWebhook:
                 await asyncio.sleep(POLL_S)
 
     def close(self) -> None:
-        """Lets go of the queue's file."""
+        """Closes the file of the queue."""
         self._queue.close()
 
     async def _turn(self, session: aiohttp.ClientSession) -> None:
@@ -164,7 +163,7 @@ class AlarmWebhook:
         await asyncio.sleep(POLL_S)
 
     async def _collect(self) -> None:
-        """Puts into the queue what the catalog has that was not in it before."""
+        """Adds new changes in the catalog to the queue."""
         newest = await self._catalog.revision()
         if newest == self._looked_at:
             return
@@ -189,41 +188,41 @@ class AlarmWebhook:
             try:
                 yield alarm_of(document)
             except msgspec.ValidationError as error:
-                # Somebody else has put it there; it must not hold up the others.
+                # Another program wrote it; it must not block the others.
                 self._log.emit(AlarmDocumentInvalid(document.reference, str(error)))
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         id = delivery_id(delivery.reference, delivery.number)
-        sending = signed(id, delivery.body, secret=self._secret, now_s=int(time.time()))
-        refused, asked_s = False, None
+        request = signed(id, delivery.body, secret=self._secret, now_s=int(time.time()))
+        rejected, asked_s = False, None
         try:
             async with session.post(
-                self._url, data=sending.body, headers=sending.headers, allow_redirects=False
+                self._url, data=request.body, headers=request.headers, allow_redirects=False
             ) as answer:
                 if 200 <= answer.status < 300:
                     await asyncio.to_thread(self._queue.delivered, delivery)
                     return
-                said = (await answer.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
-                trouble = f"it answers {answer.status} {said[:200]!r}"
+                text = (await answer.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
+                failure = f"its response was {answer.status} {text[:200]!r}"
                 asked_s = retry_after_s(answer.headers, now_s=time.time())
-                refused = 400 <= answer.status < 500 and answer.status not in _COME_AGAIN
+                rejected = 400 <= answer.status < 500 and answer.status not in _RETRYABLE_STATUSES
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            trouble = f"{type(error).__name__}: {error}".removesuffix(": ")
-        refusals = delivery.refusals + refused
-        if refusals >= REFUSALS:
+            failure = f"{type(error).__name__}: {error}".removesuffix(": ")
+        rejections = delivery.rejections + rejected
+        if rejections >= MAX_REJECTIONS:
             await asyncio.to_thread(self._queue.delivered, delivery)
-            self._log.emit(DeliveryGivenUp(id, delivery.reference, refusals, trouble))
+            self._log.emit(DeliveryGivenUp(id, delivery.reference, rejections, failure))
             return
         pause_s = self._pause_s(delivery.attempts, asked_s)
         due_ns = time.time_ns() + int(pause_s * 1e9)
-        await asyncio.to_thread(self._queue.failed, delivery, due_ns=due_ns, refusals=refusals)
-        self._log.emit(DeliveryDelayed(pause_s, trouble))
+        await asyncio.to_thread(self._queue.failed, delivery, due_ns=due_ns, rejections=rejections)
+        self._log.emit(DeliveryDelayed(pause_s, failure))
 
     def _pause_s(self, attempts: int, asked_s: float | None) -> float:
-        """What the receiver asked for, but not less than the first pause.
+        """Returns the pause that the receiver asked for, but at least the first pause.
 
-        Where it asked for nothing twice as long each time, up to the bound; spread, so that not all
-        installations come at once.
+        Otherwise the pause doubles each time up to the bound, with jitter, so that installations do not retry
+        at the same moment.
         """
         if asked_s is not None:
             return max(asked_s, self._settings.webhook_first_retry_s)
@@ -234,7 +233,7 @@ class AlarmWebhook:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Whether this process has the lock; the kernel lets go of it with the process, however that ends."""
+    """Yields whether this process holds the lock; the kernel releases it when the process ends."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(path, "ab") as file:
         try:

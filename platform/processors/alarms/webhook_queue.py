@@ -1,4 +1,4 @@
-"""What is still to be told to a webhook, on disk."""
+"""The queue of deliveries to a webhook, on disk."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ CREATE TABLE waiting (
 
 
 class Delivery(NamedTuple):
-    """One entry of an alarm's history on its way. `due_ns`: not before, ns since the epoch, UTC."""
+    """One entry of an alarm's history to deliver, not before `due_ns` (ns since the epoch, UTC)."""
 
     position: int
     reference: str
@@ -28,14 +28,14 @@ class Delivery(NamedTuple):
     body: bytes
     due_ns: int
     attempts: int
-    refusals: int
+    rejections: int
 
 
 class WebhookQueue:
-    """Deliveries in the order in which they are to be sent. Any number of processes may have it open.
+    """Deliveries in sending order. Any number of processes may open the queue.
 
-    Bounds: `max_waiting` deliveries; and of each alarm the number of its last entry. Every method raises
-    StoreFailed, and may be called from any thread; `begin` comes first.
+    Bounds: `max_waiting` deliveries, and for each alarm the number of its last entry. Every method raises
+    StoreFailed, and may be called from any thread. Call `begin` first.
     """
 
     def __init__(self, path: Path, *, max_waiting: int) -> None:
@@ -43,20 +43,20 @@ class WebhookQueue:
         self._max_waiting = max_waiting
 
     def begin(self, *, revision: int, now_ns: int) -> None:
-        """Where the queue is new: all up to this revision of the catalog, and this time, counts as told."""
+        """Starts a new queue after this revision of the catalog and this time; else does nothing."""
         with self._file.transaction("begin") as database:
             database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?, ?)", (revision, now_ns))
 
     def progress(self) -> tuple[int, int]:
-        """Up to which revision the catalog was read, and since when what happens is told."""
-        with self._file.reading("read how far it is") as database:
+        """Returns the last revision of the catalog that was read, and the start time (ns since the epoch)."""
+        with self._file.reading("read the progress") as database:
             found: tuple[int, int] = database.execute("SELECT revision, begun_ns FROM progress").fetchone()
         return found
 
     def put(self, entries: Sequence[tuple[str, int, bytes]], *, revision: int) -> int:
-        """Adds those of the entries (reference, number, body) that were never put, in their order.
+        """Adds the entries (reference, number, body) that were never added before, in order.
 
-        Says how many of the oldest deliveries had to leave for them.
+        Returns the number of the oldest deliveries that were dropped to make room.
         """
         with self._file.transaction("put deliveries") as database:
             for reference, number, body in entries:
@@ -82,7 +82,7 @@ class WebhookQueue:
             return int(surplus)
 
     def first(self) -> Delivery | None:
-        """The delivery that is next."""
+        """Returns the next delivery; None if the queue is empty."""
         with self._file.reading("read the next delivery") as database:
             row = database.execute(
                 "SELECT position, reference, number, body, due_ns, attempts, refusals FROM waiting"
@@ -91,20 +91,20 @@ class WebhookQueue:
         return None if row is None else Delivery(*row)
 
     def delivered(self, delivery: Delivery) -> None:
-        """It has arrived, or will never."""
-        with self._file.transaction("take a delivery out") as database:
+        """Removes a delivery that was delivered or given up."""
+        with self._file.transaction("remove a delivery") as database:
             database.execute("DELETE FROM waiting WHERE position = ?", (delivery.position,))
 
-    def failed(self, delivery: Delivery, *, due_ns: int, refusals: int) -> None:
-        """It has not arrived; it is due again at `due_ns`."""
-        with self._file.transaction("put a delivery off") as database:
+    def failed(self, delivery: Delivery, *, due_ns: int, rejections: int) -> None:
+        """Schedules the retry of a failed delivery at `due_ns`."""
+        with self._file.transaction("reschedule a delivery") as database:
             database.execute(
                 "UPDATE waiting SET due_ns = ?, attempts = attempts + 1, refusals = ? WHERE position = ?",
-                (due_ns, refusals, delivery.position),
+                (due_ns, rejections, delivery.position),
             )
 
     def close(self) -> None:
-        """Let go of the file; closing twice is allowed."""
+        """Closes the file; closing twice is allowed."""
         self._file.close()
 
 

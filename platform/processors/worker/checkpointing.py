@@ -15,7 +15,7 @@ from .open_streams import OpenStreams
 from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.ownership import OwnedPartition, Ownership
-from .restored_models import PutBackModels
+from .restored_models import RestoredModels
 from .snapshot import Snapshot
 from .stream_work import StreamWork
 
@@ -43,7 +43,7 @@ class Checkpointing:
         streams: OpenStreams,
         lanes: Lanes,
         publisher: ResultsPublisher,
-        models: PutBackModels,
+        models: RestoredModels,
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
@@ -103,7 +103,7 @@ class Checkpointing:
                 self._streams.committed, idle_s=self._settings.stream_wait_s / 2 if self.is_shared else None
             )
         except BaseException as error:
-            # Before anybody else gets the lock: the next snapshot would lack what was in this one.
+            # While the lock is held: the next snapshot would lack the content of this one.
             self.fail(error)
             raise
         self._telemetry.streams = len(self._streams)
@@ -148,7 +148,7 @@ class Checkpointing:
         )
 
     def _collect(self) -> Snapshot:
-        """What is ready, and for each partition the lowest offset that a stream still needs beside it."""
+        """Returns what is ready to commit, and for each partition the lowest offset that is still needed."""
         owned = list(self._owned)
         with self._lanes.lock:
             streams = {stream: stream.snapshot for stream in self._streams if self._is_durable(stream)}

@@ -25,7 +25,7 @@ from .instrumentation import (
     StreamStopped,
 )
 from .lanes import SLICE_S, Lanes
-from .leased_streams import HeldStreams
+from .leased_streams import LeasedStreams
 from .open_streams import CommitNeeded, OpenStreams, StreamHeld
 from .order_watch import OrderWatch
 from .pipeline.buffered_events import Released
@@ -36,7 +36,7 @@ from .pipeline.telemetry import WorkerTelemetry
 from .progress.fatal_chunks import DEATHS_TO_SET_ASIDE, Suspects, ended_worker
 from .progress.in_flight import InFlight, Place, SuspectWaits
 from .progress.ownership import OwnedPartition, Ownership, repetition_key
-from .restored_models import PutBackModels
+from .restored_models import RestoredModels
 from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
 from .trainings import Trainings
 
@@ -63,7 +63,7 @@ class ChunkWork:
         settings: WorkerSettings,
         owned: Ownership,
         publisher: ResultsPublisher,
-        models: PutBackModels,
+        models: RestoredModels,
         trainings: Trainings,
         catalog: CatalogLink,
         telemetry: WorkerTelemetry,
@@ -85,20 +85,20 @@ class ChunkWork:
         self._in_flight = in_flight
         self._quarantined_at = telemetry.checkpoints_total
         """How many checkpoints there were when the last chunk of a suspected partition began."""
-        self._held = HeldStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
+        self._held = LeasedStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
         self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
 
     def _forget(
         self, stream: str, models: Collection[str], keys: Collection[tuple[TopicPartition, bytes]]
     ) -> None:
-        """The stream goes back to its checkpoint, which knows nothing of these."""
+        """Forgets models and keys that are not in the stream's checkpoint, to which it rolls back."""
         self._models.forget(stream, models)
         for partition, key in keys:
             self._owned.forget(partition.topic, key)
 
     def _work_on(self, stream: StreamWork) -> None:
-        """One slice: chunk after chunk, and the snapshot if one is wanted."""
+        """Processes one slice: successive chunks, and a snapshot if one is requested."""
         slice_ends_s = time.monotonic() + SLICE_S
         try:
             while True:
@@ -156,17 +156,17 @@ class ChunkWork:
         policy = self._catalog.policies.get(topic)
         if policy is None and not self._catalog.is_newer_than(partition.polled_s):
             return self._wait(stream, "the catalog cannot be read, and the policy is not known", _AGAIN_S)
-        deaths, died_of = partition.suspects.get(queued.offset, (0, ""))
+        deaths, cause = partition.suspects.get(queued.offset, (0, ""))
         is_suspected = partition.is_suspected(stream.reference)
         if is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
             # An interval's work of the others is committed before each chunk that may end the process.
             with self.lanes.lock:
                 stream.waits_for_commit = True
-                stream.waits_for = "a worker died of a chunk of its policy: the others come first"
+                stream.waits_for = "a chunk of its policy ended a worker: other streams are processed first"
             return False
         if deaths >= DEATHS_TO_SET_ASIDE:
             if not stream.has(queued):
-                self.keep(chunk, "ended-worker", ended_worker(deaths, died_of), policy=topic)
+                self.keep(chunk, "ended-worker", ended_worker(deaths, cause), policy=topic)
             return True
         try:
             with self._in_flight.working_on(partition, queued.offset, suspected=is_suspected) as turn_to:
@@ -175,7 +175,7 @@ class ChunkWork:
                 return self._run_pipeline(stream, queued, policy, turn_to)
         except SuspectWaits:
             return self._wait(
-                stream, "a worker died of a chunk of its policy, and another such chunk is at work", _AGAIN_S
+                stream, "a chunk of its policy ended a worker, and another suspect is in progress", _AGAIN_S
             )
         except StreamHeld as held:
             try:
@@ -263,7 +263,7 @@ class ChunkWork:
         """What the order of the stream lets go, which may be nothing, or more than one chunk."""
         if not released:
             return
-        self._models.take_up(pipeline)
+        self._models.restore(pipeline)
         self._trainings.settle(pipeline)
         for each in released:
             turn_to(each.place)
@@ -291,7 +291,7 @@ class ChunkWork:
                 stream.uncommitted.setdefault(queued.partition, queued.offset)
 
     def _keep_deadly(self, pipeline: StreamPipeline) -> None:
-        """What was held, and the worker died of."""
+        """Writes buffered events that ended the worker to the dead letters."""
         while pipeline.deadly:
             found = pipeline.deadly[0]
             reason = ended_worker(*self._suspects.deaths(found.place))
@@ -348,7 +348,7 @@ class ChunkWork:
                 checkpoint=checkpoint,
                 uncommitted=covered,
                 keys=stream.keys,
-                models=self._models.take_taken(stream.reference),
+                models=self._models.take_restored(stream.reference),
                 results_mark=self._publisher.mark(stream.reference),
             )
             stream.uncommitted, stream.keys = {}, []

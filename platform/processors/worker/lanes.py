@@ -1,4 +1,4 @@
-"""The threads that work on streams, shared out so that no policy waits for another.
+"""The threads that process streams, allocated so that no policy waits for another.
 
 A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of
 50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that
@@ -21,7 +21,7 @@ FAST_THREADS = 2
 SLOW_THREADS = 6
 SLOW_THREADS_A_POLICY = 2
 MAX_THREADS = 64
-"""With those whose chunk has turned out to be slow: each was replaced, up to here."""
+"""Upper bound including threads with a slow chunk: each of these was replaced by another thread."""
 SLICE_S = 0.05
 SLOW_AFTER_S = 0.5
 SLOW_STREAMS_A_POLICY = 4
@@ -39,7 +39,7 @@ class _Slice:
 
 
 class Lanes:
-    """Runs `work` on streams that have something to do, one thread a stream at a time.
+    """Runs `work` on streams that have work, at most one thread for each stream.
 
     `lock` guards the streams and everything here. `work` is given a stream that its thread has claimed, and
     works on it until it is done or `SLICE_S` has passed. It must not raise.
@@ -61,10 +61,10 @@ class Lanes:
         self._quiet = threading.Condition(self.lock)
 
     def schedule(self, streams: Iterable[StreamWork]) -> None:
-        """Under the lock: these may have something to do."""
+        """Under the lock: wakes threads for streams that may have work."""
         count = 0
         for stream in streams:
-            # A stream that is claimed is looked at again when its thread lets go of it.
+            # A claimed stream is checked again when its thread releases it.
             if stream.claimed:
                 continue
             if stream.snapshot_wanted and not stream.urgent and not self.is_slow(stream):
@@ -130,19 +130,19 @@ class Lanes:
                 self._became_slow(stream)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Block until the condition holds after some thread has let go of a stream, for so long at most."""
+        """Blocks until the condition holds after a thread has released a stream, or until the timeout."""
         with self.lock:
             return self._quiet.wait_for(condition, timeout_s)
 
     def release(self, stream: StreamWork) -> None:
-        """Under the lock: its thread, or whoever else claimed it, lets go of the stream."""
+        """Under the lock: ends the claim on the stream."""
         stream.claimed = False
         if stream.has_work(time.monotonic()):
             self.schedule([stream])
         self._quiet.notify_all()
 
     def close(self) -> None:
-        """Begin nothing more. Threads that are at work end by themselves; they do not keep the process."""
+        """Starts no more work. Running threads end on their own; they are daemons."""
         with self.lock:
             self._closed = True
             self._wake.notify_all()

@@ -1,4 +1,4 @@
-"""Streams that another worker still writes: how long their chunks wait, and what is said meanwhile."""
+"""Streams whose files another worker still has locked: how long their chunks wait, and what is reported."""
 
 import time
 from collections import OrderedDict
@@ -11,13 +11,13 @@ from .progress.ownership import OwnedPartition, Ownership
 _MAX_REMEMBERED = 10_000
 
 
-class HeldStreams:
+class LeasedStreams:
     """Decides whether a chunk waits for a stream's lock. Called from the pipelines' threads.
 
-    Where the stream is written for a partition that this worker has, or for its topic, the other one is a
-    former owner, or one that will let go of a stream whose tag has moved to another partition: so the chunk
-    waits, for as long as it takes. Otherwise two policies bring the same tag to two workers, and neither need
-    ever let go: then it waits for `give_up_s`. Remembers the 10,000 streams that were held last.
+    If the stream is written for a partition that this worker owns, or for the same topic, the other worker is
+    a former owner, or will release the stream since its tag has moved to another partition. The chunk then
+    waits without a timeout. Otherwise two policies route the same tag to two workers, and neither may ever
+    release the stream: the chunk waits for `give_up_s`. Remembers the last 10,000 locked streams.
     """
 
     def __init__(
@@ -35,14 +35,12 @@ class HeldStreams:
         self._since_s: OrderedDict[str, float] = OrderedDict()
 
     def free(self, reference: str) -> None:
-        """The stream's lock is ours."""
+        """Records that this worker has the stream's lock."""
         if reference in self._since_s and self._since_s.pop(reference, None) is not None:
             self._telemetry.stream_is_free(reference)
 
     def wait_or_give_up(self, held: StreamHeld, wanted_by: OwnedPartition) -> str:
-        """Raises `held` again where the chunk is to wait; comes back with the reason where it has waited
-        long enough.
-        """
+        """Raises `held` if the chunk is to wait; after the timeout, returns the reason of its dead letter."""
         since_s = self._since_s.setdefault(held.reference, time.monotonic())
         if len(self._since_s) > _MAX_REMEMBERED:
             self._since_s.popitem(last=False)
@@ -51,15 +49,16 @@ class HeldStreams:
             self._telemetry.stream_is_free(held.reference)
             assert held.partition is not None
             return (
-                f"stream {held.reference!r} is written by {writer}, for policy {held.partition.topic!r}; let "
-                "the tag belong to one policy alone, and send this again"
+                f"stream {held.reference!r} is written by {writer}, for policy {held.partition.topic!r}; "
+                "route the tag to one policy only, then resend this chunk"
             )
         self._telemetry.waits_for_stream(held.reference, writer=writer, policy=wanted_by.key.topic)
         raise held
 
     def _will_be_free(self, held: StreamHeld, wanted_by: OwnedPartition) -> bool:
         return (
-            held.partition is None  # nothing of it is committed: most likely by who had the partition before
+            held.partition
+            is None  # nothing is committed: most likely the former owner of the partition has it
             or held.partition in self._owned
             or held.partition.topic == wanted_by.key.topic
         )

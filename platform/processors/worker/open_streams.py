@@ -1,12 +1,13 @@
-"""The data streams of a worker: found by reference, opened, closed, stopped, and read again.
+"""The data streams of a worker: opens, closes, stops and rereads them.
 
-A stream has one writer at a time, by the lock of its files. A new owner of a partition can meet a stream that
-the former one has not let go of yet: it was stopped (SIGSTOP, a suspended machine) and does not know that its
-partition is gone. It will notice, or end; until then the stream is `StreamHeld`, and its chunks wait.
+A stream has one writer at a time, by the lock of its files. A new owner of a partition can find a stream that
+the former owner has not released yet: it was stopped (SIGSTOP, a suspended machine) and does not know that it
+lost the partition. It will notice, or end. Until then opening the stream raises `StreamHeld`, and its chunks
+wait.
 
 Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for
-streams: before another one is opened, streams that a commit covers and that were idle longest are closed; if
-there is none, the stream waits for the next commit, which is asked for at once.
+streams. Before another one is opened, committed streams are closed, the longest idle first. If there is none,
+the stream waits for the next commit, which is requested at once.
 """
 
 import time
@@ -29,7 +30,7 @@ from .stream_work import QueuedChunk, Stopped, StreamWork
 
 MAPPINGS_SHARE = 0.7
 MAPPINGS_A_STREAM = 16
-"""What a stream that is opened is taken to need until it is known."""
+"""The assumed number of mappings of a stream until it is known."""
 _DEFAULT_MAX_MAP_COUNT = 65_530
 _CLOSED_AT_ONCE = 256
 _HELD_BACK = "another process, such as `windvane reprocess`, writes it"
@@ -79,7 +80,7 @@ class OpenStreams:
         lanes: Lanes,
         dropped: Callable[[str, Collection[str], Collection[tuple[TopicPartition, bytes]]], None],
     ) -> None:
-        """`dropped` is told the stream, and its models and chunk keys of which no commit knows any more."""
+        """`dropped` is called with a stream, and its models and chunk keys that no commit will include."""
         self._dropped = dropped
         self._checkpoints = checkpoints
         self._open_pipeline = open_pipeline
@@ -93,7 +94,7 @@ class OpenStreams:
         self._waiting: set[StreamWork] = set()
         self._rewinds: dict[OwnedPartition, int] = {}
         self.commit_wanted: Callable[[], None] = lambda: None
-        """Asks for a commit at once; may be called by any thread."""
+        """Requests a commit now. Thread-safe."""
 
     def __len__(self) -> int:
         return len(self._mappings)
@@ -128,18 +129,18 @@ class OpenStreams:
             self._lanes.schedule(touched)
 
     def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
-        """For the thread that has claimed the stream: open its pipeline for a chunk of `partition`.
+        """For the thread that has claimed the stream: opens its pipeline for a chunk of `partition`.
 
-        False if there is neither a policy nor one that the stream was under before. Raises StreamHeld if
-        another worker writes it, CommitNeeded, and what the store says of its files.
+        Returns False if there is neither a policy nor a former policy of the stream. Raises StreamHeld if
+        another worker writes it, CommitNeeded, and the errors of the store.
         """
         pipeline = stream.pipeline
         if pipeline is not None:
             if not stream.reopen and policy in (None, pipeline.policy):
                 return True
             if stream.reopen or (policy is not None and policy.reference == pipeline.policy.reference):
-                # What the old policy made is committed first: a replay must not run old chunks through new
-                # steps.
+                # The output of the old policy is committed first: a replay must not run old chunks through
+                # new steps.
                 if stream.is_dirty:
                     raise CommitNeeded("its policy has changed")
                 policy = policy or pipeline.policy
@@ -160,7 +161,7 @@ class OpenStreams:
                 return False
 
         def read_committed() -> StreamCheckpoint | None:
-            # When the lock of the files is ours: until then another worker may have committed more.
+            # Only with the lock of the files: until then another worker may have committed more.
             found = self._checkpoints.stream(stream.reference)
             stream.restore(found)
             return found
@@ -240,7 +241,7 @@ class OpenStreams:
                 self._forget(stream)
 
     def close(self, stream: StreamWork) -> None:
-        """For the thread that has claimed the stream: let go of its files, without a commit."""
+        """For the thread that has claimed the stream: closes its files, without a commit."""
         pipeline, stream.pipeline = stream.pipeline, None
         if pipeline is not None:
             pipeline.close()
@@ -262,7 +263,7 @@ class OpenStreams:
 
     @property
     def queued_chunks(self) -> int:
-        """Chunks that were polled and are not done."""
+        """Returns the number of chunks that were polled and are not done."""
         with self._lanes.lock:
             return sum(len(stream.queue) for stream in self._streams.values())
 
@@ -293,7 +294,7 @@ class OpenStreams:
         )
 
     def is_late_with(self, partition: OwnedPartition) -> bool:
-        """Whether a stream that goes on has something of the partition that no commit covers."""
+        """Whether a running stream has chunks of the partition that no commit covers."""
         with self._lanes.lock:
             return any(
                 not stream.is_dropped and stream.needs(partition, besides=None) is not None
@@ -310,7 +311,7 @@ class OpenStreams:
                 self._forget(stream)
 
     def stop(self, stream: StreamWork, code: HealthCode, reason: str) -> None:
-        """For the thread that has claimed the stream: it does not go on by itself; nothing of it is lost."""
+        """For the thread that has claimed the stream: stops it until a retry succeeds, without data loss."""
         self.close(stream)
         with self._lanes.lock:
             self._drop(stream)
@@ -331,14 +332,12 @@ class OpenStreams:
             self._rewinds[partition] = min(at, self._rewinds.get(partition, at))
 
     def rewind(self, partition: OwnedPartition, offset: int) -> None:
-        """The partition is to be read again from this offset."""
+        """Requests that the partition is reread from this offset."""
         with self._lanes.lock:
             self._rewinds[partition] = min(offset, self._rewinds.get(partition, offset))
 
     def take_rewinds(self) -> dict[OwnedPartition, int]:
-        """From which offsets partitions are to be read again; whoever takes them seeks before the next
-        poll.
-        """
+        """Returns the offsets to reread partitions from; the caller seeks before the next poll."""
         if not self._rewinds:
             return {}
         with self._lanes.lock:
@@ -398,7 +397,7 @@ class OpenStreams:
             self.resume(again)
 
     def hold_back(self, reference: str, seconds: float) -> None:
-        """From now on, for so long, chunks of the stream wait: another process is to write it."""
+        """Makes chunks of the stream wait for this time, while another process writes it."""
         with self._lanes.lock:
             now_s = time.monotonic()
             self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
@@ -407,7 +406,7 @@ class OpenStreams:
                 self.wait(stream, seconds, _HELD_BACK)
 
     def close_one(self, reference: str) -> None:
-        """Close a stream that is held back; right after a commit of all."""
+        """Closes a stream that is held back; called right after a commit of all streams."""
         with self._lanes.lock:
             stream = self._streams.get(reference)
             if stream is None or stream.claimed or stream.is_dirty or stream.pipeline is None:
@@ -416,7 +415,7 @@ class OpenStreams:
         self._close_claimed([stream])
 
     def reopen_naming(self, operations: Collection[str]) -> None:
-        """The streams whose pipelines name one of the operations are opened again before their next chunk."""
+        """Reopens streams whose pipelines use one of the operations, before their next chunk."""
         with self._lanes.lock:
             for stream in self._streams.values():
                 if stream.pipeline is not None:
@@ -424,7 +423,7 @@ class OpenStreams:
                     stream.reopen |= not named.isdisjoint(operations)
 
     def roll_back(self, streams: Iterable[StreamWork]) -> None:
-        """Under the lock: a commit has recorded nothing; its snapshots are for the next one."""
+        """Under the lock: after a rejected commit, keeps its snapshots for the next one."""
         for stream in streams:
             committing, stream.committing = stream.committing, None
             if committing is None:
@@ -436,7 +435,7 @@ class OpenStreams:
                 stream.snapshot = committing
 
     def committed(self, *, idle_s: float | None) -> None:
-        """A commit has ended: what waited for it goes on. Closes streams that were idle for `idle_s`."""
+        """Resumes streams that waited for the commit, and closes those that were idle for `idle_s`."""
         with self._lanes.lock:
             self._no_room = False
             for stream in list(self._streams.values()):
@@ -458,12 +457,12 @@ class OpenStreams:
         self._close_claimed(closing)
 
     def wait(self, stream: StreamWork, seconds: float, what_for: str) -> None:
-        """Under the lock: the stream is not worked on for so long."""
+        """Under the lock: pauses the stream for this time."""
         stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
         self._waiting.add(stream)
 
     def wake(self) -> None:
-        """Several times a second: streams whose time of waiting has passed go on."""
+        """Resumes streams whose pause has ended. Called several times a second."""
         now_s = time.monotonic()
         with self._lanes.lock:
             due = [stream for stream in self._waiting if stream.wait_until_s <= now_s]
@@ -473,8 +472,8 @@ class OpenStreams:
             self._lanes.schedule(stream for stream in due if stream.has_work(now_s))
 
     def close_all(self) -> None:
-        """Give all locks back, without a commit; what a thread works on is left to it, or to the end of the
-        process.
+        """Releases all locks, without a commit. A stream in progress is left to its thread, or to the end of
+        the process.
         """
         with self._lanes.lock:
             streams = list(self._streams.values())

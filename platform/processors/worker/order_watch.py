@@ -1,9 +1,9 @@
-"""Streams that hold chunks back, watched for silence: then a flush message is published for them.
+"""Watches streams with buffered chunks, and publishes a flush message after a time of silence.
 
-A clock decides when a flush message is published, and the log decides what it does: it stands in the log
-among the stream's chunks, so a replay meets it where the first reading met it (`reorder_buffer.py`). What is
-held at the end of a recording, or before an outage, so comes out without a further chunk. A message that is
-lost, or comes twice, costs nothing: what is still held is asked for again.
+A clock decides when a flush message is published; the log decides its effect. It is part of the log, between
+the stream's chunks, so a replay processes it at the same position (`reorder_buffer.py`). So chunks that are
+buffered at the end of a recording, or before an outage, are released without a further chunk. A lost or
+duplicate message is harmless: while chunks are buffered, further messages follow.
 
 A gateway of the home publishes the message if one is running: an embedded log has one writer, and on Kafka
 an installation may let gateways alone write to the topics of chunks. On Kafka, where the gateways may be on
@@ -49,11 +49,11 @@ class Flusher(ABC):
 
     @abstractmethod
     async def publish(self, flushes: Sequence[Flush]) -> None:
-        """Return when all are durable. Raises WindvaneError, OSError or TimeoutError if some may not be."""
+        """Returns when all are durable. Raises WindvaneError, OSError or TimeoutError if some may not be."""
 
 
 class BusFlusher(Flusher):
-    """Publishes by itself, on a bus that takes messages from several processes, if `before` cannot."""
+    """Publishes directly, on a bus that accepts messages from several processes, if `before` cannot."""
 
     def __init__(self, bus: Bus, *, before: Flusher | None = None) -> None:
         self._producer: Producer = bus.producer()
@@ -101,10 +101,10 @@ class _Watched:
 
 
 class OrderWatch:
-    """What the worker's streams hold, and what is to be said of their order.
+    """The buffered chunks of the worker's streams, and figures about their order.
 
-    Memory: some 500 bytes for each stream of the worker's partitions that holds chunks, or of whose order
-    there is something to be said.
+    Memory: about 500 bytes for each stream of the worker's partitions that has buffered chunks or order
+    figures to report.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class OrderWatch:
         is_owned: Callable[[TopicPartition], bool],
         failed: Callable[[Exception], None],
     ) -> None:
-        """Without a `flusher` nothing is published: what is held waits for further chunks."""
+        """Without a `flusher` nothing is published: buffered chunks wait for further chunks."""
         self._flusher = flusher
         self._policies = policies
         self._is_owned = is_owned

@@ -1,6 +1,4 @@
-"""Where a worker's messages come from: which offsets are read, when a partition waits, and when it cannot go
-on.
-"""
+"""Reads a worker's partitions: seeks, pauses and halts them."""
 
 import asyncio
 import time
@@ -36,8 +34,9 @@ class PartitionReader:
     """Polls the bus for one worker, and hands chunks to the queues of their streams.
 
     A partition is paused while one of its streams, or all of them together, have too much waiting: then its
-    messages wait on the bus. One that is halted (messages are damaged or gone) stands still alone, until an
-    operator has decided to go on behind them; one whose topic was made again is read from its beginning.
+    messages wait on the bus. A halted partition (messages are damaged or gone) does not affect the others; it
+    resumes after an operator has decided to skip the messages. If its topic was recreated, a partition is
+    read from its beginning.
     """
 
     def __init__(
@@ -159,8 +158,8 @@ class PartitionReader:
             assert start is not None
             self._consumer.seek(key, start)
             self._consumer.resume([key])
-        except BusUnavailable as error:  # it is not ours any more, or its topic is away
-            self._owned.lose([key])  # and is taken again later, unless it is revoked
+        except BusUnavailable as error:  # another worker has it now, or its topic is unavailable
+            self._owned.lose([key])  # it is retaken later, unless it is revoked
             self._telemetry.emit(BusUnreachable.of(error))
 
     def _rewind(self) -> None:
@@ -201,7 +200,7 @@ class PartitionReader:
             await self._start_over(partition.key)
 
     async def _obey(self, partition: OwnedPartition, error: PartitionHalted) -> None:
-        """An operator may have decided to go on behind what is missing (`windvane recover skip-hole`)."""
+        """Skips the missing messages if an operator has decided so (`windvane recover skip-hole`)."""
         holes = await asyncio.to_thread(self._checkpoints.holes, partition.log, partition.key)
         behind = [hole for hole in holes if hole.first <= error.offset < hole.resume_at]
         if behind:
@@ -272,7 +271,7 @@ class PartitionReader:
         return decoded
 
     def _keep_message(self, partition: OwnedPartition, message: BusMessage, error: EnvelopeInvalid) -> None:
-        """Bytes on the bus that are no chunk: another program published them."""
+        """Writes bytes that are not a chunk to the dead letters: another program published them."""
         if partition.released:
             return
         chunk = ChunkMessage(

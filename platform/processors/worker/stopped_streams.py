@@ -1,6 +1,4 @@
-"""Streams that have stopped, tried again: the disk has room, a file was put back, an operator has
-repaired.
-"""
+"""Retries stopped streams: the disk may have room again, or a file was restored or repaired."""
 
 import threading
 import time
@@ -16,10 +14,10 @@ _LOOK_S = 0.5
 
 
 class StoppedStreams:
-    """Lets streams go on, a few at a time, each after a pause that doubles.
+    """Resumes streams, a few at a time, each after a pause that doubles.
 
-    First the stream's files are opened (`probe`). Only if that works is it read again from what it has not
-    committed; the other streams of the partition skip what they have.
+    First it opens the stream's files (`probe`). If that succeeds, the partition is reread from the stream's
+    committed position; the other streams of the partition skip the chunks that they have.
     """
 
     def __init__(self, streams: OpenStreams, lanes: Lanes, probe: Callable[[StreamWork], bool]) -> None:
@@ -29,11 +27,11 @@ class StoppedStreams:
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Begin to look, in a thread of its own: opening a stream may take long, and keeps no process."""
+        """Starts a daemon thread that retries: opening a stream may take long."""
         threading.Thread(target=self._run, name="stopped-streams", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Ends the retries."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -41,10 +39,10 @@ class StoppedStreams:
             self.retry()
 
     def retry(self) -> None:
-        """Resume the streams whose time has come."""
+        """Retries the streams that are due."""
         for stream in self._claim_due(time.monotonic()):
             works = self._probe(stream)
-            if stream.abandoned:  # meanwhile, so nobody else closes what was opened
+            if stream.abandoned:  # during the probe: no other thread closes its files
                 self._streams.close(stream)
             with self._lanes.lock:
                 stream.retry_s = min(2 * max(stream.retry_s, FIRST_RETRY_S), MAX_RETRY_S)

@@ -36,7 +36,7 @@ CHUNK_OVERHEAD_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedChunk:
-    """A chunk that was polled, and where it is on the bus."""
+    """A polled chunk and its position on the bus."""
 
     partition: OwnedPartition
     offset: int
@@ -65,12 +65,12 @@ class StreamSnapshot:
 
 
 FIRST_RETRY_S = 2.0
-"""How long a stream that has stopped is left alone before it is tried again."""
+"""The pause before the first retry of a stopped stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a stream does not go on; `code` is that of the condition, `tried_s` the time of the last try."""
+    """Why a stream is stopped. `code` is that of the health condition, `tried_s` the time of the last try."""
 
     code: HealthCode
     reason: str
@@ -168,7 +168,7 @@ class StreamWork:
         queued.partition.queued_bytes += queued.size
 
     def pop(self) -> QueuedChunk:
-        """The first chunk is done, or is somebody else's."""
+        """Removes the first chunk: it is done, or another worker's."""
         queued = self.queue.popleft()
         self.queued_bytes -= queued.size
         queued.partition.queued_bytes -= queued.size

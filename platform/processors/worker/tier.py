@@ -36,12 +36,12 @@ from .order_watch import BusFlusher, Flusher, GatewayFlusher
 from .pipeline.catalog_link import CatalogLink
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.former_buses import finish_former_buses
-from .progress.in_flight import InFlight, Place, died_of
+from .progress.in_flight import InFlight, Place, chunks_at_crash
 from .worker import Worker
 
 
 async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], stop: asyncio.Event) -> None:
-    """Runs the worker until `stop` is set, then makes a last checkpoint and leaves."""
+    """Runs the worker until `stop` is set, then makes a last checkpoint and returns."""
     share_arenas()
     telemetry = WorkerTelemetry()
     disk = DiskWatch(settings.home, reserve_bytes=settings.disk_reserve_bytes)
@@ -63,7 +63,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.callback(checkpoints.close)
         make_directory(settings.store_dir)  # the lab and the web tier look for it
         name = settings.tier_name("worker")
-        # Of the present bus also while a former one is finished: what is held is part of the checkpoint.
+        # For the current bus even while a former one is finished: buffered chunks are in the checkpoint.
         flusher: Flusher = GatewayFlusher(settings.run_dir)
         if takes_many_gateways(settings.bus):
             flusher = BusFlusher(bus, before=flusher)
@@ -120,7 +120,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 def _is_suspected(
     place: Place, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
 ) -> bool:
-    """Whether workers died of messages of this partition before, that are not committed yet."""
+    """Whether messages of this partition that are not committed have ended a worker before."""
     key = (place.topic, place.partition)
     done = committed.get(place.log, {}).get(key, 0)
     return bool(checkpoints.held_suspects(place.log, key)) or any(
@@ -131,13 +131,13 @@ def _is_suspected(
 def _watch_over_chunks(
     settings: Settings, checkpoints: CheckpointStore, telemetry: WorkerTelemetry
 ) -> InFlight:
-    """Blame the chunks that the worker before this one died of, and write down those of this one."""
+    """Records the chunks that may have ended the previous worker, and starts recording those of this one."""
     name = settings.tier_name("worker")
     path = settings.run_dir / f"{name}.chunks"
-    blamed = died_of(path, settings.run_dir / f"{name}.exit.json")
+    blamed = chunks_at_crash(path, settings.run_dir / f"{name}.exit.json")
     if blamed is not None:
         places, reason = blamed
-        # A chunk that ran beside one that was blamed before is not blamed with it.
+        # If a chunk in progress was a suspect before, the other chunks are not blamed.
         committed = checkpoints.logs()
         places = [place for place in places if _is_suspected(place, checkpoints, committed)] or places
         for place in places:
@@ -147,9 +147,7 @@ def _watch_over_chunks(
 
 
 class Workers:
-    """One worker after another in this process: a full disk ends a worker, and another goes on when there is
-    room.
-    """
+    """Successive workers in this process: a full disk ends a worker; the next starts when there is room."""
 
     def __init__(
         self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, health: HealthConditions
@@ -173,7 +171,7 @@ class Workers:
             await wait_for_room(self._disk, self._health, stop)
 
     async def release(self, reference: str, *, seconds: float) -> None:
-        """See `Worker.release`; without a worker nobody writes the stream."""
+        """See `Worker.release`; without a worker the stream has no writer."""
         if self._running is not None:
             await self._running.release(reference, seconds=seconds)
 
@@ -181,16 +179,16 @@ class Workers:
 async def _open_checkpoints(
     settings: Settings, telemetry: WorkerTelemetry, stop: asyncio.Event, *, waiting: Callable[[], None]
 ) -> CheckpointStore | None:
-    """Opens the database; one that is damaged keeps this tier out of work, and no other.
+    """Opens the database; a damaged database stops this tier only.
 
-    Then nothing is made in its place: the worker says what to do, calls `waiting`, and answers on its socket
-    until `stop` is set, or the database has been repaired or put back. None: `stop` was set.
+    It is not replaced. The worker reports what to do, calls `waiting`, and serves its socket until `stop` is
+    set, or the database was repaired or restored. Returns None if `stop` was set.
     """
     try:
         return CheckpointStore(settings.checkpoint_file)
     except DatabaseDamaged as error:
         telemetry.health.report(
-            "checkpoints", "io-error", f"the worker does nothing until this is repaired: {error}"
+            "checkpoints", "io-error", f"the worker waits until this is repaired: {error}"
         )
     app = web.Application()
     registry = CollectorRegistry()
@@ -202,7 +200,7 @@ async def _open_checkpoints(
         while not stop.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), REOPEN_S)
-            # A file that is gone is not made anew here: the streams would have no checkpoint.
+            # A missing file is not recreated here: the streams would have no checkpoint.
             if not stop.is_set() and settings.checkpoint_file.exists():
                 with suppress(DatabaseDamaged):
                     opened = CheckpointStore(settings.checkpoint_file)
@@ -214,7 +212,7 @@ async def _open_checkpoints(
 
 
 REOPEN_S = 5.0
-"""How often a damaged database is looked at again."""
+"""The interval of attempts to open a damaged database."""
 
 MAX_RELEASE_S = 60.0
 
@@ -223,8 +221,8 @@ def add_release_route(app: web.Application, workers: Workers) -> None:
     """POST /streams/release {"reference": …, "seconds": …}: another process is to write the stream."""
 
     async def release(request: web.Request) -> web.Response:
-        asked = await request.json()
-        await workers.release(str(asked["reference"]), seconds=min(float(asked["seconds"]), MAX_RELEASE_S))
+        body = await request.json()
+        await workers.release(str(body["reference"]), seconds=min(float(body["seconds"]), MAX_RELEASE_S))
         return web.json_response({})
 
     app.router.add_post("/streams/release", release)

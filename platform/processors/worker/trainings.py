@@ -1,4 +1,4 @@
-"""The trainings of one worker: one at a time, each in a process of its own, beside the pipelines."""
+"""The trainings of one worker: one at a time, each in its own process, in parallel to the pipelines."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .pipeline.pipeline import StreamPipeline
 from .pipeline.telemetry import WorkerTelemetry
 
 MAX_WAITING = 10_000
-"""Trainings that wait; who finds no place asks again with the next chunk."""
-_END_PATIENCE_S = 5.0
+"""Bound of pending trainings; beyond it, a stream requests its training again with the next chunk."""
+_EXIT_TIMEOUT_S = 5.0
 
-# One core is what a training may take from the pipelines, whatever its libraries think.
+# A training may use one core, whatever the defaults of its libraries are.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Trainings:
-    """Starts what is due, and hears how it went.
+    """Starts trainings that are due, and collects their results.
 
-    `settle` and `ask` may be called by several threads at once, for different streams. What a training gives
-    is in HOME/models and comes to the stream as what was put back from a notebook does. Memory: at most
-    10,000 requests, and one for each failure that its stream has not heard of.
+    `settle` and `ask` may be called by several threads at once, for different streams. The model of a
+    training is stored in HOME/models and loaded like a model that was restored from a notebook. Memory: at
+    most 10,000 requests, and one for each failure that was not delivered to its stream.
     """
 
     def __init__(self, models: Path, telemetry: WorkerTelemetry) -> None:
@@ -39,12 +39,12 @@ class Trainings:
         self._waiting: dict[str, TrainingRequest] = {}
         self._failed: dict[str, TrainingRequest] = {}
         self._done: dict[str, TrainingRequest] = {}
-        """The last that has ended well: until its model is taken up the stream goes on asking for it."""
+        """The last successful training: the stream requests it until it loads the model."""
         self._running: tuple[TrainingRequest, subprocess.Popen[bytes]] | None = None
 
     @property
     def running(self) -> int | None:
-        """The process that trains; None where none does."""
+        """The ID of the training process; None if no training runs."""
         return self._running[1].pid if self._running else None
 
     def settle(self, pipeline: StreamPipeline) -> None:
@@ -56,7 +56,7 @@ class Trainings:
                 pipeline.training_failed(step, request)
 
     def ask(self, pipeline: StreamPipeline) -> None:
-        """Takes down what is due in the stream, behind a chunk."""
+        """Queues trainings that are due in the stream after a chunk."""
         wanted = {each.reference: each for each in pipeline.wanted_trainings(self._models)}
         if not wanted and not self._done:
             return
@@ -72,7 +72,7 @@ class Trainings:
                     self._waiting[name] = request
 
     def look(self) -> None:
-        """Hears of a training that has ended, and starts the next one."""
+        """Collects the result of a training that has ended, and starts the next one."""
         with self._lock:
             self._look()
 
@@ -95,7 +95,7 @@ class Trainings:
         assert process.stdin is not None
         assert process.stdout is not None
         with process.stdin, process.stdout:
-            # A process that outlives its parent may keep the pipe open: what is there is the answer.
+            # A process that outlives its parent may keep the pipe open: do not wait for more.
             os.set_blocking(process.stdout.fileno(), False)
             answer = process.stdout.read() or b""
         try:
@@ -104,7 +104,7 @@ class Trainings:
             ended = (
                 f"signal {-process.returncode}" if process.returncode < 0 else f"code {process.returncode}"
             )
-            self._fail(request, f"its process ended with {ended}; where memory is short, set fewer max_rows")
+            self._fail(request, f"its process ended with {ended}; if memory is short, lower max_rows")
             return
         if report.error:
             self._fail(request, report.error)
@@ -120,7 +120,7 @@ class Trainings:
         self._failed[request.reference] = request
 
     def close(self) -> None:
-        """Ends the training that runs; the next worker trains again."""
+        """Ends the running training; the next worker repeats it."""
         if self._running is None:
             return
         _, process = self._running
@@ -129,7 +129,7 @@ class Trainings:
         assert process.stdout is not None
         process.stdin.close()
         try:
-            process.wait(_END_PATIENCE_S)
+            process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -148,6 +148,6 @@ def _start(request: TrainingRequest) -> subprocess.Popen[bytes]:
     try:
         process.stdin.write(msgspec.json.encode(request) + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:  # it has ended: its answer will say so
+    except BrokenPipeError:  # it has ended: `_hear` reports it
         pass
     return process

@@ -4,28 +4,28 @@ Exactly once works so: outputs are appended as results appear. Every few seconds
 is committed in one SQLite transaction, after one syncfs of the store: the bus positions, and for each stream
 its own positions, the state of its operations, the length of its outputs, the ids of recent chunks. After a
 crash each output is cut back to its committed length and the bus is read on from the committed position;
-operations are deterministic, so the same rows come again.
+operations are deterministic, so they compute the same rows.
 
-Trouble stays where it is: each stream has its own queue, threads take the streams of all policies in turn
-(`Lanes`), and a commit covers the streams that are between two chunks (`Checkpointing`). A stream that cannot
-go on stops alone; the position of its partition stays in front of what it has not read, so that nothing is
-lost, and the others skip what they have seen when it is read again.
+Failures are isolated: each stream has its own queue, threads take the streams of all policies in turn
+(`Lanes`), and a commit covers the streams that are between two chunks (`Checkpointing`). A failing stream
+stops alone. The committed position of its partition stays before its first unprocessed chunk, so that nothing
+is lost. When the partition is reread, the other streams skip the chunks that they have.
 
 Any number of workers may share the home directory; the bus gives each partition to one of them. It cannot
 know whether that one still runs, so what holds does not depend on the bus:
 
 1. A commit names the epoch of every partition that this worker has, and is rejected if another worker has
-   taken one since. What was rejected is closed, not committed; what is left is committed without it.
-2. A stream is written under the lock of its files. Whoever takes a partition waits for the lock of its
-   streams, and reads their checkpoint when it has it: so nobody writes beside a new owner, and what a former
-   one wrote after its last commit is cut off.
+   taken one since. Rejected partitions are closed, not committed; the others are committed without them.
+2. A stream is written under the lock of its files. A worker that takes a partition waits for the locks of its
+   streams, and reads their checkpoints with the locks held. So a stream has one writer, and rows that a
+   former owner wrote after its last commit are truncated.
 3. Commits are made one at a time, in the order of their snapshots; a stream gives a snapshot between two
    chunks only.
-4. A partition that is being revoked is not worked on any more, checkpointed, dropped, and its streams are
-   closed, before the bus is told to go on. A message that was polled before is dropped with it.
-5. Once a commit has failed nothing is committed any more, and the worker ends.
-6. What goes out to others is durable on the bus before the commit that covers it (`ResultsPublisher`): rows
-   that are published beyond the last commit are made and published again, under the same numbers.
+4. When a partition is revoked, its chunks are no longer processed; it is checkpointed and dropped, and its
+   streams are closed, before the rebalance continues. Messages that were already polled are dropped with it.
+5. After a failed commit nothing more is committed, and the worker ends.
+6. Results are durable on the bus before the commit that covers them (`ResultsPublisher`). Rows that were
+   published beyond the last commit are recomputed and republished, under the same numbers.
 7. A position belongs to one log. The bus gives no message of another log than the one whose identity it had
    when the partition was taken; if the log is another one, the partition is taken again (`PartitionReader`).
 """
@@ -54,28 +54,27 @@ from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.in_flight import InFlight
 from .progress.ownership import Ownership
-from .restored_models import PutBackModels
+from .restored_models import RestoredModels
 from .stopped_streams import StoppedStreams
 from .stream_status import report_stream_health, streams_behind
 from .trainings import Trainings
 
 HAND_OVER_BOUND_S = 60.0
-"""How long giving partitions back may take. Meanwhile nobody works on these partitions; the other workers go
-on, and this one stays in the group."""
+"""Upper bound of releasing partitions. Meanwhile these partitions have no worker; the other workers continue,
+and this one stays in the group."""
 
 CHUNK_BOUND_S = 5.0
-"""How long a chunk that a thread works on may take when its partition is given back; then it is left to the
-next owner."""
+"""How long the release of a partition waits for a chunk in progress; then it is left to the next owner."""
 
 STOP_CHUNK_BOUND_S = 4.0
 """The same when the worker ends."""
 
 RESULTS_BOUND_S = 7.0
-"""How long a worker that is to end waits for a bus that does not take its results."""
+"""How long a stopping worker waits for a bus that does not accept its results."""
 
 KEY_WINDOWS = 4
-"""So many windows of chunk keys (`chunk_id_window`) are known in memory, over all partitions: by default the
-last 400,000 chunks of the worker, in 16 MiB."""
+"""The number of windows of chunk keys (`chunk_id_window`) in memory, over all partitions: by default the last
+400,000 chunks of the worker, in 16 MiB."""
 
 _LOOK_S = 0.05
 _OPERATIONS_S = 0.25
@@ -87,7 +86,7 @@ _Result = TypeVar("_Result")
 
 
 class Worker:
-    """Runs the pipelines of all streams whose partitions it has; listens to its consumer's assignments.
+    """Runs the pipelines of all streams of its partitions; listens to the assignments of its consumer.
 
     Memory: the backlog (`stream_backlog_bytes`) of each partition; what the operations of the open streams
     keep (those that were idle longest are closed when the kernel's limit on mappings is near); and
@@ -117,7 +116,7 @@ class Worker:
         self._catalog = catalog
         self._telemetry = telemetry
         self._operations = operations
-        self._models = PutBackModels(models)
+        self._models = RestoredModels(models)
         self._trainings = Trainings(models.folder, telemetry)
         self._consumer: Consumer = bus.consumer(
             WORKER_GROUP, self, positions_of=checkpoints.database_id.hex()
@@ -207,7 +206,7 @@ class Worker:
             raise error from None
 
     async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """If the caller is cancelled, or out of time, `work` goes on: half of it would break a promise."""
+        """Runs `work` to its end even if the caller is cancelled or times out: it must not stop halfway."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
@@ -231,10 +230,9 @@ class Worker:
             raise
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, and makes a last checkpoint.
+        """Runs until `stop` is set, and makes a last checkpoint.
 
-        Raises what makes going on impossible (StoreFailed, a full disk): a new start recovers from the last
-        checkpoint.
+        Raises fatal errors (StoreFailed, a full disk); a restart recovers from the last checkpoint.
         """
         try:
             await self._run(stop)
@@ -334,9 +332,9 @@ class Worker:
         self._models.look()
 
     async def release(self, reference: str, *, seconds: float) -> None:
-        """Lets go of a stream, and leaves it alone for so long: its chunks wait."""
+        """Closes a stream and makes its chunks wait for this time."""
         self._streams.hold_back(reference, seconds)
-        with suppress(WindvaneError):  # the policy that it is reprocessed with may be new
+        with suppress(WindvaneError):  # the policy of the reprocessing may be new
             await self._catalog.refresh()
         if seconds <= 0:
             return

@@ -16,7 +16,7 @@ import pytest
 from windvane.config import AlarmSettings
 from windvane.errors import ConfigInvalid
 from windvane.processors.alarms.retry_after import MAX_RETRY_AFTER_S
-from windvane.processors.alarms.webhook import REFUSALS, AlarmWebhook, delivery_id, read_secret
+from windvane.processors.alarms.webhook import MAX_REJECTIONS, AlarmWebhook, delivery_id, read_secret
 from windvane.processors.alarms.webhook_queue import WebhookQueue
 from windvane.store.catalog.alarm_book import AlarmBook
 from windvane.store.catalog.alarms import acknowledge, comment
@@ -157,13 +157,13 @@ async def test_of_two_workers_one_sends_and_the_other_takes_over(site: WebhookSi
 async def test_what_is_refused_for_good_is_given_up_so_that_others_arrive(
     site: WebhookSite, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.receiver.answers = [400] * REFUSALS
+    site.receiver.answers = [400] * MAX_REJECTIONS
     async with site.receiver.listening(), site.sending():
         await site.book.record(event(0, "raised", 1))
         await site.book.record(event(1, "escalated", 2))
         await site.receiver.until(lambda: delivery_id(REFERENCE, 1) in site.receiver.ids)
-    assert site.receiver.ids.count(delivery_id(REFERENCE, 0)) == REFUSALS
-    assert "is given up: the webhook has refused it 8 times, it answers 400 'not now'" in caplog.text
+    assert site.receiver.ids.count(delivery_id(REFERENCE, 0)) == MAX_REJECTIONS
+    assert "is given up: the webhook has rejected it 8 times, its response was 400 'not now'" in caplog.text
     assert "key=k" not in caplog.text, "addresses hold secrets"
 
 

@@ -537,8 +537,8 @@ def test_whatever_a_step_raises_costs_that_step_alone(
         case "counts":
             assert "counting" not in counted
         case "take_up":
-            with pytest.raises(ModelRefused, match="its model cannot be taken up"):
-                steps.take_up("counting", saved["counting"])
+            with pytest.raises(ModelRefused, match="its model cannot be restored"):
+                steps.restore_model("counting", saved["counting"])
             assert steps.counts()["counting"]["rows"] == own_rows + new_rows
 
 

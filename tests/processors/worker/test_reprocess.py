@@ -206,7 +206,7 @@ async def test_what_cannot_be_made_again_is_said(home: Home, checkpoints: Checkp
         Reprocessing(home.store, "t", policy(), checkpoints)
     with (
         Reprocessing(home.store, "t", policy(pipeline=[{"operation": "fields"}]), checkpoints) as again,
-        pytest.raises(PolicyInvalid, match="keeps their bytes alone"),
+        pytest.raises(PolicyInvalid, match="keeps their bytes only"),
     ):
         again.run()
 

@@ -1,7 +1,7 @@
-"""What a policy's format appends to the data stream, and the same bytes as rows for the decoders.
+"""The bytes that a policy's format appends to the data stream, and the same bytes as rows for the decoders.
 
 raw      the record's bytes: of a bare string or binary, or of the map's `field`
-msgpack  the events as they came
+msgpack  the events, unchanged
 json     one line an event, see `json_lines`
 """
 
@@ -19,7 +19,7 @@ from ....records.event_separation import raw_field_fault
 from ....records.events import NS_PER_S
 from ...operations.base.block import Block, Events, EventTimes
 from .chunk_events import ChunkEvents, events_of_payload
-from .plain_records import exact_record, is_plain, made_plain, plain_copy, record_as_it_came, record_of_exact
+from .plain_records import exact_record, is_plain, made_plain, original_record, plain_copy, record_of_exact
 
 _LINES_BYTES = 2 * 1024 * 1024
 """Text that is decoded at once: JSON takes up to 24 times its size."""
@@ -28,15 +28,15 @@ _json_decoder = msgspec.json.Decoder()
 
 
 def decode_events(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
-    """All events of a chunk; str and bin as bytes. Raises ChunkRefused where one is none.
+    """Returns all events of a chunk; str and bin as bytes. Raises ChunkRefused if one is not valid.
 
-    An event that would take more than `max_event_bytes` of memory once it is decoded is none either.
+    An event that would take more than `max_event_bytes` of memory when decoded is not valid either.
     """
     return events_of_payload(payload, max_event_bytes=max_event_bytes)
 
 
 def raw_pieces(events: ChunkEvents, field: str) -> list[bytes]:
-    """The bytes of each record. Raises OperationFailed where a record has none."""
+    """Returns the bytes of each record. Raises OperationFailed if a record has none."""
     pieces: list[bytes] = []
     key = field.encode()
     records = (record for each in events.slices() for record in each.records)
@@ -92,7 +92,7 @@ def parse_json_lines(lines: bytes) -> ChunkEvents:
 
 def _record_of(line: dict[str, Any]) -> Any:
     exact = line.get("msgpack")
-    return record_as_it_came(line["record"]) if exact is None else record_of_exact(exact)
+    return original_record(line["record"]) if exact is None else record_of_exact(exact)
 
 
 def _line_cuts(lines: bytes) -> Iterator[tuple[int, int, int]]:

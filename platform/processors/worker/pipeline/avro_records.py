@@ -1,4 +1,4 @@
-"""Records as they came, in msgpack, turned into records in their policy's Avro schema.
+"""Converts records from msgpack into the Avro schema of their policy.
 
 msgspec decodes a slice of a chunk against types made of the schema, which also finds what does not fit, in
 one call into C; fastavro writes the dicts that come of it, in one call too. Only `bytes` and `fixed` are
@@ -67,8 +67,8 @@ class AvroRecords:
         """The events of a chunk, the first of which has the number `first_event` in the data stream, in parts
         of at most `part_bytes`, or of one event.
 
-        Raises OperationFailed where a record does not fit the schema, or makes a message of over `max_bytes`
-        alone, and ChunkRefused where an event has no time.
+        Raises OperationFailed if a record does not fit the schema, or if its message alone is over
+        `max_bytes`, and ChunkRefused if an event has no time.
         """
         head = records_head(self._prefix, stream=stream, archive=archive)
         parts: list[ResultPart] = []
@@ -180,7 +180,7 @@ def _type_of(type_: avro.Type) -> Any:
 
 
 def _repair_of(type_: avro.Type) -> _Repair | None:
-    """What makes bytes of the raw values within; None where there are none."""
+    """Returns a function that converts the raw values within to bytes; None if there are none."""
     match type_:
         case avro.Bytes():
             return _bytes
@@ -188,7 +188,7 @@ def _repair_of(type_: avro.Type) -> _Repair | None:
             if any(isinstance(branch, avro.Bytes) for branch in type_.branches):
                 return lambda value: None if bytes(value) == b"\xc0" else _bytes(value)
             repairs = [repair for branch in type_.branches if (repair := _repair_of(branch))]
-            # Arrays, maps and records tell apart what they are given: of each kind there is one at most.
+            # Each branch recognizes its own values: a union has at most one array, map and record.
             return _chain(repairs) if repairs else None
         case avro.Array():
             items = _repair_of(type_.items)
@@ -213,18 +213,18 @@ def _repair_of_record(record: avro.Record) -> _Repair | None:
         return None
     defaults = {field.name: _default(field.type, field.default) for field, _ in repairs if not field.required}
 
-    def mend_fields(value: Any) -> Any:
+    def convert_fields(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        for field, mend in repairs:
+        for field, convert in repairs:
             if field.name in value:
-                value[field.name] = mend(value[field.name])
+                value[field.name] = convert(value[field.name])
             elif field.name in defaults:
-                # fastavro takes a default as it stands in JSON, where bytes are text.
+                # fastavro uses a default unchanged from JSON, where bytes are text.
                 value[field.name] = defaults[field.name]
         return value
 
-    return mend_fields
+    return convert_fields
 
 
 def _chain(repairs: list[_Repair]) -> _Repair:

@@ -12,7 +12,7 @@ from .event_times import TimedEvents
 
 CHUNK_OVERHEAD_BYTES = 1024
 EVENT_OVERHEAD_BYTES = 16
-"""Of Python, counted beside the payload."""
+"""Overhead of Python objects, counted in addition to the payload."""
 
 _MIN_NS = -(2**63)
 
@@ -25,9 +25,9 @@ class Arrival(NamedTuple):
 
 
 class Released(NamedTuple):
-    """Events that leave together: a chunk as it came, a part of one, or several merged.
+    """Events that are released together: a whole chunk, a part of one, or several merged.
 
-    `place` is that of a chunk that they came in; `others` are further chunks that have left whole with them.
+    `place` is that of one of their chunks; `others` are further chunks whose last events are among them.
     """
 
     message: ChunkMessage
@@ -36,7 +36,7 @@ class Released(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class HeldEvents:
+class BufferedEvents:
     """A chunk of which something is held."""
 
     sequence: int
@@ -76,7 +76,7 @@ class HeldEvents:
 class Leaving(NamedTuple):
     """Events `begin` to `end` of a chunk, which leave."""
 
-    held: HeldEvents
+    held: BufferedEvents
     begin: int
     end: int
 
@@ -128,9 +128,9 @@ def together(taken: list[Leaving]) -> Released:
     return Released(message, first.place, tuple(whole[:-1]))
 
 
-def overlapping(held: list[HeldEvents]) -> list[list[HeldEvents]]:
+def overlapping(held: list[BufferedEvents]) -> list[list[BufferedEvents]]:
     """In runs of chunks that overlap in time; `held` is sorted by the first event."""
-    runs: list[list[HeldEvents]] = []
+    runs: list[list[BufferedEvents]] = []
     last_ns = _MIN_NS
     for each in held:
         if runs and each.first_ns < last_ns:

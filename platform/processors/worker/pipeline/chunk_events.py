@@ -1,8 +1,8 @@
-"""The events of a chunk for the steps of a pipeline: all of them checked, few of them decoded at a time.
+"""The events of a chunk for the steps of a pipeline: all are checked, then decoded in slices.
 
-A door limits what a chunk decodes to, by the policy of its day. The bus may hold older chunks, and those of
-other programs. So the worker keeps a bound of its own: at most `SLICE_BYTES` of decoded events at a time, or
-one event of at most the policy's limit.
+The gateway limits the decoded size of a chunk by the policy at that time. The bus may hold older chunks, and
+those of other programs. So the worker has its own bound: at most `SLICE_BYTES` of decoded events at a time,
+or one event of at most the policy's limit.
 """
 
 import threading
@@ -88,7 +88,7 @@ class ChunkEvents:
 def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
     """The events of msgpack; str and bin as bytes.
 
-    Raises ChunkRefused where one is no event, or would decode to more than `max_event_bytes`.
+    Raises ChunkRefused if an event is not valid, or would decode to more than `max_event_bytes`.
     """
 
     def decode(begin: int, end: int) -> Events:

@@ -1,4 +1,4 @@
-"""The times of a chunk's events and where each ends, without decoding the records."""
+"""The times and end offsets of a chunk's events, without decoding the records."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class TimedEvents(NamedTuple):
 
 
 def timed_events(payload: bytes) -> TimedEvents | None:
-    """The events of a payload; None if it is not well-formed, or an event's time is none.
+    """Returns the events of a payload; None if it is not well-formed, or the time of an event is not valid.
 
     About a microsecond and 16 bytes an event.
     """

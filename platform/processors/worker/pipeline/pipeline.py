@@ -28,7 +28,7 @@ from ....store.databases.checkpoint_records import (
 from ....store.files.data_array import DataArrayWriter
 from ....store.files.data_stream_writer import DataStreamWriter
 from ....store.files.store import Store
-from ...alarms.stream_alarms import AlarmWatch
+from ...alarms.stream_alarms import StreamAlarms
 from ...learning.training import TrainingRequest
 from ...operations.base.block import Block, Events
 from ..progress.adopted_chunks import AdoptedChunks
@@ -48,7 +48,7 @@ FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], 
 
 
 class Abandoned(Exception):
-    """The stream belongs to somebody else now: its thread stops in the middle of a chunk."""
+    """Another worker owns the stream now: its thread stops in the middle of a chunk."""
 
 
 class StreamPipeline:
@@ -91,12 +91,12 @@ class StreamPipeline:
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
         )
         try:
-            # Only now: until its lock was let go, another worker may have committed more.
+            # Only with the lock held: until then another worker may have committed more.
             committed = read_committed()
             self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
-            # Back to what was committed: what lies behind it comes again from the bus.
+            # Truncate to the committed length: the bus delivers the rest again.
             self._archive.resume(self._committed.get(reference), database_id=database_id)
-            self._alarms = AlarmWatch(reference, policy, store, publisher, committed)
+            self._alarms = StreamAlarms(reference, policy, store, publisher, committed)
             self._writers: dict[str, DataArrayWriter] = {}
             for output, length in self._committed.items():
                 if output != reference:  # a reprocessing was killed after its commit
@@ -114,15 +114,15 @@ class StreamPipeline:
             raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
         self.deadly: list[Released] = []
-        """What was held and goes to the dead letters: the worker died of it."""
+        """Buffered events that ended the worker, for the dead letters."""
         self._counted = Counter[str]()
         self.newly_counted()
 
     def process(self, released: Released) -> None:
-        """Archives the events, runs the operations on them, and publishes what the policy says.
+        """Archives the events, runs the operations on them, and publishes the results that the policy names.
 
-        StoreFailed, StoreLocked, ResultsNotPublished and OSError go through: without its store, or with
-        results that no checkpoint may cover, the stream must not go on.
+        StoreFailed, StoreLocked, ResultsNotPublished and OSError are raised: without its store, or with
+        results that no checkpoint may cover, the stream must stop.
         """
         self._failed, self._worked = set(), set(WHOLE_CHUNK)
         inputs = self._readable(released.message)
@@ -154,7 +154,7 @@ class StreamPipeline:
                 given,
                 failed=partial(self._step_failed, chunk),
                 worked=self._worked.add,
-                go_on=self._go_on,
+                go_on=self._check_abandoned,
             ):
                 if keep:
                     self._keep(step, block, chunk)
@@ -162,10 +162,10 @@ class StreamPipeline:
         self._report_worked(self.reference, self._worked - self._failed)
 
     def _readable(self, chunk: ChunkMessage) -> "_ChunkInputs | None":
-        """The chunk, decoded as far as it has to be; without the events that cannot be, which are reported.
+        """Returns the chunk, decoded as far as needed, without invalid events; those are reported.
 
-        The door has checked what is cheap to check; other programs publish to the bus too. None where nothing
-        is left.
+        The gateway makes only cheap checks, and other programs publish to the bus too. None if nothing is
+        left.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         if (error := self._error_of_reading(inputs)) is None:
@@ -201,10 +201,10 @@ class StreamPipeline:
         return None
 
     def abandon(self) -> None:
-        """The thread that works on a chunk is to stop as soon as a step has returned."""
+        """Makes the thread of the current chunk stop as soon as a step has returned."""
         self._abandoned = True
 
-    def _go_on(self) -> None:
+    def _check_abandoned(self) -> None:
         if self._abandoned:
             raise Abandoned(self.reference)
 
@@ -226,7 +226,7 @@ class StreamPipeline:
         """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
         wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
-        # The chunk is archived as it came: what is wrong with it concerns the steps that want it so alone.
+        # The chunk is archived unchanged: an error in it concerns only the steps that use this input.
         try:
             if "bytes" in wanted and len(inputs.record_bytes.rows):
                 given["bytes"] = inputs.record_bytes
@@ -274,7 +274,7 @@ class StreamPipeline:
         return writer
 
     def _locked_writer(self, reference: str, block: Block) -> DataArrayWriter:
-        """Opens the array; a writer that was killed lets go of the archive and of this in any order."""
+        """Opens the array; the locks of a killed writer may be released after that of the archive."""
         give_up_at_s = time.monotonic() + _ARRAY_LOCK_S
         while True:
             try:
@@ -355,13 +355,13 @@ class StreamPipeline:
         """Of all operations, in order."""
         return self._steps.names
 
-    def take_up(self, step: str, saved: bytes) -> None:
-        """Goes on with the state of a step that was changed elsewhere.
+    def restore_model(self, step: str, saved: bytes) -> None:
+        """Replaces the state of a step by one that was changed elsewhere.
 
-        Raises ModelRefused where it does not fit; then all is as it was. `saved` is unpickled: it must come
-        from someone who may run code here.
+        Raises ModelRefused if it does not fit, and then changes nothing. `saved` is unpickled: it must come
+        from a user who may run code here.
         """
-        self._steps.take_up(step, saved)
+        self._steps.restore_model(step, saved)
 
     def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
         """The trainings that are due, each from the rows that were stored with the one that made it due."""
@@ -401,7 +401,7 @@ class StreamPipeline:
 
 
 class _ChunkInputs:
-    """What the steps can have of a chunk itself, each made once and only where it is asked for."""
+    """The inputs that a chunk gives to the steps, each created on first use."""
 
     def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
         self.chunk = chunk

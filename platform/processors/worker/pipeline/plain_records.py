@@ -1,12 +1,12 @@
-"""Decoded records as JSON can say them, and exactly where it cannot.
+"""Decoded records as JSON, with an exact copy of values that JSON cannot represent.
 
-What JSON has no word for stays readable in a line of an archive, and is written once more as it was:
+Such values stay readable in a line of an archive, and their original bytes are added:
 
 value                                     in "record"                          exact by itself
 text, true, false, nil, finite numbers    as they are                          yes
 bytes that are not UTF-8                  {"base64": …}                        yes
 extension types                           {"ext": …, "base64": …}              yes
-maps that look like one of these two      as they are                          no
+maps of the same form as these two        as they are                          no
 NaN, Infinity, -Infinity                  null                                 no
 EventTime, msgpack's timestamp            RFC 3339 in UTC                      no
 keys that are not text in UTF-8           as text                              no
@@ -34,7 +34,7 @@ _SIMPLE = frozenset({bytes, int, bool, type(None)})
 
 
 def is_plain(value: Any, depth: int = MAX_PLAIN_DEPTH) -> bool:
-    """Whether `record_as_it_came` gives exactly this value back from its plain form."""
+    """Whether `original_record` gives exactly this value back from its plain form."""
     kind = type(value)
     if kind in _SIMPLE or kind is msgpack.ExtType:
         return True
@@ -104,27 +104,27 @@ def made_plain(value: Any, depth: int = MAX_PLAIN_DEPTH) -> Any:
     return plain_copy(value)
 
 
-def record_as_it_came(value: Any) -> Any:
+def original_record(value: Any) -> Any:
     """The inverse of `plain_copy`, of a value for which `is_plain` was true."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, list):
         came = []
         for inner in value:
-            came.append(record_as_it_came(inner))  # noqa: PERF401
+            came.append(original_record(inner))  # noqa: PERF401
         return came
     if isinstance(value, dict):
         if len(value) <= 2 and value.keys() in _WRAPPERS and (data := _wrapped(value)) is not None:
             return data if len(value) == 1 else msgpack.ExtType(value["ext"], data)
         named = {}
         for key, inner in value.items():
-            named[key.encode()] = record_as_it_came(inner)
+            named[key.encode()] = original_record(inner)
         return named
     return value
 
 
 def _wrapped(value: dict[str, Any]) -> bytes | None:
-    """What is wrapped; None where a user wrote it, not `plain_copy`: old archives have that too."""
+    """Returns the wrapped bytes; None if a user wrote the map, not `plain_copy`, as in old archives."""
     text, code = value["base64"], value.get("ext", 0)
     if not isinstance(text, str) or type(code) is not int or not 0 <= code <= 127:
         return None

@@ -31,7 +31,7 @@ class Publication:
     def records(self, payload: bytes, archive: DataStreamWriter, *, first_event: int) -> None:
         """The events of a chunk, the first of which has the number `first_event` in the archive.
 
-        Raises OperationFailed or ChunkRefused where they cannot go out, ResultsNotPublished where nothing
+        Raises OperationFailed or ChunkRefused if they cannot be published, ResultsNotPublished if nothing
         can.
         """
         if self._records is not None:
@@ -46,9 +46,9 @@ class Publication:
             self._publisher.put(parts)
 
     def rows(self, step: str, block: Block, array: DataArrayWriter, *, first_row: int) -> None:
-        """What a step gave, and was appended to `array` as its rows from `first_row`.
+        """Publishes the output of a step that was appended to `array`, as its rows from `first_row`.
 
-        Raises ValueError where it cannot go out, ResultsNotPublished where nothing can.
+        Raises ValueError if it cannot be published, ResultsNotPublished if nothing can.
         """
         topic = self._topics.get(step)
         if topic is None:

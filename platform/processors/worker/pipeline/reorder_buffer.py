@@ -1,24 +1,24 @@
 """Chunks that arrive out of order, held back and released by event time.
 
 The watermark of a stream is the latest event time that was seen in its messages on the bus, less `reorder_s`.
-What is not older is held; what is older leaves in the order of event time. Beside the watermark of the
-chunks there are two reasons to raise it: a flush message on the bus (`bus/flush_message.py`), which is
-published after a time of silence, and too many bytes that are held. Nothing else has a say, no clock in
-particular: so what leaves, when, and in which order is a function of the stream's messages alone, and a
+Newer events are buffered; older ones are released in the order of event time. Two things besides the chunks
+raise the watermark: a flush message on the bus (`bus/flush_message.py`), which is published after a time of
+silence, and too many buffered bytes. Nothing else has an effect, in particular no clock. So the released
+events, their order and their time are a function of the stream's messages alone, and a
 replay of the log gives the same rows.
 
 **A crash.** What is held is part of the stream, not of its future: a chunk that is held counts as seen by the
 stream's position, its id is remembered, and the checkpoint that records both records the held chunk too
 (`store/stream_order.py`), in one transaction. So every rule that makes a stream exactly-once holds as it is:
-whatever came before a position is in the outputs or in the checkpoint, and is skipped when it comes again.
+a chunk before a position is in the outputs or in the checkpoint, and is skipped when it is redelivered.
 The bus may drop it, the partition may move, the bus may be changed for another. The price is that the bytes
 of a chunk that is held during a commit are written once more. The alternative, a position that stays in
 front of what is held, would need the set of later chunks that are stored already, and the bus for as long.
 
 **What is put in order.** For the formats msgpack and json, events: chunks that overlap in time are merged,
 and a chunk that reaches beyond the watermark is split if it overlaps another; chunks that do not overlap
-leave as they came. In a `raw` stream a chunk has samples that belong together: it is one unit, with the time
-of its first event. Events of one time leave in the order of their arrival.
+are released unchanged. In a `raw` stream a chunk has samples that belong together: it is one unit, with the
+time of its first event. Events of the same time are released in the order of their arrival.
 
 **Late events** are older than the watermark when they arrive. They leave at once, in the order in which they
 came, and are counted. A chunk whose events cannot be read leaves at once too.
@@ -35,7 +35,7 @@ from ....bus.messages.chunks import ChunkMessage
 from ....store.databases.stream_order import HeldChunk, OrderFigures, StreamOrder
 from ....store.files.data_stream import PART_OF_CHUNK
 from ..progress.in_flight import Place
-from .buffered_events import HeldEvents, Released, overlapping, together
+from .buffered_events import BufferedEvents, Released, overlapping, together
 from .event_times import TimedEvents, timed_events
 
 HELD_BYTES = 8 * 1024 * 1024
@@ -77,7 +77,7 @@ class ReorderBuffer:
         self.early_events = order.early_events
         self.inversions = order.inversions
         self._inverted_ns = order.inverted_ns
-        self._held: list[HeldEvents] = []
+        self._held: list[BufferedEvents] = []
         self._places: set[Place] = set()
         self.held_bytes = 0
         self._unreadable: list[Released] = []
@@ -107,7 +107,7 @@ class ReorderBuffer:
                 message, payload=chunk.payload[begin:], events=chunk.events - left
             )
             events, left = TimedEvents(message.payload, events.times_ns[left:], events.ends[left:] - begin), 0
-        self._hold(HeldEvents(chunk.sequence, place, message, self._units(events), left))
+        self._hold(BufferedEvents(chunk.sequence, place, message, self._units(events), left))
 
     @property
     def held_chunks(self) -> int:
@@ -125,7 +125,7 @@ class ReorderBuffer:
         return self._watermark_ns
 
     def holds(self, place: Place) -> bool:
-        """Whether the message is held: then it has come again."""
+        """Whether the message is buffered: then this is a redelivery."""
         return place in self._places
 
     def take(self, message: ChunkMessage, place: Place) -> list[Released]:
@@ -182,7 +182,7 @@ class ReorderBuffer:
         return went_back
 
     def figures(self, reference: str, policy: str, partition: int) -> OrderFigures:
-        """What is said of the stream's order, whose last message came by this partition of the policy."""
+        """Returns the order figures of the stream, whose last message came from this partition."""
         return OrderFigures(
             reference=reference,
             policy=policy,
@@ -255,16 +255,16 @@ class ReorderBuffer:
         units = units.by_time()
         if units.payload is not message.payload:
             message = msgspec.structs.replace(message, payload=units.payload, events=len(units.ends))
-        self._hold(HeldEvents(self._next_sequence, place, message, units))
+        self._hold(BufferedEvents(self._next_sequence, place, message, units))
         self._next_sequence += 1
         return released
 
-    def _hold(self, held: HeldEvents) -> None:
-        insort(self._held, held, key=HeldEvents.key)
+    def _hold(self, held: BufferedEvents) -> None:
+        insort(self._held, held, key=BufferedEvents.key)
         self._places.add(held.place)
         self.held_bytes += held.size
 
-    def _drop(self, held: HeldEvents) -> None:
+    def _drop(self, held: BufferedEvents) -> None:
         self._held.remove(held)
         self._places.discard(held.place)
         self.held_bytes -= held.size

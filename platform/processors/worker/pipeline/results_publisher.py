@@ -1,10 +1,10 @@
-"""What a worker makes, on its way to the bus: handed over by the pipelines' threads, published by the loop.
+"""Publishes a worker's results to the bus: the pipelines' threads hand them over, the event loop sends them.
 
-Results of one stream stand on their topic in the order of their numbers, also where a publish fails and is
-tried again: of each stream and topic one message is on its way at a time, and what comes meanwhile goes into
-the next one. So a consumer that keeps the number it is to see next, and drops what lies below, has everything
-once. A stream's checkpoint waits until all that it covers is durable (`ResultsPublisher.is_durable`); what a
-crash has left published beyond its checkpoint is published again under the same numbers.
+Results of one stream are on their topic in the order of their numbers, even if a publish fails and is
+retried: each stream and topic has one message in flight, and later results go into the next message. So a
+consumer that stores the next expected number, and drops lower ones, has everything once. A stream's
+checkpoint waits until all that it covers is durable (`ResultsPublisher.is_durable`). After a crash, results
+beyond the checkpoint are republished under the same numbers.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ class _Lane:
 class ResultsPublisher:
     """Publishes parts of results in the order in which they are put. Belongs to one event loop.
 
-    Memory: `max_pending_bytes`, and what each thread puts at once: over that a pipeline waits until the bus
-    has taken some. A bus that is away is asked again for as long as it takes, or until `give_up`.
+    Memory: `max_pending_bytes`, and what each thread puts at once. Beyond that a pipeline waits until the bus
+    has accepted some. If the bus is unavailable, publishing is retried until `give_up`.
     """
 
     def __init__(self, bus: Bus, telemetry: WorkerTelemetry, *, max_pending_bytes: int) -> None:
@@ -82,7 +82,7 @@ class ResultsPublisher:
         self._unpublished: dict[bytes, dict[int, None]] = {}  # numbers of parts, rising, by stream
         self._settled = asyncio.Event()  # some were published, or there is no hope
         self.broken: Callable[[Exception], None] = lambda _: self.give_up()
-        """Told of an error that nobody has foreseen: nothing of that stream is published any more."""
+        """Called with an unexpected error: that stream publishes nothing more."""
         self._lanes: dict[tuple[str, bytes], _Lane] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}  # of topics that are known to exist
@@ -99,8 +99,8 @@ class ResultsPublisher:
             self._state.wait_for(lambda: self._given_up or self._has_room(topic))
             if self._given_up:
                 raise ResultsNotPublished(
-                    "the worker ends while the bus does not take its results; what no checkpoint covers is "
-                    "made again at the next start"
+                    "the worker ends while the bus does not accept its results; after a restart it "
+                    "recomputes what no checkpoint covers"
                 )
             is_first = not self._handed_over
             for part in parts:
@@ -141,7 +141,7 @@ class ResultsPublisher:
                 await self._settled.wait()
 
     def give_up(self) -> None:
-        """Nobody waits any longer: the worker is to end without a checkpoint of what is not durable."""
+        """Ends all waits: the worker ends without a checkpoint of results that are not durable."""
         with self._state:
             self._given_up = True
             self._state.notify_all()
@@ -192,7 +192,7 @@ class ResultsPublisher:
                     self._partitions[topic] = parts[0].partitions
                 await self._producer.publish(topic, key, *join(parts))
             except WindvaneError as error:
-                self._partitions.pop(topic, None)  # somebody may have removed it
+                self._partitions.pop(topic, None)  # it may have been removed
                 self._telemetry.emit(ResultsDelayed(str(error)))
             else:
                 self._telemetry.emit(ResultsPublished(sum(part.count for part in parts)))

@@ -13,7 +13,7 @@ MAX_MESSAGE = 500
 """Characters that are kept of an error's message."""
 
 WHOLE_CHUNK = ("archive", "publish", "pipeline", "bytes", "events")
-"""What can fail beside the steps of a policy: the archive, what goes out, all steps, what they take."""
+"""Parts that can fail in addition to the steps of a policy: archive, publication, all steps, their inputs."""
 
 
 class _Step(NamedTuple):

@@ -128,13 +128,12 @@ class RunningSteps:
         worked: Callable[[str], None] = lambda _: None,
         go_on: Callable[[], None] = lambda: None,
     ) -> Iterator[Result]:
-        """What each step gives, in their order, for the bytes or events that are given.
+        """Returns the output of each step, in their order, for the given bytes or events.
 
-        Whatever a step raises costs that step this input (PartlyRejected: a part of it) and stops no other:
-        also what is no Exception, such
-        as the panic of an extension, KeyboardInterrupt, SystemExit. None may write into the rows that it is
-        given. `worked` is called after each input that a step took. `go_on` is called before each step, and
-        what it raises goes through.
+        If a step raises, it loses this input (PartlyRejected: a part of it) and no other step is affected.
+        That includes a BaseException, such as the panic of an extension, KeyboardInterrupt or SystemExit. A
+        step must not write into its input rows. `worked` is called after each input that a step processed.
+        `go_on` is called before each step, and its exceptions propagate.
         """
         results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
@@ -164,13 +163,13 @@ class RunningSteps:
         if self.slowest is None or took_s > self.slowest[1]:
             self.slowest = name, took_s
 
-    def take_up(self, step: str, saved: bytes) -> None:
-        """Goes on with the state of a step that was changed elsewhere.
+    def restore_model(self, step: str, saved: bytes) -> None:
+        """Replaces the state of a step by one that was changed elsewhere.
 
-        Raises ModelRefused if it does not fit; then all is as it was. The estimator in `saved` is unpickled:
-        it must come from someone who may run code here.
+        Raises ModelRefused if it does not fit, and then changes nothing. The estimator in `saved` is
+        unpickled: it must come from a user who may run code here.
         """
-        next(running for running in self._steps if running.name == step).take_up(saved)
+        next(running for running in self._steps if running.name == step).replace_state(saved)
 
     def wanted_trainings(self) -> Iterator[WantedTraining]:
         """The trainings that are due."""
@@ -183,7 +182,7 @@ class RunningSteps:
                 )
 
     def training_failed(self, step: str, fingerprint: bytes, due: int) -> None:
-        """That training of the step gave nothing; nobody asks for it where the policy was changed since."""
+        """Reports a failed training to the step; does nothing if the policy was changed since."""
         for running in self._steps:
             model = running.operation
             if (running.name, running.fingerprint) == (step, fingerprint) and isinstance(model, TrainedModel):
@@ -206,9 +205,9 @@ class RunningSteps:
 
 
 class _RunningStep:
-    """An operation with its name, its source, and what its saved state must match to be taken up.
+    """An operation with its name, its source, and the fingerprint that its saved state must match.
 
-    Whatever the operation raises from these methods, BaseException included, concerns this step alone.
+    An exception of the operation in these methods, BaseException included, affects this step alone.
     """
 
     def __init__(self, step: Step, source: str, before: "_RunningStep | None", policy: str) -> None:
@@ -286,11 +285,11 @@ class _RunningStep:
             state_losses.not_counted(policy=self._policy, step=self.name, error=as_failure(error))
             return {}
 
-    def take_up(self, saved: bytes) -> None:
+    def replace_state(self, saved: bytes) -> None:
         if not saved.startswith(self.fingerprint):
-            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was taken out")
+            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was exported")
         if self.unusable is not None:
-            raise ModelRefused(f"step {self.name!r}: its model cannot be taken up now: {self.unusable}")
+            raise ModelRefused(f"step {self.name!r}: its model cannot be restored now: {self.unusable}")
         before = self.dump()
         try:
             self.operation.restore_model(self._decoded(saved))
@@ -298,12 +297,12 @@ class _RunningStep:
             self.operation = self._new_operation()
             self.restore(before)
             raise ModelRefused(
-                f"step {self.name!r}: its model cannot be taken up: {as_failure(error)!r}"
+                f"step {self.name!r}: its model cannot be restored: {as_failure(error)!r}"
             ) from error
 
 
 class _Unusable(Operation):
-    """Stands in for an operation that cannot be made: fails with each block."""
+    """Replaces an operation that cannot be created: fails for each block."""
 
     input = output = ""
 

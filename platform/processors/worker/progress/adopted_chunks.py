@@ -33,7 +33,7 @@ class AdoptedChunks:
         return False
 
     def close(self) -> None:
-        """Let go of the stream's files."""
+        """Closes the stream's files."""
         self._stream.close()
 
     def __enter__(self) -> Self:

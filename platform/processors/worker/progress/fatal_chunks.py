@@ -1,4 +1,4 @@
-"""The messages that worker processes died of, and when one of them is set aside."""
+"""Messages that ended worker processes, and when one becomes a dead letter."""
 
 from collections.abc import Mapping
 
@@ -8,26 +8,26 @@ from .in_flight import Place
 from .ownership import OwnedPartition, Ownership
 
 DEATHS_TO_SET_ASIDE = 2
-"""A chunk that the worker process died of so often goes to the dead letters instead of a third try."""
+"""A chunk that ended this many worker processes goes to the dead letters instead of being retried."""
 
 
 class Suspects:
-    """Messages by how often a worker died of them; also those that were held back since they were read."""
+    """Messages by how many workers they ended, including messages that are buffered since they were read."""
 
     def __init__(self, owned: Ownership, checkpoints: CheckpointStore) -> None:
         self._owned = owned
         self._checkpoints = checkpoints
 
     def deaths(self, place: Place) -> tuple[int, str]:
-        """How often, and how it died the last time."""
+        """Returns how many workers ended, and how the last one ended."""
         return self._of_partition(place).get(place.offset, (0, ""))
 
     def is_deadly(self, place: Place) -> bool:
-        """Whether there is no third try."""
+        """Whether the message is not retried."""
         return self.deaths(place)[0] >= DEATHS_TO_SET_ASIDE
 
     def done_with(self, place: Place) -> None:
-        """What came in the message was worked on, or set aside."""
+        """Records that the message was processed, or is a dead letter."""
         if (owned := self._partition(place)) is not None:
             owned.held_suspects.pop(place.offset, None)
 
@@ -42,6 +42,6 @@ class Suspects:
         return owned if owned is not None and owned.log == place.log else None
 
 
-def ended_worker(deaths: int, died_of: str) -> str:
-    """The reason of the dead letter."""
-    return f"the worker process ended {deaths} times while it worked on this chunk: {died_of}"
+def ended_worker(deaths: int, cause: str) -> str:
+    """Returns the reason of the dead letter."""
+    return f"the worker process ended {deaths} times while it worked on this chunk: {cause}"

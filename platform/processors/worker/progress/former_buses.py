@@ -46,7 +46,7 @@ def _identity(url: str, kafka: KafkaSettings) -> dict[str, str]:
 
 
 def former_buses(settings: Settings) -> list[dict[str, str]]:
-    """The buses of this home beside the present one, which is remembered durably. Raises OSError."""
+    """Returns the former buses of this home; records the current one durably. Raises OSError."""
     path = settings.home / "buses.json"
     known: list[dict[str, str]] = []
     with suppress(FileNotFoundError, ValueError):

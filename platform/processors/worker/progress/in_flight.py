@@ -1,14 +1,13 @@
-"""Which chunks a worker process was working on when it died, and whether it died of them.
+"""Records the chunks that a worker process has in progress, to find those that ended it.
 
-A step can end the process without an exception: a segmentation fault in an extension, an `os._exit`, memory
-that the kernel takes back by killing the process. The bus then gives the same chunk again, for ever. So
-before a thread begins a chunk it writes down which one, into a file that is mapped: what is in it survives
-the process, though not the machine. The next worker reads it, and how its predecessor ended.
+A step can end the process without an exception: a segmentation fault in an extension, an `os._exit`, the
+kernel's out-of-memory killer. The bus would then deliver the same chunk forever. So a thread records each
+chunk in a mapped file before it starts it; the content survives the process, though not the machine. The next
+worker reads the file, and how its predecessor ended.
 
-A kill from outside (an operator, a test, a shutdown) is no fault of a chunk. It counts if the process died of
-a signal that faults raise, if it left by itself without saying so, or if the kernel's count of processes
-killed for want of memory has risen. A chunk that was blamed is worked on while no other one that was blamed
-is.
+A kill from outside (an operator, a test, a shutdown) is not blamed on a chunk. An exit is blamed if it was by
+the signal of a fault, if the process exited without a report, or if the kernel's count of out-of-memory kills
+has risen. Chunks that were blamed are processed one at a time.
 """
 
 import faulthandler
@@ -54,7 +53,7 @@ class InFlight:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Begin the file anew; read it with `died_of` before."""
+        """Recreates the file; read the old one with `chunks_at_crash` before."""
         self._one_suspect = threading.Lock()
         self._free = deque(range(SLOTS))  # taken and given back by single operations
         self._map: mmap.mmap | None = None
@@ -130,11 +129,11 @@ class InFlight:
             _LENGTH.pack_into(self._map, place, len(packed))
 
 
-def died_of(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
-    """The messages that the last worker was working on when it died, and how; None if it was no fault of
-    theirs.
+def chunks_at_crash(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
+    """Returns the messages that the last worker had in progress when it ended, and how it ended; None if they
+    are not to blame.
 
-    `exit_file` is what the supervisor wrote of its last exit, if there is a supervisor.
+    `exit_file` is the supervisor's record of the last exit, if there is a supervisor.
     """
     try:
         data = path.read_bytes()

@@ -18,9 +18,9 @@ from ....store.databases.checkpoint import CheckpointStore
 from ....store.databases.checkpoint_records import Hole, Taken
 
 TAKE_AGAIN_S = 10.0
-"""A partition that another worker took, and that the bus has not revoked by then, is ours after all.
+"""A partition that another worker took, and that the bus has not revoked after this time, is retaken.
 
-Three times as long as an engine of the bus needs at most to notice that its group went on without it.
+Three times the longest time in which a bus engine notices that its group has rebalanced without it.
 """
 
 
@@ -45,9 +45,9 @@ class OwnedPartition:
     polled_s: float = 0.0
     """Monotonic time of the last poll that gave messages of it."""
     suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
-    """Messages that a worker died of: offset → how often, and how."""
+    """Messages that ended a worker: offset → number of times, and the last cause."""
     held_suspects: dict[int, str] = field(default_factory=dict)
-    """Those of them that streams hold back, each with its stream: the partition's position is behind them."""
+    """Those of them that are buffered, each with its stream: the partition's position is after them."""
     read_again_s: float = 0.0
     """Monotonic time before which it is not read: a message of it could not be kept."""
     holes: tuple[Hole, ...] = ()
@@ -58,21 +58,21 @@ class OwnedPartition:
     """Being given back: no thread begins a chunk of it."""
 
     def is_suspected(self, stream: str) -> bool:
-        """Whether a chunk of the stream runs alone among such: a worker died of a message of the partition
-        that is not committed yet, or of one that this stream holds back, maybe for hours.
+        """Whether the stream's chunks are suspects: a message of the partition that is not committed yet, or
+        one that this stream has buffered (maybe for hours), has ended a worker.
         """
         return any(offset >= (self.committed or 0) for offset in self.suspects) or (
             stream in self.held_suspects.values()
         )
 
     def unread(self, offset: int) -> None:
-        """The message is not done, and not in memory any more: whoever reads the partition reads it again."""
+        """Records that the message is neither done nor in memory: the partition is reread from it."""
         if self.frontier is not None:
             self.frontier = min(self.frontier, offset)
 
 
 def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
-    """By what a repetition of the chunk is known; None where it can have none."""
+    """Returns the key that identifies a repetition of the chunk; None if it cannot be repeated."""
     if by_content and not is_stored_anew(chunk.chunk_id):
         return content_key(chunk.sender, chunk.tag, chunk.payload)
     if chunk.chunk_id:  # an empty one would be the same for all chunks
@@ -95,7 +95,7 @@ class Ownership:
         self._lost_at_s: dict[TopicPartition, float] = {}
 
     def get(self, key: TopicPartition) -> OwnedPartition | None:
-        """The partition, where it is owned now."""
+        """Returns the partition if it is owned now."""
         return self._owned.get(key)
 
     def __contains__(self, key: object) -> bool:

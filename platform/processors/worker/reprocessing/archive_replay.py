@@ -23,17 +23,17 @@ def recorded_inputs(
     stop_chunk: int,
     failed: FailedStep,
 ) -> Iterator[tuple[int, dict[str, Block | Events]]]:
-    """What the steps were given of the chunks from `first_chunk` to `stop_chunk`: (chunk, inputs).
+    """Yields the inputs of the steps for the chunks from `first_chunk` to `stop_chunk`: (chunk, inputs).
 
-    `sources` are those that the steps ask for. Bytes have the times of their events, or, where the stream
-    keeps none, the time at which the chunk arrived. `failed` is told, as of a step "events", if some of a
-    chunk cannot be decoded: they are not given; of JSON then none of the chunk. Memory: one chunk. Raises
-    PolicyInvalid where the stream does not hold what they ask for, RangeGone where retention has dropped it.
+    `sources` are the inputs that the steps use. Bytes have the times of their events, or the arrival time of
+    the chunk if the stream has no event times. `failed` is called, with the step "events", if events of a
+    chunk cannot be decoded; these are left out (for JSON, the whole chunk). Memory: one chunk. Raises
+    PolicyInvalid if the stream does not have the inputs, RangeGone if retention has dropped them.
     """
     if "events" in sources and policy.format == "raw":
         raise PolicyInvalid(
             f"a step of policy {policy.reference!r} reads events, and {stream.reference!r} keeps their bytes "
-            'alone (format = "raw"); they cannot be made again'
+            'only (format = "raw"); events cannot be recovered from bytes'
         )
     for chunk in range(first_chunk, stop_chunk):
         arrival = stream.arrivals[chunk]

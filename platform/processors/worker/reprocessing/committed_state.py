@@ -1,4 +1,4 @@
-"""What the last checkpoint has of one stream, for who looks at it beside the worker."""
+"""Reads the last checkpoint of one stream, from outside the worker."""
 
 from pathlib import Path
 

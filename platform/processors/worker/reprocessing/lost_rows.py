@@ -1,4 +1,4 @@
-"""What a reprocessing would lose: rows that the outputs in place have, and those made again do not."""
+"""Finds rows that a reprocessing would lose: the current outputs have them, the new ones do not."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,12 +1,11 @@
-"""Making the outputs of a data stream again, from the stream as it is kept.
+"""Recomputes the outputs of a data stream from its stored chunks.
 
-The new outputs grow beside those that are there, as `stream:output~rebuilt`, while the worker goes on. To put
-them in their place the stream is taken from the worker for a moment: what has come meanwhile is worked on,
-and one commit says that from now on these are the outputs. A crash before it leaves the old ones in place,
-one after it the new ones.
+The new outputs are written next to the old ones, as `stream:output~rebuilt`, while the worker continues. To
+replace the old ones, the stream is taken from the worker for a moment: chunks that have arrived meanwhile are
+processed, and one commit makes the new outputs current. After a crash before the commit the old outputs are
+current, after a crash behind it the new ones.
 
-Only chunks that a checkpoint of the worker covers are worked on: those behind it can be cut off and come
-again.
+Only chunks that a checkpoint of the worker covers are processed: later ones can be truncated and redelivered.
 """
 
 import time
@@ -34,16 +33,16 @@ from ..pipeline.steps import RunningSteps
 from .archive_replay import recorded_inputs
 from .lost_rows import lost_rows
 
-LOCK_PATIENCE_S = 30.0
+LOCK_TIMEOUT_S = 30.0
 _LOCK_AGAIN_S = 0.02
 _CATCH_UPS = 3  # each has less to do than the one before; while the stream is locked others wait for the rest
 
 
 class Reprocessing:
-    """New outputs of one stream. Memory: one chunk, and what the operations keep.
+    """New outputs of one stream. Memory: one chunk, and the state of the operations.
 
-    Raises StreamNotFound, PolicyInvalid where the policy's steps cannot run on what is kept, and StoreLocked
-    where another one makes outputs of the stream.
+    Raises StreamNotFound, PolicyInvalid if the policy's steps cannot run on the stored data, and StoreLocked
+    if another reprocessing of the stream runs.
     """
 
     def __init__(self, store: Store, reference: str, policy: Policy, checkpoints: CheckpointStore) -> None:
@@ -81,7 +80,7 @@ class Reprocessing:
         self.close()
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Closes all files."""
         for writer in self._writers.values():
             writer.close()
         self._closing.close()
@@ -92,7 +91,7 @@ class Reprocessing:
         return {name: writer.length for name, writer in self._writers.items()}
 
     def run(self, done: Callable[[int], object] = lambda _: None) -> None:
-        """Works on all that is kept now and was not worked on; `done` is told the bytes up to where it is."""
+        """Processes all stored chunks that are not processed yet; `done` is called with the bytes so far."""
         committed = self._committed().outputs.get(self._stream.reference)
         stop = self._stream.chunks
         if committed is not None and committed.uid == self._stream.uid:
@@ -115,11 +114,11 @@ class Reprocessing:
     def put_in_place(self, take_from_worker: Callable[[], object], *, force: bool = False) -> None:
         """Catches up and puts the new outputs where the old ones are, which are set aside (`~1`).
 
-        Of the arrays that earlier reprocessings have replaced, none is kept longer than this: `dropped`.
+        Arrays that earlier reprocessings have replaced are deleted: `dropped`.
 
-        `take_from_worker` asks whoever writes the stream to let go of it. Raises StoreLocked where nobody
-        does within 30 s, and RowsWouldBeLost, unless `force`, where the new outputs lack rows that the old
-        ones have (`lost_rows`): then all is as it was.
+        `take_from_worker` asks the worker to release the stream. Raises StoreLocked if the stream is not
+        released within 30 s, and, unless `force`, RowsWouldBeLost if the new outputs lack rows that the old
+        ones have (`lost_rows`). Then nothing is changed.
         """
         reference = self._stream.reference
         for _ in range(_CATCH_UPS):
@@ -133,7 +132,7 @@ class Reprocessing:
                     "first chunk, and try again"
                 )
             if self._stream.uid != archive.uid or length.chunks < self._next_chunk:
-                raise OperationFailed(f"{reference!r} was begun anew, or cut back, meanwhile; try again")
+                raise OperationFailed(f"{reference!r} was recreated or truncated meanwhile; retry")
             archive.resume(length, database_id=self._database_id)
             self.run()
             made = {
@@ -153,7 +152,7 @@ class Reprocessing:
                 chunk_keys={},
                 window=0,
             )
-            # While they are locked, so that nobody can be at them.
+            # While they are locked, so that no other process uses them.
             earlier = self._store.replaced(reference)
             self._put_in_place(made)
             self.set_aside = sorted(self._store.replaced(reference).keys() - earlier.keys())
@@ -185,7 +184,7 @@ class Reprocessing:
             cause = f"; {reference} is kept from byte {self._stream.start} on"
         raise RowsWouldBeLost(
             f"reprocessing {reference} would lose {', '.join(map(str, losses))}{cause}. The old outputs "
-            f"stay; the new ones are beside them, as …{REBUILT}. --force replaces the old ones anyway"
+            f"stay; the new ones are next to them, as …{REBUILT}. --force replaces the old ones anyway"
         )
 
     def _put_in_place(self, outputs: Mapping[str, OutputLength]) -> None:
@@ -206,7 +205,7 @@ class Reprocessing:
         return self._checkpoints.stream(self._stream.reference) or StreamCheckpoint()
 
     def _locked_stream(self, take_from_worker: Callable[[], object]) -> DataStreamWriter:
-        give_up_at_s = time.monotonic() + LOCK_PATIENCE_S
+        give_up_at_s = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             take_from_worker()
             try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.processors.alarms.transitions import AlarmCourse, Peak, PeakCourse, ThresholdGrades
+from windvane.processors.alarms.transitions import AlarmStateMachine, Peak, PeakTracker, ThresholdGrades
 from windvane.store.catalog.alarm_rules import AlarmRule
 
 
@@ -23,7 +23,7 @@ def grades(values: list[float], of: AlarmRule) -> list[int]:
 
 @given(st.lists(st.integers(0, 2)))
 def test_transitions_tell_all_changes_of_the_grade_and_nothing_else(given_grades: list[int]) -> None:
-    course = AlarmCourse()
+    course = AlarmStateMachine()
     said = [course.take(grade) for grade in given_grades]
     for (before, now), transition in zip(pairwise([0, *given_grades]), said, strict=True):
         if before == now:
@@ -103,7 +103,7 @@ def naive(values: list[float], hold: int, hysteresis: float) -> list[int]:
 def test_the_peak_is_the_worst_of_the_alarm_and_of_the_values_that_raised_it(
     before: list[float], during: list[float], cut: int, sign: int
 ) -> None:
-    peaks = PeakCourse()
+    peaks = PeakTracker()
 
     def take(values: list[float], first_row: int, *, is_open: bool) -> None:
         nonlocal peaks
@@ -113,7 +113,7 @@ def test_the_peak_is_the_worst_of_the_alarm_and_of_the_values_that_raised_it(
             peaks.take_open(*given, sign=sign)
         else:
             peaks.take(*given, first_level=15.0, sign=sign)
-        peaks = msgspec.msgpack.decode(msgspec.msgpack.encode(peaks), type=PeakCourse)
+        peaks = msgspec.msgpack.decode(msgspec.msgpack.encode(peaks), type=PeakTracker)
 
     take(before[:cut], 0, is_open=False)
     take(before[cut:], len(before[:cut]), is_open=False)
