@@ -239,12 +239,12 @@ MUTANTS = [
         _WORKER + "test_a_checkpoint_of_another_archive_is_not_applied_to_this_one",
     ),
     Mutant(
-        "the bus is told of positions before they are committed",
+        "positions are committed to the bus before the checkpoint",
         "processors/worker/worker.py",
         "            positions = await self._durable.commit()\n",
         "            await self._report({each.key: each.frontier for each in self._owned if each.frontier})\n"
         "            positions = await self._durable.commit()\n",
-        _WORKER + "test_the_bus_is_told_of_a_position_only_behind_its_checkpoint",
+        _WORKER + "test_a_position_is_committed_to_the_bus_only_after_its_checkpoint",
     ),
     Mutant(
         "outputs are marked as committed before the commit",

@@ -1,4 +1,4 @@
-"""The gateway's acks: each stands behind the steps that make durable what it is for."""
+"""The gateway's acks: each is sent after the steps that make its chunk durable."""
 
 import asyncio
 import errno

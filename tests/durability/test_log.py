@@ -180,7 +180,7 @@ async def test_retention_drops_only_what_every_group_has_durably_read(disk: Reco
             if step.kind == "create" and step.path.endswith(".log")
         )
         first_kept = next(base for base in following if base > int(Path(disk.steps[at].path).stem))
-        assert first_kept <= position, "a group would be told that its range is gone"
+        assert first_kept <= position, "a group would get RangeGone"
 
 
 def _position(left: dict[str, bytes | None]) -> int:

@@ -40,7 +40,7 @@ def kinds(disk: RecordingDisk) -> list[str]:
     return [step.kind for step in disk.steps]
 
 
-def test_steps_stand_in_the_order_in_which_they_were_made(disk: RecordingDisk) -> None:
+def test_steps_are_recorded_in_the_order_of_the_calls(disk: RecordingDisk) -> None:
     with disk.recording():
         write_draft(disk.root, b"content", synced=True, named=True)
     assert kinds(disk) == ["create", "write", "fsync", "rename", "sync directory"]

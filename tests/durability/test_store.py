@@ -1,4 +1,4 @@
-"""The store after a power cut: what was synced is there byte for byte, and opening it is never refused."""
+"""The store after a power cut: synced bytes are intact, and it can always be opened."""
 
 import random
 import shutil

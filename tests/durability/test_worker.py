@@ -196,7 +196,7 @@ async def test_all_that_a_checkpoint_names_is_there_though_everything_unsynced_i
     assert checked >= 3 * len(whole)
 
 
-async def test_the_bus_is_told_of_a_position_only_behind_its_checkpoint(
+async def test_a_position_is_committed_to_the_bus_only_after_its_checkpoint(
     tmp_path: Path, disk: RecordingDisk, catalog: Catalog
 ) -> None:
     with disk.recording():
@@ -279,7 +279,7 @@ def _has_letter(disk: RecordingDisk, at: int) -> bool:
 
 
 async def check(cut: Cut, steps: Sequence[Step], path: Path, catalog: Catalog, expected: Contents) -> None:
-    """Starts again on what is left; what was not acked is sent again, as a forwarder does."""
+    """Restarts on the remaining files; resends chunks that were not acked, as a forwarder does."""
     cut.tree.write_to(path)
     acked = {step.path for step in steps[: cut.stop] if step.kind == "ack"}
     async with home_at(path, catalog) as home:

@@ -152,10 +152,10 @@ async def test_what_is_worked_on_again_after_a_crash_is_the_same_alarm(home: Hom
     assert [entry.action for entry in after.history] == ["raised", "escalated"]
     found = await messages(home, alarms_topic("p"), ALARMS_SCHEMA)
     numbers = [m["first_sequence"] + i for m in found for i in range(len(m["events"]))]
-    assert numbers == [0, 1, 0, 1], "it came again on the bus, under the same numbers"
+    assert numbers == [0, 1, 0, 1], "events are republished under the same numbers"
 
 
-async def test_alarms_wait_while_the_catalog_is_away_and_are_recorded_once(home: Home) -> None:
+async def test_alarms_wait_while_the_catalog_is_unavailable_and_are_recorded_once(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, COURSE)
     checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
@@ -247,7 +247,7 @@ async def test_a_column_that_is_not_there_raises_nothing_and_stops_nothing(
         ("fields", "alarm: is a list of tables"),
     ],
 )
-def test_a_rule_that_could_not_work_is_refused(alarm: Any, says: str) -> None:
+def test_a_rule_that_cannot_apply_is_rejected(alarm: Any, says: str) -> None:
     with pytest.raises(PolicyInvalid) as refusal:
         policy_from_mapping(
             {

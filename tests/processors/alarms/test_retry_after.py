@@ -38,7 +38,7 @@ def test_seconds_and_the_three_forms_of_a_date(text: str, expected: float | None
     assert retry_after_s({"Retry-After": text}, now_s=NOW_S) == expected
 
 
-def test_without_the_header_nothing_is_asked() -> None:
+def test_without_the_header_there_is_no_pause() -> None:
     assert retry_after_s({"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}, now_s=NOW_S) is None
 
 

@@ -66,7 +66,7 @@ def test_one_level_alone_will_do_and_worse_may_be_below() -> None:
     st.sampled_from([0.0, 3.0]),
     st.integers(0, 60),
 )
-def test_grades_are_those_of_somebody_who_looks_at_all_values_and_do_not_depend_on_cuts(
+def test_grades_equal_those_of_all_values_at_once_and_do_not_depend_on_blocks(
     values: list[float], hold: int, hysteresis: float, cut: int
 ) -> None:
     of = rule(warning=10.0, danger=20.0, hold_rows=hold, hysteresis=hysteresis)

@@ -63,7 +63,7 @@ async def site(tmp_path: Path) -> AsyncIterator[WebhookSite]:
     await catalog.close()
 
 
-async def test_each_entry_is_told_in_order_signed_and_with_a_key_of_its_own(site: WebhookSite) -> None:
+async def test_each_entry_is_delivered_in_order_signed_and_with_its_own_key(site: WebhookSite) -> None:
     (site.home / "secret").write_text("whsec_" + base64.b64encode(b"our secret").decode() + "\n")
     async with (
         site.receiver.listening(),
@@ -89,7 +89,7 @@ async def test_each_entry_is_told_in_order_signed_and_with_a_key_of_its_own(site
         assert headers["Content-Type"] == "application/json"
 
 
-async def test_what_does_not_arrive_is_sent_again_under_the_same_key_and_nothing_passes_it(
+async def test_a_failed_delivery_is_retried_with_the_same_key_before_any_other(
     site: WebhookSite,
 ) -> None:
     async with site.sending():
@@ -130,7 +130,7 @@ async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site
     assert len(set(site.receiver.ids)) == 1
 
 
-async def test_a_restart_goes_on_where_it_was_and_tells_nothing_twice(site: WebhookSite) -> None:
+async def test_a_restart_continues_the_queue_and_delivers_nothing_twice(site: WebhookSite) -> None:
     await site.book.record(event(0, "raised", 1))
     async with site.sending():  # set for the first time: what was before is not told
         pass
@@ -154,7 +154,7 @@ async def test_of_two_workers_one_sends_and_the_other_takes_over(site: WebhookSi
     assert len(set(site.receiver.ids)) == 2
 
 
-async def test_what_is_refused_for_good_is_given_up_so_that_others_arrive(
+async def test_a_delivery_that_is_always_rejected_is_given_up_so_that_others_arrive(
     site: WebhookSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.receiver.answers = [400] * MAX_REJECTIONS
@@ -180,11 +180,11 @@ async def test_the_queue_is_bounded(site: WebhookSite, caplog: pytest.LogCapture
     assert [told["entry"]["text"] for told in site.receiver.told][-3:] == ["2", "3", "4"]
 
 
-def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_secret_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="cannot be read"):
         read_secret(tmp_path / "no")
     (tmp_path / "s").write_text("whsec_???")
-    with pytest.raises(ConfigInvalid, match="no base64"):
+    with pytest.raises(ConfigInvalid, match="must have base64"):
         read_secret(tmp_path / "s")
     (tmp_path / "s").write_text("\n")
     with pytest.raises(ConfigInvalid, match="is empty"):

@@ -37,7 +37,7 @@ class Receiver:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Takes requests meanwhile; otherwise nobody is there."""
+        """Accepts requests within the context; outside it, connections are rejected."""
         app = web.Application()
         app.router.add_post("/alarms", self._take)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

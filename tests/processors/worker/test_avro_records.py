@@ -61,7 +61,7 @@ def packed(events: list[tuple[int, Any]], *, binary_as_str: bool = False) -> byt
 
 
 def read(message: bytes, schema: dict[str, Any]) -> Any:
-    """What a reader of others has of a message; it is given the schema, and checks the fingerprint."""
+    """Decodes a message with an independent reader and the schema, and checks the fingerprint."""
     canonical = fastavro.schema.to_parsing_canonical_form(schema)
     assert message[:2] == b"\xc3\x01"
     assert message[2:10].hex() == fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
@@ -97,7 +97,7 @@ RECORDS = st.fixed_dictionaries(
     st.integers(300, 3000),
     st.integers(0, 2**40),
 )
-def test_a_reader_of_others_has_what_was_sent(
+def test_an_independent_reader_decodes_what_was_sent(
     events: list[tuple[int, Any]], binary_as_str: bool, max_bytes: int, first: int
 ) -> None:
     parts = encoder(additional_fields="allow").parts(
@@ -155,14 +155,14 @@ GOOD = {"kw": 1.0, "count": 1, "state": "RUN"}
         ({"tags": {"a": 1}}, "where the schema has bytes"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused_not_bent(wrong: dict[str, Any], words: str) -> None:
+def test_a_record_that_does_not_fit_is_rejected_not_coerced(wrong: dict[str, Any], words: str) -> None:
     payload = packed([(1, GOOD), (2, {**GOOD, **wrong})])
     with pytest.raises(OperationFailed) as caught:
         encoder().parts(payload, stream="s", archive=b"", first_event=0, part_bytes=BIG, max_bytes=BIG)
     assert words in str(caught.value)
 
 
-def test_a_record_that_no_message_holds_is_refused() -> None:
+def test_a_record_too_large_for_a_message_is_rejected() -> None:
     payload = packed([(1, {**GOOD, "operator": "x" * 2000})])
     with pytest.raises(OperationFailed, match="the bus takes at most 1000"):
         encoder().parts(payload, stream="s", archive=b"", first_event=0, part_bytes=100, max_bytes=1000)
@@ -199,7 +199,9 @@ def test_many_events_are_taken_slice_by_slice() -> None:
         ),
     ],
 )
-def test_names_that_no_reader_takes_are_refused_with_the_policy(change: dict[str, Any], words: str) -> None:
+def test_names_that_are_not_valid_in_avro_are_rejected_with_the_policy(
+    change: dict[str, Any], words: str
+) -> None:
     policy_from_mapping({"reference": "p", "schema": {**SCHEMA, **change}})
     with pytest.raises(PolicyInvalid) as caught:
         encoder({**SCHEMA, **change})
@@ -213,7 +215,7 @@ def test_names_that_no_reader_takes_are_refused_with_the_policy(change: dict[str
     st.integers(1, 50),
     st.integers(200, 2000),
 )
-def test_rows_come_out_of_a_reader_of_others_as_doubles(
+def test_an_independent_reader_decodes_rows_as_doubles(
     dtype: str, row_shape: tuple[int, ...], count: int, max_bytes: int
 ) -> None:
     rng = np.random.default_rng(count)
@@ -243,7 +245,7 @@ def test_rows_come_out_of_a_reader_of_others_as_doubles(
         assert len(b"".join(join([part]))) <= part.size <= max_bytes
 
 
-def test_rows_that_no_message_holds_are_refused() -> None:
+def test_rows_too_large_for_a_message_are_rejected() -> None:
     head = rows_head(stream="s", output="o", array=b"u", dtype="<f8", row_shape=(100,), columns=())
     given_: Any = dict(
         topic="t", stream="s", head=head, first_row=0, partitions=1, part_bytes=500, max_bytes=500

@@ -19,7 +19,7 @@ def test_a_checkpoint_is_late_after_three_intervals(age_s: float, expected: list
     assert codes(telemetry) == expected
 
 
-def test_it_is_over_with_the_next_checkpoint() -> None:
+def test_the_next_checkpoint_clears_the_condition() -> None:
     telemetry = WorkerTelemetry()
     telemetry.checkpoint_s -= 100
     look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)

@@ -175,7 +175,7 @@ async def test_a_chunk_that_is_read_again_lets_out_nothing_of_another_policy(hom
     assert [chunk.chunk_id for chunk in committed(home, "t").held] == [b"2", b"3"]
 
 
-async def test_a_held_chunk_that_a_worker_died_of_once_delays_its_own_stream_alone(home: Home) -> None:  # noqa: F811
+async def test_a_buffered_chunk_that_ended_one_worker_delays_only_its_own_stream(home: Home) -> None:  # noqa: F811
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,))])

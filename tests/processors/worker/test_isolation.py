@@ -173,7 +173,7 @@ async def test_a_stream_falls_behind_within_its_backlog_and_then_its_partition_w
     assert home.stream("other") == b"\1\2"
 
 
-async def test_many_json_events_delay_nobody(home: Home, figure: Figure) -> None:
+async def test_many_json_events_delay_no_other_stream(home: Home, figure: Figure) -> None:
     await home.policy("json", tags=["j"], format="json", partitions=1, pipeline=[{"operation": "fields"}])
     neighbour = await calm(home)
     events = ([1_790_000_000, {"v": float(n), "name": "x" * 20}] for n in range(40_000))
@@ -237,7 +237,7 @@ async def test_more_streams_than_may_be_mapped_are_slow_and_never_fatal(home: Ho
     assert all(home.stream(f"m.{number}") == expected for number in range(count))
 
 
-async def test_a_damaged_stream_stops_alone_and_goes_on_when_it_is_put_back(
+async def test_a_damaged_stream_stops_alone_and_resumes_when_it_is_restored(
     home: Home, figure: Figure
 ) -> None:
     await home.policy("p", tags=["t.*"], format="raw", partitions=1, pipeline=[PCM])

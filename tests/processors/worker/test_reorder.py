@@ -215,7 +215,7 @@ async def test_a_kill_after_a_checkpoint_keeps_what_is_held(home: Home, undistur
     assert results(home) == undisturbed
 
 
-async def test_the_last_checkpoint_of_a_worker_that_is_told_to_stop_has_what_is_held(home: Home) -> None:
+async def test_the_last_checkpoint_of_a_stopping_worker_has_the_buffered_chunks(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, MESSAGES[:5])
@@ -262,7 +262,7 @@ async def test_a_worker_that_finds_chunks_held_lets_them_out_without_a_new_one(h
 
 
 class BrokenAtFirst(Flusher):
-    """A gateway that is away for a while."""
+    """A gateway that is unavailable for a while."""
 
     def __init__(self, flusher: Flusher) -> None:
         self._flusher = flusher
@@ -276,7 +276,7 @@ class BrokenAtFirst(Flusher):
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_a_flush_message_that_cannot_be_published_is_tried_again(home: Home) -> None:
+async def test_a_flush_message_that_cannot_be_published_is_retried(home: Home) -> None:
     await policies(home, reorder_s=0.1)
     flusher = BrokenAtFirst(BusFlusher(home.bus))
     async with home.working(checkpoint_interval_s=0.05, flusher=flusher):
@@ -355,7 +355,7 @@ async def until_policies(home: Home, holds: Callable[[Any], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_chunk_that_comes_again_while_the_first_is_held_is_stored_once(home: Home) -> None:
+async def test_a_chunk_that_is_repeated_while_the_first_is_buffered_is_stored_once(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(0, (10,))])
@@ -448,7 +448,7 @@ async def test_samples_that_come_out_of_order_are_warned_of(home: Home) -> None:
     assert (figures(home, "raw").inversions, figures(home, "raw").warning) == (1, None)
 
 
-async def test_a_held_chunk_that_the_worker_died_of_twice_is_set_aside_and_the_others_go_on(
+async def test_a_buffered_chunk_that_ended_two_workers_is_set_aside_and_the_others_continue(
     home: Home,
 ) -> None:
     await policies(home)
@@ -514,7 +514,7 @@ async def test_workers_that_take_each_others_partitions_store_everything_once_an
     await catalog.close()
 
 
-def test_a_chunk_is_no_flush_message() -> None:
+def test_a_chunk_is_not_a_flush_message() -> None:
     flush = flush_message("t", 5, published_ns=1)
     assert flushed_until_ns(flush) == 5
     for other in (

@@ -47,7 +47,7 @@ def events_of(released: Iterable[Released]) -> list[Event]:
 def buffer(
     reorder_s: float = REORDER_S, *, is_raw: bool = False, after: ReorderBuffer | None = None, **more: int
 ) -> ReorderBuffer:
-    """A new one, or one that goes on from the checkpoint of another."""
+    """Returns a new buffer, or one that continues from the checkpoint of another."""
     return ReorderBuffer(
         reorder_s=reorder_s,
         is_raw=is_raw,
@@ -83,7 +83,7 @@ def test_chunks_out_of_order_leave_in_order_once_the_watermark_has_passed() -> N
     assert held.late_events == 0
 
 
-def test_a_chunk_that_overlaps_no_other_leaves_as_it_came() -> None:
+def test_a_chunk_that_overlaps_no_other_is_released_unchanged() -> None:
     held = buffer()
     chunk = message([(100, "a"), (101, "b")], chunk_id=b"id", received_ns=7)
     assert held.take(chunk, place(0)) == []
@@ -101,7 +101,7 @@ def test_chunks_that_overlap_are_merged_by_event() -> None:
     assert [other.chunk_id for other in left.others] == [b"c0"]
 
 
-def test_a_chunk_beyond_the_watermark_is_split_only_where_it_overlaps_another() -> None:
+def test_a_chunk_beyond_the_watermark_is_split_only_if_it_overlaps_another() -> None:
     alone = buffer()
     assert put(alone, [(100, "a"), (109, "b")], 0) == []
     assert alone.watermark_ns == 104 * 10**9
@@ -187,7 +187,7 @@ def test_too_many_bytes_let_the_oldest_go_early() -> None:
     assert seconds(events_of(put(huge, [(100, "x" * 200)], 0))) == [100], "one chunk alone may be too large"
 
 
-def test_a_message_that_is_held_is_known_when_it_comes_again() -> None:
+def test_a_buffered_message_is_recognized_when_it_is_redelivered() -> None:
     held = buffer()
     put(held, [(103, "c")], 7)
     again = buffer(after=held)
@@ -197,7 +197,7 @@ def test_a_message_that_is_held_is_known_when_it_comes_again() -> None:
     assert not again.holds(place(7))
 
 
-def test_what_a_worker_died_of_is_set_aside_and_the_rest_stays() -> None:
+def test_a_chunk_that_ended_a_worker_is_set_aside_and_the_rest_stays() -> None:
     held = buffer()
     put(held, [(100, "a"), (103, "c")], 0)
     put(held, [(101, "deadly")], 1)

@@ -1,4 +1,4 @@
-"""Outputs made again from the stream as it is kept: equal, while data arrives, and whole after a crash."""
+"""Outputs recomputed from the stored stream: equal, also while data arrives and after a crash."""
 
 import asyncio
 import math
@@ -197,7 +197,9 @@ def _killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-async def test_what_cannot_be_made_again_is_said(home: Home, checkpoints: CheckpointStore) -> None:
+async def test_outputs_that_cannot_be_recomputed_are_reported(
+    home: Home, checkpoints: CheckpointStore
+) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[])
     await home.publish("p", b"x")
     async with home.working():
@@ -227,7 +229,7 @@ async def test_chunks_that_no_checkpoint_covers_are_made_once(
     await home.publish("p", noise(100, 0))
     async with home.working():
         await home.until_stored(1)
-    # A worker that was killed after a chunk, before its checkpoint: the chunk comes again from the bus.
+    # A worker that was killed after a chunk, before its checkpoint: the bus redelivers the chunk.
     with resumed(home.store.stream_writer("t", attrs=home.store.stream("t").attrs)) as writer:
         writer.append(noise(100, 1), arrived_ns=1, chunk_id=None, events=0)
     await home.publish("p", noise(100, 1))
@@ -271,7 +273,7 @@ async def test_another_run_after_one_that_was_killed_behind_its_commit_loses_not
 async def test_two_at_once_do_not_touch_each_other_s_outputs(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one begins at the worst moment: the first one has committed and let go of its outputs."""
+    """The other one begins at the worst moment: the first one has committed and closed its outputs."""
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
     async with home.working():
@@ -367,7 +369,7 @@ async def archived_with_damage(home: Home, monkeypatch: pytest.MonkeyPatch, *chu
         await home.until_stored(len(chunks))
 
 
-async def test_rows_that_would_be_lost_are_told_and_the_old_outputs_stay(
+async def test_rows_that_would_be_lost_are_reported_and_the_old_outputs_stay(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await archived_with_damage(home, monkeypatch, ({"v": 1},), ({"v": 2, "s": "bad"}, {"v": 3}), ({"v": 4},))

@@ -1,4 +1,4 @@
-"""Results on their way to a real bus: in order, none lost, also where the bus is away."""
+"""Publishes results to a real bus: in order and without loss, also if the bus is unavailable."""
 
 import asyncio
 import io
@@ -48,7 +48,7 @@ def parts(stream: str, first: int, count: int, *, width: int = 3, array: bytes =
 
 
 class Consumed:
-    """What is on the topic, as a consumer of others has it."""
+    """Returns the messages of the topic, as an independent consumer reads them."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[float]] = {}
@@ -105,7 +105,7 @@ async def in_threads(publisher: ResultsPublisher, *work: Iterable[Sequence[Resul
         await asyncio.gather(*(loop.run_in_executor(threads, put_all, publisher, each) for each in work))
 
 
-async def test_rows_of_a_stream_stand_in_order_and_small_parts_share_messages(bus: Bus) -> None:
+async def test_rows_of_a_stream_are_in_order_and_small_parts_share_messages(bus: Bus) -> None:
     publisher = ResultsPublisher(bus, WorkerTelemetry(), max_pending_bytes=1 << 20)
     streams = [f"t{i}" for i in range(4)]
     await in_threads(publisher, *([parts(stream, first, 1) for first in range(2000)] for stream in streams))
@@ -151,7 +151,7 @@ async def test_pipelines_wait_where_the_bus_takes_less_than_they_make(bus: Bus, 
 
 
 async def hold(other: Bus) -> None:
-    """Somebody else writes the topic's partitions: who publishes there has to wait for the end of that."""
+    """Another process writes the topic's partitions: a publisher has to wait until it ends."""
     producer = other.producer()
     [await producer.publish(TOPIC, str(key).encode(), empty()) for key in range(8)]
 

@@ -34,7 +34,7 @@ def test_a_noisy_step_does_not_hide_another_stream() -> None:
     assert {len(message) for _, _, message, *_ in told(failures)} == {MAX_MESSAGE}
 
 
-def test_a_training_is_not_mended_by_the_chunks_that_its_step_works_on() -> None:
+def test_chunks_of_a_step_do_not_clear_the_failure_of_its_training() -> None:
     failures = StepFailures(3)
     failures.add("a", "model", "killed", of_training=True)
     failures.recover("a", {"model"})

@@ -1,4 +1,4 @@
-"""The worker over a real bus and a real store: what it makes, what it survives, what it takes up again."""
+"""The worker over a real bus and a real store: its outputs, faults, and restarts."""
 
 import asyncio
 import struct
@@ -181,7 +181,7 @@ async def test_a_repeated_chunk_is_stored_once_also_after_a_restart(home: Home) 
     assert home.stream() == b"ab"
 
 
-async def test_what_was_appended_after_the_checkpoint_is_made_again(home: Home) -> None:
+async def test_rows_appended_after_the_checkpoint_are_recomputed(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
     samples = np.arange(1000, dtype="<i2")
     await home.publish("p", samples[:400].tobytes())
@@ -274,9 +274,9 @@ UNREAD |= {"timestamp of 3 bytes"}
 async def test_an_event_that_cannot_be_decoded_costs_itself_alone(
     home: Home, format_: str, pipeline: list[dict[str, Any]]
 ) -> None:
-    """On the bus there may be chunks that passed no door, or one of an older version."""
+    """The bus may have chunks that passed no gateway, or one of an older version."""
     await home.policy("p", tags=["*"], format=format_, pipeline=pipeline)
-    # Without a step that reads events, msgpack is archived as it came, as long as it is pairs.
+    # Without a step that reads events, msgpack is archived unchanged, as long as it is pairs.
     is_unread = format_ == "msgpack" and not pipeline
     poison = {what: bad for what, bad in POISON.items() if not (is_unread and what in UNREAD)}
     good = 0
@@ -359,7 +359,7 @@ async def test_one_tag_of_two_policies_is_one_stream(home: Home) -> None:
     assert home.stream().count(b"<") == home.stream().count(b'{"n":') == 200
 
 
-async def test_a_state_that_cannot_be_read_makes_its_step_begin_anew(home: Home) -> None:
+async def test_a_step_whose_state_cannot_be_read_starts_over(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", b"\0\0")
     async with home.working():
@@ -378,7 +378,7 @@ async def test_a_state_that_cannot_be_read_makes_its_step_begin_anew(home: Home)
     assert home.store.array("t:samples")[:, 0].tolist() == [0, 1]
 
 
-async def test_bytes_on_the_bus_that_are_no_chunk_are_kept_and_passed_over(home: Home) -> None:
+async def test_bytes_on_the_bus_that_are_not_a_chunk_are_dead_letters_and_skipped(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw", partitions=1)
     await home.producer.publish("p", b"t", b"from another program")
     await home.publish("p", "fine")
@@ -390,7 +390,7 @@ async def test_bytes_on_the_bus_that_are_no_chunk_are_kept_and_passed_over(home:
     assert home.letters.get(letter.id).payload == b"from another program"
 
 
-async def test_a_changed_step_begins_anew_beside_what_the_old_one_made(home: Home) -> None:
+async def test_a_changed_step_starts_over_next_to_the_old_output(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
     samples = np.arange(1000, dtype="<i2").tobytes()
     await home.publish("p", samples)
@@ -442,7 +442,7 @@ async def test_checkpoints_while_chunks_come_lose_and_double_nothing(home: Home)
         assert home.stream(f"t{stream}") == b"".join(pieces[stream::5])
 
 
-async def test_a_gap_within_a_chunk_is_kept_and_counted_and_joined_by_nobody(home: Home) -> None:
+async def test_a_gap_within_a_chunk_is_kept_and_counted_and_never_joined(home: Home) -> None:
     steps = [{**PCM, "times": "first"}, {"operation": "gaps", "input": "samples"}, SPECTRUM]
     await home.policy("p", tags=["t"], format="raw", pipeline=steps)
     samples = np.arange(300, dtype="<i2")

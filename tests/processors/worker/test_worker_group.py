@@ -132,7 +132,7 @@ async def two_policies(group: Group) -> None:
     await group.home.policy("q", tags=["q.*"], format="raw", partitions=1)
 
 
-async def test_who_lost_a_partition_commits_the_rest_and_lets_go_of_its_streams(group: Group) -> None:
+async def test_a_worker_that_lost_a_partition_commits_the_rest_and_closes_its_streams(group: Group) -> None:
     await two_policies(group)
     async with group.member("a") as a:
         await a.consumer.give(P0)
@@ -152,7 +152,7 @@ async def test_who_lost_a_partition_commits_the_rest_and_lets_go_of_its_streams(
     assert group.home.stream("q.t") == b"12"
 
 
-async def test_a_partition_that_the_bus_never_revokes_is_taken_up_again(
+async def test_a_partition_that_the_bus_never_revokes_is_retaken(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership, "TAKE_AGAIN_S", 0.05)
@@ -175,7 +175,7 @@ async def test_a_stream_that_another_still_writes_stops_its_partition_alone(grou
         await a.consumer.give(P0)
         await group.home.publish("p", "1", tag="p.t")
         await until(lambda: group.committed("p") == 1, a)
-    # One that does not know that its partition is gone: it goes on writing, and commits nothing.
+    # A worker that does not know that it lost its partition: it continues to write, and commits nothing.
     zombie = resumed(group.home.store.stream_writer("p.t", attrs=group.home.store.stream("p.t").attrs))
     zombie.append(b"never committed", arrived_ns=1, chunk_id=None, events=1)
     async with group.member("b", stream_wait_s=0.01) as b:
@@ -231,7 +231,7 @@ async def test_a_tag_of_two_policies_in_two_workers_goes_to_the_dead_letters_of_
     assert group.home.stream("q.t") == b"fine"
 
 
-async def test_a_tag_whose_partition_has_changed_is_taken_up_once_the_other_worker_leaves_it_alone(
+async def test_a_tag_whose_partition_has_changed_is_processed_once_the_other_worker_releases_it(
     group: Group,
 ) -> None:
     await group.home.policy("p", tags=["*"], format="raw", partitions=1)
@@ -332,7 +332,7 @@ async def test_partitions_that_change_hands_all_the_time_lose_and_double_nothing
         async with asyncio.timeout(BOUND_S):
             await asyncio.gather(publishing, *(shake(partition) for partition in group.logs.partitions()))
         await until(is_all_committed, *members)
-        assert sum(member.telemetry.lost_total for member in members) > 0, "somebody was bereaved"
+        assert sum(member.telemetry.lost_total for member in members) > 0, "a member lost a partition"
     assert group.home.letters.list() == []
     for stream in range(STREAMS):
         sent = pieces[stream].reshape(-1)

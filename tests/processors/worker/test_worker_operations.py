@@ -68,7 +68,7 @@ async def until_files_are_read(home: Home, *, broken: list[str], streams: int) -
     await until(are_read)
 
 
-async def test_an_edit_is_taken_up_and_the_stream_goes_on_with_its_state(home: Home) -> None:
+async def test_an_edited_operation_is_loaded_and_the_stream_keeps_its_state(home: Home) -> None:
     file = home.path / "operations" / "total.py"
     write(file, "FACTOR = 1\n" + SUM)
     await home.policy("p", **POLICY)

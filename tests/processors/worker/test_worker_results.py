@@ -1,4 +1,4 @@
-"""What a worker publishes beside what it stores: the same rows, under the same numbers, and the records."""
+"""What a worker publishes in addition to its outputs: the same rows and numbers, and the records."""
 
 import asyncio
 import io
@@ -77,7 +77,7 @@ async def test_rows_go_out_as_they_are_stored_with_their_numbers(home: Home) -> 
     assert set(await home.bus.topics()) == {"p", "p..rows.spectrum"}
 
 
-async def test_rows_beyond_the_last_checkpoint_come_again_under_the_same_numbers(home: Home) -> None:
+async def test_rows_beyond_the_last_checkpoint_are_republished_under_the_same_numbers(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, {**SPECTRUM, "publish": True}])
     sent = samples(3000)
     await home.publish("p", sent[:1000].tobytes())
@@ -180,7 +180,7 @@ async def test_a_checkpoint_waits_for_the_results(home: Home) -> None:
     checkpoints.close()
 
 
-async def test_a_worker_that_is_to_end_while_the_bus_is_away_ends_without_a_checkpoint(
+async def test_a_worker_that_stops_while_the_bus_is_unavailable_ends_without_a_checkpoint(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "RESULTS_BOUND_S", 0.1)
