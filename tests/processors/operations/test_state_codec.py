@@ -121,6 +121,19 @@ def test_what_is_restored_goes_on_as_if_it_had_not_stopped(name: str, restarts: 
     assert found == expected
 
 
+def assert_equal_but_for_rounding(found: list[Any], expected: list[Any]) -> None:
+    """The saved states were computed on another CPU, whose sums round differently."""
+    assert [(step, first, dtype, times) for step, first, dtype, _, times in found] == [
+        (step, first, dtype, times) for step, first, dtype, _, times in expected
+    ]
+    for (step, _, dtype, rows, _), (_, _, _, others, _) in zip(found, expected, strict=True):
+        if np.dtype(dtype).kind == "f":
+            one, other = np.frombuffer(rows, dtype), np.frombuffer(others, dtype)
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=step)
+        else:
+            assert rows == others, step
+
+
 @pytest.mark.parametrize("name", policies())
 def test_states_that_were_pickled_are_still_read(name: str, losses: Mapping[str, int]) -> None:
     texts = json.loads(PICKLED.read_text())[name]
@@ -133,8 +146,9 @@ def test_states_that_were_pickled_are_still_read(name: str, losses: Mapping[str,
     # And at the first checkpoint they are typed.
     typed = upgraded.states()
     assert all(typed[step][FINGERPRINT_BYTES] == 1 for step in saved)
-    assert given_by(upgraded, name, slice(4, None)) == expected
-    assert given_by(RunningSteps(policies()[name], typed), name, slice(4, None)) == expected
+    found = given_by(upgraded, name, slice(4, None))
+    assert given_by(RunningSteps(policies()[name], typed), name, slice(4, None)) == found
+    assert_equal_but_for_rounding(found, expected)
     assert losses["unreadable"] == losses["class-refused"] == 0
 
 
