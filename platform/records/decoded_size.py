@@ -5,7 +5,7 @@ these become 600 MB. So check the decoded size before you decode events. There a
 closer than the last, and slower:
 
     most_bytes      from the length alone; no time
-    bound_bytes     from how many bytes of a kind there are, wherever they stand; 0.4 ms a MiB
+    bound_bytes     from how many bytes of a kind there are, at any position; 0.4 ms a MiB
     measuring       value by value; up to 30 ms a MiB, little for long strings
 
 Sizes are those of CPython 3.11 on 64 bits, with the allocator's rounding: 72 bytes an empty list or dict,
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .msgpack_heads import DISTANCE, EACH, LENGTH_BYTES, SIZE, Payload, heads_of
 
 DEFAULT_LIMIT_BYTES = 256 * 1024 * 1024
-"""Of a chunk. A full chunk of 8 MiB whose events are as small as 18 bytes decodes to 224 MiB."""
+"""Limit for a chunk. A full chunk of 8 MiB whose events are as small as 18 bytes decodes to 224 MiB."""
 
 _MOST_BYTES_A_BYTE = 80
 _EVENT_BYTES = 64
@@ -69,10 +69,10 @@ def measuring(payload: Payload, events: int, *, limit_bytes: int) -> Generator[N
 
     Yields every millisecond. Memory: 1 MiB.
 
-    msgpack needs no stack to be walked: behind the head of an array comes the head of its first element. So
-    a payload is a chain of heads, each of which says how far the next one is. Where they are far apart they
-    are followed one by one. Where they are close, the distance is computed for every byte of a window as if a
-    head were there, then for 2, 4, … 64 heads at once ("pointer jumping"), and 64 are followed in a step.
+    Walking msgpack needs no stack: the head of an array is followed by the head of its first element. So a
+    payload is a chain of heads, each of which gives the distance to the next. Distant heads are followed one
+    by one. For close heads, the distance is computed for every byte of a window as if a head were there, then
+    for 2, 4, … 64 heads at once ("pointer jumping"), and 64 are followed in a step.
     """
     data = np.frombuffer(payload, np.uint8)
     used_bytes, position, end = _EVENT_BYTES * events, 0, len(data)
@@ -102,7 +102,7 @@ _JUMPS = 6  # 2^6 heads in a step
 _DISTANCES, _SIZES = np.array(DISTANCE, np.int64), np.array(SIZE, np.int64)
 _HAS_LENGTH = np.array(LENGTH_BYTES) > 0
 _EACHES = np.array(EACH, np.int64)
-# Of arrays and maps the length says how many values follow, not how many bytes.
+# The length of arrays and maps is the number of values that follow, not of bytes.
 _IN_BYTES = np.array([1 if n and not 0xDC <= head <= 0xDF else 0 for head, n in enumerate(LENGTH_BYTES)])
 _LENGTHS_OF_BYTES = np.array(LENGTH_BYTES)
 
@@ -134,7 +134,7 @@ def _window_at(data: NDArray[np.uint8]) -> tuple[int, int]:
             lengths = np.where(byte < widths, lengths << 8 | following[where + 1 + byte], lengths)
         distances[where] += _IN_BYTES[kinds] * lengths
         sizes[where] += _EACHES[kinds] * lengths
-    # One place more stands for everything behind the window; it leads to itself, and costs nothing.
+    # One more entry represents everything after the window; it points to itself, and has size 0.
     one = np.append(np.minimum(np.arange(size) + distances, size), size)
     cost = np.append(sizes, 0)
     many, cost_of_many = one, cost
@@ -152,7 +152,7 @@ def _window_at(data: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def ending(payload: Payload, start: int) -> Generator[None, None, int | None]:
-    """Where the value at `start` ends, however deep it is nested; None if the payload ends before it, or
+    """The end of the value at `start`, however deep it is nested; None if the payload ends before it, or
     is not msgpack. Yields every few milliseconds. 0.2 s a MiB: for what is too deep for msgpack's own stack.
     """
     position, left, heads = start, 1, _HEADS_A_STEP
@@ -179,7 +179,7 @@ def measured_bytes(payload: Payload, events: int, *, limit_bytes: int) -> int:
 
 
 def slices(payload: Payload, *, limit_bytes: int, max_events: int) -> Iterator[tuple[int, int, int]]:
-    """Cuts well-formed events into slices: (first byte, byte behind the last, events).
+    """Cuts well-formed events into slices: (first byte, byte after the last, events).
 
     A slice surely decodes to at most `limit_bytes`, or is a single event; it has at most `max_events`.
     """

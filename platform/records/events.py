@@ -1,6 +1,6 @@
 """fluentd events as bytes and as Python objects.
 
-A payload is what PackedForward carries: msgpack events `[time, record]`, one behind the other, with
+A payload is the entries of PackedForward: msgpack events `[time, record]`, one after another, with
 nothing around them (forward protocol v1, "PackedForward Mode"). Since v1.5 an event may be
 `[[time, metadata], record]`; Fluent Bit sends that by default.
 """
@@ -88,10 +88,10 @@ def decode_event(encoded: bytes | memoryview) -> tuple[int, Any]:
 
 
 def iterate_events(payload: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """Yields (time in ns, record) per event; msgpack str and bin both come as bytes.
+    """Yields (time in ns, record) per event; msgpack str and bin are both decoded to bytes.
 
     fluentd sends binary values typed str, so nothing here may assume UTF-8.
-    Raises ChunkRejected at the first event that is none.
+    Raises ChunkRejected at the first invalid event.
     """
     unpacker = msgpack.Unpacker(
         raw=True, strict_map_key=False, ext_hook=from_ext, max_buffer_size=max(len(payload), 1)
@@ -154,12 +154,12 @@ def check_pairs(payload: bytes, count: int) -> None:
 
 
 def chunk_key(sender: str, tag: str, chunk_id: bytes) -> bytes:
-    """16 bytes that stand for (sender, tag, chunk id): what makes a retransmission known."""
+    """A key of 16 bytes for (sender, tag, chunk ID), which identifies a retransmission."""
     return _key(sender, tag, chunk_id, kind=b"")
 
 
 def content_key(sender: str, tag: str, payload: bytes | bytearray | memoryview) -> bytes:
-    """16 bytes that stand for (sender, tag, payload): what makes a repetition known that has another id."""
+    """A key of 16 bytes for (sender, tag, payload), which identifies a repetition with another ID."""
     return _key(sender, tag, payload, kind=b"content")
 
 
@@ -176,5 +176,5 @@ STORED_ANEW = b"stored-anew:"
 
 
 def is_stored_anew(chunk_id: bytes | None) -> bool:
-    """Whether only the chunk's ID, and not its content, says that it is a repetition."""
+    """Whether only the chunk's ID, and not its content, identifies a repetition."""
     return chunk_id is not None and chunk_id.startswith(STORED_ANEW)

@@ -96,7 +96,7 @@ def decode_at(text: str, at: int) -> tuple[Any, int]:
 
 
 def skip_blanks(text: str, at: int) -> int:
-    """Where what is neither white space nor a byte order mark begins, from `at` on."""
+    """The first index from `at` on that is neither white space nor a byte order mark."""
     match = _BLANK.match(text, at)
     return at if match is None else match.end()
 
@@ -147,7 +147,7 @@ def pack_json_into(value: Any, packed: bytearray) -> None:
         holder = [value]
         _make_packable(holder)
         _encoder.encode_into(holder[0], packed, -1)
-    # Each level is a byte of its own in msgpack: few values have so many of these.
+    # Each level takes a byte in msgpack: few values have so many of these.
     if len(packed) - begin > MAX_NESTING:
         piece = packed[begin:]
         if len(piece) - len(piece.translate(None, _CONTAINERS)) > MAX_NESTING and nesting_exceeds(
@@ -157,7 +157,7 @@ def pack_json_into(value: Any, packed: bytearray) -> None:
 
 
 def nesting_exceeds(value: Any, limit: int) -> bool:
-    """Whether more than `limit` dicts and lists lie within each other; level by level, without recursion."""
+    """Whether dicts and lists are nested more than `limit` deep; level by level, without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         if not level:
@@ -189,7 +189,7 @@ _exact = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=Decimal)
 
 
 def _make_packable(value: Any) -> None:
-    """Changes what msgpack cannot hold within dicts and lists, in place and without recursion."""
+    """Replaces values in dicts and lists that msgpack cannot encode, in place and without recursion."""
     open_containers = [value]
     while open_containers:
         container = open_containers.pop()

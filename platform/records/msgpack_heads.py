@@ -1,4 +1,4 @@
-"""The heads of msgpack values: what the first byte of a value says, and a walk from head to head.
+"""The heads of msgpack values: the meaning of a value's first byte, and a walk from head to head.
 
 Without NumPy, since commands that only send need it too.
 """
@@ -55,11 +55,11 @@ _CHILDREN = [
     2 * (head & 0x0F) if 0x80 <= head <= 0x8F else head & 0x0F if 0x90 <= head <= 0x9F else 0
     for head in range(256)
 ]
-"""Values that follow a head; of arrays and maps of 16 or more its length says it."""
+"""Values that follow a head; for arrays and maps of 16 or more, its length gives the number."""
 
 
 def heads_of(payload: Payload, position: int, left: int, most: int) -> tuple[int, int, int]:
-    """Walks over the heads of the `left` values from `position` on, and of what is in them: `most` at a time.
+    """Walks over the heads of the `left` values from `position` on, and of their contents: `most` at a time.
 
     Returns how many heads it walked over, fewer if the payload ends; the position of the next one, maybe
     past the payload; and how many values are left, -1 if the payload is not msgpack.

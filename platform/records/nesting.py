@@ -5,7 +5,7 @@ import struct
 import msgpack
 
 MAX_NESTING = 800
-"""Maps and lists within each other, of one record.
+"""The depth of nested maps and lists in one record.
 
 msgpack ends at 1,024; Python's and msgspec's decoders near 960, less what calls them: this is below all.
 """
@@ -19,7 +19,7 @@ _LEVELS_BEFORE = b"\x91" * (_MSGPACK_LEVELS - 2 - MAX_NESTING)
 
 
 def as_bounded_array(count: int) -> bytes:
-    """What makes `count` events behind it one value, in which msgpack raises StackError for one too deep."""
+    """A prefix that makes `count` events one value: msgpack raises StackError if one is too deep."""
     return _LEVELS_BEFORE + struct.pack(">BI", 0xDD, count)
 
 

@@ -7,7 +7,7 @@ digits. So that a text that holds just that is another stream, its backslash is 
 
 import re
 
-# What a byte spelt out looks like: those below 80 are UTF-8 by themselves, but for the backslash here.
+# The form of an escaped byte: those below 80 are valid UTF-8, and only the backslash is escaped.
 _LOOKS_SPELT_OUT = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
@@ -22,7 +22,7 @@ def stream_name(tag: bytes) -> str:
     try:
         text = tag.decode()
     except UnicodeDecodeError:
-        # Lone surrogates keep the bytes apart from the text around them until that is spelt.
+        # Lone surrogates mark the bytes until the text around them is escaped.
         text = tag.decode(errors="surrogateescape")
         return _spelt(text).encode(errors="surrogateescape").decode(errors="backslashreplace")
     return text if "\\" not in text else _spelt(text)

@@ -1,4 +1,4 @@
-"""Points in time as senders write them, in nanoseconds since the epoch.
+"""Parsing of the times that senders write, to nanoseconds since the epoch.
 
 Every endpoint uses `parse_time`: bodies over HTTP (`?time_key=`, `?time=`), JSON on the forward port, and the
 files of `windvane send`. Times of msgpack events are typed by the forward protocol: see `events.time_ns`.
@@ -35,7 +35,7 @@ _COMPACT_DIGITS = frozenset([8, 12, 14, 17])
 
 
 class EventTime(int):
-    """Nanoseconds since the epoch that came as EventTime; a plain int in a time's place is seconds."""
+    """Nanoseconds since the epoch, decoded from an EventTime; a plain int as a time is in seconds."""
 
     __slots__ = ()
 
@@ -137,7 +137,7 @@ def _calendar(match: re.Match[str] | None) -> int | None:
 
 
 def _moment(day: tuple[str, str, str], clock: list[str | None], offset: str | None) -> int | None:
-    """`clock` is hours, minutes, seconds, and digits behind the point."""
+    """`clock` is hours, minutes, seconds, and digits after the decimal point."""
     hour, minute, second = (int(part or 0) for part in clock[:3])
     if hour > 23 or minute > 59 or second > 60:
         return None

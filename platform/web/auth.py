@@ -1,9 +1,10 @@
-"""Who may ask: the token of this home, and what a browser on the same machine may do without it.
+"""Authentication: the token of this home, and what a browser on the same machine may do without it.
 
-The judgement is pure (`judge`): headers in, verdict out. Two things guard access without a token on loopback:
-the Host header must be a loopback name, or a page of another site could reach us by a name that it re-binds
-to 127.0.0.1; and what changes something, or opens a WebSocket, must come from our own pages (Origin equals
-Host), since browsers send such requests for any page, with cookies and Basic credentials attached.
+The decision is a pure function (`judge`) from headers to a verdict. Two rules guard access without a token on
+loopback: the Host header must be a loopback name, or a page of another site could reach us by a name that it
+re-binds to 127.0.0.1; and requests that change data, or open a WebSocket, must originate from our own pages
+(Origin equals Host), since browsers send such requests for any page, with cookies and Basic credentials
+attached.
 """
 
 import base64
@@ -23,7 +24,7 @@ from .problems import RequestRefused
 
 COOKIE_AGE_S = 90 * 24 * 3600
 SHOWS_TOKEN = web.RequestKey("shows_token", bool)
-"""Of a request that was let through: whether it showed the token, or only came by a loopback name."""
+"""Key of an admitted request: whether it showed the token, or was admitted by its loopback name."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PASSED_ON_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
@@ -31,7 +32,7 @@ _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.I
 
 
 class Verdict(Enum):
-    """What `judge` finds."""
+    """The result of `judge`."""
 
     ALLOWED = "allowed"
     CREDENTIALS_MISSING = "credentials missing"
@@ -41,22 +42,22 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """What a request needs.
+    """The requirements for a request.
 
     `token` None: there is none, no credentials are valid. `open_on_loopback`: requests without credentials
-    pass when they come in by a loopback name; only for servers bound to loopback alone.
+    pass if they use a loopback name; only for servers bound to loopback alone.
     """
 
     token: str | None
     open_on_loopback: bool
 
     def cookie_name(self, host: str) -> str:
-        """The cookie's name; the port is in it because a browser's cookies do not know ports."""
+        """The cookie's name; it contains the port because browsers share cookies between ports."""
         port = urlsplit(f"//{host}").port if re.search(r":\d{1,5}$", host) else None
         return f"windvane-{port or 'web'}"
 
     def cookie_value(self) -> str:
-        """What the cookie holds: made from the token, which itself stays out of the browser's store."""
+        """The value of the cookie: derived from the token, which stays out of the browser's store."""
         return hmac.digest((self.token or "").encode(), b"windvane browser cookie", "sha256").hex()
 
 
@@ -71,8 +72,8 @@ def judge(
     """Whether a request may pass.
 
     `headers` finds names in any case. Wrong credentials never pass, even if none are needed, so that
-    no client believes to be known that is not. A cookie that does not match does not count: it may be another
-    server's on the same host name.
+    no client is mistaken about being authenticated. A cookie that does not match is ignored: it may belong
+    to another server on the same host name.
     """
     host = headers.get("Host", "")
     if not _origin_is_own(method, headers, host):
@@ -143,15 +144,15 @@ def access_middleware(
     *,
     judges_itself: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
-    """Lets through what `judge` allows; answers the rest with 401 or 403.
+    """Admits requests that `judge` allows; responds to others with 401 or 403.
 
-    A request that `judges_itself` is let through with an Authorization that is not ours: who handles it knows
-    other credentials, and refuses what is none of them. `request[SHOWS_TOKEN]` says which it is.
+    A request that `judges_itself` is admitted with an Authorization that is not ours: its handler knows other
+    credentials, and rejects unknown ones. `request[SHOWS_TOKEN]` is true if the token was shown.
 
     `for_unauthenticated` may answer GET requests that lack right credentials, without data of the home.
 
-    `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and where a page was asked
-    for it is a redirect to the same address without the token, so that it stays out of the history.
+    `?token=` is taken once: the answer sets a cookie (HttpOnly, SameSite=Strict), and for
+    a page it is a redirect to the same address without the token, so that it stays out of the history.
     """
 
     @web.middleware

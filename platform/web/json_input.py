@@ -1,7 +1,7 @@
-"""JSON from outside: request bodies and messages of the live feed, with a bound on their nesting.
+"""Untrusted JSON: request bodies and messages of the live feed, with a bound on their nesting.
 
-Decoders, encoders and whatever walks over a decoded value recurse. Beyond some depth they raise
-RecursionError, each at another one, so that the bound here is far below all of them.
+Decoders, encoders and code that walks over a decoded value recurse. Each raises RecursionError beyond a
+different depth, and the bound here is far below all of them.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class NestedTooDeeply(ValueError):
 
 
 def decode_json(text: bytes | str, decode: Callable[[bytes | str], Value]) -> Value:
-    """`decode(text)`, where the nesting of what it gives is within MAX_NESTING.
+    """`decode(text)`, if the nesting of the result is within MAX_NESTING.
 
     Raises NestedTooDeeply, and whatever `decode` raises.
     """

@@ -104,7 +104,7 @@ class _Schemas:
         return kind if isinstance(kind, Mapping) else self._of[kind]
 
     def _require_what_is_always_sent(self, answered: Iterable[Any], sent: Iterable[Any]) -> None:
-        """In structs that are only answered, members with a default are there too."""
+        """In structs that are only sent in responses, members with a default are present too."""
         optional = {kind.__name__ for kind in _structs_in(sent)}
         for kind in _structs_in(answered):
             if kind.__name__ not in optional and not kind.__struct_config__.omit_defaults:
@@ -113,7 +113,7 @@ class _Schemas:
 
 
 def _make_portable(node: Any) -> None:
-    """Adds what msgspec omits, and replaces what other programs do not know, at any depth of a schema."""
+    """Adds what msgspec omits, and replaces what other programs do not support, at any depth of a schema."""
     if isinstance(node, list):
         for each in node:
             _make_portable(each)

@@ -48,7 +48,7 @@ class RevisionPageQuery(LimitQuery, frozen=True, kw_only=True):
 
 
 def encode_nothing_known(value: object) -> Any:
-    """What msgspec does not know: NumPy scalars as Python's, complex numbers as [real, imaginary]."""
+    """Encodes types that msgspec lacks: NumPy scalars as Python's, complex numbers as [real, imaginary]."""
     if isinstance(value, complex):
         return [value.real, value.imag]
     if hasattr(value, "tolist"):
@@ -60,21 +60,21 @@ _encoder = msgspec.json.Encoder(enc_hook=encode_nothing_known, decimal_format="n
 
 
 def json_bytes(value: object) -> bytes:
-    """`value` as JSON; not-a-number and infinities become null, for which JSON has no other word."""
+    """`value` as JSON; NaN and infinities, which JSON cannot represent, become null."""
     return _encoder.encode(value)
 
 
 def json_response(
     value: object, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A JSON answer that caches ask about each time."""
+    """A JSON response that caches must revalidate."""
     return json_bytes_response(json_bytes(value), status=status, headers=headers)
 
 
 def json_bytes_response(
     body: bytes, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The same, of JSON that was encoded elsewhere."""
+    """The same, for JSON that is encoded already."""
     return web.Response(
         body=body,
         status=status,
@@ -84,10 +84,10 @@ def json_bytes_response(
 
 
 async def json_page(make: Callable[[], object], *, headers: Mapping[str, str]) -> web.Response:
-    """A JSON answer of what `make` gives, both in a thread: long pages must not hold up the event loop."""
+    """A JSON response with the result of `make`, made in a thread so as not to block the event loop."""
     return json_bytes_response(await asyncio.to_thread(lambda: json_bytes(make())), headers=headers)
 
 
 def next_page(request: web.Request, **cursor: str) -> dict[str, str]:
-    """The Link header for the page that begins after `cursor`."""
+    """The Link header of the page after `cursor`."""
     return {"Link": f'<{request.rel_url.update_query(cursor)}>; rel="next"'}

@@ -42,7 +42,7 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
     AlarmActionRejected: HTTPStatus.CONFLICT,
     TransitionRejected: HTTPStatus.CONFLICT,
     StoreLocked: HTTPStatus.SERVICE_UNAVAILABLE,
-    # What the tree's classes mix in: all that was not found, all that cannot be reached.
+    # Built-in classes that the tree's classes mix in: not found, unreachable.
     LookupError: HTTPStatus.NOT_FOUND,
     ConnectionError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -114,7 +114,7 @@ async def mark_answering(request: web.Request, response: web.StreamResponse) -> 
 
 @web.middleware
 async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem; the details of an unexpected error stay in the log.
+    """Converts exceptions of handlers to problems; the details of an unexpected error stay in the log.
 
     Once the answer has begun it cannot become a problem: the connection is cut, so that what was sent
     is seen to be incomplete.

@@ -29,17 +29,17 @@ class ByteRange:
 
 
 class NotSatisfiable(ValueError):
-    """None of the ranges asked for can be given: the answer is 416."""
+    """None of the requested ranges is satisfiable: the status is 416."""
 
 
 def parse_range(header: str | None, *, start: int, length: int) -> list[ByteRange] | None:
-    """The ranges that `header` asks of a representation of which bytes `start` to `length` are still kept.
+    """The ranges that `header` requests of a representation whose bytes `start` to `length` are kept.
 
     None means that the whole is to be sent: there is no header, its unit is not bytes, or it is not
     well-formed
     (RFC 9110, 14.2: what is not understood is ignored). A suffix range is cut to what is kept. Ranges
-    that overlap or touch are joined and given in ascending order; others stay in the order asked for. Raises
-    NotSatisfiable where nothing of it can be given, a single range begins before `start`, or there are more
+    that overlap or touch are joined and given in ascending order; others stay in the requested order. Raises
+    NotSatisfiable if no range is satisfiable, a single range begins before `start`, or there are more
     than MAX_RANGES.
     """
     wanted = _RANGES.fullmatch(header) if header else None
@@ -84,7 +84,7 @@ def _joined(ranges: Sequence[ByteRange]) -> list[ByteRange]:
 
 
 def growing_etag(uid: bytes, length: int) -> str:
-    """The strong ETag of something append-only: which one it is, and how long it was."""
+    """The strong ETag of an append-only resource: its uid and its length."""
     return f'"{uid.hex()}-{length:x}"'
 
 

@@ -84,9 +84,9 @@ class UiRoutes:
         return web.FileResponse(found, headers={"Cache-Control": cached})
 
     async def get_unauthenticated(self, request: web.Request, verdict: Verdict) -> web.StreamResponse | None:
-        """For those who are not known: the interface's page, with status 401, and the files that it needs.
+        """For unauthenticated clients: the interface's page, with status 401, and the files that it needs.
 
-        They hold nothing of the home, and the page asks for the token. None for everything else.
+        They contain no data of the home, and the page asks for the token. None for everything else.
         """
         path = request.match_info.get("path")
         found = None if path is None else await asyncio.to_thread(self._find, path)
@@ -120,7 +120,7 @@ class UiRoutes:
 
 
 async def set_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """To be a signal on_response_prepare: what every answer says to browsers."""
+    """To be a signal on_response_prepare: sets the security headers of every response."""
     headers = response.headers
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)

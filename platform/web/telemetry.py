@@ -1,4 +1,4 @@
-"""What the web tier counts, and how the metrics of all tiers become one page for Prometheus."""
+"""The metrics of the web tier, and the merging of all tiers' metrics into one page for Prometheus."""
 
 import logging
 import time
@@ -100,7 +100,7 @@ class WebTelemetry(Telemetry):
         self.live_subscriptions += change
 
     def looked(self, *, looks: int, opened: int, directories: int) -> None:
-        """The live feed looked for so many arrays, opened some of them, and read directories."""
+        """The live feed looked up so many arrays, opened some of them, and read directories."""
         for kind, number in (("name", looks), ("open", opened), ("directory", directories)):
             self.emit(ArraysLookedUp(kind, number))
 
@@ -118,7 +118,7 @@ class WebTelemetry(Telemetry):
 
 
 def counting_middleware(telemetry: WebTelemetry) -> Middleware:
-    """Counts every answer by its route, not by its path: the number of series stays bounded."""
+    """Counts every response by its route, not by its path: the number of series stays bounded."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:

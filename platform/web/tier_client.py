@@ -1,4 +1,4 @@
-"""The way to the other tiers of this home: HTTP over the Unix sockets in HOME/run."""
+"""The client of the other tiers of this home: HTTP over the Unix sockets in HOME/run."""
 
 import asyncio
 import errno
@@ -46,7 +46,7 @@ _OURS = frozenset({"host", "authorization", "cookie", "expect", "x-forwarded-for
 
 
 class TierClient:
-    """Asks the tiers that run over the same home; a tier that is not running is an answer, not an error.
+    """Queries the tiers that run over the same home; a tier that is not running is a result, not an error.
 
     Of each tier several instances may run, each with a socket of its own.
     """
@@ -103,7 +103,7 @@ class TierClient:
         path: str | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> web.StreamResponse:
-        """Gives `request` to `tier` and answers what it answers, both streamed: no body is ever held whole.
+        """Forwards `request` to `tier` and returns its response, both streamed: no body is held whole.
 
         It goes to the same address there, or to `path`, with `headers` in addition to its own. A
         compressed body stays so: the tier bounds what it may become.
@@ -230,7 +230,7 @@ def _is_away(tier: str) -> RequestRefused:
 
 
 def _onward(request: web.Request, more: Mapping[str, str]) -> CIMultiDict[str]:
-    """The request's headers as the next tier is to see them, and `more`.
+    """The request's headers for the next tier, and `more`.
 
     Credentials that were checked here end here.
     """

@@ -1,4 +1,4 @@
-"""What the web tier's tests stand on: a home with a store, a catalog and dead letters, and its client."""
+"""The fixtures of the web tier's tests: a home with a store, a catalog and dead letters, and its client."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -28,7 +28,7 @@ StartClient: TypeAlias = Callable[..., Awaitable[Client]]
 
 @dataclass
 class Home:
-    """What stands behind the application."""
+    """The data that the application serves."""
 
     path: Path
     store: Store
@@ -74,7 +74,7 @@ def append(writer: DataArrayWriter, rows: NDArray[Any]) -> None:
 
 
 async def problem(answer: ClientResponse, status: int) -> dict[str, Any]:
-    """The members of a problem, which the answer must be."""
+    """The members of the problem that the response must contain."""
     assert answer.status == status, await answer.text()
     assert answer.content_type == "application/problem+json"
     members: dict[str, Any] = await answer.json(content_type=None)
@@ -86,18 +86,18 @@ async def problem(answer: ClientResponse, status: int) -> dict[str, Any]:
 
 
 def quoted(reference: str) -> str:
-    """A reference as it stands in an address."""
+    """A reference, quoted for a URL."""
     return quote(reference, safe="")
 
 
 def following(answer: ClientResponse) -> str:
-    """Where the Link header of a page leads; "" on the last page."""
+    """The target of a page's Link header; "" on the last page."""
     link = answer.links.get("next")
     return str(URL(link["url"]).relative()) if link is not None else ""
 
 
 def build_interface(home: Home) -> None:
-    """What a build of the interface leaves behind, in small."""
+    """A small example of the output of a build of the interface."""
     (home.ui / "assets").mkdir(parents=True)
     (home.ui / "index.html").write_text("<!doctype html><title>Windvane</title>")
     (home.ui / "assets" / "main-abc123.js").write_text("export {}")

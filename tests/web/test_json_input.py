@@ -1,4 +1,4 @@
-"""JSON and numbers that no honest client sends are answered with a problem at every door, never with 500."""
+"""Hostile JSON and numbers get a problem as the response at every endpoint, never status 500."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ async def test_json_nested_deeply_is_a_bad_request(
     client: Client, method: str, path: str, form: Callable[[int], str], depth: int
 ) -> None:
     answer = await client.request(method, f"/api/v1/{path}", data=form(depth), headers=JSON)
-    # Where a form is known, its first error may come before the depth.
+    # If the schema is known, its first error may be reported before the depth.
     assert answer.status in ((400,) if path.startswith("policies") else (400, 422))
     await problem(answer, answer.status)
 

@@ -1,4 +1,4 @@
-"""The description of the API is held against the application's routes, and against what they answer."""
+"""The description of the API matches the application's routes and their responses."""
 
 import copy
 import re
@@ -19,7 +19,7 @@ DESCRIPTION = api_description()
 
 
 def mismatches(value: Any, schema: dict[str, Any]) -> list[str]:
-    """Where `value` is not what `schema` says, or has a member that it does not describe."""
+    """The places at which `value` violates `schema`, or has a member that it does not describe."""
     validator = jsonschema_rs.validator_for({**schema, "components": STRICT_COMPONENTS})
     return [
         "/".join(map(str, ("$", *error.instance_path))) + f": {error.message}"
@@ -65,7 +65,7 @@ def test_every_reference_within_the_description_leads_somewhere() -> None:
 
 @pytest.fixture
 async def filled(home: Home, client: Client) -> Client:
-    """An application that has something to answer on every route."""
+    """An application with data for every route."""
     home.stream("voice", b"abc", attrs={"tag": "voice", "policy": "voice"})
     home.stream("quiet", attrs={"tag": "quiet"})
     home.array("voice:spectrum", np.zeros((3, 2)), attrs={"rate_hz": 1.5})

@@ -28,7 +28,8 @@ from tests.web.served_home import Home
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 REQUEST_TIMEOUT_S = 20.0
-# Rules that a schema cannot say are problems of these statuses; of chunks and WebSockets it says little.
+# Violations of rules that a schema cannot express have these statuses. The schemas of chunks and WebSockets
+# are incomplete.
 _RULES = ["2xx", "3xx", "401", "403", "404", "409", "410", "412", "416", "422", "429"]
 CONFIGURATION = schemathesis.Config.from_dict(
     {
@@ -71,7 +72,7 @@ def flatmap_path_parameters(context: schemathesis.HookContext, parameters: dict[
 
 
 async def fill(path: Path) -> None:
-    """Something to answer on every route."""
+    """A home with data for every route."""
     settings = Settings(home=path)
     async with AsyncExitStack() as opened:
         store = opened.enter_context(Store(settings.store_dir, segment_bytes=64 * 1024))
@@ -109,7 +110,7 @@ OPTIONS: dict[str, Any] = {
 
 def check(case: schemathesis.Case[Any], web: str) -> None:
     response = case.call(base_url=web, timeout=REQUEST_TIMEOUT_S)
-    # allowEmptyValue, of which schemathesis does not know: an empty parameter counts as absent.
+    # allowEmptyValue, which schemathesis does not support: an empty parameter counts as absent.
     query = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
     excluded: list[schemathesis.CheckFunction] = [negative_data_rejection] if [""] in query.values() else []
     case.validate_response(response, excluded_checks=excluded)

@@ -103,6 +103,6 @@ async def test_a_body_that_stalls_on_its_way_to_the_gateway_is_given_up_on_both_
         writer.close()
         async with ClientSession() as session, session.get(f"{address}/metrics") as page:
             metrics = await page.text()
-        # The one that looks first ends it.
+        # The first one to check ends it.
         assert re.search(r'windvane_http_timeouts_total{kind="body",tier="(web|gateway)"} 1.0', metrics)
         assert 'windvane_http_connections{tier="web"} 1.0' in metrics

@@ -48,7 +48,7 @@ async def start_tier(home: Home) -> StartTier:
 
 
 class Gateway:
-    """The gateway's side of the protocol: takes what is posted, remembers the requests, answers `status`."""
+    """The gateway's side of the protocol: accepts posts, records the requests, responds with `status`."""
 
     def __init__(self, status: int = 204, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         self.requests: list[web.Request] = []

@@ -15,7 +15,7 @@ _PAGE = 500
 class AlarmBook:
     """Alarms as documents of the catalog.
 
-    Every change is made to the revision that was read, and retried if another process was quicker
+    Every change applies to the revision that was read, and is retried if another process was faster
     (`change_document`): no entry is lost. Raises CatalogUnavailable if the catalog cannot be reached.
     """
 
@@ -23,7 +23,7 @@ class AlarmBook:
         self._catalog = catalog
 
     async def record(self, event: AlarmEvent) -> None:
-        """Add what the rows say. An event that is recorded already changes nothing."""
+        """Apply an event. An event that is recorded already changes nothing."""
 
         def change(alarm: Alarm | None) -> Alarm | None:
             return apply_event(alarm, event, now_ns=time.time_ns())
@@ -33,7 +33,7 @@ class AlarmBook:
     async def change(
         self, reference: str, action: Callable[[Alarm], Alarm], *, if_revision: int | None = None
     ) -> Document:
-        """Change an alarm as a user asks, and return it as it is then.
+        """Apply the action of a user to an alarm, and return the changed alarm.
 
         Raises DocumentNotFound, what `action` raises, and RevisionConflict if it is not at `if_revision`.
         """
@@ -63,14 +63,14 @@ class AlarmBook:
         return await self._catalog.by_change(
             ALARM,
             states=states,
-            # A tag has no colon, so no other stream's alarms begin so.
+            # A tag has no colon, so only alarms of this stream have this prefix.
             prefix=f"{stream}:" if stream else "",
             before_revision=before_revision,
             limit=limit,
         )
 
     async def unshelve_due(self, now_ns: int) -> int:
-        """Unshelve alarms whose time is up; returns how many. Several processes may do it at once."""
+        """Unshelve alarms whose time has expired; returns how many. Several processes may do so at once."""
         due: list[str] = []
         before: int | None = None
         while page := await self.latest(states=("shelved",), limit=_PAGE, before_revision=before):
@@ -79,7 +79,7 @@ class AlarmBook:
             before = page[-1].revision
 
         def unshelve_if_due(alarm: Alarm | None) -> Alarm | None:
-            # A user may have shelved it for longer since.
+            # A user may have extended the shelving since.
             if alarm is None or not _is_due(alarm, now_ns):
                 return None
             return unshelve(alarm, by=WORKER, text="its time is up", now_ns=now_ns)

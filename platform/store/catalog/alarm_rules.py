@@ -1,4 +1,4 @@
-"""When rows raise an alarm: rules of a policy, beside the steps of `condition`, which need none."""
+"""The alarm rules of a policy: when rows raise an alarm. `condition` steps raise alarms without a rule."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
@@ -41,7 +41,7 @@ class AlarmRule(Struct, frozen=True):
 
 
 def plain_rules(rules: Any) -> list[dict[str, Any]]:
-    """The tables of a policy's `alarm`, each with known settings alone. Raises PolicyInvalid."""
+    """Read the tables of a policy's `alarm`. Raises PolicyInvalid, also for unknown settings."""
     if not isinstance(rules, Sequence) or isinstance(rules, str | bytes):
         raise PolicyInvalid(f"alarm: is a list of tables ([[alarm]] in TOML), not {kind_of(rules)}")
     if len(rules) > MAX_RULES:
@@ -66,7 +66,7 @@ def plain_rules(rules: Any) -> list[dict[str, Any]]:
 def check_alarm_rules(
     rules: Sequence[AlarmRule], *, kept: Collection[str], conditions: Collection[str]
 ) -> None:
-    """PolicyInvalid where a rule could raise no alarm, or one that another raises.
+    """Raises PolicyInvalid if a rule cannot raise an alarm, or duplicates the alarm of another rule.
 
     `kept` names the steps whose rows are kept, `conditions` those that raise alarms without a rule.
     """
@@ -95,6 +95,6 @@ def check_alarm_rules(
 
 
 def rule_to_mapping(rule: AlarmRule) -> dict[str, Any]:
-    """The inverse: a table that JSON and TOML can carry."""
+    """The inverse: a table that JSON and TOML can represent."""
     # TOML has no null.
     return {name: value for name, value in msgspec.structs.asdict(rule).items() if value is not None}

@@ -1,4 +1,4 @@
-"""Alarms as documents: what they hold, and what may become of them. Pure: no clock, no catalog.
+"""Alarms as documents: their content and their state transitions. Pure: no clock, no catalog.
 
     raised ──acknowledge──▶ acknowledged        escalated: raised again, from any of them
       │  ▲                    │  ▲
@@ -6,9 +6,9 @@
       ▼  │                    ▼  │
      shelved                 shelved             clear, or the rows are healthy again: cleared
 
-The worker says what the rows say (`AlarmEvent`), people say the rest (`acknowledge`, `comment`, `shelve`,
-`unshelve`, `clear`). Neither forgets what the other has said: each is an entry of the document's history.
-After the words of ANSI/ISA-18.2, Management of Alarm Systems. `alarm_book.py` keeps them in the catalog.
+The worker applies what the rows show (`AlarmEvent`), users do the rest (`acknowledge`, `comment`, `shelve`,
+`unshelve`, `clear`). Neither overwrites the other: each change is an entry of the document's history.
+Terms as in ANSI/ISA-18.2, Management of Alarm Systems. `alarm_book.py` stores alarms in the catalog.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,16 @@ State: TypeAlias = Literal["raised", "acknowledged", "shelved", "cleared"]
 STATES: tuple[State, ...] = ("raised", "acknowledged", "shelved", "cleared")
 OPEN_STATES: tuple[State, ...] = ("raised", "acknowledged", "shelved")
 MAX_SHELF_S = 365 * 24 * 3600
-"""An alarm is shelved for a year at most."""
+"""The longest time that an alarm can be shelved: a year."""
 Transition: TypeAlias = Literal["raised", "escalated", "eased", "cleared"]
 GRADES = ("healthy", "warning", "danger")
 
 WORKER = "windvane"
-"""Who has made an entry that nobody made by hand."""
+"""The author of automatic entries."""
 _EVIDENCE = ("leading", "values", "contributions", "evidence")
 _OUTLOOK = ("rul_s", "rul_low_s", "rul_high_s")
 MAX_HISTORY = 500
-"""Entries of one alarm; over it comments are refused, and the oldest changes of grade but the first leave."""
+"""Entries of one alarm; beyond it comments are rejected, and the oldest grade changes but the first go."""
 MAX_TEXT = 2_000
 MAX_BY = 100
 
@@ -60,15 +60,15 @@ class Contribution(Struct, frozen=True):
 
 
 class AlarmEvent(Struct, frozen=True):
-    """What rows have said of one alarm.
+    """A change of one alarm that rows have caused.
 
-    An alarm is told from others by its stream, its name, the data array and the row at which it was raised:
-    `alarm` is all of these. `sequence` counts the events of the stream from 0: who has seen a higher number
-    of a stream has had this one. `time_ns` and `raised_ns` are event times, ns since the epoch, UTC.
+    An alarm is identified by its stream, its name, the data array and the row at which it was raised:
+    `alarm` is all of these. `sequence` counts the events of the stream from 0: an alarm with a higher number
+    already contains this event. `time_ns` and `raised_ns` are event times, ns since the epoch, UTC.
 
-    `value` is what was judged, in `column` of `stream:output`; `leading` the column that deviates most where
-    the value is made of several. `values` are those of the row that it was made of, by column. `peak` is the
-    worst value of the alarm so far, at the event time `peak_ns`.
+    `value` is the evaluated value, in `column` of `stream:output`; `leading` is the column that deviates most
+    if the value combines several. `values` are those of the row that it is computed from, by column. `peak`
+    is the worst value of the alarm so far, at the event time `peak_ns`.
     """
 
     alarm: str
@@ -116,7 +116,7 @@ class HistoryEntry(Struct, frozen=True):
 
 
 class Alarm(Struct, frozen=True):
-    """One alarm. `worst` is the highest grade it had, `sequence` that of the last event that is in it.
+    """One alarm. `worst` is the highest grade it had, `sequence` that of the last event applied to it.
 
     `value` is that of the last change that rows have made; `peak` is the worst value up to that change.
     """
@@ -153,7 +153,7 @@ class Alarm(Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """Of its document, to be found by."""
+        """The title of its document, for searches."""
         return f"{GRADES[self.worst]} {self.stream} {self.name}"[:200]
 
 
@@ -163,7 +163,7 @@ def alarm_reference(stream: str, name: str, array: bytes, row: int) -> str:
 
 
 def to_body(alarm: Alarm) -> dict[str, Any]:
-    """The body of its document; reference and state are the document's own."""
+    """The body of its document, without reference and state, which the document has."""
     body: dict[str, Any] = msgspec.to_builtins(alarm)
     del body["reference"], body["state"]
     return body
@@ -172,7 +172,7 @@ def to_body(alarm: Alarm) -> dict[str, Any]:
 def from_body(reference: str, state: str, body: Mapping[str, Any]) -> Alarm:
     """The inverse of `to_body`.
 
-    A document of before peaks were kept has that of its history: the value that made it as bad as it was.
+    For a document from before peaks were recorded, the peak is the value of its worst grade in the history.
     """
     alarm = msgspec.convert({**body, "reference": reference, "state": state}, Alarm)
     if "peak" in body:
@@ -184,22 +184,22 @@ def from_body(reference: str, state: str, body: Mapping[str, Any]) -> Alarm:
 
 
 def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm | None:
-    """The alarm with what the rows say; None where it knows that already, since events may come twice."""
+    """The alarm with the event applied; None if it was applied before, since events may be repeated."""
     if alarm is None:
         alarm = _begin(event)
     elif event.sequence <= alarm.sequence:
         return None
     changes: dict[str, Any] = {}
     if event.transition in ("raised", "escalated"):
-        # What is worse than what was acknowledged or shelved wants to be looked at again.
+        # A grade worse than the acknowledged or shelved one needs attention again.
         changes = {"state": "raised", "acknowledged_by": None, "shelved_until_ns": None}
-        if event.peak is None:  # of a worker of before peaks were kept
+        if event.peak is None:  # from a worker of a version without peaks
             changes |= {"peak": event.value, "peak_ns": event.time_ns}
     elif event.transition == "cleared":
         changes = {"state": "cleared", "shelved_until_ns": None}
     if event.peak is not None:
         changes |= {"peak": event.peak, "peak_ns": event.peak_ns}
-    # What is shown of it is how it was when it was last getting worse.
+    # It shows the state at the last time it got worse.
     told = (*_OUTLOOK, *(_EVIDENCE if event.transition in ("raised", "escalated") else ()))
     changes |= {name: getattr(event, name) for name in told}
     return _with_entry(
@@ -225,7 +225,7 @@ def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm
 
 
 def acknowledge(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Somebody has seen it. Raises AlarmActionRefused where somebody has before."""
+    """Acknowledge an alarm. Raises AlarmActionRefused if it is acknowledged already."""
     if alarm.acknowledged_by is not None:
         raise AlarmActionRefused(
             f'alarm "{alarm.reference}" is acknowledged already, by {alarm.acknowledged_by}; comment on it '
@@ -236,14 +236,14 @@ def acknowledge(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
 
 
 def comment(alarm: Alarm, *, by: str, text: str, now_ns: int) -> Alarm:
-    """Somebody has something to say. Raises AlarmActionRefused where there is no text, or too much of it."""
+    """Comment on an alarm. Raises AlarmActionRefused if the text is empty or too long."""
     if not text.strip():
         raise AlarmActionRefused("a comment without a text says nothing; give it one")
     return _by_hand(alarm, "commented", by, text, now_ns)
 
 
 def shelf_end_ns(for_s: float, *, now_ns: int) -> int:
-    """When an alarm that is shelved now for `for_s` seconds returns (ns since 1970).
+    """When the shelving of an alarm ends that is shelved now for `for_s` seconds (ns since the epoch).
 
     Raises AlarmShelvedTooLong.
     """
@@ -253,7 +253,7 @@ def shelf_end_ns(for_s: float, *, now_ns: int) -> int:
 
 
 def shelve(alarm: Alarm, *, until_ns: int, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Not to be bothered with until `until_ns`, or until it gets worse. Raises AlarmActionRefused."""
+    """Shelve an alarm until `until_ns`, or until it escalates. Raises AlarmActionRefused."""
     if until_ns > now_ns + MAX_SHELF_S * 1_000_000_000:
         raise AlarmShelvedTooLong
     if alarm.state == "cleared":
@@ -266,7 +266,7 @@ def shelve(alarm: Alarm, *, until_ns: int, by: str, text: str = "", now_ns: int)
 
 
 def unshelve(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Back to where it was before it was shelved. Raises AlarmActionRefused where it is not."""
+    """Return an alarm to its state before it was shelved. Raises AlarmActionRefused if it is not shelved."""
     if alarm.state != "shelved":
         raise AlarmActionRefused(f'alarm "{alarm.reference}" is {alarm.state}, not shelved')
     state: State = "raised" if alarm.acknowledged_by is None else "acknowledged"
@@ -274,7 +274,7 @@ def unshelve(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
 
 
 def clear(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """It is over, somebody says; where the rows get worse it is raised again. Raises AlarmActionRefused."""
+    """Clear an alarm by hand; it is raised again if the rows get worse. Raises AlarmActionRefused."""
     if alarm.state == "cleared":
         raise AlarmActionRefused(f'alarm "{alarm.reference}" is cleared already')
     return _by_hand(alarm, "cleared", by, text, now_ns, state="cleared", shelved_until_ns=None)
@@ -311,6 +311,6 @@ def _with_entry(alarm: Alarm, entry: HistoryEntry, **changes: Any) -> Alarm:
 def _room_in(history: Sequence[HistoryEntry]) -> Sequence[HistoryEntry]:
     if len(history) < MAX_HISTORY:
         return history
-    # How it began stays, and what people said as long as there is anything else.
+    # The first entry stays; entries of users stay as long as there are others to drop.
     old = next((i for i, entry in enumerate(history) if i and entry.by == WORKER), 1)
     return [*history[:old], *history[old + 1 :]]

@@ -1,7 +1,7 @@
 """Attachments: files that belong to a document, read and written whole.
 
-An attachment is at most MAX_ATTACHMENT_BYTES long; its type says how long, how many, and of which media
-types. Each change of one gives its document a new revision.
+An attachment has at most MAX_ATTACHMENT_BYTES; the document type sets the size, the number and the media
+types. Each change of an attachment gives its document a new revision.
 """
 
 import re
@@ -49,14 +49,14 @@ class AttachmentStore:
         self._database = database
 
     async def list(self, document: Document) -> list[AttachmentInfo]:
-        """Those of a document, in the order of their names."""
+        """The attachments of a document, in the order of their names."""
         query = sa.select(*_INFO).where(attachments.c.document_id == document.id)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(attachments.c.name))
             return [AttachmentInfo(*row) for row in rows]
 
     async def get(self, document: Document, name: str) -> Attachment:
-        """One of them, whole. Raises AttachmentNotFound."""
+        """One attachment with its content. Raises AttachmentNotFound."""
         async with self._database.reading() as connection:
             query = sa.select(*_WHOLE).where(_is(document.id, name))
             row = (await connection.execute(query)).one_or_none()
@@ -77,7 +77,7 @@ class AttachmentStore:
     ) -> Attachment:
         """Write an attachment, or replace it.
 
-        With `if_revision` only while the attachment has that revision, 0 meaning that there is none;
+        With `if_revision` only if the attachment has that revision, 0 if it must not exist;
         otherwise RevisionConflict. Raises DocumentInvalid for what the document's type does not allow,
         AttachmentNotFound if the document was deleted.
         """
@@ -171,7 +171,7 @@ async def copy_attachments(connection: AsyncConnection, source_id: int, target: 
 
 
 async def delete_attachments(connection: AsyncConnection, document_id: int) -> None:
-    """Delete all attachments of a document that is deleted."""
+    """Delete all attachments of a deleted document."""
     await connection.execute(attachments.delete().where(attachments.c.document_id == document_id))
 
 

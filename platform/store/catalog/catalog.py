@@ -1,7 +1,7 @@
 """The catalog: the database of documents. SQLite by default, PostgreSQL by URL, with the same statements.
 
-`tables.py` has the tables, `document_type.py` says what a document may be, `documents.py` is what users do
-to documents, `follower.py` follows the changes of one type.
+`tables.py` has the tables, `document_type.py` the types of documents, `documents.py` the operations of users
+on documents, and `follower.py` follows the changes of one type.
 """
 
 import re
@@ -35,7 +35,7 @@ MAX_REFERENCE_BYTES = 500
 MAX_TITLE_BYTES = 500
 LARGEST_ID = 2**63 - 1
 
-# What databases differ on, NUL and lone surrogates among it.
+# Characters on which databases differ, such as NUL and lone surrogates.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -50,35 +50,34 @@ class Deletion(msgspec.Struct, frozen=True):
 
 
 Documents: TypeAlias = list[Document]
-"""`Catalog.list` hides the built-in name in its own class."""
+"""`Catalog.list` shadows the built-in name in its class."""
 Changes: TypeAlias = list[Document | Deletion]
 
 
 class Catalog:
     """The documents, for one event loop; any number of processes may each have the database open.
 
-    A put or delete is one transaction: if it is cancelled or the process ends, it has happened whole or not
-    at all. Every method raises CatalogUnavailable if the database cannot be reached.
+    A put or delete is one transaction: if it is cancelled or the process ends, it was applied completely or
+    not at all. Every method raises CatalogUnavailable if the database cannot be reached.
     """
 
     def __init__(self, database: CatalogDatabase) -> None:
-        """Use `Catalog.open`, which also makes the tables."""
+        """Use `Catalog.open`, which also creates the tables."""
         self.database = database
         self.attachments = AttachmentStore(database)
         self.history = RevisionHistory(database)
 
     @classmethod
     async def open(cls, url: str, *, copy: Path | None = None) -> "Catalog":
-        """Connect, and make what is missing: the SQLite file with its folders, the tables.
+        """Connect, and create what is missing: the SQLite file with its folders, the tables.
 
         `url` is SQLAlchemy's: `sqlite:///relative.sqlite`, `sqlite:////absolute/catalog.sqlite`,
         `postgresql://user:password@host/database`. Raises ConfigInvalid for one that cannot be used,
         StoreFailed for an SQLite file that cannot be opened. A catalog of an earlier version is upgraded.
 
-        `copy` is the file of the policies that were in force last. With it, a database that is damaged, or
-        whose file has vanished although there are such policies, does not raise: the catalog's methods raise
-        CatalogUnavailable until the database is repaired, `fallback` gives these policies, and the file stays
-        as it is.
+        `copy` is the file of the policies that were last in force. With it, a damaged database, or a missing
+        file although there are such policies, does not raise: the catalog's methods raise CatalogUnavailable
+        until the database is repaired, `fallback` returns these policies, and the file is left unchanged.
         """
         return cls(await CatalogDatabase.open(url, copy=copy))
 
@@ -87,22 +86,22 @@ class Catalog:
         await self.database.close()
 
     def fallback(self) -> list[dict[str, Any]]:
-        """The bodies of the policies that were in force last, of this home; empty if there is no copy."""
+        """The bodies of this home's policies that were last in force; empty if there is no copy."""
         return self.database.fallback()
 
     async def keep_copy(self, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """Save the policies in force for `fallback`; a disk that cannot take them changes nothing."""
+        """Save the policies in force for `fallback`; errors of the disk are ignored."""
         await self.database.keep_copy(bodies)
 
     async def revision(self, type: str | None = None) -> int:
-        """The revision of the last put or delete, of one type or of all: if it stays, nothing has changed.
+        """The revision of the last put or delete, of one type or of all: if it is equal, nothing changed.
 
         Takes no lock.
         """
         return (await self.head(type)).revision
 
     async def head(self, type: str | None = None) -> Head:
-        """The same, with how far back deletions are known."""
+        """The same, with how far back deletions are recorded."""
         async with self.database.reading() as connection:
             return await read_head(connection, type)
 
@@ -134,12 +133,12 @@ class Catalog:
         action: str = "saved",
         attachments_of: int | None = None,
     ) -> Document:
-        """Create or replace a document and return it as it is now.
+        """Create or replace a document and return it as stored.
 
-        `state` is by default the initial state of the type. With `if_revision` only while the document has
-        that revision, 0 meaning that there is none; otherwise RevisionConflict, and nothing has changed.
-        `action` is what the list of revisions says. `attachments_of` is the ID of a document whose
-        attachments are copied. Raises DocumentInvalid for what the catalog cannot keep.
+        `state` is by default the initial state of the type. With `if_revision` only if the document has
+        that revision, 0 if it must not exist; otherwise RevisionConflict, and nothing changes.
+        `action` is shown in the list of revisions. `attachments_of` is the ID of a document whose
+        attachments are copied. Raises DocumentInvalid for what the catalog cannot store.
         """
         kind = document_type(type)
         state = kind.initial_state if state is None else state
@@ -228,8 +227,8 @@ class Catalog:
         """At most `limit` documents, by type, then by reference, both in code point order.
 
         `text` is a substring of the reference, the title or a search field, in any case. `pattern` is the
-        whole of one of them, in any case, with `%` for any characters. `after` is where the page before this
-        one ended: a reference, or `type/reference` if no `type` is given.
+        whole of one of them, in any case, with `%` for any characters. `after` is the end of the previous
+        page: a reference, or `type/reference` if no `type` is given.
         """
         columns = documents.c
         query = sa.select(*DOCUMENT).order_by(columns.type, columns.reference).limit(max(0, limit))
@@ -255,11 +254,11 @@ class Catalog:
         after_revision: int | None = None,
         limit: int = 1000,
     ) -> Documents:
-        """At most `limit` documents in the order of their revisions, in one of `states` where some are given.
+        """At most `limit` documents in the order of their revisions, in one of `states` if given.
 
         With `after_revision` those that were put since then, the oldest change first; otherwise the newest
-        change first, where `before_revision` is that of the last one on the page before. `prefix` is how
-        their references begin.
+        change first, and `before_revision` is that of the last one on the previous page. `prefix` is the
+        prefix of their references.
         """
         revision = documents.c.revision
         order = revision.desc() if after_revision is None else revision
@@ -267,7 +266,7 @@ class Catalog:
         if states:
             query = query.where(documents.c.state.in_(states))
         if prefix:
-            # Not LIKE, which on SQLite takes capitals for small letters.
+            # Not LIKE, which ignores case on SQLite.
             query = query.where(sa.func.substr(documents.c.reference, 1, len(prefix)) == prefix)
         if before_revision is not None:
             query = query.where(revision < before_revision)
@@ -286,11 +285,11 @@ class Catalog:
         limit: int = 1000,
     ) -> Changes:
         """At most `limit` changes after revision `since`, the oldest first: documents as they are now, and
-        deletions. Of a document that was changed several times only the last change is given.
+        deletions. Of a document that was changed several times only the last change is returned.
 
-        `state`, `text` and `pattern` choose among the documents as in `list`; deletions are always given.
-        Raises ChangesForgotten if there were deletions after `since` that are no longer known, or if the
-        catalog has not come that far.
+        `state`, `text` and `pattern` filter the documents as in `list`; deletions are always returned.
+        Raises ChangesForgotten if there were deletions after `since` that are no longer recorded, or if
+        `since` is beyond the catalog's revision.
         """
         async with self.database.reading() as connection:
             head = await read_head(connection, type)
@@ -301,7 +300,7 @@ class Catalog:
                 )
             if since == head.revision:
                 return []
-            # What is later than the head is left to the next call: between these statements others may write.
+            # Changes after the head are left to the next call: others may write between these statements.
             found: Changes = []
             for table, columns, make in (
                 (deleted_documents, _DELETION, Deletion),
@@ -333,7 +332,7 @@ def _is(type: str, reference: str) -> sa.ColumnElement[bool]:
 
 
 def _equals(column: sa.Column[str], value: str) -> sa.ColumnElement[bool]:
-    # What no document has, and some databases reject, is not asked for.
+    # Characters that no document has, and that some databases reject, are not queried.
     return sa.false() if _CONTROL.search(value) else column == value
 
 
@@ -357,7 +356,7 @@ def _filters(
 
 def _matches(pattern: str) -> sa.ColumnElement[bool]:
     escaped = re.sub(r"([\\_])", r"\\\1", pattern.casefold())
-    # One line of several: the first, one in the middle, the last; or all there is.
+    # One line of several: the first, one in the middle, the last; or the only one.
     places = (f"{escaped}\n%", f"%\n{escaped}\n%", f"%\n{escaped}", escaped)
     return sa.or_(*(documents.c.folded.like(place, escape="\\") for place in places))
 
@@ -406,7 +405,7 @@ async def _found(
 
 
 def not_found(type: str, reference: str) -> DocumentNotFound:
-    """The error of a document that does not exist: says how to list those that do."""
+    """The error for a document that does not exist, with the command that lists those that do."""
     kind = document_types().get(type)
     listing = "" if kind is None else f"; `{kind.list_command}` lists the {kind.plural}"
     return DocumentNotFound(f'there is no {type} "{reference}"{listing}')

@@ -1,4 +1,4 @@
-"""The database of the catalog: how it is opened, prepared, reached again, and what its errors mean."""
+"""The database of the catalog: opening, preparing and reconnecting, and the translation of its errors."""
 
 import asyncio
 import json
@@ -67,16 +67,16 @@ async def _create_engine(url: str) -> AsyncEngine:
 
 
 def _wait_for_the_disk(connection: Any, _: object) -> None:
-    """A commit is durable when it returns, even if SQLite was built to wait for less."""
+    """A commit is durable when it returns, even if SQLite was built with a weaker default."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 
 
 async def to_its_end(writing: Coroutine[Any, Any, _Result]) -> _Result:
-    """Awaits a transaction; cancelled, it waits for its end before it lets the cancellation through.
+    """Awaits a transaction; if cancelled, waits for its end before it propagates the cancellation.
 
-    A transaction that is broken off half-way leaves SQLite locked until its connection is collected.
+    A transaction that is interrupted leaves SQLite locked until its connection is collected.
     """
     task = asyncio.ensure_future(writing)
     try:
@@ -89,12 +89,12 @@ async def to_its_end(writing: Coroutine[Any, Any, _Result]) -> _Result:
 class CatalogDatabase:
     """Connections to the database of the catalog, for one event loop.
 
-    Reads and writes raise CatalogUnavailable if the database cannot be reached, or is damaged; one that was
-    damaged is reopened after at least `REOPEN_S` seconds.
+    Reads and writes raise CatalogUnavailable if the database cannot be reached or is damaged; a damaged one
+    is reopened after at least `REOPEN_S` seconds.
     """
 
     def __init__(self, engine: AsyncEngine | None) -> None:
-        """Use `CatalogDatabase.open`, which also makes the tables."""
+        """Use `CatalogDatabase.open`, which also creates the tables."""
         self._usable_engine = engine
         self._url = ""
         self._copy: Path | None = None
@@ -133,7 +133,7 @@ class CatalogDatabase:
         return self._usable_engine
 
     async def _reopen(self) -> None:
-        """Open a database that was damaged, now and then, in case it has been repaired."""
+        """Reopen a damaged database at intervals, in case it was repaired."""
         if self._usable_engine is not None or time.monotonic() < self._look_again_s:
             return
         self._look_again_s = time.monotonic() + REOPEN_S
@@ -145,11 +145,11 @@ class CatalogDatabase:
             self._broken = error
 
     def fallback(self) -> list[dict[str, Any]]:
-        """The bodies of the policies that were in force last, of this home; empty if there is no copy."""
+        """The bodies of this home's policies that were last in force; empty if there is no copy."""
         return [] if self._copy is None else read_policy_copy(self._copy)
 
     async def keep_copy(self, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """Save the policies in force for `fallback`; a disk that cannot take them changes nothing."""
+        """Save the policies in force for `fallback`; errors of the disk are ignored."""
         if self._copy is not None:
             with suppress(OSError):
                 await asyncio.to_thread(write_policy_copy, self._copy, bodies)
@@ -159,7 +159,7 @@ class CatalogDatabase:
             if await is_prepared(connection):
                 return
         # If two processes start at once on PostgreSQL, IF NOT EXISTS of the later one can still collide;
-        # its second try finds what the other has made.
+        # its second try finds what the other has created.
         try:
             await to_its_end(self._make_missing())
         except CatalogUnavailable:
@@ -184,14 +184,14 @@ class CatalogDatabase:
                 "see that its database runs and can be reached, then try again"
             ) from error
         except sa.exc.StatementError as error:
-            # Not the database's error, so one of turning a value into what the database takes.
+            # Not an error of the database, so one of converting a value for it.
             raise DocumentInvalid(
                 f"the body of a document must be JSON: {error.orig}; take the offending value out"
             ) from error
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads. Statements do not see one state: a write may come between two."""
+        """A connection for reads. Statements do not share a snapshot: a write may happen between two."""
         await self._reopen()
         with self._explained():
             async with self._engine.connect() as connection:
@@ -200,8 +200,8 @@ class CatalogDatabase:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed and durable when the block ends, rolled back if it raises."""
-        # Writes come one after the other anyway. Within this process they queue here, in order; SQLite would
-        # have each of them sleep and try again, and the unlucky one give up.
+        # Writes are serialized anyway. Within this process they queue here, in order; SQLite would let each
+        # of them sleep and retry, and an unlucky one time out.
         await self._reopen()
         with self._explained():
             async with self._write_turn, self._engine.begin() as connection:

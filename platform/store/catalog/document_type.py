@@ -1,4 +1,4 @@
-"""Types of documents: what a document may hold, the states it has, and how it may change.
+"""Types of documents: the content of a document, its states, and its permitted changes.
 
 A `DocumentType` is all that a new type needs. Routes, commands, search, revisions and change feeds are
 derived from it, so one file defines a type:
@@ -47,16 +47,16 @@ Role: TypeAlias = Literal["viewer", "operator", "author", "admin"]
 Edit: TypeAlias = Literal["create", "replace", "retitle", "delete"]
 
 MAX_ATTACHMENT_BYTES = 16 * 1024 * 1024
-"""Of one attachment. Attachments are read and written whole."""
+"""Size limit of one attachment. Attachments are read and written whole."""
 MAX_ATTACHMENTS = 100
-"""Of one document."""
+"""Limit for one document."""
 
 _logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 class Content(Struct, frozen=True):
-    """What a change can change of a document."""
+    """The parts of a document that a change can modify."""
 
     state: str
     title: str
@@ -64,13 +64,13 @@ class Content(Struct, frozen=True):
 
 
 class NoArguments(Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of a transition that takes none."""
+    """The arguments of a transition without arguments."""
 
 
 class Transition(Struct, frozen=True):
-    """A named change of a document's state, which the `roles` may make.
+    """A named change of a document's state, permitted to `roles`.
 
-    It is allowed in the states `sources` and leads to `target`. With `apply`, the target is left out (None):
+    It is allowed in the states `sources` and leads to `target`. With `apply`, the target is omitted (None):
     the function gets the reference, the content, the arguments (an instance of `arguments`) and the time (ns
     since the epoch), returns the new content, and may raise WindvaneError to reject.
     """
@@ -114,10 +114,10 @@ class AttachmentRules(Struct, frozen=True):
 class DocumentType(Struct, frozen=True, kw_only=True):
     """A type of document.
 
-    `body` is the struct that a body must fit. `states` are the workflow states; a new document has
+    `body` is the struct that a body must match. `states` are the workflow states; a new document has
     `initial_state`, by default the first. `search_fields` are members of the body that a search looks
-    through, besides reference and title: strings, or lists of strings. Without `attachments` there
-    are none. `revisions_kept` earlier revisions of each document are kept; 0 keeps only the current one.
+    through, besides reference and title: strings, or lists of strings. Without `attachments`, documents
+    have none. `revisions_kept` earlier revisions of each document are retained; 0 retains only the current.
 
     `edits` are what users with one of `edit_roles` may do besides transitions; documents that a tier
     registers (alarms, streams) allow fewer. `normalize` takes the reference, the title and the body that
@@ -204,7 +204,7 @@ _lock = threading.Lock()
 
 
 def register(added: DocumentType) -> DocumentType:
-    """Add a type for this process alone. Raises ConfigInvalid if another type has its name."""
+    """Add a type in this process only. Raises ConfigInvalid if another type has its name."""
     with _lock:
         known = _installed_types().get(added.name) or _registered.setdefault(added.name, added)
         if known is not added:
@@ -225,7 +225,7 @@ def document_types() -> Mapping[str, DocumentType]:
 
 @cache
 def _installed_types() -> Mapping[str, DocumentType]:
-    """Those that packages register. A package whose type cannot be used costs that type alone."""
+    """The types that packages register. A type that cannot be loaded is skipped; the others stay usable."""
     found: dict[str, DocumentType] = {}
     for name, extension in DOCUMENT_TYPES.extensions.items():
         try:

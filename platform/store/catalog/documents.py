@@ -11,11 +11,11 @@ from .catalog import Catalog, Document, not_found
 from .document_type import Content, DocumentType, Edit, document_type
 
 MAX_ATTEMPTS = 100
-"""How often a change is retried while others change the same document."""
+"""How often a change is retried if other processes change the same document."""
 _LONGEST_PAUSE_S = 0.05
 
 Check: TypeAlias = Callable[[dict[str, Any]], None]
-"""Raises WindvaneError for a body that a higher room cannot use, such as a pipeline that cannot run."""
+"""Raises WindvaneError for a body that a higher layer cannot use, such as a pipeline that cannot run."""
 
 
 class Documents:
@@ -60,7 +60,7 @@ class Documents:
         title: str | None = None,
         if_revision: int | None = None,
     ) -> Document:
-        """Replace body and title; None leaves what is there. A document that does not exist is created.
+        """Replace body and title; None keeps the current value. A document that does not exist is created.
 
         The state stays. Raises DocumentInvalid, TransitionRejected if the type does not allow it.
         """
@@ -182,8 +182,8 @@ async def change_document(
 ) -> Document | None:
     """Change a document by a function of its content, None if it does not exist; it may run several times.
 
-    The change is made to the revision that was read, and retried on what is there now if another process was
-    quicker: no change of another is lost. Returns the document as it is then, None if `change` returned None.
+    The change applies to the revision that was read, and is retried on the current one if another process was
+    faster: concurrent changes are not lost. Returns the changed document, None if `change` returned None.
     Raises what `change` raises, and RevisionConflict if the document is not at `if_revision`.
     """
     for attempt in range(MAX_ATTEMPTS):

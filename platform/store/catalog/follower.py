@@ -1,4 +1,4 @@
-"""Following the documents of one type: a look costs one small query, and only what has changed is read."""
+"""Following the documents of one type: a poll costs one small query, and only changes are read."""
 
 import msgspec
 
@@ -11,10 +11,10 @@ _PAGE = 1_000
 
 
 class TypeChanges(msgspec.Struct, frozen=True):
-    """What has changed since the follower's position, up to `revision`.
+    """The changes since the follower's position, up to `revision`.
 
-    `is_complete`: `changed` are all documents that there are; others are gone. Otherwise apply `deleted`
-    first, then `changed`. A change may be given again that was given before.
+    `is_complete`: `changed` are all existing documents; others are gone. Otherwise apply `deleted`
+    first, then `changed`. A change may be delivered more than once.
     """
 
     revision: int
@@ -26,8 +26,8 @@ class TypeChanges(msgspec.Struct, frozen=True):
 class TypeFollower:
     """Reads the changes of one type from a catalog, in any number of processes at once.
 
-    The position moves when the caller accepts what it has read, so that changes which could not be applied
-    are given again.
+    The position advances when the caller accepts what it has read, so that changes which could not be
+    applied are delivered again.
     """
 
     def __init__(self, catalog: Catalog, type: str) -> None:
@@ -51,7 +51,7 @@ class TypeFollower:
                 deleted += [each.reference for each in page if not isinstance(each, Document)]
                 since = page[-1].revision
         except ChangesForgotten:
-            # Too far behind, or another catalog than before: an older copy of it.
+            # Too far behind, or a different catalog, such as an older copy.
             return await self._read_all((await self._catalog.head(self._type)).revision)
         return TypeChanges(max(since, head.revision), changed, deleted, is_complete=False)
 
@@ -60,9 +60,9 @@ class TypeFollower:
         return TypeChanges(revision, found, [], is_complete=True)
 
     def accept(self, changes: TypeChanges) -> None:
-        """Move the position behind these changes."""
+        """Advance the position past these changes."""
         self._position = changes.revision
 
     def start_over(self) -> None:
-        """The next `read` gives all documents."""
+        """The next `read` returns all documents."""
         self._position = -1

@@ -1,4 +1,4 @@
-"""The earlier revisions of documents, as far as they are kept."""
+"""The earlier revisions of documents that are retained."""
 
 import msgspec
 import sqlalchemy as sa
@@ -21,9 +21,9 @@ class RevisionHistory:
     async def list(
         self, document: Document, *, before: int | None = None, limit: int = 1000
     ) -> list[RevisionInfo]:
-        """At most `limit` revisions of a document that are kept, the newest first.
+        """At most `limit` retained revisions of a document, the newest first.
 
-        `before` is the revision of the last one on the page before.
+        `before` is the last revision on the previous page.
         """
         columns = document_revisions.c
         query = (
@@ -37,7 +37,7 @@ class RevisionHistory:
         async with self._database.reading() as connection:
             found = [RevisionInfo(*row) for row in await connection.execute(query)]
         if before is None and (not found or found[0].revision < document.revision):
-            # Its type keeps none, or it was put by a version that kept none.
+            # Its type retains no revisions, or it was put by a version without them.
             now = RevisionInfo(
                 document.revision, "saved", document.state, document.title, document.modified_ns
             )
@@ -45,7 +45,7 @@ class RevisionHistory:
         return found[: max(0, limit)]
 
     async def at(self, document: Document, revision: int) -> Document:
-        """The document as it was at one of its revisions. Raises DocumentNotFound if it is not kept."""
+        """The document at one of its revisions. Raises DocumentNotFound if the revision is not retained."""
         if revision == document.revision:
             return document
         columns = document_revisions.c

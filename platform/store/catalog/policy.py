@@ -1,9 +1,9 @@
 """Ingestion policies: who may send which tags, in which format, and which pipeline runs on them.
 
 A policy enters as a mapping (TOML, JSON, a document of the catalog) through `policy_from_mapping`, which
-checks all that can be said of it without knowing the operations; `policy_to_mapping` is its inverse. Beside
-it: `policy_rules` (who may send), `alarm_rules` (what raises an alarm), `policy_schema` (what records look
-like), `policy_table` (which policy a tag belongs to), `policy_wording` (what is said of mistakes).
+checks everything that does not depend on the operations; `policy_to_mapping` is its inverse. Related modules:
+`policy_rules` (who may send), `alarm_rules` (what raises an alarm), `policy_schema` (the schema of records),
+`policy_table` (which policy a tag belongs to), `policy_wording` (the messages of errors).
 docs/policies.md has every setting with an example.
 """
 
@@ -55,11 +55,11 @@ _CHOICES = {
 MAX_PIPELINE_STEPS = 100
 MAX_TAG_PATTERNS = 1000
 MAX_REORDER_S = 86_400.0
-"""How far back in event time a policy can put events in order."""
+"""The largest window of event time in which a policy can sort events."""
 MAX_PUBLISHED_NAME = 190
-"""Characters of a policy's reference and a step's name together, where the step's rows are published: both
+"""Characters of a policy's reference and a step's name together, if the step's rows are published: both
 are in the name of their topic."""
-_MAX_SCHEMA_NESTING = 200  # the schema has a bound of its own on what counts
+_MAX_SCHEMA_NESTING = 200  # policy_schema has its own, lower limit on the types
 
 _Rate = Annotated[float, Meta(gt=0, le=1e12)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
@@ -175,10 +175,10 @@ _STEP_KEYS = ("operation", "name", "input", "keep", "publish")
 
 
 def policy_from_mapping(data: Mapping[str, Any]) -> Policy:
-    """Check a mapping and make it a policy; the mapping is not kept.
+    """Validate a mapping and convert it to a policy; the mapping is not retained.
 
     In a table of `pipeline` the keys other than operation, name, input, keep and publish are the parameters
-    of the operation. Raises PolicyInvalid, which names the path and what is allowed there.
+    of the operation. Raises PolicyInvalid, which names the path and the allowed values.
     """
     if not isinstance(data, Mapping):
         raise PolicyInvalid(f"a policy is a table of settings, not {kind_of(data)}")
@@ -329,9 +329,9 @@ def _check_published(policy: Policy) -> None:
 
 
 def policy_to_mapping(policy: Policy) -> dict[str, Any]:
-    """The inverse of `policy_from_mapping`: a mapping that JSON can carry, owned by the caller.
+    """The inverse of `policy_from_mapping`: a mapping that JSON can represent, owned by the caller.
 
-    TOML can too, where no default in the schema is null. All settings are spelt out, so that a stored policy
+    TOML can too, if no default in the schema is null. All settings are explicit, so that a stored policy
     keeps its meaning when a default changes.
     """
     return {
@@ -340,7 +340,7 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "tags": list(policy.tags),
         "format": policy.format,
         "field": policy.field,
-        # A gateway of the version before, which may still run, knows no such setting.
+        # A gateway of the previous version, which may still run, rejects this setting.
         **({} if policy.signals == ("logs",) else {"signals": list(policy.signals)}),
         "allow": [{"identities": list(r.identities), "networks": list(r.networks)} for r in policy.allow],
         **({} if policy.schema is None else {"schema": copy.deepcopy(policy.schema)}),

@@ -1,4 +1,4 @@
-"""The last good copy of the policies, next to the catalog: a tier starts with it if that is damaged."""
+"""The last good copy of the policies, next to the catalog: a tier uses it if the catalog is damaged."""
 
 import json
 import os
@@ -10,7 +10,7 @@ _VERSION = 1
 
 
 def write_policy_copy(path: Path, bodies: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the copy, whole and durable; the tiers of a home may do so at once. Raises OSError."""
+    """Replace the copy, atomically and durably; tiers of a home may do so concurrently. Raises OSError."""
     content = json.dumps({"version": _VERSION, "policies": list(bodies)}, sort_keys=True).encode()
     if path.exists() and path.read_bytes() == content:
         return
@@ -24,7 +24,7 @@ def write_policy_copy(path: Path, bodies: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_policy_copy(path: Path) -> list[dict[str, Any]]:
-    """The bodies of the policies of the last good catalog; empty if there is no copy that can be read."""
+    """The bodies of the policies of the last good catalog; empty if there is no readable copy."""
     try:
         copy = json.loads(path.read_bytes())
     except (OSError, ValueError):

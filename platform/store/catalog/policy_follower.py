@@ -1,4 +1,4 @@
-"""The policies in force, as a tier uses them: made of each policy when it changes."""
+"""The policies in force, as a tier uses them: built from each policy when it changes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -28,15 +28,14 @@ class _Kept(msgspec.Struct, Generic[Made], frozen=True):
 
 
 class PolicyFollower(Generic[Made]):
-    """Follows the published policies of the catalog, each as what `make` makes of it.
+    """Follows the published policies of the catalog, each as the object that `make` builds from it.
 
-    `make` gets the reference of the document, its body, and what it made of it before. It returns None for a
-    policy that cannot be used: what was in force under that reference stays. `prepare` gets what was made
-    of changed policies before it comes into force; if it raises, nothing changes, and the next refresh
-    retries.
+    `make` receives the reference of the document, its body, and the previous object. It returns None for a
+    policy that cannot be used: the previous one stays in force. `prepare` receives the objects of changed
+    policies before they take effect; if it raises, nothing changes, and the next refresh retries.
 
     A catalog that cannot be read changes nothing. If it cannot be read at the start, the policies of the copy
-    in the home are in force (`Catalog.fallback`), until it can; `fallback_cause` says why.
+    in the home are in force (`Catalog.fallback`), until it can; `fallback_cause` is the reason.
     """
 
     def __init__(self, catalog: Catalog, make: Make[Made], *, prepare: Prepare[Made] = _nothing) -> None:
@@ -47,11 +46,11 @@ class PolicyFollower(Generic[Made]):
         self._documents: dict[str, _Kept[Made]] = {}
         self._makes_all = False
         self.in_force: Mapping[str, Made] = MappingProxyType({})
-        """By the reference of the document; another object after each change."""
+        """By the reference of the document; a new object after each change."""
         self.fallback_cause: WindvaneError | None = None
 
     async def refresh(self) -> bool:
-        """Apply what has changed; whether anything has. Raises WindvaneError if it could not."""
+        """Apply the changes; returns whether there were any. Raises WindvaneError on failure."""
         try:
             changes = await self._follower.read()
         except WindvaneError as error:
@@ -73,12 +72,12 @@ class PolicyFollower(Generic[Made]):
         return is_changed
 
     def make_all_again(self) -> None:
-        """The next refresh makes all policies again: what they can name has changed."""
+        """The next refresh rebuilds all policies: what they can refer to has changed."""
         self._makes_all = True
         self._follower.start_over()
 
     def _apply(self, changes: TypeChanges) -> tuple[dict[str, _Kept[Made]], list[Made]]:
-        """The documents after the changes, and what was made for them."""
+        """The documents after the changes, and the objects built from them."""
         bodies = {each.reference: each.body for each in changes.changed if each.state == IN_FORCE}
         documents = dict(self._documents)
         gone = {*changes.deleted, *(each.reference for each in changes.changed if each.state != IN_FORCE)}

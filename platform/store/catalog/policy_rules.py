@@ -1,4 +1,4 @@
-"""Who may send: the `allow` rules of a policy, and the judgement that is made of them."""
+"""Who may send: the `allow` rules of a policy, and their evaluation."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ from ...errors import PolicyInvalid
 MAX_RULES = 1000
 MAX_RULE_ENTRIES = 10_000
 LOCAL = "local"
-"""The sender, and in a rule the network, of whoever connects through a Unix socket."""
+"""The sender, and in a rule the network, of clients that connect through a Unix socket."""
 _REMEMBERED_SENDERS = 4096
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,7 +32,7 @@ class Allow(Struct, frozen=True):
 
 
 def check_rules(rules: Sequence[Allow]) -> None:
-    """Raises PolicyInvalid for rules that cannot be followed; names the path."""
+    """Raises PolicyInvalid for invalid rules; names the path."""
     if len(rules) > MAX_RULES:
         raise PolicyInvalid(f"allow: has {len(rules)} rules, at most {MAX_RULES} are allowed")
     for i, rule in enumerate(rules):
@@ -60,7 +60,7 @@ def check_rules(rules: Sequence[Allow]) -> None:
 
 
 class Admission:
-    """The rules of one policy, ready to be asked; remembers its answers for the last 4,096 senders."""
+    """The compiled rules of one policy; caches the results for the last 4,096 senders."""
 
     def __init__(self, rules: Sequence[Allow]) -> None:
         self._rules = [
@@ -69,7 +69,7 @@ class Admission:
         self._remembered = lru_cache(maxsize=_REMEMBERED_SENDERS)(self._judge)
 
     def allows(self, sender: str, identity: str | None) -> bool:
-        """Whether some rule lets the peer at the address `sender` in; without rules anybody is."""
+        """Whether a rule admits the peer at the address `sender`; without rules every peer is admitted."""
         return not self._rules or self._remembered(sender, identity)
 
     def _judge(self, sender: str, identity: str | None) -> bool:
@@ -85,7 +85,7 @@ def _identities(identities: Sequence[str]) -> re.Pattern[str] | None:
     if not identities:
         return None
     patterns = [
-        # Each stretch between two `*` is taken where it first fits, and never looked for again.
+        # Each literal between two `*` matches at its first position, without backtracking.
         re.escape(first) + "".join(f"(?>.*?{re.escape(part)})" for part in middle) + f".*{re.escape(last)}"
         if stars
         else re.escape(first)
@@ -105,7 +105,7 @@ def _network(text: str) -> _Network | None:
 
 
 def _address(sender: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address, an IPv4 one that came through an IPv6 socket as what it is; None where it is none."""
+    """The address, IPv4-mapped IPv6 ones as IPv4; None if it is not an IP address."""
     try:
         address = ipaddress.ip_address(sender.partition("%")[0])
     except ValueError:

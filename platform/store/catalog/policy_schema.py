@@ -1,10 +1,10 @@
-"""The Avro schema of a policy's records, read into a small tree that a check can be made of.
+"""The Avro schema of a policy's records, parsed into a small tree from which a validator is built.
 
-Avro's own rules (names, defaults, symbols) are fastavro's business. Of what Avro has, a policy takes null,
+fastavro checks Avro's own rules (names, defaults, symbols). Of Avro's types a policy supports null,
 boolean, int, long, float, double, bytes, string, enum, fixed, array, map, record, references to named
-types, and unions whose branches a msgpack value tells apart; a logical type counts as the type below it. A
+types, and unions whose branches differ in their msgpack type; a logical type counts as its base type. A
 field or a type may also have `minimum` and `maximum` (numbers) and `maxLength` (strings in characters, bytes
-in bytes). A field with a `default` may be missing in a record, any other must be there.
+in bytes). A field with a `default` is optional in a record; any other is required.
 
 Source: Apache Avro specification 1.12, "Schema Declaration"; `minimum`, `maximum` and `maxLength` as in JSON
 Schema.
@@ -22,7 +22,7 @@ from ...errors import PolicyInvalid
 MAX_SCHEMA_TYPES = 2000
 """How many types, counted as they are written, a schema may have."""
 MAX_SCHEMA_DEPTH = 32
-"""How deep records, arrays and maps may lie in one another, references followed."""
+"""How deep records, arrays and maps may be nested, references followed."""
 MAX_SCHEMA_CHARACTERS = 256 * 1024
 
 INT = (-(2**31), 2**31 - 1)
@@ -38,7 +38,7 @@ class Boolean(Struct, frozen=True):
 
 
 class Integer(Struct, frozen=True):
-    """A msgpack integer, the bounds included; `int` and `long` differ in their bounds alone."""
+    """A msgpack integer, the bounds included; `int` and `long` differ only in their bounds."""
 
     minimum: int
     maximum: int
@@ -83,7 +83,7 @@ class Map(Struct, frozen=True):
 
 
 class Field(Struct, frozen=True):
-    """A field of a record; where it is not `required` it may be missing, and `default` stands for it."""
+    """A field of a record; if it is not `required` it may be missing, and `default` replaces it."""
 
     name: str
     type: "Type"
@@ -99,7 +99,7 @@ class Record(Struct, frozen=True):
 
 
 class Union(Struct, frozen=True):
-    """Any one of the branches, of which no two take the same kind of msgpack value."""
+    """Any one of the branches, no two of which accept the same kind of msgpack value."""
 
     branches: tuple["Type", ...]
 
@@ -121,7 +121,7 @@ _KIND_OF_VALUE: dict[type, str] = {
 
 
 def schema_from_json(text: str) -> dict[str, Any]:
-    """The schema in a JSON text, not yet checked. Raises PolicyInvalid."""
+    """Decode a schema from JSON, without further checks. Raises PolicyInvalid."""
     if not text.lstrip().startswith("{"):
         raise PolicyInvalid(
             f"schema: is no schema but the text {text[:60]!r}; write it as a table or as JSON "
@@ -151,7 +151,7 @@ def parse_schema(schema: Mapping[str, Any]) -> Record:
         ) from error
     except fastavro.schema.SchemaParseException as error:
         raise PolicyInvalid(f"schema: is no Avro schema: {error}") from error
-    # fastavro stumbles over what has another shape altogether: TypeError, KeyError, AttributeError, …
+    # fastavro fails on input of another shape with TypeError, KeyError, AttributeError, …
     except Exception as error:
         raise PolicyInvalid(
             f"schema: is no Avro schema ({error}); it begins with "
@@ -168,8 +168,8 @@ OWN_NAMESPACE = "windvane"
 
 
 def check_publishable(schema: Any, path: str = "schema") -> None:
-    """PolicyInvalid where records cannot go out in a parsed schema: names that other readers would refuse, or
-    that the frame around the records has (namespace "windvane").
+    """Raises PolicyInvalid if records cannot be published in a parsed schema: if other readers reject its
+    names, or the frame around the records uses them (namespace "windvane").
     """
     if isinstance(schema, list):
         for i, branch in enumerate(schema):
@@ -201,9 +201,9 @@ def check_publishable(schema: Any, path: str = "schema") -> None:
 
 class _Parser:
     def __init__(self) -> None:
-        self._named: dict[str, tuple[Type, int]] = {}  # with how deep it is
+        self._named: dict[str, tuple[Type, int]] = {}  # with its depth
         self._open: set[str] = set()
-        self._depth = 0  # of what was parsed last
+        self._depth = 0  # of the type that was parsed last
         self._types = 0
 
     def parse(self, schema: Any, path: str, outside: Mapping[str, Any], level: int) -> Type:
@@ -348,7 +348,7 @@ def _bounds(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(schema: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a field's bounds those that are meant for this branch of its union."""
+    """The bounds of a field that apply to this branch of its union."""
     name = schema.get("type") if isinstance(schema, dict) else schema
     return {bound: value for bound, value in bounds.items() if name in _BOUNDED_TYPES[bound]}
 

@@ -9,21 +9,21 @@ from .policy import Policy
 from .tag_pattern import MAX_TAG_BYTES, TagPattern
 
 MATCH_CACHE_TAGS = 32_768
-"""How many tags a PolicyTable remembers the policy of: about 20 MB at most."""
+"""How many tags a PolicyTable caches the policy of: about 20 MB at most."""
 
 
 class PolicyTable:
-    """Which policy a tag belongs to: of all that match, that with the most specific pattern.
+    """Which policy a tag belongs to: of all that match, the one with the most specific pattern.
 
-    No wildcard goes before `*`, `*` before `**`; then the longer text outside of wildcards, then the smaller
+    No wildcard precedes `*`, `*` precedes `**`; then the longer text outside of wildcards, then the smaller
     reference. Immutable and thread-safe: a change of policies makes a new table. The policy of a tag is
-    remembered for the last MATCH_CACHE_TAGS tags, so that a tag costs its patterns once.
+    cached for the last MATCH_CACHE_TAGS tags, so that a tag is matched once.
     """
 
     def __init__(self, policies: Iterable[Policy], *, former: "PolicyTable | None" = None) -> None:
         """Raises PolicyInvalid for a pattern that is not valid, and for two policies of one reference.
 
-        Patterns that `former` has too are not compiled again.
+        Patterns that `former` contains are not recompiled.
         """
         compiled = {} if former is None else former._patterns
         self.policies: Mapping[str, Policy]
@@ -36,7 +36,7 @@ class PolicyTable:
         entries.sort(key=lambda entry: (entry[0].specificity, entry[1].reference))
         self.policies = MappingProxyType(by_reference)
         self._patterns: dict[str, TagPattern] = {pattern.text: pattern for pattern, _ in entries}
-        # Tags that are spelt out come first whatever the others say, and need no search.
+        # Literal tags always precede the others, and need no search.
         self._spelt_out: dict[str, Policy] = {}
         self._wild: list[tuple[TagPattern, Policy]] = []
         for pattern, policy in entries:
@@ -48,7 +48,7 @@ class PolicyTable:
 
     def match(self, tag: str) -> Policy | None:
         """The policy of a tag; None if there is none, or the tag is longer than MAX_TAG_BYTES."""
-        # No character takes less than a byte; the exact length is looked at once.
+        # A character takes at least a byte; the exact length is computed once.
         return self._find_once(tag) if len(tag) <= MAX_TAG_BYTES else None
 
     def _find(self, tag: str) -> Policy | None:

@@ -1,6 +1,6 @@
-"""What is said of a policy that breaks its rules: the path, what is there, and what is allowed.
+"""The error messages for invalid policies: the path, the value, and what is allowed.
 
-Here is also what any value of a policy must be: such that TOML, JSON and msgpack carry it unchanged.
+It also checks that TOML, JSON and msgpack can represent a value of a policy unchanged.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import PolicyInvalid
 
 MAX_NESTING = 16
-"""How deep tables and lists of a parameter may lie in one another."""
+"""How deep tables and lists of a parameter may be nested."""
 
 REFERENCE = r"^[A-Za-z0-9._-]{1,200}\Z"
 NAME = r"^[A-Za-z0-9_-]{1,100}\Z"
@@ -22,7 +22,7 @@ TEXT = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
 
 
 def plain_value(value: Any, path: str, nesting: int = 0, *, max_nesting: int = MAX_NESTING) -> Any:
-    """A copy of a parameter's value; only what TOML, JSON and msgpack all carry unchanged is allowed."""
+    """A copy of a parameter's value, which TOML, JSON and msgpack must represent unchanged."""
     if nesting > max_nesting:
         raise PolicyInvalid(f"{path}: lies over {max_nesting} tables or lists deep")
     if isinstance(value, Mapping):
@@ -56,20 +56,20 @@ def key_text(key: Any, path: str) -> str:
 
 
 def check_keys(table: Mapping[str, Any], path: str, allowed: Sequence[str]) -> None:
-    """Refuses the keys of a table that are not known."""
+    """Reject the unknown keys of a table."""
     for key in table:
         if key not in allowed:
             raise PolicyInvalid(f"{path}.{key}: is not known{meant(str(key), allowed)}".removeprefix("."))
 
 
 def meant(given: str, allowed: Sequence[str]) -> str:
-    """The end of a message about a word that is not known."""
+    """The end of a message about an unknown word."""
     close = difflib.get_close_matches(given.lower(), allowed, n=1)
     return (f'; did you mean "{close[0]}"?' if close else ";") + f" Allowed: {', '.join(allowed)}"
 
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
-    # Python's type, msgspec's name of it, ours. A bool is an int too, so it comes first.
+    # Python's type, msgspec's name of it, ours. A bool is an int too, so it precedes int.
     (bool, "bool", "true or false"),
     (int, "int", "an integer"),
     (float, "float", "a number"),
@@ -87,20 +87,20 @@ _PATTERN_WORDS = (
 )
 
 
-# What came may be of any size and depth.
+# The input may be of any size and depth.
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 60
 
 
 def kind_of(value: Any) -> str:
-    """What people call such a value."""
+    """The description of a value in messages."""
     return next((ours for kind, _, ours in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
 def in_words(message: str, plain: Any, choices: Mapping[str, Sequence[str]]) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.limits.chunk_bytes`", in the words of this file.
+    """msgspec's "Expected `int`, got `str` - at `$.limits.chunk_bytes`", reworded as in this file.
 
-    `choices` are the words that are allowed, by path without indices.
+    `choices` are the allowed words, by path without indices.
     """
     cause, _, path = message.partition(" - at `$")
     path = path.strip(".`")

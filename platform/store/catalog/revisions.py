@@ -1,6 +1,6 @@
 """The revisions of the catalog: the counter, the head of each type, and the earlier revisions of a document.
 
-All functions take the connection of a write, which they are part of; see `tables.py`.
+All functions take the connection of the write transaction that they are part of; see `tables.py`.
 """
 
 import msgspec
@@ -17,13 +17,13 @@ from .tables import (
 )
 
 MAX_DELETIONS = 10_000
-"""Deletions that are remembered for each type; who is further behind reads all documents again."""
+"""Deletions that are retained for each type; a follower that is further behind rereads all documents."""
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How far a type has come: the revision of its last change.
+    """The head of a type: the revision of its last change.
 
-    Deletions up to `forgotten_revision` are no longer known.
+    Deletions up to `forgotten_revision` are no longer recorded.
     """
 
     revision: int
@@ -31,7 +31,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class RevisionInfo(msgspec.Struct, frozen=True):
-    """A revision of a document, without its body; `action` says how it came about."""
+    """A revision of a document, without its body; `action` is the change that made it."""
 
     revision: int
     action: str
@@ -65,7 +65,7 @@ async def next_id(connection: AsyncConnection) -> int:
 
 
 async def read_head(connection: AsyncConnection, type: str | None) -> Head:
-    """The head of one type, or of all of them together."""
+    """The head of one type, or of all types together."""
     columns = catalog_types.c
     if type is not None:
         query = sa.select(columns.revision, columns.forgotten_revision).where(columns.type == type)
@@ -77,7 +77,7 @@ async def read_head(connection: AsyncConnection, type: str | None) -> Head:
 
 
 async def note_revision(connection: AsyncConnection, document: Document, action: str, *, kept: int) -> None:
-    """Add the document as it is now to its revisions; `kept` earlier ones stay."""
+    """Add the current document to its revisions; `kept` earlier ones are retained."""
     if not kept:
         return
     columns = document_revisions.c
@@ -109,7 +109,7 @@ async def note_revision(connection: AsyncConnection, document: Document, action:
 async def note_deletion(
     connection: AsyncConnection, *, type: str, reference: str, id: int, revision: int, now_ns: int
 ) -> None:
-    """Remember a deletion for those who follow the type, and forget the oldest beyond MAX_DELETIONS."""
+    """Record a deletion for the followers of the type, and drop the oldest beyond MAX_DELETIONS."""
     columns = deleted_documents.c
     await connection.execute(
         deleted_documents.insert().values(
@@ -134,7 +134,7 @@ async def note_deletion(
 
 
 async def note_creation(connection: AsyncConnection, *, type: str, reference: str) -> None:
-    """A document that was deleted exists again."""
+    """Drop the deletion of a document that was recreated."""
     columns = deleted_documents.c
     await connection.execute(
         deleted_documents.delete().where(columns.type == type, columns.reference == reference)
@@ -142,7 +142,7 @@ async def note_creation(connection: AsyncConnection, *, type: str, reference: st
 
 
 async def touch(connection: AsyncConnection, document: Document) -> None:
-    """Give the document its new revision and time; nothing else of it changes."""
+    """Set the document's revision and modification time; nothing else changes."""
     await connection.execute(
         documents.update()
         .where(documents.c.id == document.id)

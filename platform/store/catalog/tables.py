@@ -1,8 +1,8 @@
-"""The tables of the catalog, version 2, and how a catalog of version 1 becomes one.
+"""The tables of the catalog, version 2, and the migration from version 1.
 
-`catalog_revision` has one row. Every write begins by raising its `value`, so writes follow one another on
-any database, and a revision is never given twice. `last_id` is the last numeric ID that was given.
-`catalog_types` has, for each type, the revision of its last change: who follows one type looks at that row.
+`catalog_revision` has one row. Every write begins by incrementing its `value`, so writes are serialized on
+any database, and a revision is never reused. `last_id` is the last numeric ID that was assigned.
+`catalog_types` has, for each type, the revision of its last change: a follower of one type reads that row.
 
 Version 1 had neither numeric IDs nor the other tables. `prepare` adds what is missing in one transaction.
 """
@@ -19,9 +19,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 class Document(msgspec.Struct, frozen=True):
     """One document as it is in the catalog.
 
-    `revision` is that of the catalog when the document was last put, so it rises with each put and is never
-    given twice, not even to a document that was deleted and recreated: it can serve as an ETag.
-    `created_ns` and `modified_ns` are ns since the epoch, UTC. `id` is the numeric ID, never given twice.
+    `revision` is that of the catalog when the document was last put, so it increases with each put and is
+    never reused, not even for a document that was deleted and recreated: it can serve as an ETag.
+    `created_ns` and `modified_ns` are ns since the epoch, UTC. `id` is the numeric ID, never reused.
     """
 
     type: str
@@ -39,8 +39,8 @@ metadata = sa.MetaData()
 
 
 def _name(name: str, *, primary_key: bool = False) -> sa.Column[str]:
-    # PostgreSQL sorts by the rules of a language unless told otherwise; "C" is code point order, which is
-    # what SQLite and Python do.
+    # PostgreSQL sorts by the rules of a locale by default; "C" is code point order, as in SQLite and
+    # Python.
     kind = sa.String().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
     return sa.Column(name, kind, primary_key=primary_key, nullable=False)
 
@@ -60,10 +60,10 @@ documents = sa.Table(
     _number("revision"),
     _number("created_ns"),
     _number("modified_ns"),
-    # Reference, title and search fields, a line each, case-folded by Python: SQLite's lower() knows ASCII
-    # alone.
+    # Reference, title and search fields, a line each, case-folded by Python: SQLite's lower() supports
+    # only ASCII.
     sa.Column("folded", sa.String, nullable=False),
-    # 0 is a row of version 1, which has no number yet.
+    # 0 is a row of version 1, which has no ID yet.
     sa.Column("id", sa.BigInteger, nullable=False, server_default="0"),
 )
 DOCUMENT = tuple(documents.c[name] for name in Document.__struct_fields__)
@@ -130,7 +130,7 @@ _NEW_COLUMNS = ((documents, "id"), (catalog_revision, "last_id"))
 
 
 async def is_prepared(connection: AsyncConnection) -> bool:
-    """Whether tables and columns are there, and every document has a number. Takes no lock."""
+    """Whether tables and columns exist, and every document has a numeric ID. Takes no lock."""
     if await connection.run_sync(_missing):
         return False
     first_row = sa.select(catalog_revision.c.last_id)
@@ -153,12 +153,12 @@ def _missing(connection: sa.Connection) -> list[str]:
 
 
 async def prepare(connection: AsyncConnection) -> None:
-    """Make what is missing; in a transaction, which the caller begins and ends."""
+    """Create what is missing, in a transaction that the caller begins and ends."""
     for table in metadata.sorted_tables:
         await connection.execute(CreateTable(table, if_not_exists=True))
     first_row = sa.select(sa.literal(1), sa.literal(0)).where(~sa.exists(sa.select(catalog_revision.c.id)))
     await connection.execute(catalog_revision.insert().from_select(["id", "value"], first_row))
-    # From here on no other process writes; and on SQLite the changes of tables are part of the transaction.
+    # From here on no other process writes; on SQLite, schema changes are part of the transaction.
     await connection.execute(catalog_revision.update().values(value=catalog_revision.c.value))
     missing = await connection.run_sync(_missing)
     for table, column in _NEW_COLUMNS:
@@ -172,7 +172,7 @@ async def prepare(connection: AsyncConnection) -> None:
 
 
 async def _number_documents(connection: AsyncConnection) -> None:
-    """Number the documents of version 1 in the order in which they were created."""
+    """Assign numeric IDs to the documents of version 1, in the order of their creation."""
     last_used = sa.select(sa.func.coalesce(sa.func.max(documents.c.id), 0)).scalar_subquery()
     last_given = sa.select(catalog_revision.c.last_id).scalar_subquery()
     used, given = (await connection.execute(sa.select(last_used, last_given))).one()
@@ -192,7 +192,7 @@ async def _number_documents(connection: AsyncConnection) -> None:
 
 
 async def _note_types(connection: AsyncConnection) -> None:
-    """Give each type without a row one: nothing is known of what was deleted before."""
+    """Add the missing rows of types: earlier deletions are not recorded."""
     value = sa.select(catalog_revision.c.value).scalar_subquery()
     known = sa.select(catalog_types.c.type)
     types = sa.select(documents.c.type, value, value).where(documents.c.type.not_in(known)).distinct()

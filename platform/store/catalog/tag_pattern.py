@@ -1,15 +1,15 @@
 r"""Tag patterns, as fluentd writes them in `<match …>`, each compiled to one regular expression.
 
-A tag is parts between dots. `*` is any characters within one part, `**` any characters, dots too; as parts of
-their own, `*` is one part and `**` zero or more parts: `a.**` takes `a`, `a.b` and `a.b.c`, `a.**.z` also
-takes `a.z`. `{a,b.*}` is either of its alternatives. `\` makes the character behind it an ordinary one.
+A tag has parts separated by dots. `*` matches any characters within one part, `**` any characters with dots;
+as whole parts, `*` matches one part and `**` zero or more parts: `a.**` matches `a`, `a.b` and `a.b.c`, and
+`a.**.z` also `a.z`. `{a,b.*}` matches either alternative. `\` escapes the character after it.
 Source: fluentd, configuration file syntax, "How do the match patterns work?".
 
-Tags come from outside, so no pattern may take long over any tag. The braces are multiplied out (at most
-MAX_ALTERNATIVES), and within each alternative every wildcard stops at the first place where what follows it
-up to the next wildcard fits, and never goes back (an atomic group). That loses no match: `**` can take up
-whatever an earlier stop leaves over, and between two `*` in a row there is no dot to be missed. So the time
-grows at most with the square of the length of the tag, not with its power.
+Tags are untrusted input, so matching must be fast for any tag. The braces are expanded (at most
+MAX_ALTERNATIVES). Within each alternative every wildcard stops at the first position at which the text up to
+the next wildcard matches, and never backtracks (an atomic group). This loses no match: a later `**` matches
+whatever an earlier stop leaves over, and two successive `*` have no dot between them that could be missed.
+So the time grows at most with the square of the length of the tag, not exponentially.
 """
 
 import re
@@ -33,10 +33,10 @@ _Alternative: TypeAlias = tuple[_Token, ...]
 
 
 class TagPattern:
-    """One pattern; immutable. Raises PolicyInvalid where the text is no pattern.
+    """One pattern; immutable. Raises PolicyInvalid if the text is not a valid pattern.
 
-    `text` is the pattern as written. `literals` are the tags that it stands for where it holds no wildcard,
-    None otherwise. `specificity` sorts patterns, the most specific first: no wildcard before `*` before `**`,
+    `text` is the pattern as written. `literals` are the tags that it matches if it has no wildcard, None
+    otherwise. `specificity` sorts patterns, the most specific first: no wildcard before `*` before `**`,
     then the longer text outside of wildcards (in characters, of the shortest alternative).
     """
 
@@ -55,7 +55,7 @@ class TagPattern:
         self.literals = literals if rank == 0 else None
 
     def matches(self, tag: str) -> bool:
-        """Whether the pattern takes the whole tag."""
+        """Whether the pattern matches the whole tag."""
         return self._match(tag) is not None
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ def _invalid(text: str, cause: str) -> PolicyInvalid:
 
 
 def _alternatives(text: str) -> list[_Alternative]:
-    """Read a pattern and multiply its braces out."""
+    """Read a pattern and expand its braces."""
     if not text:
         raise _invalid(text, "is empty; `**` takes every tag")
     if len(text) > MAX_PATTERN_CHARACTERS:
@@ -77,7 +77,7 @@ def _alternatives(text: str) -> list[_Alternative]:
     if len(text) > 1 and text[0] == text[-1] == "/":
         raise _invalid(text, "is a regular expression; write it with `*`, `**` and `{a,b}`")
     found: list[_Alternative] = [()]
-    # For each open brace: what stands before it, and its alternatives so far.
+    # For each open brace: the text that precedes it, and its alternatives so far.
     open_braces: list[tuple[list[_Alternative], list[_Alternative]]] = []
     for match in re.finditer(r"\\(.?)|\*\*?|.", text):
         symbol = match[0]
@@ -106,7 +106,7 @@ def _alternatives(text: str) -> list[_Alternative]:
 
 
 def _merged(alternative: _Alternative) -> _Alternative:
-    """Make neighbouring wildcards that say the same twice one: `***` is `**`, and `a.**.**` is `a.**`."""
+    """Merge redundant adjacent wildcards: `***` is `**`, and `a.**.**` is `a.**`."""
     merged: list[_Token] = []
     for token in alternative:
         if isinstance(token, _Wild) and merged and isinstance(merged[-1], _Wild):
@@ -115,7 +115,7 @@ def _merged(alternative: _Alternative) -> _Alternative:
             merged.append(token)
     at = 0
     while at < len(merged):
-        # Only in `x**.**y`, where neither is a part of its own, does the dot between them have to be there.
+        # The dot between them is required only in `x**.**y`, in which neither is a whole part.
         own_part = merged[at - 1 : at] in ([], ["."]) or merged[at + 3 : at + 4] in ([], ["."])
         if merged[at : at + 3] == [_Wild.PARTS, ".", _Wild.PARTS] and own_part:
             del merged[at : at + 2]
@@ -133,19 +133,19 @@ def _regex(alternative: _Alternative) -> str:
 
 
 def _cut(alternative: _Alternative) -> tuple[list[str], list[tuple[_Alternative, str]]]:
-    """Cut at each `**`: what goes before each segment, and each segment with what must follow it."""
+    """Split at each `**`: what precedes each segment, and each segment with what must follow it."""
     tokens = list(alternative)
     gaps = [""]
     segments: list[tuple[_Alternative, str]] = []
     while _Wild.PARTS in tokens:
         at = tokens.index(_Wild.PARTS)
         segment, tokens = tokens[:at], tokens[at + 1 :]
-        # `a.**` also takes `a` itself: its dot is needed only where something follows.
+        # `a.**` also matches `a` itself: its dot is required only if something follows.
         ends_part = not tokens and segment[-1:] == ["."]
         segments.append((tuple(segment[:-1]), r"(?=\.|\Z)") if ends_part else (tuple(segment), ""))
         if tokens[:1] == ["."]:
             del tokens[0]
-            # As a part of its own, `**` may be no part at all.
+            # As a whole part, `**` also matches zero parts.
             gaps.append(r"(?:.*?\.)??" if not segment or segment[-1] == "." else r".*?\.")
         else:
             gaps.append(".*?")

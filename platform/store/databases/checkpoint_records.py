@@ -15,7 +15,7 @@ UNKNOWN_LOG = ""
 """The log of positions that were committed before logs had identities."""
 
 AT_BEGINNING = -1
-"""In the place of a position: the partition may be read, and nothing of it was committed yet."""
+"""Instead of a position: the partition may be read, and nothing of it was committed yet."""
 
 
 class StreamPosition(NamedTuple):
@@ -39,7 +39,7 @@ class Hole(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutputLength:
-    """How long an output was at the checkpoint.
+    """The length of an output at the checkpoint.
 
     `uid` tells the output from another of the same reference made before or after it; `length` counts bytes
     of a data stream, rows of a data array; `chunks` the arrivals of a data stream, 0 for arrays.
@@ -52,13 +52,13 @@ class OutputLength:
 
 @dataclass(frozen=True, slots=True)
 class StreamCheckpoint:
-    """What is known of one data stream: operation states by step name, output lengths by reference.
+    """The state of one data stream: operation states by step name, output lengths by reference.
 
     `partition` is the one that brought the last chunk: its owner writes the stream. `positions` say which
     messages are part of the stream; a partition that is missing stands for its committed position.
     `adopted_chunks` counts the chunks of the archive that were adopted without a checkpoint: if one of them
-    is read again, its arrival record makes it known. `holes` are the messages that the stream may lack.
-    `alarm_state` is what is known of the stream's alarms. `alarms` are messages that leave with this
+    is reread, its arrival record identifies it. `holes` are the messages that the stream may lack.
+    `alarm_state` is the state of the stream's alarms. `alarms` are messages that are sent with this
     checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
     none. `held` are the chunks that wait to be put in order, and `order` is what is known of that: None for a
     stream that was never looked at for it.

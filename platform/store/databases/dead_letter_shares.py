@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ...rejections import REJECTIONS, share_of
 
 _OTHER_VERSIONS = ""
-"""Stands for all codes together that this version does not know."""
+"""Represents all codes that this version does not know."""
 
 
 class DeadLetterShares:

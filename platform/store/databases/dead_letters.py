@@ -90,14 +90,14 @@ def _fingerprint(letter: DeadLetter) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for part in (letter.code, letter.tag, letter.sender):
         encoded = part.encode("utf-8", "surrogatepass")
-        # The lengths keep ("ab", "c") apart from ("a", "bc").
+        # The lengths distinguish ("ab", "c") from ("a", "bc").
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     if letter.sample_of:
         digest.update(b"sample of " + letter.sample_of.encode())
     else:
         digest.update(letter.payload)
-        # A sender that sends a chunk again uses its id again: other ids are other chunks.
+        # A sender that resends a chunk reuses its ID: other IDs are other chunks.
         for name, part_of_it in ((b"id", letter.chunk_id), (b"occurrence", letter.occurrence)):
             if part_of_it:
                 digest.update(name + len(part_of_it).to_bytes(8, "little") + part_of_it)

@@ -1,8 +1,8 @@
-"""One SQLite database file, shared by threads and processes: how all that is ours is opened and written.
+"""One SQLite database file, shared by threads and processes: how Windvane opens and writes it.
 
 Write-ahead log, so that readers never wait for the writer; `synchronous=FULL`, so that a transaction that
 has returned also survives a loss of power (one fdatasync each); transactions begin IMMEDIATE, so that a
-transaction never has to be given up half-way because another process wrote in between.
+transaction never has to be aborted because another process wrote in between.
 """
 
 import errno
@@ -36,8 +36,8 @@ MOST_VERSIONS = 1000
 def _alone_in(directory: Path) -> Iterator[None]:
     """Hold the advisory lock of `directory`.
 
-    SQLite does not wait, whatever its timeout, where two processes turn a new file to write-ahead logging
-    at once; this does. The lock is the kernel's: it goes with a killed process.
+    SQLite does not wait, whatever its timeout, if two processes switch a new file to write-ahead logging
+    at once; this does. The kernel releases the lock when a process is killed.
     """
     make_directory(directory)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -50,7 +50,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(path: Path, purpose: str) -> Iterator[None]:
-    """Turn what SQLite or the system says into a StoreFailed with file, purpose, cause and next step."""
+    """Convert an error of SQLite or the system to StoreFailed with file, purpose, cause and next step."""
     try:
         yield
     except StoreFailed:
@@ -60,7 +60,7 @@ def _explained(path: Path, purpose: str) -> Iterator[None]:
 
 
 def database_failure(path: Path, purpose: str, error: Exception) -> StoreFailed:
-    """What an error of SQLite, or of the system, means for the database at `path`, and what to do.
+    """The error of Windvane for an error of SQLite or the system at `path`, with what to do.
 
     DatabaseDamaged if the file's content is wrong, DiskFull if there is no room, StoreFailed for the rest.
     """

@@ -1,10 +1,10 @@
-"""What a checkpoint knows of the order in which a stream's events came, and the chunks that wait for it.
+"""The part of a checkpoint about the order of a stream's events, and the chunks held back to sort them.
 
 A policy with `reorder_s` holds chunks back (`processors/reorder_buffer.py`). A chunk that is held is part of
 the stream: the stream's position is after it, and its ID is known. So it must survive a crash with them,
 and is a row of `held_chunks`, written in the transaction that records the position. A commit inserts the rows
-that are new and deletes those whose chunk has left. What of a chunk has left already is in
-`StreamOrder.left`; where an edit has made the rest of it one unit, its row is written again with that rest.
+that are new and deletes those whose chunk has left. The part of a chunk that has left already is in
+`StreamOrder.left`; if an edit has made the rest of it one unit, its row is rewritten with that rest.
 
 `stream_orders` has the figures of each stream for readers that want no more than them.
 """
@@ -78,12 +78,12 @@ class OrderFigures(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to be said."""
+        """Whether there is nothing to report."""
         return not (self.held_chunks or self.late_events or self.early_events or self.inversions)
 
     @property
     def warning(self) -> str | None:
-        """What an operator is to know of samples that came out of order; None if they did not."""
+        """The warning about samples that arrived out of order; None if there were none."""
         if not self.inversions or self.is_sorting:
             return None
         chunks = "1 chunk" if self.inversions == 1 else f"{self.inversions} chunks"
@@ -179,7 +179,7 @@ def held_offsets(database: sqlite3.Connection, log: str, partition: tuple[str, i
 def read_figures(
     database: sqlite3.Connection, partitions: Iterable[tuple[str, int]]
 ) -> Iterator[OrderFigures]:
-    """Of the streams whose last chunk came by one of these partitions, if there is something to be said."""
+    """Of the streams whose last chunk came by one of these partitions, if there is something to report."""
     wanted = set(partitions)
     for row in database.execute(_FIGURES):
         figures = OrderFigures(*row)
@@ -194,7 +194,7 @@ def forget_order(database: sqlite3.Connection, reference: str) -> None:
 
 
 def held_chunk_ids(path: Path, reference: str) -> list[bytes]:
-    """The ids, 32 bytes of each at most, of the chunks that the stream holds; b"" of one without.
+    """The IDs, at most 32 bytes each, of the chunks that the stream holds; b"" for one without.
 
     Empty if the database cannot be read.
     """

@@ -71,7 +71,7 @@ class DataArray(Rows):
 
     @property
     def replaced(self) -> bool:
-        """Whether another array has taken this one's place, so that it will not grow any more."""
+        """Whether another array has replaced this one, so that it no longer grows."""
         return self._rows_file.replaced
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class DataArrayWriter:
             write_description(self.directory, description)
 
     def _begin_another(self) -> None:
-        # Renamed while it is locked, so that no other writer can be at it.
+        # Renamed while it is locked, so that no other writer can have it open.
         set_aside(self.directory, by="layout")
         self._rows.close()
         self._times.close()

@@ -42,8 +42,8 @@ class DataStream:
 
     - `bytes/`: a segmented file of the bytes;
     - `arrivals/`: a segmented file of one record of 72 bytes a chunk, `ARRIVAL`, in order of arrival;
-    - `events/`: where the bytes do not say it themselves, a segmented file of one record of 16 bytes an
-      event, `EVENT`, by rising end;
+    - `events/`: if the bytes do not contain the event times, a segmented file of one record of 16 bytes an
+      event, `EVENT`, in ascending order of the end;
     - `meta.json`: `attrs` (tag and policy), and the `uid` of `bytes/` in hexadecimal. It is written last when
       a stream is created: without it there is no stream yet.
 
@@ -67,7 +67,7 @@ class DataStream:
         self._arrivals_file = SegmentedFile(directory / "arrivals")
         self.uid = self._bytes.uid
         self._arrivals = Rows(self._arrivals_file, ARRIVAL)
-        self._events_file: SegmentedFile | None = None  # it comes with the first event that has a time
+        self._events_file: SegmentedFile | None = None  # created with the first event that has a time
 
     @property
     def start(self) -> int:
@@ -93,7 +93,7 @@ class DataStream:
     @property
     def first_arrival_ns(self) -> int | None:
         """Arrival of the first chunk whose record is kept, ns since the epoch, UTC; None if there is none."""
-        # An open slice does not fail where retention drops its beginning meanwhile.
+        # An open slice does not fail if retention drops its beginning meanwhile.
         kept = self._arrivals[: self._arrivals.start + 1]
         return int(kept[0]["arrived_ns"]) if len(kept) else None
 
@@ -109,7 +109,7 @@ class DataStream:
         return self._arrivals
 
     def event_times(self, start: int, stop: int) -> NDArray[np.void]:
-        """Where the events of the bytes from `start` to `stop` end, and their times.
+        """The ends and times of the events in the bytes from `start` to `stop`.
 
         Returns shape (n,) of dtype `EVENT`: the events that end after `start` and at `stop` at the latest;
         empty if the stream keeps no times of events.
@@ -125,7 +125,7 @@ class DataStream:
 
     @property
     def replaced(self) -> bool:
-        """Whether another stream has taken this one's place, so that it will not grow any more."""
+        """Whether another stream has replaced this one, so that it no longer grows."""
         return self._bytes.replaced
 
     def read(self, offset: int, size: int) -> bytes:

@@ -46,7 +46,7 @@ class DataStreamWriter:
         attrs: Mapping[str, Any],
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
     ) -> None:
-        """Open the stream, or make it; `attrs` take the place of the former ones when it is resumed.
+        """Open the stream, or create it; `attrs` replace the former ones when it is resumed.
 
         Raises StoreLocked while another writer has it, StreamDamaged if its files contradict each other,
         ValueError for attrs that cannot be stored.
@@ -77,12 +77,12 @@ class DataStreamWriter:
         self._events = 0
 
     def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
-        """Resume at the committed end of the stream; the worker reads later chunks from the bus again.
+        """Resume at the committed end of the stream; the worker rereads later chunks from the bus.
 
-        `committed` is the checkpoint's word, None if it has none of this stream; `database_id` tells the
-        checkpoint database from others. Checks that all that was committed is there before it changes
-        anything. Raises StreamDamaged if it is not, and CheckpointMissing, a StreamDamaged, if the stream has
-        bytes that may have been committed without this checkpoint: then the files are as they were.
+        `committed` is the length in the checkpoint, None if it lacks this stream; `database_id` identifies
+        the checkpoint database. Checks that all committed data is there before it changes anything. Raises
+        StreamDamaged if it is not, and CheckpointMissing, a StreamDamaged, if the stream has bytes that may
+        have been committed without this checkpoint: then the files are as they were.
         """
         found = read_description(self.directory) or {}
         if committed is not None:
@@ -123,7 +123,7 @@ class DataStreamWriter:
 
     @property
     def found(self) -> OutputLength:
-        """How long the stream is now; before `resume`, how long it was found."""
+        """The present length of the stream; before `resume`, the length that was found."""
         return OutputLength(self.uid, self.size, self.chunks)
 
     def mark_committed(self, length: OutputLength) -> None:
@@ -133,7 +133,7 @@ class DataStreamWriter:
         """
         if length.uid != self.uid or self._closed:
             return
-        # Before the bytes: another thread may be appending, and its event times come behind its bytes.
+        # Before the bytes: another thread may be appending, and writes event times after bytes.
         event_times = None if self._event_times is None else self._event_times.length
         self._bytes.mark_committed(length.length)
         self._arrivals.mark_committed(length.chunks * ARRIVAL.itemsize)
@@ -164,10 +164,10 @@ class DataStreamWriter:
         events: int,
         event_times: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> int:
-        """Append what one chunk brought, contiguous bytes, perhaps none; give the offset of its first byte.
+        """Append the bytes of one chunk, contiguous, possibly none; return the offset of the first byte.
 
-        `event_times`, for bytes that do not say them, are two int64 arrays of shape (events,): the offset in
-        the stream past each event's last byte, and its time in ns. Readers see all of it on return.
+        `event_times`, for bytes that do not contain them, are two int64 arrays of shape (events,): the offset
+        in the stream past each event's last byte, and its time in ns. Readers see all of it on return.
         """
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
         # The checksum accepts no writeable buffers, but arrays over them.
@@ -274,11 +274,11 @@ class DataStreamWriter:
             )
 
     def _begin_another(self) -> None:
-        """Set aside what a power cut has left of a stream of which nothing was committed."""
+        """Set aside the remains of a stream of which nothing was committed before a power cut."""
         number = 1
         while (aside := self.directory.with_name(f"{self.directory.name}~{number}")).exists():
             number += 1
-        # Renamed while it is locked, so that no other writer can be at it.
+        # Renamed while it is locked, so that no other writer can have it open.
         self.directory.rename(aside)
         _log.warning(
             "%s: nothing of the stream was committed before a power cut; its remains are in %s, and the "
@@ -314,7 +314,7 @@ class DataStreamWriter:
         return kept * EVENT.itemsize
 
     def _arrival(self, chunk: int) -> tuple[int, int, int]:
-        """Of one chunk: where its bytes begin and end, and the events of the stream up to it."""
+        """The start and end of one chunk's bytes, and the events of the stream up to it."""
         with SegmentedFile(self._arrivals.directory) as file:
             record = file.read(chunk * ARRIVAL.itemsize, ARRIVAL.itemsize)
         if len(record) < ARRIVAL.itemsize:
@@ -323,7 +323,7 @@ class DataStreamWriter:
         return offset, offset + size, events
 
     def _end_of(self, chunks: int) -> tuple[int, int]:
-        """Where the first `chunks` chunks end, in bytes and in events."""
+        """The end of the first `chunks` chunks, in bytes and in events."""
         return self._arrival(chunks - 1)[1:] if chunks else (0, 0)
 
     def _check_chain(self, size: int, chunks: int) -> int:

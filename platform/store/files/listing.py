@@ -1,4 +1,4 @@
-"""What there is in a store, page by page, by the names of its directories: no stream or array is opened."""
+"""The content of a store, page by page, by the names of its directories: no stream or array is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_KNOWN_DIRECTORIES = 4_096
-"""Streams whose arrays' names are remembered."""
+"""Streams whose arrays' names are cached."""
 
 _SETTLED_NS = 2_000_000_000
 """A directory may change again within the tick of the clock that its time of change shows."""

@@ -27,7 +27,7 @@ class ModelFiles:
 
     @property
     def folder(self) -> Path:
-        """Where they are."""
+        """The path of the folder."""
         return self._folder
 
     @staticmethod
@@ -36,7 +36,7 @@ class ModelFiles:
         return hashlib.blake2b(reference.encode(), digest_size=16).hexdigest() + _SUFFIX
 
     def put(self, reference: str, saved: bytes) -> None:
-        """Leaves a model for the worker, in the place of one that still waits: whole or not at all, durable.
+        """Stores a model for the worker, atomically and durably; replaces one that was not loaded yet.
 
         Raises ModelRejected if other users can write to the folder, and OSError.
         """
@@ -55,7 +55,7 @@ class ModelFiles:
             raise
 
     def waiting(self) -> dict[str, Identity]:
-        """Names of the files that wait, with what tells a file from a later one of the same name."""
+        """Names of the pending files, with a version that distinguishes files of the same name."""
         try:
             with os.scandir(self._folder) as entries:
                 found = [entry for entry in entries if entry.name.endswith(_SUFFIX)]
@@ -73,7 +73,7 @@ class ModelFiles:
             return file.read(), _identity(status)
 
     def remove(self, name: str, identity: Identity) -> None:
-        """Takes a file away that is durable elsewhere now, but none that was put there since."""
+        """Removes a file whose model is durable elsewhere, unless the file was replaced since."""
         if self.waiting().get(name) == identity:
             (self._folder / name).unlink(missing_ok=True)
 

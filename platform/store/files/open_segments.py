@@ -7,7 +7,7 @@ import resource
 from collections import OrderedDict
 
 _MOST_OPEN_SEGMENTS = 16_384
-# Of so many closings, one goes to the segment longest not written to.
+# One of so many evictions closes the least recently written segment.
 _TURNS = 8
 
 
@@ -20,8 +20,8 @@ class OpenSegments:
 
     Bound: half of the descriptors that the process may open (RLIMIT_NOFILE), at most 16,384. Streams are
     mostly written in turn. If there are more of them than can be open, keeping the latest would keep
-    each one just until before its next turn. So of eight times that one too many is open, seven times it is
-    the one just written that is closed, and once the one that was longest not written to (bimodal insertion:
+    each one just until before its next turn. So seven of eight evictions close the segment that was just
+    written, and one closes the least recently written one (bimodal insertion:
     Qureshi et al., "Adaptive Insertion Policies for High Performance Caching", ISCA 2007). A miss costs about
     5 µs.
     """
@@ -46,7 +46,7 @@ class OpenSegments:
         self._close_down_to(len(self._open) // 2)
 
     def close(self, writer_id: int) -> None:
-        """Close what a writer has open, if anything."""
+        """Close the open segment of a writer, if any."""
         taken = self._open.pop(writer_id, None)
         if taken is not None:
             os.close(taken[1])

@@ -39,7 +39,7 @@ class Replaced:
     Attributes:
         directory: its present directory.
         name: of the directory that it was, without `~1`.
-        replaced_ns: when, in ns since 1970; of the directory's last change if that was not recorded.
+        replaced_ns: when, in ns since the epoch; of the directory's last change if that was not recorded.
         by: what replaced it, None if that was not recorded.
     """
 
@@ -50,7 +50,7 @@ class Replaced:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on the disk."""
+        """Its size on disk."""
         return size_bytes(self.directory)
 
 
@@ -99,7 +99,7 @@ def _described(directory: Path, name: str) -> Replaced:
 
 
 def superseded(folder: Path, name: str) -> list[Replaced]:
-    """Those that a later one has made superfluous: for each cause, all but the latest.
+    """The superseded arrays: for each cause, all but the latest.
 
     Arrays that were replaced for another layout are counted apart: the array that a reprocessing replaces
     after a change of the policy often holds but the rows since then, and the one before it all others. Those
@@ -142,7 +142,7 @@ def _require_unlocked(directory: Path) -> None:
 
 
 def size_bytes(directory: Path) -> int:
-    """What a directory takes on the disk."""
+    """The size of a directory on disk."""
     total = 0
     for path in directory.rglob("*"):
         try:

@@ -43,7 +43,7 @@ class Rows:
     Under a limit of the address space only the requested rows are mapped. If the range between the
     first and the last of them does not fit, a slice with a step, and a list of row numbers, give copies.
 
-    Where retention has dropped rows, `start` is the first one kept: open slices (`rows[:]`) begin there, and
+    If retention has dropped rows, `start` is the first one kept: open slices (`rows[:]`) begin there, and
     an index below raises RangeGone.
     """
 

@@ -36,7 +36,7 @@ class SegmentedFile:
     between; bytes past it may have been written. A power failure takes back, in any order, whatever was not
     synced since. So the checkpoint remembers a length of which the sync succeeded, and the next writer cuts
     back to it, once it has seen that the segments hold it. Until then a reader may see zeros past the synced
-    length, or StreamDamaged where a segment is short. A crash while dropping leaves segments below `start`;
+    length, or StreamDamaged if a segment is short. A crash while dropping leaves segments below `start`;
     the next drop removes them.
 
     Bound: one mapping for the head and one a segment that `view` has looked at; no file descriptor. Reading
@@ -79,7 +79,7 @@ class SegmentedFile:
     def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`; fewer at the end, none past it.
 
-        Raises RangeGone below `start`, StreamDamaged where the disk cannot give what it was given.
+        Raises RangeGone below `start`, StreamDamaged if the disk cannot return the bytes.
         """
         if offset < 0 or size < 0:
             raise ValueError(f"cannot read {size} bytes from offset {offset}: neither may be negative")
@@ -107,7 +107,7 @@ class SegmentedFile:
         """Give bytes [start, stop) as a read-only array of shape (stop - start,), not copied, however long.
 
         `stop` is at most a `length` that was read. Raises RangeGone below `start`, IndexError past the end,
-        StreamDamaged where a segment is missing or short.
+        StreamDamaged if a segment is missing or short.
         """
         if not 0 <= start <= stop:
             raise ValueError(f"cannot view bytes {start} to {stop}: they must be ordered and not negative")

@@ -180,7 +180,7 @@ class SegmentedWriter:
     def append(self, *buffers: Buffer) -> int:
         """Append the buffers (contiguous bytes) one after another; give the offset of the first byte.
 
-        Readers see all of it on return, and nothing of it where StoreFailed is raised.
+        Readers see all of it on return, and nothing of it if StoreFailed is raised.
         """
         if self._failure is not None:
             self.check()
@@ -438,7 +438,7 @@ def _unreadable(path: object, error: OSError) -> str:
 
 
 def _head_in_memory(path: Path, segment_bytes: int) -> Head:
-    """What the head of a new file will say."""
+    """The content of the head of a new file."""
     descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
     try:
         Head.write_new(descriptor, segment_bytes, os.urandom(16))

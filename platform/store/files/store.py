@@ -92,11 +92,11 @@ class Store:
         )
 
     def stream_directories(self) -> dict[str, Path]:
-        """Where each data stream lies, damaged ones too; a stream can have arrays and no directory."""
+        """The path of each data stream, also of damaged ones; a stream can have arrays and no directory."""
         return {reference: directory / "stream" for reference, directory in sorted(self._directories())}
 
     def array_directories(self, stream: str) -> dict[str, Path]:
-        """Where each data array of a stream lies, damaged ones too, by reference."""
+        """The path of each data array of a stream, also of damaged ones, by reference."""
         arrays = self._stream_directory(stream) / "arrays"
         return {f"{stream}:{unquote(name)}": arrays / name for name in sorted(_listing(arrays))}
 
@@ -159,7 +159,7 @@ class Store:
         )
 
     def put_rebuilt_in_place(self, reference: str, uid: bytes) -> None:
-        """Give the array `reference~rebuilt` the name `reference`, where its uid is this one.
+        """Rename the array `reference~rebuilt` to `reference` if it has this uid.
 
         The array that has the name is set aside (`~1`). If there is none of that uid,
         it has its place already. The caller must have the lock of the stream.
@@ -179,7 +179,7 @@ class Store:
         }
 
     def drop_superseded(self, reference: str) -> list[str]:
-        """Drop what a later array has made superfluous of those that `reference` has replaced; give their
+        """Drop the replaced arrays of `reference` that a later one has superseded; return their
         references.
 
         The caller must have the lock of the stream, and must have made the latest one durable (`sync`).

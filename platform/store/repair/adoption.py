@@ -1,9 +1,9 @@
 """Adopts a stream without a checkpoint: writes one for the content of its files, so that the stream resumes.
 
 Each whole chunk of the archive counts as done. The bus is read from the position that is known for its
-partition, or from the beginning of the log; a chunk that is read again is known by its arrival record
-(`StreamCheckpoint.adopted_chunks`). What a former checkpoint, or what is left of
-it, knows to be held back stays so, unless it has left since and is in the archive. States of operations are
+partition, or from the beginning of the log; a chunk that is reread is recognized by its arrival record
+(`StreamCheckpoint.adopted_chunks`). Chunks that a former checkpoint, or the rest of
+it, holds back stay so, unless they were released since and are in the archive. States of operations are
 lost with the checkpoint, so the steps start over at the seam; `windvane reprocess` makes their outputs again
 without one.
 """
@@ -35,7 +35,7 @@ _RECORDS_AT_ONCE = 65_536
 
 
 class Adopted(NamedTuple):
-    """What counts as committed now; `cut_bytes` after it are not a whole chunk, and are read again."""
+    """The adopted length; the `cut_bytes` after it are not a whole chunk, and are reread from the bus."""
 
     outputs: Mapping[str, OutputLength]
     cut_bytes: int
@@ -44,7 +44,7 @@ class Adopted(NamedTuple):
 def adopt_stream(
     reference: str, directory: Path, arrays: Mapping[str, Path], checkpoints: CheckpointStore
 ) -> Adopted:
-    """Commit a checkpoint of what is there.
+    """Commit a checkpoint of the existing data.
 
     Raises StreamDamaged if the files must be repaired first, StoreLocked while a worker writes them.
     """

@@ -12,12 +12,12 @@ from ..files.rows import Rows
 from ..files.store import Store
 
 SEARCHED_ARRIVALS = 1_000_000
-"""So many of the last arrivals of a stream are looked through: 72 MB, mapped."""
+"""How many of the last arrivals of a stream are searched: 72 MB, mapped."""
 _BLOCK = 65_536
 
 
 def arrived_since(store: Store, letters: Iterable[DeadLetterSummary]) -> Mapping[int, int]:
-    """When the chunk of a letter arrived after it had been rejected, by the letter's ID: ns since 1970, UTC.
+    """When the chunk of a letter arrived after it had been rejected, by the letter's ID: ns since the epoch.
 
     Letters without a chunk ID, and those whose chunk has not arrived, are not in it. A chunk that was too
     large for one message arrives in parts: the first part counts.

@@ -1,4 +1,4 @@
-"""Repairing the databases of a home: what can be read goes into a new one, the damaged one is set aside."""
+"""Repairs the databases of a home: copies readable rows to a new one, and sets the damaged one aside."""
 
 import asyncio
 import sqlite3
@@ -25,8 +25,8 @@ def repair_checkpoints(path: Path, aside: SetAside) -> list[str]:
     """Save the checkpoints that can be read; streams without one are `recover`'s. No worker may run.
 
     The new database has an identity of its own: an output whose checkpoint is lost is not mistaken for one
-    that was never committed. Positions and chunk ids may be lost too, and then messages are read again, so
-    each stream is marked as adopted: its arrival records make them known.
+    that was never committed. Positions and chunk IDs may be lost too, and then messages are reread, so
+    each stream is marked as adopted: its arrival records identify them.
     """
     saved = salvage(
         path,
@@ -90,7 +90,7 @@ def repair_catalog(path: Path, aside: SetAside, copy: Path) -> list[str]:
             "UPDATE catalog_revision SET value = (SELECT coalesce(max(revision), 0) FROM documents),"
             " last_id = (SELECT coalesce(max(id), 0) FROM documents)"
         )
-        # Deletions are not known any more: who follows a type reads all of it.
+        # Deletions are lost: followers of a type reread all of it.
         database.execute(
             "INSERT INTO catalog_types SELECT documents.type, value, value FROM documents, catalog_revision"
             " GROUP BY documents.type"

@@ -12,17 +12,17 @@ from ..databases.checkpoint_records import Partition, StreamCheckpoint, StreamPo
 from ..databases.stream_order import forget_order
 
 BEGINNING = -1
-"""The position in front of the first message that a log still has."""
+"""The position of the first message that a log still has."""
 
 _encode = msgspec.msgpack.Encoder(enc_hook=dict).encode
 _decode = msgspec.msgpack.Decoder(StreamCheckpoint).decode
 
 
 def rewind_stream(path: Path, reference: str, partitions: Sequence[Partition]) -> None:
-    """Forget the stream, and read these partitions again from their beginning; no worker may run.
+    """Drop the stream's checkpoint, and rewind these partitions to their beginning; no worker may run.
 
     In one transaction: every other stream gets the former position of each partition as its own, below which
-    it skips what is read again; the stream's chunk ids are forgotten, and those of no stream in particular.
+    it skips messages; the chunk IDs of the stream are dropped, and those without a stream.
     """
     with closing(sqlite3.connect(path, timeout=30.0)) as database, database:
         database.execute("PRAGMA synchronous = FULL")

@@ -1,4 +1,4 @@
-"""Checking SQLite databases, and saving what can be read of a damaged one into a new one."""
+"""Checks SQLite databases, and copies the readable rows of a damaged one to a new one."""
 
 import os
 import sqlite3
@@ -12,14 +12,14 @@ from .set_aside import SetAside
 SIDE_FILES = ("-wal", "-shm")
 _MOST_PROBLEMS = 20
 _PAGE_BYTES = 16
-"""Where the header of an SQLite file says how large its pages are: two bytes."""
+"""The offset of the page size in the header of an SQLite file: two bytes."""
 _SKIPS_A_TABLE = 10_000
 _HEADER_BYTES = 100
 _MOST_MISSING_BYTES = 1024 * 1024 * 1024
 
 
 class Saved(NamedTuple):
-    """What was saved of one table: rows, and whether some could not be read."""
+    """The result for one table: the rows copied, and whether some could not be read."""
 
     table: str
     rows: int
@@ -27,7 +27,7 @@ class Saved(NamedTuple):
 
 
 def check_database(path: Path, *, expected: bool = False) -> Iterator[tuple[int, str]]:
-    """What is wrong with the database: (offset in the file, what). Nothing if it does not exist, unless it
+    """The problems of the database: (offset in the file, problem). None if it does not exist, unless it
     is `expected`. Only reads; tiers may be running.
     """
     if not path.exists():
@@ -135,7 +135,7 @@ def _place(path: Path, problem: str) -> int:
 
 
 def _save_table(source: Path, new: sqlite3.Connection, table: str) -> Saved:
-    """Copy the rows from both ends towards what cannot be read, then try each row number between."""
+    """Copy the rows from both ends up to the unreadable ones, then try each row number between."""
     columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
     found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     is_whole = True

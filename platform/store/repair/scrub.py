@@ -1,8 +1,8 @@
-"""Scrubbing: what of a data stream or data array is damaged or missing, found by reading all of it.
+"""Scrubbing: finds damaged or missing parts of a data stream or data array by reading all of it.
 
 Only reads; a worker may be running. A data stream's bytes are checked against the CRC32C of their arrival
 records, and these against each other. Rows, event times and the other words of an arrival record have no
-checksum: of them the lengths are checked, and what cannot be (times that fall, records of zeros).
+checksum: their lengths are checked, and impossible values (decreasing times, records of zeros).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _TIME_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is not as it should be.
+    """One damaged or missing part.
 
     `code` is its kind: head, segment, bytes, arrivals, events, description, times, no-checkpoint, database,
-    log. `offset` counts bytes in `file`; `missing` says what is lost or cannot be trusted, `remedy` the
-    command that deals with it.
+    log. `offset` counts bytes in `file`; `missing` is what is lost or unreliable, `remedy` the
+    command that repairs it.
     """
 
     code: str
@@ -85,7 +85,7 @@ class StreamScrub:
         if length is not None and self.is_covered:
             self.size, self.chunks = length.length, length.chunks
         elif self._covers(self.later):
-            self.is_covered, self.size, self.chunks = True, 0, 0  # its first commit was just now
+            self.is_covered, self.size, self.chunks = True, 0, 0  # its first commit was after the read
         else:
             self.chunks = self.arrivals.length // ARRIVAL.itemsize
             self.size = self._end_of_last()
@@ -94,7 +94,7 @@ class StreamScrub:
 
     @property
     def uid(self) -> bytes:
-        """As the head has it, or else the description."""
+        """As in the head, or else in the description."""
         if self.bytes.uid:
             return self.bytes.uid
         return bytes.fromhex(str((self.description or {}).get("uid", "")))
@@ -105,7 +105,7 @@ class StreamScrub:
 
     @property
     def total_bytes(self) -> int:
-        """What there is to read."""
+        """The bytes to read."""
         return max(0, self.size - self.bytes.start)
 
     def damages(self, done: Callable[[int], object] = lambda _: None) -> Iterator[Damage]:
@@ -115,7 +115,7 @@ class StreamScrub:
         yield from self._events()
 
     def stops(self) -> Iterator[Damage]:
-        """What stops the stream: heads, description, checkpoint, sizes; reads no bytes."""
+        """Damage that stops the stream: heads, description, checkpoint, sizes; reads no bytes."""
         verify = f"windvane verify --repair {self.reference}"
         for file in (self.bytes, self.arrivals, self.events):
             if file is not None and file.problem is not None:
@@ -158,7 +158,7 @@ class StreamScrub:
             yield self._damage("head", self.directory / "arrivals" / "head", 24, missing, remedy)
 
     def _covered_bytes(self) -> int:
-        """As the latest checkpoint says."""
+        """As in the latest checkpoint."""
         later = self.later.length
         return max(self.size, later.length) if later is not None and self._covers(self.later) else self.size
 
@@ -170,7 +170,7 @@ class StreamScrub:
             )
 
     def _end_of_last(self) -> int:
-        """Where the last arrival record that can be one ends."""
+        """The end of the last plausible arrival record."""
         for chunk in range(self.chunks - 1, max(self.chunks - 1000, -1), -1):
             record = np.frombuffer(self._record(chunk), ARRIVAL)
             if len(record) and record.tobytes() != bytes(ARRIVAL.itemsize):
@@ -233,7 +233,7 @@ class StreamScrub:
         return f"windvane recover rebuild {self.reference}, if the bus still has it"
 
     def _records(self, first: int) -> Iterator[tuple[int, np.void, int]]:
-        """The arrival records that are there, each with the offset that the next one should have."""
+        """The existing arrival records, each with the offset that the next one should have."""
         for start in range(first, self.chunks, RECORDS_A_READ):
             stop = min(start + RECORDS_A_READ, self.chunks)
             raw = self.arrivals.read(start * ARRIVAL.itemsize, (stop - start + 1) * ARRIVAL.itemsize)
@@ -271,7 +271,7 @@ class StreamScrub:
             yield self._damage("events", file, at, missing, verify)
 
     def _committed_events(self) -> int:
-        """Without a word of it: up to the last record that ends within the committed bytes."""
+        """Committed size of the event records: to the end of the last one that ends in committed bytes."""
         assert self.events is not None
         if self.events.problem is not None or not self.is_covered:
             return self.events.length - self.events.length % EVENT.itemsize
@@ -300,7 +300,8 @@ class StreamScrub:
             if bad_from is None and is_rising and max(before, 1) <= ends[0] and ends[-1] <= self.size:
                 before = int(ends[-1])
                 continue
-            # The next records must not lie below: a flipped high bit would make all that follow look wrong.
+            # An end is compared with all later ends: compared with the previous one alone, a flipped high bit
+            # would make all later ends look wrong.
             lowest_after = np.minimum.accumulate(ends[::-1])[::-1] if len(ends) else ends
             for number, end in enumerate(ends.tolist()):
                 after = int(lowest_after[number + 1]) if number + 1 < len(ends) else self.size
@@ -320,7 +321,7 @@ class StreamScrub:
 
 
 def _reread(committed: Committed, reread: Callable[[], Committed] | None) -> Committed:
-    """The checkpoint as it is now; as it was if it cannot be read now."""
+    """The current checkpoint; the previous one if it cannot be read now."""
     if reread is None or not committed.is_known:
         return committed
     later = reread()
@@ -355,7 +356,7 @@ def scrub_array(
         yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
     is_covered = length is not None and rows.uid == length.uid
     if not is_covered and later is not None and rows.uid == later.uid:
-        return  # its first commit was just now, and what it covers was not there when the heads were read
+        return  # its first commit was after the heads were read
     count = length.length if length is not None and is_covered else rows.length // width
     if not is_covered:
         count = min(count, times.length // _TIME_BYTES)
@@ -381,7 +382,7 @@ def scrub_array(
 
 
 def _zero_times(times: StoredSegments, count: int, reference: str, remedy: str) -> Iterator[Damage]:
-    """Rows whose time is 0, 1970, between others: zeros that a power failure or a disk left."""
+    """Rows whose time is 0 between others: zeros left by a power failure or a disk."""
     first = -(-times.start // _TIME_BYTES)
     for start in range(first, count, RECORDS_A_READ):
         raw = times.read(start * _TIME_BYTES, min(RECORDS_A_READ, count - start) * _TIME_BYTES)

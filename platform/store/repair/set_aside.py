@@ -1,4 +1,4 @@
-"""HOME/set-aside: where a repair keeps what it replaces. Nothing is ever removed from it by Windvane."""
+"""HOME/set-aside: the folder in which repairs keep the files they replace. Windvane never removes any."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ class SetAside:
             number += 1
             self.folder = home / "set-aside" / f"{stamp}-{number}"
         self.paths: list[Path] = []
-        """What was set aside, as it lies there."""
+        """The files that were set aside, by their present paths."""
 
     def copy(self, path: Path) -> None:
-        """Keep a copy of a file that is to be changed in place; one that is not there has none."""
+        """Keep a copy of a file that is to be changed in place, if it exists."""
         target = self._target(path)
         if path.exists() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

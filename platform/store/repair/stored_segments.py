@@ -1,4 +1,4 @@
-"""A segmented file as its segments are on the disk, whatever its head says; scrubbing and repair read it."""
+"""A segmented file as its segments are on disk, independent of its head; for scrubbing and repair."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Hole(NamedTuple):
 class StoredSegments:
     """Head, segments and bytes of a segmented file.
 
-    `problem` says why the head cannot be used. Then `segment_bytes`, `start` and `length` are inferred from
+    `problem` is why the head cannot be used. Then `segment_bytes`, `start` and `length` are inferred from
     the segments, `uid` is empty and `committed` is 0.
     """
 

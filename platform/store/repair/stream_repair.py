@@ -1,7 +1,7 @@
 """Repairs a data stream, so that it can be read and resumed; replaced files are set aside first.
 
-What is intact stays at its offset. Bytes that are gone become zeros, marked by the checksums that they do not
-have; arrival records that are damaged are written again over the same bytes, without id and time.
+Intact data stays at its offset. Missing bytes become zeros, recognizable because they do not match their
+checksums; damaged arrival records are rewritten for the same bytes, without ID and time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .set_aside import SetAside
 
 NOTES_NAME = "damage.json"
-"""Next to `meta.json`: what is known to be missing, one object for each damage that was repaired."""
+"""File next to `meta.json` that lists missing data, one object for each damage that was repaired."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def repair_stream(
 
 
 def note_damages(directory: Path, damages: Sequence[Damage]) -> None:
-    """Add what is lost permanently to the notes of the stream."""
+    """Add the permanent losses to the notes of the stream."""
     noted = known_damages(directory)
     seen = {(note["file"], note["offset"], note["missing"]) for note in noted}
     for damage in damages:
@@ -90,7 +90,7 @@ def note_damages(directory: Path, damages: Sequence[Damage]) -> None:
 
 
 def known_damages(directory: Path) -> list[dict[str, object]]:
-    """What earlier repairs have noted as missing."""
+    """The missing data that earlier repairs have noted."""
     try:
         notes = json.loads((directory / NOTES_NAME).read_bytes())
     except (OSError, ValueError):
@@ -140,7 +140,7 @@ class _Repair:
         self.done.append(f"wrote {path} again: bytes {start} to {length}")
 
     def segments(self) -> None:
-        """Fill what is gone with zeros, so that what follows stays at its offset."""
+        """Fill gaps with zeros, so that the data after them stays at its offset."""
         scrub = self._scrub
         files = [(scrub.bytes, scrub.size), (scrub.arrivals, scrub.chunks * ARRIVAL.itemsize)]
         if scrub.events is not None:
@@ -173,7 +173,7 @@ class _Repair:
                 begin = scrub.bytes.start
             end = int(np.frombuffer(after, ARRIVAL)[0]["offset"]) if after else scrub.size
             records = np.zeros(stop - first, ARRIVAL)
-            # The first has the bytes of all of them: where one ended and the next began is not known.
+            # The first has the bytes of all of them: their boundaries are unknown.
             records["offset"], records["offset"][0] = end, begin
             records["size"][0] = end - begin
             records["arrived_ns"], records["events_total"] = arrived_ns, events

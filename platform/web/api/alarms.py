@@ -1,4 +1,4 @@
-"""Alarms over HTTP: listed, shown, and acknowledged, commented, shelved and cleared by people."""
+"""Alarms over HTTP: users list, show, acknowledge, comment on, shelve and clear them."""
 
 import time
 from collections.abc import Callable
@@ -50,8 +50,8 @@ class AlarmListQuery(RevisionPageQuery, frozen=True, kw_only=True):
 class AlarmRoutes:
     """`GET alarms`, `GET alarms/{ref}`, `POST alarms/{ref}/acknowledge|comment|shelve|unshelve|clear`.
 
-    The ETag of an alarm is its revision; with If-Match something is done only to that revision. Without it
-    what others do at the same time is kept, and this is done to what they have left.
+    The ETag of an alarm is its revision; with If-Match an action applies only to that revision. Without it,
+    the action applies to the current revision, and concurrent changes are kept.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -75,10 +75,10 @@ class SliceQuery(Struct, frozen=True, kw_only=True):
 
 
 def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
-    """The rows that `array[key]` gives, where the array has `length` rows and keeps those from `kept_from`.
+    """The rows that `array[key]` gives, of an array with `length` rows that keeps those from `kept_from`.
 
-    Where the key leaves its lower end open, that is `kept_from`. Raises ValueError for a step of 0, RangeGone
-    where the rows reach below `kept_from`.
+    An open lower end of the key is `kept_from`. Raises ValueError for a step of 0, RangeGone if the rows
+    reach below `kept_from`.
     """
     start, stop = key.start, key.stop
     if kept_from and key.step is not None and key.step < 0:

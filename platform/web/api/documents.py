@@ -1,4 +1,4 @@
-"""Search over the catalog's documents, and the dead letters: what was refused, and why."""
+"""Search over the catalog's documents, and the dead letters: rejected input with the reason."""
 
 import asyncio
 from http import HTTPStatus
@@ -52,7 +52,7 @@ class Replayed(Struct):
 
 
 class SearchRoutes:
-    """`GET search?q=&type=&state=`: current at once, since it asks the catalog itself."""
+    """`GET search?q=&type=&state=`: always current, since it queries the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

@@ -11,7 +11,7 @@ from ..answers import Health, Reason, TierState
 from ..tier_client import TIERS, TierClient
 
 START_GRACE_S = 30.0
-"""A tier that starts for the first time is not called away for so long."""
+"""A tier that starts for the first time is not reported as missing for so long."""
 
 STUCK_S = 5.0
 """A tier that takes connections but gives no status within this is stuck."""
@@ -30,7 +30,7 @@ class HealthCheck:
     """Collects the reasons why the installation over a home is not healthy.
 
     Expected are the tiers that a running supervisor has started, and those that have announced themselves in
-    HOME/run: an announcement is taken away by an orderly end alone. Requests that come at once share one
+    HOME/run: only an orderly shutdown removes an announcement. Concurrent requests share one
     collection.
     """
 
@@ -86,7 +86,7 @@ class HealthCheck:
         reasons = []
         if (loop := _crash_loop(tier)) is not None:
             reasons.append(loop)
-        if tier.name == "web":  # this process answers
+        if tier.name == "web":  # this process
             return reasons
         if tier.name == _SOCKETLESS:
             return reasons + ([] if loop is not None else _away(tier))
@@ -100,7 +100,7 @@ class HealthCheck:
                 "blocked, or the machine is overloaded. If it stays so, see its log and restart it"
             )
             return [*reasons, Reason(tier.name, "stuck", detail)]
-        if not socket.is_symlink():  # else it is another's, who is asked by its own name
+        if not socket.is_symlink():  # else it belongs to another tier, which is queried by its own name
             reasons += _told(tier.name, answer)
         return reasons
 
@@ -131,7 +131,7 @@ def _away(tier: Expected) -> list[Reason]:
         detail = f"{tier.name} was started by itself and does not run; start it again, or see its log"
         return [Reason(tier.name, "tier-away", detail)]
     age_s = time.monotonic() - state.since_s
-    if state.state == "running" and tier.name == _SOCKETLESS:  # has no socket to be asked by
+    if state.state == "running" and tier.name == _SOCKETLESS:  # has no socket for queries
         return []
     if state.state == "starting" and age_s < START_GRACE_S:
         return []

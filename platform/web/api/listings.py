@@ -33,7 +33,7 @@ MAX_OPEN_STREAMS = 512
 
 
 class OpenStreams:
-    """The streams that were listed last, still open, since a page is asked for again every two seconds.
+    """The streams that were listed last, still open, since a page is requested again every two seconds.
 
     One that was replaced, or whose attributes have changed, is opened again: that costs two stat(2). Any
     thread may call.
@@ -56,7 +56,7 @@ class OpenStreams:
         self._telemetry.emit(OutputsListed(1))
         stream = self._store.stream(reference)
         mark = _mark(stream.directory)
-        # Attributes that changed between the two would be missed: what was just written is not kept.
+        # Attributes that changed between the two would be missed: a recently written stream is not kept.
         if mark is None or time.time_ns() - mark[0] < _SETTLED_NS:
             return stream
         return self._keep(reference, mark, stream)

@@ -1,4 +1,4 @@
-"""Ingestion policies over HTTP. A policy that breaks its own rules is refused and the one in force stays."""
+"""Ingestion policies over HTTP. An invalid policy is rejected, and the one in force stays."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -44,7 +44,7 @@ class PolicyRoutes:
     """`GET|POST policies`, `GET|PUT|DELETE policies/{ref}`.
 
     The ETag of a policy is its revision. With If-Match a change is made only to that revision, with
-    `If-None-Match: *` only where there is none.
+    `If-None-Match: *` only if there is none.
     """
 
     def __init__(self, catalog: Catalog, check_policy: Callable[[Policy], None], location: str) -> None:

@@ -132,7 +132,7 @@ class ArrayFinder:
         seen = [(each, each.array) for each in batch]
         try:
             opened = await asyncio.get_running_loop().run_in_executor(thread, self._open_all, seen, as_of_s)
-        except Exception as error:  # one array's trouble must not end the feed of all
+        except Exception as error:  # an error of one array must not end the whole feed
             self._telemetry.emit(LiveLookupFailed(repr(error)))
             return
         for watched, array in opened:

@@ -93,7 +93,7 @@ class _Subscription:
         self.next_row: int | None = None
 
     def begin_in(self, array: DataArray) -> None:
-        """The array was there when the client asked: its `from` counts from that moment."""
+        """The array existed when the client subscribed: its `from` counts from that moment."""
         length, asked = len(array), self.asked.from_row
         first = length if asked is None else asked if asked >= 0 else length + asked
         self.next_row = max(first, array.start)
@@ -152,7 +152,7 @@ class LiveFeed:
                 await poller
 
     async def close(self, _app: web.Application) -> None:
-        """A shutdown signal of the application: clients are asked to reconnect later."""
+        """A shutdown signal of the application: tells clients to reconnect later."""
         await asyncio.gather(*(connection.close() for connection in list(self._connections)))
 
     @route(
@@ -191,7 +191,7 @@ class LiveFeed:
         )
 
     async def watch(self, subscription: "_Subscription") -> _Watched:
-        """Adds a subscription; its array is looked for before this returns. Cancelled, it adds nothing."""
+        """Adds a subscription; its array is looked up before this returns. Cancelled, it adds nothing."""
         reference = subscription.asked.array
         watched = self._watched.setdefault(reference, _Watched(reference))
         watched.subscriptions.add(subscription)
@@ -233,7 +233,7 @@ class LiveFeed:
             try:
                 for watched in self._present:
                     self._wake(watched)
-            except Exception as error:  # one array's trouble must not end the feed of all
+            except Exception as error:  # an error of one array must not end the whole feed
                 self.telemetry.emit(LivePollFailed(repr(error)))
             pause_s = max(self.limits.poll_interval_s, (loop.time() - began_s) * (1 / BUSIEST_SHARE - 1))
 
@@ -383,7 +383,7 @@ class LiveConnection:
 
 
 def _read_frame(subscription: int, array: DataArray, selected: range, length: int) -> tuple[bytes, int]:
-    """The frame and how many rows are in it: fewer than selected where the array was just cut back."""
+    """The frame and its number of rows: fewer than selected if the array was just cut back."""
     key = slice(selected.start, selected[-1] + 1, selected.step)
     times_ns = np.asarray(array.times_ns[key])
     rows = np.asarray(array[key])
@@ -410,7 +410,7 @@ def _id_in(text: str) -> int | None:
 
 
 def _bound_send_buffer(request: web.Request, size_bytes: int) -> None:
-    """What lies in the kernel's buffer is late by the time it arrives, and no longer ours to thin out."""
+    """Bounds the kernel's buffer: rows in it are late on arrival, and can no longer be thinned out."""
     connection = request.transport.get_extra_info("socket") if request.transport is not None else None
     if connection is not None:
         with suppress(OSError, AttributeError):

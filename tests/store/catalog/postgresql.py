@@ -42,7 +42,7 @@ class PostgreSQL:
 
 
 def programs() -> Path | None:
-    """Where Debian, or the PATH, has the server's programs; None if they are not installed."""
+    """The folder of the server's programs, Debian's or one in PATH; None if they are not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
@@ -50,7 +50,7 @@ def programs() -> Path | None:
 
 @contextmanager
 def running_postgresql(programs: Path) -> Iterator[PostgreSQL]:
-    """The server runs inside the block; it keeps nothing."""
+    """The server runs inside the block; its data is removed afterwards."""
     # Not below pytest's folder, to which a new run of pytest denies other users access.
     with tempfile.TemporaryDirectory(prefix="windvane-postgresql-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)

@@ -1,4 +1,4 @@
-"""Alarms in the catalog: workers and people change the same document at once, and nobody's word is lost."""
+"""Alarms in the catalog: workers and users change the same document concurrently, and no change is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.store.catalog.test_alarms import REFERENCE, event
 
 @pytest.fixture
 async def catalogs(tmp_path: Path) -> AsyncIterator[list[Catalog]]:
-    """As three processes have it open."""
+    """The same catalog, opened as by three processes."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}"
     opened = [await Catalog.open(url) for _ in range(3)]
     yield opened

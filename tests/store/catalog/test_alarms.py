@@ -1,4 +1,4 @@
-"""What may become of an alarm, without a catalog: every rule of its workflow."""
+"""The state transitions of an alarm, without a catalog: every rule of its workflow."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The catalog: documents that several processes change, and that are cheap to watch."""
+"""The catalog: documents that several processes change, and that are cheap to poll."""
 
 import asyncio
 import json
@@ -89,7 +89,7 @@ async def test_the_revision_rises_with_every_put_and_delete_and_with_nothing_els
         await catalog.put("policy", "wind", body={"not": float("nan")})
     await catalog.list()
     assert await catalog.revision() == 3
-    # A document made anew is not mistaken for the one before it.
+    # A recreated document is not mistaken for the previous one.
     assert (await catalog.put("policy", "wind", body={})).revision not in (first.revision, 2)
 
 
@@ -208,7 +208,7 @@ async def test_looking_at_the_revision_does_not_wait_for_a_writer(catalog: Catal
     writer = sqlite3.connect(file, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE catalog_revision SET value = 77")
-    # The writer ends only after these: were they to wait for it, they would fail after the lock's timeout.
+    # The writer ends only after these: if they waited for it, they would fail after the lock's timeout.
     assert await catalog.revision() == 1
     assert await references(catalog) == ["wind"]
     writer.execute("ROLLBACK")
@@ -274,7 +274,7 @@ async def test_processes_may_make_the_catalog_at_once(file: Path) -> None:
 
 
 def together(script: str, arguments: list[tuple[str, ...]]) -> None:
-    """Run the script in one process for each of the arguments, let go at the same moment."""
+    """Run the script in one process for each of the arguments, all started at the same moment."""
     with ExitStack() as running:
         children = [
             running.enter_context(started([sys.executable, "-c", script, *each], stdin=subprocess.PIPE))
@@ -313,7 +313,7 @@ async def test_a_cancelled_put_has_happened_whole_or_not_at_all(catalog: Catalog
     while await put_cancelled_at(statement):
         statement += 1
     assert statement - 1 >= len(["revision", "look", "insert"])
-    # Nothing holds the file: it can be written from here, and by somebody else.
+    # The file is not locked: this process and others can write to it.
     await catalog.put("stream", "last", body={})
     other = await Catalog.open(f"sqlite:///{file}")
     await other.put("stream", "of another", body={})
@@ -326,7 +326,7 @@ async def test_a_cancelled_put_has_happened_whole_or_not_at_all(catalog: Catalog
 
 @pytest.fixture
 def executed() -> Iterator[list[sa.ClauseElement]]:
-    """The statements that SQLAlchemy is given, before they are made those of one database."""
+    """The statements that SQLAlchemy receives, before they are compiled for one database."""
     statements: list[sa.ClauseElement] = []
 
     def note(connection: Any, statement: sa.ClauseElement, *more: Any) -> None:

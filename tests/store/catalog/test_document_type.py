@@ -1,4 +1,4 @@
-"""Types of documents: what contradicts itself is rejected, what a type says holds."""
+"""Types of documents: contradictory types are rejected, and the rules of a type are enforced."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who follows one type reads what has changed of it, and nothing else."""
+"""A follower of one type reads only the changes of that type."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ async def put_policies(catalog: Catalog, count: int) -> None:
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
-    """The statements that databases are given."""
+    """The statements that databases execute."""
     noted: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:

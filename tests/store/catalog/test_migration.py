@@ -1,4 +1,4 @@
-"""A catalog that an earlier version wrote becomes one of this version, whole or not at all."""
+"""The upgrade of a catalog of an earlier version is atomic."""
 
 import asyncio
 import sqlite3
@@ -12,7 +12,7 @@ from windvane.store.catalog.alarm_book import AlarmBook, alarm_of
 from windvane.store.catalog.catalog import Catalog
 
 VERSION_1 = Path(__file__).parent / "old" / "catalog_1.sql"
-"""What the version before numeric IDs wrote: two policies (one a draft), a stream, an array and an alarm.
+"""A catalog of the version before numeric IDs: two policies (one a draft), a stream, an array, an alarm.
 A third policy was deleted. Its last revision is 8.
 """
 CREATED = [
@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 async def check_upgraded(catalog: Catalog, other: Catalog) -> None:
-    """Nothing is lost, every document has a number, and both catalogs continue with them."""
+    """Nothing is lost, every document has a numeric ID, and both catalogs continue with them."""
     documents = await catalog.list()
     assert sorted((each.type, each.reference) for each in documents) == sorted(CREATED)
     numbers = {(each.type, each.reference): each.id for each in documents}

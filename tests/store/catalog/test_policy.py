@@ -1,4 +1,4 @@
-"""Policies: what is allowed, what is said of what is not, and which policy a tag belongs to."""
+"""Policies: the allowed settings, the error messages for others, and which policy a tag belongs to."""
 
 import json
 import re
@@ -221,7 +221,7 @@ def test_to_mapping_and_from_mapping_are_inverse(mapping: dict[str, Any]) -> Non
     spelt_out = policy_to_mapping(policy)
     assert policy_from_mapping(spelt_out) == policy
     assert policy_to_mapping(policy_from_mapping(spelt_out)) == spelt_out
-    # What was given is kept; only defaults were added.
+    # The given settings are kept; only defaults are added.
     for key, value in mapping.items():
         if key == "tags":
             assert spelt_out["tags"] == (value or [mapping["reference"]])

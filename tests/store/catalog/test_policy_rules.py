@@ -41,7 +41,7 @@ def test_some_rule_must_let_the_sender_in(
 ) -> None:
     admission = Admission(rules)
     assert admission.allows(sender, identity) is allowed
-    assert admission.allows(sender, identity) is allowed  # and the remembered answer is the same
+    assert admission.allows(sender, identity) is allowed  # and the cached result is the same
 
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:

@@ -1,4 +1,4 @@
-"""Avro schemas as policies take them: what is understood, and what is said of the rest."""
+"""Avro schemas of policies: the supported types, and the error messages for the others."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 def chain(length: int) -> list[dict[str, Any]]:
-    """Records that hold the one before twice: with n of them 2**n paths, n deep."""
+    """Records that each contain the previous one twice: n records have 2**n paths, n deep."""
     fields = [{"name": "f0", "type": record(field("int"), name="R0")}]
     for i in range(1, length):
         inner = [{"name": name, "type": f"R{i - 1}"} for name in ("a", "b")]

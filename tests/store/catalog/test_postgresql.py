@@ -1,4 +1,4 @@
-"""The catalog on a real PostgreSQL: what test_changes.py asks, and the upgrade of an earlier version."""
+"""The catalog on a real PostgreSQL: the tests of test_changes.py, and the upgrade of an earlier version."""
 
 import asyncio
 import itertools

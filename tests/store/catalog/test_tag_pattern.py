@@ -1,4 +1,4 @@
-"""Tag patterns: what fluentd's `<match …>` takes, in a time that no tag can stretch."""
+"""Tag patterns: they match like fluentd's `<match …>`, in bounded time for any tag."""
 
 import itertools
 from functools import cache
@@ -34,11 +34,11 @@ from windvane.store.catalog.tag_pattern import MAX_ALTERNATIVES, MAX_TAG_BYTES, 
         ("*", ["a", ""], ["a.b"]),
         ("*.*.c", ["a.b.c"], ["b.c", "a.b.c.c", "a.a.b.c"]),
         ("a*b*c", ["abc", "axbxbxc"], ["ab.c", "acb"]),
-        # Braces hold anything, braces too, or nothing.
+        # Braces contain anything, also braces, or nothing.
         ("a{,.b}", ["a", "a.b"], ["a.", "b"]),
         ("{a.**,b.{c,d*}}.e", ["a.e", "a.x.y.e", "b.c.e", "b.dd.e"], ["b.e", "b.c.d.e"]),
         ("{a,**}*", ["a", "b.c"], []),
-        # Without braces a comma is a comma, and what means something to regular expressions means nothing.
+        # Without braces a comma is a comma, and metacharacters of regular expressions are literal.
         ("a,b", ["a,b"], ["a", "b"]),
         ("a+(b|c)[d]$^", ["a+(b|c)[d]$^"], ["a", "aab"]),
         (r"a\*b\{\\", ["a*b{\\"], ["axb{\\"]),
@@ -53,7 +53,7 @@ def test_a_pattern_takes_and_leaves(pattern: str, takes: list[str], leaves: list
 
 
 def naive_match(pattern: str, tag: str) -> bool:
-    """By trying every way that a wildcard can be read; without braces and escapes."""
+    """Matches by trying every expansion of a wildcard; without braces and escapes."""
 
     @cache
     def fits(at: int, here: int) -> bool:
@@ -77,7 +77,7 @@ def naive_match(pattern: str, tag: str) -> bool:
 
 @st.composite
 def patterns_and_tags(draw: st.DrawFn) -> tuple[str, str]:
-    """A pattern and a tag that it takes, or that a small change has been made to."""
+    """A pattern and a tag that it matches, or such a tag with a small change."""
     tokens = draw(
         st.lists(st.sampled_from(["a", "b", ".", ".", "*", "*", "**", ".**."]), min_size=1, max_size=9)
     )
@@ -96,7 +96,7 @@ def patterns_and_tags(draw: st.DrawFn) -> tuple[str, str]:
 @example(("*a*a", "aa"))
 def test_a_pattern_without_braces_agrees_with_trying_everything(pattern_and_tag: tuple[str, str]) -> None:
     pattern, tag = pattern_and_tag
-    # `**.**` has a reading of its own: that the two are one.
+    # `**.**` is special: the two wildcards are merged.
     while "**.**" in pattern or "***" in pattern:
         pattern = pattern.replace("***", "**").replace("**.**", "**")
     assert TagPattern(pattern).matches(tag) == naive_match(pattern, tag)
@@ -119,7 +119,7 @@ def test_braces_are_all_their_alternatives(pieces: list[list[str]], tag: str) ->
 
 @pytest.mark.parametrize("pattern", ["**a**a**a**a**a**a**b", "*a*a*a*a*a*a*b", "**.*a*a*.**.*a*a*.**.b"])
 def test_no_tag_makes_matching_take_long(pattern: str) -> None:
-    # Were all ways tried, these would be some 10^13 steps.
+    # Exhaustive backtracking would take about 10^13 steps.
     for tag in ("a" * MAX_TAG_BYTES, "aa." * (MAX_TAG_BYTES // 3)):
         assert not TagPattern(pattern).matches(tag)
 

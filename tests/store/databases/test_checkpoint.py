@@ -208,7 +208,7 @@ else:
 
 
 def generations(path: Path) -> set[int]:
-    """Of which commit each thing that is recorded is."""
+    """The commit that each recorded value belongs to."""
     store = CheckpointStore(path)
     found = {*store.positions().values(), *(int(key) for key in store.chunk_keys("wind", 0))}
     for reference in store.streams():
@@ -237,7 +237,7 @@ def test_killed_before_any_statement_of_a_commit_the_one_before_it_stands(tmp_pa
             break
         assert child.returncode == -signal.SIGKILL, child.stderr
         assert generations(path) == {1}
-    # Nobody was left to kill: the commit had run to its end, through all that it consists of.
+    # The process had ended before the kill: the commit was complete.
     assert child.stdout.split() == ["survived", str(statements - 1)]
     assert statements - 1 >= len(["BEGIN", *"pp", *"ss", "max", "key", "drop", "COMMIT"])
     assert generations(path) == {2}

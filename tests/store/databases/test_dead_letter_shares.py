@@ -1,4 +1,4 @@
-"""Letters of one code never evict what other codes are guaranteed; the bound holds all the same."""
+"""Letters of one code never evict the guaranteed letters of other codes, within the same total bound."""
 
 import sqlite3
 from collections import Counter

@@ -205,7 +205,7 @@ def test_the_same_again_is_only_counted(letters: DeadLetters) -> None:
         replace(LETTER, tag="turbine.t08"),
         replace(LETTER, sender="10.0.0.8"),
         replace(LETTER, payload=b"\x92\x00\x81"),
-        # The same characters, with the border between tag and sender elsewhere.
+        # The same characters, split differently between tag and sender.
         replace(LETTER, tag="turbine.t0", sender="710.0.0.7"),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_payload_over_the_limit_is_kept_cut_with_its_true_size(letters: DeadLe
     kept = letters.get(number)
     assert kept.size == len(payload)
     assert kept.payload == bytes(MAX_PAYLOAD_BYTES)
-    # What differs only behind the cut is still another letter.
+    # Letters that differ only after the cut are different letters.
     assert letters.add(replace(LETTER, payload=payload[:-1])) != number
 
 
@@ -325,7 +325,7 @@ def test_a_dropped_letter_is_gone_and_its_room_is_free(letters: DeadLetters) -> 
     for again in (letters.get, letters.drop):
         with pytest.raises(DeadLetterNotFound, match=str(number)):
             again(number)
-    # A number never stands for another letter later.
+    # An ID is never reused for another letter.
     assert letters.add(LETTER) > number
 
 

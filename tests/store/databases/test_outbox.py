@@ -1,4 +1,4 @@
-"""The outbox of the checkpoints: what is committed with its stream leaves once, and only then."""
+"""The outbox of the checkpoints: messages that are committed with their stream are sent once, after it."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Writers that go on where they find their files, as after a commit of all that is there."""
+"""Writers that resume at the end of their files, as if all of it had been committed."""
 
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ DATABASE_ID = bytes(16)
 
 
 def resumed(writer: Writer) -> Writer:
-    """The writer, at the end of what it has found; an array that differs is set aside, as ever."""
+    """The writer, at the end of the existing data; an array that differs is set aside, as always."""
     try:
         return writer.resume(writer.found, database_id=DATABASE_ID)
     except BaseException:

@@ -29,7 +29,7 @@ LEFT_BYTES = 24 * MIB
 @contextmanager
 def address_space_left(left_bytes: int) -> Iterator[None]:
     """For a while, this process may map so many bytes more than it does now."""
-    gc.collect()  # what earlier tests have mapped is not to become free meanwhile
+    gc.collect()  # mappings of earlier tests must not be released meanwhile
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + left_bytes, hard))
@@ -41,7 +41,7 @@ def address_space_left(left_bytes: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An array of 64 MiB, in each row of which the row's number stands 256 times."""
+    """An array of 64 MiB, each row of which contains the row's number 256 times."""
     directory = tmp_path_factory.mktemp("arrays") / "long"
     rows = np.repeat(np.arange(ROWS, dtype=np.int32), WIDTH).reshape(ROWS, WIDTH)
     writer = DataArrayWriter(

@@ -29,7 +29,7 @@ def open_writer(directory: Path, rows: NDArray[Any], **attrs: Any) -> DataArrayW
 
 
 def write(directory: Path, rows: NDArray[Any], **attrs: Any) -> DataArray:
-    """An array of these rows, row i of which happened at i * 10 ns."""
+    """An array of these rows; row i has the event time i * 10 ns."""
     with open_writer(directory, rows, **attrs) as writer:
         writer.append(rows, np.arange(len(rows), dtype=np.int64) * 10)
     return DataArray(directory, "s:o")

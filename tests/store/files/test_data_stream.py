@@ -28,7 +28,7 @@ def open_writer(directory: Path) -> DataStreamWriter:
 
 
 class AgainstChunks(RuleBasedStateMachine):
-    """Whatever is done to a data stream, it has the bytes and the arrivals of its chunks."""
+    """After any operations, a data stream has the bytes and the arrivals of its chunks."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ GIB = 1024 * 1024 * 1024
 
 
 def make_segment(directory: Path, offset: int, size: int) -> None:
-    """A segment of `size` bytes without blocks on the disk, the first byte of which tells which one it is."""
+    """A sparse segment of `size` bytes, whose first byte identifies it."""
     path = segment_path(str(directory), offset)
     Path(path).write_bytes(bytes([offset % 251]))
     os.truncate(path, size)

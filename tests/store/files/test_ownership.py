@@ -80,7 +80,7 @@ def test_a_partition_that_was_never_taken_cannot_be_committed_under_an_epoch(pat
 
 
 def test_a_file_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(path: Path) -> None:
-    # As that version wrote it: a map without the partition.
+    # The format of that version: a map without the partition.
     checkpoint = msgpack.packb(
         {"states": {"model": b"s"}, "outputs": {"t": {"uid": b"u", "length": 5, "chunks": 1}}}
     )

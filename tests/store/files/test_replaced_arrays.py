@@ -1,4 +1,4 @@
-"""Arrays that others have replaced: listed with size, time and cause; dropped whole, and never by mistake."""
+"""Replaced arrays: listed with size, time and cause; dropped completely, and never by mistake."""
 
 import fcntl
 import os
@@ -106,5 +106,5 @@ def test_what_is_being_written_is_not_dropped(tmp_path: Path) -> None:
             drop(tmp_path / "s" / "arrays" / "a")
     assert store.array("s:a").shape == (1000, 4)
     descriptor = os.open(tmp_path / "s/arrays/a/rows/head", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and the attempt has left no lock
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and the attempt has not left a lock
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where an output goes on: recovery changes nothing before it has understood what is there."""
+"""Resumption of outputs: recovery changes nothing before it has checked the existing files."""
 
 import os
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_chunks_without_bytes_are_committed_too(tmp_path: Path) -> None:
 
 
 def test_a_home_of_an_older_version_needs_a_checkpoint_for_what_it_holds(tmp_path: Path) -> None:
-    # It has neither the word nor the id of a database: whether anything was committed is not known.
+    # It has neither the committed length nor the ID of a database: whether it was committed is unknown.
     store = Store(tmp_path)
     committed = stream_of(store, 3)
     directory = store.stream("t").directory

@@ -30,7 +30,7 @@ PAGE = mmap.PAGESIZE
 
 @contextmanager
 def soft_limit(name: int, value: int) -> Iterator[None]:
-    """For a while, this process may have no more of something."""
+    """Lowers a resource limit of this process inside the block."""
     soft, hard = resource.getrlimit(name)
     resource.setrlimit(name, (value, hard))
     try:
@@ -40,12 +40,12 @@ def soft_limit(name: int, value: int) -> Iterator[None]:
 
 
 def expected(start: int, stop: int) -> NDArray[np.uint8]:
-    """The bytes that belong at these offsets wherever a test needs to know what another process wrote."""
+    """The bytes at these offsets, for tests that need to know what another process wrote."""
     return (np.arange(start, stop) * 7 // 5 % 251).astype(np.uint8)
 
 
 class AgainstPlainBytes(RuleBasedStateMachine):
-    """Whatever is done to a segmented file, it reads like the bytes that it would be without segments."""
+    """After any operations, a segmented file reads like the same bytes without segments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ TestAgainstPlainBytes = AgainstPlainBytes.TestCase
 
 
 class AgainstPlainBytesInWindows(AgainstPlainBytes):
-    """The same in a process in which a whole file has no room."""
+    """The same in a process whose address space is too small for a whole file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -252,7 +252,7 @@ while True:
 
 @pytest.mark.system
 def test_another_process_reads_what_is_appended_cut_back_and_dropped(tmp_path: Path) -> None:
-    # The same bytes belong to an offset always: so it may read at any moment, even while they are replayed.
+    # An offset always has the same bytes: so it may read at any moment, even while they are replayed.
     randomness = np.random.default_rng(1)
     with ExitStack() as running, SegmentedWriter(tmp_path, segment_bytes=4 * PAGE).resume() as writer:
         command = [sys.executable, "-c", READER, str(tmp_path)]
@@ -418,7 +418,7 @@ def test_what_a_crash_while_dropping_left_goes_with_the_next_drop(tmp_path: Path
         writer.drop_before(2 * PAGE)
     first.write_bytes(kept)
     with SegmentedWriter(tmp_path).resume() as writer:
-        assert first.exists()  # a damaged start must not delete what it names as dropped
+        assert first.exists()  # a damaged start must not delete segments below it
         writer.drop_before(3 * PAGE)
     assert not first.exists()
 
@@ -445,7 +445,7 @@ def test_a_short_or_missing_segment_is_found_and_nothing_is_changed(tmp_path: Pa
             with pytest.raises(ValueError, match="not been resumed"):
                 writer.append(b"x")
         assert all_files(tmp_path) == before
-        writer.resume(2 * PAGE + (left or 0))  # what a checkpoint covers is there: the rest comes again
+        writer.resume(2 * PAGE + (left or 0))  # committed bytes are present: the rest is resent
         writer.append(expected(writer.length, 9 * PAGE).data)
         assert np.array_equal(reader.view(0, 9 * PAGE), expected(0, 9 * PAGE))
 
@@ -542,7 +542,7 @@ def test_a_reader_notices_that_its_file_was_replaced(tmp_path: Path) -> None:
 
 
 def test_more_writers_than_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_segments, "_limit", 0)  # that of this test, not of those before
+    monkeypatch.setattr(open_segments, "_limit", 0)  # the limit of this test, not of earlier ones
     used = len(os.listdir("/proc/self/fd"))
     limit = used + 40
     with soft_limit(resource.RLIMIT_NOFILE, limit):

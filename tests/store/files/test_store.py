@@ -12,7 +12,7 @@ from windvane.store.files.store import Store
 from tests.store.files.resumed import resumed
 
 FLOAT = np.dtype("<f4")
-# What a tag may be: 1 to 200 bytes of UTF-8 without ':' and control characters.
+# Valid tags: 1 to 200 bytes of UTF-8 without ':' and control characters.
 TAGS = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=":"), min_size=1, max_size=200
 ).filter(lambda tag: len(tag.encode()) <= 200)

@@ -1,4 +1,4 @@
-"""Ways in which a file can be damaged, each of which takes something from it."""
+"""Ways to damage a file, each of which destroys some of its content."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def flip(path: Path, at: int, *, bit: int = 6) -> None:
-    """One bit."""
+    """Flips one bit."""
     with path.open("r+b") as file:
         file.seek(at)
         byte = file.read(1)[0]
@@ -15,17 +15,17 @@ def flip(path: Path, at: int, *, bit: int = 6) -> None:
 
 
 def truncate(path: Path, at: int) -> None:
-    """What comes from `at` on."""
+    """Cuts the file off at `at`."""
     os.truncate(path, at)
 
 
 def delete(path: Path, at: int) -> None:
-    """All of it."""
+    """Removes the file."""
     path.unlink()
 
 
 def zero(path: Path, at: int) -> None:
-    """64 bytes from `at` on, as a lost write leaves them."""
+    """Overwrites 64 bytes from `at` on, like a lost write."""
     size = min(64, path.stat().st_size - at)
     with path.open("r+b") as file:
         file.seek(at)

@@ -1,4 +1,4 @@
-"""A damaged database stays as it is, and stops no tier that can do without it."""
+"""A damaged database is left unchanged, and does not stop tiers that can run without it."""
 
 import errno
 import sqlite3
@@ -52,7 +52,7 @@ def test_damaged_dead_letters_are_out_of_order_until_they_are_repaired(
             action()
     assert path.read_bytes() == b"no database, " * 1000
     path.rename(tmp_path / "aside")
-    with pytest.raises(DatabaseDamaged):  # it is not looked at for every letter
+    with pytest.raises(DatabaseDamaged):  # it is not checked for every letter
         letters.add(LETTER)
     monkeypatch.setattr("windvane.store.databases.dead_letters.REOPEN_S", 0.0)
     letters._look_again_s = 0.0
@@ -96,7 +96,7 @@ async def test_a_damaged_catalog_gives_the_policies_that_were_in_force_last(
         await broken.revision()
     assert broken.fallback() == [VOICE]
     if damage == "removed":
-        assert not path.exists()  # nothing is made in its place
+        assert not path.exists()  # it is not recreated
     monkeypatch.setattr("windvane.store.catalog.database.REOPEN_S", 0.0)
     broken.database._look_again_s = 0.0
     path.write_bytes(whole)

@@ -1,4 +1,4 @@
-"""What can be read of a damaged database is saved; the damaged one is set aside."""
+"""The readable rows of a damaged database are saved; the damaged one is set aside."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Every kind of damage to every file of a stream is found, and repair leaves what is intact where it is."""
+"""Every kind of damage to every file of a stream is found, and repair does not move intact data."""
 
 import json
 from collections.abc import Iterable
@@ -119,7 +119,7 @@ def test_damage_is_named_and_repaired_without_a_loss_of_what_is_intact(
     found = home.store.stream("t").read(0, 1 << 20)
     assert len(found) == len(CONTENT)
     assert [n for n in range(len(CONTENT)) if found[n] != CONTENT[n] and n not in lost] == []
-    # It goes on exactly there.
+    # It resumes exactly there.
     with home.writer() as writer:
         writer.resume(home.length, database_id=DATABASE_ID)
         assert (writer.size, writer.chunks) == (len(CONTENT), CHUNKS)

@@ -1,4 +1,4 @@
-"""Alarms over HTTP: what lists show, what people may do, and what they are told when they may not."""
+"""Alarms over HTTP: lists, the actions of users, and the error messages for actions that are not allowed."""
 
 import time
 from typing import Any

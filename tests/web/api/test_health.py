@@ -1,4 +1,4 @@
-"""Health: which tiers are expected, what they and their supervisors say, and what becomes of it."""
+"""Health: the expected tiers, the status of these and of their supervisors, and the result."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ SUPERVISED = ("gateway", "web", "worker")
 
 
 class SupervisedTiers:
-    """Tiers on their sockets, and a supervisor (this process) that says how they are."""
+    """Tiers on their sockets, and a supervisor (this process) that reports their states."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -43,7 +43,7 @@ class SupervisedTiers:
         return runner
 
     def say(self, **states: str) -> None:
-        """What the supervisor says from now on."""
+        """Sets the state that the supervisor reports from now on."""
         for name, state in states.items():
             self.supervision.children[name].enter(state)  # type: ignore[arg-type]
         write_whole(supervision_file(self.home.run_dir, "up"), self.supervision)
@@ -63,7 +63,7 @@ async def reasons(client: Client) -> list[tuple[str, str]]:
 
 
 async def health(client: Client) -> dict[str, Any]:
-    """The answer, whose status code and `status` must say the same."""
+    """The response, whose status code and `status` must agree."""
     answer = await client.get("/api/v1/health")
     found: dict[str, Any] = await answer.json()
     if answer.status == 200:
@@ -83,7 +83,7 @@ async def test_all_tiers_that_run_and_have_no_trouble_are_healthy(
     client: Client, site: SupervisedTiers
 ) -> None:
     assert await reasons(client) == []
-    # Who asks for no more than the status code is told too.
+    # A client that only requests the status code gets it too.
     assert (await client.head("/api/v1/health")).status == 200
 
 
@@ -186,7 +186,7 @@ async def test_a_tier_that_takes_connections_and_gives_no_answer_is_stuck(
     silent.listen()
     announce(home.run_dir / "worker.json", {})
     began_s = time.monotonic()
-    # Those who ask at once wait for one answer.
+    # Concurrent requests share one response.
     found = await asyncio.gather(*(reasons(client) for _ in range(20)))
     assert found == [[("worker", "stuck")]] * 20
     print(f"20 requests: {time.monotonic() - began_s:.2f} s with a bound of 0.2 s")

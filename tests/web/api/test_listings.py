@@ -1,4 +1,4 @@
-"""Long lists come in pages that cost what they show; streams that are behind say so."""
+"""Long lists are paged, and a page costs as much as it shows; lists mark streams that are behind."""
 
 import asyncio
 import os
@@ -119,7 +119,7 @@ async def test_long_lists_hold_up_no_other_answer(client: Client, home: Home) ->
         worst_s = max(worst_s, time.perf_counter() - began_s)
         answered += 1
     assert [len(await answer.json()) for answer in await lists] == [400] * 20
-    assert answered > 20  # they came between the lists, not after them
+    assert answered > 20  # they were sent between the lists, not after them
     print(f"beside 20 lists of 400 streams: {answered} answers, the longest took {worst_s * 1000:.0f} ms")
 
 

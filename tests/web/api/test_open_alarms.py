@@ -1,4 +1,4 @@
-"""What lists of streams say of open alarms, and of the steps that fail."""
+"""Lists of streams show open alarms and failing steps."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ FAILURE = {"stream": "a", "step": "model", "message": "boom", "time_ns": 7, "tim
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each list asks the catalog."""
+    """Each list queries the catalog."""
     monkeypatch.setattr(shared_refresh, "FRESH_S", 0.0)
 
 
@@ -92,7 +92,7 @@ async def test_alarms_of_before_the_server_started_are_known_whatever_the_page(
 
 
 class Counting:
-    """A catalog that counts the documents it gives, and can be away."""
+    """A catalog that counts the documents it returns, and can be made unavailable."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

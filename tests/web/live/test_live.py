@@ -33,7 +33,7 @@ class Frame:
 
 
 def decode(data: bytes) -> Frame:
-    """As a client reads a frame that knows nothing but its description."""
+    """Decodes a frame from its documented format alone."""
     number, count, first, step, row_bytes, length = struct.unpack("<IIQIIQ", data[:32])
     times_ns = np.frombuffer(data, "<i8", count, 32)
     body = data[32 + 8 * count :]
@@ -66,7 +66,7 @@ class Live:
         return decode(message.data)
 
     async def frames_until(self, row: int) -> list[Frame]:
-        """The frames up to the one that brings `row`."""
+        """The frames up to the one that contains `row`."""
         found = [await self.frame()]
         while found[-1].rows[-1] < row:
             found.append(await self.frame())
@@ -85,7 +85,7 @@ async def client(start: StartClient) -> Client:
 
 
 def numbered(start: int, stop: int) -> NDArray[np.float32]:
-    """Rows of two values, which say which row it is."""
+    """Rows of two values that identify the row."""
     return np.arange(2 * start, 2 * stop, dtype="<f4").reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""What clients of the live feed may try: the viewers beside them notice nothing."""
+"""Hostile clients of the live feed do not affect other viewers."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def _told(websocket: ClientWebSocketResponse, count: int) -> set[str]:
 
 
 class Viewer:
-    """Watches an array to which a row is appended again and again, and notes the longest time between two."""
+    """Watches an array to which rows are appended continuously, and records the longest time between two."""
 
     def __init__(self, client: Client, home: Home) -> None:
         self._client, self._home = client, home
@@ -202,7 +202,7 @@ def test_a_listing_sees_a_change_within_one_tick_of_the_clock(home: Home) -> Non
     home.array("s:first", numbered(0, 1))
     listing = StoreListing(home.store.root)
     arrays = home.store.root / "s" / "arrays"
-    # A time that is not over yet: the directory may still change without a later one.
+    # The clock tick has not ended: the directory may still change without a later time.
     tick_ns = time.time_ns() + 3600 * 10**9
     os.utime(arrays, ns=(tick_ns, tick_ns))
     assert not listing.may_have_array("s:second")

@@ -27,7 +27,7 @@ class AlarmShelving(AlarmAction, forbid_unknown_fields=True):
     until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
     def until_ns(self, now_ns: int) -> int:
-        """When the alarm returns, in ns since the epoch. Raises DocumentInvalid, AlarmShelvedTooLong."""
+        """When the shelving ends, in ns since the epoch. Raises DocumentInvalid, AlarmShelvedTooLong."""
         if (self.for_s is None) == (self.until is None):
             raise DocumentInvalid(
                 "Say how long: either for_s, in seconds, or until, as 2030-01-01T08:00:00Z."
@@ -64,14 +64,14 @@ def _by_hand(
 
 
 def content_of(alarm: alarms.Alarm) -> Content:
-    """The content of the document of an alarm."""
+    """The content of an alarm's document."""
     return Content(alarm.state, alarm.title, alarms.to_body(alarm))
 
 
 def _transition(
     name: str, action: Callable[..., alarms.Alarm], summary: str, arguments: type[AlarmAction] = AlarmAction
 ) -> Transition:
-    # Each action says itself, in the words of alarms, in which states it is possible.
+    # Each action checks itself in which states it is allowed, and raises the errors of alarms.
     return Transition(
         name,
         sources=alarms.STATES,

@@ -9,7 +9,7 @@ from ..policy import Policy, policy_from_mapping, policy_to_mapping
 
 
 def _normalize(reference: str, title: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    # The body of a policy names it, and has its title, so that it can be kept in a file.
+    # The body of a policy contains its reference and title, so that it can be stored in a file.
     if body.get("reference", reference) != reference:
         raise PolicyInvalid(
             f"reference: the body says {body['reference']!r} and the address {reference!r}; "
