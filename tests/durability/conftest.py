@@ -1,4 +1,4 @@
-"""Where the tests of this folder work, and which package they test."""
+"""The temporary directory of the tests of this folder, and the package that they test."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """In memory, where there is enough: thousands of small states are written, and no disk is asked."""
+    """In memory if there is enough space: thousands of small states are written, and none needs a disk."""
     has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES
     with tempfile.TemporaryDirectory(
         prefix="windvane-", dir=_MEMORY if has_room else None, ignore_cleanup_errors=True

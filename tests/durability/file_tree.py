@@ -1,4 +1,4 @@
-"""A file system as the record of its steps says it is: directories, files, databases."""
+"""A file system rebuilt from the record of its steps: directories, files, databases."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,18 +29,18 @@ Kind: TypeAlias = Literal[
 NAMES: frozenset[Kind] = frozenset({"create", "mkdir", "rename", "link", "unlink", "rmdir"})
 """Steps that change a directory."""
 DATA: frozenset[Kind] = frozenset({"write", "store", "truncate"})
-"""Steps that change what a file holds; `store` goes through a mapping."""
+"""Steps that change the content of a file; `store` writes through a mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step, at `path` below the recorded directory.
 
-    `node` is the file (or directory) itself, whatever its name. Of a step in NAMES, `parent` is the
-    directory that has the name; of a rename or link, `target` and `target_parent` are where it appears.
-    `data` is what a write or store puts at `offset`, or the whole database after a commit; `offset` of a
-    truncate is the new size. A sync that failed has not `succeeded`; neither has a commit that waits for no
-    disk. `path` of an ack or a mark is what a test says of it.
+    `node` is the file (or directory) itself, whatever its name. Of a step in NAMES, `parent` is the directory
+    that has the name; of a rename or link, `target` and `target_parent` are where it appears. `data` is the
+    bytes that a write or store puts at `offset`, or the whole database after a commit; `offset` of a truncate
+    is the new size. A sync that failed has not `succeeded`; neither has a commit that waits for no disk.
+    `path` of an ack or a mark is the name that a test gives it.
     """
 
     kind: Kind
@@ -63,7 +63,7 @@ class Step:
 
 
 class FileTree:
-    """Applies steps; what a step needs and an earlier, lost one would have made is passed over."""
+    """Applies steps; skips a step that depends on an earlier, lost one."""
 
     def __init__(self) -> None:
         self.directories: dict[int, dict[str, int]] = {ROOT: {}}
@@ -71,7 +71,7 @@ class FileTree:
         self.databases: dict[str, bytes] = {}
 
     def apply(self, step: Step) -> None:
-        """Change the tree as the step did."""
+        """Changes the tree as the step did."""
         match step.kind:
             case "create":
                 self.files.setdefault(step.node, bytearray())
@@ -98,13 +98,13 @@ class FileTree:
                 pass
 
     def put(self, node: int, offset: int, data: bytes) -> None:
-        """Write into a file; what lies between its end and `offset` becomes zeros."""
+        """Writes into a file; the bytes between its end and `offset` become zeros."""
         content = self.files.setdefault(node, bytearray())
         content.extend(bytes(max(0, offset - len(content))))
         content[offset : offset + len(data)] = data
 
     def paths(self) -> dict[str, int]:
-        """All that can be reached: path → node, a directory before what is in it."""
+        """Returns all reachable nodes: path → node, a directory before its entries."""
         found: dict[str, int] = {}
         waiting = [("", ROOT)]
         while waiting:
@@ -116,7 +116,7 @@ class FileTree:
         return found
 
     def write_to(self, directory: Path) -> None:
-        """Make real files of it; `directory` must not exist yet."""
+        """Writes the tree as real files; `directory` must not exist yet."""
         directory.mkdir(parents=True)
         written: dict[int, Path] = {}
         for path, node in self.paths().items():

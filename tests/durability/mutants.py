@@ -1,7 +1,7 @@
 """Faults in the order of durable steps: each is a change of the source, and a test that must notice it.
 
-`mutation.py` applies them. Where the source has moved on, `test_mutants.py` says which text is not there any
-more: say the same fault in the new words, or drop a mutant whose step is gone.
+`mutation.py` applies them. If the source has changed, `test_mutants.py` reports which text is missing: adapt
+the mutant to the new source, or remove it if its step was removed.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Breaks the source on purpose and runs the test that must notice: `python -m tests.durability.mutation`.
+"""Breaks the source on purpose and runs the test that must fail: `python -m tests.durability.mutation`.
 
-A mutant lives in a copy of the package, in a temporary directory that comes first where Python looks for
-modules; the source itself is never touched. Prints each mutant with what became of it, exits 1 where one
+A mutant is a change in a copy of the package, in a temporary directory that is first in Python's module
+search path; the source itself is never changed. Prints each mutant with its result; exits with 1 if one
 survives. Arguments choose mutants by a part of their names.
 """
 
@@ -18,7 +18,7 @@ from tests.durability.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY_VARIABLE = "WINDVANE_MUTANT"
-"""Where the copy is that a test is to run with; `conftest.py` checks that it does."""
+"""The path of the copy that a test is to run with; `conftest.py` checks that it does."""
 TIMEOUT_S = 300
 
 
@@ -27,7 +27,7 @@ class NotCaughtError(AssertionError):
 
 
 def source_of(mutant: Mutant) -> str:
-    """The file that it changes, as it is."""
+    """The current content of the file that it changes."""
     return (ROOT / "platform" / mutant.file).read_text()
 
 
@@ -47,7 +47,7 @@ def _copy(mutant: Mutant | None) -> Iterator[Path]:
 def run_tests(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Runs tests of this folder with the package in `copy`, in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(copy), COPY_VARIABLE: str(copy)}
-    environment.pop("WINDVANE_PROOF", None)  # the sample must notice
+    environment.pop("WINDVANE_PROOF", None)  # the sample must find it
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
         + [f"tests/durability/{test}" for test in tests],
@@ -61,7 +61,9 @@ def run_tests(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
 
 
 def require_caught(mutant: Mutant) -> str:
-    """The line in which its test says what is wrong. Raises NotCaughtError where it passes, or cannot run."""
+    """Returns the line with the failure of its test. Raises NotCaughtError if the test passes, or cannot
+    run.
+    """
     with _copy(mutant) as copy:
         result = run_tests(copy, [mutant.test])
     if result.returncode != 1 or "failed" not in result.stdout.splitlines()[-1]:

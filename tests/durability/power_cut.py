@@ -2,16 +2,17 @@
 
 The model is that of a journalling file system on Linux:
 
-- What a file holds is kept by the page. Of a page any state since the last sync that covered it may have
-  reached the disk; pages are independent of each other, and of names. A page that was never written back is
-  missing, or zeros where the file's size was.
-- The names in a directory change in their order; directories are independent of each other. A name that is
-  lost takes away what hangs on it.
+- The content of a file is stored by the page. Any state of a page since the last sync that covered it may
+  have reached the disk; pages are independent of each other, and of names. A page that was never written back
+  is missing, or zeros if the file's size was written.
+- The names in a directory change in their order; directories are independent of each other. If a name is
+  lost, everything below it is lost.
 - fsync and fdatasync of a file cover its pages and its size, not its name; a sync of a directory covers the
-  names in it; syncfs covers all. A sync that failed covers nothing, and leaves its pages looking clean: they
-  are written back only after they were written again.
+  names in it; syncfs covers all. A failed sync covers nothing, and marks its pages as clean: they are written
+  back only after another write to them.
 - The last write may be torn at any byte. A store into a mapping is one word, which is never torn.
-- A commit of SQLite with synchronous = FULL is there at once and whole; with less, with the next that is.
+- A commit of SQLite with synchronous = FULL is durable at once and whole; with a lower setting, it is durable
+  with the next FULL commit.
 """
 
 import random
@@ -27,7 +28,7 @@ _SIZE = -1
 _NEVER = 1 << 60
 
 Keep = Callable[[int, int], bool]
-"""Whether what of step i concerns page p survives."""
+"""Whether the change of step i to page p survives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +88,22 @@ class PowerCut:
                 self._cover_sizes(inside, at)
 
     def _cover_sizes(self, indices: list[int], at: int) -> None:
-        """Marks what steps did to names and sizes as durable from step `at`; empties the list."""
+        """Marks the changes of steps to names and sizes as durable from step `at`; empties the list."""
         for index in indices:
             self._durable_from[index][_SIZE] = at
         indices.clear()
 
     def uncovered(self, stop: int) -> list[int]:
-        """The steps before `stop` that a power cut then may take."""
+        """Returns the steps before `stop` that a power cut at `stop` may lose."""
         return [i for i in range(stop) if any(at >= stop for at in self._durable_from[i].values())]
 
     def tree(
         self, stop: int, keep: Keep, *, torn_bytes: int | None = None, sizes_survive: bool = False
     ) -> FileTree:
-        """What is left of the first `stop` steps, where `keep` decides what is not certain.
+        """Returns the remains of the first `stop` steps; `keep` decides about steps that are not durable.
 
-        Of the last one, a write, only `torn_bytes` bytes are there. With `sizes_survive` a lost write leaves
-        zeros where it made its file longer.
+        The last one, a write, keeps only `torn_bytes` bytes. With `sizes_survive` a lost write that extended
+        its file leaves zeros.
         """
         tree = FileTree()
         lost: set[tuple[int, int]] = set()
@@ -138,9 +139,9 @@ class PowerCut:
         return tree
 
     def cuts(self, stop: int, *, seed: int, single_losses: int | None = None) -> Iterator[Cut]:
-        """The outcomes after `stop` steps: nothing, or everything that was not synced is there; zeros in its
-        place; each single step lost alone (or `single_losses` of them, by `seed`); three mixtures, by `seed`;
-        and where the last step is a write, that one torn, with the others there and without.
+        """Yields the outcomes after `stop` steps: no or all unsynced steps survive; zeros replace them;
+        each single step lost alone (or `single_losses` of them, by `seed`); three mixtures, by `seed`; and if
+        the last step is a write, a torn one, with and without the others.
         """
         chance = random.Random(f"{seed} {stop}")
         yield Cut(stop, "all unsynced lost", self.tree(stop, lambda i, p: False))

@@ -1,17 +1,17 @@
 """A disk that records: the steps of the real code that matter after a power cut, in one order.
 
-Nothing in production knows of it. While it records, the functions of `os` that change or sync files, the
+Production code does not depend on it. While it records, the functions of `os` that change or sync files, the
 connections of `sqlite3`, and syncfs(2) as any module of Windvane has loaded it, are replaced by ones that do
-the same and write it down; the syncs themselves are left out, since only their place in the order counts.
-What goes past them (a store into a mapped head, a buffered file of Python) is found by comparing the whole
-directory with what the record says, before and after each of these calls: it is recorded there, so it stands
-before everything that could rely on it (as a store, where the file keeps its size). A record is complete if
+the same and record it; the syncs themselves are left out, since only their place in the order counts. Changes
+that bypass them (a store into a mapped head, a buffered file of Python) are found by comparing the whole
+directory with the record, before and after each of these calls. They are recorded at that point, so they
+precede everything that could depend on them (as a store, if the file keeps its size). A record is complete if
 replaying it gives the directory byte for byte, and `RecordingDisk.check_complete` asserts that after every
 recording.
 
 A sync that the disk does not see makes the record look less durable than the disk is, never more: the tests
 then fail. SQLite is trusted: a COMMIT with `synchronous = FULL` in write-ahead mode is one step, whole and
-durable; with less it is one that a power cut may take.
+durable; with a lower setting it is one that a power cut may lose.
 """
 
 import ctypes
@@ -41,16 +41,16 @@ _CHANGE_NAMES = ("mkdir", "rmdir", "rename", "replace", "link", "symlink", "unli
 class RecordingDisk:
     """Records what happens below `root`, a directory of small files (each is read again at every step).
 
-    What is there already is durable. `before` is what another process has done to these files and left in the
-    page cache: the record goes on behind it, as after a SIGKILL. Any thread may write; `steps` is in one
-    order over all of them.
+    Existing files are durable. `before` has the steps of another process that are still in the page cache:
+    the record continues after them, as after a SIGKILL. Any thread may write; `steps` is in one order over
+    all of them.
     """
 
     def __init__(self, root: Path, *, before: Sequence[Step] = ()) -> None:
         self.root = root
         self.steps: list[Step] = list(before)
         self.fails: Callable[[Kind, str], int | None] = lambda kind, path: None
-        """Asked before each write and sync: the errno that it fails with, None where it succeeds."""
+        """Called before each write and sync: returns the errno that it fails with, None if it succeeds."""
         self.waits: Callable[[str], None] = lambda path: None
         """Called before each sync of a file and each commit, in its thread: a test can have a slow disk."""
         self._lock = threading.RLock()
@@ -75,7 +75,7 @@ class RecordingDisk:
 
     @contextmanager
     def recording(self) -> Iterator["RecordingDisk"]:
-        """Record while the block runs."""
+        """Records while the block runs."""
         with pytest.MonkeyPatch.context() as patch:
             for name in _CHANGE_NAMES:
                 patch.setattr(os, name, self._looking(getattr(os, name)))
@@ -96,7 +96,7 @@ class RecordingDisk:
             self.check_complete()
 
     def mark(self, what: str, kind: Kind = "mark") -> None:
-        """Note that something has happened that a step must come before or after."""
+        """Records an event that a step must precede or follow."""
         with self._lock:
             self._look()
             self._note(Step(kind, what))
@@ -137,7 +137,7 @@ class RecordingDisk:
     # What the replaced functions do.
 
     def _looking(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Whatever the call changes is found by looking."""
+        """The changes of the call are found by comparison."""
 
         def call(*arguments: Any, **more: Any) -> Any:
             with self._lock:
@@ -203,7 +203,7 @@ class RecordingDisk:
         return call
 
     def synced_file_system(self, descriptor: int) -> int:
-        """syncfs(2) of a descriptor below the root; -1 and errno where it fails."""
+        """syncfs(2) of a descriptor below the root; -1 and errno if it fails."""
         with self._lock:
             self._look()
             path, node = self._at(descriptor)
@@ -251,7 +251,7 @@ class RecordingDisk:
             content = connection.serialize()
             self._note(Step("commit", connection.path, data=content, succeeded=is_durable))
 
-    # Looking: what the record does not say yet.
+    # Comparison: changes that are not recorded yet.
 
     def _at(self, descriptor: int) -> tuple[str | None, int]:
         status = os.fstat(descriptor)
@@ -290,7 +290,7 @@ class RecordingDisk:
                 self._look_into(path, node)
 
     def _next_name(self, found: dict[str, tuple[int, bool]], known: dict[str, int]) -> Step | None:
-        """One step towards the names that are there."""
+        """Records one step towards the current names."""
         for path in sorted(found, key=lambda path: path.count("/")):
             inode, is_directory = found[path]
             node = self._node_of.get(inode)
@@ -340,7 +340,9 @@ class RecordingDisk:
 
 
 def _changed(before: bytes, now: bytes) -> list[tuple[int, int]]:
-    """Where aligned words of eight bytes differ, neighbours together; `before` is not the longer one."""
+    """Yields the ranges in which aligned words of eight bytes differ, adjacent ones joined; `before` is not
+    the longer one.
+    """
     size = -(-len(now) // 8) * 8
     padded = np.frombuffer(before.ljust(size, b"\0"), np.uint64) != np.frombuffer(
         now.ljust(size, b"\0"), np.uint64

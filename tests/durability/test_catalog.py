@@ -1,4 +1,4 @@
-"""The catalog and a power cut: a document that was put is there, an alarm is in one place or the other."""
+"""The catalog after a power cut: a stored document survives, an alarm is in the outbox or in the catalog."""
 
 from collections.abc import AsyncIterator
 from contextlib import closing

@@ -21,7 +21,7 @@ def disk(tmp_path: Path) -> RecordingDisk:
 
 
 def left(disk: RecordingDisk) -> dict[str, bytes | None]:
-    """What is there after a power cut that takes everything that was not synced."""
+    """Returns the files after a power cut that loses everything that was not synced."""
     return PowerCut(disk.steps).tree(len(disk.steps), lambda i, p: False).snapshot()
 
 

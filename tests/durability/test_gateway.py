@@ -65,7 +65,7 @@ async def recorded(disk: RecordingDisk) -> AsyncIterator[Site]:
 
 
 def steps_of(disk: RecordingDisk) -> list[tuple[Kind, str]]:
-    """What happened to the log and the dead letters between the two marks, and the acks."""
+    """The steps on the log and the dead letters between the two marks, and the acks."""
     paths = [step.path for step in disk.steps]
     between = disk.steps[paths.index("begun") + 1 : paths.index("done")]
     return [
@@ -143,7 +143,7 @@ async def _until_failed(disk: RecordingDisk) -> None:
     async with asyncio.timeout(30):
         while all(step.succeeded for step in disk.steps):
             await asyncio.sleep(0.005)
-    for _ in range(100):  # the gateway has heard of it too
+    for _ in range(100):  # the gateway has received it too
         await asyncio.sleep(0)
 
 

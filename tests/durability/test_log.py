@@ -1,4 +1,4 @@
-"""The embedded log after a power cut: what was acked is there, in its place, once."""
+"""The embedded log after a power cut: acked messages are stored once, at their offsets."""
 
 import asyncio
 import errno
@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> RecordingDisk:
 
 @pytest.fixture
 def no_later_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is only written is not synced by itself while a test runs."""
+    """Messages that are only written are not synced automatically while a test runs."""
     monkeypatch.setattr(group_commit, "SYNC_DELAY_S", 3600)
 
 
@@ -193,7 +193,7 @@ def _position(left: dict[str, bytes | None]) -> int:
 
 @dataclass
 class Expected:
-    """What was said before a power cut."""
+    """The promises that were made before a power cut."""
 
     acked: dict[bytes, None] = field(default_factory=dict)
     given: dict[int, bytes] = field(default_factory=dict)
@@ -244,7 +244,7 @@ async def busy_life(disk: RecordingDisk, home: Path, *, seed: int, failures: int
 
 
 async def check(cut: Cut, steps: Sequence[Step], home: Path) -> None:
-    """Opens the log, and asks for what was promised."""
+    """Opens the log, and checks the promises."""
     said = expected(steps[: cut.stop])
     cut.tree.write_to(home)
     async with opened(home, "?segment_bytes=4096&retention_bytes=16384") as bus:
@@ -337,7 +337,7 @@ async def test_a_power_cut_after_a_killed_process_takes_nothing_that_was_read_si
 async def test_a_power_cut_takes_nothing_acked_whenever_the_process_before_was_killed(
     tmp_path: Path, disk: RecordingDisk
 ) -> None:
-    """Killed at any step of its first moments; the next one makes what is missing, and acks."""
+    """Killed at any step of its start; the next process creates the missing files, and acks."""
     with disk.recording():
         async with opened(disk.root) as bus:
             await bus.ensure_topic(TOPIC, partitions=1)

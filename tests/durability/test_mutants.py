@@ -1,4 +1,4 @@
-"""The tests of this folder notice faults in the order of durable steps: three here, all in a proof."""
+"""The tests of this folder find faults in the order of durable steps: three here, all in a proof."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""The recording disk itself: its record is complete, and a power cut takes what no sync has covered."""
+"""The recording disk itself: its record is complete, and a power cut loses what no sync has covered."""
 
 import errno
 import mmap
@@ -31,7 +31,7 @@ def write_draft(folder: Path, content: bytes, *, synced: bool = False, named: bo
 
 
 def outcomes(disk: RecordingDisk, name: str, *, stop: int | None = None) -> set[bytes | None]:
-    """What a file can hold after a power cut; None: it is not there."""
+    """The possible contents of a file after a power cut; None: it does not exist."""
     cuts = PowerCut(disk.steps).cuts(len(disk.steps) if stop is None else stop, seed=0)
     return {cut.tree.snapshot().get(name) for cut in cuts}
 

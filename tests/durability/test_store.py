@@ -42,7 +42,7 @@ def after_every_cut(
     seed: int = 0,
     least: int = 20,
 ) -> int:
-    """Runs `check` for each outcome of a power cut, on real files; gives how many there were."""
+    """Runs `check` for each outcome of a power cut, on real files; returns their number."""
     power_cut = PowerCut(steps)
     seen: set[int] = set()
     for stop in sample(range(len(steps) + 1), seed=seed, least=least):
@@ -75,7 +75,7 @@ def file_writer(directory: Path) -> SegmentedWriter:
 def outputs(
     store: Store, stream_end: OutputLength | None = None, array_end: OutputLength | None = None
 ) -> Iterator[tuple[DataStreamWriter, DataArrayWriter]]:
-    """The writers of a stream and its array, resumed where they are known to be durable."""
+    """The writers of a stream and its array, resumed at the lengths that are known to be durable."""
     with (
         store.stream_writer("t", attrs={"tag": "t"}) as stream,
         store.array_writer("t:samples", dtype=np.dtype("<i4"), row_shape=(3,), attrs={}) as array,
@@ -149,7 +149,7 @@ def test_a_second_segment_s_name_is_durable_before_anything_is_in_it(disk: Recor
 def test_a_file_keeps_what_was_flushed_through_every_power_cut(
     tmp_path: Path, disk: RecordingDisk, seed: int
 ) -> None:
-    """Appends, cuts, drops and flushes by chance; after a cut back the next flush is waited for."""
+    """Appends, truncates, drops and flushes at random; after a truncation it waits for the next flush."""
     chance = random.Random(seed)
     content = bytearray()
     with disk.recording(), file_writer(disk.root / "file").resume() as writer:
@@ -159,7 +159,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
             content += data
             if number % 5 == 4:
                 length = chance.randrange(max(writer.start, len(content) - 3000), len(content) + 1)
-                disk.mark(f"flushed 0 {writer.start} ")  # from now on bytes are written over
+                disk.mark(f"flushed 0 {writer.start} ")  # from now on bytes are overwritten
                 writer.cut(length)
                 del content[length:]
             if number % 3 == 2:
@@ -225,7 +225,7 @@ def _words(length: OutputLength) -> str:
 
 
 def durable_end(steps: Sequence[Step], reference: str) -> OutputLength | None:
-    """Where the output was said to be durable last."""
+    """The length of the output that was last reported as durable."""
     said = marks(steps, f"durable {reference}")
     if not said:
         return None
@@ -281,7 +281,7 @@ def test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut(
 def test_after_a_killed_process_rows_without_times_are_never_seen(
     tmp_path: Path, disk: RecordingDisk
 ) -> None:
-    """Only the process dies: what it had written is there, whatever it was about to write is not."""
+    """Only the process dies: its completed writes survive, later ones do not exist."""
     with disk.recording(), Store(disk.root / "store", segment_bytes=SEGMENT_BYTES) as store:
         grow(store, disk, chunks=4, flush=False)
     power_cut = PowerCut(disk.steps)

@@ -32,10 +32,10 @@ pytestmark = pytest.mark.slow
 PIPELINE = [PCM, {**SPECTRUM, "publish": True}, {"operation": "features", "window": 100, "bands": 2}]
 OUTPUTS = ("samples", "spectrum", "features")
 CHUNKS = 6
-"""Those before a power cut; one more comes behind it."""
+"""The chunks before a power cut; one more follows it."""
 AT_ONCE = 8
 COMMITTED_WORD = 56
-"""Where the head of a file has it."""
+"""The position of the length in the head of a file."""
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def size_of(chunks: int) -> int:
 
 
 async def life(disk: RecordingDisk, catalog: Catalog) -> None:
-    """Chunks come, the worker works on them, and makes a checkpoint after every second one."""
+    """Chunks arrive; the worker processes them, and makes a checkpoint after every second one."""
     async with home_at(disk.root, catalog) as home, home.working():
         for number in range(CHUNKS):
             await send(home, number, disk)
@@ -110,7 +110,7 @@ Contents = dict[str, tuple[bytes, bytes]]
 
 
 def contents_of(store: Store) -> Contents:
-    """All that is stored of the stream: its bytes and arrivals, the rows and times of its arrays."""
+    """Returns all stored data of the stream: its bytes and arrivals, the rows and times of its arrays."""
     with store.stream("t") as stream:
         found = {"t": (stream.read(0, stream.size), stream.arrivals[:].tobytes())}
     for output in OUTPUTS:
@@ -130,7 +130,7 @@ async def undisturbed(path: Path, catalog: Catalog) -> Contents:
 
 
 def position(steps: Sequence[Step], mark: str) -> int:
-    """Where something was marked first."""
+    """Returns the step of the first such mark."""
     return next(i for i, step in enumerate(steps) if step.kind in ("mark", "ack") and step.path == mark)
 
 
@@ -148,14 +148,14 @@ async def test_results_and_appends_are_durable_before_the_checkpoint(
     done, made = (position(disk.steps, mark) for mark in ("work done", "checkpoint made"))
     commits = [i for i in positions(disk.steps, "commit", "checkpoints.sqlite") if done < i < made]
     assert commits
-    # Rows that are published: who reads them knows what the store has too.
+    # Rows that are published: the store must have every row that a consumer has read.
     rows = {step.path for step in disk.steps if step.kind == "create" and _is_results_log(step.path)}
     assert rows
     for commit in commits:
         last_append = max(i for i in positions(disk.steps, "write", "store/") if i < commit)
         kinds = [step.kind for step in disk.steps[last_append:commit]]
         assert "syncfs" in kinds, "the checkpoint names bytes that a power cut takes"
-        # The bus may be on another file system than the store: syncfs of the store is nothing to it.
+        # The bus may be on another file system than the store: syncfs of the store does not cover it.
         for path in rows:
             last_write = max(i for i in positions(disk.steps, "write", path) if i < commit)
             synced = {step.path for step in disk.steps[last_write:commit] if step.kind == "fdatasync"}
@@ -297,7 +297,7 @@ async def check(cut: Cut, steps: Sequence[Step], path: Path, catalog: Catalog, e
 async def check_all(
     steps: Sequence[Step], tmp_path: Path, catalog: Catalog, expected: Contents, *, least: int, begin: int = 0
 ) -> int:
-    """Several at once, since a worker waits more than it works."""
+    """Several at once, since a worker is mostly waiting."""
     power_cut = PowerCut(steps)
     seen: set[int] = set()
     at_once = asyncio.Semaphore(AT_ONCE)
@@ -341,7 +341,7 @@ async def test_every_power_cut_leaves_the_streams_and_arrays_of_an_undisturbed_r
 async def test_a_power_cut_while_a_killed_worker_is_made_up_for_leaves_the_same(
     tmp_path: Path, disk: RecordingDisk, catalog: Catalog, seed: int
 ) -> None:
-    """The first process is killed anywhere, the second one recovers, and the power goes off meanwhile."""
+    """The first process is killed anywhere, and the power fails while the second one recovers."""
     with disk.recording():
         await life(disk, catalog)
     killed_at = random.Random(seed).randrange(len(disk.steps) // 3, len(disk.steps))
@@ -363,7 +363,7 @@ async def test_a_power_cut_while_a_killed_worker_is_made_up_for_leaves_the_same(
 async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
     tmp_path: Path, catalog: Catalog
 ) -> None:
-    """The stream was removed, and another one has its place: its bytes are not those that were committed."""
+    """The stream was removed and replaced by another one, whose bytes are not those that were committed."""
     path = tmp_path / "home"
     path.mkdir()
     async with home_at(path, catalog) as home:
@@ -378,12 +378,12 @@ async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
             stream.append(foreign[committed:], arrived_ns=1, chunk_id=None, events=1)
         async with home.working():
             await send(home, 1)
-            await home.publish("p", b"another stream's", tag="u")  # which goes on in any case
+            await home.publish("p", b"another stream's", tag="u")  # which continues in any case
             await until_size(home, 1, stream="u")
             await home.worker.checkpoint()
         with home.store.stream("t") as stream:
             found = stream.read(0, stream.size)
-    # It is left alone, or starts over: never is it cut to the other one's length and continued.
+    # It is unchanged, or starts over; it is never truncated to the length of the other one and continued.
     assert found in (foreign, samples_of(1), samples_of(0) + samples_of(1))
 
 

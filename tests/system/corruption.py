@@ -1,4 +1,4 @@
-"""A home with data in every kind of file, damaged in one of them, and what must be left of it."""
+"""A home with data in every kind of file, damage to one of them, and the data that must survive."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ class Tiers:
 
 
 def content(home: Path, tag: str) -> bytes:
-    """The bytes of a stream, b"" where there is none."""
+    """The bytes of a stream, b"" if it does not exist."""
     context = connect(home)
     return bytes(context.streams[tag][:]) if tag in context.streams else b""
 
@@ -136,12 +136,12 @@ def copy_of(home: Path, path: Path) -> Path:
 
 
 def damage(path: Path, kind: str, at: int) -> None:
-    """Damage the file, which must be there."""
+    """Damages the file, which must exist."""
     KINDS[kind](path, at)
 
 
 def verify(home: Path, *options: str) -> dict[str, Any]:
-    """What `windvane verify --json` says; its exit code must fit."""
+    """The output of `windvane verify --json`; its exit code must match."""
     ran = windvane(home, "verify", "--json", *options)
     assert ran.stdout, ran.stderr.decode()
     found: dict[str, Any] = json.loads(ran.stdout)
@@ -151,7 +151,9 @@ def verify(home: Path, *options: str) -> dict[str, Any]:
 
 
 def follow(home: Path, remedies: Sequence[str]) -> list[str]:
-    """Run the commands that were printed; what they said. One command repairs all that it is printed for."""
+    """Runs the printed commands, and returns their output. One command repairs everything that it is printed
+    for.
+    """
     commands = {remedy.partition("windvane ")[2].partition(",")[0] for remedy in remedies}
     repairs = [command for command in commands if command.startswith("verify --repair ")]
     if repairs:

@@ -1,4 +1,4 @@
-"""Chunks that are sent until they are acked, whatever happens, and what must come of them."""
+"""Chunks that are sent until they are acked under every disturbance, and their expected results."""
 
 import asyncio
 import struct
@@ -51,7 +51,7 @@ class Chunk:
 
 
 def chunks_of(tag: str, count: int) -> list[Chunk]:
-    """The same chunks for the same tag, always: odd piece sizes, so that nothing falls on a boundary."""
+    """Always the same chunks for the same tag; odd piece sizes, so that no piece ends at a boundary."""
     random_source = np.random.default_rng(sum(tag.encode()))
     chunks = []
     for number in range(count):
@@ -67,7 +67,7 @@ def chunks_of(tag: str, count: int) -> list[Chunk]:
 
 
 class Release:
-    """How many chunks of each stream may be sent so far: every kill finds fresh ones on their way."""
+    """Limits how many chunks of each stream may be sent so far: new ones are in flight at every kill."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -84,7 +84,7 @@ class Release:
 
 
 async def send_until_acked(port: Running, chunks: list[Chunk], release: Release) -> None:
-    """As fluentd does: one chunk in flight, sent again with the same id until it is acked."""
+    """As fluentd does: one chunk in flight, resent with the same ID until it is acked."""
     acked = 0
     while acked < len(chunks):
         try:
@@ -135,7 +135,7 @@ def sizes_of(chunks: Mapping[str, list[Chunk]]) -> dict[str, int]:
 
 
 def wait_until_stored(workers: Sequence[Running], home: Path, sizes: Mapping[str, int]) -> None:
-    """Until all streams have their size and no worker has anything left to do."""
+    """Waits until all streams have their size and every worker is idle."""
 
     def all_stored() -> bool:
         context = connect(home)
@@ -150,7 +150,7 @@ def wait_until_stored(workers: Sequence[Running], home: Path, sizes: Mapping[str
 
 
 async def undisturbed_results(home: Path, chunks: Mapping[str, list[Chunk]]) -> dict[str, bytes]:
-    """What comes of the chunks where nothing happens, on the embedded bus."""
+    """The results of the chunks without a disturbance, on the embedded bus."""
     make_policy(home, partitions=2)
     with Running("gateway", home) as gateway, Running("worker", home) as worker:
         await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Peers that mean no good, and the neighbour beside them who only wants its acks."""
+"""Hostile peers, and a well-behaved neighbour that must get its acks."""
 
 import asyncio
 import gzip
@@ -53,7 +53,7 @@ class Neighbour:
 async def attacked_by(
     attack: Attack, address: Address, *, peers: int, shared_key: bytes | None = None
 ) -> AsyncIterator[Neighbour]:
-    """`peers` attack at once, a neighbour sends beside them; the block begins when all attacks are over."""
+    """`peers` attack concurrently while a neighbour sends; the block starts when all attacks have ended."""
     neighbour, done = Neighbour(), asyncio.Event()
     sending = asyncio.ensure_future(neighbour.send_until(address, done, shared_key=shared_key))
     try:
@@ -66,7 +66,9 @@ async def attacked_by(
 
 
 async def send_and_wait_for_the_end(address: Address, *pieces: bytes, times: int = 1) -> bytes:
-    """Sends all that is taken; gives what came until the gateway closed the connection."""
+    """Sends as much as the gateway accepts; returns the bytes received until the gateway closed the
+    connection.
+    """
     reader, writer = await asyncio.open_connection(*address)
     reading = asyncio.ensure_future(reader.read())
     with suppress(ConnectionError):
@@ -80,7 +82,7 @@ async def send_and_wait_for_the_end(address: Address, *pieces: bytes, times: int
 
 
 def bomb(compression: str) -> Attack:
-    """A payload of about a megabyte that unpacks to a gibibyte; it is refused, and acked."""
+    """A payload of about a megabyte that unpacks to a gibibyte; it is rejected, and acked."""
     piece = bytes(16 * MIB)
     packed = gzip.compress(piece) if compression == "gzip" else zstd.compress(piece)
     payload = packed * (BOMB_BYTES // len(piece))
@@ -106,7 +108,7 @@ def nesting(head: bytes, inner: bytes) -> Attack:
 
 
 def announcement(head: bytes, *, behind: bytes = b"", times: int = 1) -> Attack:
-    """A header that announces gigabytes, and what comes behind it until the gateway has had enough."""
+    """A header that announces gigabytes, and the data after it until the gateway closes the connection."""
 
     async def attack(address: Address) -> None:
         assert await send_and_wait_for_the_end(address, head, *[behind] * bool(behind), times=times) == b""
@@ -115,7 +117,7 @@ def announcement(head: bytes, *, behind: bytes = b"", times: int = 1) -> Attack:
 
 
 def silence(beginning: bytes) -> Attack:
-    """The beginning of something, and then nothing more; as a peer whose machine is gone."""
+    """The first bytes of a message, and nothing more, like a peer whose machine has failed."""
 
     async def attack(address: Address) -> None:
         assert await send_and_wait_for_the_end(address, beginning) == b""
@@ -124,7 +126,7 @@ def silence(beginning: bytes) -> Attack:
 
 
 def endless_handshake(beginning: bytes) -> Attack:
-    """What is no whole PING, ever."""
+    """A PING that is never complete."""
 
     async def attack(address: Address) -> None:
         assert (await send_and_wait_for_the_end(address, beginning)).startswith(b"\x92\xa4HELO")
@@ -153,7 +155,7 @@ def dripping(message: bytes) -> Attack:
 
 
 def refused_chunk(payload: bytes, **option: str) -> Attack:
-    """A chunk that is framed well, and no good inside: acked, and kept as a dead letter."""
+    """A chunk with valid framing and invalid content: acked, and stored as a dead letter."""
     message = msgpack.packb(["t", payload, {"chunk": "bad", **option}])
     ack: bytes = msgpack.packb({"ack": "bad"})
 
@@ -167,7 +169,7 @@ def refused_chunk(payload: bytes, **option: str) -> Attack:
 
 
 async def never_reading(address: Address) -> None:
-    """Sends chunks whose acks it never reads, until it is cut off."""
+    """Sends chunks and never reads their acks, until it is disconnected."""
     reader, writer = await asyncio.open_connection(*address)
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     one: bytes = msgpack.packb(["t", EVENT, {"size": 1, "chunk": "c" * 200}])

@@ -1,4 +1,6 @@
-"""SIGKILL of the worker around an alarm: one document, one key for the webhook, whatever moment it was."""
+"""SIGKILL of the worker around an alarm: one document, one key for the webhook, at every moment of the
+kill.
+"""
 
 import asyncio
 import random
@@ -104,7 +106,7 @@ def expected_ids(alarm: Alarm) -> list[str]:
 
 async def test_killed_between_the_commit_of_an_alarm_and_its_document(site: AlarmSite) -> None:
     with closing(sqlite3.connect(site.home / "catalog.sqlite", isolation_level=None)) as catalog:
-        catalog.execute("BEGIN IMMEDIATE")  # nobody else writes documents now
+        catalog.execute("BEGIN IMMEDIATE")  # no other process can write documents now
         await site.send(chunks_of("t1", 1))
         await asyncio.to_thread(wait_until, lambda: site.outbox() == 4, "the alarm is committed")
         recorded = catalog.execute("SELECT count(*) FROM documents WHERE type = 'alarm'")

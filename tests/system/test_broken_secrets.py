@@ -1,4 +1,6 @@
-"""`windvane up` over secrets that cannot be used: only the forward port stays shut, until they can be."""
+"""`windvane up` over secrets that cannot be used: only the forward port stays closed, until they can be
+used.
+"""
 
 import json
 import socket
@@ -51,7 +53,7 @@ def test_up_runs_on_a_broken_file_names_its_line_and_opens_the_port_when_it_is_c
         assert "line 4" in said
         assert "does the gateway run?" not in said
 
-        write_security(home, USER)  # for HTTP alone: no trouble
+        write_security(home, USER)  # for HTTP alone: no health condition
         wait_until(lambda: answer(up, "/api/v1/health")[0] == 200, "health")
         assert not is_open(up)
         assert "write the line shared_key" in up.log.read_text()

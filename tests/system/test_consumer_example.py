@@ -48,7 +48,7 @@ schema = '{"type": "record", "name": "Power", "fields": [{"name": "kw", "type": 
 
 
 class KafkaSite:
-    """A home on the broker, with what the test sends to it."""
+    """A home on the broker, with the data that the test sends to it."""
 
     def __init__(self, kafka: KafkaBroker, folder: Path) -> None:
         self.home = folder / "home"
@@ -107,7 +107,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
         site.send(gateway, part=0, parts=3)
         # The records, and rows of both streams: whichever the worker comes to first.
         published(worker, EVENTS // 3 + 2 * (SAMPLES // 3 // 640) - 2)
-        worker.kill()  # before any checkpoint: all of it comes again
+        worker.kill()  # before any checkpoint: all of it is republished
         worker = Running("worker", site.home, environ=often)
         worker.start()
         site.send(gateway, part=1, parts=3)
@@ -125,7 +125,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
                 ),
                 "the end of the streams",
             )
-            # Beyond this point nothing is on its way: what is stored was published before a checkpoint.
+            # From here on nothing is in flight: what is stored was published before a checkpoint.
 
     rows = 2 * (SAMPLES // 640)
     done = site.consume("park..rows.features", "--csv", "--count", str(rows))

@@ -1,5 +1,6 @@
-"""Every kind of file, damaged in every way: no acked byte that is intact is lost, every other stream goes on,
-`windvane verify` names the damage, and the advice that is printed costs nothing when it is followed.
+"""Every kind of file, damaged in every way: no acked byte that is intact is lost, every other stream
+continues, `windvane verify` names the damage, and the advice that is printed costs nothing when it is
+followed.
 """
 
 import importlib.util
@@ -34,7 +35,8 @@ ISOLATED = importlib.util.find_spec("windvane.processors.worker.stopped_streams"
 
 NEIGHBOUR, VICTIM, THIRD = "near.n", "park.v", "third.t"
 
-# Kind of file: below the stream's directory, where it is damaged, and whether bytes of the stream are in it.
+# Kind of file: its path below the stream's directory, the offset of the damage, and whether it has bytes of
+# the stream.
 STREAM_FILES = {
     "bytes": (f"stream/bytes/{SEGMENT}", 5000),
     "arrivals": (f"stream/arrivals/{SEGMENT}", 5 * 72 + 7),
@@ -56,7 +58,7 @@ def tag_of(case: str) -> str:
 
 @dataclass
 class Outcome:
-    """What was seen of a damaged home, before and after the advice was followed."""
+    """The observed state of a damaged home, before and after the advice was followed."""
 
     home: Path
     chunks: Mapping[str, Sequence[Chunk]]
@@ -109,7 +111,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             tiers.gateway = gateway
             tiers.send({tag_of(case): more(tag_of(case)) for case in STREAM_CASES})
     said = follow(home, [each["remedy"] for each in damages if ISOLATED or each["code"] != "bytes"])
-    if not ISOLATED:  # it cannot make a stream again from the bus: the damage is noted instead
+    if not ISOLATED:  # it cannot recreate a stream from the bus: the damage is noted instead
         said += follow(home, ["windvane verify --repair"])
     with Tiers(home):
         for tag in map(tag_of, STREAM_CASES):
@@ -150,7 +152,7 @@ def test_what_was_replaced_is_set_aside(streams: Outcome) -> None:
     assert "removed" not in said.lower()
 
 
-# Where it is damaged; dead letters that are deleted are not known to have been there.
+# The file, and the offset of the damage; deleted dead letters leave no trace.
 HOME_FILES = {
     "catalog": ("catalog.sqlite", 0),
     "dead letters": ("dead-letters.sqlite", 0),
@@ -200,7 +202,7 @@ def test_damaged_checkpoints_cost_no_byte(
     for tag, of_tag in chunks.items():
         assert content(home, tag) == expected(of_tag), said
     if ISOLATED:
-        with Tiers(home) as tiers:  # the log has all of it still: each chunk comes again, and is known
+        with Tiers(home) as tiers:  # the log still has all chunks: each is redelivered and skipped
             assert neighbour_goes_on(tiers)
         for tag in (VICTIM, THIRD):
             assert content(home, tag) == expected(chunks[tag])
@@ -217,7 +219,7 @@ def test_lost_checkpoints_over_a_log_that_no_longer_has_everything_cost_no_byte(
     path.write_bytes(b"no database at all" * 100)
     for side in ("-wal", "-shm"):
         Path(f"{path}{side}").unlink(missing_ok=True)
-    with Running("worker", home, environ=FAST_CHECKPOINTS) as worker:  # it waits, and `windvane up` goes on
+    with Running("worker", home, environ=FAST_CHECKPOINTS) as worker:  # it waits, and `windvane up` continues
         assert "verify --repair" in worker.log.read_text()
     assert path.read_bytes() == b"no database at all" * 100
     said = follow(home, [each["remedy"] for each in verify(home)["damages"] if each["code"] == "database"])

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: what was acked is there once, and results equal those of an undisturbed run."""
+"""SIGKILL at random moments: acked chunks are stored once, and results equal those of an undisturbed run."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Chunks that the worker process dies of, beside a neighbour, under a real supervisor."""
+"""Chunks that crash the worker process, with a second stream, under a real supervisor."""
 
 import os
 import signal
@@ -152,7 +152,7 @@ def test_a_chunk_that_the_worker_dies_of_twice_is_set_aside(
 
 def test_a_chunk_that_was_held_back_is_set_aside_and_not_the_one_that_lets_it_go(site: Running) -> None:
     send(site, "s.a", 66)
-    # Flushed after silence, behind a checkpoint that holds it.
+    # Flushed after an idle time, after a checkpoint that includes it.
     wait_until(lambda: letters(site, "ended-worker"), "it is set aside", timeout_s=120)
     send(site, "s.a", 1)
     wait_until(lambda: stored(site, "s.a") == b"\1\0", "the next one is stored", timeout_s=120)
@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_from_outside_blames_no_chunk(site: Running) -> 
     for _ in range(3):
         before = worker_of(site)
         assert before is not None
-        time.sleep(0.2)  # any moment will do; most often the chunk is at work
+        time.sleep(0.2)  # any moment will do; most often the chunk is in progress
         os.kill(before, signal.SIGKILL)
         wait_until(partial(has_another_worker, site, before), "the next worker", timeout_s=60)
     wait_until(lambda: stored(site, "d.a") == b"\x44\0", "the chunk is stored", timeout_s=60)

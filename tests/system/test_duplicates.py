@@ -1,4 +1,4 @@
-"""A chunk that is sent again is stored once: whichever process died in between, and whoever takes it."""
+"""A resent chunk is stored once, whichever process died in between or receives it."""
 
 import socket
 from itertools import count
@@ -14,7 +14,7 @@ TAG = "t"
 RECORD = b"stored once\n"
 PAYLOAD: bytes = msgpack.packb([1_790_000_000, {"message": RECORD}])
 LAST: bytes = msgpack.packb([1_790_000_001, {"message": b"last"}])
-# No checkpoint but the one at the end: what a worker that dies has stored, its successor stores anew.
+# Only one checkpoint, at the end: the successor of a killed worker stores its chunks again.
 NEVER = {"WINDVANE_WORKER_CHECKPOINT_INTERVAL_S": "3600"}
 
 
@@ -38,7 +38,7 @@ def test_a_chunk_is_stored_once_whoever_dies(tmp_path: Path, known_by: str) -> N
     numbers = count()
 
     def again(gateway: Running) -> None:
-        # By content it is known although every try has a new id, as those of @fluent-org/logger have.
+        # It is recognized by content although every retry has a new ID, as with @fluent-org/logger.
         send(gateway, "the same" if known_by == "chunk-id" else f"try {next(numbers)}")
 
     def is_stored() -> bool:
@@ -56,16 +56,16 @@ def test_a_chunk_is_stored_once_whoever_dies(tmp_path: Path, known_by: str) -> N
         gateway.kill()
         gateway.start()
         again(gateway)
-        # A worker that was killed reads it anew, and three times.
+        # A worker that was killed rereads it, and three times.
         worker.kill()
         worker.start()
         again(gateway)
-        # Another gateway, at another port: over the embedded log one takes the other's place.
+        # Another gateway, at another port: over the embedded log one replaces the other.
         assert gateway.stop() == 0
         gateway = Running("gateway", home, log=tmp_path / "another.log")
         gateway.start()
         again(gateway)
-        # A worker that ended in order has it in its checkpoint.
+        # A worker that stopped normally has it in its checkpoint.
         assert worker.stop() == 0
         worker.start()
         again(gateway)

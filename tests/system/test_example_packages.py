@@ -36,7 +36,9 @@ BROKEN = "windvane-broken"
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The sources of the packages; what pip installs of them is on PYTHONPATH, and one that is broken."""
+    """The sources of the packages; the packages that pip installs from them are on PYTHONPATH, and a broken
+    one.
+    """
     folder = tmp_path_factory.mktemp("packages")
     sources = folder / "sources"
     shutil.copytree(EXAMPLES, sources)

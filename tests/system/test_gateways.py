@@ -37,7 +37,7 @@ def pool(home: Path) -> Iterator[Running]:
 
 
 def children(pool: Running) -> set[int]:
-    """The process ids of the gateways."""
+    """The process IDs of the gateways."""
     return {int(pid) for pid in Path(f"/proc/{pool.pid}/task/{pool.pid}/children").read_text().split()}
 
 
@@ -124,7 +124,7 @@ def test_the_status_shows_all_of_them_together_and_each(pool: Running, home: Pat
         assert status["gateway"]["chunks_total"] == sum(totals)
         assert status["workers"] == {}
         assert status["worker"] is None
-        for _ in range(8):  # one after another, those of the pool and the one beside it
+        for _ in range(8):  # one after another, those of the pool and the separate one
             posted = urllib.request.Request(
                 f"{web.ready['web']}/ingest/park?reference=park.http",
                 data=msgpack.packb([1, {"message": b"12"}]),

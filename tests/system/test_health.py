@@ -1,4 +1,4 @@
-"""Health as an operator sees it, with real processes: what is wrong is said until it is mended."""
+"""Health as an operator sees it, with real processes: each condition is reported until it is fixed."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_in_words_and_costs_nothing(
             seen_s = {tier: wait_for(site, tier, "disk-full") for tier in ("web", "gateway")}
             wait_until(lambda: "ERROR worker: disk-full" in log.read_text(), "the worker says it too")
             assert sending.stderr is not None
-            assert b"no ack" in sending.stderr.readline()  # it goes on trying
+            assert b"no ack" in sending.stderr.readline()  # it keeps retrying
             with urllib.request.urlopen(f"{site.ready['web']}/metrics", timeout=30) as page:
                 [shown] = [
                     line
@@ -142,7 +142,7 @@ def test_a_full_disk_is_said_in_words_and_costs_nothing(
                     if line.startswith("windvane_disk_free_")
                 ]
             assert float(shown.split()[-1]) <= leave_bytes
-            # What is left of the reserve is not used by what senders try again and again.
+            # Retries of senders do not use up the rest of the reserve.
             assert free_bytes(disk) >= free - 100_000
             filler.unlink()
             assert sending.wait(timeout=120) == 0
@@ -165,7 +165,7 @@ def test_a_tier_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> Non
     with small_disk(tmp_path / "disk", size="16m") as disk:
         (disk / "home").mkdir()
         filler = fill(disk, leave_bytes=200_000)
-        with Running("worker", disk / "home", log=log) as worker:  # ready: it waits, and says so
+        with Running("worker", disk / "home", log=log) as worker:  # ready: it waits, and reports it
             wait_until(lambda: "ERROR worker: disk-full" in log.read_text(), "it says so")
             assert not (disk / "home" / "checkpoints.sqlite").exists()
             filler.unlink()

@@ -26,8 +26,8 @@ from tests.system.hostile_peers import (
 )
 
 Figure = Callable[[str], None]
-# 64 MiB of pending chunks, 64 MiB of refused input that is being kept, 128 MiB of one message whose end is
-# found by walking (`MessageReader`), and 64 MiB of freed memory that the gateway keeps to use it again.
+# 64 MiB of pending chunks, 64 MiB of rejected input that is being stored, 128 MiB of one message whose end is
+# found by walking (`MessageReader`), and 64 MiB of freed memory that the gateway keeps for reuse.
 MAX_GROWTH_BYTES = 320 * MIB
 IMPATIENT = {
     "WINDVANE_GATEWAY_MESSAGE_TIMEOUT_S": "2",
@@ -39,7 +39,7 @@ IMPATIENT = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A gateway over the embedded bus, that waits for seconds where others wait for minutes."""
+    """A gateway over the embedded bus, with timeouts of seconds instead of minutes."""
     home = tmp_path_factory.mktemp("hostile") / "home"
     with impatient_gateway(home) as running:
         yield running
@@ -53,7 +53,7 @@ def impatient_gateway(home: Path) -> Running:
 
 
 def reset_peak(gateway: Running) -> int:
-    """From now on VmHWM is the peak of what follows; gives where it begins."""
+    """Resets VmHWM to the current memory; returns that value."""
     Path(f"/proc/{gateway.pid}/clear_refs").write_text("5")
     return gateway.peak_bytes()
 

@@ -1,4 +1,4 @@
-"""What a user does with curl: posts through the web port of a running installation, and finds it stored."""
+"""What a user does with curl: posts through the web port of a running installation are stored."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def curl(site: Running, path: str, *options: str, stdin: bytes = b"") -> tuple[i
 
 
 def stored(site: Running, stream: str, lines: int) -> list[object]:
-    """The records of a stream, once there are so many."""
+    """Returns the records of a stream, once it has this many."""
 
     def read() -> list[bytes]:
         return windvane(site.home, "cat", stream).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The tiers over a real Kafka: results as over the embedded bus, also when the broker goes and comes back."""
+"""The tiers over a real Kafka: results as over the embedded bus, also after the broker stops and restarts."""
 
 import asyncio
 import secrets
@@ -78,7 +78,7 @@ def test_up_runs_over_kafka_and_cuts_chunks_that_are_too_large(kafka: KafkaBroke
     events = b"".join(msgpack.packb([number, {"message": piece}]) for number, piece in enumerate(pieces))
     too_large = msgpack.packb([1, {"message": bytes(70_000)}])
     with Running("up", home, "--bus", f"kafka://{kafka.bootstrap}", environ=environ) as up:
-        for payload in (events, too_large, events):  # the first one again, under its id
+        for payload in (events, too_large, events):  # the first one again, with its ID
             send(up, "big", payload, chunk_id="one" if payload is events else "two")
         wait_until(lambda: stored(home) == b"".join(pieces), "all pieces are stored, once and in order")
         listed = windvane(home, "dead-letter", "list")
@@ -86,7 +86,7 @@ def test_up_runs_over_kafka_and_cuts_chunks_that_are_too_large(kafka: KafkaBroke
 
 
 def send(up: Running, tag: str, payload: bytes, *, chunk_id: str) -> None:
-    """One chunk, until it is acked."""
+    """Sends one chunk until it is acked."""
     message = msgpack.packb([tag, payload, {"chunk": chunk_id}])
 
     async def until_acked() -> None:

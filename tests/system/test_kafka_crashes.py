@@ -1,5 +1,5 @@
 """Gateways, workers and a real Kafka, killed, stopped, added and removed under load: the results are those of
-an undisturbed run, and all that was acked is in them once.
+an undisturbed run, and contain every acked chunk once.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def kafka_environment(kafka: KafkaBroker) -> dict[str, str]:
 
 @pytest.fixture
 def inside(kafka: KafkaBroker, tmp_path: Path) -> Iterator[list[str]]:
-    """Runs a command on another machine, as far as there can be one."""
+    """Runs a command as if on another machine."""
     if not is_available():
         warnings.warn(
             "no network namespace can be made here: the second worker shares this one's network", stacklevel=1
@@ -58,7 +58,7 @@ def inside(kafka: KafkaBroker, tmp_path: Path) -> Iterator[list[str]]:
 
 
 class Disturbed:
-    """The processes of one installation, and what is done to them while chunks come."""
+    """The processes of one installation, and the disturbances while chunks arrive."""
 
     def __init__(self, home: Path, kafka: KafkaBroker, inside: list[str]) -> None:
         environ = kafka_environment(kafka)
@@ -110,7 +110,7 @@ class Disturbed:
 
 
 def gateways(pool: Running) -> list[int]:
-    """The process ids of the gateways of a pool."""
+    """The process IDs of the gateways of a pool."""
     return [int(pid) for pid in Path(f"/proc/{pool.pid}/task/{pool.pid}/children").read_text().split()]
 
 

@@ -2,7 +2,7 @@
 
 Small segments of the log (64 KiB) and as small a retention, so that kills meet rolled and dropped segments.
 Victims are the tiers, the process of a training, and the commands `reprocess`, `dead-letter replay` and
-`apply`, which run while chunks come. Everything random comes from the seed; when a process dies depends on
+`apply`, which run while chunks arrive. Everything random comes from the seed; when a process dies depends on
 the machine too.
 """
 
@@ -101,7 +101,7 @@ def lines_of(tag: str, count: int) -> list[Chunk]:
 
 @dataclass
 class Installation:
-    """One installation with its load, and what is done to it."""
+    """One installation with its load, and the kills."""
 
     home: Path
     chance: random.Random
@@ -165,7 +165,7 @@ class Installation:
         self.kill_tiers(self.worker)
 
     def kill_replay(self) -> None:
-        """What the schema refused enters while the policy has none."""
+        """Replays the records that the schema rejected while the policy has no schema."""
         self.apply(with_schema=False)
         self.kill_command("dead-letter", "replay", "--all")
         self.apply(with_schema=True)
@@ -174,7 +174,7 @@ class Installation:
         self.kill_command("apply", str(self.write_policies(with_schema=True)))
 
     def kill_command(self, name: str, *arguments: str, also: Running | None = None) -> None:
-        """Starts a command and kills it somewhere on its way, as long as it took when it was let run."""
+        """Starts a command and kills it at a random moment of the time that a complete run took."""
         process = subprocess.Popen(
             [*COMMAND, name, *arguments],
             env=environment(self.home, ENVIRONMENT),
@@ -197,7 +197,7 @@ class Installation:
             process.wait(timeout=60)
 
     def replay_to_the_end(self) -> None:
-        """What is left of the dead letters enters."""
+        """Replays the remaining dead letters."""
         self.apply(with_schema=False)
 
         def none_left() -> bool:
@@ -219,7 +219,7 @@ def children(pid: int) -> list[int]:
 
 
 def live_results(home: Path) -> dict[str, bytes]:
-    """All but the logs, whose order depends on replays, the trained scores, and what was set aside."""
+    """All outputs but the logs, whose order depends on replays, the trained scores, and replaced outputs."""
     left_out = (LOGS, TRAINED_OUTPUT)
     return {
         name: value
@@ -323,5 +323,5 @@ async def test_random_kills_change_nothing(
 
 
 def rows_of_reprocessing_apart(site: Installation) -> bool:
-    """Whether the same count of rows means the same model: not after a reprocessing trained it anew."""
+    """Whether the same count of rows means the same model: not after a reprocessing retrained it."""
     return not any("~" in name for name in connect(site.home).arrays if name.startswith(TRAINED_OUTPUT))

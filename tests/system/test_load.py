@@ -1,4 +1,4 @@
-"""Many connections at one gateway: those that rest cost little, and the greedy do not starve the others."""
+"""Many connections at one gateway: idle ones cost little, and greedy ones do not starve the others."""
 
 import asyncio
 import statistics

@@ -1,4 +1,4 @@
-"""What a change of partitions, of the bus or of a topic does to acknowledged chunks, on a real Kafka."""
+"""The effects of a change of partitions, of the bus or of a topic on acked chunks, on a real Kafka."""
 
 import asyncio
 import os
@@ -113,7 +113,7 @@ def test_a_tags_old_partition_is_worked_off_before_its_new_one_is_begun(
     environ = kafka_environment(kafka, f"{kafka.prefix()}.")
     first, before, after = numbered(0, 1), numbered(1, 30), numbered(30, 60)
     with Running("gateway", home, environ=environ, instance="a") as gateway:
-        with Running("worker", home, environ=environ):  # which partitions are old is known by who has read
+        with Running("worker", home, environ=environ):  # it records which partitions are old
             acked = send_all(gateway, first)
             wait_until_stored(home, first[-1])
         acked += send_all(gateway, before)

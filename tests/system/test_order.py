@@ -1,4 +1,6 @@
-"""Lines that arrive out of order, over both engines: SIGKILL while some are held, and silence at the end."""
+"""Lines that arrive out of order, over both engines: SIGKILL while some are buffered, and an idle time at the
+end.
+"""
 
 import json
 import random
@@ -29,7 +31,8 @@ pipeline = [{{ operation = "pcm", dtype = "int16", rate_hz = 100.0 }}]
 LINES = 90
 BASE_S = 1_790_000_000
 REORDER_S = 40
-"""Longer than any pause of this machine: a pause is silence too. A line comes each second of event time."""
+"""Longer than any pause of this machine, since a pause is an idle time too. There is a line for each second
+of event time."""
 
 
 def send(gateway: Running, tag: str, *events: tuple[int, Any]) -> None:
@@ -50,7 +53,7 @@ def apply(home: Path, *, reorder_s: float) -> None:
 
 
 def kill_while_lines_are_held(home: Path, *options: str, environ: dict[str, str], kills: int) -> None:
-    """Sends lines out of order; the worker is killed while some are held. Silence follows."""
+    """Sends lines out of order; the worker is killed while some are buffered. Then the stream is idle."""
     apply(home, reorder_s=REORDER_S)
     chance = random.Random(5)
     order = sorted(range(LINES), key=lambda n: n + chance.uniform(0, REORDER_S / 2))
@@ -63,7 +66,7 @@ def kill_while_lines_are_held(home: Path, *options: str, environ: dict[str, str]
             wait_until(lambda: held_chunks(worker) > 0, "lines are held")
             worker.kill()
             worker.start()
-        # What is read behind the edit could be late.
+        # Lines that are read after the edit could be late.
         wait_until(lambda: rows(home) + held_chunks(worker) == LINES and not lag(worker), "all are read")
         assert rows(home) < LINES
         apply(home, reorder_s=0.1)
@@ -78,13 +81,13 @@ def kill_while_lines_are_held(home: Path, *options: str, environ: dict[str, str]
 
 
 def held_chunks(worker: Running) -> int:
-    """By the worker's status: what it knows of, after a start that of its checkpoint."""
+    """From the worker's status; after a start, from its checkpoint."""
     held: int = worker.status()["order"].get("lines", {}).get("held_chunks", 0)
     return held
 
 
 def lag(worker: Running) -> int:
-    """How many messages the worker has not worked on; one at least before it has its partition."""
+    """The number of unprocessed messages of the worker; at least one before it has its partition."""
     status = worker.status()
     messages: int = status["lag_messages"]
     return messages if status["partitions"] else max(messages, 1)

@@ -1,4 +1,4 @@
-"""What no client library here sends: TLS, a handshake by hand, and bytes as forwarders make them."""
+"""Input that no client library here sends: TLS, a manual handshake, and bytes in the form of forwarders."""
 
 import gzip
 import socket
@@ -40,7 +40,7 @@ def as_msgpack(value: Any) -> bytes:
 
 
 def packed_as_str(tag: str, payload: bytes, option: dict[str, Any]) -> bytes:
-    """As fluentd: str32, whatever it holds."""
+    """As fluentd: str32 for any content."""
     head = b"\x93" + as_msgpack(tag) + b"\xdb" + struct.pack(">I", len(payload))
     return head + payload + as_msgpack(option)
 
@@ -117,7 +117,8 @@ def test_over_tls_and_a_handshake_it_is_stored_byte_for_byte(site: Running, spee
     content = speech.read_bytes()
     pieces = [content[at : at + 2048] for at in range(0, len(content), 2048)]
     message = MESSAGES[how](tag, pieces)
-    # The ack of the first may be lost; but of single events only the last has an id by which it is known.
+    # The ack of the first may be lost; but only the last of single events has an ID by which it is
+    # recognized.
     tries = 1 if how.startswith("4-element") else 2
     for _ in range(tries):
         with let_in(site) as peer:

@@ -1,4 +1,4 @@
-"""Clients that others wrote: what they send is stored byte for byte, and they get the acks they ask for."""
+"""Third-party clients: their data is stored byte for byte, and they get the acks that they request."""
 
 import shutil
 import subprocess

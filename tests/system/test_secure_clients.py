@@ -1,4 +1,4 @@
-"""Clients that others wrote, and our own, at a port with TLS and users, before all tiers."""
+"""Third-party clients, and our own, at a port with TLS and users, with all tiers."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_fluent_org_logger_with_something_wrong_is_not_let_in(
 
 
 def test_fluent_logger_of_python_by_the_socket(site: Running, home: Path, speech: Path) -> None:
-    """It knows neither TLS nor a handshake; who may open this home's socket needs none."""
+    """It supports neither TLS nor a handshake; a process that may open this home's socket needs none."""
     create(site, "python.local")
     sender = FluentSender(
         "python.local", host=f"unix://{home}/run/forward.sock", msgpack_kwargs={"use_bin_type": True}
@@ -141,7 +141,7 @@ def test_curl_logs_in_over_http_and_is_who_the_policy_asks_for(
     for given, status in (
         (["-u", f"north:{PASSWORD}"], 204),
         (["-H", f"Authorization: Bearer {TOKEN}"], 403),  # a machine, but another one
-        (["-u", f"anybody:{access}"], 403),  # lets in, and says no name
+        (["-u", f"anybody:{access}"], 403),  # is accepted, and gives no name
         (["-u", "north:wrong"], 401),
         ([], 401),
     ):

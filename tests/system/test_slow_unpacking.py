@@ -1,4 +1,4 @@
-"""Chunks that take long to unpack: bounded at a real gateway, and a neighbour beside them gets its acks.
+"""Chunks that take long to unpack: a real gateway bounds them, and a concurrent client gets its acks.
 
 What is asserted is work, not time, so that no busy machine breaks it: the CPU seconds that the gateway spends
 between two acks of the neighbour.
@@ -36,7 +36,7 @@ EMPTIES = 8 * MIB - 20
 
 
 def slow_deflate() -> bytes:
-    """One gzip member of blocks that each say a new Huffman code and nothing else."""
+    """One gzip member of blocks that each have a new Huffman code and no data."""
     packer = zlib.compressobj(9, wbits=31)
     text = bytes(range(256))
     return (
@@ -74,7 +74,7 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes], str | None]] = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Over a bus that discards: what is measured is the door."""
+    """A gateway over a bus that discards its input: only the gateway is measured."""
     home = tmp_path_factory.mktemp("slow") / "home"
     home.mkdir()
     for policy, tag in (("hostile", "hostile.*"), ("neighbour", "neighbour")):
@@ -95,9 +95,9 @@ async def send(gateway: Running, compression: str, payload: bytes, number: int, 
 
 
 async def acked_beside(gateway: Running, attacks: "asyncio.Future[list[None]]", name: str) -> list[float]:
-    """A neighbour at another address, one compressed chunk after the other until the attacks are over.
+    """A neighbour at another address, one compressed chunk after the other until the attacks have ended.
 
-    Gives what CPU the gateway took from each ack to the next.
+    Returns the CPU time of the gateway between successive acks.
     """
     reader, writer = await asyncio.open_connection(*gateway.forward, local_addr=("127.0.0.2", 0))
     payload = gzip.compress(EVENT * NEIGHBOUR_EVENTS)

@@ -74,7 +74,7 @@ def wait_for_rows(site: Running, reference: str, rows: int) -> None:
 
 @pytest.fixture(scope="module")
 def voice(site: Running, speech: Path) -> Path:
-    """The two commands of the README, and the wait for what they bring about."""
+    """The two commands of the README, and the wait for their results."""
     run(site, "policy", "create", "voice", "--tag", "voice", "--preset", "audio")
     run(site, "send", "voice", str(speech), "--format", "raw", "--chunk-bytes", "2048")
     wait_for_size(site, "voice", speech.stat().st_size)
@@ -110,7 +110,7 @@ def test_float64_rows_are_equal_to_twelve_digits(site: Running, speech: Path, tm
     found = np.asarray(connect(site.home).arrays["precise:spectrum"])
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
-    # ShortTimeFFT rounds on its way: where a bin holds nearly nothing, its own error is all there is of it.
+    # ShortTimeFFT rounds intermediate values: a bin near zero consists of its rounding error.
     newer = psd_by_short_time_fft(speech, 1024)
     assert np.all(np.abs(found - newer) <= 1e-12 * newer.max(axis=1, keepdims=True))
 

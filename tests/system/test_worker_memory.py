@@ -49,7 +49,7 @@ OLD = {
     "8 MiB of empty arrays": ("json", one_event(b"\x90", 8 * MIB - 64)),
     "2 M empty events": ("msgpack", b"\x92\x00\x80" * 2_000_000),
 }
-"""What a door lets pass under a limit that was higher then, or of another program."""
+"""Chunks that a gateway accepted under a higher limit, or that another program published."""
 
 
 def apply(home: Path, decoded_bytes: int) -> None:

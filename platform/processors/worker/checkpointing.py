@@ -1,4 +1,4 @@
-"""How a worker's work becomes durable: streams give snapshots between two chunks, commits record them."""
+"""Makes a worker's output durable: streams take snapshots between two chunks, and commits record them."""
 
 import asyncio
 import time
@@ -20,17 +20,18 @@ from .snapshot import Snapshot
 from .stream_work import StreamWork
 
 SNAPSHOT_WAIT_S = 0.5
-"""How long a commit waits for streams that are in the middle of a chunk; they are part of the next one."""
+"""How long a commit waits for streams that process a chunk; then they are part of the next commit."""
 RESULTS_WAIT_S = 1.0
-"""How long a commit waits for results that the bus has not taken; their streams are part of the next one."""
+"""How long a commit waits for results that the bus has not accepted; then their streams are part of the next
+commit."""
 _LOOK_S = 0.05
 
 
 class Checkpointing:
-    """Commits what the streams have snapshots of. A stream that is late delays no other.
+    """Commits the snapshots of the streams. A late stream does not delay the others.
 
-    `alone` is held while a commit is made, and while partitions are taken or given back: so commits are made
-    one after the other, and none is half known.
+    `alone` is held during a commit, and while partitions are taken or released. So commits do not overlap,
+    and the outcome of each is known before the next one.
     """
 
     def __init__(
@@ -59,25 +60,25 @@ class Checkpointing:
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.is_shared = False
-        """Whether other workers have partitions of the same topics."""
+        """Whether other workers own partitions of the same topics."""
 
     def fail(self, error: BaseException) -> None:
-        """From now on nothing is committed: what a commit has recorded is not known."""
+        """Stops all commits, since the outcome of the last one is unknown."""
         if self.failure is None:
             self.failure = error
             self.failed.set()
-            self._publisher.give_up()  # a thread that waits for the bus would be waited for
+            self._publisher.give_up()  # else this would wait for a thread that waits for the bus
 
     def check(self) -> None:
-        """Raises what has failed."""
+        """Raises the error of a failed commit."""
         if self.failure is not None:
             raise self.failure
 
     async def commit(self, *, wait_s: float = SNAPSHOT_WAIT_S) -> Mapping[TopicPartition, int]:
-        """Commits what there are snapshots of, as far as its partitions are still owned; gives the positions.
+        """Commits the snapshots whose partitions are still owned; returns the positions.
 
-        Under `alone`. Streams that are in the middle of a chunk get `wait_s` to end it. Whatever it raises
-        has failed: nothing is committed after it.
+        Under `alone`. Streams that process a chunk get `wait_s` to finish it. After an exception nothing more
+        is committed.
         """
         try:
             self.check()
@@ -103,7 +104,7 @@ class Checkpointing:
                 self._streams.committed, idle_s=self._settings.stream_wait_s / 2 if self.is_shared else None
             )
         except BaseException as error:
-            # While the lock is held: the next snapshot would lack the content of this one.
+            # With the lock held: otherwise the next snapshot would lack the content of this one.
             self.fail(error)
             raise
         self._telemetry.streams = len(self._streams)
@@ -148,7 +149,9 @@ class Checkpointing:
         )
 
     def _collect(self) -> Snapshot:
-        """Returns what is ready to commit, and for each partition the lowest offset that is still needed."""
+        """Returns the snapshots that are ready to commit, and for each partition the lowest offset that is
+        still needed.
+        """
         owned = list(self._owned)
         with self._lanes.lock:
             streams = {stream: stream.snapshot for stream in self._streams if self._is_durable(stream)}
@@ -196,14 +199,14 @@ class Checkpointing:
                     stream.pipeline.mark_committed(each.checkpoint)
                 stream.dropped_in_commit = False
             for stream in self._streams:
-                # A chunk that waits since before the commit began is what the stream is behind with.
+                # A stream is behind if a chunk has waited since before the commit started.
                 if (
                     not stream.is_dropped and not stream.is_dirty and not stream.queue
                 ) or stream in snapshot.streams:
                     stream.covered_s = began_s
 
     async def let_go(self, partitions: Collection[OwnedPartition]) -> None:
-        """Stops working on the partitions, and closes their streams without a commit."""
+        """Stops processing the partitions, and closes their streams without a commit."""
         keys = [partition.key for partition in partitions]
         await asyncio.to_thread(self._streams.release_partitions, partitions)
         await asyncio.to_thread(self._streams.let_go, partitions, also=keys)

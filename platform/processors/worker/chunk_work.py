@@ -1,4 +1,4 @@
-"""What the threads of the lanes do: the chunks of one stream, in their order, into its pipeline."""
+"""The work of the lanes' threads: they pass the chunks of one stream, in order, to its pipeline."""
 
 import time
 import traceback
@@ -41,17 +41,17 @@ from .stream_work import QueuedChunk, StreamSnapshot, StreamWork
 from .trainings import Trainings
 
 TurnTo = Callable[[Place], None]
-"""Told in which message came what is worked on now."""
+"""Called with the message of the chunk that is processed now."""
 
 _AGAIN_S = 0.05
 _CODE_OF_STEP: Mapping[str, RejectionCode] = {"archive": "not-archived", "publish": "not-published"}
 
 
 class ChunkWork:
-    """Works on the streams of one worker; different streams in different threads at once.
+    """Processes the streams of one worker; different threads process different streams concurrently.
 
-    What one chunk does wrong costs that chunk, at a step or whole: it goes to the dead letters. What one
-    stream's files do wrong stops that stream. Nothing that happens here ends the worker.
+    An error in a chunk sends that chunk to the dead letters, for one step or as a whole. An error in a
+    stream's files stops that stream. No error here ends the worker.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ChunkWork:
         self._suspects = Suspects(owned, checkpoints)
         self._in_flight = in_flight
         self._quarantined_at = telemetry.checkpoints_total
-        """How many checkpoints there were when the last chunk of a suspected partition began."""
+        """The number of checkpoints when the last chunk of a suspected partition started."""
         self._held = LeasedStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
         self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
@@ -130,7 +130,7 @@ class ChunkWork:
             self.streams.close(stream)
 
     def _next(self, stream: StreamWork) -> QueuedChunk | None:
-        """Under the lock: the next chunk of the stream, unless it has to wait."""
+        """Under the lock: returns the next chunk of the stream, None if it has to wait."""
         if stream.queue and stream.queue[0].partition.released:
             stream.give_back(besides=None)
         if stream.abandoned or stream.is_dropped or not stream.has_work(time.monotonic()):
@@ -150,7 +150,7 @@ class ChunkWork:
             self._telemetry.emit(StreamStopped(stream.reference, code, str(error) or repr(error)))
 
     def _work_on_chunk(self, stream: StreamWork, queued: QueuedChunk) -> bool:
-        """Whether the chunk is done; False if it has to wait."""
+        """Returns whether the chunk is processed; False if it has to wait."""
         partition, chunk = queued.partition, queued.chunk
         topic = partition.key.topic
         policy = self._catalog.policies.get(topic)
@@ -159,7 +159,7 @@ class ChunkWork:
         deaths, cause = partition.suspects.get(queued.offset, (0, ""))
         is_suspected = partition.is_suspected(stream.reference)
         if is_suspected and self._quarantined_at == self._telemetry.checkpoints_total:
-            # An interval's work of the others is committed before each chunk that may end the process.
+            # The uncommitted work of other streams is committed before each chunk that may end the process.
             with self.lanes.lock:
                 stream.waits_for_commit = True
                 stream.waits_for = "a chunk of its policy ended a worker: other streams are processed first"
@@ -191,7 +191,7 @@ class ChunkWork:
             return False
 
     def probe(self, stream: StreamWork) -> bool:
-        """Whether a stream that has stopped, and that the caller has claimed, can be opened."""
+        """Whether a stopped stream, which the caller has claimed, can be opened."""
         partition = next(iter(stream.pinned), None)
         if partition is None:
             return True
@@ -222,7 +222,7 @@ class ChunkWork:
             return True  # retention has dropped the chunks that it was published for
         self.streams.open_former(stream, policy, partition.key, policies=self._catalog.policies)
         if stream.pipeline is not None and stream.has(queued):
-            return True  # it lets nothing out a second time
+            return True  # it releases nothing twice
         self._release_before_edit(stream, queued, policy, turn_to)
         if not self.streams.open(stream, policy, partition.key):
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
@@ -245,7 +245,7 @@ class ChunkWork:
         is_adopted = is_adopted or pipeline.reorder.holds(place)
         if is_adopted or self._is_repetition(stream, partition, key):
             self._telemetry.chunk_repeated()
-            # No checkpoint has had the key of an adopted chunk.
+            # No checkpoint contains the key of an adopted chunk.
             self._part_of(stream, queued, key if is_adopted else None)
             return True
         late_before, inversions_before = pipeline.reorder.late_events, pipeline.reorder.inversions
@@ -260,7 +260,7 @@ class ChunkWork:
         return True
 
     def _process(self, pipeline: StreamPipeline, released: Collection[Released], turn_to: TurnTo) -> None:
-        """What the order of the stream lets go, which may be nothing, or more than one chunk."""
+        """Returns the events that the reorder buffer releases: none, or those of one or more chunks."""
         if not released:
             return
         self._models.restore(pipeline)
@@ -274,8 +274,9 @@ class ChunkWork:
     def _release_before_edit(
         self, stream: StreamWork, queued: QueuedChunk, policy: Policy | None, turn_to: TurnTo
     ) -> None:
-        """Before a chunk of a policy without order, or of another one, what is held leaves under the former
-        one; where the stream was opened behind an edit, under the policy as it is then.
+        """Before a chunk of another policy, or of one without reordering, buffered events are released under
+        the former policy. If the stream was opened after an edit, they are released under the policy as it is
+        then.
         """
         pipeline = stream.pipeline
         if pipeline is None or policy is None or policy == pipeline.policy:
@@ -317,17 +318,17 @@ class ChunkWork:
             self._orders.note(stream.pipeline.reorder.figures(stream.reference, *queued.partition.key))
 
     def _record_holes(self, stream: StreamWork, queued: QueuedChunk) -> None:
-        """Messages that were given up before this chunk may have been the stream's."""
+        """Messages that were skipped before this chunk may have belonged to the stream."""
         for hole in queued.partition.holes:
             known = stream.positions or stream.holes
             if known and hole not in stream.holes and queued.offset >= hole.resume_at:
                 stream.holes = (*stream.holes, Hole(*hole))
 
     def _take_snapshot(self, stream: StreamWork) -> None:
-        """Between two chunks, by the thread that has the stream."""
+        """Called between two chunks, by the thread that has claimed the stream."""
         with self.lanes.lock:
             if stream.committing is not None:
-                return  # the next one is taken behind this commit
+                return  # the next one is taken after this commit
             if stream.snapshot is not None or not stream.uncommitted or stream.pipeline is None:
                 stream.snapshot_wanted = False
                 return
@@ -382,7 +383,7 @@ class ChunkWork:
     def keep(
         self, chunk: ChunkMessage, code: RejectionCode, reason: str, *, policy: str, detail: str = ""
     ) -> None:
-        """Add a chunk to the dead letters; of a flush message nothing is lost."""
+        """Adds a chunk to the dead letters; does nothing for a flush message."""
         if flushed_until_ns(chunk) is not None:
             return
         self._telemetry.emit(ChunkDeadLettered(code, chunk.tag, reason))
@@ -395,12 +396,13 @@ class ChunkWork:
             payload=chunk.payload,
             time_ns=chunk.received_ns,
             detail=detail,
-            # The same message read again is the same letter; equal bytes of another chunk are not.
+            # The same message reread is the same dead letter; equal bytes of another chunk are a different
+            # one.
             occurrence=chunk.chunk_id or str(chunk.received_ns).encode(),
         )
         try:
             self._dead_letters.add(letter)
         except WindvaneError as error:
             if not REJECTIONS[code].is_archived:
-                raise  # nothing else has the chunk, so the stream stops
+                raise  # no other copy of the chunk is stored, so the stream stops
             self._telemetry.emit(DeadLetterNotWritten(str(error)))

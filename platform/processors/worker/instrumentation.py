@@ -50,7 +50,7 @@ class ChunkDeadLettered(Event, frozen=True):
 
     @property
     def reason_start(self) -> str:
-        """Enough of the reason to tell it from others."""
+        """The maximum length of the reason in the log, enough to distinguish it from others."""
         return self.reason[:200]
 
 
@@ -380,7 +380,7 @@ class MessagesGivenUp(Event, frozen=True):
 
     @property
     def last(self) -> int:
-        """The last message that was given up."""
+        """The last message that was skipped."""
         return self.resume_at - 1
 
 

@@ -1,12 +1,12 @@
 """The threads that process streams, allocated so that no policy waits for another.
 
-A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of
-50 ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that
-works on it; another thread takes its place. Slow streams have the slow lane to themselves: one thread for
-every policy, and a second while there are fewer than six. A stream is fast again after twenty quick chunks.
+A fast lane of two threads serves all policies in turn, and within a policy its streams in turn, a slice of 50
+ms at a time. A chunk that takes longer than half a second moves to the slow lane with the thread that
+processes it; another thread replaces it. Only slow streams use the slow lane: one thread for every policy,
+and a second while fewer than six are in use. A stream is fast again after twenty quick chunks.
 
-So a step that sleeps, computes in Python, or never returns, costs its own policy. What no thread can be saved
-from is a call into C that keeps Python's global lock.
+So a step that sleeps, computes in Python, or never returns, delays only its own policy. The exception is a
+call into C that keeps Python's global lock: it blocks every thread.
 """
 
 import threading
@@ -25,7 +25,7 @@ MAX_THREADS = 64
 SLICE_S = 0.05
 SLOW_AFTER_S = 0.5
 SLOW_STREAMS_A_POLICY = 4
-"""A policy with so many slow streams is slow as a whole."""
+"""A policy with this many slow streams is slow as a whole."""
 QUICK_CHUNK_S = 0.1
 QUICK_CHUNKS = 20
 
@@ -41,8 +41,8 @@ class _Slice:
 class Lanes:
     """Runs `work` on streams that have work, at most one thread for each stream.
 
-    `lock` guards the streams and everything here. `work` is given a stream that its thread has claimed, and
-    works on it until it is done or `SLICE_S` has passed. It must not raise.
+    `lock` guards the streams and everything here. `work` receives a stream that its thread has claimed, and
+    processes it until its queue is empty or `SLICE_S` has passed. It must not raise.
     """
 
     def __init__(self, work: Callable[[StreamWork], None]) -> None:
@@ -85,7 +85,9 @@ class Lanes:
         return stream.slow or self._slow_streams[stream.policy] >= SLOW_STREAMS_A_POLICY
 
     def look(self) -> list[StreamWork]:
-        """Several times a second: move what takes long to the slow lane; the streams that moved."""
+        """Several times a second: moves streams with a long-running chunk to the slow lane, and returns these
+        streams.
+        """
         moved = []
         with self.lock:
             now_s = time.monotonic()
@@ -104,7 +106,7 @@ class Lanes:
         return moved
 
     def chunk_done(self, stream: StreamWork, seconds: float) -> None:
-        """Under the lock: how long one chunk took."""
+        """Under the lock: records how long one chunk took."""
         if seconds >= SLOW_AFTER_S:
             self._became_slow(stream)
             stream.quick_chunks = 0
@@ -114,14 +116,14 @@ class Lanes:
                 self.forget(stream)
 
     def forget(self, stream: StreamWork) -> None:
-        """Under the lock: the stream is fast, or closed."""
+        """Under the lock: records that the stream is fast, or closed."""
         if stream.slow:
             stream.slow = False
             stream.quick_chunks = 0
             self._slow_streams[stream.policy] -= 1
 
     def move(self, stream: StreamWork, policy: str) -> None:
-        """Under the lock: another policy brings its chunks now."""
+        """Under the lock: records that the chunks of the stream now belong to another policy."""
         if stream.policy != policy:
             was_slow = stream.slow
             self.forget(stream)
@@ -142,7 +144,7 @@ class Lanes:
         self._quiet.notify_all()
 
     def close(self) -> None:
-        """Starts no more work. Running threads end on their own; they are daemons."""
+        """Starts no more work. Running threads are daemons and end by themselves."""
         with self.lock:
             self._closed = True
             self._wake.notify_all()
@@ -162,7 +164,7 @@ class Lanes:
             threading.Thread(target=self._run, name=f"lane-{self._threads}", daemon=True).start()
 
     def _wanted(self) -> int:
-        """How many threads could begin something now."""
+        """Returns the number of threads that can start work now."""
         fast = FAST_THREADS - self._fast_running if self._urgent or self._fast else 0
         return max(fast, 0) + sum(self._may_begin_slow(policy) for policy in self._slow)
 
@@ -178,7 +180,7 @@ class Lanes:
                 self.release(taken.stream)
 
     def _wait_for_slice(self) -> _Slice | None:
-        """The next thing to do; None if this thread is to end."""
+        """Returns the next stream to process; None if this thread is to end."""
         with self.lock:
             while not self._closed:
                 if (taken := self._take()) is not None:
@@ -188,7 +190,7 @@ class Lanes:
             return None
 
     def _take(self) -> _Slice | None:
-        """Under the lock: the next stream, claimed; None if none may begin now."""
+        """Under the lock: claims and returns the next stream; None if no stream may start now."""
         stream = None
         is_fast = self._fast_running < FAST_THREADS
         if is_fast:
@@ -208,7 +210,7 @@ class Lanes:
         return taken
 
     def _may_begin_slow(self, policy: str) -> bool:
-        """A policy always gets one thread, whatever others do; the second only while there are few in all."""
+        """A policy always gets one thread; it gets a second only while few threads are in use."""
         running = self._slow_running[policy]
         return not running or (running < SLOW_THREADS_A_POLICY and self._slow_running.total() < SLOW_THREADS)
 

@@ -1,13 +1,13 @@
 """The data streams of a worker: opens, closes, stops and rereads them.
 
-A stream has one writer at a time, by the lock of its files. A new owner of a partition can find a stream that
+A stream has one writer at a time, enforced by a file lock. A new owner of a partition can find a stream that
 the former owner has not released yet: it was stopped (SIGSTOP, a suspended machine) and does not know that it
-lost the partition. It will notice, or end. Until then opening the stream raises `StreamHeld`, and its chunks
-wait.
+lost the partition. It will notice later, or end. Until then opening the stream raises `StreamHeld`, and its
+chunks wait.
 
-Open files are mapped, and the kernel limits the mappings of a process. `MAPPINGS_SHARE` of them is for
-streams. Before another one is opened, committed streams are closed, the longest idle first. If there is none,
-the stream waits for the next commit, which is requested at once.
+Open files are mapped, and the kernel limits the mappings of a process. Streams may use the share
+`MAPPINGS_SHARE` of them. Before another one is opened, committed streams are closed, the longest idle first.
+If none can be closed, the stream waits for the next commit, which is requested at once.
 """
 
 import time
@@ -40,7 +40,9 @@ OpenPipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | Non
 
 
 class StreamHeld(Exception):
-    """Another worker writes the stream. `partition` is the one that it was committed for, if it ever was."""
+    """Another worker writes the stream. `partition` is the one of its last commit, None if it has no
+    commit.
+    """
 
     def __init__(self, reference: str, partition: TopicPartition | None) -> None:
         super().__init__(reference)
@@ -49,7 +51,7 @@ class StreamHeld(Exception):
 
 
 class CommitNeeded(Exception):
-    """The stream cannot be opened before the next commit: `reason` says what for."""
+    """The stream cannot be opened before the next commit, for `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -57,7 +59,7 @@ class CommitNeeded(Exception):
 
 
 def max_mappings() -> int:
-    """How many mappings the streams of this process may have together."""
+    """Returns the maximum number of mappings of all streams of this process."""
     try:
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())
     except (OSError, ValueError):
@@ -68,8 +70,8 @@ def max_mappings() -> int:
 class OpenStreams:
     """Streams by reference, guarded by the lock of the lanes.
 
-    Memory: a few hundred bytes for each stream that has something to do or is open; what waits is bounded by
-    the backlog of the partitions. Streams are forgotten when they are closed and have nothing to do.
+    Memory: a few hundred bytes for each stream that is open or has chunks to process. Queued chunks are
+    bounded by the backlog of the partitions. A stream is removed when it is closed and idle.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class OpenStreams:
         lanes: Lanes,
         dropped: Callable[[str, Collection[str], Collection[tuple[TopicPartition, bytes]]], None],
     ) -> None:
-        """`dropped` is called with a stream, and its models and chunk keys that no commit will include."""
+        """`dropped` is called with a stream, and with its models and chunk keys that no commit will
+        include.
+        """
         self._dropped = dropped
         self._checkpoints = checkpoints
         self._open_pipeline = open_pipeline
@@ -104,7 +108,7 @@ class OpenStreams:
         return iter(self._streams.values())
 
     def put(self, messages: Iterable[tuple[OwnedPartition, int, ChunkMessage | None]]) -> None:
-        """Messages were polled: (partition, offset, chunk, or None if it holds none), in order."""
+        """Adds polled messages, in order: (partition, offset, chunk, or None if the message has no chunk)."""
         with self._lanes.lock:
             touched: dict[StreamWork, None] = {}
             for partition, offset, chunk in messages:
@@ -129,7 +133,8 @@ class OpenStreams:
             self._lanes.schedule(touched)
 
     def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
-        """For the thread that has claimed the stream: opens its pipeline for a chunk of `partition`.
+        """Opens the pipeline of the stream for a chunk of `partition`. Only the thread that has claimed the
+        stream calls it.
 
         Returns False if there is neither a policy nor a former policy of the stream. Raises StreamHeld if
         another worker writes it, CommitNeeded, and the errors of the store.
@@ -161,7 +166,7 @@ class OpenStreams:
                 return False
 
         def read_committed() -> StreamCheckpoint | None:
-            # Only with the lock of the files: until then another worker may have committed more.
+            # Read only with the file lock held: until then another worker may have committed more.
             found = self._checkpoints.stream(stream.reference)
             stream.restore(found)
             return found
@@ -185,8 +190,9 @@ class OpenStreams:
         *,
         policies: Mapping[str, Policy],
     ) -> None:
-        """Before a chunk of `policy`: open a stream that holds chunks under the policy that they came by, as
-        it would be if it had stayed open, else rows would depend on when it was closed. Raises as `open`.
+        """Before a chunk of `policy`, opens a stream that has buffered chunks under the policy of those
+        chunks. It is then in the state that it would have had if it had stayed open; otherwise rows would
+        depend on when it was closed. Raises the same errors as `open`.
         """
         if stream.pipeline is not None or policy is None:
             return
@@ -203,7 +209,9 @@ class OpenStreams:
         self.count_mappings(stream)
 
     def count_mappings(self, stream: StreamWork) -> None:
-        """For the thread that has claimed the stream: it may have opened more outputs."""
+        """Counts the mappings again, since the pipeline may have opened more outputs. Only the thread that
+        has claimed the stream calls it.
+        """
         assert stream.pipeline is not None
         now = stream.pipeline.mappings
         if now != self._mappings.get(stream, 0):
@@ -222,7 +230,7 @@ class OpenStreams:
         self._close_claimed(closing)
 
     def _claim_idle(self, count: int, *, idle_since_s: float | None) -> list[StreamWork]:
-        """Under the lock: claim streams that were idle longest and that commits cover whole."""
+        """Under the lock: claims the streams that were idle longest and that commits cover completely."""
         found: list[StreamWork] = []
         for stream in self._streams.values():
             if len(found) == count or (idle_since_s is not None and stream.used_s > idle_since_s):
@@ -241,7 +249,9 @@ class OpenStreams:
                 self._forget(stream)
 
     def close(self, stream: StreamWork) -> None:
-        """For the thread that has claimed the stream: closes its files, without a commit."""
+        """Closes the files of the stream without a commit. Only the thread that has claimed the stream calls
+        it.
+        """
         pipeline, stream.pipeline = stream.pipeline, None
         if pipeline is not None:
             pipeline.close()
@@ -252,7 +262,7 @@ class OpenStreams:
                 self._mapped -= self._mappings.pop(stream, 0)
 
     def _forget(self, stream: StreamWork) -> None:
-        """Under the lock: drop what is known of a stream that is closed and has nothing to do."""
+        """Under the lock: removes a stream that is closed and idle."""
         if (
             stream.pipeline is None
             and not (stream.claimed or stream.queue or stream.is_dirty or stream.is_dropped)
@@ -263,19 +273,19 @@ class OpenStreams:
 
     @property
     def queued_chunks(self) -> int:
-        """Returns the number of chunks that were polled and are not done."""
+        """Returns the number of chunks that were polled and are not processed."""
         with self._lanes.lock:
             return sum(len(stream.queue) for stream in self._streams.values())
 
     def is_behind(self, reference: str) -> bool:
-        """Whether chunks of the stream wait, or are to be read again."""
+        """Whether chunks of the stream are queued, or are to be reread."""
         with self._lanes.lock:
             stream = self._streams.get(reference)
             return stream is not None and (bool(stream.queue) or stream.is_dropped)
 
     def full_partitions(self, bound_bytes: int, *, resume_share: float) -> set[OwnedPartition]:
-        """The partitions of streams that have more than `bound_bytes` waiting, or, of a partition that is
-        paused, more than `resume_share` of that.
+        """Returns the partitions of streams with more than `bound_bytes` queued; for a paused partition, more
+        than `resume_share` of that.
         """
         with self._lanes.lock:
             return {
@@ -287,7 +297,7 @@ class OpenStreams:
             }
 
     def works_on(self, partitions: Collection[OwnedPartition]) -> bool:
-        """Under the lock: whether a thread is in the middle of a chunk of one of them."""
+        """Under the lock: whether a thread is processing a chunk of one of them."""
         return any(
             stream.chunk_began_s is not None and stream.queue and stream.queue[0].partition in partitions
             for stream in self._streams.values()
@@ -302,7 +312,7 @@ class OpenStreams:
             )
 
     def used(self, stream: StreamWork) -> None:
-        """Under the lock: a chunk of the stream is done."""
+        """Under the lock: records that a chunk of the stream is processed."""
         stream.used_s = time.monotonic()
         stream.retry_s = 0.0
         if self._streams.get(stream.reference) is stream:
@@ -311,7 +321,9 @@ class OpenStreams:
                 self._forget(stream)
 
     def stop(self, stream: StreamWork, code: HealthCode, reason: str) -> None:
-        """For the thread that has claimed the stream: stops it until a retry succeeds, without data loss."""
+        """Stops the stream until a retry succeeds, without data loss. Only the thread that has claimed the
+        stream calls it.
+        """
         self.close(stream)
         with self._lanes.lock:
             self._drop(stream)
@@ -319,13 +331,13 @@ class OpenStreams:
                 stream.stopped = Stopped(code, reason, time.monotonic())
 
     def _drop(self, stream: StreamWork) -> None:
-        """Under the lock: back to what is committed."""
+        """Under the lock: rolls the stream back to its last commit."""
         models = [] if stream.snapshot is None else list(stream.snapshot.models)
         self._dropped(stream.reference, models, stream.drop())
 
     def resume(self, stream: StreamWork) -> None:
-        """Under the lock: read again what a stream that was dropped has not; its partitions are to be sought
-        (`take_rewinds`).
+        """Under the lock: requests that the chunks that a dropped stream lacks are reread; the caller seeks
+        its partitions (`take_rewinds`).
         """
         stream.stopped = None
         for partition, at in stream.pinned.items():
@@ -352,7 +364,9 @@ class OpenStreams:
             return {partition: at for partition, at in rewinds.items() if not partition.released}
 
     def release_partitions(self, gone: Collection[OwnedPartition]) -> None:
-        """The chunks of these partitions that no thread works on yet are left to the next owner."""
+        """Removes the chunks of these partitions that no thread has started; the next owner processes
+        them.
+        """
         with self._lanes.lock:
             for partition in gone:
                 partition.released = True
@@ -361,10 +375,11 @@ class OpenStreams:
                 stream.give_back(besides=at_work)
 
     def let_go(self, gone: Collection[OwnedPartition], *, also: Collection[TopicPartition]) -> None:
-        """Close, without a commit, what is written for these partitions or holds chunks of theirs.
+        """Closes, without a commit, streams that are written for these partitions or have buffered chunks of
+        them.
 
-        What such a stream has of other partitions too is read again from there. `also` has the keys of
-        partitions whose streams are clean, and closed for their next owner.
+        Their uncommitted chunks of other partitions are reread. `also` has the keys of partitions whose
+        streams are fully committed; they are closed for their next owner.
         """
         keys = {partition.key for partition in gone} | set(also)
         lost = set(gone)
@@ -379,7 +394,7 @@ class OpenStreams:
         self._close_claimed([stream for stream in concerned if not stream.abandoned])
 
     def _detach(self, stream: StreamWork) -> None:
-        """Under the lock: drop a stream; one that a thread works on is closed by that thread."""
+        """Under the lock: drops a stream. If a thread is processing it, that thread closes it."""
         self._drop(stream)
         if not stream.claimed:
             stream.claimed = True
@@ -397,7 +412,7 @@ class OpenStreams:
             self.resume(again)
 
     def hold_back(self, reference: str, seconds: float) -> None:
-        """Makes chunks of the stream wait for this time, while another process writes it."""
+        """Pauses the stream for this time, while another process writes it."""
         with self._lanes.lock:
             now_s = time.monotonic()
             self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
@@ -406,7 +421,7 @@ class OpenStreams:
                 self.wait(stream, seconds, _HELD_BACK)
 
     def close_one(self, reference: str) -> None:
-        """Closes a stream that is held back; called right after a commit of all streams."""
+        """Closes a paused stream; called right after a commit of all streams."""
         with self._lanes.lock:
             stream = self._streams.get(reference)
             if stream is None or stream.claimed or stream.is_dirty or stream.pipeline is None:
@@ -472,8 +487,8 @@ class OpenStreams:
             self._lanes.schedule(stream for stream in due if stream.has_work(now_s))
 
     def close_all(self) -> None:
-        """Releases all locks, without a commit. A stream in progress is left to its thread, or to the end of
-        the process.
+        """Releases all locks, without a commit. A stream in progress is closed by its thread, or by the end
+        of the process.
         """
         with self._lanes.lock:
             streams = list(self._streams.values())

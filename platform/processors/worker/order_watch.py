@@ -1,4 +1,4 @@
-"""Watches streams with buffered chunks, and publishes a flush message after a time of silence.
+"""Watches streams with buffered chunks, and publishes a flush message after an idle time.
 
 A clock decides when a flush message is published; the log decides its effect. It is part of the log, between
 the stream's chunks, so a replay processes it at the same position (`reorder_buffer.py`). So chunks that are
@@ -31,12 +31,12 @@ from ...store.catalog.policy import Policy
 from ...store.databases.stream_order import OrderFigures
 
 SILENCE_S = 2.0
-"""A stream that holds chunks is flushed after so long without a chunk, or after `reorder_s` if that is
-longer: a chunk that is late by less must find the others still held."""
+"""A stream with buffered chunks is flushed after this time without a chunk, or after `reorder_s` if that is
+longer: a chunk that is late by less must find the others still buffered."""
 
 LAST_REPEAT_S = 600.0
-"""A flush message that changes nothing (its stream has stopped) is published again after twice the time of
-the one before, at most after this."""
+"""A flush message without effect (its stream has stopped) is republished. The pause doubles each time, up to
+this."""
 
 FLUSHES_AT_ONCE = 1000
 ASK_BOUND_S = 5.0
@@ -123,10 +123,10 @@ class OrderWatch:
         self._lock = threading.Lock()
         self._streams: dict[str, _Watched] = {}
         self.is_behind: Callable[[str], bool] = lambda _: False
-        """Whether a stream has chunks that it did not see yet; the worker sets it."""
+        """Whether a stream has unprocessed chunks; the worker sets it."""
 
     def note(self, figures: OrderFigures) -> None:
-        """A message of the stream was worked on; called by the threads of the lanes."""
+        """A message of the stream was processed; called by the threads of the lanes."""
         if figures.is_plain and figures.reference not in self._streams:
             return
         with self._lock:
@@ -136,7 +136,7 @@ class OrderWatch:
                 self._streams[figures.reference] = _Watched(figures, time.monotonic())
 
     def taken(self, committed: Iterable[OrderFigures]) -> None:
-        """Partitions were taken; what their streams hold by their last checkpoints."""
+        """Takes the buffered chunks of the streams of new partitions, from their last checkpoints."""
         with self._lock:
             for figures in committed:
                 self._streams[figures.reference] = _Watched(figures, time.monotonic())

@@ -21,7 +21,7 @@ from .progress.ownership import OwnedPartition, Ownership
 PARTITION_BACKLOG = 4
 """A partition waits when its streams together have this many times the backlog of one stream."""
 RESUME_SHARE = 0.5
-"""Of the backlog, below which a partition that waits is read again."""
+"""The share of the backlog below which reading of a paused partition resumes."""
 _POLL_S = 0.25
 _HALTED_S = 1.0
 _LEFT_S = 5.0
@@ -33,10 +33,10 @@ _Decoded = tuple[OwnedPartition, int, ChunkMessage | None]
 class PartitionReader:
     """Polls the bus for one worker, and hands chunks to the queues of their streams.
 
-    A partition is paused while one of its streams, or all of them together, have too much waiting: then its
-    messages wait on the bus. A halted partition (messages are damaged or gone) does not affect the others; it
-    resumes after an operator has decided to skip the messages. If its topic was recreated, a partition is
-    read from its beginning.
+    A partition is paused while one of its streams, or all of them together, have too many queued bytes.
+    Meanwhile its messages stay on the bus. A halted partition (messages are damaged or gone) does not affect
+    the others; it resumes after an operator has decided to skip the messages. If its topic was recreated, a
+    partition is read from its beginning.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PartitionReader:
         """Reads until cancelled."""
         while True:
             try:
-                # Before a poll, since one that is under way may still give what comes before a seek.
+                # Before a poll, since a poll in progress may still return messages from before the seek.
                 await self._take_again()
                 self._rewind()
                 await self._look_at_halted()
@@ -89,12 +89,12 @@ class PartitionReader:
             await self._read_lag()
 
     async def take(self, keys: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-        """Take partitions that the bus has given; where to read each from."""
+        """Takes partitions that the bus has assigned; returns the start offset of each."""
         try:
             async with self._durable.alone:
                 self._durable.check()
-                # If the bus has not said that they were gone in between, what was not committed is done
-                # again.
+                # If the bus did not report that they were revoked in between, uncommitted chunks are
+                # reprocessed.
                 if again := [each for key in keys if (each := self._owned.get(key)) is not None]:
                     await self._durable.let_go(again)
                 return await self._take(keys)
@@ -114,7 +114,7 @@ class PartitionReader:
         ends = await self._bus.ends(added) if added else {}
         starts: dict[TopicPartition, int | None] = {}
         for partition, found in taken:
-            # Tags move when partitions are added: what they have on their old one comes first.
+            # Tags move when partitions are added: their chunks on the old partition come first.
             partition.waits_for = {
                 key: end
                 for key, end in ends.items()
@@ -143,14 +143,14 @@ class PartitionReader:
                 await asyncio.to_thread(self._checkpoints.open_added, partition.log, partition.key)
 
     async def _take_again(self) -> None:
-        """A worker that was late has taken partitions which the bus had given to this one meanwhile."""
+        """Takes back partitions that a late worker took after the bus had assigned them to this one."""
         for key in self._owned.to_take_again():
             async with self._durable.alone:
                 self._owned.drop([key])
                 await self._start_over(key)
 
     async def _start_over(self, key: TopicPartition) -> None:
-        """Take a partition that the bus has given already; under `alone`."""
+        """Takes a partition that the bus has assigned already; under `alone`."""
         try:
             self._consumer.pause([key])
             starts = await self._take([key])
@@ -188,14 +188,14 @@ class PartitionReader:
                 await self._obey(partition, error)
 
     async def _begin_new_log(self, partition: OwnedPartition) -> None:
-        """What was polled of the old log is done and committed; then the new one begins."""
+        """Chunks polled from the old log are processed and committed; then reading starts in the new one."""
         if partition.queued_bytes:
             return
         async with self._durable.alone:
             await self._durable.commit()
             if self._streams.is_late_with(partition):
-                return  # with the next look
-            # What streams that have stopped did not read of the old log is gone with its topic.
+                return  # at the next check
+            # Chunks of the old log that stopped streams did not read were deleted with its topic.
             await self._durable.let_go([partition])
             await self._start_over(partition.key)
 
@@ -230,7 +230,7 @@ class PartitionReader:
             if partition.queued_bytes
             > bound * PARTITION_BACKLOG * (RESUME_SHARE if partition.paused else 1.0)
         }
-        # A stream can only be over its bound if its partition has as much.
+        # A stream can only exceed its bound if its partition has as many bytes.
         if any(partition.queued_bytes > bound * RESUME_SHARE for partition in self._owned):
             full |= self._streams.full_partitions(bound, resume_share=RESUME_SHARE)
         return full
@@ -260,7 +260,7 @@ class PartitionReader:
             except EnvelopeInvalid as error:
                 try:
                     self._keep_message(partition, message, error)
-                except WindvaneError as failure:  # nothing else has it, so the partition waits in front of it
+                except WindvaneError as failure:  # no other copy is stored, so the partition waits before it
                     left[partition] = message.offset
                     self._telemetry.emit(DeadLetterNotWritten(str(failure)))
                     continue
@@ -299,7 +299,9 @@ class PartitionReader:
             self._durable.is_shared = len(self._owned) < sum(ours.values())
 
     async def report(self, positions: Mapping[TopicPartition, int], *, timeout_s: float) -> None:
-        """Tell the bus too, for lag seen from outside and for retention; what counts is committed already."""
+        """Commits the positions to the bus too, for external monitoring of lag and for retention; the
+        checkpoint is authoritative.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._consumer.commit({key: at for key, at in positions.items() if key in self._owned})

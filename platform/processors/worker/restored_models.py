@@ -22,7 +22,7 @@ class RestoredModels:
 
     def __init__(self, files: ModelFiles) -> None:
         self._files = files
-        self._lock = threading.Lock()  # guards the three that follow
+        self._lock = threading.Lock()  # guards the next three attributes
         self._waiting: dict[str, Identity] = {}
         self._seen: dict[str, Identity] = {}  # loaded and not removed yet, or rejected
         self._taken: dict[str, dict[str, Identity]] = {}  # by stream, since the last snapshot

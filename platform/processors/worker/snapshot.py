@@ -1,4 +1,4 @@
-"""What one checkpoint commits."""
+"""The content of one checkpoint."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Snapshot:
     streams: Mapping[StreamWork, StreamSnapshot] = field(default_factory=dict)
 
     def without(self, gone: Collection[TopicPartition]) -> "Snapshot":
-        """What is left of it without these partitions, and without the streams that have chunks of theirs."""
+        """Returns the snapshot without these partitions, and without the streams that have chunks of them."""
         return Snapshot(
             owned=[each for each in self.owned if each.key not in gone],
             positions={each: at for each, at in self.positions.items() if each.key not in gone},

@@ -11,13 +11,13 @@ from .stream_work import StreamWork
 
 MAX_LISTED = 1000
 LATE_INTERVALS = 3
-"""A stream that no checkpoint has covered for so many intervals is late."""
+"""A stream that no checkpoint has covered for this many intervals is late."""
 MAX_NAMED = 3
 
 
 def streams_behind(streams: OpenStreams, lanes: Lanes, *, committed_s: float) -> dict[str, StreamBehind]:
     """The streams that the last commit, begun at `committed_s` (monotonic), does not cover, or that have
-    something waiting: the 1,000 that are behind longest.
+    queued chunks: the 1,000 that have been behind longest.
     """
     now_s = time.monotonic()
     with lanes.lock:

@@ -1,12 +1,12 @@
-"""What a worker knows of one data stream: its waiting chunks, its pipeline, and how far a commit covers it.
+"""The state of one data stream in a worker: its queue, its pipeline, and how far a commit covers it.
 
 The rules that keep a stream exactly-once are all here, in terms of offsets:
 
-- `queue` holds the chunks that were polled and are not done, in order. A chunk leaves it when it is done.
-- `positions` says up to where the stream has every chunk. A chunk below is part of it and is skipped.
+- `queue` has the polled chunks that are not processed, in order. A chunk is removed when it is processed.
+- `positions` has the offsets below which every chunk is part of the stream; such chunks are skipped.
 - `uncommitted` has the lowest offset of each partition that is part of the stream and of no snapshot.
 - `snapshot` is taken between two chunks and waits for its commit; `committing` is in a commit now.
-- `pinned` has the offsets from which a stream that was dropped must read again.
+- `pinned` has the offsets from which a dropped stream must be reread.
 
 So the lowest offset of a partition that a stream still needs is known at any time (`needs`), and a
 partition's position in a checkpoint is the lowest of its streams.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .progress.ownership import OwnedPartition
 
 CHUNK_OVERHEAD_BYTES = 1024
-"""Of Python, counted for each chunk that waits."""
+"""Python's overhead, counted for each queued chunk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class QueuedChunk:
 
     @property
     def size(self) -> int:
-        """What it counts against the backlog, in bytes."""
+        """The bytes that count against the backlog."""
         return len(self.chunk.payload) + CHUNK_OVERHEAD_BYTES
 
 
@@ -77,7 +77,7 @@ class Stopped:
     tried_s: float
 
     def again(self, tried_s: float) -> Stopped:
-        """After another try that changed nothing."""
+        """The state after another failed retry."""
         return replace(self, tried_s=tried_s)
 
 
@@ -94,12 +94,12 @@ class StreamWork:
     queued_bytes: int = 0
     pipeline: StreamPipeline | None = None
     partition: TopicPartition | None = None
-    """The one that brought the last chunk."""
+    """The partition of the last chunk."""
     positions: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
     uncommitted: dict[OwnedPartition, int] = field(default_factory=dict)
     keys: list[tuple[TopicPartition, bytes]] = field(default_factory=list)
     moved_keys: frozenset[bytes] = frozenset()
-    """Keys of chunks that came by partitions other than the present one, before the stream was opened."""
+    """Keys of chunks from partitions other than the current one, before the stream was opened."""
     holes: tuple[Hole, ...] = ()
     adopted: AdoptedChunks | None = None
     """Chunks in the archive that no checkpoint covers."""
@@ -107,20 +107,20 @@ class StreamWork:
     snapshot: StreamSnapshot | None = None
     committing: StreamSnapshot | None = None
     dropped_in_commit: bool = False
-    """It went back to its checkpoint while a commit was recording `committing`."""
+    """It was rolled back to its checkpoint while a commit was recording `committing`."""
     snapshot_wanted: bool = False
     pinned: dict[OwnedPartition, int] = field(default_factory=dict)
 
     claimed: bool = False
-    """A thread works on it, or closes it."""
+    """A thread processes it, or closes it."""
     scheduled: bool = False
     urgent: bool = False
     abandoned: bool = False
-    """Its partition is gone: the thread that works on it closes it without a commit."""
+    """Its partition was lost: the thread that processes it closes it without a commit."""
     stopped: Stopped | None = None
     retry_s: float = 0.0
     wait_until_s: float = 0.0
-    """Monotonic time before which it is not worked on: something else has to happen first."""
+    """Monotonic time before which it is not processed: something else has to happen first."""
     waits_for: str | None = None
     waits_for_commit: bool = False
     reopen: bool = False
@@ -130,21 +130,21 @@ class StreamWork:
     used_s: float = 0.0
     chunk_began_s: float | None = None
     covered_s: float = 0.0
-    """Monotonic time of the last moment at which a commit covered all that was there."""
+    """Monotonic time at which a commit last covered all of its chunks."""
 
     @property
     def is_dirty(self) -> bool:
-        """Whether something of it is in no commit that has ended."""
+        """Whether a part of it is in no completed commit."""
         return bool(self.uncommitted) or self.snapshot is not None or self.committing is not None
 
     @property
     def is_dropped(self) -> bool:
-        """Whether chunks that are polled now are left to a later reading."""
+        """Whether chunks that are polled now are skipped, to be reread later."""
         return self.stopped is not None or bool(self.pinned)
 
     @property
     def partitions(self) -> set[OwnedPartition]:
-        """All that it has something of which no commit covers."""
+        """The partitions of which it has uncommitted chunks."""
         found = {queued.partition for queued in self.queue}
         found.update(self.uncommitted, self.pinned)
         for snapshot in (self.snapshot, self.committing):
@@ -153,7 +153,7 @@ class StreamWork:
         return found
 
     def has_work(self, now_s: float) -> bool:
-        """Whether a thread has something to do for it now (monotonic time)."""
+        """Whether a thread can process it now (monotonic time)."""
         if self.abandoned:
             return self.pipeline is not None  # to be closed
         if self.snapshot_wanted and self.snapshot is None and self.committing is None:
@@ -175,8 +175,8 @@ class StreamWork:
         return queued
 
     def give_back(self, *, besides: QueuedChunk | None) -> None:
-        """Leave the chunks of released partitions to their next owner, but not `besides`, which is at
-        work.
+        """Removes the chunks of released partitions, which their next owner processes; but not `besides`,
+        which is in progress.
         """
         kept = [queued for queued in self.queue if queued is besides or not queued.partition.released]
         given = [queued for queued in self.queue if queued is not besides and queued.partition.released]
@@ -205,7 +205,7 @@ class StreamWork:
         self.partition = partition.key
 
     def restore(self, committed: StreamCheckpoint | None) -> None:
-        """Where a commit, of this worker or another, has left the stream."""
+        """Sets the state to that of a commit, of this worker or another."""
         committed = committed or StreamCheckpoint()
         self.positions = {
             (each.log, TopicPartition(each.topic, each.partition)): each.next_offset
@@ -248,10 +248,10 @@ class StreamWork:
         return min(found, default=None)
 
     def drop(self) -> list[tuple[TopicPartition, bytes]]:
-        """Go back to what is committed, and give the chunk keys that are not known any more.
+        """Rolls back to the last commit, and returns the chunk keys that are no longer known.
 
-        What was not committed is to be read again: here, or by the next owner of a released partition. What a
-        commit is recording now stays until it is known how that ends: the stream is not opened before.
+        Uncommitted chunks are to be reread: here, or by the next owner of a released partition. A commit in
+        progress is kept until its outcome is known; the stream is not opened before.
         """
         pinned = {}
         for partition in self.partitions:

@@ -61,9 +61,10 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             return
         states_come_from(settings.checkpoint_file)
         cleanup.callback(checkpoints.close)
-        make_directory(settings.store_dir)  # the lab and the web tier look for it
+        make_directory(settings.store_dir)  # the lab and the web tier expect it
         name = settings.tier_name("worker")
-        # For the current bus even while a former one is finished: buffered chunks are in the checkpoint.
+        # For the current bus, even while a former bus is read to its end: buffered chunks are in the
+        # checkpoint.
         flusher: Flusher = GatewayFlusher(settings.run_dir)
         if takes_many_gateways(settings.bus):
             flusher = BusFlusher(bus, before=flusher)
@@ -103,7 +104,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
             await webhook.begin()
             cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
         cleanup.push_async_callback(_cancel, asyncio.create_task(relay.run()))
-        telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to be made durable
+        telemetry.checkpoint_s = time.monotonic()  # until now there was nothing to commit
         for watching in (
             watch_disk(disk, telemetry.health),
             watch_bus(bus.topics, telemetry.health),
@@ -120,7 +121,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 def _is_suspected(
     place: Place, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
 ) -> bool:
-    """Whether messages of this partition that are not committed have ended a worker before."""
+    """Whether uncommitted messages of this partition have crashed a worker before."""
     key = (place.topic, place.partition)
     done = committed.get(place.log, {}).get(key, 0)
     return bool(checkpoints.held_suspects(place.log, key)) or any(
@@ -131,7 +132,9 @@ def _is_suspected(
 def _watch_over_chunks(
     settings: Settings, checkpoints: CheckpointStore, telemetry: WorkerTelemetry
 ) -> InFlight:
-    """Records the chunks that may have ended the previous worker, and starts recording those of this one."""
+    """Records the chunks that may have crashed the previous worker, and starts recording those of this
+    one.
+    """
     name = settings.tier_name("worker")
     path = settings.run_dir / f"{name}.chunks"
     blamed = chunks_at_crash(path, settings.run_dir / f"{name}.exit.json")
@@ -147,7 +150,9 @@ def _watch_over_chunks(
 
 
 class Workers:
-    """Successive workers in this process: a full disk ends a worker; the next starts when there is room."""
+    """Successive workers in this process: a full disk ends a worker; the next one starts when there is free
+    space.
+    """
 
     def __init__(
         self, make_worker: Callable[[Bus], Worker], *, disk: DiskWatch, health: HealthConditions
@@ -158,7 +163,7 @@ class Workers:
         self._running: Worker | None = None
 
     async def run(self, bus: Bus, stop: asyncio.Event) -> None:
-        """Works on the bus until `stop` is set."""
+        """Processes the bus until `stop` is set."""
         while not stop.is_set():
             self._running = self._make_worker(bus)
             try:
@@ -218,7 +223,7 @@ MAX_RELEASE_S = 60.0
 
 
 def add_release_route(app: web.Application, workers: Workers) -> None:
-    """POST /streams/release {"reference": …, "seconds": …}: another process is to write the stream."""
+    """POST /streams/release {"reference": …, "seconds": …}: requests the stream for another process."""
 
     async def release(request: web.Request) -> web.Response:
         body = await request.json()

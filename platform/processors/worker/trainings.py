@@ -35,7 +35,7 @@ class Trainings:
     def __init__(self, models: Path, telemetry: WorkerTelemetry) -> None:
         self._models = models
         self._telemetry = telemetry
-        self._lock = threading.RLock()  # guards the four that follow
+        self._lock = threading.RLock()  # guards the next four attributes
         self._waiting: dict[str, TrainingRequest] = {}
         self._failed: dict[str, TrainingRequest] = {}
         self._done: dict[str, TrainingRequest] = {}
@@ -48,7 +48,7 @@ class Trainings:
         return self._running[1].pid if self._running else None
 
     def settle(self, pipeline: StreamPipeline) -> None:
-        """Tells the stream which of its trainings have failed."""
+        """Reports failed trainings to the stream."""
         for step in pipeline.step_names if self._failed else ():
             with self._lock:
                 request = self._failed.pop(f"{pipeline.reference}:{step}", None)

@@ -1,18 +1,18 @@
-"""The worker: reads the bus, hands chunks to the threads, and makes checkpoints.
+"""The worker: reads the bus, passes chunks to the threads, and makes checkpoints.
 
-Exactly once works so: outputs are appended as results appear. Every few seconds all that belongs together
-is committed in one SQLite transaction, after one syncfs of the store: the bus positions, and for each stream
-its own positions, the state of its operations, the length of its outputs, the ids of recent chunks. After a
-crash each output is cut back to its committed length and the bus is read on from the committed position;
-operations are deterministic, so they compute the same rows.
+Exactly-once processing: outputs are appended as results are computed. Every few seconds one SQLite
+transaction, after one syncfs of the store, commits: the bus positions, and for each stream its own positions,
+the state of its operations, the length of its outputs, the IDs of recent chunks. After a crash each output is
+truncated to its committed length, and reading continues from the committed position; operations are
+deterministic, so they compute the same rows.
 
 Failures are isolated: each stream has its own queue, threads take the streams of all policies in turn
 (`Lanes`), and a commit covers the streams that are between two chunks (`Checkpointing`). A failing stream
-stops alone. The committed position of its partition stays before its first unprocessed chunk, so that nothing
-is lost. When the partition is reread, the other streams skip the chunks that they have.
+stops alone. The committed position of its partition stays before its first unprocessed chunk, so that no
+chunk is lost. When the partition is reread, the other streams skip the chunks that they contain.
 
 Any number of workers may share the home directory; the bus gives each partition to one of them. It cannot
-know whether that one still runs, so what holds does not depend on the bus:
+know whether that worker still runs, so the guarantees do not depend on the bus:
 
 1. A commit names the epoch of every partition that this worker has, and is rejected if another worker has
    taken one since. Rejected partitions are closed, not committed; the others are committed without them.
@@ -26,8 +26,8 @@ know whether that one still runs, so what holds does not depend on the bus:
 5. After a failed commit nothing more is committed, and the worker ends.
 6. Results are durable on the bus before the commit that covers them (`ResultsPublisher`). Rows that were
    published beyond the last commit are recomputed and republished, under the same numbers.
-7. A position belongs to one log. The bus gives no message of another log than the one whose identity it had
-   when the partition was taken; if the log is another one, the partition is taken again (`PartitionReader`).
+7. A position belongs to one log. The bus delivers messages only of the log whose identity was read when the
+partition was taken. If the log was replaced, the partition is taken again (`PartitionReader`).
 """
 
 import asyncio
@@ -60,14 +60,14 @@ from .stream_status import report_stream_health, streams_behind
 from .trainings import Trainings
 
 HAND_OVER_BOUND_S = 60.0
-"""Upper bound of releasing partitions. Meanwhile these partitions have no worker; the other workers continue,
+"""Timeout of a release of partitions. Meanwhile these partitions have no worker; the other workers continue,
 and this one stays in the group."""
 
 CHUNK_BOUND_S = 5.0
-"""How long the release of a partition waits for a chunk in progress; then it is left to the next owner."""
+"""How long the release of a partition waits for a chunk in progress; then the next owner processes it."""
 
 STOP_CHUNK_BOUND_S = 4.0
-"""The same when the worker ends."""
+"""The same timeout when the worker stops."""
 
 RESULTS_BOUND_S = 7.0
 """How long a stopping worker waits for a bus that does not accept its results."""
@@ -88,9 +88,9 @@ _Result = TypeVar("_Result")
 class Worker:
     """Runs the pipelines of all streams of its partitions; listens to the assignments of its consumer.
 
-    Memory: the backlog (`stream_backlog_bytes`) of each partition; what the operations of the open streams
-    keep (those that were idle longest are closed when the kernel's limit on mappings is near); and
-    42 bytes for each of the last `KEY_WINDOWS` × `chunk_id_window` chunks.
+    Memory: the backlog (`stream_backlog_bytes`) of each partition; the state of the operations of open
+    streams (those that were idle longest are closed when the kernel's limit on mappings is near); and 42
+    bytes for each of the last `KEY_WINDOWS` × `chunk_id_window` chunks.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Worker:
         flusher: Flusher | None = None,
         name: str = "worker",
     ) -> None:
-        """`name` is how other workers speak of this one; `flusher` publishes the flush messages of streams
-        that are put in order.
+        """`name` identifies this worker to the others. `flusher` publishes the flush messages of streams with
+        reordering.
         """
         self._settings = settings
         self._catalog = catalog
@@ -186,13 +186,14 @@ class Worker:
         self._loop.call_soon_threadsafe(self._commit_wanted.set)
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-        """Takes partitions where their last checkpoint left them."""
+        """Takes partitions, each at the position of its last checkpoint."""
         return await self._to_its_end(self._reader.take(partitions))
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Makes a checkpoint and lets go, within `HAND_OVER_BOUND_S`: the next owner begins exactly there.
+        """Makes a checkpoint and releases the partitions, within `HAND_OVER_BOUND_S`. The next owner
+        continues from it.
 
-        If that fails the worker ends; the next owner then begins at the checkpoint before.
+        If that fails the worker ends; the next owner then continues from the previous checkpoint.
         """
         try:
             async with asyncio.timeout(HAND_OVER_BOUND_S):
@@ -206,7 +207,9 @@ class Worker:
             raise error from None
 
     async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Runs `work` to its end even if the caller is cancelled or times out: it must not stop halfway."""
+        """Runs `work` to completion even if the caller is cancelled or times out: it must not stop
+        halfway.
+        """
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
@@ -239,7 +242,7 @@ class Worker:
         finally:
             self._stopped.close()
             self._lanes.close()
-            # A commit that is under way ends first: who takes a stream up reads what was committed of it.
+            # A commit in progress ends first: the next owner of a stream reads its last commit.
             async with self._durable.alone:
                 await asyncio.to_thread(self._streams.close_all)
             await self._publisher.close()
@@ -277,7 +280,7 @@ class Worker:
                 task.cancel()
             await asyncio.wait(tasks)
             try:
-                # By way of `revoked` it makes the last checkpoint, unless something has failed.
+                # It calls `revoked`, which makes the last checkpoint unless there was an error.
                 await self._consumer.close()
                 await asyncio.gather(*self._unfinished)
             except Exception as error:
@@ -316,12 +319,12 @@ class Worker:
             await asyncio.sleep(_LOOK_S)
 
     async def _follow_operations(self) -> None:
-        """Loads the operations of the user's own again if a file has changed."""
+        """Reloads the user-defined operations if a file has changed."""
         while True:
             await asyncio.sleep(_OPERATIONS_S)
             if not self._operations.is_stale():
                 continue
-            # The states of the old ones go over to the new ones by way of the checkpoint.
+            # The checkpoint passes the states of the old operations to the new ones.
             concerned = await asyncio.to_thread(self._operations.refresh)
             self._streams.reopen_naming(concerned)
             self._catalog.read_again()
@@ -332,7 +335,7 @@ class Worker:
         self._models.look()
 
     async def release(self, reference: str, *, seconds: float) -> None:
-        """Closes a stream and makes its chunks wait for this time."""
+        """Closes a stream and pauses it for this time."""
         self._streams.hold_back(reference, seconds)
         with suppress(WindvaneError):  # the policy of the reprocessing may be new
             await self._catalog.refresh()
@@ -342,7 +345,7 @@ class Worker:
         await asyncio.to_thread(self._streams.close_one, reference)
 
     async def checkpoint(self) -> None:
-        """Makes everything that was worked on so far durable, except what a stream is in the middle of."""
+        """Makes everything that was processed so far durable, except chunks in progress."""
         await self._to_its_end(self._checkpoint())
 
     async def _checkpoint(self) -> None:
@@ -352,6 +355,6 @@ class Worker:
         await self._report(positions)
 
     async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Tells the bus too, for lag seen from outside and for retention."""
+        """Commits the positions to the bus too, for external monitoring of lag and for retention."""
         bound_s = _LAST_REPORT_BOUND_S if self._stopping else _REPORT_BOUND_S
         await self._reader.report(positions, timeout_s=bound_s)

@@ -1,4 +1,4 @@
-"""Chunks of an archive that was adopted without a checkpoint are known when the bus gives them again."""
+"""Chunks of an archive that was adopted without a checkpoint are recognized when the bus redelivers them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a policy's format appends to the data stream."""
+"""The bytes that a policy's format appends to the data stream."""
 
 import json
 import math
@@ -135,7 +135,7 @@ def test_what_json_cannot_say_comes_back_exactly(name: str) -> None:
     lines = json_lines(events)
     assert len(lines.splitlines()) == 3
     assert all(json.loads(line)["time"] == "2026-09-21T14:13:20.123456789Z" for line in lines.splitlines())
-    # Their text tells -0.0 from 0.0, NaN is NaN, and an EventTime is none that is a number.
+    # The text distinguishes -0.0 from 0.0 and an EventTime from a number, and shows NaN as NaN.
     assert described(parse_json_lines(lines)) == described(events)
 
 
@@ -175,7 +175,7 @@ def test_lines_of_before_there_was_an_exact_form_are_read_as_they_were_meant() -
         for record in (
             b'{"raw":{"base64":"/w=="}}',
             b'{"x":{"ext":5,"base64":"/w=="}}',
-            b'{"photo":{"base64":"hello"}}',  # of a user: bytes were never written so
+            b'{"photo":{"base64":"hello"}}',  # from a user: bytes were never written in this form
             b'{"photo":{"base64":7}}',
             b'{"v":null}',
         )

@@ -1,4 +1,4 @@
-"""Chunks as records in Avro: whatever was sent comes out of another reader as it was."""
+"""Chunks as records in Avro: an independent reader decodes what was sent."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""A late checkpoint is a trouble of the worker until the next one is made."""
+"""A late checkpoint is a health condition of the worker until the next one is made."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Chunks that are held back, where more goes wrong than a kill: lost checkpoints, old copies, edits."""
+"""Buffered chunks after faults other than a kill: lost checkpoints, old copies, edits."""
 
 import asyncio
 import shutil
@@ -38,7 +38,7 @@ def adopt(home: Home, stream: str) -> Adopted:  # noqa: F811
 
 
 def lose(home: Home, stream: str) -> None:  # noqa: F811
-    """The row of the stream is gone, as where it was damaged: what else is known of it is not."""
+    """Removes the row of the stream, as if it was damaged; the rest of its state remains."""
     with closing(sqlite3.connect(home.path / "checkpoints.sqlite")) as database, database:
         database.execute("DELETE FROM streams WHERE reference = ?", (stream,))
         database.execute("UPDATE identity SET database_id = randomblob(16)")
@@ -61,7 +61,7 @@ async def test_an_adoption_keeps_what_a_lost_checkpoint_held(home: Home) -> None
     async with home.working():
         await publish(home, "json", Sent(2, (9,)))
         await home.until_stored(1)
-    # What is held since is not taken for what was.
+    # Chunks that were buffered since are not mistaken for the earlier ones.
     assert [chunk.chunk_id for chunk in committed(home, "json").held] == [b"1", b"2"]
     async with home.working():
         await flush(home, "json", 3, until_s=10)
@@ -114,7 +114,7 @@ async def test_a_chunk_that_is_set_aside_survives_an_edit_before_any_other_chunk
         marked = replace(committed(home, "json"), positions=(StreamPosition(held.log, "json", 0, 2),))
         checkpoints.commit(positions={}, streams={"json": marked}, chunk_keys={}, window=0)
     with closing(sqlite3.connect(home.path / "checkpoints.sqlite")) as database, database:
-        database.execute("UPDATE positions SET next_offset = 0")  # as where another stream is behind
+        database.execute("UPDATE positions SET next_offset = 0")  # as if another stream is behind
     async with home.working(checkpoint_interval_s=0.05):
         await until_offset(home, 2)  # they are part of the stream, which is opened for them
         await home.policy(
@@ -182,7 +182,7 @@ async def test_a_buffered_chunk_that_ended_one_worker_delays_only_its_own_stream
     [held] = committed(home, "json").held
     with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
         checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
-    async with home.working():  # without a checkpoint of its own accord
+    async with home.working():  # without an automatic checkpoint
         for number in range(1, 4):
             await home.publish("json", {"n": number}, tag="another", chunk_id=b"%d" % number)
         await home.until_stored(3)
@@ -199,7 +199,7 @@ async def test_what_of_a_chunk_has_left_before_an_edit_of_the_format_does_not_le
     await policy("msgpack")
     async with home.working():
         await send(0, 10, 13)
-        await send(1, 11, 31)  # all but 31 leave
+        await send(1, 11, 31)  # all but 31 are released
         await home.until_stored(2)
     await policy("raw")
     async with home.working():

@@ -1,4 +1,4 @@
-"""The trouble of one policy, in a worker with a neighbour: the neighbour's checkpoints stay on time."""
+"""A failing policy in a worker with another policy: the checkpoints of the other one stay on time."""
 
 import asyncio
 import time
@@ -86,7 +86,9 @@ class Neighbour:
         return f"the neighbour's checkpoint is at most {self.worst_age_s:.1f} s old (bound {LATE_S:g})"
 
     async def goes_on(self, *, checkpoints: int, until: Callable[[], bool] = lambda: True) -> None:
-        """Sends until so many checkpoints were made and `until` holds; looks at the age all the while."""
+        """Sends until this many checkpoints were made and `until` holds; records the age of the checkpoint
+        meanwhile.
+        """
         made, before = 0, self.home.telemetry.checkpoint_ns
         async with asyncio.timeout(100):
             while made < checkpoints or not until():

@@ -1,4 +1,4 @@
-"""A worker whose policies ask for order: the rows that it makes, kills, silence, edits, other workers."""
+"""A worker whose policies require reordering: its rows, kills, idle times, edits, other workers."""
 
 import asyncio
 import random
@@ -91,12 +91,12 @@ def chunks_of(messages: Sequence[Sent]) -> int:
 
 
 async def work(home: Home, messages: Sequence[Sent], *, known: int = 0) -> None:
-    """Publish them for each policy, and wait until the worker is done with them and all before."""
+    """Publishes them for each policy, and waits until the worker has processed them and all earlier ones."""
     for policy in POLICIES:
         for sent in messages:
             await publish(home, policy, sent)
     await home.until_stored(len(POLICIES) * (known + chunks_of(messages)))
-    if messages and messages[-1].flushes_s is not None:  # no counter tells of it
+    if messages and messages[-1].flushes_s is not None:  # no counter shows it
         await until_offset(home, messages[-1].number + 1)
 
 
@@ -111,7 +111,7 @@ async def until_offset(home: Home, offset: int) -> None:
 
 
 def results(home: Home) -> dict[str, Any]:
-    """Everything that a user can see of the streams, and what is still held."""
+    """Everything that a user can see of the streams, and the buffered chunks."""
     found: dict[str, Any] = {}
     for policy in POLICIES:
         stream = home.store.stream(policy)
@@ -146,7 +146,7 @@ def times_s(home: Home, array: str) -> list[int]:
     return [ns // 10**9 - BASE_S for ns in home.store.array(array).times_ns[:].tolist()]
 
 
-# Out of order, overlapping, late, with flush messages in the middle, behind which others come too late.
+# Out of order, overlapping, late, with flush messages in the middle, after which others are too late.
 MESSAGES = [
     Sent(0, (10, 12)),
     Sent(1, (8, 9)),
@@ -193,7 +193,7 @@ async def test_rows_are_stored_in_order_and_late_ones_counted(home: Home) -> Non
 async def test_a_kill_after_any_message_changes_nothing(
     home: Home, undisturbed: dict[str, Any], at: int
 ) -> None:
-    """Checkpoints in front of the kill: after half of the messages, and none."""
+    """Checkpoints before the kill: after half of the messages, and none."""
     await policies(home)
     before, behind = MESSAGES[: at // 2], MESSAGES[at // 2 : at]
     async with home.working(dies=True):
@@ -229,7 +229,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_rows(home: Home, count: int) -> None:
-    """Waits until each stream has so many, and nothing is held by the last checkpoint."""
+    """Waits until each stream has this many, and the last checkpoint has no buffered chunks."""
     async with asyncio.timeout(30):
         while any(
             home.store.arrays(policy) == []

@@ -1,4 +1,4 @@
-"""The reorder buffer: what it holds, what it lets go and when, and that a restart changes nothing."""
+"""The reorder buffer: what it buffers, what it releases and when, and that a restart changes nothing."""
 
 from __future__ import annotations
 
@@ -229,7 +229,9 @@ WAYS = st.fixed_dictionaries(
 def all_released(
     messages: Sequence[Sequence[Event] | Flush], *, restarts: Iterable[int] = (), **way: Any
 ) -> tuple[list[Any], list[int]]:
-    """What leaves after each message, and at the end the counts; restarted in front of some messages."""
+    """Returns the released events after each message, and the final counts; restarted before some
+    messages.
+    """
     held, given_by = buffer(**way), []
     for offset, what in enumerate(messages):
         if offset in restarts:

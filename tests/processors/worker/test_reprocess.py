@@ -146,7 +146,9 @@ async def test_a_running_worker_hands_the_stream_over_and_takes_it_back(
 async def test_a_stream_that_was_worked_on_since_is_not_let_go_without_a_commit(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bus takes published rows late, say: a checkpoint takes longer than the stream is left alone."""
+    """For example, the bus accepts published rows late: a checkpoint takes longer than the stream is
+    released.
+    """
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
     async with home.working():
@@ -273,7 +275,7 @@ async def test_another_run_after_one_that_was_killed_behind_its_commit_loses_not
 async def test_two_at_once_do_not_touch_each_other_s_outputs(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one begins at the worst moment: the first one has committed and closed its outputs."""
+    """The other one starts at the worst moment: the first one has committed and closed its outputs."""
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
     async with home.working():
@@ -356,7 +358,7 @@ async def test_records_that_json_cannot_say_give_the_same_rows_again(
 
 
 def damaged_lines(events: Any) -> bytes:
-    """As a file system leaves them that has lost a page."""
+    """As on a file system that has lost a page."""
     return json_lines(events).replace(b'"bad"', b"\0\0\0\0\0")
 
 
@@ -454,7 +456,7 @@ async def test_of_the_arrays_that_reprocessings_replace_the_latest_is_kept(
         assert contents(home, reference) == before
         assert home.store.replaced("t")[reference].by == "reprocess"
         kept.append(reference)
-    # "features" was made by the first policy alone: no reprocessing has replaced it.
+    # Only the first policy made "features": no reprocessing has replaced it.
     assert [each for each in home.store.arrays("t") if "samples" not in each] == [
         "t:features",
         "t:spectrum",
@@ -491,7 +493,7 @@ async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_re
 
             def sync() -> None:
                 syncs.append(1)
-                if len(syncs) == 2:  # the one behind the commit
+                if len(syncs) == 2:  # the one after the commit
                     raise KeyboardInterrupt
 
             patched.setattr(home.store, "sync", sync)
@@ -500,7 +502,7 @@ async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_re
         with pytest.raises(KeyboardInterrupt):
             reprocess()
     assert contents(home, "t:samples") == expected
-    # Nothing is gone before what takes its place is durable.
+    # Nothing is removed before its replacement is durable.
     assert (first in home.store.replaced()) == (killed_in != "rmtree")
     assert all(contents(home, each) == expected for each in home.store.replaced())
 

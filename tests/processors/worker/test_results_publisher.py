@@ -67,7 +67,7 @@ class Consumed:
 
 
 async def consumed(bus: Bus, rows: int) -> Consumed:
-    """All that is there, once it is `rows` rows."""
+    """Returns all messages, once they have `rows` rows."""
     consumer = bus.consumer("others", Assignments())
     consumer.subscribe([TOPIC])
     found = Consumed()
@@ -87,7 +87,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
 
 
 async def durable(publisher: ResultsPublisher) -> None:
-    """Until all that was put is on the bus."""
+    """Waits until all parts are on the bus."""
     async with asyncio.timeout(30):
         while publisher.pending_bytes:
             await publisher.settle(0.05)
@@ -99,7 +99,7 @@ def put_all(publisher: ResultsPublisher, batches: Iterable[Sequence[ResultPart]]
 
 
 async def in_threads(publisher: ResultsPublisher, *work: Iterable[Sequence[ResultPart]]) -> None:
-    """Each of `work` by a thread of its own, as pipelines do."""
+    """Runs each of `work` in its own thread, as pipelines do."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(len(work)) as threads:
         await asyncio.gather(*(loop.run_in_executor(threads, put_all, publisher, each) for each in work))
@@ -157,7 +157,7 @@ async def hold(other: Bus) -> None:
 
 
 def empty() -> bytes:
-    """A message of no rows, which every consumer passes over."""
+    """A message without rows, which every consumer skips."""
     [part] = parts("t", 0, 1)
     return b"".join(join([part]))[: len(part.head)] + b"\0\0\0"
 

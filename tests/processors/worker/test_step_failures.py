@@ -1,4 +1,4 @@
-"""Which steps fail: one entry a step, until it works again."""
+"""Failing steps: one entry for each step, until it succeeds."""
 
 from windvane.processors.worker.pipeline.step_failures import MAX_MESSAGE, StepFailures
 

@@ -36,11 +36,11 @@ SPECTRUM = {"operation": "spectrum", "length": 64, "dtype": "float64"}
 
 
 class _Killed(Exception):
-    """In the place of a SIGKILL: nothing is committed any more."""
+    """Instead of a SIGKILL: nothing more is committed."""
 
 
 class Home:
-    """A home directory, with what a test puts in and looks at."""
+    """A home directory, with methods to publish chunks and read the outputs."""
 
     def __init__(self, path: Path, bus: Bus, producer: Producer, catalog: Catalog) -> None:
         self.path = path
@@ -88,7 +88,9 @@ class Home:
         flusher: Flusher | None = None,
         **settings: Any,
     ) -> AsyncIterator[None]:
-        """A worker, until all that is on the bus is worked on; one that dies makes no last checkpoint."""
+        """Runs a worker until all messages on the bus are processed; one that dies makes no last
+        checkpoint.
+        """
         checkpoints = CheckpointStore(self.path / "checkpoints.sqlite")
         bus = open_bus("embedded:", self.path)
         self.telemetry = WorkerTelemetry()
@@ -124,7 +126,7 @@ class Home:
             await bus.close()
 
     async def until_stored(self, chunks: int) -> None:
-        """Waits until the worker is done with that many chunks since it began."""
+        """Waits until the worker has processed that many chunks since its start."""
         async with asyncio.timeout(30):
             while True:
                 t = self.telemetry
@@ -461,7 +463,7 @@ async def test_a_gap_within_a_chunk_is_kept_and_counted_and_never_joined(home: H
     assert home.store.array("t:gaps")[:].tolist() == [[100, 1900, 1.9]]
     assert np.array_equal(home.store.array("t:samples")[:, 0], samples[:200])
     assert len(home.store.array("t:spectrum")) == 2 * ((100 - 64) // 32 + 1)
-    # Counted by a process once: one that takes the stream up has seen no gap yet.
+    # Each process counts a gap once: the next owner of the stream has seen no gap yet.
     await home.publish("p", payload=event(4, slice(200, 300)))
     async with home.working():
         await home.until_stored(1)
@@ -471,7 +473,7 @@ async def test_a_gap_within_a_chunk_is_kept_and_counted_and_never_joined(home: H
 async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_known(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who takes a stream up reads its checkpoint: a commit of the former owner must not come behind that."""
+    """The next owner of a stream reads its checkpoint: a commit of the former owner must not follow that."""
     await home.policy("p", tags=["t"], format="raw")
     await home.publish("p", b"a")
     began, may_end = threading.Event(), threading.Event()

@@ -32,7 +32,7 @@ BOUND_S = 60  # only ends a test that hangs
 
 
 class Group:
-    """Workers of one group over one home, all in this process, on a bus that the test turns upside down."""
+    """Workers of one group over one home, all in this process, on a bus that the test disturbs."""
 
     def __init__(self, home: Home, logs: Logs) -> None:
         self.home = home
@@ -127,7 +127,7 @@ P0, P1 = TopicPartition("p", 0), TopicPartition("q", 0)
 
 
 async def two_policies(group: Group) -> None:
-    """Two partitions that no key is shared out between."""
+    """Two partitions; keys are not distributed over them."""
     await group.home.policy("p", tags=["p.*"], format="raw", partitions=1)
     await group.home.policy("q", tags=["q.*"], format="raw", partitions=1)
 
@@ -296,7 +296,7 @@ async def test_partitions_that_change_hands_all_the_time_lose_and_double_nothing
         for number in range(CHUNKS):
             for stream in range(STREAMS):
                 chunk_id = f"{stream}-{number}".encode()
-                for _ in range(chance.choice([1, 1, 2])):  # a retransmission now and then
+                for _ in range(chance.choice([1, 1, 2])):  # an occasional retransmission
                     payload = pieces[stream, number].tobytes()
                     await group.home.publish("p", payload, tag=f"t{stream}", chunk_id=chunk_id)
             await asyncio.sleep(0.005)

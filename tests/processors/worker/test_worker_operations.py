@@ -1,4 +1,4 @@
-"""Operations of the user's own in a running worker: edited, broken, missing."""
+"""User-defined operations in a running worker: edited, broken, missing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -78,7 +78,7 @@ async def test_an_edited_operation_is_loaded_and_the_stream_keeps_its_state(home
         write(file, "FACTOR = 10\n" + SUM)
         taken = 0
         async with asyncio.timeout(30):
-            # The edit is seen between two chunks: until then the old one works on.
+            # The edit is seen between two chunks: until then the old one runs.
             while home.store.array("t:total")[-1, 0] < 13 + taken:
                 taken += 1
                 await home.publish("p", samples(1))

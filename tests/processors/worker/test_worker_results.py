@@ -1,4 +1,6 @@
-"""What a worker publishes in addition to its outputs: the same rows and numbers, and the records."""
+"""The results that a worker publishes in addition to its outputs: the same rows and numbers, and the
+records.
+"""
 
 import asyncio
 import io
@@ -110,7 +112,7 @@ async def test_records_go_out_in_the_schema_of_the_policy(home: Home) -> None:
     await home.publish("p", {"kw": 1.5}, {"kw": 2, "note": "ü"})
     await home.publish("p", {"kw": 3.0})
     await home.publish("p", {"kw": 3.0}, chunk_id=b"1")
-    await home.publish("p", {"kw": 3.0}, chunk_id=b"1")  # sent again
+    await home.publish("p", {"kw": 3.0}, chunk_id=b"1")  # resent
     async with home.working():
         await home.until_stored(4)
     found = await messages(home, records_topic("p"), records_schema(POWER))
@@ -169,7 +171,7 @@ async def test_a_checkpoint_waits_for_the_results(home: Home) -> None:
     checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
     async with home.working(checkpoint_interval_s=0.05):
         await home.until_stored(1)
-        await asyncio.sleep(0.3)  # six times as long as it takes to be wrong
+        await asyncio.sleep(0.3)  # six times as long as a failure takes
         assert not checkpoints.positions().get(("p", 0)), "a checkpoint covers rows that are not on the bus"
         assert checkpoints.stream("t") is None
         await other.close()

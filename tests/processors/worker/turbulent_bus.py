@@ -1,11 +1,11 @@
-"""A bus in memory whose partitions change hands all the time, politely and not.
+"""A bus in memory whose partitions change owners all the time, with and without revocation.
 
 The logs are lists; the rules are those of `Consumer` and `AssignmentListener`: one call of a listener at a
-time, no message of a partition before `assigned` has returned for it nor after `revoked` was called. What a
-cluster may do on top of that, this one does often:
+time, no message of a partition before `assigned` has returned for it nor after `revoked` was called. It often
+does what a cluster may do in addition:
 
 - `hand_over`: asks the owner to give a partition back, then gives it to another consumer;
-- `bereave`: gives it to another while the owner still thinks that it has it, and tells that one later;
+- `bereave`: gives it to another consumer while the owner still has it, and notifies the owner later;
 - `give_too_late`: gives it to the other one only after the owner has it again.
 """
 
@@ -140,7 +140,7 @@ class Logs:
         self.consumers: list[TurbulentConsumer] = []
 
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
-        """Where a message with the key goes now."""
+        """Returns the current partition of a message with the key."""
         return TopicPartition(topic, zlib.crc32(key) % self.topics[topic])
 
     def partitions(self) -> list[TopicPartition]:

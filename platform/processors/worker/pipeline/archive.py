@@ -2,7 +2,7 @@
 
 raw      the record's bytes: of a bare string or binary, or of the map's `field`
 msgpack  the events, unchanged
-json     one line an event, see `json_lines`
+json     one line for each event, see `json_lines`
 """
 
 import time
@@ -61,10 +61,10 @@ def bytes_block(pieces: list[bytes], times_ns: NDArray[np.int64] | list[int], fi
 
 
 def json_lines(events: ChunkEvents) -> bytes:
-    """One line an event: {"time": "2026-11-22T10:36:56.123456789Z", "record": {…}}.
+    """One line for each event: {"time": "2026-11-22T10:36:56.123456789Z", "record": {…}}.
 
-    A record that JSON cannot say exactly is there twice: as near as JSON comes to it, and exactly, as a third
-    member `"msgpack"`, the record in msgpack and base64. Lines of before that member existed have none.
+    A record that JSON cannot represent exactly is stored twice: in the closest JSON form, and exactly, as a
+    third member `"msgpack"`, the record in msgpack and base64. Lines of older versions lack that member.
     """
     lines = bytearray()
     plain = plain_copy if events.are_kept else made_plain

@@ -1,8 +1,8 @@
 """Converts records from msgpack into the Avro schema of their policy.
 
-msgspec decodes a slice of a chunk against types made of the schema, which also finds what does not fit, in
-one call into C; fastavro writes the dicts that come of it, in one call too. Only `bytes` and `fixed` are
-looked at one by one, since forwarders type binary as str.
+In one call into C, msgspec decodes a slice of a chunk into types derived from the schema, and detects records
+that do not match. fastavro writes the resulting dicts, also in one call. Only `bytes` and `fixed` are
+converted one by one, since forwarders type binary as str.
 """
 
 import io
@@ -125,12 +125,12 @@ class AvroRecords:
         body = io.BytesIO()
         try:
             fastavro.schemaless_writer(body, self._writes, events)
-        # fastavro lets out whatever its encoder stumbles over: TypeError, ValueError, OverflowError, …
+        # fastavro passes on any error of its encoder: TypeError, ValueError, OverflowError, …
         except Exception as error:
             raise OperationFailed(
                 f"a record cannot be written in the schema of policy {self._reference!r}: {error}"
             ) from error
-        block = body.getvalue()[:-1]  # what follows is the end of the array
+        block = body.getvalue()[:-1]  # the last byte is the end of the array
         size = records_part_size(head, block)
         if size <= part_bytes or (len(events) == 1 and size <= max_bytes):
             yield block, len(events)
@@ -145,7 +145,7 @@ class AvroRecords:
 
 
 def _type_of(type_: avro.Type) -> Any:
-    """The type that msgspec decodes; what holds bytes is left to the repair."""
+    """The type that msgspec decodes; values with bytes are converted afterwards."""
     match type_:
         case avro.Null():
             return None
@@ -232,7 +232,9 @@ def _chain(repairs: list[_Repair]) -> _Repair:
 
 
 def _default(type_: avro.Type, default: Any) -> Any:
-    """A default with bytes where JSON has text: one character a byte (Avro 1.12, "Schema Record")."""
+    """A default with bytes instead of JSON's text: one character for each byte (Avro 1.12, "Schema
+    Record").
+    """
     match type_:
         case avro.Bytes():
             return str(default).encode("latin-1")

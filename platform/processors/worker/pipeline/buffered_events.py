@@ -1,4 +1,4 @@
-"""What of a chunk is held back, and how events of several chunks leave together."""
+"""The buffered events of a chunk, and how events of several chunks are released together."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _MIN_NS = -(2**63)
 
 
 class Arrival(NamedTuple):
-    """What the archive notes of a chunk whose last event has left."""
+    """What the archive records of a chunk whose last event was released."""
 
     chunk_id: bytes | None
     received_ns: int
@@ -37,7 +37,7 @@ class Released(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class BufferedEvents:
-    """A chunk of which something is held."""
+    """A chunk with buffered events."""
 
     sequence: int
     place: Place
@@ -45,7 +45,7 @@ class BufferedEvents:
     events: TimedEvents
     """Those of the message, by rising time; for a raw chunk a single one, of its first event's time."""
     left: int = 0
-    """How many of them have left."""
+    """How many of them were released."""
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class BufferedEvents:
 
     @property
     def first_ns(self) -> int:
-        """Event time of the first one that is held."""
+        """Event time of the first buffered one."""
         return int(self.events.times_ns[self.left])
 
     @property
@@ -67,14 +67,14 @@ class BufferedEvents:
         return self.first_ns, self.sequence
 
     def take(self, until_ns: int) -> "Leaving":
-        """The events up to that time, which leave."""
+        """Removes and returns the events up to that time."""
         begin = self.left
         self.left = int(np.searchsorted(self.events.times_ns, until_ns, side="right"))
         return Leaving(self, begin, self.left)
 
 
 class Leaving(NamedTuple):
-    """Events `begin` to `end` of a chunk, which leave."""
+    """Events `begin` to `end` of a chunk, which are released."""
 
     held: BufferedEvents
     begin: int
@@ -87,7 +87,7 @@ class Leaving(NamedTuple):
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing of the chunk is held behind them."""
+        """Whether no later event of the chunk is buffered."""
         return self.end == len(self.held.events.ends)
 
     @property
@@ -97,7 +97,7 @@ class Leaving(NamedTuple):
 
     @property
     def first_byte(self) -> int:
-        """Where they begin in the chunk's payload."""
+        """Their offset in the chunk's payload."""
         return int(self.held.events.ends[self.begin - 1]) if self.begin else 0
 
     @property
@@ -107,7 +107,7 @@ class Leaving(NamedTuple):
 
 
 def together(taken: list[Leaving]) -> Released:
-    """One message of these events, by rising time; those of one time by the arrival of their chunks."""
+    """One message of these events, sorted by time; those of one time by the arrival of their chunks."""
     taken.sort(key=lambda each: each.held.sequence)
     first = taken[0].held
     whole = [each.arrival for each in taken if each.is_last]
@@ -129,7 +129,7 @@ def together(taken: list[Leaving]) -> Released:
 
 
 def overlapping(held: list[BufferedEvents]) -> list[list[BufferedEvents]]:
-    """In runs of chunks that overlap in time; `held` is sorted by the first event."""
+    """Groups chunks that overlap in time; `held` is sorted by the first event."""
     runs: list[list[BufferedEvents]] = []
     last_ns = _MIN_NS
     for each in held:

@@ -1,4 +1,6 @@
-"""The worker and the catalog: policies come from it, what the pipelines make is registered in it."""
+"""Connects the worker to the catalog: reads policies from it, and registers the outputs of pipelines in
+it.
+"""
 
 import asyncio
 import logging
@@ -31,7 +33,7 @@ class NewOutput(msgspec.Struct, frozen=True):
 class CatalogLink:
     """Follows the policies, and registers outputs so that `search` and `ls` find them.
 
-    An unavailable catalog stops nothing: the policies in force stay, outputs are registered later.
+    If the catalog is unavailable, the policies in force stay in force, and outputs are registered later.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -42,7 +44,7 @@ class CatalogLink:
         self.policies: Mapping[str, Policy] = {}
         """By reference; another object after each change."""
         self.new_outputs: deque[NewOutput] = deque()
-        """What is still to be registered; the pipelines' threads append."""
+        """The outputs to register; the pipelines' threads append to it."""
 
     async def follow(self) -> None:
         """Poll until cancelled."""
@@ -55,8 +57,8 @@ class CatalogLink:
             await asyncio.sleep(POLL_S)
 
     def is_newer_than(self, monotonic_s: float) -> bool:
-        """Whether the policies were read after that time: a policy can be so new that its first chunk is
-        quicker than the poll of the catalog.
+        """Whether the policies were read after that time: the first chunk of a new policy can arrive before
+        the next poll of the catalog.
         """
         return self._read_s > monotonic_s
 
@@ -66,12 +68,12 @@ class CatalogLink:
         if await self._follower.refresh():
             self.policies = {policy.reference: policy for policy in self._follower.in_force.values()}
         if (cause := self._follower.fallback_cause) is not None:
-            # The start over a damaged catalog: what was in force last is in force.
+            # At a start with a damaged catalog, the policies that were last in force apply.
             self._log.emit(PoliciesFromCopy(str(cause)))
         self._read_s = began_s
 
     def read_again(self) -> None:
-        """The next `refresh` checks all policies again: the operations that they can name have changed."""
+        """Makes the next `refresh` check all policies again, since the available operations have changed."""
         self._follower.make_all_again()
 
     def _make(self, reference: str, body: dict[str, Any], former: Policy | None) -> Policy | None:
@@ -103,7 +105,7 @@ class CatalogLink:
                 known: Document | None = await self._catalog.get(output.type, output.reference)
             except DocumentNotFound:
                 known = None
-            # What is known costs no write. Title and state are the users'.
+            # A registered output needs no write. Title and state belong to the users.
             if known is None or known.body != output.body:
                 await self._catalog.put(
                     output.type,

@@ -26,7 +26,7 @@ decoded once to check it, and once more for each use, which an ordinary chunk of
 
 LARGE_CHUNK_BYTES = 512 * 1024
 LARGE_CHUNKS = 2
-"""So many chunks that may decode to much are checked and archived at a time, whatever threads there are."""
+"""How many large chunks are checked and archived at a time, independent of the number of threads."""
 
 _turns = threading.BoundedSemaphore(LARGE_CHUNKS)
 _Cut = tuple[int, int, int]
@@ -34,8 +34,8 @@ _Cut = tuple[int, int, int]
 
 @contextmanager
 def turn_to_decode(payload_bytes: int) -> Iterator[None]:
-    """Around what is done with all events of a chunk at once. Blocks while other large chunks have theirs:
-    that is computing alone, which ends.
+    """Surrounds the processing of all events of a chunk at once. Blocks while the limit of large chunks is
+    reached; that is bounded, since they only compute.
     """
     if payload_bytes < LARGE_CHUNK_BYTES:
         yield
@@ -52,7 +52,7 @@ class ChunkEvents:
 
         With `keep` there is one slice, which stays decoded.
 
-        Raises what `decode` raises, for the first slice in which something is wrong.
+        Raises what `decode` raises, for the first slice with an error.
         """
         self._cuts = cuts
         self._decode = decode
@@ -69,7 +69,7 @@ class ChunkEvents:
 
     @property
     def are_kept(self) -> bool:
-        """Whether `slices` gives the same objects each time; else the caller may do as he likes with them."""
+        """Whether `slices` yields the same objects each time; otherwise the caller may change them."""
         return self._kept is not None
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from ....errors import ChunkRefused
 from ....records.events import NS_PER_S, decode_time
 
 _EVENT_TIME = b"\xd7\x00"
-"""How an EventTime begins: an extension of 8 bytes and type 0."""
+"""The first bytes of an EventTime: an extension of 8 bytes and type 0."""
 
 
 class TimedEvents(NamedTuple):
@@ -38,7 +38,7 @@ class TimedEvents(NamedTuple):
         return TimedEvents(payload, self.times_ns[order], np.cumsum(sizes, dtype=np.int64))
 
     def by_time(self) -> "TimedEvents":
-        """The same events by rising time; those of one time in the order in which they are here."""
+        """The same events sorted by time; the sort is stable."""
         return self if self.is_sorted else self.taken(np.argsort(self.times_ns, kind="stable"))
 
 

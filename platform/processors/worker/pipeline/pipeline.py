@@ -1,4 +1,4 @@
-"""A policy's operations at work on one data stream."""
+"""Runs a policy's operations on one data stream."""
 
 import threading
 import time
@@ -54,11 +54,11 @@ class Abandoned(Exception):
 class StreamPipeline:
     """One data stream: its archive, the operations of its policy, their outputs.
 
-    `reorder` says in which order chunks are to be processed. `process` appends to the outputs at once;
-    `checkpoint` says what is to be committed of it. A step that raises is reported, gives nothing for that
-    chunk, and does not stop the others. Memory: one chunk, what `reorder` holds, and what the operations
-    keep. `abandon` may be called by any thread; then `process` raises Abandoned before the next step, and
-    what it has appended is cut off when the stream is opened next.
+    `reorder` decides the order in which chunks are processed. `process` appends to the outputs at once;
+    `checkpoint` returns the state to commit. A step that raises is reported, has no output for that chunk,
+    and does not stop the others. Memory: one chunk, the content of `reorder`, and the state of the
+    operations. Any thread may call `abandon`. Then `process` raises Abandoned before the next step, and the
+    rows that it has appended are truncated when the stream is opened next.
     """
 
     def __init__(
@@ -74,11 +74,13 @@ class StreamPipeline:
         new_output: Callable[[NewOutput], None],
         database_id: bytes,
     ) -> None:
-        """`database_id` is that of the checkpoint database: outputs remember under which they were made."""
+        """`database_id` is that of the checkpoint database: outputs record the database that they were
+        created under.
+        """
         self.reference = reference
         self.policy = policy
         self._abandoned = False
-        self._closing = threading.Lock()  # a commit may end while the stream is closed
+        self._closing = threading.Lock()  # a commit may end while the stream is being closed
         self._is_closed = False
         self._store = store
         self._report_failure, self._report_worked = report_failure, report_worked
@@ -114,7 +116,7 @@ class StreamPipeline:
             raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
         self.deadly: list[Released] = []
-        """Buffered events that ended the worker, for the dead letters."""
+        """Buffered events that crashed the worker, for the dead letters."""
         self._counted = Counter[str]()
         self.newly_counted()
 
@@ -122,7 +124,7 @@ class StreamPipeline:
         """Archives the events, runs the operations on them, and publishes the results that the policy names.
 
         StoreFailed, StoreLocked, ResultsNotPublished and OSError are raised: without its store, or with
-        results that no checkpoint may cover, the stream must stop.
+        results that a checkpoint must not cover, the stream must stop.
         """
         self._failed, self._worked = set(), set(WHOLE_CHUNK)
         inputs = self._readable(released.message)
@@ -164,8 +166,8 @@ class StreamPipeline:
     def _readable(self, chunk: ChunkMessage) -> "_ChunkInputs | None":
         """Returns the chunk, decoded as far as needed, without invalid events; those are reported.
 
-        The gateway makes only cheap checks, and other programs publish to the bus too. None if nothing is
-        left.
+        The gateway makes only cheap checks, and other programs publish to the bus too. Returns None if no
+        valid event is left.
         """
         inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
         if (error := self._error_of_reading(inputs)) is None:
@@ -192,11 +194,11 @@ class StreamPipeline:
         try:
             with turn_to_decode(len(inputs.chunk.payload)):
                 if "events" in self._steps.sources:
-                    _ = inputs.events  # what they cannot have must not be archived either
+                    _ = inputs.events  # events that steps cannot decode must not be archived either
                 _ = inputs.archived
         except MemoryError:
             raise
-        except Exception as error:  # nothing but the chunk can be to blame: it must not come back for ever
+        except Exception as error:  # only the chunk can be the cause: it must not be redelivered forever
             return error
         return None
 
@@ -210,7 +212,7 @@ class StreamPipeline:
 
     @property
     def step(self) -> tuple[str, float] | None:
-        """The step that is at work, and since when (monotonic); None between steps."""
+        """The running step, and its start (monotonic time); None between steps."""
         return self._steps.at_work
 
     @property
@@ -219,11 +221,13 @@ class StreamPipeline:
         return self._steps.slowest[0] if self._steps.slowest is not None else None
 
     def adopted_chunks(self, count: int) -> AdoptedChunks | None:
-        """The first `count` chunks of the archive, which no checkpoint covers; None if there are none."""
+        """Returns the first `count` chunks of the archive, which no checkpoint covers; None if there are
+        none.
+        """
         return AdoptedChunks(self._store.stream(self.reference), count) if count else None
 
     def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
-        """What the steps are given of the chunk; events in slices, so that what comes of them is bounded."""
+        """Yields the inputs of the steps for the chunk; events in slices, so that the outputs are bounded."""
         wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
         # The chunk is archived unchanged: an error in it concerns only the steps that use this input.
@@ -304,9 +308,9 @@ class StreamPipeline:
         adopted_chunks: int = 0,
         holes: tuple[Hole, ...] = (),
     ) -> StreamCheckpoint:
-        """States and lengths as they are now; once it is committed, a restart begins here.
+        """Returns the current states and lengths; after the commit, a restart continues from here.
 
-        `partition` is the one that has brought the last chunk.
+        `partition` is that of the last chunk.
         """
         self._committed[self.reference] = OutputLength(
             self._archive.uid, self._archive.size, self._archive.chunks
@@ -327,7 +331,7 @@ class StreamPipeline:
         )
 
     def mark_committed(self, committed: StreamCheckpoint) -> None:
-        """After the commit of that checkpoint: the outputs remember how far they are covered."""
+        """After the commit of that checkpoint: the outputs record the committed lengths."""
         with self._closing:
             if self._is_closed:
                 return
@@ -339,11 +343,11 @@ class StreamPipeline:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        """Returns the counts of each step since its stream began, such as gaps; without zeros."""
         return self._steps.counts()
 
     def newly_counted(self) -> Counter[str]:
-        """What all steps together have counted since this was last asked, or since the stream was opened."""
+        """Returns the counts of all steps together since the last call, or since the stream was opened."""
         counts = Counter[str]()
         for of_step in self.counts.values():
             counts.update(of_step)
@@ -356,7 +360,7 @@ class StreamPipeline:
         return self._steps.names
 
     def restore_model(self, step: str, saved: bytes) -> None:
-        """Replaces the state of a step by one that was changed elsewhere.
+        """Replaces the state of a step with one that was changed elsewhere.
 
         Raises ModelRefused if it does not fit, and then changes nothing. `saved` is unpickled: it must come
         from a user who may run code here.
@@ -364,10 +368,10 @@ class StreamPipeline:
         self._steps.restore_model(step, saved)
 
     def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
-        """The trainings that are due, each from the rows that were stored with the one that made it due."""
+        """Returns the trainings that are due, each from the rows that were stored when it became due."""
         for wanted in self._steps.wanted_trainings():
             writer = self._writers.get(wanted.source)
-            # None behind a restart, until the source gives rows again.
+            # None after a restart, until the source has rows again.
             if writer is None or (stop := writer.length - wanted.given_since) < 1:
                 continue
             yield TrainingRequest(
@@ -383,16 +387,16 @@ class StreamPipeline:
             )
 
     def training_failed(self, step: str, request: TrainingRequest) -> None:
-        """That training of the step gave nothing."""
+        """Records that this training of the step made no model."""
         self._steps.training_failed(step, bytes.fromhex(request.fingerprint), request.due)
 
     @property
     def mappings(self) -> int:
-        """Mappings of files that it holds: one for each segmented file, two files an array."""
+        """Returns the number of its file mappings: one for each segmented file; an array has two files."""
         return (3 if self.policy.format == "raw" else 2) + 2 * len(self._writers)
 
     def close(self) -> None:
-        """Gives the writers' locks back, that of the archive last: who has it has the stream."""
+        """Releases the writers' locks, that of the archive last: its holder owns the stream."""
         with self._closing:
             self._is_closed = True
             for writer in self._writers.values():
@@ -401,7 +405,7 @@ class StreamPipeline:
 
 
 class _ChunkInputs:
-    """The inputs that a chunk gives to the steps, each created on first use."""
+    """The inputs of the steps for one chunk, each created on first use."""
 
     def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
         self.chunk = chunk
@@ -419,7 +423,7 @@ class _ChunkInputs:
 
     @property
     def event_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Where each event ends and when it was, which bare bytes alone do not say."""
+        """The end offset and the time of each event, which raw bytes alone do not contain."""
         if self._policy.format != "raw":
             return None
         times = self.record_bytes.times
@@ -427,7 +431,7 @@ class _ChunkInputs:
 
     @cached_property
     def archived(self) -> bytes | memoryview:
-        """What the policy's format appends to the data stream."""
+        """Returns the bytes that the policy's format appends to the data stream."""
         match self._policy.format:
             case "raw":
                 return self.record_bytes.rows.data
@@ -439,7 +443,7 @@ class _ChunkInputs:
 
 
 def _max_event_bytes(policy: Policy) -> int:
-    """A limit that was lowered since the chunk came in does not count."""
+    """A limit that was lowered after the chunk arrived is ignored."""
     return max(policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
 
 

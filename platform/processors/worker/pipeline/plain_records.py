@@ -3,14 +3,14 @@
 Such values stay readable in a line of an archive, and their original bytes are added:
 
 value                                     in "record"                          exact by itself
-text, true, false, nil, finite numbers    as they are                          yes
+text, true, false, nil, finite numbers    unchanged                            yes
 bytes that are not UTF-8                  {"base64": …}                        yes
 extension types                           {"ext": …, "base64": …}              yes
-maps of the same form as these two        as they are                          no
+maps of the same form as these two        unchanged                            no
 NaN, Infinity, -Infinity                  null                                 no
 EventTime, msgpack's timestamp            RFC 3339 in UTC                      no
 keys that are not text in UTF-8           as text                              no
-what is nested deeper than MAX_PLAIN_DEPTH    null                             no
+values nested deeper than MAX_PLAIN_DEPTH     null                             no
 
 Records are as `events.iterate_events` gives them: str and bin both as bytes.
 """
@@ -26,7 +26,7 @@ import msgpack
 from ....records.events import NS_PER_S, EventTime, decode_record, encode_event_time
 
 MAX_PLAIN_DEPTH = 500
-"""Maps and lists within each other; a Python call each, of which there may be 1,000."""
+"""The maximum nesting of maps and lists. Each level is one Python call, of which 1,000 are allowed."""
 
 _WRAPPERS = ({"base64"}, {"ext", "base64"})
 _WRAPPERS_AS_BYTES = ({b"base64"}, {b"ext", b"base64"})
@@ -52,7 +52,7 @@ def is_plain(value: Any, depth: int = MAX_PLAIN_DEPTH) -> bool:
                 return False
         return True
     if kind is list:
-        for inner in value:  # noqa: SIM110  (a generator takes of the stack too)
+        for inner in value:  # noqa: SIM110  (a generator uses stack too)
             if type(inner) not in _SIMPLE and not is_plain(inner, depth - 1):
                 return False
         return True
@@ -60,7 +60,7 @@ def is_plain(value: Any, depth: int = MAX_PLAIN_DEPTH) -> bool:
 
 
 def plain_copy(value: Any, depth: int = MAX_PLAIN_DEPTH) -> Any:
-    """As JSON can say it."""
+    """The value as JSON can represent it."""
     kind = type(value)
     if kind is bytes:
         try:
@@ -89,7 +89,7 @@ def plain_copy(value: Any, depth: int = MAX_PLAIN_DEPTH) -> Any:
 
 
 def made_plain(value: Any, depth: int = MAX_PLAIN_DEPTH) -> Any:
-    """As `plain_copy`, and `value` is used up: a large event must not be in memory twice."""
+    """Like `plain_copy`, but consumes `value`: a large event must not be in memory twice."""
     if not depth:
         return plain_copy(value, 0)
     if type(value) is list:

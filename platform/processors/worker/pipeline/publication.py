@@ -1,4 +1,4 @@
-"""What of one data stream goes out to others: the rows of the steps that say so, and its records as Avro."""
+"""Publishes results of one data stream: the rows of steps that request it, and its records as Avro."""
 
 import json
 from functools import lru_cache
@@ -14,7 +14,7 @@ from .results_publisher import ResultsPublisher
 
 
 class Publication:
-    """Hands a stream's results to the publisher, under the numbers that they have in the store."""
+    """Passes a stream's results to the publisher, with their numbers in the store."""
 
     def __init__(self, stream: str, policy: Policy, publisher: ResultsPublisher) -> None:
         self._stream = stream
@@ -29,7 +29,7 @@ class Publication:
             self._records = _avro_records(policy.reference, policy.partitions, json.dumps(policy.schema))
 
     def records(self, payload: bytes, archive: DataStreamWriter, *, first_event: int) -> None:
-        """The events of a chunk, the first of which has the number `first_event` in the archive.
+        """Publishes the events of a chunk, the first of which has the number `first_event` in the archive.
 
         Raises OperationFailed or ChunkRefused if they cannot be published, ResultsNotPublished if nothing
         can.

@@ -1,27 +1,27 @@
-"""Chunks that arrive out of order, held back and released by event time.
+"""Buffers chunks that arrive out of order, and releases them by event time.
 
 The watermark of a stream is the latest event time that was seen in its messages on the bus, less `reorder_s`.
-Newer events are buffered; older ones are released in the order of event time. Two things besides the chunks
-raise the watermark: a flush message on the bus (`bus/flush_message.py`), which is published after a time of
-silence, and too many buffered bytes. Nothing else has an effect, in particular no clock. So the released
-events, their order and their time are a function of the stream's messages alone, and a
-replay of the log gives the same rows.
+Newer events are buffered; older ones are released in the order of event time. Besides chunks, two things
+raise the watermark: a flush message on the bus (`bus/flush_message.py`), which is published after an idle
+time, and too many buffered bytes. Nothing else has an effect, in particular no clock. So the released events,
+their order and their time are a function of the stream's messages alone, and a replay of the log gives the
+same rows.
 
-**A crash.** What is held is part of the stream, not of its future: a chunk that is held counts as seen by the
-stream's position, its id is remembered, and the checkpoint that records both records the held chunk too
-(`store/stream_order.py`), in one transaction. So every rule that makes a stream exactly-once holds as it is:
-a chunk before a position is in the outputs or in the checkpoint, and is skipped when it is redelivered.
-The bus may drop it, the partition may move, the bus may be changed for another. The price is that the bytes
-of a chunk that is held during a commit are written once more. The alternative, a position that stays in
-front of what is held, would need the set of later chunks that are stored already, and the bus for as long.
+**A crash.** Buffered chunks are part of the stream. The stream's position is past a buffered chunk, and its
+ID is recorded. The checkpoint that records both also records the buffered chunk (`store/stream_order.py`), in
+one transaction. So the rules for exactly-once processing apply unchanged: a chunk before a position is in the
+outputs or in the checkpoint, and is skipped when it is redelivered. The bus may drop it, the partition may
+move, and the bus may be replaced. The cost: the bytes of a chunk that is buffered during a commit are written
+once more. The alternative is a position that stays before the buffered chunks. It would need the set of later
+chunks that are already stored, and the bus would have to retain the buffered ones.
 
-**What is put in order.** For the formats msgpack and json, events: chunks that overlap in time are merged,
-and a chunk that reaches beyond the watermark is split if it overlaps another; chunks that do not overlap
-are released unchanged. In a `raw` stream a chunk has samples that belong together: it is one unit, with the
-time of its first event. Events of the same time are released in the order of their arrival.
+**Units of reordering.** In the formats msgpack and json, the unit is an event: chunks that overlap in time
+are merged, and a chunk that reaches beyond the watermark is split if it overlaps another; chunks that do not
+overlap are released unchanged. In a `raw` stream a chunk has samples that belong together: it is one unit,
+with the time of its first event. Events of the same time are released in the order of their arrival.
 
-**Late events** are older than the watermark when they arrive. They leave at once, in the order in which they
-came, and are counted. A chunk whose events cannot be read leaves at once too.
+**Late events** are older than the watermark when they arrive. They are released at once, in the order of
+arrival, and are counted. A chunk whose events cannot be read is also released at once.
 """
 
 from bisect import insort
@@ -39,15 +39,16 @@ from .buffered_events import BufferedEvents, Released, overlapping, together
 from .event_times import TimedEvents, timed_events
 
 HELD_BYTES = 8 * 1024 * 1024
-"""What one stream may hold, of payload and overhead. Over it the watermark rises to the end of the chunk that
-ends first: a constant, so that a replay under other settings releases the same."""
+"""Limit on the buffered bytes of one stream, payload and overhead. Above it, the watermark rises to the end
+of the chunk that ends first. It is a constant, so that a replay with other settings releases the same
+events."""
 
 _NS_PER_S = 1_000_000_000
 _MIN_NS = -(2**63)
 
 
 class ReorderBuffer:
-    """What one stream holds back. Belongs to one thread at a time.
+    """The buffered chunks of one stream. Used by one thread at a time.
 
     Memory: `HELD_BYTES`, and one chunk.
     """
@@ -62,8 +63,8 @@ class ReorderBuffer:
         tag: str,
         held_bytes: int | None = None,
     ) -> None:
-        """`order` and `held` are those of the stream's last checkpoint, None and nothing for a new stream;
-        `held_bytes` is by default `HELD_BYTES`.
+        """`order` and `held` come from the stream's last checkpoint; None and empty for a new stream.
+        The default of `held_bytes` is `HELD_BYTES`.
         """
         order = order or StreamOrder()
         self._reorder_ns = round(reorder_s * _NS_PER_S)
@@ -84,7 +85,7 @@ class ReorderBuffer:
         left = dict(order.left)
         for chunk in held:
             self._restore(chunk, left.get(chunk.sequence, 0), tag)
-        if self._held:  # nothing new, unless all else that was known was lost with a damaged checkpoint
+        if self._held:  # nothing new, unless a damaged checkpoint lost the rest of the state
             self._latest_ns = max(self._latest(), *(each.last_ns for each in self._held))
 
     def _restore(self, chunk: HeldChunk, left: int, tag: str) -> None:
@@ -98,10 +99,10 @@ class ReorderBuffer:
         )
         place = Place(chunk.log, chunk.topic, chunk.partition, chunk.offset)
         events = timed_events(chunk.payload)
-        if events is None or not len(events.ends):  # it could be read when it was held
+        if events is None or not len(events.ends):  # it could be read when it was buffered
             self._unreadable.append(Released(message, place))
             return
-        if left and self._is_raw:  # the format was changed since a part of it left
+        if left and self._is_raw:  # the format was changed after a part of it was released
             begin = int(events.ends[left - 1])
             message = msgspec.structs.replace(
                 message, payload=chunk.payload[begin:], events=chunk.events - left
@@ -111,17 +112,17 @@ class ReorderBuffer:
 
     @property
     def held_chunks(self) -> int:
-        """Chunks of which something is held."""
+        """Returns the chunks with buffered events."""
         return len(self._held)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is held."""
+        """Whether nothing is buffered."""
         return not self._held and not self._unreadable
 
     @property
     def watermark_ns(self) -> int:
-        """What is older leaves at once, and is late: event time in ns."""
+        """The watermark, event time in ns: older events are late, and are released at once."""
         return self._watermark_ns
 
     def holds(self, place: Place) -> bool:
@@ -129,7 +130,7 @@ class ReorderBuffer:
         return place in self._places
 
     def take(self, message: ChunkMessage, place: Place) -> list[Released]:
-        """A chunk came: what leaves now, in order."""
+        """Takes a chunk; returns the events that it releases, in order."""
         released, self._unreadable = self._unreadable, []
         if not self._reorder_ns:
             return [*released, *self.release_all(), Released(message, place)]
@@ -148,7 +149,7 @@ class ReorderBuffer:
         return released
 
     def flush(self, until_ns: int) -> list[Released]:
-        """A flush message came: what leaves now, in order."""
+        """Takes a flush message; returns the events that it releases, in order."""
         released, self._unreadable = self._unreadable, []
         if not self._reorder_ns:
             return [*released, *self.release_all()]
@@ -157,21 +158,23 @@ class ReorderBuffer:
         return [*released, *self._release()]
 
     def release_all(self) -> list[Released]:
-        """Everything leaves, since the policy asks for no order any more."""
+        """Releases everything, since the policy no longer asks for reordering."""
         released, self._unreadable = self._unreadable, []
         if self._held:
             self._raise_watermark(max(each.last_ns for each in self._held))
         return [*released, *self._release()]
 
     def set_aside(self, is_deadly: Callable[[Place], bool]) -> list[Released]:
-        """What came in the chunks that the function names leaves here, and not with the others."""
+        """Removes and returns the events of the chunks that the function selects; they are not released with
+        the others.
+        """
         found = [each for each in self._held if is_deadly(each.place)]
         for each in found:
             self._drop(each)
         return [together([each.take(each.last_ns)]) for each in found]
 
     def note_unsorted(self, times_ns: NDArray[np.int64], *, received_ns: int) -> bool:
-        """A chunk of a raw stream that is not put in order was stored: whether event time went back."""
+        """Takes a stored chunk of a raw stream without reordering; returns whether event time went back."""
         if not len(times_ns):
             return False
         went_back = self._last_ns is not None and int(times_ns[0]) < self._last_ns
@@ -214,7 +217,7 @@ class ReorderBuffer:
 
     @property
     def held(self) -> tuple[HeldChunk, ...]:
-        """For a checkpoint: what is held, by when it came."""
+        """For a checkpoint: the buffered chunks, in order of arrival."""
         return tuple(
             HeldChunk(
                 each.sequence,
@@ -240,7 +243,7 @@ class ReorderBuffer:
         return TimedEvents(events.payload, events.times_ns[:1], events.ends[-1:])
 
     def _take(self, message: ChunkMessage, place: Place, events: TimedEvents) -> list[Released]:
-        """Late events leave at once, the others are held."""
+        """Releases late events at once and buffers the others."""
         units = self._units(events)
         is_late = units.times_ns < self._watermark_ns
         if is_late.all():
@@ -270,14 +273,14 @@ class ReorderBuffer:
         self.held_bytes -= held.size
 
     def _release(self) -> list[Released]:
-        """What the watermark lets go."""
+        """Returns the events that the watermark releases."""
         count = 0
         while count < len(self._held) and self._held[count].first_ns <= self._watermark_ns:
             count += 1
         released = []
         for cluster in overlapping(self._held[:count]):
             if len(cluster) == 1 and cluster[0].last_ns > self._watermark_ns:
-                continue  # whole when its last event is due: nothing that is here falls between its events
+                continue  # whole when its last event is due: no buffered event falls between its events
             for each in cluster:
                 self._drop(each)
             released.append(together([each.take(self._watermark_ns) for each in cluster]))

@@ -1,10 +1,10 @@
-"""Publishes a worker's results to the bus: the pipelines' threads hand them over, the event loop sends them.
+"""Publishes a worker's results to the bus: the pipelines' threads enqueue them, the event loop sends them.
 
 Results of one stream are on their topic in the order of their numbers, even if a publish fails and is
 retried: each stream and topic has one message in flight, and later results go into the next message. So a
-consumer that stores the next expected number, and drops lower ones, has everything once. A stream's
-checkpoint waits until all that it covers is durable (`ResultsPublisher.is_durable`). After a crash, results
-beyond the checkpoint are republished under the same numbers.
+consumer that stores the next expected number, and drops lower ones, receives everything exactly once. A
+stream's checkpoint waits until all results that it covers are durable (`ResultsPublisher.is_durable`). After
+a crash, results beyond the checkpoint are republished under the same numbers.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ..instrumentation import ResultsDelayed, ResultsPublished
 from .telemetry import WorkerTelemetry
 
 MESSAGE_BYTES = 768 * 1024
-"""Parts are joined up to this. Only a row or a record that is larger alone makes a larger message."""
+"""Parts are joined up to this size. Only a single row or record that is larger makes a larger message."""
 PART_OVERHEAD_BYTES = 512  # of Python, counted for each part
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -31,7 +31,7 @@ _log = logging.getLogger("windvane.worker")
 
 
 TOPIC_SHARE = 0.25
-"""Of the bound on what waits: what one topic may take, so that one that takes nothing holds no other up."""
+"""The share of one topic in the bound on pending parts, so that a blocked topic does not block the others."""
 
 
 class _Put(NamedTuple):
@@ -40,7 +40,7 @@ class _Put(NamedTuple):
 
 
 class _Lane:
-    """What is still to be published of one stream on one topic; one task empties it."""
+    """The pending parts of one stream on one topic; one task empties it."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Put] = deque()
@@ -61,7 +61,7 @@ class ResultsPublisher:
     """Publishes parts of results in the order in which they are put. Belongs to one event loop.
 
     Memory: `max_pending_bytes`, and what each thread puts at once. Beyond that a pipeline waits until the bus
-    has accepted some. If the bus is unavailable, publishing is retried until `give_up`.
+    has accepted some parts. If the bus is unavailable, publishing is retried until `give_up`.
     """
 
     def __init__(self, bus: Bus, telemetry: WorkerTelemetry, *, max_pending_bytes: int) -> None:
@@ -72,15 +72,15 @@ class ResultsPublisher:
         self._producer: Producer = bus.producer()
         self.max_message_bytes = self._producer.max_message_bytes
         self.part_bytes = min(MESSAGE_BYTES, self.max_message_bytes)
-        """What a part should have at most, so that several go into one message."""
-        self._state = threading.Condition()  # guards the six that follow
+        """The recommended maximum size of a part, so that several fit into one message."""
+        self._state = threading.Condition()  # guards the next six attributes
         self._pending_bytes = 0
         self._pending_by_topic: Counter[str] = Counter()
         self._given_up = False
         self._handed_over: list[_Put] = []
         self._number = 0
-        self._unpublished: dict[bytes, dict[int, None]] = {}  # numbers of parts, rising, by stream
-        self._settled = asyncio.Event()  # some were published, or there is no hope
+        self._unpublished: dict[bytes, dict[int, None]] = {}  # ascending numbers of parts, by stream
+        self._settled = asyncio.Event()  # some were published, or `give_up` was called
         self.broken: Callable[[Exception], None] = lambda _: self.give_up()
         """Called with an unexpected error: that stream publishes nothing more."""
         self._lanes: dict[tuple[str, bytes], _Lane] = {}
@@ -88,7 +88,7 @@ class ResultsPublisher:
         self._partitions: dict[str, int] = {}  # of topics that are known to exist
 
     def put(self, parts: Sequence[ResultPart]) -> None:
-        """Hand parts over; for threads. Blocks while the bus takes less than is made.
+        """Enqueues parts; called by threads. Blocks while too many bytes are pending.
 
         Raises ResultsNotPublished once `give_up` was called.
         """
@@ -119,17 +119,17 @@ class ResultsPublisher:
         )
 
     def mark(self, stream: str) -> int:
-        """Stands for all that was put of the stream so far; see `is_durable`."""
+        """Returns a mark after all parts of the stream that were put so far; see `is_durable`."""
         with self._state:
             return max(self._unpublished.get(stream.encode(), ()), default=0)
 
     def is_durable(self, stream: str, mark: int) -> bool:
-        """Whether all that was put of the stream before `mark` is durable on the bus."""
+        """Whether all parts of the stream that were put before `mark` are durable on the bus."""
         with self._state:
             return next(iter(self._unpublished.get(stream.encode(), ())), mark + 1) > mark
 
     async def settle(self, timeout_s: float) -> None:
-        """Waits until something has become durable, for so long at most."""
+        """Waits until more parts are durable, or until the timeout."""
         with self._state:
             is_hopeless = self._given_up
             self._settled.clear()
@@ -148,7 +148,7 @@ class ResultsPublisher:
         self._settled.set()
 
     async def close(self) -> None:
-        """Stop, and drop what is not published: no checkpoint covers it."""
+        """Stops, and drops unpublished parts: no checkpoint covers them."""
         self.give_up()
         for task in self._sending:
             task.cancel()
@@ -156,7 +156,7 @@ class ResultsPublisher:
 
     @property
     def pending_bytes(self) -> int:
-        """What was put and is not durable yet, as it counts against the bound."""
+        """The bytes that were put and are not durable yet, as counted against the bound."""
         return self._pending_bytes
 
     def _take_over(self) -> None:

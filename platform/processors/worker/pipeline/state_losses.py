@@ -29,7 +29,7 @@ class StateLosses(EventCounters):
         self._log.emit(event)
 
     def not_counted(self, *, policy: str, step: str, error: Exception) -> None:
-        """A user's operation raised an error while its counts were read."""
+        """A user-defined operation raised an error while its counts were read."""
         self._log.emit(CountsNotRead(policy, step, repr(error)))
 
 

@@ -29,7 +29,7 @@ class StepFailures:
         self._most = most
         self._lock = threading.Lock()
         self._failing: set[str] = set()
-        """Streams of which something has failed and has not worked since."""
+        """Returns the streams with a failure and no success since."""
         self._newest: OrderedDict[_Step, StepFailure] = OrderedDict()
 
     def add(self, stream: str, step: str, message: str, *, of_training: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The steps of a policy as operations at work: what they give for a chunk, and what is kept of them."""
+"""Runs the steps of a policy: their outputs for a chunk, and their states."""
 
 import hashlib
 import time
@@ -21,11 +21,11 @@ from .chunk_events import ChunkEvents
 from .state_losses import state_losses
 
 FailedStep = Callable[[str, Exception], None]
-"""Told the name of a step that raised, and what."""
+"""Called with the name of a step that raised, and its exception."""
 
 
 class Result(NamedTuple):
-    """What a step gave."""
+    """The output of a step."""
 
     step: str
     keep: bool
@@ -33,7 +33,7 @@ class Result(NamedTuple):
 
 
 class WantedTraining(NamedTuple):
-    """A training that is due, of a step that reads `source`; `given_since` rows came behind the due one."""
+    """A training that is due, of a step that reads `source`; `given_since` rows came after the due one."""
 
     step: Step
     source: str
@@ -44,14 +44,14 @@ class WantedTraining(NamedTuple):
 
 
 FINGERPRINT_BYTES = 16
-"""Of the configuration, ahead of every saved state."""
+"""The length of the configuration's fingerprint, which precedes every saved state."""
 _POLICY_STATE = ""  # no step has an empty name
 
 
 def in_passes(
     given: dict[str, Block | Events], events: ChunkEvents | None
 ) -> Iterator[dict[str, Block | Events]]:
-    """What steps are given of one chunk; events in slices: so they, and what comes of them, are bounded."""
+    """The inputs of the steps for one chunk; events in slices, so that inputs and outputs are bounded."""
     if events is None:
         yield given
         return
@@ -61,25 +61,25 @@ def in_passes(
 
 
 def given_with(error: BaseException) -> tuple[Block, ...]:
-    """What a step gave for the rest of an input that it rejected a part of."""
+    """The output of a step for the rest of an input of which it rejected a part."""
     try:
         return blocks_of(error.given) if isinstance(error, PartlyRejected) else ()
-    except Exception:  # a user's operation can put anything there
+    except Exception:  # a user-defined operation can put anything there
         return ()
 
 
 def last_policy(states: Mapping[str, bytes]) -> Policy | None:
-    """The policy whose `RunningSteps` gave the states; the catalog may have lost it since."""
+    """The policy whose `RunningSteps` saved the states; the catalog may no longer contain it."""
     saved = states.get(_POLICY_STATE)
     return None if saved is None else policy_from_mapping(msgspec.json.decode(saved))
 
 
 class RunningSteps:
-    """The operations of a policy, for one data stream. Memory: what the operations keep.
+    """The operations of a policy, for one data stream. Memory: the state of the operations.
 
-    If the pipeline cannot be put together (a user's operation is gone), `broken` says why: then no step gives
-    anything. If one step cannot be made, or its state must not be read, `unusable` says why by its name: then
-    that step alone fails with each chunk. The states of such steps are kept.
+    If the pipeline cannot be created (a user-defined operation was removed), `broken` has the reason, and no
+    step has output. If one step cannot be created, or its state must not be read, `unusable` has the reason
+    by its name, and only that step fails for each chunk. The states of such steps are kept.
     """
 
     def __init__(self, policy: Policy, states: Mapping[str, bytes]) -> None:
@@ -88,7 +88,7 @@ class RunningSteps:
         self._kept_states: Mapping[str, bytes] = {}
         self.broken: PolicyInvalid | None = None
         self.at_work: tuple[str, float] | None = None
-        """The step at work, and since when (monotonic time); read by other threads."""
+        """The running step, and its start (monotonic time); read by other threads."""
         self.slowest: tuple[str, float] | None = None
         """The step that took longest for one input, and how long in s."""
         try:
@@ -112,12 +112,12 @@ class RunningSteps:
 
     @property
     def unusable(self) -> dict[str, Exception]:
-        """The steps that cannot work, by name, and why."""
+        """The reason of each step that cannot run, by name."""
         return {step.name: step.unusable for step in self._steps if step.unusable is not None}
 
     @property
     def sources(self) -> frozenset[str]:
-        """What the steps ask for: "bytes", "events", and names of steps."""
+        """The inputs that the steps use: "bytes", "events", and names of steps."""
         return frozenset(step.source for step in self._steps)
 
     def run(
@@ -138,7 +138,7 @@ class RunningSteps:
         results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
         for step in self._steps:
             made: list[Block] = []
-            # A source gives several blocks where a gap falls between their rows.
+            # A source gives several blocks if there is a gap between their rows.
             for taken in results.get(step.source, ()):
                 go_on()
                 self.at_work = step.name, time.monotonic()
@@ -164,7 +164,7 @@ class RunningSteps:
             self.slowest = name, took_s
 
     def restore_model(self, step: str, saved: bytes) -> None:
-        """Replaces the state of a step by one that was changed elsewhere.
+        """Replaces the state of a step with one that was changed elsewhere.
 
         Raises ModelRefused if it does not fit, and then changes nothing. The estimator in `saved` is
         unpickled: it must come from a user who may run code here.
@@ -189,7 +189,7 @@ class RunningSteps:
                 model.training_failed(due)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """What each step has counted since its stream began, such as gaps; only what is not 0."""
+        """Returns the counts of each step since its stream began, such as gaps; without zeros."""
         some = {step.name: step.counts() for step in self._steps}
         return {name: counts for name, counts in some.items() if counts}
 
@@ -218,7 +218,7 @@ class _RunningStep:
         self.unusable: Exception | None = None
         self._policy = policy
         self._kept: bytes | None = None
-        # With that of the step before it: what a step has learned is of no use on rows of another kind.
+        # Includes that of the step before it: a learned state does not apply to rows of another kind.
         configuration = msgspec.json.encode([step.operation, source, step.parameters], order="sorted")
         above: bytes = before.fingerprint if before else b""
         configured = hashlib.blake2b(above + configuration, digest_size=FINGERPRINT_BYTES)
@@ -226,7 +226,9 @@ class _RunningStep:
         self.operation: Operation = self._new_operation()
 
     def of_its_own(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-        """Users' operations can give a block of other samples with all else that it had."""
+        """User-defined operations can return a block with other samples and its remaining attributes
+        unchanged.
+        """
         if is_built_in(self.step.operation):
             return blocks
         return tuple(replace(block, resolution=0.0) if block.resolution else block for block in blocks)
@@ -242,7 +244,7 @@ class _RunningStep:
         return _Unusable(why)
 
     def dump(self) -> bytes | None:
-        """None if a user's operation has a state that cannot be kept: it will start over."""
+        """None if the state of a user-defined operation cannot be saved: it will start over."""
         if self.unusable is not None:
             return self._kept
         try:
@@ -262,14 +264,14 @@ class _RunningStep:
             return
         try:
             self.operation.restore(self._decoded(saved))
-        except (FileUntrusted, MemoryError) as error:  # it may be sound: another start can read it
+        except (FileUntrusted, MemoryError) as error:  # it may be intact: another start can read it
             self._kept = saved
             self.operation = self._unusable(
                 OperationFailed(f"its state is kept, but cannot be read now: {as_failure(error)}")
             )
         except BaseException as error:  # a library of estimators was updated: any class of error can come
             self._lost(error.code if isinstance(error, StateInvalid) else "unreadable", error)
-            self.operation = self._new_operation()  # whatever has become of the other one
+            self.operation = self._new_operation()  # the other one may be in any state
 
     def _decoded(self, saved: bytes) -> Any:
         return decode_state(type(self.operation), memoryview(saved)[FINGERPRINT_BYTES:])
@@ -278,10 +280,10 @@ class _RunningStep:
         state_losses.lost(policy=self._policy, step=self.name, code=code, error=as_failure(error))
 
     def counts(self) -> dict[str, int]:
-        """What the operation has counted, if it is not 0."""
+        """Returns the counts of the operation that are not 0."""
         try:
             return {str(key): int(n) for key, n in self.operation.counts().items() if n}
-        except BaseException as error:  # of a user's operation
+        except BaseException as error:  # of a user-defined operation
             state_losses.not_counted(policy=self._policy, step=self.name, error=as_failure(error))
             return {}
 
@@ -293,7 +295,7 @@ class _RunningStep:
         before = self.dump()
         try:
             self.operation.restore_model(self._decoded(saved))
-        except BaseException as error:  # what is unpickled can be anything
+        except BaseException as error:  # unpickling can raise anything
             self.operation = self._new_operation()
             self.restore(before)
             raise ModelRefused(

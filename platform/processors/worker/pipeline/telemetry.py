@@ -109,7 +109,7 @@ class WorkerTelemetry(Telemetry):
         self.streams_behind: Callable[[float], dict[str, StreamBehind]] = lambda _: {}
         """The streams that a commit begun at that time (monotonic) does not cover; the worker sets it."""
         self.orders: Callable[[], dict[str, StreamOrderStatus]] = dict
-        """The streams whose order has cost something; the worker sets it."""
+        """The streams with late events or other effects of reordering; the worker sets it."""
         self.unread_buses: dict[str, str] = {}
         """Buses that the home used before and that cannot be read, each with the reason."""
         self.halted: Mapping[TopicPartition, PartitionHalted] = {}
@@ -125,7 +125,7 @@ class WorkerTelemetry(Telemetry):
         return len(self._waits)
 
     def chunk_stored(self, *, events: int, size: int) -> None:
-        """Counts what `ChunkProcessed` declares, without making the event: this is the hot path."""
+        """Updates the counters of `ChunkProcessed` without creating the event: this is the hot path."""
         self.chunks_total += 1
         self.events_total += events
         self.bytes_total += size
@@ -135,7 +135,7 @@ class WorkerTelemetry(Telemetry):
         self.emit(ChunkRepeated())
 
     def events_late(self, count: int) -> None:
-        """So many events arrived too late to be put in order, often none."""
+        """Counts events that arrived too late to be reordered, often 0."""
         if count:
             self.emit(EventsLate(count))
 
@@ -187,7 +187,7 @@ class WorkerTelemetry(Telemetry):
         self.emit(StepFailed(stream, step, str(error)))
 
     def training_failed(self, *, stream: str, step: str, stop_row: int, reason: str) -> None:
-        """A training on the rows before `stop_row` made no model; the step keeps the one that it has."""
+        """A training on the rows before `stop_row` made no model; the step keeps its current one."""
         message = f"the training on {stop_row} rows failed, the model stays: {reason}"
         self._failures.add(stream, step, message, of_training=True)
         self.emit(TrainingFailed(f"{stream}:{step}", reason))

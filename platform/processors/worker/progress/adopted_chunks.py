@@ -1,4 +1,4 @@
-"""The chunks of an archive that was adopted without a checkpoint: known if the bus gives them again."""
+"""The chunks of an archive that was adopted without a checkpoint: recognized if the bus redelivers them."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""Messages that ended worker processes, and when one becomes a dead letter."""
+"""Messages that crashed worker processes, and when one becomes a dead letter."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from .in_flight import Place
 from .ownership import OwnedPartition, Ownership
 
 DEATHS_TO_SET_ASIDE = 2
-"""A chunk that ended this many worker processes goes to the dead letters instead of being retried."""
+"""A chunk that crashed this many worker processes goes to the dead letters instead of being retried."""
 
 
 class Suspects:

@@ -1,5 +1,4 @@
-"""The buses that a home was used with before: what they still hold is finished before the present one is
-read.
+"""The buses that a home used before: their remaining chunks are processed before the current bus is read.
 
 A home can change its bus: from the embedded log to Kafka, to another cluster or prefix, and back. Chunks that
 were acked before the change may not be read yet. So the worker reads each former bus to its end first, which
@@ -30,7 +29,7 @@ from ..instrumentation import FormerBusFound, FormerBusUnreadable
 REACH_BOUND_S = 15.0
 """How long a former bus may take to answer before it is left for the next start."""
 STALLED_S = 30.0
-"""How long nothing of a former bus may become stored before it is left for the next start."""
+"""How long no chunk of a former bus may be stored before the bus is left for the next start."""
 _LOOK_S = 0.1
 _log = EventLog(logging.getLogger("windvane.worker"))
 
@@ -39,7 +38,7 @@ RunWorker = Callable[[Bus, asyncio.Event], Awaitable[None]]
 
 
 def _identity(url: str, kafka: KafkaSettings) -> dict[str, str]:
-    """What makes it another bus: for Kafka, the prefix of the topics too."""
+    """The identity of a bus; for Kafka, it includes the prefix of the topics."""
     if url.startswith("kafka:"):
         return {"url": url, "topic_prefix": kafka.topic_prefix}
     return {"url": url.partition("?")[0]}
@@ -53,7 +52,7 @@ def former_buses(settings: Settings) -> list[dict[str, str]]:
         known = [each for each in json.loads(path.read_text()) if isinstance(each, dict) and "url" in each]
     embedded = _identity("embedded:", settings.kafka)
     if embedded not in known and (settings.home / "bus").is_dir():
-        known.insert(0, embedded)  # from before the file was kept
+        known.insert(0, embedded)  # from a version without the file
     present = _identity(settings.bus, settings.kafka)
     if not settings.bus.startswith("discard:"):
         if present not in known:
@@ -76,7 +75,7 @@ def _remember(path: Path, known: list[dict[str, str]]) -> None:
 async def finish_former_buses(
     settings: Settings, checkpoints: CheckpointStore, run_worker: RunWorker, *, stop: asyncio.Event
 ) -> dict[str, str]:
-    """Read every former bus to its end; gives those that could not be read, and why."""
+    """Reads every former bus to its end; returns those that could not be read, with the reason."""
     unread: dict[str, str] = {}
     for former in await asyncio.to_thread(former_buses, settings):
         url = former["url"]
@@ -133,7 +132,7 @@ async def _finish(
 
 
 async def _left(bus: Bus, checkpoints: CheckpointStore) -> dict[TopicPartition, int]:
-    """How many messages of each partition no checkpoint covers."""
+    """Returns the number of messages of each partition that no checkpoint covers."""
     topics = [topic for topic in await bus.topics() if is_chunk_topic(topic)]
     logs = await bus.log_ids(topics)
     ends = await bus.ends(topics)

@@ -1,13 +1,13 @@
-"""Records the chunks that a worker process has in progress, to find those that ended it.
+"""Records the chunks that a worker process has in progress, to find those that crashed it.
 
 A step can end the process without an exception: a segmentation fault in an extension, an `os._exit`, the
 kernel's out-of-memory killer. The bus would then deliver the same chunk forever. So a thread records each
 chunk in a mapped file before it starts it; the content survives the process, though not the machine. The next
 worker reads the file, and how its predecessor ended.
 
-A kill from outside (an operator, a test, a shutdown) is not blamed on a chunk. An exit is blamed if it was by
-the signal of a fault, if the process exited without a report, or if the kernel's count of out-of-memory kills
-has risen. Chunks that were blamed are processed one at a time.
+A kill from outside (an operator, a test, a shutdown) is not blamed on a chunk. An exit is blamed on a chunk
+if it was caused by a fault signal, if the process exited without a report, or if the kernel's count of
+out-of-memory kills has risen. Suspected chunks are processed one at a time.
 """
 
 import faulthandler
@@ -35,7 +35,7 @@ _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.
 
 
 class Place(NamedTuple):
-    """A message on the bus."""
+    """The position of a message on the bus."""
 
     log: str
     topic: str
@@ -44,12 +44,12 @@ class Place(NamedTuple):
 
 
 class SuspectWaits(Exception):
-    """A chunk that was blamed waits until another one is done."""
+    """A suspected chunk waits until another one is processed."""
 
 
 class InFlight:
-    """The chunks at work in this process, one slot each, more than there are threads. Without a path nothing
-    is written down.
+    """The chunks in progress in this process, one slot each; there are more slots than threads. Without a
+    path, nothing is recorded.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -75,10 +75,10 @@ class InFlight:
     def working_on(
         self, partition: OwnedPartition, offset: int, *, suspected: bool
     ) -> Iterator[Callable[[Place], None]]:
-        """A thread works on the message. Raises SuspectWaits if it was blamed, and another one that was is at
-        work: two of them at once would be blamed together.
+        """Records that a thread processes the message. Raises SuspectWaits if the message is a suspect and
+        another suspect is in progress: both would be blamed for a crash.
 
-        What it gives is called when the thread turns to what came in another message, which was held back.
+        The thread calls the returned function when it continues with a buffered chunk of another message.
         """
         if self._map is None:
             yield lambda _: None
@@ -111,7 +111,7 @@ class InFlight:
                 self._free.append(slot)
 
     def close(self) -> None:
-        """The process ends in an orderly way."""
+        """Records that the process ends normally."""
         if self._map is not None:
             self._write(0, {"clean": True})
             faulthandler.disable()
@@ -124,14 +124,14 @@ class InFlight:
         packed = msgpack.packb(what)
         assert self._map is not None
         if len(packed) <= SLOT_BYTES - _LENGTH.size:
-            # The length last: a slot is whole or empty.
+            # The length is written last: a slot is complete or empty.
             self._map[place + _LENGTH.size : place + _LENGTH.size + len(packed)] = packed
             _LENGTH.pack_into(self._map, place, len(packed))
 
 
 def chunks_at_crash(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
     """Returns the messages that the last worker had in progress when it ended, and how it ended; None if they
-    are not to blame.
+    did not cause it.
 
     `exit_file` is the supervisor's record of the last exit, if there is a supervisor.
     """

@@ -1,4 +1,4 @@
-"""Which partitions this worker may work on, and what it knows of each of them between checkpoints.
+"""The partitions that this worker owns, and the state of each between checkpoints.
 
 A partition is owned from the moment when its epoch was taken (`CheckpointStore.take`) until it is dropped
 here: because the bus has revoked it, or because a commit has shown that another worker took it since.
@@ -28,7 +28,7 @@ Three times the longest time in which a bus engine notices that its group has re
 class OwnedPartition:
     """One partition while it is owned; a later time of owning it is another object.
 
-    Memory: what was polled and is not done, up to the backlog's bounds.
+    Memory: the polled chunks that are not processed, up to the backlog's bounds.
     """
 
     key: TopicPartition
@@ -43,19 +43,19 @@ class OwnedPartition:
     """One past the last message that was polled."""
     queued_bytes: int = 0
     polled_s: float = 0.0
-    """Monotonic time of the last poll that gave messages of it."""
+    """Monotonic time of the last poll that returned messages of it."""
     suspects: Mapping[int, tuple[int, str]] = field(default_factory=dict)
-    """Messages that ended a worker: offset → number of times, and the last cause."""
+    """Messages that crashed a worker: offset → number of times, and the last cause."""
     held_suspects: dict[int, str] = field(default_factory=dict)
     """Those of them that are buffered, each with its stream: the partition's position is after them."""
     read_again_s: float = 0.0
-    """Monotonic time before which it is not read: a message of it could not be kept."""
+    """Monotonic time before which it is not read, since a message of it could not be stored."""
     holes: tuple[Hole, ...] = ()
     waits_for: Mapping[TopicPartition, int] = field(default_factory=dict)
-    """It was added to its topic: it is read when the others were read up to these offsets."""
+    """The partition was added to its topic: it is read after the others were read up to these offsets."""
     paused: bool = False
     released: bool = False
-    """Being given back: no thread begins a chunk of it."""
+    """It is being released: no thread starts a chunk of it."""
 
     def is_suspected(self, stream: str) -> bool:
         """Whether the stream's chunks are suspects: a message of the partition that is not committed yet, or
@@ -75,13 +75,13 @@ def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
     """Returns the key that identifies a repetition of the chunk; None if it cannot be repeated."""
     if by_content and not is_stored_anew(chunk.chunk_id):
         return content_key(chunk.sender, chunk.tag, chunk.payload)
-    if chunk.chunk_id:  # an empty one would be the same for all chunks
+    if chunk.chunk_id:  # an empty ID would be the same for all chunks
         return chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)
     return None
 
 
 class Ownership:
-    """The partitions of one worker, changed on the event loop alone, and the keys of its chunks lately."""
+    """The partitions of one worker, changed only on the event loop, and the keys of its recent chunks."""
 
     def __init__(self, checkpoints: CheckpointStore, name: str, *, remembered_keys: int) -> None:
         """`remembered_keys`: how many chunk keys are known in memory, over all partitions."""
@@ -111,12 +111,12 @@ class Ownership:
     def take(
         self, keys: Iterable[TopicPartition], logs: Mapping[str, str]
     ) -> list[tuple[OwnedPartition, Taken]]:
-        """Raise the epochs; each partition with what was committed of it.
+        """Raises the epochs; returns each partition with its committed state.
 
         `logs` has the identity of each topic's log. Blocks; nothing is owned until `add`. Raises StoreFailed.
         """
         taken = self._checkpoints.take(keys, owner=self._name, logs=logs)
-        # Of each partition the same share, the newest last: none drives out what others had lately.
+        # Each partition has the same share, the newest last: none evicts recent keys of the others.
         share = max(1, self._remembered_keys // (len(self._owned) + len(taken)))
         newest = [[(topic, key) for key in each.chunk_keys[-share:]] for (topic, _), each in taken.items()]
         for back in range(max(map(len, newest), default=0), 0, -1):
@@ -151,7 +151,9 @@ class Ownership:
             self._keys.add(self._in_topic(topic, key))
 
     def forget(self, topic: str, key: bytes) -> None:
-        """The chunk of this key is part of its stream no more: the stream went back to its checkpoint."""
+        """The chunk of this key is no longer part of its stream: the stream was rolled back to its
+        checkpoint.
+        """
         with self._keys_changing:
             self._keys.discard(self._in_topic(topic, key))
 
@@ -165,7 +167,7 @@ class Ownership:
         return (int.from_bytes(key, "little") ^ mask).to_bytes(KEY_BYTES, "little")
 
     def add(self, partition: OwnedPartition) -> None:
-        """Work may begin on it."""
+        """Adds the partition; its chunks may be processed."""
         self._owned[partition.key] = partition
         self._lost_at_s.pop(partition.key, None)
 
@@ -181,6 +183,8 @@ class Ownership:
         self._lost_at_s.update(dict.fromkeys(keys, time.monotonic()))
 
     def to_take_again(self) -> list[TopicPartition]:
-        """Lost for so long, and never revoked, that it was the other one who came late."""
+        """Returns partitions that were lost long ago and never revoked: the other worker took them too
+        late.
+        """
         now_s = time.monotonic()
         return [key for key, at_s in self._lost_at_s.items() if now_s - at_s >= TAKE_AGAIN_S]

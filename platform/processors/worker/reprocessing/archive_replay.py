@@ -1,4 +1,4 @@
-"""Data streams as they are kept, given to the steps of a pipeline again."""
+"""Replays stored data streams to the steps of a pipeline."""
 
 from collections.abc import Collection, Iterator
 

@@ -17,7 +17,9 @@ _COMPARED_BYTES = 4 * 1024 * 1024
 
 
 class LostRows(NamedTuple):
-    """Of one output: `rows` of the `before` that it has would be gone, or have NaN for a number."""
+    """The losses of one output: `rows` of its `before` rows would be removed, or have NaN instead of a
+    number.
+    """
 
     output: str
     rows: int
@@ -40,10 +42,10 @@ def lost_rows(
 ) -> list[LostRows]:
     """The losses by output, if those of `made` replaced the ones that are committed.
 
-    Fewer rows are a loss if the step is the same as before, or if the archive could not be worked on as a
+    Fewer rows are a loss if the step is the same as before, or if the archive could not be processed as a
     whole (`is_partial`); another window, say, may give fewer. A step's own code can have changed too. Numbers
-    that became NaN are looked for in outputs of the same step that are made of events and bytes alone: other
-    steps may have learned something since. Memory: `_COMPARED_BYTES` of both.
+    that became NaN are searched in outputs of the same step that depend only on events and bytes: other steps
+    may have learned since. Memory: `_COMPARED_BYTES` of both.
     """
     losses = []
     for step, source in zip(policy.pipeline, resolve_inputs(policy.pipeline), strict=True):
@@ -96,5 +98,5 @@ def _rows_with_new_nan(store: Store, output: str) -> int:
                 new = np.isnan(after[some]) & ~np.isnan(before[some])
                 worse += int(np.count_nonzero(new.reshape(len(new), -1).any(axis=1)))
     except (ArrayNotFound, StreamDamaged, OSError):
-        return 0  # what cannot be read has no rows that could be lost
+        return 0  # an unreadable array has no rows to lose
     return worse

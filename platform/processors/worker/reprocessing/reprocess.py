@@ -1,9 +1,9 @@
 """Recomputes the outputs of a data stream from its stored chunks.
 
 The new outputs are written next to the old ones, as `stream:output~rebuilt`, while the worker continues. To
-replace the old ones, the stream is taken from the worker for a moment: chunks that have arrived meanwhile are
+replace the old ones, the worker briefly releases the stream: chunks that have arrived meanwhile are
 processed, and one commit makes the new outputs current. After a crash before the commit the old outputs are
-current, after a crash behind it the new ones.
+current, after a crash after it the new ones.
 
 Only chunks that a checkpoint of the worker covers are processed: later ones can be truncated and redelivered.
 """
@@ -35,11 +35,11 @@ from .lost_rows import lost_rows
 
 LOCK_TIMEOUT_S = 30.0
 _LOCK_AGAIN_S = 0.02
-_CATCH_UPS = 3  # each has less to do than the one before; while the stream is locked others wait for the rest
+_CATCH_UPS = 3  # each has less to process than the one before; the rest is processed with the stream locked
 
 
 class Reprocessing:
-    """New outputs of one stream. Memory: one chunk, and the state of the operations.
+    """The new outputs of one stream. Memory: one chunk, and the state of the operations.
 
     Raises StreamNotFound, PolicyInvalid if the policy's steps cannot run on the stored data, and StoreLocked
     if another reprocessing of the stream runs.
@@ -62,12 +62,12 @@ class Reprocessing:
         self._writers: dict[str, DataArrayWriter] = {}
         arrivals = self._stream.arrivals
         self._next_chunk = arrivals.start
-        # Of a beginning that was dropped, records can outlast their bytes.
+        # Records of a dropped beginning can outlast their bytes.
         while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
             self._next_chunk += 1
         self._is_partial = self._next_chunk > 0
         self.failed: dict[str, str] = {}
-        """The last error of each step that raised; of "events" where a chunk's cannot be decoded."""
+        """The last error of each step that raised; of "events" if those of a chunk cannot be decoded."""
         self.set_aside: list[str] = []
         self.dropped: list[str] = []
         """References of arrays that `put_in_place` has replaced, and of earlier ones that it has dropped."""
@@ -112,7 +112,7 @@ class Reprocessing:
         self._next_chunk = max(self._next_chunk, stop)
 
     def put_in_place(self, take_from_worker: Callable[[], object], *, force: bool = False) -> None:
-        """Catches up and puts the new outputs where the old ones are, which are set aside (`~1`).
+        """Catches up and replaces the old outputs with the new ones; the old ones are renamed (`~1`).
 
         Arrays that earlier reprocessings have replaced are deleted: `dropped`.
 
@@ -141,7 +141,7 @@ class Reprocessing:
             }
             if not force:
                 self._require_no_loss(committed, made)
-            self._store.sync()  # a commit must not name directories that a power failure takes away
+            self._store.sync()  # a commit must not name directories that a power failure can remove
             self._checkpoints.commit(
                 positions={},
                 streams={
@@ -193,7 +193,9 @@ class Reprocessing:
                 self._store.put_rebuilt_in_place(output, length.uid)
 
     def _finish_earlier_one(self) -> None:
-        """One that was killed after its commit has left outputs that count under the name that ours have."""
+        """A reprocessing that was killed after its commit left current outputs under the name of the new
+        ones.
+        """
         committed = self._committed().outputs
         if any(
             self._store.is_rebuilt(output, each.uid) for output, each in committed.items() if ":" in output
@@ -220,7 +222,7 @@ class Reprocessing:
             self._append(step, block)
         except (WindvaneError, OSError, MemoryError):
             raise
-        except Exception as error:  # as in the worker: rows that no array can hold stop nothing else
+        except Exception as error:  # as in the worker: rows that no array can store affect only their output
             self._failed(step, error)
 
     def _append(self, step: str, block: Block) -> None:
@@ -242,7 +244,7 @@ class Reprocessing:
                 )
             try:
                 writer.resume(None, database_id=self._database_id)
-            except CheckpointMissing:  # what an earlier run left, under another checkpoint database
+            except CheckpointMissing:  # left by an earlier run, under another checkpoint database
                 writer.start_over(database_id=self._database_id)
             self._writers[step] = writer
         writer.append(block.rows, block.row_times_ns)

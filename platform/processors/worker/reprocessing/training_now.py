@@ -1,4 +1,4 @@
-"""A training by hand: what the schedule would ask for, with the rows of the last checkpoint."""
+"""Training on demand: the training that the schedule would request, with the rows of the last checkpoint."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ OPERATION = "trained_model"
 
 
 def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str) -> TrainingRequest:
-    """The training of `stream:step`, from all rows that the last checkpoint knows.
+    """The training of `stream:step`, from all rows that the last checkpoint covers.
 
     Raises:
         ModelNotFound: no such stream or step, or one that is not trained or has had no rows yet.
         ModelRefused: another user can write the database of checkpoints.
-        PolicyInvalid: an operation of the pipeline is gone.
+        PolicyInvalid: an operation of the pipeline was removed.
     """
     stream, _, name = reference.rpartition(":")
     committed, policy = committed_stream(checkpoint_file, stream)

@@ -1,4 +1,4 @@
-"""An operation tried on recorded data: what goes in, what comes out, and whether it keeps its promises."""
+"""Tries an operation on recorded data: its inputs, its outputs, and whether it keeps its contract."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,21 +20,21 @@ from .archive_replay import recorded_inputs
 
 _TRIED = "tried"
 MAX_ROWS = 2_000_000
-"""Rows that come out are kept for the comparisons, up to so many."""
+"""The maximum number of output rows that are kept for the comparisons."""
 
 
 @dataclass
 class Trial:
-    """What a trial has shown."""
+    """The result of a trial."""
 
     chunks: int = 0
     given: list[Block | Events] = field(default_factory=list)
-    """What went in."""
+    """The inputs."""
     gave: list[Block] = field(default_factory=list)
-    """What came out."""
+    """The outputs."""
     errors: list[Exception] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    """Promises of `Operation` that it broke."""
+    """Rules of `Operation` that it broke."""
 
 
 def try_operation(
@@ -46,12 +46,12 @@ def try_operation(
     chunks: int,
     between_blocks: Callable[[], object] = lambda: None,
 ) -> Trial:
-    """Runs `operation` behind the policy's pipeline on the last `chunks` of the stream.
+    """Runs `operation` after the policy's pipeline on the last `chunks` of the stream.
 
-    Then once more with its input cut otherwise, and with its state saved and restored in between: all must
-    give the same rows. Whatever the operation raises is an error of the trial, BaseException included;
-    `between_blocks` may raise to end the trial. Raises PolicyInvalid if the operation cannot be made, or
-    cannot follow that pipeline. Memory: what goes in and comes out.
+    Then it runs the operation again with its input split differently, and with its state saved and restored
+    in between: all runs must give the same rows. Any exception of the operation is an error of the trial,
+    BaseException included; `between_blocks` may raise to end the trial. Raises PolicyInvalid if the operation
+    cannot be made, or cannot follow that pipeline. Memory: the inputs and outputs.
     """
     step = Step(operation=operation, name=_TRIED, parameters=dict(parameters))
     before = tuple(each for each in policy.pipeline if each.operation != operation)
