@@ -1,4 +1,4 @@
-"""What healthy looks like: a reference that extends itself, one for each operating state."""
+"""References of the healthy condition, one for each operating state, extended by healthy rows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEPT_ROWS = 128
-"""Rows behind a reference, at most: then every other one is dropped, and fewer are taken in."""
+"""Maximum rows of a reference: then every other one is dropped, and the sampling interval doubles."""
 LONGEST_LEARNING = 4
-"""Learning may take so many times as long as asked for, where what is learned still moves."""
+"""Maximum factor by which learning is extended while the reference still changes."""
 MAX_STATES = 12
 MOST_RISE = 2.0
-"""Health may rise by so many least spreads above the lowest it was: else it would follow a slow failure."""
+"""Maximum rise of a reference above its minimum, in least spreads: else it would follow a slow failure."""
 
 _SIGMA_OF_MAD = 1.4826
 _STATE_WIDTH = 0.15  # of the range seen
 _NEAR_ZERO = 0.02  # of the largest value
-_LEAST_WIDTH = 0.05  # of the largest value: what varies less is one state
+_LEAST_WIDTH = 0.05  # of the largest value: smaller variations are one state
 
 Vector = NDArray[np.float64]
 
@@ -28,15 +28,15 @@ Vector = NDArray[np.float64]
 class Reference:
     """Median and spread of the healthy rows of one operating state.
 
-    The rows are a thinned sample of all that were healthy so far, not just of the first ones: a machine that
-    runs in, or warms up, moves its reference with it, while shocks and outliers below half of the rows move
+    The rows are a thinned sample of all healthy rows so far, not just of the first ones: a machine that runs
+    in, or warms up, moves its reference, while shocks and outliers in fewer than half of the rows move
     neither median nor spread. The spread is 1.4826 times the median absolute deviation (normal rows: their
     standard deviation), at least `floor`. Keeps at most 128 rows.
 
     Attributes:
         floor: least spread of each column.
-        center: median of each column, NaN if a column has had no value; if there is a floor, at most
-            two of it above the lowest that it was. Empty before enough rows have come.
+        center: median of each column, NaN if a column has had no value; if there is a floor, at most two
+            floors above its minimum so far. Empty before there are enough rows.
         spread: of each column.
         learned: whether there are enough rows to score others by.
     """
@@ -67,7 +67,7 @@ class Reference:
 
     @property
     def count(self) -> int:
-        """Rows given so far, since it began or was forgotten."""
+        """Rows added since the beginning or the last `forget`."""
         return self._count
 
     def forget(self) -> None:
@@ -76,7 +76,7 @@ class Reference:
         self._lowest = None
 
     def deviations(self, row: Vector) -> Vector:
-        """Of each column, in spreads; NaN without a value."""
+        """Deviation of each column, in spreads; NaN without a value."""
         return (row - self.center) / self.spread
 
     def _fit(self) -> None:
@@ -97,7 +97,7 @@ class Reference:
 
 
 def medians(rows: Vector) -> Vector:
-    """Median of each column without its NaN; NaN if there is nothing else. np.nanmedian is far slower."""
+    """Median of each column without its NaN; NaN if all are NaN. np.nanmedian is much slower."""
     ordered = np.sort(rows, axis=0)  # NaN comes last
     counts = np.count_nonzero(ordered == ordered, axis=0)
     columns = np.arange(rows.shape[1])
@@ -109,14 +109,14 @@ def medians(rows: Vector) -> Vector:
 
 @dataclass(slots=True)
 class OperatingStates:
-    """Groups rows by operating state: by what the machine does, such as its speed and power.
+    """Groups rows by operating state, such as the speed and power of the machine.
 
-    A row belongs to the nearest state, where that lies within 15 % of the range of every operating column
-    (or 5 % of its largest value); else it begins a new one. If there are 12, the two nearest become one.
+    A row belongs to the nearest state if that lies within 15 % of the range of every operating column (or 5 %
+    of its largest value); else it begins a new one. If there are 12, the two nearest are merged.
     Keeps 12 references.
 
     Attributes:
-        references: of the states, in the order in which they were met.
+        references: of the states, in the order of their first rows.
     """
 
     floor: Vector = field(default_factory=lambda: np.empty(0))
@@ -128,7 +128,7 @@ class OperatingStates:
     _high: Vector | None = None
 
     def of(self, operating: Vector) -> tuple[int, Reference]:
-        """The number and the reference of the state of a row; `operating` is finite, maybe of no columns."""
+        """The number and the reference of a row's state; `operating` is finite, possibly without columns."""
         if self._low is None or self._high is None:
             self._low, self._high = operating, operating
         self._low, self._high = np.minimum(self._low, operating), np.maximum(self._high, operating)
@@ -150,7 +150,7 @@ class OperatingStates:
         return self._numbers[nearest], self.references[nearest]
 
     def is_near_zero(self, operating: Vector, places: list[int]) -> bool:
-        """Whether these columns of a row that had its state are next to nothing, by what was seen of them."""
+        """Whether these columns of a row with a state are near 0, relative to their values so far."""
         if not places or self._low is None or self._high is None:
             return False
         largest = np.maximum(np.abs(self._low), np.abs(self._high))[places]
@@ -159,10 +159,10 @@ class OperatingStates:
     def known(
         self, operating: Vector, places: list[int], decade_db: float
     ) -> Iterator[tuple[Reference, float]]:
-        """What is learned of a running machine; and the dB by which it may be louder at `operating`.
+        """The learned states of a running machine; and the dB by which it may be louder at `operating`.
 
-        That is `decade_db` for each ten times that one of the columns at `places` is larger by. States in
-        which all of them are next to nothing are left out: the machine did not run.
+        That is `decade_db` for each factor of ten in one of the columns at `places`. States in which all of
+        these columns are near 0 are excluded: the machine did not run.
         """
         if self._low is None or self._high is None:
             return
@@ -175,7 +175,7 @@ class OperatingStates:
                 yield reference, decade_db * float(np.log10(np.max(ratios, initial=1.0)))
 
     def _merge(self, width: Vector) -> None:
-        """Gives up that of the two nearest states which has the fewer rows."""
+        """Drops the one of the two nearest states that has fewer rows."""
         pairs = [
             (_distance(self._centers[a], self._centers[b], width), a, b)
             for b in range(len(self._centers))

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn that are trained apart from the stream, and then score its rows.
+"""Estimators of scikit-learn that are trained separately from the stream, and then score its rows.
 
 scikit-learn is imported when a policy names one of its estimators: it takes a second.
 """
@@ -17,7 +17,7 @@ from .estimator_classes import construct, estimator_class
 from .estimators import Scaler
 
 FRAME_ROWS = 32
-"""Rows that are scored at once, always: one row alone costs a forest of trees as much as 32."""
+"""Fixed number of rows per scoring call: for a forest of trees, one row costs as much as 32."""
 
 TRAINABLE = (
     "from sklearn: outlier detectors, regressors, clusterers with centres, GaussianMixture, "
@@ -29,15 +29,15 @@ _Kind = Literal["outlier", "density", "centres", "reconstruction", "regressor"]
 
 
 class BatchLearner:
-    """A chain of transformers and an estimator, fitted once as a whole, then only asked.
+    """A chain of transformers and an estimator, fitted once as a whole, then used for scoring only.
 
     Attributes:
-        outputs: `score` (outlier detectors: how far outside, below 0 inside; densities: -log density),
-            `distance` to the nearest centre, `error` (root mean square of what a decomposition loses), or
+        outputs: `score` (outlier detectors: distance outside, below 0 inside; densities: -log density),
+            `distance` to the nearest centre, `error` (root mean square error of a decomposition), or
             `prediction` and `residual` of `column`.
         estimator: of scikit-learn.
         chain: the fitted transformers ahead of it, the scaler first.
-        in_passes: whether it learns block by block (`partial_fit`), and so from any count of rows.
+        in_passes: whether it learns block by block (`partial_fit`), and so from any number of rows.
     """
 
     def __init__(self, kind: _Kind, estimator: Any, chain: Sequence[Any], column: str | None) -> None:
@@ -56,7 +56,7 @@ class BatchLearner:
         self.in_passes = all(hasattr(each, "partial_fit") for each in [*chain, estimator])
 
     def begin(self, columns: tuple[str, ...]) -> None:
-        """Says what the rows hold; OperationFailed if the column to predict is not there."""
+        """Sets the columns of the rows; OperationFailed if the column to predict is missing."""
         if self.column is not None and self.column not in columns:
             raise OperationFailed(
                 f'the rows have no column "{self.column}"{did_you_mean(self.column, columns)}'
@@ -124,9 +124,9 @@ def make_batch_learner(
     before: Sequence[Mapping[str, Any]],
     column: str | None,
 ) -> BatchLearner:
-    """An untrained learner; PolicyInvalid if there can be none.
+    """An untrained learner; PolicyInvalid if it cannot be created.
 
-    `before` are transformers, each a table of `estimator` and, perhaps, `parameters`.
+    `before` are transformers, each a table of `estimator` and, optionally, `parameters`.
     """
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 

@@ -1,4 +1,4 @@
-"""`condition`: from healthy to warning to danger, and how long it may last; without tuning.
+"""`condition`: grades from healthy to warning to danger, and remaining useful life; without tuning.
 
 docs/condition.md has the method with its formulas, its sources and its limits.
 """
@@ -28,7 +28,7 @@ MAX_GROUP_ROWS = 1024
 
 @dataclass(slots=True)
 class _Course:
-    """A monitor, and what is on its way to it: the rows of an interval that is not over yet."""
+    """A monitor, and the pending rows of the current interval."""
 
     monitor: Monitor
     next_row: int
@@ -39,13 +39,13 @@ class _Course:
     def take(
         self, row: NDArray[np.float64], time_ns: int, rate_hz: float, interval_s: float, floor: float
     ) -> Judgement | None:
-        """The judgement where this row completes an interval."""
+        """The judgement if this row completes an interval."""
         now_s = self.clock.advance(time_ns, rate_hz)
         if len(self.group) < MAX_GROUP_ROWS:
             self.group.append(row)
         if now_s < self.due_s:
             return None
-        # Even intervals: were they counted from row to row, a row a second would miss every other one.
+        # Fixed intervals: counted from row to row, a row per second would miss every other one.
         self.due_s = (now_s // interval_s + 1) * interval_s
         middle = self.group[0] if len(self.group) == 1 else medians(np.array(self.group))
         self.group.clear()
@@ -54,7 +54,7 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class ConditionState:
-    """What is kept between blocks: the number of the next row that is given, and all that was learned."""
+    """State between blocks: the number of the next output row, and everything learned."""
 
     given: int = 0
     course: _Course | None = None
@@ -65,7 +65,7 @@ class Condition(Operation):
     """Learns what healthy looks like, scores how far rows are from it, grades that, and looks ahead.
 
     Rows of shape (n, columns), such as features of windows or fields of records, give one float64 row for
-    each `interval_s` of running time (for each row, where they come less often), with the columns
+    each `interval_s` of running time (for each row, if they are less frequent), with the columns
 
     - `score`: the deviation from health that 8 of the last 10 rows reach, in spreads of the leading column,
       or a rise of 20 dB in each of the last 3 rows, in least spreads. NaN while learning or at standstill. A
@@ -106,7 +106,7 @@ class Condition(Operation):
         danger: Annotated[float, Meta(gt=0)] = 10.0,
         standstill: Annotated[float, Meta(ge=0)] | None = None,
     ) -> None:
-        """All of it can be left out.
+        """All parameters are optional.
 
         Args:
             columns: to look at, by name or by the last part of it ("rms" is that of every channel).
@@ -133,7 +133,7 @@ class Condition(Operation):
         self.restore(None)
 
     def process(self, block: Block) -> Block | None:
-        """Takes rows (n, columns); OperationFailed if columns change, or those named are not there."""
+        """Takes rows (n, columns); OperationFailed if columns change, or named columns are missing."""
         course = self._follow(block)
         watched = course.monitor.watched
         rows = watched.finite(np.array(block.rows[:, watched.taken], dtype=np.float64))
@@ -166,7 +166,7 @@ class Condition(Operation):
         )
 
     def _follow(self, block: Block) -> _Course:
-        """What follows for the block; changes nothing if the block is rejected."""
+        """The course after the block; changes nothing if the block is rejected."""
         names = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
         if self._course is None:
             watched = Watched.of(names, self._columns, self._operating)
@@ -178,17 +178,17 @@ class Condition(Operation):
                 "has other columns a tag, or a step, of its own."
             )
         if block.first != self._course.next_row:
-            # No interval is joined over a gap, and the gap shows in what is given.
+            # No interval is joined over a gap, and the gap shows in the output.
             self._course.group.clear()
             self._given += 1
         return self._course
 
     def state(self) -> ConditionState:
-        """All that was learned, copied, so that what comes later does not change it."""
+        """A copy of everything learned, which later blocks do not change."""
         return ConditionState(self._given, _copied(self._course))
 
     def restore(self, state: ConditionState | bytes | None) -> None:
-        """Resumes from `state()`, which may be a pickle: earlier versions gave one."""
+        """Resumes from `state()`, which may be a pickle: earlier versions returned one."""
         if isinstance(state, bytes):
             given, course = unpickle(state)
             state = ConditionState(given, _complete(course))
@@ -197,7 +197,7 @@ class Condition(Operation):
 
 
 def _copied(value: Any) -> Any:
-    """With lists and objects of its own; arrays are shared, as nothing here writes into one."""
+    """A copy with its own lists and objects; arrays are shared, as this module never writes into one."""
     if isinstance(value, list | deque):
         new: Any = copy.copy(value)
         for index, each in enumerate(value):
@@ -217,7 +217,7 @@ def _is_frozen(value: Any) -> bool:
 
 
 def _complete(course: _Course | None) -> _Course | None:
-    """Earlier versions left center and spread of a reference unset until enough rows had come."""
+    """Sets center and spread of references, which earlier versions left unset while learning."""
     for reference in course.monitor._states.references if course else ():
         for name in ("center", "spread"):
             if not hasattr(reference, name):

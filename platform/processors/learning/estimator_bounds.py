@@ -1,8 +1,9 @@
-"""How large the parameters of an estimator may be.
+"""Upper bounds of the parameters of estimators.
 
-River and scikit-learn take any number: ten million trees are allocated as requested, and a tree of
-height 30 has two billion nodes. A policy is checked before anything is made of it. The bounds lie far above
-what a stream of features needs, and keep a model within tens of megabytes and a training within its time.
+River and scikit-learn accept any number: ten million trees are allocated as requested, and a tree of
+height 30 has two billion nodes. A policy is checked before its estimators are created. The bounds lie far
+above the needs of a stream of features. They keep a model within tens of megabytes and a training within its
+time limit.
 """
 
 import itertools
@@ -64,11 +65,11 @@ MOST: Mapping[str, float] = {
     "hidden_layer_sizes": 1_024,
 }
 MOST_OF_ANY_OTHER = 10_000_000
-"""Of whole numbers that are not in the table."""
+"""Bound of whole numbers that are not in the table."""
 MAX_TREE_NODES = 65_536
-"""Of HalfSpaceTrees, which makes all of them at once: n_trees * 2 ** (height + 1)."""
+"""Bound of HalfSpaceTrees, which allocates all nodes at once: n_trees * 2 ** (height + 1)."""
 MAX_WEIGHTS = 1_000_000
-"""Between the hidden layers of a network."""
+"""Bound of the weights between the hidden layers of a network."""
 _UNBOUNDED = frozenset({"seed", "random_state"})
 
 

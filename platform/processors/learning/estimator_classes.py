@@ -1,4 +1,4 @@
-"""From the name of a class in a policy to an estimator of River or scikit-learn, checked.
+"""Creates estimators of River and scikit-learn from the names of classes in policies, with checks.
 
 A library is imported when a policy first names one of its classes: each takes a second.
 """
@@ -24,7 +24,7 @@ _PATH = re.compile(r"(river|sklearn)\.[A-Za-z]\w*\.[A-Za-z]\w*")
 
 
 def estimator_class(path: str) -> type[Any]:
-    """The class of River or scikit-learn that the path names; PolicyInvalid if there is none."""
+    """The class of River or scikit-learn that the path names; PolicyInvalid if it does not exist."""
     if not _PATH.fullmatch(path):
         raise PolicyInvalid(
             f'estimator: is "{path}", must be a class of River or scikit-learn, such as '
@@ -47,7 +47,7 @@ def estimator_class(path: str) -> type[Any]:
 
 
 def _bases(path: str) -> tuple[type[Any], ...]:
-    """What estimators descend from: nothing else of the two libraries is ever constructed for a policy."""
+    """Base classes of estimators: no other class of the two libraries is ever constructed for a policy."""
     if path.startswith("river."):
         from river.base import DriftDetector, Estimator
 
@@ -58,8 +58,8 @@ def _bases(path: str) -> tuple[type[Any], ...]:
 
 
 def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
-    """An estimator of the class; where it takes a seed and is given none, the seed is 0. PolicyInvalid if
-    it does not take the parameters, or one is over its bound.
+    """An estimator of the class; the default seed is 0. PolicyInvalid if it does not accept the parameters,
+    or one exceeds its bound.
     """
     known = inspect.signature(cls).parameters
     for name, value in parameters.items():
@@ -74,7 +74,7 @@ def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
     try:
         estimator = cls(**{**seeds, **parameters})
         if path.startswith("sklearn."):
-            # scikit-learn looks at its parameters when it is fitted; a policy is rejected before.
+            # scikit-learn checks parameters only in `fit`; a policy must be rejected earlier.
             estimator._validate_params()
     except Exception as refusal:
         raise PolicyInvalid(

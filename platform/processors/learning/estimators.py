@@ -1,6 +1,6 @@
-"""Estimators of River and scikit-learn behind one small interface: rows in, scores out, learning on the way.
+"""Estimators of River and scikit-learn with one small interface: they score rows and learn from them.
 
-`estimator_classes.py` finds and makes the estimators of the two libraries.
+`estimator_classes.py` finds and creates the estimators of the two libraries.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .estimator_classes import SUPPORTED, construct, estimator_class
 Scaler = Literal["minmax", "standard", "none"]
 
 MAX_BATCH_ROWS = 256
-"""Rows that scikit-learn learns from at once: so few that its threads do not share them out."""
+"""Rows that scikit-learn learns from at once: too few for it to distribute over threads."""
 
 _RIVER_CLUSTERERS = ("KMeans", "CluStream", "DBSTREAM", "DenStream")
 
 
 class Learner(ABC):
-    """Scores rows, and learns from them. Deterministic, and able to be pickled with all it knows.
+    """Scores rows, and learns from them. Deterministic, and picklable with its complete state.
 
     Attributes:
         outputs: names of the scores.
-        column: the one that is monitored or predicted; None if all are inputs alike.
-        columns: names of all columns, once `begin` has said them.
+        column: the one that is monitored or predicted; None if all are inputs.
+        columns: names of all columns, set by `begin`.
     """
 
     outputs: tuple[str, ...] = ("score",)
@@ -42,7 +42,7 @@ class Learner(ABC):
         self.columns: tuple[str, ...] = ()
 
     def begin(self, columns: tuple[str, ...]) -> None:
-        """Says once what the rows hold, before the first; OperationFailed if the column is not there."""
+        """Sets the columns once, before the first row; OperationFailed if `column` is missing."""
         if self.column is not None and self.column not in columns:
             raise OperationFailed(
                 f'the rows have no column "{self.column}"{did_you_mean(self.column, columns)}'
@@ -55,7 +55,7 @@ class Learner(ABC):
 
     @abstractmethod
     def judge(self, row: NDArray[np.float64]) -> tuple[float, ...]:
-        """Scores a row by what was learned so far: one figure for each of `outputs`."""
+        """Scores a row with the current model: one number for each of `outputs`."""
 
     def score(self, row: NDArray[np.float64]) -> tuple[float, ...]:
         """Scores a row, then learns from it."""
@@ -71,7 +71,7 @@ class Learner(ABC):
 
 
 def named(row: NDArray[np.float64]) -> dict[int, float]:
-    """The row as River takes it, by number: sets of names have another order in every process."""
+    """The row in River's form, by number: the order of sets of names differs between processes."""
     return dict(enumerate(row.tolist()))
 
 
@@ -95,7 +95,7 @@ class _RiverClusterer(_RiverAnomaly):
 
 
 class _RiverRegressor(Learner):
-    """A regressor that predicts one column from the others; residual is what was, less the prediction."""
+    """A regressor that predicts one column from the others; residual is the value minus the prediction."""
 
     outputs = ("prediction", "residual")
 
@@ -109,7 +109,7 @@ class _RiverRegressor(Learner):
 
 
 class _Watching(Learner):
-    """Learners that look at one column; None if none is named, the rows have only one."""
+    """Learners that monitor one column; it is None if the policy names none and rows have only one."""
 
     def begin(self, columns: tuple[str, ...]) -> None:
         if self.column is None and len(columns) == 1:
@@ -123,7 +123,7 @@ class _Watching(Learner):
 
 
 class _RiverWatchingAnomaly(_Watching):
-    """What River calls a supervised anomaly detector; it may use the other columns to predict that one."""
+    """A supervised anomaly detector of River; it may use the other columns to predict the monitored one."""
 
     def learn(self, row: NDArray[np.float64]) -> None:
         self.estimator.learn_one(*self.split(row))
@@ -151,8 +151,8 @@ class _RiverDrift(_Watching):
 class _SklearnLearner(Learner):
     """An estimator with `partial_fit`: learns from batches of one size, is untrained before the first.
 
-    A row is scored by itself, with what whole batches have taught: so it does not matter which rows come
-    together. Keeps fewer rows than a batch.
+    A row is scored by itself, with the model of all complete batches: so block boundaries do not matter.
+    Keeps fewer rows than a batch.
     """
 
     def __init__(self, estimator: Any, column: str | None, scaler: Any, batch_rows: int) -> None:
@@ -164,7 +164,7 @@ class _SklearnLearner(Learner):
 
     @property
     def scaler(self) -> Any:
-        """What brings columns to one scale before the estimator; None if nothing does."""
+        """The scaler of the columns before the estimator; None without one."""
         return self._scaler
 
     def learn(self, row: NDArray[np.float64]) -> None:
@@ -190,7 +190,7 @@ class _SklearnLearner(Learner):
 
 
 class _SklearnOutlier(_SklearnLearner):
-    """An outlier detector: how far a row lies outside; below 0 inside."""
+    """An outlier detector: the distance of a row outside the boundary; below 0 inside."""
 
     def _judge_known(self, row: NDArray[np.float64]) -> tuple[float, ...]:
         return (-float(self.estimator.decision_function(self._scaled(row))[0]),)
@@ -206,7 +206,7 @@ class _SklearnCenters(_SklearnLearner):
 
 
 class _SklearnReconstruction(_SklearnLearner):
-    """A decomposition: root mean square of what it cannot give back of a row, in the scaler's units."""
+    """A decomposition: root mean square of a row's reconstruction error, in the scaler's units."""
 
     outputs = ("error",)
 
@@ -217,7 +217,7 @@ class _SklearnReconstruction(_SklearnLearner):
 
 
 class _SklearnRegressor(_SklearnLearner):
-    """A regressor that predicts one column from the others; residual is what was, less the prediction."""
+    """A regressor that predicts one column from the others; residual is the value minus the prediction."""
 
     outputs = ("prediction", "residual")
 
@@ -245,13 +245,13 @@ def make_learner(
 
     Args:
         path: such as "river.anomaly.HalfSpaceTrees".
-        parameters: of its constructor; where it takes a seed and is given none, the seed is 0.
-        scaler: what brings columns to one scale before the estimator; None for what suits it.
+        parameters: of its constructor; the default seed is 0.
+        scaler: scaler of the columns before the estimator; None for the one that suits it.
         batch_rows: rows that an estimator of scikit-learn learns from at once.
-        column: the one to watch or predict, for estimators that do so.
+        column: the one to monitor or predict, for estimators that do so.
 
     Raises:
-        PolicyInvalid: no such estimator, one of a kind that has no score here, or not with these parameters.
+        PolicyInvalid: an unknown estimator, one of an unsupported kind, or invalid parameters.
     """
     estimator = construct(path, estimator_class(path), parameters)
     if path.startswith("river."):

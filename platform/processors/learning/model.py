@@ -23,15 +23,15 @@ JOURNAL_ROWS = 512
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A snapshot of the learner, and what it has learned since: learning that again gives the learner of now.
+    """A snapshot of the learner, and the rows learned since: learning them again gives the current learner.
 
-    An estimator of many trees takes milliseconds to pickle: so that is done once in 512 rows, not at each
-    checkpoint. Then the unpickled one continues, as it does after a restart: pickling may lay out arrays and
-    sets otherwise, and so change the last bit of what is computed from them.
+    Pickling an estimator of many trees takes milliseconds: so it is done once per 512 rows, not at each
+    checkpoint. Then the unpickled one continues, as after a restart: pickling may change the layout of arrays
+    and sets, and with it the last bit of results.
 
     Attributes:
         columns: of the rows; None before the first.
-        rows: given so far.
+        rows: scored so far.
         learned: rows learned so far, those of the journal included.
         snapshot: the pickled learner, compressed; None for an untrained one.
         journal: shape (fewer than 512, columns).
@@ -53,8 +53,8 @@ class Model(Operation):
     nearest centre, `error` of reconstruction, or `prediction` and `residual`. A row has the time of the row
     that it scores.
 
-    A row with NaN or infinity is scored NaN and not learned. Rows before the estimator knows anything are
-    scored NaN too: the first `warmup` ones, and for scikit-learn the first batch. Seeds are fixed: the same
+    A row with NaN or infinity is scored NaN and not learned. The first `warmup` rows, and for scikit-learn
+    the first batch, are scored NaN too. Seeds are fixed: the same
     rows give the same scores, to the last bit.
 
     Keeps the estimator, whose own parameters bound it, a compressed snapshot of it, and at most 512 rows.
@@ -76,17 +76,17 @@ class Model(Operation):
         batch: Annotated[int, Meta(ge=1, le=MAX_BATCH_ROWS)] = 32,
         column: str | None = None,
     ) -> None:
-        """Which estimator, and what it is fed with.
+        """The estimator and its input.
 
         Args:
             estimator: a class of River or scikit-learn.
             parameters: of its constructor.
-            scaler: learns the range ("minmax") or mean and deviation ("standard") of each column as it goes,
-                and brings it to [0, 1] or to unit variance; by default "minmax", which HalfSpaceTrees
-                expects, where several columns are looked at.
+            scaler: learns the range ("minmax") or mean and deviation ("standard") of each column from the
+                stream, and scales it to [0, 1] or to unit variance; by default "minmax", which HalfSpaceTrees
+                expects, if there are several input columns.
             warmup: rows learned before the first score.
             batch: rows that an estimator of scikit-learn learns from at once.
-            column: the one that a drift detector watches, or a regressor predicts.
+            column: the one that a drift detector monitors, or a regressor predicts.
         """
         self._arguments = (estimator, dict(parameters or {}), scaler, batch, column)
         self._warmup = warmup
@@ -143,8 +143,8 @@ class Model(Operation):
         )
 
     def state(self) -> ModelState:
-        """The estimator with all it has learned."""
-        # A view will do: rows of a journal are written once, and the next snapshot begins another journal.
+        """The estimator with everything learned."""
+        # A view suffices: rows of a journal are written once, and the next snapshot begins another journal.
         journal = self._journal[: self._journal_rows]
         return ModelState(self._columns, self._given, self._learned, self._snapshot, journal)
 
@@ -165,7 +165,7 @@ class Model(Operation):
 
     @property
     def learner(self) -> Learner:
-        """What scores and learns, with its estimator."""
+        """The learner with its estimator."""
         return self._learner
 
     @property
@@ -174,7 +174,7 @@ class Model(Operation):
         return self._learned
 
     def fresh_state(self) -> ModelState:
-        """The state with the learner as it is now, whatever was done to it: no journal leads there."""
+        """The state with a snapshot of the current learner, including external changes, and no journal."""
         return replace(
             self.state(),
             snapshot=zlib.compress(pickle.dumps(self._learner), level=1),

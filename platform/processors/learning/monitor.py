@@ -1,4 +1,4 @@
-"""The condition of one machine, interval by interval: learned, scored, graded, looked ahead."""
+"""The condition of one machine per interval: learning, scores, grades and remaining life."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .trend import ChangeDetector, Slope
 
 WINDOW_ROWS = 10
 STANDSTILL_DB = -30.0
-"""If half of the levels are so much below health, the machine stands still: that is never learned."""
+"""If half of the levels are this far below the reference, the machine stands still: never learned."""
 QUIET_DB = -6.0
-"""If half of the levels are so much below health, the machine idles: that is not learned at once."""
+"""If half of the levels are this far below the reference, the machine idles: not learned at once."""
 FLOOR_COUNTS = 4.0
-"""Levels of so many counts of the converter are its own noise and that of the sensor."""
+"""Levels up to this many counts are the noise of the converter and the sensor."""
 LEAP_DB, LEAP_SPREADS, LEAP_ROWS = 17.0, 5.0, 3
-"""What rises by so much for so many rows is graded at once: by 20 dB, less the scatter of three rows."""
+"""A rise by this much for this many rows is graded at once: 20 dB, less the scatter of three rows."""
 
 Vector = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class Thresholds:
 
 @dataclass(slots=True)
 class Monitor:
-    """All that is learned of one machine. Keeps what `OperatingStates` keeps, and 200 scores.
+    """The learned condition of one machine. Keeps the state of `OperatingStates`, and 200 scores.
 
     Attributes:
         watched: the columns of its rows.
@@ -92,7 +92,7 @@ class Monitor:
     def take(self, row: Vector, now_s: float, floor: float = 0.0) -> Judgement:
         """Judges the `taken` columns of a row at a running time in seconds, and learns from it.
 
-        Levels up to `floor` say that the machine stands still: nothing is said or learned.
+        Levels up to `floor` mean that the machine stands still: nothing is scored or learned.
         """
         values, operating = self.watched.split(row)
         if np.isnan(values).all() or np.isnan(operating).any() or self._is_at_floor(values, floor):
@@ -149,7 +149,7 @@ class Monitor:
         return floor > 0 and len(levels) > 0 and bool(np.all(levels <= 20.0 * np.log10(floor)))
 
     def _substitute(self, values: Vector, operating: Vector, *, is_learned: bool) -> Reference | None:
-        """By what a row is judged that must not be learned, in the place of its own state's reference."""
+        """The reference for a row that must not be learned, instead of that of its own state."""
         is_infinite = (self.watched.decibels > 0) & (values >= OVERFLOW_DB)
         if is_infinite.any():
             spread = np.fmax(self.watched.floor, 1.0)
@@ -159,7 +159,7 @@ class Monitor:
     def _far_below(self, values: Vector, operating: Vector) -> Reference | None:
         """The loudest of the healthy running states, if the row has leapt above each of them; else None.
 
-        Its center is raised by what a faster or stronger machine explains.
+        Its center is raised by the increase that higher speed or load explains.
         """
         watched = self.watched
         known = self._states.known(operating, watched.drivers, watched.explained_db)
@@ -189,7 +189,7 @@ class Monitor:
         return np.where(has_leapt, scores, np.nan)
 
     def _level_db(self, values: Vector, reference: Reference) -> float:
-        """How far half of the levels are above what was learned, or below (negative)."""
+        """The dB by which half of the levels are above the reference, or below (negative)."""
         levels = self.watched.is_level
         if not levels.any():
             return 0.0
@@ -197,7 +197,7 @@ class Monitor:
         return 0.0 if np.isnan(middle) else middle
 
     def _settled_lower(self, level_db: float, reference: Reference) -> bool:
-        """Whether the machine has been quieter than what was learned for so long that this is health now."""
+        """Whether the machine has been below the reference for so long that this is the new healthy level."""
         if level_db <= STANDSTILL_DB:
             return False
         self._quiet_rows = self._quiet_rows + 1 if level_db < QUIET_DB else 0

@@ -1,4 +1,4 @@
-"""Which columns the condition of a machine is read from, and on which scale."""
+"""The columns that condition monitoring uses, and their scales."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_COLUMNS = 256
 LEVEL_FLOOR_DB, BAND_FLOOR_DB = 1.0, 2.0
 """Least spread of levels and of bands: smaller changes do not count, however steady the column was."""
 LARGEST = float(np.finfo(np.float64).max)
-"""Stands for a level of infinity, which is a level that the sender could not hold."""
+"""Replaces a level of infinity, which is a level beyond the sender's range."""
 OVERFLOW_DB = 3000.0
-"""Above all levels and energies that are measured, and below `LARGEST` in decibels of either."""
+"""Above all measured levels and energies, and below `LARGEST` in decibels of either."""
 
 _SPEED_DB, _OTHER_DB = 40.0, 20.0
-"""What ten times the speed explains of a level, and ten times the power, load or torque: the forces of an
-unbalance grow with the square of the speed, others in proportion at most.
+"""The rise of a level that ten times the speed explains, and ten times the power, load or torque: the forces
+of an unbalance grow with the square of the speed, others at most in proportion.
 """
 _LEVEL_DECIBELS = 20.0
 _LEVEL = re.compile(r"(?:^|\.)(?:(rms)|(band_.+))$")
@@ -36,16 +36,16 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The columns of rows that count, in two groups.
+    """The columns of rows that are used, in two groups.
 
-    Levels (`rms`) and bands of energy (`band_…`) become decibels: 20 log10 of the one, 10 log10 of the other.
-    There, only more is worse. Where rows have neither, all columns are taken as they are, both ways.
+    Levels (`rms`) and bands of energy (`band_…`) become decibels: 20 log10 of levels, 10 log10 of bands. Only
+    increases of these count. If rows have neither, all columns are used unchanged, in both directions.
 
     Attributes:
         names: of all columns of the rows.
-        indices: of those that are looked at.
+        indices: of the monitored columns.
         operating: indices of those that define operating states.
-        decibels: for each column looked at the factor before log10, 0 if it is used unchanged.
+        decibels: for each monitored column the factor before log10, 0 if it is used unchanged.
         floor: for each the least spread, 0 if there is none.
     """
 
@@ -91,13 +91,13 @@ class Watched:
 
     @property
     def is_level(self) -> NDArray[np.bool_]:
-        """Which of them are levels."""
+        """Mask of the levels among the monitored columns."""
         levels: NDArray[np.bool_] = self.decibels == _LEVEL_DECIBELS
         return levels
 
     @property
     def tells_motion(self) -> list[int]:
-        """Which of the operating columns are near 0 while the machine stands still: speeds, else powers."""
+        """Operating columns that are near 0 while the machine stands still: speeds, else powers."""
         names = [self.names[index] for index in self.operating]
         for words in (_SPEED, _POWER):
             found = [place for place, name in enumerate(names) if words.search(name)]
@@ -107,17 +107,17 @@ class Watched:
 
     @property
     def drivers(self) -> list[int]:
-        """Which of the operating columns explain that a healthy machine is louder."""
+        """Operating columns that explain a rise of the level of a healthy machine."""
         return self.tells_motion or list(range(len(self.operating)))
 
     @property
     def explained_db(self) -> float:
-        """How much louder it may be where one of the `drivers` is ten times as large."""
+        """The rise in level, in dB, that a tenfold increase of one of the `drivers` explains."""
         are_speeds = all(_SPEED.search(self.names[self.operating[place]]) for place in self.drivers)
         return _SPEED_DB if are_speeds else _OTHER_DB
 
     def finite(self, rows: Vector) -> Vector:
-        """Rows of the `taken` columns, NaN for what is not a value; a level of infinity is the `LARGEST`."""
+        """Rows of the `taken` columns, NaN for invalid values; a level of infinity becomes `LARGEST`."""
         looked_at = len(self.indices)
         is_infinite = (rows[:, :looked_at] == np.inf) & (self.decibels > 0)
         found = np.where(np.isfinite(rows), rows, np.nan)
@@ -134,20 +134,20 @@ class Watched:
 
     @property
     def taken(self) -> list[int]:
-        """Indices of all columns that are used: those looked at, then the operating ones."""
+        """Indices of all columns that are used: the monitored ones, then the operating ones."""
         return [*self.indices, *self.operating]
 
     def split(self, row: Vector) -> tuple[Vector, Vector]:
         """What is looked at, on its scale, and the operating columns, of a row of the `taken` columns."""
         values, operating = row[: len(self.indices)].copy(), row[len(self.indices) :].copy()
         levels = self.decibels > 0
-        # A level of 0 is not a measurement: a sensor that is there has noise.
+        # A level of 0 is not a measurement: a connected sensor has noise.
         amplitudes = np.where(values[levels] > 0, values[levels], np.nan)
         values[levels] = self.decibels[levels] * np.log10(amplitudes)
         return values, operating
 
     def held(self, window: Vector) -> Vector:
-        """Of each column the deviation that 8 of 10 rows reach, upward, or either way where both count.
+        """The deviation of each column that 8 of 10 rows reach, upward, or in either direction if both count.
 
         Args:
             window: deviations, shape (rows, columns); NaN if there is none. Fewer than half the rows say

@@ -1,11 +1,11 @@
-"""How long a machine has been running, from event times that may stand still, leap or run back."""
+"""The running time of a machine, from event times that may stand still, jump or go back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 LEAP_S, LEAP_ADVANCES = 3600.0, 100.0
-"""A leap is an advance of more than an hour and than a hundred of the usual ones, or so far back."""
+"""A leap is an advance of more than an hour and of more than a hundred usual ones, or as far back."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -15,8 +15,8 @@ class RunningTime:
     """A clock that runs by event times, and never backwards.
 
     A leap (an outage, or a sender's clock that was set) counts as one usual advance: a bearing does not age
-    while it stands still. What comes a little late counts nothing. Between events, rows lie 1 / rate apart,
-    so that a recording that comes as one event has its length. Keeps four numbers.
+    while it stands still. Slightly late rows do not advance the clock. Between events, rows lie 1 / rate
+    apart, so that a recording that arrives as one event has its length. Keeps four numbers.
 
     Attributes:
         now_s: seconds of running since the first row.
@@ -28,7 +28,7 @@ class RunningTime:
     _usual_s: float = 1.0
 
     def advance(self, time_ns: int, rate_hz: float) -> float:
-        """Takes the event time of the next row, and gives the running time there, in seconds."""
+        """Takes the event time of the next row; returns its running time in seconds."""
         if self._latest_ns is None:
             self._latest_ns = time_ns
             return self.now_s

@@ -1,15 +1,15 @@
-"""How long what degrades may still last: a Bayesian extrapolation of its indicator, with an interval.
+"""Remaining useful life: a Bayesian extrapolation of the degradation indicator, with an interval.
 
-From the onset on, an indicator y (0 healthy, 10 danger) is taken to rise as
+From the onset on, an indicator y (0 healthy, 10 danger) is assumed to rise as
 
     y(t) = y0 + (yf - y0) ((t - t0) / D) ** p,   at t0 + D it fails with yf,
 
 and D, p and yf are unknown: p from 1/4 (a step, then a plateau) to 8 (a late surge), yf around the danger
 level, D around a third of the life before the onset within a factor of e² (7.4) either way: log-normal, so
-wide that it takes over only if the indicator says nothing. Their joint posterior is summed on a grid;
+wide that it dominates only if the indicator is not informative. Their joint posterior is summed on a grid;
 deviations follow Student's t with 3 degrees of freedom, so that no single row counts much. After
 N. Gebraeel, M. Lawley, R. Li, J. Ryan, "Residual-life distributions from component degradation signals: a
-Bayesian approach", IIE Transactions 37 (2005) 543-557, with power laws in the place of the exponential.
+Bayesian approach", IIE Transactions 37 (2005) 543-557, with power laws instead of the exponential.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 HISTORY_ROWS = 128
-"""Rows of the past that are kept at most: then every other one is dropped, and fewer are taken in."""
+"""Maximum rows of history: then every other one is dropped, and the sampling interval doubles."""
 POINTS = 20
-"""Rows of the past that the posterior looks at: so few that they count as independent."""
+"""Rows of history that the posterior uses: few enough to count as independent."""
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class LifePrior:
-    """What is believed before the indicator speaks; times in units of the life before the onset.
+    """The prior distribution; times in units of the life before the onset.
 
     Attributes:
         typical_share: median of the time from onset to failure, in lives before the onset.
         log_spread: standard deviation of its logarithm.
         noise: scale of the indicator's deviations from its course.
         failure_levels: indicator at failure, all equally likely, in units of the danger level.
-        quantile: of the posterior, given as the estimate: it is too late with that chance. With 1/5 a second
-            too late costs as much as four too early, which is how the IEEE PHM 2012 challenge weighs them.
+        quantile: of the posterior, used as the estimate: it is too late with that probability. With 1/5, a
+            second too late costs as much as four too early, as in the IEEE PHM 2012 challenge.
     """
 
     typical_share: float = 0.3
@@ -49,7 +49,7 @@ class LifePrior:
 
 @dataclass(frozen=True, slots=True)
 class RemainingLife:
-    """Seconds of running: the estimate, and what it lies between with a chance of 80 %."""
+    """Seconds of running: the estimate, and the bounds of the 80 % interval."""
 
     estimate_s: float
     low_s: float
@@ -64,7 +64,7 @@ _DEGREES = 3.0
 
 @dataclass(slots=True)
 class DegradationHistory:
-    """The indicator's past, thinned out as it grows; and when degradation began.
+    """The indicator's history, thinned out as it grows; and the onset of degradation.
 
     Keeps at most 128 rows.
     """
@@ -86,8 +86,8 @@ class DegradationHistory:
         self._count += 1
 
     def begin(self, healthy_below: float, now_s: float = 0.0) -> None:
-        """Degradation is there: its onset is the last row of the past with an indicator below that, or now
-        without any past.
+        """Starts degradation: its onset is the last row of history with an indicator below `healthy_below`,
+        or `now_s` without history.
         """
         if not self._times_s:
             self.add(now_s, 0.0)
@@ -96,13 +96,13 @@ class DegradationHistory:
         self._onset = (self._times_s[index], self._values[index])
 
     def end(self) -> None:
-        """The onset was false: there is none now."""
+        """Discards the onset, which was false."""
         self._onset = None
 
     def remaining(
         self, time_s: float, value: float, *, danger: float, prior: LifePrior
     ) -> RemainingLife | None:
-        """What remains at `time_s` with the indicator at `value`; None before `begin`."""
+        """Remaining life at `time_s` with the indicator at `value`; None before `begin`."""
         if self._onset is None:
             return None
         onset_s, onset_value = self._onset
@@ -111,7 +111,7 @@ class DegradationHistory:
             for time, level in zip(self._times_s, self._values, strict=True)
             if onset_s < time < time_s
         ]
-        # The latest always, the others evenly.
+        # Always the latest row, and the others evenly spaced.
         places = np.linspace(0, len(since), min(len(since) + 1, POINTS)).astype(int).tolist()
         points = np.array([*since, (time_s, value)])[places]
         since_s = max(time_s - onset_s, 1e-3)
@@ -126,10 +126,10 @@ class DegradationHistory:
 
 
 def _posterior(times: Vector, rises: Vector, to_failure: Vector, lived: float, prior: LifePrior) -> Vector:
-    """Chances of `_REMAINDERS`, not normalised; times in units of the time since the onset."""
+    """Probabilities of `_REMAINDERS`, not normalized; times in units of the time since the onset."""
     durations = 1 + _REMAINDERS
     log_prior = -0.5 * (np.log(durations / (prior.typical_share * lived)) / prior.log_spread) ** 2
-    log_prior += np.log(_REMAINDERS / durations)  # even in log D, asked for on a grid even in log R
+    log_prior += np.log(_REMAINDERS / durations)  # uniform in log D, evaluated on a grid uniform in log R
     courses = (times / durations[:, np.newaxis])[:, np.newaxis, :] ** POWERS[:, np.newaxis]
     deviations = rises - to_failure[:, np.newaxis, np.newaxis, np.newaxis] * courses
     squares = np.log1p((deviations / prior.noise) ** 2 / _DEGREES).sum(axis=-1)

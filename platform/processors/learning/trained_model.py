@@ -1,4 +1,4 @@
-"""`trained_model`: an estimator that is trained now and then, apart from the stream, from the stored rows."""
+"""`trained_model`: an estimator that is trained on a schedule, separately from the stream, on stored rows."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from .estimators import Scaler
 
 MAX_ROWS = 1_000_000
 MAX_MODEL_BYTES = 64 * 1024 * 1024
-"""Of a trained learner, pickled and compressed: it is in every checkpoint of its stream."""
+"""Maximum size of a trained learner, pickled and compressed: every checkpoint of its stream contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedState:
-    """A learner as it was trained, and the position in the schedule of trainings.
+    """A trained learner, and the position in the schedule of trainings.
 
     Attributes:
         columns: of the rows; None before the first.
-        given: rows given so far.
+        given: rows scored so far.
         learner: the pickled learner, compressed; None before the first training.
-        trained_to: rows of the source's data array that were there for that training.
+        trained_to: rows in the source's data array at that training.
         trained_on: rows that it learned from.
-        due: `given` as it was when the last training fell due; 0 before the first.
+        due: value of `given` when the last training fell due; 0 before the first.
         due_ns: event time then.
-        settled: the last `due` whose training has ended, well or not.
-        trainings: that ended with a model which is in use.
-        failures: trainings that failed.
+        settled: the last `due` whose training has ended, successfully or not.
+        trainings: number of trainings whose model was installed.
+        failures: number of failed trainings.
     """
 
     columns: tuple[str, ...] | None = None
@@ -56,9 +56,9 @@ class TrainedState:
 class TrainedModel(Operation):
     """Scores each row by an estimator of scikit-learn that is trained next to the worker, on a schedule.
 
-    Rows of shape (n, columns) give float64 (n, outputs + 1): what `BatchLearner` says, and `trained_to`, the
-    count of rows of the source's data array that were there when the model was trained. All are NaN until a
-    first model is there; a row with NaN or infinity is scored NaN.
+    Rows of shape (n, columns) give float64 (n, outputs + 1): the outputs of `BatchLearner`, and `trained_to`,
+    the number of rows in the source's data array at the training of the model. All are NaN before the first
+    model; a row with NaN or infinity is scored NaN.
 
     A training is due with the row `first_after_rows`, then with each row that comes `every_rows` rows or, by
     event time, `every_s` seconds after the one before. It takes rows of the data array of the step that this
@@ -92,7 +92,7 @@ class TrainedModel(Operation):
         passes: Annotated[int, Meta(ge=1, le=1000)] | None = None,
         seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0,
     ) -> None:
-        """Which estimator, what it is fed with, and when it is trained.
+        """The estimator, its input, and its training schedule.
 
         Args:
             estimator: a class of scikit-learn.
@@ -100,11 +100,11 @@ class TrainedModel(Operation):
             before: transformers between scaler and estimator, each a table of `estimator` and `parameters`.
             scaler: brings columns to unit variance ("standard") or to [0, 1] ("minmax") first.
             column: the one that a regressor predicts.
-            first_after_rows: rows given before the first training.
+            first_after_rows: rows scored before the first training.
             every_rows: rows from one training to the next.
-            every_s: event time from one training to the next; where neither is set, there is one training.
+            every_s: event time from one training to the next; if neither is set, there is one training.
             max_rows: to fit on, for estimators without `partial_fit`.
-            history_s: event time, back from the newest row, that a training looks at; all by default.
+            history_s: event time, back from the newest row, that a training uses; all by default.
             passes: over the rows, for estimators with `partial_fit`; 1 by default.
             seed: of the draw of rows.
         """
@@ -158,8 +158,8 @@ class TrainedModel(Operation):
         index = 0
         try:
             while index < len(rows):
-                # What libraries of linear algebra make of a row depends, in the last bit, on its place and on
-                # how many there are, but not on the others.
+                # The result of linear algebra libraries for a row depends, in the last bit, on its position
+                # and on the number of rows, but not on the other rows.
                 place = (first + index) % FRAME_ROWS
                 part = slice(index, min(index + FRAME_ROWS - place, len(rows)))
                 frame = np.zeros((FRAME_ROWS, rows.shape[1]))
@@ -186,7 +186,7 @@ class TrainedModel(Operation):
         return replace(state, given=given + len(times_ns))
 
     def _next_due(self, state: TrainedState, given: int, times_ns: NDArray[np.int64]) -> int | None:
-        """Which of the next rows makes a training due."""
+        """The next row that makes a training due; None if none does."""
         found = []
         if not state.due:
             found.append(self._first_after_rows - given - 1)
@@ -206,7 +206,7 @@ class TrainedModel(Operation):
 
     @property
     def wanted(self) -> tuple[int, int] | None:
-        """The training that is due: its `due`, and how many rows were given since; None if none is."""
+        """The training that is due: its `due`, and the number of rows since; None if none is due."""
         state = self._state
         return (state.due, state.given - state.due) if state.due > state.settled else None
 
@@ -217,16 +217,16 @@ class TrainedModel(Operation):
 
     @property
     def learner(self) -> BatchLearner | None:
-        """What scores; None until it was trained."""
+        """The learner that scores; None before the first training."""
         return self._learner
 
     def training_failed(self, due: int) -> None:
-        """That training gave nothing: the model stays as it is, until the next one is due."""
+        """Records a failed training: the model stays in use until the next training is due."""
         settled = max(self._state.settled, due)
         self._state = replace(self._state, settled=settled, failures=self._state.failures + 1)
 
     def counts(self) -> Mapping[str, int]:
-        """Trainings that gave a model, and trainings that failed."""
+        """Trainings that produced a model, and failed trainings."""
         return {"trainings": self._state.trainings, "failed_trainings": self._state.failures}
 
     def state(self) -> TrainedState:

@@ -1,8 +1,8 @@
 """A training: rows of a data array in, a model in HOME/models out. Run as a module it is the worker's child.
 
 The worker starts `python -m windvane.processors.learning.training` with a request as a line of JSON on its
-standard input, and keeps that open: when it closes, the worker has ended, and so does
-the child. Its answer is a line of JSON on the standard output.
+standard input, and keeps that open: when it closes, the worker has ended, and the child
+exits. Its answer is a line of JSON on the standard output.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from ..operations.base.steps import make_operation
 from .trained_model import MAX_MODEL_BYTES, TrainedModel, TrainedState
 
 BLOCK_ROWS = 4096
-"""Rows that are read at once, and that `partial_fit` is given at once."""
+"""Rows per read, and per call of `partial_fit`."""
 LOWER_PRIORITY = 15
-"""Of `os.nice`: what the pipelines need goes first."""
+"""Argument of `os.nice`: pipelines take precedence."""
 
 _Rows = NDArray[np.float64]
 
 
 class TrainingRequest(msgspec.Struct, frozen=True):
-    """What is to be trained, from what.
+    """The model to train, and its rows.
 
     Attributes:
         reference: `stream:step`.
         source: the data array of the rows.
-        stop: how many rows of it there are for this training.
+        stop: number of its rows that this training may use.
         due: which training of the schedule it settles; 0 for none.
         columns: of the rows.
         step: the policy's step.
         fingerprint: of the step's configuration, in hexadecimal.
         store: the folder of the store.
-        models: the folder of models that wait.
+        models: the folder of pending models.
     """
 
     reference: str
@@ -67,21 +67,21 @@ class TrainingRequest(msgspec.Struct, frozen=True):
 
 
 class TrainingReport(msgspec.Struct, frozen=True):
-    """How it went: rows learned from, or what went wrong."""
+    """The result: the number of rows learned from, or the error."""
 
     rows: int = 0
     error: str = ""
 
 
 def train(request: TrainingRequest) -> int:
-    """Trains, and leaves the model for the worker; gives how many rows it learned from.
+    """Trains, and saves the model for the worker; returns the number of rows it learned from.
 
     Memory: the `max_rows` rows that are drawn, as float64, three times (as read, scaled, and what libraries
     copy), or blocks of 4096 for `partial_fit`, and what the estimator itself makes of them. Rows that
     are not drawn are passed over in the mapped file, whose pages the kernel takes back as it needs them.
 
     Raises OperationFailed if there are no rows to learn from or the model is too large, ModelRefused,
-    PolicyInvalid, and whatever the estimator raises.
+    PolicyInvalid, and any exception of the estimator.
     """
     operation = make_operation(request.step)
     assert isinstance(operation, TrainedModel)
@@ -117,7 +117,7 @@ def train(request: TrainingRequest) -> int:
 
 
 def drawn_rows(array: DataArray, start: int, stop: int, *, max_rows: int, seed: int) -> _Rows:
-    """At most `max_rows` rows of `start` to `stop`, each as likely as any other, in their order.
+    """At most `max_rows` rows of `start` to `stop`, drawn with equal probability, in their order.
 
     The same rows for the same seed, start and stop. Of those that are drawn, the ones with NaN or infinity
     are left out. Memory: what is drawn, and its numbers.
@@ -193,7 +193,7 @@ def _end_with_the_worker() -> None:
 
 
 def try_to_train(request: TrainingRequest) -> TrainingReport:
-    """As `train`, with what it raises in words."""
+    """Like `train`, with exceptions converted to messages."""
     try:
         return TrainingReport(rows=train(request))
     except RangeGone:

@@ -1,4 +1,4 @@
-"""What a score is doing: change points and drift."""
+"""Change points and drift of a score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _S_PER_HOUR = 3600.0
 class ChangeDetector:
     """Change points by the two-sided test of Page and Hinkley, about the mean since the last one.
 
-    What differs from the mean by more than 0.5 adds up; at 8 it is a change: after three rows that are 3.2
+    Deviations from the mean above 0.5 are accumulated; a sum of 8 is a change: three rows that are 3.2
     higher, or sixteen that are 1 higher. After E. S. Page, "Continuous inspection schemes", Biometrika 41
     (1954) 100-115. Keeps four numbers.
     """

@@ -1,4 +1,4 @@
-"""`bands`: the power of spectra in bands: given ones, octaves, or thirds of octaves.
+"""`bands`: the power of spectra in given bands, octave bands or third-octave bands.
 
 Octave bands are those of IEC 61260-1 (2014), base ten: with G = 10^(3/10) the exact mid-band frequencies are
 fm = 1000 G^x Hz for octaves and 1000 G^(x/3) for thirds, x whole; a band goes from fm G^(-1/2b) to
@@ -20,13 +20,13 @@ from .base.block import Block
 from .base.operation import Operation, operation
 from .spectrum import linear_power, to_decibels
 
-# R10 preferred numbers, by which bands are called.
+# R10 preferred numbers: the names of the bands.
 _NOMINAL = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A band: what it is called, and its edges in Hz."""
+    """A band: its name and its edges in Hz."""
 
     name: str
     low_hz: float
@@ -34,8 +34,8 @@ class Band:
 
 
 def octave_bands(fraction: Literal[1, 3], *, low_hz: float, high_hz: float) -> list[Band]:
-    """The octave bands (fraction 1) or thirds (3) that lie wholly between two frequencies."""
-    # In tenths of a decade: thirds are one apart, octaves three; that of 1 kHz is the 30th.
+    """The octave bands (fraction 1) or third-octave bands (3) that lie entirely between two frequencies."""
+    # In tenths of a decade: third-octave bands are one apart, octave bands three; 1 kHz is the 30th.
     step, bands = (3 if fraction == 1 else 1), []
     for tenth in range(-90, 120, step):
         low, high = 10 ** ((tenth - step / 2) / 10), 10 ** ((tenth + step / 2) / 10)
@@ -73,7 +73,7 @@ class Bands(Operation):
 
         Args:
             bands: edges [[low, high], …] in Hz, or all octaves or thirds between `low_hz` and `high_hz`.
-            low_hz: by default where octave bands begin to be as wide as two lines are apart.
+            low_hz: by default the frequency from which octave bands are as wide as the line spacing.
             high_hz: by default half the rate.
             level: "dB" for 10 log10(power / reference²).
             reference: what has 0 dB, in the unit of the samples.
@@ -92,7 +92,7 @@ class Bands(Operation):
         self._layout: tuple[tuple[float, float, int, str], list[Band], list[_Lines]] | None = None
 
     def process(self, block: Block) -> Block:
-        """Takes spectra; OperationFailed if they are in dB, or a band reaches over half the rate."""
+        """Takes spectra; OperationFailed if they are in dB, or a band exceeds half the rate."""
         linear_power(block, "bands")
         attrs = block.attrs
         key = (attrs["rate_hz"], attrs["frequency_step_hz"], block.rows.shape[-1], attrs["scaling"])
@@ -167,7 +167,7 @@ class _Lines:
 
 
 def _power_of_line(block: Block) -> float:
-    """By what the value of a line is multiplied to give the power in unit² that it stands for."""
+    """The factor that converts the value of a line to power in unit²."""
     if block.attrs["scaling"] == "density":
         return float(block.attrs["frequency_step_hz"])
     window = get_window(block.attrs["window"], block.attrs["length"])

@@ -1,8 +1,8 @@
-"""`bearing`: amplitudes of the envelope at the frequencies at which faults of a bearing strike.
+"""`bearing`: amplitudes of the envelope at the fault frequencies of a bearing.
 
-With n rollers of diameter d on a circle of diameter D, contact angle φ, r = d/D cos φ, and the inner ring
-turning at f while the outer stands, the rollers pass a point of the outer race at BPFO = n f/2 (1 - r), of
-the inner race at BPFI = n f/2 (1 + r); a roller turns at BSF = f D/(2d) (1 - r²), and the cage at
+With n rollers of diameter d on a circle of diameter D, contact angle φ, r = d/D cos φ, the inner ring
+rotating at f and the outer ring fixed, the rollers pass a point of the outer race at BPFO = n f/2 (1 - r), of
+the inner race at BPFI = n f/2 (1 + r); a roller rotates at BSF = f D/(2d) (1 - r²), and the cage at
 FTF = f/2 (1 - r): R. B. Randall, J. Antoni, "Rolling element bearing diagnostics: a tutorial", Mechanical
 Systems and Signal Processing 25 (2011), equations 1 to 4.
 """
@@ -28,7 +28,7 @@ FAULTS = ("bpfo", "bpfi", "bsf", "ftf")
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Of a rolling bearing; both diameters in the same unit."""
+    """The geometry of a rolling bearing; both diameters in the same unit."""
 
     rollers: int
     roller_diameter: float
@@ -36,7 +36,7 @@ class Geometry:
     contact_deg: float = 0.0
 
     def per_turn(self) -> dict[str, float]:
-        """How often each kind of fault strikes in a turn of the shaft."""
+        """Impacts per revolution of the shaft for each kind of fault."""
         ratio = self.roller_diameter / self.pitch_diameter * math.cos(math.radians(self.contact_deg))
         return {
             "bpfo": self.rollers / 2 * (1 - ratio),
@@ -48,7 +48,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class BearingState:
-    """The samples of the next frames: of the signal, and of the speed where a channel gives it."""
+    """The samples of the next frames: of the signal, and of the speed if it is measured by a channel."""
 
     signal: Carry | None = None
     speed: Carry | None = None
@@ -64,7 +64,7 @@ class Bearing(Operation):
     above the spectrum is NaN, and so is all at standstill.
 
     Samples of shape (n, channels) give float64 rows (m, columns). Frames, band and envelope are those of
-    `envelope`; a channel that holds the speed is looked at as that alone, and its mean over the frame taken.
+    `envelope`. A channel that holds the speed is used only as such, by its mean over the frame.
     """
 
     input = "samples"
@@ -91,20 +91,20 @@ class Bearing(Operation):
         taps: Annotated[int, Meta(ge=3, le=65_535)] = 255,
         envelope: Literal["magnitude", "squared"] = "magnitude",
     ) -> None:
-        """Which bearing, how fast it turns; all from `low_hz` on is as in `envelope`.
+        """The bearing and its speed; parameters from `low_hz` on are those of `envelope`.
 
         Args:
             rollers: number of balls or rollers in a row.
             roller_diameter_mm: of one of them.
-            pitch_diameter_mm: of the circle that their middles lie on.
+            pitch_diameter_mm: of the circle through their centers.
             contact_deg: angle of contact.
-            speed_rpm: turns of the inner ring a minute, where they are constant.
+            speed_rpm: revolutions of the inner ring per minute, if constant.
             speed_channel: index of the channel that holds the speed, instead of `speed_rpm`.
             speed_scale: turns a minute per unit of that channel.
             harmonics: multiples of each frequency.
-            tolerance: part of a frequency by which a line may differ from it.
-            low_hz: where the band begins.
-            high_hz: where it ends.
+            tolerance: maximum deviation of a line from a frequency, as a fraction of the frequency.
+            low_hz: lower edge of the band.
+            high_hz: upper edge of the band.
             length: samples of a frame.
             overlap: part of a frame that the next one shares.
             taps: of the filter.
@@ -131,7 +131,7 @@ class Bearing(Operation):
         self._state = BearingState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed if there is no such channel, and as `envelope`."""
+        """Takes samples (n, channels); OperationFailed if the channel is missing, and as in `envelope`."""
         signal, speed = self._parted(block)
         self._envelope.restore(self._state.signal)
         spectra = self._envelope.process(signal)
@@ -188,7 +188,7 @@ class Bearing(Operation):
         return replace(block, rows=block.rows[:, others]), replace(block, rows=block.rows[:, [channel]])
 
     def _speeds(self, speed: Block | None, count: int) -> tuple[NDArray[np.float64], Carry | None]:
-        """Of each frame, in turns a second."""
+        """The speed in each frame, in revolutions per second."""
         if speed is None:
             return np.full(count, (self._speed_rpm or 0.0) / 60), None
         envelope = self._envelope
@@ -199,7 +199,7 @@ class Bearing(Operation):
         return speeds * self._speed_scale / 60, framing.carry
 
     def _strongest(self, amplitudes: NDArray[np.float64], line: float) -> Any:
-        """Of lines (channels, bins) around a fractional one."""
+        """The maximum of the lines (channels, bins) around a fractional line."""
         if not 0 < line < amplitudes.shape[1] - 1:
             return np.nan
         low = min(math.ceil(line * (1 - self._tolerance)), math.floor(line))

@@ -1,4 +1,4 @@
-"""`best_band`: the band in which a signal is most impulsive: where to look at its envelope."""
+"""`best_band`: the band in which a signal is most impulsive, for use by `envelope`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class BestBand(Operation):
     """Of each row of `kurtosis`, the band of a given width with the greatest mean.
 
     The columns are `low_hz`, `high_hz` and that mean, `kurtosis`, those of channel 0 first. The lines at 0
-    and at half the rate, whose statistics are others, belong to no band. A row for each row, with its time.
-    Keeps nothing.
+    and at half the rate, which have different statistics, belong to no band. Each row gives one row with the
+    same time. Keeps nothing.
     """
 
     input = "kurtosis"
@@ -32,7 +32,7 @@ class BestBand(Operation):
         width_hz: Annotated[float, Meta(gt=0)] | None = None,
         min_hz: Annotated[float, Meta(ge=0)] = 0.0,
     ) -> None:
-        """Which bands there are.
+        """The candidate bands.
 
         Args:
             width_hz: of the band, rounded to whole lines; by default an eighth of half the rate.
@@ -52,7 +52,7 @@ class BestBand(Operation):
                 "width_hz or min_hz lower."
             )
         means = np.lib.stride_tricks.sliding_window_view(rows, width, axis=2).mean(axis=3)
-        # NaN is not a maximum, and a row with it has none.
+        # NaN is not a maximum, and a row with NaN has none.
         best = np.argmax(np.where(np.isnan(means), np.inf, means), axis=2)
         low = (begin + best - 0.5) * step_hz
         greatest = np.take_along_axis(means, best[:, :, np.newaxis], axis=2)[:, :, 0]

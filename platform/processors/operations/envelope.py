@@ -1,4 +1,4 @@
-"""`envelope`: the spectrum of the amplitude of a band: how often a bearing strikes, not how it rings.
+"""`envelope`: the spectrum of a band's amplitude: the rate of impacts of a bearing, not its resonances.
 
 Source: R. B. Randall, J. Antoni, "Rolling element bearing diagnostics: a tutorial", Mechanical Systems and
 Signal Processing 25 (2011), section 5.
@@ -23,7 +23,7 @@ from .framing import Carry, Framing
 
 @dataclass(frozen=True, slots=True)
 class _Band:
-    """All that depends on the rate: the filter's transforms, and how many lines are kept."""
+    """The values that depend on the rate: the filter's transforms, and the number of lines that are kept."""
 
     rate_hz: float
     low_hz: float
@@ -42,8 +42,8 @@ class Envelope(Operation):
     is the magnitude of that, or its square. Of each frame of `length` envelope samples, less their mean, the
     one-sided power spectrum is given (Hann window, scaled so that a line of amplitude a has a²/2).
 
-    Each frame takes the `taps` - 1 samples around it that the filter reaches to (overlap-save), so it is as
-    if the whole stream had been filtered. Samples of shape (n, channels) at a rate give rows (bins,) for one
+    Each frame includes the `taps` - 1 samples around it that the filter needs (overlap-save), so the result
+    is that of filtering the whole stream. Samples of shape (n, channels) at a rate give rows (bins,) for one
     channel, (channels, bins) for more, up to `max_hz`. A row has the time of the event that brought the last
     sample that it depends on. No frame reaches over a gap.
 
@@ -67,16 +67,16 @@ class Envelope(Operation):
         max_hz: Annotated[float, Meta(gt=0)] | None = None,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
-        """Which band, and how finely the envelope is looked at.
+        """The band, and the resolution of the envelope spectrum.
 
         Args:
-            low_hz: where the band begins, by default a tenth of the rate.
-            high_hz: where it ends, by default four tenths of the rate.
+            low_hz: lower edge of the band, by default a tenth of the rate.
+            high_hz: upper edge of the band, by default four tenths of the rate.
             length: samples of a frame of the envelope; lines are rate / length apart.
             overlap: part of a frame that the next one shares.
             taps: of the filter, an odd number; more make the edges of the band steeper.
             envelope: the magnitude of the analytic signal, or its square.
-            max_hz: up to where lines are given; by default half the rate.
+            max_hz: highest frequency of the lines; by default half the rate.
             dtype: of the rows; computed in float64.
         """
         if taps % 2 == 0:
@@ -182,7 +182,7 @@ class Envelope(Operation):
 
 
 def analytic_taps(count: int, low_hz: float, high_hz: float, rate_hz: float) -> NDArray[np.complex128]:
-    """Taps of a band-pass that lets positive frequencies through twice as strong, and no negative ones."""
+    """Taps of a band-pass with gain 2 for positive frequencies and 0 for negative ones."""
     middle_hz, half_hz = (low_hz + high_hz) / 2, (high_hz - low_hz) / 2
     low_pass = scipy.signal.firwin(count, half_hz, window="hamming", fs=rate_hz)
     turns = middle_hz / rate_hz * (np.arange(count) - (count - 1) / 2)

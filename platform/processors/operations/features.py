@@ -1,4 +1,4 @@
-"""`features`: what a window of samples is like, in a handful of numbers: what models are fed with."""
+"""`features`: a few numbers that describe a window of samples: the usual input of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base.operation import Operation, operation
 from .framing import Carry, Framing, Scratch, channel_names
 
 MAX_WINDOW = 1_048_576
-"""Samples in a window, at most; what is kept between blocks is bounded by it."""
+"""Maximum samples in a window; it bounds the state between blocks."""
 
 WindowMeasure = Literal[
     "rms",
@@ -47,11 +47,11 @@ class Features(Operation):
     - `rms`: sqrt(mean(x²)), mean included;
     - `peak`: max |x|;
     - `kurtosis`: excess kurtosis (Fisher; normal noise has 0) m4 / m2² - 3 of the central moments, without
-      correction for bias; 0 where all samples are equal;
-    - `crest`: peak / rms; 0 where all samples are 0;
-    - `skewness`: m3 / m2^1.5 of the central moments; 0 where all samples are equal;
+      correction for bias; 0 if all samples are equal;
+    - `crest`: peak / rms; 0 if all samples are 0;
+    - `skewness`: m3 / m2^1.5 of the central moments; 0 if all samples are equal;
     - `mean`, `std` (divided by N), `min`, `max`, `peak_to_peak`: max - min;
-    - `shape`: rms / mean(|x|), `impulse`: peak / mean(|x|), `clearance`: peak / mean(√|x|)²; 0 where all
+    - `shape`: rms / mean(|x|), `impulse`: peak / mean(|x|), `clearance`: peak / mean(√|x|)²; 0 if all
       samples are 0;
     - `band_<low>_<high>`: energy between two frequencies in Hz, lower one included: the sum of PSD times line
       spacing over the lines of the one-sided periodogram, rectangular window, no detrending. So it is in
@@ -59,7 +59,7 @@ class Features(Operation):
       band that ends there.
 
     Samples of shape (n, channels) give float64 rows (n, columns), the columns of channel 0 first. With one
-    nameless channel the columns are called as above, else `channel0.rms`, or `<column>.rms`. A row has the
+    nameless channel the columns are named as above, else `channel0.rms`, or `<column>.rms`. A row has the
     time of the event that brought its last sample. NaN in a window gives NaN in its row.
 
     Keeps fewer samples than one window.
@@ -82,10 +82,10 @@ class Features(Operation):
 
         Args:
             window: samples in a window.
-            window_s: seconds in a window, rounded to whole samples; 0.1 where neither is given.
+            window_s: seconds in a window, rounded to whole samples; 0.1 if neither is given.
             bands: number of equally wide bands up to half the rate, or their edges [[low, high], …] in Hz,
-                which may overlap. What comes without a rate, such as values, has no frequencies: 0.
-            measures: what comes before the bands, by default rms, peak and kurtosis.
+                which may overlap. Rows without a rate, such as values, have no frequencies: use 0.
+            measures: the columns before the bands, by default rms, peak and kurtosis.
         """
         if window is not None and window_s is not None:
             raise PolicyInvalid(
@@ -184,7 +184,7 @@ def _rows(framing: Framing, measures: list[WindowMeasure], lines: list[slice]) -
 
 
 class _Windows:
-    """A batch of windows (n, length) and what is measured on them; each thing is computed once at most."""
+    """A batch of windows (n, length) and their measures; each intermediate result is computed only once."""
 
     def __init__(self, windows: NDArray[np.float64], room: NDArray[np.float64]) -> None:
         self._windows, self._room = windows, room
@@ -258,7 +258,7 @@ class _Windows:
         return rms
 
     def _deviations(self) -> NDArray[np.float64]:
-        """From the mean, in `room`, the largest 1: so the fourth power stays within the range of float64."""
+        """Deviations from the mean, in `room`, scaled to a maximum of 1, so that float64 holds the powers."""
         room = np.subtract(self._windows, self.mean[:, np.newaxis], out=self._room)
         room /= np.maximum(self.high - self.mean, self.mean - self.low)[:, np.newaxis]
         return room
@@ -288,7 +288,7 @@ def _columns(
 
 
 def _lines(band: tuple[float, float], rate_hz: float, length: int) -> slice:
-    """Lines with low <= frequency < high, and the one at half the rate where the band ends there."""
+    """Lines with low <= frequency < high, and the one at half the rate if the band ends there."""
     low, high = band
     if high > rate_hz / 2:
         raise OperationFailed(

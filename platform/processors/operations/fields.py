@@ -1,4 +1,4 @@
-"""`fields`: records to rows of numbers."""
+"""`fields`: converts records to rows of numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base.operation import Operation, operation
 from .timeline import MAX_GAP_S, START, Timeline, TimelineState, Tolerance
 
 MAX_FIELDS = 1024
-"""Columns that a record may give on its own; with more, name those that count."""
+"""Maximum columns that are found automatically; records with more fields need `fields`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class FieldsState:
     """What is kept between blocks.
 
     Attributes:
-        columns: fixed permanently, None while no record had a number.
+        columns: fixed permanently, None until a record has a number.
         rows: index of the next row.
-        timeline: what event times said so far, if there is a rate.
+        timeline: the state of the event times, if there is a rate.
     """
 
     columns: tuple[str, ...] | None
@@ -43,9 +43,8 @@ class Fields(Operation):
     its order (at most 1,024), and earlier records give no rows. A null in that record counts as numeric:
     a sensor without a first value keeps its column. A row has the time of its event.
 
-    With a rate, the rows are samples of a sensor, and their times say where some are missing: several blocks
-    are given where gaps fall between events, and rows that are late or repeated are left out
-    (`timeline.Timeline`).
+    With a rate, the rows are samples of a sensor, and their times show missing samples. Gaps between events
+    split the output into several blocks, and late or repeated rows are dropped (`timeline.Timeline`).
 
     Keeps the names of the columns, and the times of 16 gaps.
     """
@@ -61,10 +60,10 @@ class Fields(Operation):
         rate_hz: Annotated[float, Meta(gt=0)] | None = None,
         max_gap_s: Tolerance = MAX_GAP_S,
     ) -> None:
-        """Which fields, and how often they come.
+        """The fields, and the rate of events.
 
         Args:
-            fields: names of fields at the top of the record, in the order of the columns.
+            fields: names of top-level fields of the record, in the order of the columns.
             rate_hz: events per second, of a sensor that sends regularly; without it there are no gaps.
             max_gap_s: by how many seconds an event may come too late or too early without a gap.
         """
@@ -82,7 +81,7 @@ class Fields(Operation):
         self._state = FieldsState(self._given, 0)
 
     def process(self, block: Events) -> Given:
-        """Takes events; gives one row for each."""
+        """Takes events; returns one row for each."""
         records, times_ns, columns, rows = (
             block.records,
             block.times_ns,
@@ -123,11 +122,11 @@ class Fields(Operation):
         return pieces
 
     def counts(self) -> Mapping[str, int]:
-        """Gaps, missing rows, and rows that were left out; all 0 without a rate."""
+        """Gaps, missing rows, and dropped rows; all 0 without a rate."""
         return Timeline.counts(self._state.timeline)
 
     def state(self) -> FieldsState:
-        """The columns, and how many rows there were."""
+        """The columns, and the number of rows so far."""
         return self._state
 
     def restore(self, state: FieldsState | None) -> None:

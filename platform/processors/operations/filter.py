@@ -25,7 +25,7 @@ class FilterState:
 
     Attributes:
         memory: shape (sections, channels, 2), of the sections' delays.
-        next_sample: global index of the sample that should come next.
+        next_sample: global index of the next expected sample.
         rate_hz: of the samples.
     """
 
@@ -38,9 +38,9 @@ class FilterState:
 class Filter(Operation):
     """Samples through a filter of second-order sections, as `scipy.signal.sosfilt` gives them for the whole.
 
-    Samples of shape (n, channels) at a rate give as many, with the same numbers and times. The filter starts
-    over after a gap, and rings for a while there as at the beginning; so it does, in one channel, behind
-    what is NaN or infinite, which gives NaN.
+    Samples of shape (n, channels) at a rate give as many, with the same indices and times. The filter starts
+    over after a gap, and has the same transient there as at the beginning. In a single channel it also starts
+    over after NaN or infinity, for which the output is NaN.
 
     Keeps two numbers for each section and channel.
     """
@@ -62,19 +62,19 @@ class Filter(Operation):
         begin: Literal["zero", "steady"] = "zero",
         dtype: Literal["float32", "float64"] = "float64",
     ) -> None:
-        """Which filter.
+        """The filter.
 
         Args:
-            cutoff_hz: a frequency, or two of a band: where power is halved (butter, bessel), where the ripple
-                ends (cheby1, ellip), or the attenuation is reached (cheby2).
-            response: what passes.
+            cutoff_hz: a frequency, or both edges of a band: where power is halved (butter, bessel), the
+                ripple ends (cheby1, ellip), or the attenuation is reached (cheby2).
+            response: which frequencies pass.
             design: of the analog filter that it is derived from.
             order: of that filter; a band has twice as many poles.
-            ripple_db: in what passes, for cheby1 and ellip.
-            attenuation_db: of what does not, for cheby2 and ellip.
-            begin: "zero" as if there had been nothing before the first sample, "steady" as if that had been
-                there for ever, so that a large mean does not ring.
-            dtype: of what is given; computed in float64.
+            ripple_db: in the passband, for cheby1 and ellip.
+            attenuation_db: of the stopband, for cheby2 and ellip.
+            begin: "zero" assumes zeros before the first sample; "steady" assumes a constant at its value, so
+                that a large mean causes no transient.
+            dtype: of the output; computed in float64.
         """
         frequencies = tuple(cutoff_hz) if isinstance(cutoff_hz, list) else (cutoff_hz,)
         band = response in ("bandpass", "bandstop")
@@ -127,7 +127,7 @@ class Filter(Operation):
     def _around_holes(
         self, samples: NDArray[np.float64], memory: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """As if each run of finite numbers followed a gap; NaN in memory says that one comes next."""
+        """Filters each run of finite numbers as after a gap; NaN in memory means that a run comes next."""
         filtered, memory = np.full_like(samples, np.nan), memory.copy()
         for channel, row in enumerate(samples):
             finite = np.isfinite(row)

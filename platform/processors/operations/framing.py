@@ -1,9 +1,9 @@
-"""Cuts samples into frames of equal length, wherever the blocks that bring them begin and end.
+"""Cuts samples into frames of equal length, independent of block boundaries.
 
-Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`. Behind a gap frames
-begin with the first sample there, and are numbered from the frame that this sample would have come to,
-rounded up, but at least one number is left out: so the gap shows in what is made of the frames, and
-`i * hop / rate` stays the time to within a hop. Frames come out in float64, in batches that stay in the
+Frame `i` covers the samples from `i * hop` up to, not including, `i * hop + length`. After a gap, frames
+begin with the first sample there. Their numbers continue from the frame of that sample, rounded up, and skip
+at least one number. So the gap shows in the results of the frames, and `i * hop / rate` stays the time to
+within a hop. Frames come out in float64, in batches that stay in the
 processor's cache.
 """
 
@@ -21,11 +21,11 @@ from ...errors import OperationFailed
 from .base.block import Block, EventTimes
 
 BATCH_VALUES = 65_536
-"""Values in one batch of frames: few enough to stay in the cache (512 KiB), many enough to pay for a call."""
+"""Values in one batch of frames: few enough for the cache (512 KiB), many enough to amortize a call."""
 
 
 class Scratch(threading.local):
-    """Memory to work in, kept from call to call: fresh memory costs a page fault every 4 KiB.
+    """Scratch memory, kept from call to call: fresh memory costs a page fault every 4 KiB.
 
     One for each thread, as large as its largest batch: 1 MiB, or 16 MiB with frames of 2**20 samples.
     """
@@ -34,7 +34,7 @@ class Scratch(threading.local):
         self._memory: NDArray[np.float64] = np.empty(0)
 
     def of(self, size: int) -> NDArray[np.float64]:
-        """Room for so many values, until the next call."""
+        """An array of `size` values, valid until the next call."""
         if len(self._memory) < size:
             self._memory = np.empty(size)
         return self._memory[:size]
@@ -49,7 +49,7 @@ class Carry:
 
     Attributes:
         samples: shape (fewer than length, channels), unchanged.
-        next_sample: global index of the sample that should come next.
+        next_sample: global index of the next expected sample.
         frames: number of the next frame, if no gap comes before it.
         rate_hz: samples per second.
     """
@@ -63,12 +63,12 @@ class Carry:
 class Framing:
     """The frames that one block completes together with what was carried over.
 
-    Changes nothing: `carry` afterwards is for the caller to keep, once it has all it wanted.
+    Changes nothing: the caller keeps `carry` when it has finished with the frames.
 
     Attributes:
-        count: number of frames, maybe 0.
+        count: number of frames, possibly 0.
         first: global index of the first of them.
-        carry: what the next block needs.
+        carry: the samples that the next block needs.
     """
 
     def __init__(self, before: Carry | None, block: Block, *, length: int, hop: int) -> None:
@@ -100,9 +100,9 @@ class Framing:
     def batches(self, channel: int) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """The frames of one channel, batch by batch.
 
-        Gives the index of the batch's first frame in the block; a view of the frames, shape (frames, length),
-        in which neighbours share samples: do not write into it; and room of the same shape to work in. Both
-        hold until the next batch of any framing in this thread.
+        Yields the index of the batch's first frame in the block; a view of the frames, shape (frames,
+        length), in which neighbours share samples: do not write into it; and a scratch array of the same
+        shape. Both are valid until the next batch of any framing in this thread.
         """
         in_batch = min(max(BATCH_VALUES // self.length, 1), self.count)
         if in_batch == 0:
@@ -128,7 +128,7 @@ class Framing:
         return self._origin + np.arange(self.count) * self.hop
 
     def times(self) -> EventTimes:
-        """Event times of the frames: each has that of its last sample. Needs at least one frame."""
+        """Event times of the frames, each that of its last sample. Needs at least one frame."""
         return self._times.of_completed(self.first, self.starts + self.length - 1)
 
 

@@ -1,4 +1,4 @@
-"""`gaps`: where rows are missing in what another step gives, as rows of its own."""
+"""`gaps`: the gaps in the rows of another step, as rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("index", "missing", "missing_s")
 
 @dataclass(frozen=True, slots=True)
 class GapsState:
-    """`next_index`: of the row that should come next, None before the first; `gaps`: given so far."""
+    """`next_index`: of the next expected row, None before the first; `gaps`: number of gaps so far."""
 
     next_index: int | None = None
     gaps: int = 0

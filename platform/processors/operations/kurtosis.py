@@ -1,4 +1,4 @@
-"""`kurtosis`: spectral kurtosis: at which frequencies a signal comes in bursts.
+"""`kurtosis`: spectral kurtosis: the frequencies at which a signal is impulsive.
 
 Source: J. Antoni, "The spectral kurtosis: a useful tool for characterising non-stationary signals",
 Mechanical Systems and Signal Processing 20 (2006), section 3.2.
@@ -25,8 +25,8 @@ class KurtosisState:
 
     Attributes:
         carry: samples that later frames need.
-        next_frame: number of the frame that should come next.
-        frames: frames of the group that is not whole yet.
+        next_frame: number of the next expected frame.
+        frames: number of frames in the incomplete group.
         second: shape (channels, bins), sum of their |X|²; None before the first.
         fourth: sum of their |X|⁴.
         next_row: number of the next row, if no gap comes before it.
@@ -46,7 +46,7 @@ class Kurtosis(Operation):
 
     With X the short-time transform and the means over `frames` frames, the row is <|X|⁴> / <|X|²>² - 2: about
     0 for stationary noise, -1 for a steady tone, and large if there are bursts, such as a resonance that a
-    bearing's flaw rings. At 0 and at half the rate, where X is real, 3 is taken away instead of 2. Without
+    bearing fault excites. At 0 and at half the rate, where X is real, 3 is subtracted instead of 2. Without
     power it is 0. Its standard deviation for noise is about 2 / √frames.
 
     Samples of shape (n, channels) at a rate give float64 rows (bins,) for one channel, (channels, bins) for
@@ -67,13 +67,13 @@ class Kurtosis(Operation):
         window: str = "hann",
         frames: Annotated[int, Meta(ge=2, le=10_000_000)] = 512,
     ) -> None:
-        """What a group is.
+        """The frames and groups.
 
         Args:
             length: samples in a frame: shorter than the bursts are apart, longer than one rings.
             overlap: part of a frame that the next one shares.
             window: name of a window without parameters.
-            frames: in a group.
+            frames: number of frames in a group.
         """
         self._frames = frames
         self._spectrum = Spectrum(
@@ -82,7 +82,7 @@ class Kurtosis(Operation):
         self._state = KurtosisState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed if rate or channels change, or none is given."""
+        """Takes samples (n, channels); OperationFailed if rate or channels change, or without a rate."""
         before = self._state
         self._spectrum.restore(before.carry)
         spectra = self._spectrum.process(block)
@@ -141,7 +141,7 @@ class Kurtosis(Operation):
 
 
 def _added(total: NDArray[np.float64] | None, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row after row, so that it does not matter how many come at once."""
+    """Adds row by row, so that the result does not depend on the number of rows per call."""
     if total is not None:
         rows = np.concatenate((total[np.newaxis], rows))
     added: NDArray[np.float64] = np.add.reduce(rows, axis=0)

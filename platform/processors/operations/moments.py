@@ -1,4 +1,4 @@
-"""Moments of columns of numbers, of which those of two parts give those of the whole.
+"""Moments of columns of numbers; the moments of two parts can be merged to those of the whole.
 
 Sources: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing
 sample variances", COMPSTAT 1982; P. Pébay, "Formulas for robust, one-pass parallel computation of covariances
@@ -18,7 +18,7 @@ Measure = Literal["min", "mean", "max", "std", "rms", "peak", "peak_to_peak", "c
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of the finite numbers in each of c columns, for several parts; all arrays are float64 (parts, c).
+    """Moments of the finite numbers in c columns, for several parts; all arrays are float64 (parts, c).
 
     Attributes:
         count: of the numbers.
@@ -40,16 +40,16 @@ class Moments:
 
     @classmethod
     def none(cls, columns: int) -> Moments:
-        """Of no numbers: one part."""
+        """Moments of no numbers: one part."""
         zero = np.zeros((1, columns))
         infinite = np.full((1, columns), np.inf)
         return cls(zero, zero, zero, zero, zero, infinite, -infinite)
 
     @classmethod
     def of(cls, rows: NDArray[Any], *, shape: bool = True) -> Moments:
-        """Of rows (..., n, c), n >= 1, for each of the leading axes; what is NaN or infinite does not count.
+        """Moments of rows (..., n, c), n >= 1, over each of the leading axes; NaN and infinity do not count.
 
-        Without `shape`, the third and fourth powers are left at 0, for those who ask for neither.
+        Without `shape`, the third and fourth powers stay 0, for measures that need neither.
         """
         numbers = np.array(np.moveaxis(rows, -2, -1), dtype=np.float64, order="C")
         total = numbers.sum(axis=-1)
@@ -76,11 +76,11 @@ class Moments:
         return cls(count, mean, m2, m3, m4, low, high)
 
     def with_more(self, other: Moments) -> Moments:
-        """These parts and those: both of shape (parts, c)."""
+        """The parts of both, each of shape (parts, c), concatenated."""
         return Moments(*(np.concatenate(pair) for pair in zip(self._arrays, other._arrays, strict=True)))
 
     def merged(self, *, shape: bool = True) -> Moments:
-        """Of the numbers of all parts together: (parts, c) gives (1, c)."""
+        """Moments of the numbers of all parts together: (parts, c) gives (1, c)."""
         n = self.count
         count = n.sum(axis=0, keepdims=True)
         mean = (n * self.mean).sum(axis=0, keepdims=True) / np.maximum(count, 1)
@@ -103,8 +103,8 @@ class Moments:
         """A measure of each column, NaN if it has no number.
 
         `std` is that of the numbers themselves (divided by their count); `skewness` is m3 / m2^1.5 and
-        `kurtosis` m4 / m2² - 3 of the central moments, without correction for bias, 0 where all numbers are
-        equal, as is `crest` = peak / rms where all are 0.
+        `kurtosis` m4 / m2² - 3 of the central moments, without correction for bias, 0 if all numbers are
+        equal, as is `crest` = peak / rms if all are 0.
         """
         n = np.where(self.count == 0, np.nan, self.count)
         variance = self.m2 / n

@@ -1,4 +1,4 @@
-"""`order`: samples over the angle of a shaft instead of time, so that what turns with it stays where it is.
+"""`order`: samples over shaft angle instead of time, so that shaft harmonics keep their place in a spectrum.
 
 Sources: K. R. Fyfe, E. D. S. Munck, "Analysis of computed order tracking", Mechanical Systems and Signal
 Processing 11 (1997), for resampling by a tacho; interpolation after R. Keys, "Cubic convolution interpolation
@@ -19,23 +19,23 @@ from .base.block import Block, Given
 from .base.operation import Operation, operation
 
 _MARGIN = 3
-"""Samples behind a place that must be there before it is looked at: Keys' kernel takes two on each side."""
+"""Samples required after a position before it is processed: Keys' kernel takes two on each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """What is kept between blocks; places are samples since the last gap.
+    """State between blocks; positions are samples since the last gap.
 
     Attributes:
-        samples: shape (kept, channels), of which the first lies at `start`.
-        start: place of the first kept sample.
-        origin: global index of the sample at place 0.
+        samples: shape (kept, channels), the first at `start`.
+        start: position of the first kept sample.
+        origin: global index of the sample at position 0.
         rate_hz: of the samples.
-        seen: places that were looked at; those of the last three samples are not yet.
+        seen: positions processed so far; the last three samples are still pending.
         high: whether the tacho was above its threshold at the last of them.
-        known: place of the last pulse, None if none was.
+        known: position of the last pulse, None before the first.
         pulses: since the angle began.
-        angle: at the last place seen, in points, from the speed.
+        angle: at the last processed position, in points, from the speed.
         given: rows since the angle began.
         base: number of the first of them.
     """
@@ -54,7 +54,7 @@ class OrderState:
 
     @property
     def next_sample(self) -> int:
-        """Global index of the sample that should come next."""
+        """Global index of the next expected sample."""
         return self.origin + self.start + len(self.samples)
 
 
@@ -94,13 +94,13 @@ class Order(Operation):
         max_turn_s: Annotated[float, Meta(gt=0, le=600)] = 10.0,
         max_rpm: Annotated[float, Meta(gt=0)] = 6000.0,
     ) -> None:
-        """Where the angle comes from.
+        """The source of the angle.
 
         Args:
-            points: samples a turn.
+            points: samples per revolution.
             tacho_channel: index of the channel with the pulses.
-            threshold: through which a pulse rises, in the unit of the channel.
-            hysteresis: by how much it must have fallen below that since the last.
+            threshold: level of the rising edge of a pulse, in the unit of the channel.
+            hysteresis: required fall below the threshold between pulses.
             pulses_per_turn: of the tacho.
             speed_channel: index of the channel with the speed, instead of a tacho.
             speed_scale: turns a minute per unit of that channel.
@@ -144,7 +144,7 @@ class Order(Operation):
         return tuple(given)
 
     def state(self) -> OrderState | None:
-        """The samples since the last turn that is known."""
+        """The samples since the last known revolution."""
         return self._state
 
     def restore(self, state: OrderState | None) -> None:
@@ -160,7 +160,7 @@ class Order(Operation):
             earlier, later = channel[crossings - 1 - before], channel[crossings - before]
             with np.errstate(invalid="ignore"):
                 places = crossings - 1 + (self._threshold - earlier) / (later - earlier)
-            # Behind what is not a number, the pulse rises at the sample.
+            # After NaN, the pulse rises at the sample.
             places = np.where(np.isfinite(places), places, crossings)
             min_samples = 60 * state.rate_hz / (self._max_rpm * self._pulses_per_turn)
             counted = _spaced(places, state.known, min_samples)
@@ -186,7 +186,7 @@ class Order(Operation):
         marks = np.where(channel >= self._threshold, 1, 0)
         marks[channel < self._threshold - self._hysteresis] = -1
         marks[0] = marks[0] if state.seen == 0 and marks[0] else (1 if state.high else -1)
-        # Between both thresholds it is what it was.
+        # Between both thresholds the state does not change.
         levels = marks[np.maximum.accumulate(np.where(marks != 0, np.arange(len(marks)), 0))]
         crossings = before + np.flatnonzero((levels[1:] == 1) & (levels[:-1] == -1)) + 1
         return crossings, replace(state, seen=stop, high=bool(levels[-1] == 1))
@@ -199,7 +199,7 @@ class Order(Operation):
         block: Block,
         given: list[Block],
     ) -> OrderState:
-        """Rows up to the last of these pulses, which follow each other."""
+        """Rows up to the last of these consecutive pulses."""
         known = [] if state.known is None else [state.known]
         pulses = state.pulses + len(places)
         numbers = np.arange(state.given, (pulses - 1) * self._points // self._pulses_per_turn + 1)
@@ -214,12 +214,12 @@ class Order(Operation):
     def _follow_speed(self, state: OrderState, stop: int, block: Block, given: list[Block]) -> OrderState:
         before = max(state.seen - 1, 0)
         speed = state.samples[before - state.start : stop - state.start, self._channel]
-        # What is not a speed, and turning back, is standing still.
+        # NaN and negative speeds count as standstill.
         speed = np.minimum(np.where(speed > 0, speed, 0.0) * self._speed_scale, self._max_rpm)
         speed *= self._points / (60 * state.rate_hz)
         steps = (speed[1:] + speed[:-1]) / 2
         angles = np.cumsum(np.append(state.angle, steps))
-        last = int(np.ceil(angles[-1]))  # only what was passed: at a standstill its place is not known
+        last = int(np.ceil(angles[-1]))  # only completed points: at a standstill the position is unknown
         numbers = np.arange(state.given, last)
         if len(numbers):
             index = np.searchsorted(angles, numbers, side="right")
@@ -232,7 +232,7 @@ class Order(Operation):
     def _block(
         self, state: OrderState, at: NDArray[np.float64], closing: NDArray[np.int64], block: Block
     ) -> Block:
-        """The next rows: interpolated at these places, known by the samples at these others."""
+        """The next rows, interpolated at positions; each is complete with the given sample."""
         others = [index for index in range(block.rows.shape[1]) if index != self._channel]
         whole = np.floor(at).astype(np.int64)
         part = at - whole
@@ -270,7 +270,7 @@ def _cut(state: OrderState, keep: int) -> OrderState:
 
 
 def _spaced(places: NDArray[np.float64], last: float | None, least: float) -> NDArray[np.int64]:
-    """Indices of the rising `places` that lie `least` samples or more behind the one counted before them."""
+    """Indices of the rising `places` at least `least` samples after the previously counted one."""
     counted: list[int] = []
     index = 0 if last is None else int(np.searchsorted(places, last + least))
     while index < len(places):

@@ -1,4 +1,4 @@
-"""`pcm`: bytes to samples where the bytes are nothing but samples; and how samples lie in bytes at all."""
+"""`pcm`: decodes bytes that consist of samples only; and the layout of samples in bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .timeline import MAX_GAP_S, START, EventTimeMeaning, Timeline, TimelineStat
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
-    """How a frame of samples, one of each channel, lies in bytes.
+    """The layout in bytes of a frame of samples, one of each channel.
 
     Attributes:
         code: NumPy's code with its byte order, such as "<i2"; "<i3" and ">i3" are packed 24-bit integers.
@@ -36,16 +36,16 @@ class SampleFormat:
 
     @property
     def resolution(self) -> float:
-        """1 for integers of 16 bits or more: what is a few counts is the converter's noise; else 0."""
+        """1 for integers of 16 bits or more, where a few counts are the converter's noise; else 0."""
         return float(self.code[1] in "iu" and int(self.code[2:]) >= 2)
 
     def samples(self, data: NDArray[np.uint8]) -> NDArray[Any]:
-        """Rows (n, channels) of whole frames, in native order: a view where they lie so; 24 bits as int32."""
+        """Rows (n, channels) of whole frames, in native order: a view if possible; 24 bits as int32."""
         if self.code.endswith("i3"):
             packed = data.reshape(-1, 3) if self.code[0] == "<" else data.reshape(-1, 3)[:, ::-1]
             wide = np.zeros((len(packed), 4), np.uint8)
             wide[:, 1:] = packed
-            # The arithmetic shift brings the sign down from the top byte.
+            # The arithmetic shift extends the sign from the top byte.
             return (wide.view("<i4") >> 8).astype(np.int32, copy=False).reshape(-1, self.channels)
         samples = data.view(self.code).reshape(-1, self.channels)
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
@@ -56,10 +56,10 @@ class PcmState:
     """What is kept between blocks.
 
     Attributes:
-        carry: bytes of a frame that is not whole yet.
-        next_byte: global index of the byte that should come next.
-        rows: index of the next row, where event times are not looked at.
-        timeline: what event times said so far, where they are.
+        carry: bytes of an incomplete frame.
+        next_byte: global index of the next expected byte.
+        rows: index of the next row, if event times are ignored.
+        timeline: the state of the event times, if they are used.
     """
 
     carry: NDArray[np.uint8]
@@ -102,7 +102,7 @@ class Pcm(Operation):
         times: EventTimeMeaning = "ignore",
         max_gap_s: Tolerance = MAX_GAP_S,
     ) -> None:
-        """How the samples lie, and what they mean.
+        """The layout and meaning of the samples.
 
         Args:
             rate_hz: samples per second of each channel.
@@ -135,9 +135,7 @@ class Pcm(Operation):
         self._state: PcmState | None = None
 
     def process(self, block: Block) -> Given:
-        """Takes uint8 of shape (n,); OperationFailed if `times` are looked at and an event ends within a
-        frame.
-        """
+        """Takes uint8 of shape (n,); OperationFailed if `times` are used and an event ends within a frame."""
         if self._timeline is not None:
             return self._process_by_time(block, self._timeline)
         before, frame_bytes = self._state, self._format.frame_bytes
@@ -189,11 +187,11 @@ class Pcm(Operation):
         )
 
     def counts(self) -> Mapping[str, int]:
-        """Gaps, missing rows, and rows that were left out; all 0 where event times are not looked at."""
+        """Gaps, missing rows, and dropped rows; all 0 if event times are ignored."""
         return Timeline.counts(self._state.timeline if self._state is not None else START)
 
     def state(self) -> PcmState | None:
-        """The bytes of the frame that is not whole yet."""
+        """The bytes of the incomplete frame."""
         return self._state
 
     def restore(self, state: PcmState | None) -> None:

@@ -1,4 +1,4 @@
-"""`resample`: samples at another rate, up / down times as many, by a polyphase low-pass filter."""
+"""`resample`: converts samples to up / down times their rate with a polyphase low-pass filter."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ResampleState:
     """What is kept between blocks.
 
     Attributes:
-        samples: shape (channels, kept), of which the first is `start`.
-        start: number of the first kept sample, counted from the last gap; negative for the silence before.
-        next_sample: global index of the sample that should come next.
-        origin: global index of the first sample behind the last gap.
-        base: number of the first row behind the last gap.
-        given: rows given since.
+        samples: shape (channels, kept), the first at `start`.
+        start: number of the first kept sample, counted from the last gap; negative for the zeros before it.
+        next_sample: global index of the next expected sample.
+        origin: global index of the first sample after the last gap.
+        base: number of the first row after the last gap.
+        given: number of rows since.
         rate_hz: of the samples.
     """
 
@@ -72,10 +72,10 @@ class Resample(Operation):
         """The rate of the output.
 
         Args:
-            up: by what the rate is multiplied.
-            down: by what it is divided.
+            up: factor of the rate.
+            down: divisor of the rate.
             rate_hz: of the output, instead of `up` and `down`.
-            dtype: of what is given; computed in float64.
+            dtype: of the output; computed in float64.
         """
         if (rate_hz is None) == (up == down == 1):
             raise PolicyInvalid("give either rate_hz, or up and down with another quotient than 1.")
@@ -87,7 +87,7 @@ class Resample(Operation):
         self._state: ResampleState | None = None
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed without a rate, or for one that cannot be reached."""
+        """Takes samples (n, channels); OperationFailed without a rate, or if `rate_hz` is not reachable."""
         up, down = self._factors(block.rate_hz)
         half, taps = 10 * max(up, down), self._taps(up, down)
         new = np.ascontiguousarray(block.rows.T, dtype=np.float64)
@@ -170,7 +170,7 @@ class Resample(Operation):
 
 
 def _start(row: int, up: int, down: int) -> int:
-    """The first sample to be kept for this row: as far back as the filter reaches, and in its phase."""
+    """The first sample to be kept for this row: the start of the filter's support, in the filter's phase."""
     half = 10 * max(up, down)
     reach = math.ceil(Fraction(row * down - half, up))
     phase = 10 if up > down else 0

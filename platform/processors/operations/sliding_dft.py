@@ -1,4 +1,4 @@
-"""`sliding_dft`: amplitude and phase of a few tracked frequencies, again and again within one window."""
+"""`sliding_dft`: amplitude and phase of a few tracked frequencies over a sliding window."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SlidingDftState:
     """What is kept between blocks.
 
     Attributes:
-        carry: samples of the hop that is not whole yet.
-        next_hop: number of the hop that should come next.
+        carry: samples of the incomplete hop.
+        next_hop: number of the next expected hop.
         parts: shape (fewer than length / hop, channels, tones), transforms of the hops that later rows need.
         next_row: number of the next row, if no gap comes before it.
     """
@@ -44,9 +44,9 @@ class SlidingDft(Operation):
     radians, referred to sample 0 of the stream: a steady cosine keeps its phase. Frequencies need not be
     lines of the window.
 
-    Each sample is multiplied once: what a hop adds to the transform is summed up on its own, and a row is the
-    sum of the length / hop last of them, each turned to its place. As nothing is taken away again, nothing
-    drifts. Hann's window is made of the transforms at f and f ± rate / length.
+    Each sample is multiplied once: the contribution of a hop to the transform is summed separately, and a row
+    is the sum of the last length / hop contributions, with their phases shifted. Nothing is subtracted, so
+    rounding errors do not accumulate. Hann's window combines the transforms at f and f ± rate / length.
 
     Samples of shape (n, channels) give float64 rows (m, columns), those of channel 0 first. Row `i` is
     complete with sample i hop + length - 1. Keeps length / hop transforms and fewer than `hop` samples.
@@ -66,7 +66,7 @@ class SlidingDft(Operation):
         window: str = "hann",
         phase: bool = False,
     ) -> None:
-        """What is tracked.
+        """The tracked frequencies and the window.
 
         Args:
             frequencies_hz: at most 64.
@@ -109,7 +109,7 @@ class SlidingDft(Operation):
         )
         if not rows_there:
             return None
-        # The hops of the last rows_there rows end in this block, one each.
+        # The hops of the last `rows_there` rows end in this block, one each.
         last = framing.first + framing.count - rows_there + np.arange(rows_there)
         starts = framing.starts[framing.count - rows_there :] + self._hop - self._length
         names = [f"amplitude_{f:g}" for f in self._frequencies_hz]
@@ -164,7 +164,7 @@ class SlidingDft(Operation):
                 for first, frames, room in framing.batches(channel):
                     out = parts[first : first + len(frames), channel]
                     for tone in range(tones):
-                        # No matrix product: how that sums up depends on how many rows it has.
+                        # Not a matrix product: its order of summation depends on the number of rows.
                         out.real[:, tone] = np.multiply(frames, self._waves[tone], out=room).sum(axis=1)
                         np.multiply(frames, self._waves[tones + tone], out=room)
                         out.imag[:, tone] = room.sum(axis=1)

@@ -1,4 +1,4 @@
-"""`spectrum`: the short-time power spectral density of samples, one row for each frame, while they arrive."""
+"""`spectrum`: the short-time power spectral density of samples in a stream, one row for each frame."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Spectrum(Operation):
         reference: Annotated[float, Meta(gt=0)] = 1.0,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
-        """What one row is computed from, and how.
+        """The frames, and the computation of a row.
 
         Args:
             length: samples in one frame.
@@ -84,7 +84,7 @@ class Spectrum(Operation):
         self._carry: Carry | None = None
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed if they have no rate, or another one."""
+        """Takes samples (n, channels); OperationFailed if they have no rate, or the rate changes."""
         if not block.rate_hz > 0:
             raise OperationFailed(
                 'Samples without a rate have no spectrum: decode them with "pcm" and its rate_hz, or with '

@@ -1,4 +1,4 @@
-"""`statistics`: mean, extremes and deviation of every second, minute or ten minutes, as wind parks report."""
+"""`statistics`: mean, extremes and deviation per second, minute or ten minutes, as wind farms report them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .moments import Measure, Moments
 
 PART_ROWS = 4096
 """Rows whose moments are taken at once. Parts are counted from the beginning of a period, so that results do
-not depend on how rows arrive."""
+not depend on the cutting into blocks."""
 MAX_PARTS = 256
-"""Parts whose moments are kept apart: merging many at once is quicker than one by one."""
+"""Parts whose moments are kept separately: merging many at once is faster than one by one."""
 SET_BACK_EVENTS = 8
-"""So many events of the past in one piece, over a period or more, mean that the clock was set back."""
+"""This number of consecutive past events, over a period or more, means that the clock was set back."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -32,13 +32,13 @@ class StatisticsState:
     """What is kept between blocks.
 
     Attributes:
-        columns: of what is measured; None before the first row.
-        period: the one that is open, counted in periods since 1970.
+        columns: of the measured rows; None before the first row.
+        period: the open period, counted in periods since 1970.
         moments: of its parts so far, at most 256; more are merged.
-        part: shape (fewer than 4096, columns), its rows since, unchanged.
+        part: shape (fewer than 4096, columns), its rows since then, unchanged.
         origin: period that has the number 0.
-        behind: events of the past since the last one that was taken, and the time of the first of them.
-        late: rows that were left out.
+        behind: number of past events since the last accepted one, and the time of the first of them.
+        late: number of dropped rows.
     """
 
     columns: tuple[str, ...] | None = None
@@ -80,7 +80,7 @@ class Statistics(Operation):
         measures: Annotated[list[Measure], Meta(min_length=1)] | None = None,
         rate_hz: Annotated[float, Meta(gt=0)] | None = None,
     ) -> None:
-        """What is measured over how long.
+        """The measures and the period.
 
         Args:
             period_s: seconds of a period, which begins where the time since 1970 is a multiple of it.
@@ -126,7 +126,7 @@ class Statistics(Operation):
                 numbers.append(state.period - state.origin)
                 rows.append(self._measured(state, block.rows.shape[1], per_period))
                 times_ns.append((state.period + 1) * self._period_ns)
-                # Numbers never go back; where the clock does, one is left out.
+                # Indices never decrease; if the clock does, one is skipped.
                 origin = state.origin if period > state.period else period - numbers[-1] - 2
                 state = replace(state, period=period, moments=None, part=None, origin=origin)
             state = _with(state, event_rows, shape=self._shape)
@@ -134,11 +134,11 @@ class Statistics(Operation):
         return tuple(self._blocks(block, columns, numbers, rows, times_ns))
 
     def counts(self) -> Mapping[str, int]:
-        """Rows that came too `late` for their period."""
+        """Rows that arrived too `late` for their period."""
         return {"late": self._state.late}
 
     def state(self) -> StatisticsState:
-        """The period that is open."""
+        """The open period."""
         return self._state
 
     def restore(self, state: StatisticsState | None) -> None:
@@ -146,7 +146,7 @@ class Statistics(Operation):
         self._state = state if state is not None else StatisticsState()
 
     def _runs(self, block: Block) -> Iterator[tuple[NDArray[Any], int, int]]:
-        """Rows of events that lie in one period, while the periods rise; else event by event."""
+        """Rows of events that lie in one period, while the periods increase; else event by event."""
         periods = block.times.times_ns // self._period_ns
         starts = np.append(0, block.times.ends[:-1] - block.first)
         ends = block.times.ends - block.first

@@ -1,8 +1,8 @@
-"""Which samples are missing, late or repeated, by the times of events and the rate of the rows.
+"""Detects missing, late and repeated samples from the times of events and the rate of the rows.
 
 An event's time is that of its first or of its last row, and the rows of an event lie 1 / rate apart. So each
-event says when the next one should begin. One that begins later by more than a tolerance follows a gap; one
-that begins earlier by more than that brings what is late or repeated. Each event is measured against the one
+event predicts the begin of the next one. One that begins later by more than a tolerance follows a gap; one
+that begins earlier by more than that contains late or repeated rows. Each event is measured against the one
 before it, not against the first of all: a sensor's clock that runs 50 ppm slow is 4 s behind after a day.
 """
 
@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from .base.block import Block, EventTimes
 
 EventTimeMeaning = Literal["ignore", "first", "last"]
-"""What the time of an event is: nothing to go by, the time of its first sample, or that of its last."""
+"""Meaning of an event's time: unrelated to the samples, or the time of its first or last sample."""
 Tolerance = Annotated[float, Meta(ge=0)]
 MAX_GAP_S = 0.05
 """Default tolerance: over the jitter of clocks read in software, under the length of most senders' events."""
 
 REMEMBERED_GAPS = 16
-"""The latest gaps, which tell late rows from repeated ones."""
+"""Number of recent gaps, which distinguish late rows from repeated ones."""
 SET_BACK_S, SET_BACK_EVENTS = 60.0, 8
-"""So much that lies in the past, in one piece, means that the sender's clock was set back."""
+"""This much consecutive past data means that the sender's clock was set back."""
 MAX_MISSING = 2**48
-"""Rows that one gap can leave out, at most: clocks may say anything, and an index must stay within int64."""
+"""Maximum rows that one gap can skip: clocks can have any value, and an index must stay within int64."""
 
 _NS_PER_S = 1_000_000_000
 # Years 1824 to 2116: the difference of any two times is within int64.
@@ -41,11 +41,11 @@ class TimelineState:
     """What is kept between blocks.
 
     Attributes:
-        next_index: of the row that comes next where nothing is missing.
-        next_ns: time at which that row should be; None before the first event.
+        next_index: of the next row if none is missing.
+        next_ns: expected time of that row; None before the first event.
         begin_ns: time of the first row of all, or since the clock was set back.
         gaps: (begin, end) in ns of the latest 16 gaps.
-        behind: rows and events that were left out since the last that was taken.
+        behind: rows and events dropped since the last accepted one.
         counts: since the stream began; see `Timeline.counts`.
     """
 
@@ -62,13 +62,13 @@ START = TimelineState()
 
 
 class Timeline:
-    """Cuts blocks where their event times say that rows are missing, and leaves out what lies in the past.
+    """Cuts blocks at gaps in their event times, and drops rows that lie in the past.
 
-    Behind a gap the index of rows jumps by the number of those that are missing, at least one: index / rate
-    continues to mean time. Rows of events that are late (they would fill a gap that was passed already, or
-    come before the first row) or repeated (they are in time that has its rows) would break the order of time
-    for all that follows, so they are left out and counted; the data stream keeps them. Where a minute and at
-    least 8 events of them come in one piece, the clock was set back: they are taken, behind a gap of one row.
+    After a gap the index of rows jumps by the number of missing rows, at least one: index / rate remains the
+    time. Late events would fill an earlier gap, or precede the first row; repeated events cover a time that
+    already has rows. Either would break the order of time for all later rows, so their rows are dropped and
+    counted; the data stream keeps them. If such events span a minute in succession, and are at least 8, the
+    clock was set back: they are accepted, after a gap of one row.
 
     Keeps the times of 16 gaps.
     """
@@ -82,12 +82,12 @@ class Timeline:
     def cut(
         self, block: Block, before: TimelineState, *, torn: bool = False
     ) -> tuple[tuple[Block, ...], TimelineState]:
-        """The block in pieces without a gap, their indices counted by time; and the state behind it.
+        """The block in pieces without a gap, with indices by time; and the state after it.
 
         Args:
-            block: rows with the events that brought them; its own index is not looked at.
-            before: the state up to here.
-            torn: whether rows are known to be missing before it, such as those that could not be decoded.
+            block: rows with the events that brought them; its own index is ignored.
+            before: the state before it.
+            torn: whether rows are known to be missing before it, such as rows that could not be decoded.
         """
         ends = block.times.ends - block.first
         sizes = np.diff(ends, prepend=0)
@@ -127,13 +127,13 @@ class Timeline:
 
     @staticmethod
     def counts(state: TimelineState) -> Mapping[str, int]:
-        """`gaps`, `missing` rows in them, and rows that were left out as `late` or `repeated`."""
+        """`gaps`, `missing` rows in them, and rows dropped as `late` or `repeated`."""
         return dict(zip(("gaps", "missing", "late", "repeated"), state.counts, strict=True))
 
     def _spans(
         self, sizes: NDArray[np.int64], times_ns: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """When the first row of each event is, and when that of the next one should be."""
+        """The time of each event's first row, and the expected time of the next event's first row."""
         row_ns = _NS_PER_S / self._rate_hz
         times_ns = np.clip(times_ns, -_MAX_NS, _MAX_NS)
         begins = times_ns - _whole((sizes - 1) * row_ns) if self._last else times_ns
@@ -141,7 +141,7 @@ class Timeline:
         return begins, np.clip(begins + _whole(sizes * row_ns), -_MAX_NS, _MAX_NS)
 
     def _end_of_run(self, event: int, begins_ns: NDArray[np.int64], stops_ns: NDArray[np.int64]) -> int:
-        """The first event behind `event` that does not follow the one before it."""
+        """The first event after `event` that does not continue the previous one."""
         apart = np.abs((begins_ns[event + 1 :] - stops_ns[event:-1]).astype(np.float64)) > self._tolerance_ns
         return event + 1 + int(np.argmax(apart)) if apart.any() else len(begins_ns)
 
@@ -152,7 +152,7 @@ class Timeline:
     def _end_of_past(
         self, event: int, begins_ns: NDArray[np.int64], sizes: NDArray[np.int64], state: TimelineState
     ) -> int:
-        """The first event behind `event` that is to be taken, or looked at again."""
+        """The first event after `event` to accept or to examine again."""
         assert state.next_ns is not None
         past = (begins_ns[event:] - state.next_ns).astype(np.float64) < -self._tolerance_ns
         rows = state.behind[0] + np.cumsum(sizes[event:])
@@ -189,6 +189,6 @@ class Timeline:
 
 
 def _whole(duration_ns: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Rounded; 73 years at most, so that no rate brings a time out of int64."""
+    """Rounded and limited to 73 years, so that times stay within int64 for any rate."""
     whole: NDArray[np.int64] = np.rint(np.minimum(duration_ns, 2.0**61)).astype(np.int64)
     return whole

@@ -1,4 +1,4 @@
-"""`welch`: the mean of so many periodograms, one row for each group of frames, while they arrive.
+"""`welch`: the mean of several periodograms in a stream, one row for each group of frames.
 
 Source: P. D. Welch, "The use of fast Fourier transform for the estimation of power spectra: a method based on
 time averaging over short, modified periodograms", IEEE Transactions on Audio and Electroacoustics 15 (1967).
@@ -21,7 +21,7 @@ from .spectrum import Spectrum, to_decibels
 
 MAX_SEGMENTS = 1_000_000
 MAX_OPEN = 16
-"""Means that are being made at the same time, at most: each is a row in memory."""
+"""Maximum means in progress at the same time: each is a row in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class WelchState:
 
     Attributes:
         carry: samples that later periodograms need.
-        next_spectrum: number of the periodogram that should come next.
-        sums: shape (open, channels, bins), of the means that are being made, the oldest first.
-        since: periodograms since the last gap.
+        next_spectrum: number of the next expected periodogram.
+        sums: shape (open, channels, bins), of the means in progress, the oldest first.
+        since: number of periodograms since the last gap.
         next_row: number of the next row, if no gap comes before it.
     """
 
@@ -50,7 +50,7 @@ class Welch(Operation):
 
     Samples of shape (n, channels) at a rate give rows of shape (bins,) for one channel, (channels, bins) for
     more, bins = length // 2 + 1; one row every `step` frames. A row has the time of the event that brought
-    its last sample. No mean is made over a gap.
+    its last sample. No mean extends over a gap.
 
     Keeps fewer than `length` samples of each channel, and at most 16 rows.
     """
@@ -75,19 +75,19 @@ class Welch(Operation):
         reference: Annotated[float, Meta(gt=0)] = 1.0,
         dtype: Literal["float32", "float64"] = "float64",
     ) -> None:
-        """What one row is the mean of; all from `length` on is as in `spectrum`.
+        """The frames of a mean; parameters from `length` on are those of `spectrum`.
 
         Args:
             segments: frames of one mean.
-            seconds: of signal for one mean, in whole frames; 10 where neither is given.
+            seconds: of signal for one mean, in whole frames; 10 if neither is given.
             step: frames from one mean to the next; by default `segments`, so that means share no frame.
             length: samples in one frame.
             overlap: part of a frame that the next one shares.
             window: name of a window without parameters.
             scaling: power per Hz, or power of a line.
-            detrend: what is taken away from each frame; scipy.signal.welch takes "constant" by default.
+            detrend: what is subtracted from each frame; the default of scipy.signal.welch is "constant".
             level: "dB" for 10 log10(mean / reference²).
-            reference: what has 0 dB.
+            reference: the value of 0 dB.
             dtype: of the rows.
         """
         if segments is not None and seconds is not None:
@@ -103,7 +103,7 @@ class Welch(Operation):
         self._state = WelchState()
 
     def process(self, block: Block) -> Block | None:
-        """Takes samples (n, channels); OperationFailed if rate or channels change, or none is given."""
+        """Takes samples (n, channels); OperationFailed if rate or channels change, or without a rate."""
         segments, step = self._grouping(block.rate_hz)
         self._spectrum.restore(self._state.carry)
         spectra = self._spectrum.process(block)
@@ -142,7 +142,7 @@ class Welch(Operation):
         )
 
     def state(self) -> WelchState:
-        """The samples of the next frames, and the sums of the means that are being made."""
+        """The samples of the next frames, and the sums of the means in progress."""
         return self._state
 
     def restore(self, state: WelchState | None) -> None:

@@ -1,4 +1,4 @@
-"""Features of machines that never were: healthy, failing slowly, failing at once, starting with a shock."""
+"""Features of simulated machines: healthy, failing slowly, failing suddenly, starting with a shock."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def blocks(
 
 
 def judged(rows: Rows, *, columns: Sequence[str] = COLUMNS, **parameters: Any) -> dict[str, Rows]:
-    """What `condition` says of the rows, by column."""
+    """The output of `condition` for the rows, by column."""
     return by_column(run(op("condition", **parameters), blocks(rows, columns=columns)))
 
 

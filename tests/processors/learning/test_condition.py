@@ -1,4 +1,4 @@
-"""`condition` on machines whose fate is known: what is said, what is not said, and the same for any cut."""
+"""`condition` on simulated machines: alarms, no false alarms, and the same output for any cut."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_slow_rise_is_drift_then_warning_then_danger() -> None:
     hours = np.arange(2000) * INTERVAL_S / 3600
     said = judged(features(np.maximum(0.0, 4.0 * (hours - 2.0))))
     [warning], [danger] = onsets(said["grade"]), onsets(said["grade"], 2)
-    # 6 dB and 10 dB are reached 1.5 and 2.5 hours after the rise begins, above what is learned on the way.
+    # 6 dB and 10 dB are reached 1.5 and 2.5 hours after the rise begins, above the level learned meanwhile.
     assert 3.3 < hours[warning] < 4.0
     assert 4.3 < hours[danger] < 5.0
     assert said["drift"][warning] == pytest.approx(4.0, rel=0.3)
@@ -98,13 +98,13 @@ def test_one_band_is_enough_and_it_is_named() -> None:
 def test_the_grade_falls_only_where_it_has_been_clearly_lower_for_a_while() -> None:
     quarter = np.repeat([0.0, 8.0, 5.0, 2.0], 200)
     grade = judged(features(quarter))["grade"]
-    assert grade[599] == 1  # 5 is no warning of itself, but no all-clear
+    assert grade[599] == 1  # 5 raises no warning, but does not clear one either
     [cleared] = np.flatnonzero(np.diff(grade) == -1)
     assert 609 <= cleared <= 625
 
 
 def test_remaining_life_is_told_from_the_warning_on_and_shrinks_to_the_end() -> None:
-    """Exponential growth of the amplitude, that is a line in dB, to 12 dB."""
+    """Exponential growth of the amplitude, linear in dB, to 12 dB."""
     healthy, ill = 600, 600
     level = np.concatenate((np.zeros(healthy), np.linspace(0, 12, ill)))
     said = judged(features(level))
@@ -187,7 +187,7 @@ def test_a_leap_of_the_clock_is_no_life() -> None:
 
 
 def test_many_rows_an_interval_are_summed_up_by_their_medians() -> None:
-    """Ten windows of 0.1 s that come in one event a second give a row a second."""
+    """Ten windows of 0.1 s that arrive in one event per second give one row per second."""
     rows = features(np.zeros(3000))
     ends = np.arange(10, 3001, 10)
     times = EventTimes(ends, np.arange(300) * SECOND_NS)

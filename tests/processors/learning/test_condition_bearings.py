@@ -1,4 +1,4 @@
-"""`condition` on real bearings that ran to failure, with nothing set and nothing known of them.
+"""`condition` on real bearings that ran to failure, with default parameters and no prior knowledge.
 
 Data: P. Nectoux et al., "PRONOSTIA: An experimental platform for bearings accelerated degradation tests",
 IEEE PHM 2012. What is asserted must hold for any bearing of such a bench; benchmarks/condition.py has the
@@ -31,7 +31,7 @@ def recording(name: str) -> Path:
 
 
 def condition_of(name: str) -> tuple[Rows, dict[str, Rows]]:
-    """Share of the life at each row, and what is said there."""
+    """The fraction of life at each row, and the output there."""
     with np.load(recording(name)) as arrays:
         records, seconds = arrays["acc_mg"], arrays["seconds"]
     ends = np.arange(1, len(records) + 1) * records.shape[1]

@@ -1,4 +1,4 @@
-"""References of health and operating states, against plain NumPy and plain thinking."""
+"""References of the healthy condition and operating states, against plain NumPy."""
 
 from __future__ import annotations
 

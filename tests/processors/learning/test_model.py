@@ -1,4 +1,4 @@
-"""`model`: scored, then learned; the same scores for any cut and over any restart."""
+"""`model`: rows are scored, then learned; the same scores for any cut and after any restart."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_clusterer_says_the_cluster() -> None:
 
 
 def batches(rows: NDArray[np.float64], estimator: Any, score: Any, batch: int = 16) -> list[float]:
-    """Each row by what the whole batches before it taught, which is nothing for the first batch."""
+    """Scores each row with the model of the complete batches before it; untrained for the first batch."""
     scaler, expected = MinMaxScaler(), []
     for index, row in enumerate(rows):
         known = index >= batch
@@ -270,7 +270,7 @@ def test_rows_with_what_is_no_number_are_scored_nan_and_not_learned() -> None:
 
 
 class Fragile(anomaly.HalfSpaceTrees):
-    """Has learned from a row that it cannot bear when it raises."""
+    """Raises for some rows, after it has learned from them."""
 
     def learn_one(self, x: dict[Any, Any]) -> None:
         super().learn_one(x)  # type: ignore[no-untyped-call]
@@ -281,7 +281,7 @@ class Fragile(anomaly.HalfSpaceTrees):
 
 
 class PanicException(BaseException):
-    """As that of PyO3 is, in which parts of River are written."""
+    """Like that of PyO3, which parts of River use."""
 
 
 @pytest.mark.parametrize("raised", [ArithmeticError("too much"), PanicException("too much")])
@@ -311,7 +311,7 @@ def test_a_block_that_the_estimator_cannot_learn_leaves_no_trace(
 
 
 class Travelled(anomaly.HalfSpaceTrees):
-    """Scores how often it was pickled and unpickled."""
+    """Scores the number of times that it was pickled and unpickled."""
 
     journeys = 0
 

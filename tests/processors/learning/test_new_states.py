@@ -1,4 +1,4 @@
-"""A state of operation that `condition` has not met: learned where it is moderately louder, else a danger."""
+"""An operating state that is new to `condition`: learned if it is moderately louder, else a danger."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_a_state_explains_is_learned(name: str, before: float, after: float
 
 
 def test_a_state_is_learned_where_the_machine_is_itself_again_in_it() -> None:
-    """Two rows are a shock; and with ten calm rows of a known state, the danger falls to nothing."""
+    """Two rows are a shock; after ten normal rows of a known state, the grade falls to 0."""
     counts = [HEALTHY, 2, 60, 20, 60]
     level = np.repeat([0.0, 35.0, 0.0, 35.0, 0.0], counts)
     said = said_of(level, "speed", np.repeat([1500.0, 1200.0, 1200.0, 900.0, 1500.0], counts))

@@ -1,4 +1,4 @@
-"""The posterior of the remaining life against sums written down, and against lives that are known."""
+"""The posterior of the remaining life against explicit sums, and against known lives."""
 
 from __future__ import annotations
 

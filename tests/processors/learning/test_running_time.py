@@ -1,4 +1,4 @@
-"""Running time: event time, without what no machine can live through."""
+"""Running time: event time without leaps."""
 
 from __future__ import annotations
 

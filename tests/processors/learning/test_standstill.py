@@ -1,4 +1,4 @@
-"""`condition` tells a leap of the level from a machine that starts: the one is graded, the other learned."""
+"""`condition` distinguishes leaps of the level, which are graded, from a machine that starts."""
 
 from __future__ import annotations
 

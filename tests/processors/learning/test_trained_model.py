@@ -1,4 +1,4 @@
-"""`trained_model`: trained apart from the stream on what the store keeps, swapped in between two chunks."""
+"""`trained_model`: trained separately from the stream on stored rows, installed between two chunks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def stored(path: Path, rows: NDArray[Any], times_ns: NDArray[np.int64] | None = 
 
 
 def trained(path: Path, stop: int, **parameters: Any) -> TrainedModel:
-    """The operation with what a training of it has left in the folder of models."""
+    """The operation with the model that a training saved in the folder of models."""
     request = TrainingRequest(
         reference="t:model",
         source="t:values",
@@ -162,7 +162,7 @@ def test_partial_fit_goes_through_all_rows_block_by_block(tmp_path: Path) -> Non
         estimator="sklearn.cluster.MiniBatchKMeans",
         parameters={"n_clusters": 4},
         passes=2,
-        max_rows=10,  # is for estimators that are fitted at once
+        max_rows=10,  # only for estimators that are fitted at once
     )
     expected = centres.transform(scaler.transform(new)).min(axis=1)
     np.testing.assert_allclose(scores(model, new)[:, 0], expected, rtol=1e-9)
@@ -270,7 +270,7 @@ def test_trainings_fall_due_by_rows_and_by_event_time_for_any_cut() -> None:
 
     assert due(make(), 1) == [50]
     assert due(make(every_rows=40), 1) == [50, 90, 130, 170]
-    assert due(make(every_rows=40), 200) == [170]  # one training for all that fell due at once
+    assert due(make(every_rows=40), 200) == [170]  # one training for all due at once
     assert due(make(every_s=60), 1) == [50, 110, 170]  # a row a second
     assert due(make(every_s=60), 7)[-1] == due(make(every_s=60), 200)[-1] == 170
     assert due(make(every_s=60, every_rows=30), 1) == [50, 80, 110, 140, 170, 200]
@@ -337,7 +337,7 @@ def test_a_training_without_rows_says_so(tmp_path: Path) -> None:
 
 
 class PanicException(BaseException):
-    """As that of PyO3 is."""
+    """Like that of PyO3."""
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ async def test_the_pipeline_goes_on_while_a_training_runs(home: Home) -> None:
         await until(lambda: home.worker._trainings.running)
         running = home.worker._trainings.running
         assert running is not None
-        os.kill(running, signal.SIGSTOP)  # it takes for ever
+        os.kill(running, signal.SIGSTOP)  # it never ends
         for seed in range(20):
             await send(home, 10, seed)
         await home.until_stored(21)
@@ -536,7 +536,7 @@ async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_t
         await asyncio.to_thread(worker.start)
         await send(home, 20, 2)
         await until(lambda: model_waits(home))
-        # Killed with a model that waits, and before the checkpoint with the rows that it has scored.
+        # Killed with a pending model, and before the checkpoint with the rows that it has scored.
         await send(home, 10, 3)
         await until(lambda: len(home.store.array("t:forest")) == 80)
         worker.kill()

@@ -8,7 +8,7 @@ from windvane.processors.learning.trend import SLOPE_ROWS, ChangeDetector, Slope
 
 
 def naive_changes(values: list[float]) -> list[int]:
-    """Page's sums written down as sums: of deviations from the mean before, less what is tolerated."""
+    """Page's sums, computed explicitly: of deviations from the previous mean, less the tolerance."""
     found: list[int] = []
     begin = 0
     for end in range(1, len(values) + 1):
@@ -18,7 +18,7 @@ def naive_changes(values: list[float]) -> list[int]:
         ]
         for sign in (1, -1):
             steps = [sign * deviation - 0.5 for deviation in deviations]
-            # The largest sum of what came last, which may be nothing.
+            # The largest sum over the latest values, possibly over none.
             largest = max([0.0, *(sum(steps[index:]) for index in range(len(steps)))])
             if largest >= 8.0 and begin < end:
                 found.append(end - 1)

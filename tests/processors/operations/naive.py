@@ -1,4 +1,4 @@
-"""The operations once more, as anyone would write them down: slow, obvious, and whole streams at a time."""
+"""Naive versions of the operations: slow, obvious, and on whole streams at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def row_times_ns(row_stops: Sequence[int], event_stops: Sequence[int], times_ns: Sequence[int]) -> list[int]:
-    """The time of each row is that of the first event that brings the stream to where the row is whole."""
+    """The time of each row is that of the first event that completes the row."""
     return [
         next(time for stop, time in zip(event_stops, times_ns, strict=True) if stop >= row_stop)
         for row_stop in row_stops
@@ -65,7 +65,7 @@ def int24(data: bytes) -> NDArray[np.int32]:
 def wave_data(file: bytes) -> bytes:
     """The bytes of the samples of one whole WAVE file, whose last byte is the last of `file`.
 
-    By the size of its data chunk where a chunk or nothing follows there, else all that came.
+    By the size of its data chunk if a chunk or nothing follows there, else all received bytes.
     """
     at = 12
     while file[at : at + 4] != b"data":

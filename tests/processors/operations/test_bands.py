@@ -1,4 +1,4 @@
-"""`bands` against a naive share of lines, Parseval, and the frequencies of IEC 61260."""
+"""`bands` against a naive distribution of lines, Parseval, and the frequencies of IEC 61260."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`envelope` against a filter over the whole signal, and `bearing` against a bearing that knocks."""
+"""`envelope` against a filter over the whole signal, and `bearing` against simulated impacts of a bearing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ BEARING: dict[str, Any] = {"rollers": 9, "roller_diameter_mm": 7.94, "pitch_diam
 
 
 def knocks(turns: NDArray[np.float64], per_turn: float) -> NDArray[np.float64]:
-    """A ringing at 3 kHz that begins anew with each knock, in some noise."""
+    """A 3 kHz resonance that each impact excites, in some noise."""
     since_s = np.zeros(len(turns))
     last = 0
     for index, number in enumerate(np.floor(turns * per_turn)):

@@ -1,4 +1,4 @@
-"""What holds for every operation on samples: no cut changes a bit, nothing is joined over a gap."""
+"""Properties of every operation on samples: no cut changes a bit, nothing is joined over a gap."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CASES: dict[str, Callable[[], Operation]] = {
 
 
 class TestEveryOperation(SampleConformance):
-    """Those on samples: the shipped suite, with each of the cases."""
+    """The shipped suite, with each of the cases for operations on samples."""
 
     @pytest.fixture(params=CASES)
     def make_operation(self, request: pytest.FixtureRequest) -> MakeOperation:

@@ -1,4 +1,4 @@
-"""`fields`: one row of numbers an event."""
+"""`fields`: one row of numbers per event."""
 
 from __future__ import annotations
 

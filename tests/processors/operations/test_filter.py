@@ -87,7 +87,7 @@ def test_behind_what_is_no_number_a_channel_begins_anew(data: st.DataObject) -> 
 def test_a_stream_is_resampled_as_scipy_resamples_the_whole(up: int, down: int) -> None:
     output = run(op("resample", up=up, down=down), CUT.blocks(noise(), rate_hz=RATE_HZ))
     oracle = scipy.signal.resample_poly(noise(), up, down)
-    # What is missing at the end is half the filter, where SciPy goes on into zeros.
+    # Half the filter is missing at the end, where SciPy continues with zeros.
     assert len(oracle) - len(output.rows) == len(oracle) - ((5000 * up - 1 - 10 * max(up, down)) // down + 1)
     np.testing.assert_allclose(output.rows, oracle[: len(output.rows)], rtol=1e-12, atol=1e-10)
     assert output.blocks[0].rate_hz == output.blocks[0].attrs["rate_hz"] == RATE_HZ * up / down

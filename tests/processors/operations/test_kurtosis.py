@@ -1,4 +1,4 @@
-"""`kurtosis` and `best_band` against the definition, and on bursts that are known."""
+"""`kurtosis` and `best_band` against the definition, and on known bursts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a policy's steps become operations, and what is refused."""
+"""The creation of operations from a policy's steps, and the rejection of invalid ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_unknown_operation_is_refused_with_those_that_there_are() -> None:
             ("bytes", "samples", "samples", "features"),
         ),
         ([Step(operation="wav"), PCM, Step(operation="spectrum")], ("bytes", "bytes", "samples")),
-        # The nearest earlier one of a kind, or the one that is named.
+        # The nearest earlier step of a kind, or the named one.
         (
             [
                 Step(operation="wav", name="a"),
@@ -110,7 +110,7 @@ def test_an_unknown_operation_is_refused_with_those_that_there_are() -> None:
             ],
             ("bytes", "bytes", "b", "a", "features"),
         ),
-        # Where nothing gives features, a model takes values; where both are there, features.
+        # If no step outputs features, a model takes values; if both exist, features.
         ([Step(operation="fields"), Step(operation="model")], ("events", "fields")),
         (
             [

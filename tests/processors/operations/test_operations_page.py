@@ -1,4 +1,4 @@
-"""docs/operations.md: its examples are policies that can run, and it names what there is."""
+"""docs/operations.md: its examples are policies that can run, and it names all operations and parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`order` against a naive version, and on shafts whose speed is known."""
+"""`order` against a naive version, and on shafts with known speed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE_HZ = 10_000.0
 
 
 def run_up(count: int, from_hz: float, to_hz: float) -> NDArray[np.float64]:
-    """Turns of a shaft at each sample."""
+    """Revolutions of a shaft at each sample."""
     seconds = np.arange(count) / RATE_HZ
     return from_hz * seconds + (to_hz - from_hz) * seconds**2 / (2 * count / RATE_HZ)
 

@@ -1,4 +1,4 @@
-"""Presets: what they ask for can be run, and all of it can be changed."""
+"""Presets: their pipelines can run, and every parameter can be overridden."""
 
 from __future__ import annotations
 

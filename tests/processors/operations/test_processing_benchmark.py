@@ -26,7 +26,7 @@ def test_it_measures_every_operation_on_samples(tmp_path: Path) -> None:
         for name, cls in operations().items()
         if "samples" in (cls.input, *cls.accepts) and cls.__module__.startswith("windvane.")
     }
-    # Where gaps are is a comparison of two numbers a block.
+    # `gaps` compares only two numbers per block.
     assert on_samples - measured <= {"gaps", "condition"}
     assert all(figure["value"] > 0 for figure in figures.values())
     assert figures["vibration preset"]["against"] == "aim 500"

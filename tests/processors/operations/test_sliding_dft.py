@@ -1,4 +1,4 @@
-"""`sliding_dft` against the transform by its definition, and on tones that are known."""
+"""`sliding_dft` against the transform by its definition, and on known tones."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_rows_of_a_recording_are_those_of_scipy(name: str) -> None:
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, oracle, rtol=1e-5, atol=1e-44)
 
-    # ShortTimeFFT scales the window before it transforms, and so rounds lines otherwise that are 1e9 times
+    # ShortTimeFFT scales the window before the transform, and so rounds lines differently that are 1e9 times
     # weaker than others. So the error is taken relative to the strongest line of the row.
     window = scipy.signal.get_window("hann", 2048)
     transform = scipy.signal.ShortTimeFFT(window, 1024, rate_hz, scale_to="psd", phase_shift=None)
@@ -144,7 +144,7 @@ def test_no_cut_changes_a_bit_where_frames_come_in_batches(length: int) -> None:
 def test_a_row_has_the_time_of_the_event_that_brought_its_last_sample() -> None:
     cut = Cut([4, 7, 8, 16], [10, 20, 30, 40], [2, 4])
     output = run(op("spectrum", length=4, overlap=0.5), cut.blocks(noise(16), rate_hz=RATE_HZ))
-    # Rows are whole with samples 4, 6, 8, 10, 12, 14 and 16.
+    # Rows are complete with samples 4, 6, 8, 10, 12, 14 and 16.
     assert output.times_ns.tolist() == [10, 20, 30, 40, 40, 40, 40]
 
 
@@ -180,7 +180,7 @@ def test_no_frame_is_joined_over_a_gap() -> None:
     spectrum = op("spectrum", length=16, overlap=0.0, dtype="float64")
     output = run(spectrum, [blocks[0], blocks[2]], gaps=True)
     rows = output.rows
-    # Sample 50 would come to frame 3.125: that of 48 to 64 is left out.
+    # Sample 50 would be in frame 3.125: the frame of 48 to 64 is skipped.
     assert firsts(output) == [0, 4, 5, 6]
     frames = [samples[0:16, 0], *(samples[start : start + 16, 0] for start in (50, 66, 82))]
     for row, frame in zip(rows, frames, strict=True):

@@ -1,4 +1,4 @@
-"""States as bytes: typed, versioned, bit-exact; what cannot be read costs its step alone, and is counted."""
+"""States as bytes: typed, versioned, bit-exact; unreadable states affect only their step, and are counted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.processors.streams import SECOND_NS, Cut, one, op
 pytestmark = pytest.mark.slow
 
 PICKLED = Path(__file__).parents[1] / "saved_states" / "pickled.json"
-"""What the last version that pickled the states of built-in operations saved behind four of the chunks."""
+"""States after four chunks from the last version that pickled the states of built-in operations."""
 MODELS = {"model", "trained_model"}
 
 
@@ -70,7 +70,7 @@ def identical(one: Any, other: Any) -> bool:
 
 @pytest.fixture
 def losses() -> Mapping[str, int]:
-    """How many states were lost for each reason since the test began."""
+    """The number of states lost for each reason since the test began."""
     before = dict(state_losses.by_reason)
 
     class Since(dict[str, int]):
@@ -263,7 +263,7 @@ def test_damaged_bytes_cost_their_step_alone(name: str, data: st.DataObject) -> 
 def test_a_version_that_is_not_known_starts_its_step_over_and_is_counted(
     losses: Mapping[str, int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of a name of its own: the log has one line a minute for each policy, step and reason.
+    # With a unique name: the log has one line per minute for each policy, step and reason.
     policy = Policy(reference="versions", format="raw", pipeline=policies()["samples"].pipeline)
     steps = RunningSteps(policy, {})
     given_by(steps, "samples", slice(0, 4))
@@ -301,12 +301,12 @@ def text(value: str) -> bytes:
     ("module", "name"),
     [
         ("os", "mkdir"),
-        ("numpy.lib._datasource", "os.mkdir"),  # a library's module has what it imports
+        ("numpy.lib._datasource", "os.mkdir"),  # a library's module contains its imports
         ("windvane.processors.operations.base.unpickling", "sys.modules.get"),
         ("numpy", "_core._internal.sys.modules.get"),
         ("numpy", "load"),
         ("builtins", "eval"),
-        ("antigravity", "geohash"),  # which is not imported yet: importing it is running it
+        ("antigravity", "geohash"),  # not imported yet: importing it runs it
     ],
 )
 def test_a_pickle_that_names_a_program_does_not_run_it(tmp_path: Path, module: str, name: str) -> None:
@@ -437,7 +437,7 @@ def test_no_pickle_is_read_from_a_file_that_others_can_write_and_none_is_lost(
 
 
 class Panic(BaseException):
-    """As the PanicException of PyO3 is: no `Exception`."""
+    """Like the PanicException of PyO3: not a subclass of `Exception`."""
 
     __module__ = "pyo3_runtime"
 
@@ -460,7 +460,7 @@ def own() -> Iterator[dict[str, type[Operation]]]:
 
 
 def _counting(own: dict[str, type[Operation]], **members: Any) -> None:
-    """`counting`, an operation that adds up rows, with some of its methods in another way."""
+    """`counting`, an operation that adds up rows, with some methods replaced."""
 
     @operation("counting")
     class Counting(Operation):

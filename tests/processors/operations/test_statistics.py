@@ -75,7 +75,7 @@ def test_late_rows_are_left_out_and_counted_until_the_clock_was_set_back() -> No
     values = np.arange(len(seconds), dtype=np.float64)[:, np.newaxis]
     output = run(statistics, [rows_each_second(values, seconds)], gaps=True)
     assert statistics.counts() == {"late": 1 + 7}
-    # The eighth late event in one piece is taken, with what was open before it.
+    # The eighth consecutive late event is accepted, and the open period before it is output.
     assert output.rows[:, 0].tolist() == [0, 1, 3, 11, 13, 15]
     assert firsts(output)[:4] == [0, 1, 2, 4]
 

@@ -1,4 +1,4 @@
-"""Gaps, late and repeated rows: found by event times, never joined over, counted, wherever blocks are cut."""
+"""Gaps, late and repeated rows: found by event times, never joined over, counted, for any cut of blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGIN_NS = 1_800_000_000 * SECOND_NS
 
 @dataclass
 class Sent:
-    """What a sender sends: events of samples, each with its time; values count up to 30,000, then anew."""
+    """The data of a sender: events of samples, each with its time; values count up to 30,000 and wrap."""
 
     meaning: Literal["first", "last"] = "first"
     samples: list[list[int]] = field(default_factory=list)
@@ -53,7 +53,7 @@ def counts(operation: Operation, blocks: list[Block]) -> dict[str, int]:
 
 
 def naive_rows(sent: Sent, tolerance_ms: float) -> tuple[list[int], list[int], dict[str, int]]:
-    """Values and numbers of the rows that are taken, event by event, and what is counted on the way."""
+    """Values and indices of the accepted rows, event by event, and the counters."""
     values: list[int] = []
     numbers: list[int] = []
     counted = {"gaps": 0, "missing": 0, "late": 0, "repeated": 0}
@@ -118,7 +118,7 @@ def test_jitter_and_a_slow_clock_are_no_gap() -> None:
     for index, late_ms in enumerate(jitter):
         sent.event(100.01 * index + late_ms)  # 100 ppm: 20 ms in all
     assert counts(pcm(), sent.blocks())["gaps"] == 0
-    # Where the tolerance is below it, the jitter is gaps.
+    # If the tolerance is smaller, the jitter appears as gaps.
     assert counts(pcm(max_gap_s=0.005), sent.blocks())["gaps"] > 100
 
 

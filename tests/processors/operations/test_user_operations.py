@@ -1,4 +1,4 @@
-"""Operations of the user's own: functions and classes as steps, edits, and mistakes."""
+"""Users' operations: functions and classes as steps, edits, and mistakes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file anew, so that it differs from the one before whatever the clock's resolution."""
+    """Replaces the file, so that it differs from the previous one for any clock resolution."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.chmod(0o600)

@@ -43,7 +43,7 @@ def riff(*chunks: bytes) -> bytes:
 
 
 def endless(data: bytes, *, size: int = 0xFFFFFFFF) -> bytes:
-    """What a program writes into a pipe, where it cannot go back to fill in the sizes."""
+    """A file as written to a pipe, where the writer cannot seek back to fill in the sizes."""
     return (
         b"RIFF" + struct.pack("<I", size) + b"WAVE" + form(1, 16) + b"data" + struct.pack("<I", size) + data
     )
@@ -57,7 +57,7 @@ def decode(data: bytes, cut: Cut | None = None) -> Output:
 
 
 def decode_all(wav: Operation, blocks: Iterable[Block]) -> tuple[list[Block], list[str]]:
-    """What is given, and the reasons of what is rejected."""
+    """The output blocks, and the reasons of rejections."""
     given: list[Block] = []
     rejected = []
     for block in blocks:
@@ -226,7 +226,7 @@ def test_what_is_no_wave_file_is_rejected_alone(data: bytes, message: str, chunk
     given, rejected = decode_all(op("wav"), cut.blocks(stream))
     assert len(rejected) == 1
     assert re.search(message, rejected[0])
-    # One index is left out: a gap.
+    # One index is skipped: a gap.
     assert [(block.first, block.rows.ravel().tolist(), block.row_times_ns.tolist()) for block in given] == [
         (0, [1, 2], [1, 1]),
         (3, [1, 2], [3, 3]),
@@ -279,7 +279,7 @@ def test_any_bytes_are_samples_or_refused_whatever_the_cut(stream: bytes, data: 
     stream = (
         riff(INT16, chunk(b"data", b"\1\0\2\0"))[: data.draw(st.sampled_from([0, 4, 12, 44, 48]))] + stream
     )
-    # The last bytes may begin a file: what they are is clear with the next one.
+    # The last bytes may begin a file: the next byte decides.
     end = riff(INT16, chunk(b"data", b"\1\0\2\0"))
     count = len(stream) + len(end)
 

@@ -1,4 +1,4 @@
-"""`wav` on files as broken writers leave them: every sample that came, no header as sound, for any cut."""
+"""`wav` on files of broken writers: every received sample, no header decoded as sound, for any cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIST = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf58.29.100\0"
 
 @dataclass(frozen=True)
 class Written:
-    """A file as some writer left it, and the bytes of its samples."""
+    """A file of some writer, and the bytes of its samples."""
 
     file: bytes
     samples: bytes
@@ -57,7 +57,7 @@ def int16(*values: int) -> bytes:
 
 
 def one_after_the_other(*files: bytes, in_one_chunk: bool = False) -> tuple[list[int], list[str]]:
-    """The samples, and the reasons of what is rejected, of files that are sent each as an event."""
+    """The samples, and the reasons of rejections, of files that are each sent as an event."""
     stops = np.cumsum([len(file) for file in files]).tolist()
     ends = [len(files)] if in_one_chunk else list(range(1, len(files) + 1))
     cut = Cut(stops, list(range(len(files))), ends)
@@ -157,7 +157,7 @@ def test_an_empty_file_first_says_nothing_of_the_others() -> None:
 def test_files_in_one_event_are_told_apart_by_their_headers(writer: str) -> None:
     stream = WRITERS[writer].file * 3
     assert samples_of(decode(stream)) == a * 3
-    # Where a cut is in such a header, its first bytes have been taken for samples, and no more.
+    # If a cut is in such a header, only its first bytes are decoded as samples.
     for stop in range(1, len(stream), 7):
         samples = samples_of(decode(stream, Cut([stop, len(stream)], [1, 2], [1, 2])))
         assert len(samples) - 300 <= 10
@@ -245,7 +245,7 @@ def files(draw: st.DrawFn) -> list[Written]:
         if data_size is None:
             after = draw(st.sampled_from([b"", LIST, chunk(b"bext", b"abc", padding=padding)]))
         else:
-            padding = b""  # it could not be told from a sample
+            padding = b""  # it could not be distinguished from a sample
         riff_size = draw(st.sampled_from([None, 0, 0xFFFFFFFF, 40, 100_000]))
         result.append(
             written(

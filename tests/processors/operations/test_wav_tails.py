@@ -108,7 +108,7 @@ def test_an_event_of_another_kind_behind_a_file_is_rejected(kind: str, in_one_ch
 
 
 def test_further_samples_behind_a_file_are_taken_and_counted() -> None:
-    """Also where they begin with the 11 bits of MPEG audio, of a layer or with fields that MP3 has not."""
+    """Also if they begin with the 11 bits of MPEG audio, of another layer or with fields invalid in MP3."""
     rng = np.random.default_rng(1)
     for first in (-1, -257, -769, 0x5FFF - 0x8000 + 0x2000, 12_345, *rng.integers(-9000, 9000, 200).tolist()):
         further = int16(first, -1, *rng.integers(-3000, 3000, 99).tolist())

@@ -1,4 +1,4 @@
-"""What every operation builds on: the abstract class, the registry, blocks, and saved states.
+"""The base of every operation: the abstract class, the registry, blocks, and saved states.
 
 Open `operation.py` first.
 """

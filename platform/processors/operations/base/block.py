@@ -1,8 +1,8 @@
-"""What flows between the steps of a pipeline: blocks of rows, and decoded events.
+"""The data that steps of a pipeline exchange: blocks of rows, and decoded events.
 
-Where a stream is cut into blocks means nothing: an operation gives the same rows, with the same times, for
-any cutting. So a block says where it lies in its stream (`first`), and the times of its rows are kept by
-event, not by row: a chunk of a million samples that came in ten events has ten times.
+Block boundaries carry no meaning: an operation returns the same rows, with the same times, for any cutting.
+So a block has its position in the stream (`first`), and the times of its rows are stored per event, not per
+row: a chunk of a million samples that arrived in ten events has ten times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class EventTimes:
-    """Which event brought which rows.
+    """The event that completed each row.
 
     Event `j` completed the rows from `ends[j - 1]` (or the block's first row) up to, not including,
     `ends[j]`; a row has the time of the event that completed it. Indices are global: counted since the stream
@@ -48,8 +48,8 @@ class EventTimes:
         return EventTimes(first + last_of_event + 1, self.times_ns[events[last_of_event]])
 
     def of_counts(self, first: int, ends: NDArray[np.int64]) -> EventTimes:
-        """Times of derived rows, where event `j` completed those below `ends[j]`; events that completed none
-        leave.
+        """Times of derived rows: event `j` completed those below `ends[j]`; events that completed none are
+        dropped.
 
         Args:
             first: global index of the first derived row.
@@ -68,14 +68,13 @@ class Block:
             features (n, columns), spectra (n, bins) or (n, channels, bins). May be a read-only view; do
             not write into it.
         first: global index of `rows[0]`, counted since this stream of rows began. A block that does not begin
-            where the one before ended follows a gap: rows are never joined over it.
+            at the end of the previous one follows a gap: rows are never joined over it.
         times: event times of the rows.
         rate_hz: rows per second; 0.0 if there is no rate.
-        columns: names along the last axis; () where they have none.
-        attrs: what describes the rows permanently, able to be written as JSON: becomes the data array's
-            attributes.
-        resolution: the smallest step of the samples that the rows are, or were measured on, in their unit:
-            one count of a converter of 16 bits or more; 0 if it is not known, as behind what changes samples.
+        columns: names along the last axis; () if they have none.
+        attrs: permanent description of the rows, JSON-serializable; becomes the data array's attributes.
+        resolution: the smallest step of the samples that the rows are or derive from, in their unit: one
+            count of a converter of 16 bits or more; 0 if unknown, as after a step that changes samples.
     """
 
     rows: NDArray[Any]
@@ -93,18 +92,18 @@ class Block:
 
     @property
     def row_times_ns(self) -> NDArray[np.int64]:
-        """Event time of each row in ns, int64 of shape (n,): what a data array stores with its rows."""
+        """Event time of each row in ns, int64 of shape (n,), as a data array stores it with its rows."""
         return self.times.at(np.arange(self.first, self.stop))
 
 
 Given = Block | tuple[Block, ...] | None
-"""What an operation gives for a block: nothing, a block, or several where gaps fall between their rows."""
+"""The output of an operation for a block: nothing, a block, or several with gaps between their rows."""
 
 
 def blocks_of(given: Given) -> tuple[Block, ...]:
-    """The blocks of what an operation gave, none to several; their rows can be read alone.
+    """The blocks of an operation's output, none to several, with read-only rows.
 
-    Raises TypeError if it is anything else.
+    Raises TypeError for any other value.
     """
     if given is None:
         return ()
@@ -119,7 +118,7 @@ def _readable(block: Block) -> Block:
     """Several steps may take the same block."""
     if not block.rows.flags.writeable:
         return block
-    rows = block.rows.view()  # the operation may continue to use what it has given
+    rows = block.rows.view()  # the operation may continue to use its output
     rows.flags.writeable = False
     return replace(block, rows=rows)
 
@@ -130,7 +129,7 @@ class Events:
 
     Attributes:
         times_ns: event times in ns since the epoch, UTC.
-        records: one for each time, as msgpack gave them, text and binary both as bytes.
+        records: one for each time, as decoded by msgpack, text and binary both as bytes.
     """
 
     times_ns: list[int]

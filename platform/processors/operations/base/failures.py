@@ -1,4 +1,4 @@
-"""What an operation's code has raised, as an error that ends nothing; and suggestions for a mistyped name."""
+"""Converts exceptions of an operation's code to errors that stop no process; suggests names for typos."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ....errors import OperationFailed
 
 
 def as_failure(error: BaseException) -> Exception:
-    """What the code of an operation has raised, as an error that ends nothing and that has a message.
+    """An exception of an operation's code as an `Exception` with a message, which stops no process.
 
-    That code can raise what is no `Exception`: `sys.exit`, KeyboardInterrupt, or the panic of an extension
-    module in Rust (`pyo3_runtime.PanicException`).
+    That code can raise other subclasses of BaseException: SystemExit, KeyboardInterrupt, or the panic of a
+    Rust extension module (`pyo3_runtime.PanicException`).
     """
     if isinstance(error, Exception) and error_text(error):
         return error
@@ -24,10 +24,10 @@ def as_failure(error: BaseException) -> Exception:
 
 
 def error_text(error: BaseException) -> str:
-    """What it says; nothing if saying it raises."""
+    """The message of the error; empty if formatting it raises."""
     try:
         return str(error)
-    except BaseException:  # an error's own __str__ is their code too
+    except BaseException:  # the __str__ of an error is foreign code too
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Where the classes that pickled states of earlier versions name are today.
+"""Current modules of the classes that pickled states of earlier versions name.
 
 States have been saved without pickle since version 0.1; a home of an earlier version is read once.
 """

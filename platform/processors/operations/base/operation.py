@@ -1,6 +1,6 @@
-"""The abstract class of all operations, operations made of functions, and the decorator that names them.
+"""The abstract class of all operations, operations made from functions, and the decorator that names them.
 
-The keyword parameters of an operation's `__init__` are what a policy may set:
+A policy may set the keyword parameters of an operation's `__init__`:
 
     @operation("gain")
     class Gain(Operation):
@@ -9,7 +9,7 @@ The keyword parameters of an operation's `__init__` are what a policy may set:
 
         def __init__(self, *, factor: Annotated[float, Meta(gt=0)] = 1.0) -> None: ...
 
-`steps.py` checks each of them by its type; `__init__` rejects what depends on several parameters with
+`steps.py` checks each of them by its type; `__init__` checks combinations of parameters and raises
 PolicyInvalid. `registry.py` finds an operation by its name.
 """
 
@@ -32,7 +32,7 @@ from .block import Block, Given
 class PartlyRejected(OperationFailed):
     """An operation could not process a part of its input, and has continued after it.
 
-    `given` is what it gave for the rest.
+    `given` is its output for the rest.
     """
 
     def __init__(self, reason: str, given: Given) -> None:
@@ -43,49 +43,49 @@ class PartlyRejected(OperationFailed):
 class Operation(ABC):
     """One step of a pipeline, for one data stream.
 
-    Not safe for several threads at once: one block after the other. What it keeps between blocks is bounded,
-    and the class says by what.
+    Not thread-safe: it processes one block at a time. The state that it keeps between blocks is bounded, and
+    the class docstring states the bound.
     """
 
     input: ClassVar[str]
-    """Kind of input by default: "bytes" (Block of uint8), "events" (Events), or what steps give."""
+    """Default kind of input: "bytes" (Block of uint8), "events" (Events), or the output kind of a step."""
     accepts: ClassVar[tuple[str, ...]] = ()
-    """Further kinds that it can take, in order of preference."""
+    """Other kinds of input that it accepts, in order of preference."""
     reads_stored_source: ClassVar[bool] = False
-    """Whether it looks at earlier rows of its source in the store, so that the source must be kept."""
+    """Whether it reads earlier rows of its source from the store, so that the source must be kept."""
     output: ClassVar[str]
-    """Kind of what it gives: "samples", "values", "spectrum", "features", "score", …"""
+    """Kind of output: "samples", "values", "spectrum", "features", "score", …"""
     state_type: ClassVar[Any] = type(None)
-    """Type of what `state` gives: dataclasses, named tuples, plain values, arrays. If a class has a `state`
-    and does not say its type, its states are pickled."""
+    """Return type of `state`: dataclasses, named tuples, plain values, arrays. If a class has a `state` but
+    no `state_type`, its states are pickled."""
     state_version: ClassVar[int] = 1
-    """Of `state_type`, up to 65,535. A state of another version is not read: raise it if the type changes."""
+    """Version of `state_type`, up to 65,535. States of other versions are not read: increment it if the type
+    changes."""
 
     state_pickles: ClassVar[bool] = False
-    """Whether a `state_type` has pickles in it, which `restore` reads: estimators of libraries."""
+    """Whether a `state_type` contains pickles, which `restore` reads: estimators of libraries."""
 
     @abstractmethod
     def process(self, block: Any) -> Given:
-        """Takes the next block (Events where the input is "events"); gives the rows it completes, if any.
+        """Takes the next block (Events if the input is "events"); returns the rows it completes, if any.
 
-        A block that does not begin where the one before ended (`first` jumps) follows a gap: state that
-        joins rows starts over there, and the rows that are given after it are numbered so that a gap shows
-        in them too. Where gaps come to light within a block, as they do in decoders that look at event
-        times, several blocks are given.
+        A block that does not begin at the end of the previous one (`first` jumps) follows a gap: state that
+        joins rows starts over there, and the indices of the output rows have a gap too. If gaps are detected
+        within a block, as by decoders that read event times, several blocks are returned.
 
-        How the stream is cut into blocks changes no result, to the last bit. If it raises
-        (OperationFailed, or anything), the state is as it was before the call: the block is lost to this
-        step, and the next one follows a gap. So the worker can retry the chunks of a block one by one. But
-        PartlyRejected has what was given for the rest of the block, and the state that follows it.
+        The cutting of the stream into blocks changes no result, to the last bit. If it raises
+        (OperationFailed or any other exception), the state is unchanged: the block is lost to this step, and
+        the next one follows a gap. So the worker can retry the chunks of a block one by one. The exception
+        is PartlyRejected: it has the output for the rest of the block, and the state is the one after it.
         """
 
     def counts(self) -> Mapping[str, int]:
-        """What it counted since its stream began, such as gaps; the worker's status shows what is not 0."""
+        """Counters since the stream began, such as gaps; the worker's status shows those that are not 0."""
         return {}
 
     def state(self) -> Any:
-        """All that is kept between blocks: a `state_type`, or what can be pickled. Later blocks do not change
-        what was given.
+        """The complete state between blocks: a `state_type`, or a picklable object. Later blocks do not
+        change the returned object.
         """
         return None
 
@@ -98,7 +98,7 @@ class Operation(ABC):
 
 
 class FunctionOperation(Operation):
-    """An operation that a function makes of each block by itself: it keeps nothing between blocks.
+    """An operation that applies a function to each block: it keeps nothing between blocks.
 
     The function takes the block, and the keyword parameters that a policy may set. It gives what
     `Operation.process` may give, or an array with as many rows as the block has: they take the place of the
@@ -111,7 +111,7 @@ class FunctionOperation(Operation):
         self._parameters = parameters
 
     def process(self, block: Any) -> Given:
-        """What the function gives; OperationFailed if it is neither blocks nor as many rows."""
+        """The result of the function; OperationFailed if it is neither blocks nor as many rows."""
         given = type(self).function(block, **self._parameters)
         if isinstance(given, np.ndarray):
             if not isinstance(block, Block) or given.shape[:1] != block.rows.shape[:1]:
@@ -136,11 +136,11 @@ _collected: ContextVar[dict[str, type[Operation]] | None] = ContextVar("operatio
 
 
 def operation(name: str, *, input: str = "samples", output: str = "") -> Callable[[Decorated], Decorated]:
-    """Decorator: policies name the class, or the function (see `FunctionOperation`), as `name`.
+    """Decorator: registers the class, or the function (see `FunctionOperation`), under `name` for policies.
 
-    `input` and `output` are the kinds of what a function takes and gives, by default the same; a class has
-    members of these names. Policies can use an operation that an entry point of its package names
-    (`windvane.operations`), or that is in a file of HOME/operations.
+    `input` and `output` are the kinds of a function's input and output, by default the same; a class has
+    members of these names. Policies can use an operation if an entry point of its package names it
+    (`windvane.operations`), or if it is in a file of HOME/operations.
     """
 
     def declare(decorated: Decorated) -> Decorated:
@@ -167,13 +167,13 @@ def operation(name: str, *, input: str = "samples", output: str = "") -> Callabl
 
 
 def declared_operations(decorated: object) -> Mapping[str, type[Operation]]:
-    """The operations that `@operation` has made of this class or function, by name; none of its bases."""
+    """The operations that `@operation` created from this class or function, by name; none of its bases."""
     declared: Mapping[str, type[Operation]] = getattr(decorated, "__dict__", {}).get(_DECLARED, {})
     return declared
 
 
 def parameters_of(cls: type[Operation]) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
-    """Types and parameters, by name, of what a policy may set of an operation."""
+    """Types and parameters, by name, that a policy may set for an operation."""
     taker = cls.function if issubclass(cls, FunctionOperation) else cls.__init__
     hints = get_type_hints(taker, include_extras=True)
     parameters = inspect.signature(taker).parameters
@@ -193,7 +193,8 @@ def check_class(name: str, cls: type[Operation]) -> None:
 
 @contextmanager
 def collected_operations() -> Iterator[dict[str, type[Operation]]]:
-    """Gives a dictionary of all operations that are decorated inside, by name; the last of a name counts."""
+    """Yields a dictionary of all operations decorated inside the context, by name; the last one of a name
+    counts."""
     found: dict[str, type[Operation]] = {}
     before = _collected.set(found)
     try:

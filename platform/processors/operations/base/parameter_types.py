@@ -1,4 +1,4 @@
-"""Says in words what a parameter of an operation may be, from its type annotation."""
+"""Describes the allowed values of an operation's parameter from its type annotation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BOUNDS = {"gt": "over", "ge": "from", "lt": "below", "le": "up to"}
 
 
 def describe(hint: Any) -> str:
-    """What values the annotation allows, for a message; for example "a whole number from 2 up to 1048576"."""
+    """The values that the annotation allows, in words, such as "a whole number from 2 up to 1048576"."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bounds = [

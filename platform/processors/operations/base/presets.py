@@ -1,7 +1,7 @@
-"""Presets: ready beginnings of policies for what is most often sent.
+"""Presets: policy templates for the most common kinds of data.
 
-A preset is what `policy_from_mapping` takes, without reference and tags. What the user says goes before it;
-steps of the pipeline are identified by their names, so that any parameter of any of them can be set alone.
+A preset is a mapping for `policy_from_mapping`, without reference and tags. The user's settings override it;
+steps of the pipeline are identified by name, so that each parameter of each step can be set separately.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SENSORS: Mapping[str, Any] = {
 """Records with numeric fields, each a row."""
 
 LOGS: Mapping[str, Any] = {"title": "Logs", "format": "json", "pipeline": []}
-"""Records of any kind, kept and no more."""
+"""Records of any kind, stored without processing."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"audio": AUDIO, "vibration": VIBRATION, "sensors": SENSORS, "logs": LOGS}
@@ -67,10 +67,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def with_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping of a policy: the preset's, with what `given` says put over it; neither is changed.
+    """The mapping of a policy: the preset's, overridden by `given`; neither is changed.
 
-    A step of `given` that has the name of one of the preset's changes the keys that it has; with another
-    operation it takes its place. Steps of other names come last.
+    A step of `given` with the name of a preset's step overrides the keys that it has; with another operation
+    it replaces that step. Steps of other names come last.
 
     Raises:
         PolicyInvalid: there is no such preset.

@@ -23,13 +23,13 @@ def is_built_in(name: str) -> bool:
 
 
 def operation_class(name: str) -> type[Operation]:
-    """The operation that policies name so; its module is imported if it was not yet.
+    """The operation of this name; its module is imported if necessary.
 
-    A user's file goes before a package's operation of that name, and a built-in one before both.
+    A user's file takes precedence over a package's operation of that name, and a built-in one over both.
 
     Raises:
         ExtensionInvalid: its package cannot be used.
-        LookupError: there is none of this name.
+        LookupError: no operation has this name.
     """
     if name in _users and not is_built_in(name):
         return _users[name]
@@ -58,7 +58,7 @@ def built_in_operations() -> Mapping[str, type[Operation]]:
 
 
 def set_user_operations(found: Mapping[str, type[Operation]]) -> None:
-    """From now on these are the operations of users' files."""
+    """Replaces the operations of users' files."""
     global _users
     _users = MappingProxyType(dict(found))
 

@@ -38,17 +38,17 @@ _PICKLED = 0x80
 
 
 class Integer(int):
-    """An integer of a typed state that can leave 64 bits."""
+    """An integer of a typed state that can exceed 64 bits."""
 
 
 def is_typed(operation: type[Operation]) -> bool:
-    """Whether its states are typed: not if a subclass has a `state` of its own and does not say the type."""
+    """Whether its states are typed: not if a subclass overrides `state` without a `state_type`."""
     says = next(cls for cls in operation.__mro__ if "state_type" in vars(cls) or "state" in vars(cls))
     return "state_type" in vars(says)
 
 
 def encode_state(operation: type[Operation], state: Any) -> bytes:
-    """The bytes of a state of this operation. Raises whatever the state raises if it cannot be encoded."""
+    """The bytes of a state of this operation. Passes on any exception that encoding the state raises."""
     if not is_typed(operation):
         return pickle.dumps(state, protocol=5)
     head = bytes([_TYPED]) + operation.state_version.to_bytes(2, "little")
@@ -56,13 +56,13 @@ def encode_state(operation: type[Operation], state: Any) -> bytes:
 
 
 def decode_state(operation: type[Operation], saved: bytes | memoryview) -> Any:
-    """The state that `encode_state` was given. It shares no memory with `saved`.
+    """The state that `encode_state` encoded. It shares no memory with `saved`.
 
     Raises:
         StateInvalid: the version is not known ("unknown-version"), or the bytes are not a state of this
             operation ("unreadable"), or name a class that no state may hold ("class-refused").
-        FileUntrusted: it holds a pickle, and another user can write the database that it comes from.
-        Exception: whatever a pickled class raises.
+        FileUntrusted: it holds a pickle, and another user can write to the database that it comes from.
+        Exception: any exception of a pickled class.
     """
     kind = saved[0] if len(saved) else -1
     if kind == _PICKLED:
@@ -84,7 +84,7 @@ def decode_state(operation: type[Operation], saved: bytes | memoryview) -> Any:
         raise StateInvalid("unreadable", f"it is not a state of version {version}: {error}") from error
 
 
-@lru_cache(maxsize=256)  # a user's file makes new types each time that it is loaded
+@lru_cache(maxsize=256)  # a user's file creates new types each time it is loaded
 def _decoder(state_type: Any) -> msgspec.msgpack.Decoder[Any]:
     prepare(state_type)
     return msgspec.msgpack.Decoder(state_type, dec_hook=_from_plain)
@@ -120,7 +120,7 @@ def _from_plain(wanted: Any, plain: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _reader(wanted: Any) -> Callable[[Any], Any]:
-    """What makes a value of this type of its plain form."""
+    """A function that converts the plain form of a value to this type."""
     kind = get_origin(wanted) or wanted
     arguments = get_args(wanted)
     if kind is np.ndarray:
@@ -152,7 +152,7 @@ def _array(wanted: np.dtype[Any] | None, plain: Any) -> np.ndarray[Any, Any]:
     if dtype.itemsize * math.prod(shape) != len(data) or any(size < 0 for size in shape):
         raise ValueError(f"an array of {dtype} {shape} in {len(data)} bytes")
     read_only: np.ndarray[Any, Any] = np.ndarray(shape, dtype, data, order=order)
-    return read_only.copy("K")  # operations may write into what they have restored
+    return read_only.copy("K")  # operations may write into restored arrays
 
 
 @lru_cache(maxsize=64)
@@ -161,7 +161,7 @@ def _dtype(text: str) -> np.dtype[Any]:
 
 
 def _as_descr(plain: Any) -> Any:
-    """The fields of a structured dtype, with the tuples that MessagePack has made lists."""
+    """The fields of a structured dtype, with the tuples that MessagePack converted to lists."""
     return [
         (name, _as_descr(each) if isinstance(each, list) else each, *map(tuple, shape))
         for name, each, *shape in plain

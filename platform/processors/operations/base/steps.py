@@ -1,7 +1,7 @@
-"""How a policy's steps become operations: their parameters are checked, and their inputs are found.
+"""Creates operations from a policy's steps: checks their parameters and resolves their inputs.
 
-Types of parameters are checked and converted with msgspec, so that ranges (`msgspec.Meta`) and choices
-(`Literal`) need no code of their own.
+msgspec checks and converts parameter types, so that ranges (`msgspec.Meta`) and choices (`Literal`) need no
+extra code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .parameter_types import describe
 from .registry import operation_class, operation_names
 
 SOURCES = ("bytes", "events")
-"""What a pipeline starts from: the bytes that are appended to the data stream, and decoded events."""
+"""The inputs of a pipeline: the bytes that are appended to the data stream, and decoded events."""
 
 
 def make_operation(step: Step) -> Operation:
-    """A new operation as the step asks for it; PolicyInvalid if there can be none."""
+    """A new operation with the step's parameters; PolicyInvalid if it cannot be created."""
     cls = _class(step)
     arguments = _arguments(step, cls)
     try:
@@ -34,15 +34,15 @@ def make_operation(step: Step) -> Operation:
 
 
 def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
-    """Where each step's input comes from: "bytes", "events", or the name of an earlier step.
+    """The source of each step's input: "bytes", "events", or the name of an earlier step.
 
     A step's `input` names an earlier step or a kind. Without it the step takes the default kind of its
-    operation, and if nothing gives that, the next of the kinds that the operation also takes. A kind means
-    the nearest earlier step that gives it.
+    operation. If no earlier step outputs that kind, it takes the next kind that the operation accepts. A kind
+    means the nearest earlier step that outputs it.
 
     Raises:
-        PolicyInvalid: an unknown operation, a name used twice or reserved, an input that nothing before
-            gives, or one of a kind that the operation does not take.
+        PolicyInvalid: an unknown operation, a duplicate or reserved name, an input that no earlier step
+            outputs, or one of a kind that the operation does not accept.
     """
     earlier: dict[str, str] = {}
     sources: list[str] = []
@@ -57,7 +57,7 @@ def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
 
 
 def check_pipeline(policy: Policy) -> None:
-    """PolicyInvalid if the policy's pipeline could not run; names the step and what is allowed."""
+    """PolicyInvalid if the policy's pipeline could not run; names the step and the allowed values."""
     sources = resolve_inputs(policy.pipeline)
     kept = {step.name for step in policy.pipeline if step.keep}
     for step, source in zip(policy.pipeline, sources, strict=True):
@@ -135,7 +135,7 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
                 f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
                 f"{describe(hints.get(name, Any))}"
             ) from refusal
-        except BaseException as error:  # a type of a user's class that no value can be checked against
+        except BaseException as error:  # a type of a user's class that msgspec cannot check
             raise PolicyInvalid(
                 f'step "{step.name}": {name} of "{step.operation}" cannot be checked: {as_failure(error)}'
             ) from error

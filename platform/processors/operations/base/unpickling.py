@@ -1,9 +1,9 @@
 """Reads pickles: estimators of River and scikit-learn, and states of users' operations.
 
-A pickle can run anything when it is read. Two things stand against that. The files that pickles come from are
-writable by no other user (`store.file_owner`); for the database of checkpoints this is checked each time that
-a pickle of it is read. And a pickle can name only what the libraries below and users' operations define, so
-that damage, or a file that slipped through, does not start a program: a second line, not a wall, since
+A pickle can run any code when it is read. There are two protections. No other user can write to the files
+that contain pickles (`store.file_owner`); for the database of checkpoints this is checked on each read of a
+pickle. In addition, a pickle can name only objects that the libraries below and users' operations define. So
+a damaged or unchecked file does not start a program. This is a second line of defense, not a sandbox, since
 libraries are large.
 """
 
@@ -38,10 +38,10 @@ _BUILTINS = frozenset(
 _NAMED = frozenset(
     {
         *(("copyreg", "_reconstructor"), ("copyreg", "__newobj__"), ("_codecs", "encode")),
-        ("functools", "partial"),  # what it calls must be allowed too
+        ("functools", "partial"),  # the function that it calls must be allowed too
     }
 )
-# What libraries call to put an object together again: `_reconstruct`, `__pyx_unpickle_Tree`, `newObj`, …
+# Functions that libraries call to rebuild an object: `_reconstruct`, `__pyx_unpickle_Tree`, `newObj`, …
 _REBUILDS = re.compile(r"unpickle|reconstruct|rebuild|_ctor$|^newObj$|^scalar$|^_frombuffer$")
 # Words of the names of functions that states do not refer to: files, tests, third-party code.
 _OUTWARD = frozenset(
@@ -74,13 +74,13 @@ _checkpoints: Path | None = None
 
 
 def states_come_from(checkpoints: Path | None) -> None:
-    """From now on, pickles in this process come from this database of checkpoints; None: they are our own."""
+    """Sets the database of checkpoints that this process reads pickles from; None for the process itself."""
     global _checkpoints
     _checkpoints = checkpoints
 
 
 def check_source() -> None:
-    """Raise FileUntrusted if another user can write the database that pickles come from."""
+    """Raise FileUntrusted if another user can write to the database that pickles come from."""
     if _checkpoints is not None:
         check_own_database(_checkpoints)
 
@@ -90,7 +90,7 @@ def unpickle(data: bytes | memoryview) -> Any:
 
     Raises:
         StateInvalid: it names a class that no state may hold.
-        Exception: whatever its classes raise, if it is damaged or of another version of a library.
+        Exception: any exception of its classes, if it is damaged or of another version of a library.
     """
     return _Unpickler(io.BytesIO(data)).load()
 
@@ -115,7 +115,7 @@ def _rejected(name: str) -> StateInvalid:
 
 
 def _method(owner: Any, name: str) -> Any:
-    """In the place of `getattr`, by which pickles name bound methods: it gives these and nothing else."""
+    """Replaces `getattr`, by which pickles name bound methods: it returns bound methods only."""
     hidden = name.startswith("__") or isinstance(owner, ModuleType)
     found = None if hidden else getattr(owner, name)
     if isinstance(found, MethodType | BuiltinMethodType) and found.__self__ is owner:
@@ -135,9 +135,9 @@ def _may_import(module: str) -> bool:
 def _is_allowed(found: Any, module: str, name: str) -> bool:
     if (module, name) in _NAMED:
         return True
-    # The module that defines it: the one of the lookup also has what it imports, as `os`.
+    # The module that defines it: the module of the lookup also contains its imports, such as `os`.
     home = module if isinstance(found, np.ufunc) else getattr(found, "__module__", None)
-    if home is None and callable(found) and "." not in name:  # of a compiled module, as NumPy's `scalar`
+    if home is None and callable(found) and "." not in name:  # of a compiled module, such as NumPy's `scalar`
         home = module
     if not isinstance(home, str):
         return False

@@ -1,7 +1,7 @@
-"""Operations of the user's own: Python files in HOME/operations/, loaded, and again when they change.
+"""Users' operations: Python files in HOME/operations/, loaded at the start and when they change.
 
-A file is run as a module of its own; what it decorates with `@operation` becomes a step that policies can
-name. See docs/own-operations.md for how such a file looks.
+A file runs as a separate module; classes and functions decorated with `@operation` become steps that policies
+can name. See docs/own-operations.md for an example.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .steps import check_pipeline
 MAX_FILES = 1000
 _MAX_FILE_BYTES = 1_000_000
 _MODULES = "windvane_operation_"
-"""Their modules are called `windvane_operation_NAME`: what they pickle is found by that name again."""
+"""Their modules are named `windvane_operation_NAME`: their pickles refer to classes by that name."""
 
 _Seen: TypeAlias = tuple[int, int, int]
 
@@ -41,7 +41,7 @@ class _Loaded(NamedTuple):
 class UserOperations:
     """The files of one folder, and the operations in them; one for each process.
 
-    An edit that cannot be loaded leaves the operations as they were before it; `broken` says what is wrong.
+    If an edit cannot be loaded, the previous operations remain in use; `broken` has the reason.
     Bound: MAX_FILES files of at most 1 MB.
     """
 
@@ -53,30 +53,30 @@ class UserOperations:
 
     @property
     def broken(self) -> Mapping[Path, str]:
-        """The files that could not be loaded as they are now, and why not."""
+        """The files whose current content could not be loaded, and the reasons."""
         return MappingProxyType({path: reason for path, (_, reason) in self._broken.items()})
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """Where each operation comes from, by its name."""
+        """The file of each operation, by its name."""
         return {name: path for path, loaded in self._loaded.items() for name in loaded.operations}
 
     def is_stale(self) -> bool:
-        """Whether a file has come, gone or changed since `refresh`; cheap enough to ask often."""
+        """Whether a file was added, removed or changed since `refresh`; cheap enough to call often."""
         known = {path: loaded.seen for path, loaded in self._loaded.items()}
         return self._seen() != known | {path: seen for path, (seen, _) in self._broken.items()}
 
     def refresh(self) -> frozenset[str]:
-        """Loads what has come or changed, forgets what is gone; gives the names of the operations concerned.
+        """Loads new and changed files, drops removed ones; returns the names of the affected operations.
 
-        From now on what policies name is this. An operation that runs already stays as it is: the worker
-        takes its `state()` before this call, and restores it in a new one.
+        Policies then use the new operations. A running operation does not change: the worker takes its
+        `state()` before this call, and restores it in a new one.
         """
         with self._refreshing:
             return self._refresh()
 
     def check_pipeline(self, policy: Policy) -> None:
-        """As `operation.check_pipeline`, with the files as they are now."""
+        """Like `operation.check_pipeline`, with the current files."""
         if self.is_stale():
             self.refresh()
         try:
@@ -118,7 +118,7 @@ class UserOperations:
         for path in entries:
             try:
                 status = path.stat()
-            except OSError:  # it went away between
+            except OSError:  # it was removed in between
                 continue
             seen[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return seen
@@ -139,9 +139,9 @@ class UserOperations:
 
 
 def load_file(path: Path) -> tuple[ModuleType, dict[str, type[Operation]]]:
-    """Runs a file and gives its module and its operations by name; nothing can name them yet.
+    """Runs a file; returns its module and its operations by name, which are not registered yet.
 
-    Raises OperationFileInvalid, which says where the mistake is.
+    Raises OperationFileInvalid with the position of the mistake.
     """
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
@@ -204,7 +204,7 @@ def _package_of(module: str) -> str:
 
 
 def _require_owned(path: Path) -> None:
-    """Rejects code that another user can have written."""
+    """Rejects code that another user could have written."""
     try:
         check_own(path)
     except FileUntrusted as error:

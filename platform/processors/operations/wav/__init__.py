@@ -1,4 +1,4 @@
-"""The operation `wav`: WAVE files in, samples out, however the bytes are cut.
+"""The operation `wav`: decodes WAVE files to samples, independent of the cutting of the bytes.
 
 Open `decoder.py` first: it is the operation. `riff.py` has the format.
 """

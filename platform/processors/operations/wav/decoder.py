@@ -1,6 +1,6 @@
 """`wav`: bytes to samples, with rate, channels and sample format read from the stream itself.
 
-`riff` has what the bytes mean, `wav_reading` reads a block of them, and `wav_state` is where that stands.
+`riff` interprets the bytes, `reading` reads a block of them, and `state` has the state between blocks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Wav(Operation):
     than format and data are passed over, with and without the byte of padding behind an odd size. A sample
     has the time of the event that brought its last byte.
 
-    The bytes that came are believed over the sizes in headers. A new file begins
+    The received bytes take precedence over the sizes in headers. A new file begins
 
     - with `RIFF….WAVE` at the start of an event, whatever the sizes of the file before say;
     - within an event behind the samples of the file before, or among them if the head of a format chunk
@@ -54,7 +54,7 @@ class Wav(Operation):
     state_type = WavState
 
     def __init__(self, *, times: EventTimeMeaning = "ignore", max_gap_s: Tolerance = MAX_GAP_S) -> None:
-        """Whether gaps are looked for.
+        """The detection of gaps.
 
         Args:
             times: what the time of an event is: nothing to go by ("ignore"), such as the time of sending, or
@@ -90,13 +90,13 @@ class Wav(Operation):
         return result
 
     def counts(self) -> Mapping[str, int]:
-        """Gaps, missing rows, and rows that were left out (all 0 where event times are not looked at); and
-        rows behind the size that their file gave.
+        """Gaps, missing rows, and dropped rows (all 0 if event times are ignored); and rows beyond the size
+        in the header of their file.
         """
         return {**Timeline.counts(self._state.timeline), "beyond_size": self._state.beyond_size}
 
     def state(self) -> WavState:
-        """Where in which file the stream is."""
+        """The position of the stream in a file."""
         return self._state
 
     def restore(self, state: WavState | None) -> None:

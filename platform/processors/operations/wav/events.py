@@ -1,4 +1,4 @@
-"""The events that brought the bytes of a block: their times, and what begins where one of them does."""
+"""The events that brought the bytes of a block: their times, and the files that begin with them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def events_of(times: EventTimes, begin: int, stop: int, *, first: int) -> tuple[
     # Of events that end at the same place, the first brought the bytes.
     theirs[1:] &= np.diff(ends) > 0
     events = tuple(zip(ends[theirs].tolist(), times_ns[theirs].tolist(), strict=True))
-    # An end with no bytes says that an event begins there, which may be a file.
+    # An end without bytes means that an event, possibly a file, begins there.
     return ((first, 0), *events) if begin == first else events
 
 

@@ -1,7 +1,7 @@
-"""Files of other kinds, told by how they begin. Pure functions over the bytes of one event.
+"""Detects files of other kinds by their first bytes. Pure functions over the bytes of one event.
 
-Signatures of 26 bits and more are believed. That of MPEG audio and AAC has 11 bits, which quiet sound has
-often: there a second frame has to stand where the first one ends. Only for layer III (MP3) it is enough that
+Signatures of 26 bits and more are sufficient. That of MPEG audio and AAC has 11 bits, which quiet sound often
+contains: there a second frame must follow the first one. Only for layer III (MP3) it is enough that
 all fields of the frame's header are valid: six of 65,536 values of a first sample can begin one.
 
 Sources: the formats' specifications; ISO/IEC 11172-3 and 13818-3 (headers of MPEG audio), 13818-7 (ADTS).
@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 
 LOOKED_AT_BYTES = 4096
-"""Of an event, those that are looked at: more than a frame of MPEG audio has."""
+"""Bytes of an event that are examined: more than a frame of MPEG audio."""
 
 _SIGNATURES = (
     b"PK\3\4",  # zip
@@ -66,7 +66,7 @@ def _is_mpeg_audio(event: bytes) -> bool:
 
 
 def _frame_bytes(head: bytes) -> int | None:
-    """How long a frame of MPEG audio is by its header; None if that is none."""
+    """The length of a frame of MPEG audio by its header; None if the header is invalid."""
     if len(head) < 7 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     if head[1] & 0xF6 == 0xF0:  # ADTS
@@ -83,7 +83,7 @@ def _frame_bytes(head: bytes) -> int | None:
 
 
 def _is_text(event: bytes) -> bool:
-    """Whether all that is looked at is UTF-8 without characters that control a device."""
+    """Whether the examined bytes are UTF-8 without device control characters."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(event)
     except UnicodeDecodeError:

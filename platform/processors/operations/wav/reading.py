@@ -1,4 +1,4 @@
-"""One block of bytes read as WAVE files, from a state to the next. `riff` says what the bytes mean."""
+"""Reads one block of bytes as WAVE files, from a state to the next. `riff` interprets the bytes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _LOOKED_AT_BYTES = CERTAIN_START_BYTES
 MAX_CHUNK_BYTES = 16 * 1024 * 1024
 """Of a chunk before the samples, such as a picture: a larger size is wrong, and would hide the samples."""
 _JOINED_BYTES = 4096
-"""Blocks of fewer bytes are joined to what is pending without a look whether that is needed."""
+"""Blocks of fewer bytes are joined to the pending bytes without checking whether that is necessary."""
 _WAVE = re.compile(b"WAVE")  # on a view it is faster than bytes.find, and copies nothing
 _LOOKED_BACK_BYTES = CERTAIN_START_BYTES - 1
 
 
 class Reading:
-    """One block being read: `state` walks on, and what it finds of samples is collected.
+    """One block being read: `state` advances, and samples are collected.
 
     Positions count from the first pending byte.
     """
@@ -104,7 +104,7 @@ class Reading:
         self._read_up_to(hold, final=False)
 
     def _starts(self) -> NDArray[np.int64]:
-        """Where events begin, and the last one ends."""
+        """The positions at which events begin, and the end of the last one."""
         starts: NDArray[np.int64] = np.append(self._times.ends, self._first) - self._base
         return starts
 
@@ -133,7 +133,7 @@ class Reading:
         )
 
     def _lose(self, reason: str) -> None:
-        """What comes is rejected until the next file begins, or passed over in silence without a reason."""
+        """Rejects bytes until the next file begins; skips them silently without a reason."""
         self.state = replace(
             self.state,
             part="lost",
@@ -272,7 +272,7 @@ class Reading:
             self._begin(found)
             return True
         if left is None or end < at + left:
-            return False  # what is left is not a whole frame
+            return False  # the rest is not a whole frame
         return self._read_end_of_samples(end, stop, final)
 
     def _give(self, end: int) -> bool:
@@ -363,7 +363,7 @@ class Reading:
             rest = state.rest if state.rest < 0 else max(state.rest - (found - at), 0)
             self.state = replace(state, skip=state.skip - (found - at), rest=rest)
             return found == end
-        if state.file is None:  # as earlier versions had it behind their last chunk
+        if state.file is None:  # as in states of earlier versions after their last chunk
             state = replace(state, file=FileState(at + self._base, layout=state.layout))
         behind = self._bytes(at, min(at + _LOOKED_AT_BYTES, stop))
         found_next = what_follows(behind, odd=state.padded, left=state.rest, only_known=False, final=final)

@@ -1,6 +1,6 @@
-"""What bytes of WAVE files say: where a file begins, what a chunk is, how samples lie.
+"""The format of WAVE files: starts of files, chunks, layouts of samples.
 
-Pure functions over bytes. "Not enough bytes to say" is a normal answer: None.
+Pure functions over bytes. "Not enough bytes" is a normal result: None.
 
 Sources: Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0" (RIFF, WAVE), 1991;
 Microsoft, "Multiple channel audio data and WAVE files" (WAVE_FORMAT_EXTENSIBLE), 2007; EBU Tech 3306 (RF64),
@@ -21,10 +21,10 @@ FILE_START_BYTES = 12
 CERTAIN_START_BYTES = 20
 CHUNK_HEAD_BYTES = 8
 FORMAT_BYTES = 40
-"""Of a format chunk, those that are looked at."""
+"""Bytes of a format chunk that are read."""
 
 UNKNOWN_SIZES = (0, 0xFFFF_FFFF)
-"""Sizes that say nothing: of a writer that could not go back to fill them in."""
+"""Sizes without meaning: of a writer that could not seek back to fill them in."""
 
 _FORMAT_SIZES = (16, 18, 40)
 _LEADING = (b"JUNK", b"junk", b"bext", b"ds64", b"LIST", b"fact", b"PAD ", b"FLLR", b"iXML", b"id3 ", b"ID3 ")
@@ -35,7 +35,7 @@ _OTHERS = (
 )
 _KNOWN = frozenset((*_LEADING, *(name.replace(b".", b" ") for name in _OTHERS.split())))
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
-"""What taggers append to files of any kind, outside of chunks."""
+"""Tags that taggers append to files of any kind, outside of chunks."""
 
 _PCM, _IEEE_FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _CODES = {_PCM: {1: "|u1", 2: "<i2", 3: "<i3", 4: "<i4"}, _IEEE_FLOAT: {4: "<f4", 8: "<f8"}}
@@ -196,7 +196,7 @@ def completes_frame(
         return True
     heads = (data[pad:] for pad in ((0, 1) if odd else (0,)))
     if any(head and _may_be_known(head, tags=False) for head in heads):
-        return False  # maybe the head of a chunk, which an event cuts
+        return False  # possibly the head of a chunk, which an event cuts
     return ends_event and (follows is None or follows[0] is not Follows.CHUNK)
 
 
@@ -205,7 +205,7 @@ def _is_text(byte: int) -> bool:
 
 
 def parse_format(chunk: bytes) -> Layout:
-    """How samples lie by the body of a format chunk; OperationFailed if they cannot be read.
+    """The layout of samples by the body of a format chunk; OperationFailed if they cannot be read.
 
     A size of the frame that contradicts channels and bits is not believed. Only 17 to 24 bits in 32 are, as
     some writers have them, unless the bytes per second are those of 24.
@@ -233,7 +233,7 @@ def parse_format(chunk: bytes) -> Layout:
 
 
 def said_by(name: bytes, body: bytes) -> dict[str, Any]:
-    """What a format chunk or a ds64 chunk says about its file."""
+    """The properties of a file that a format chunk or a ds64 chunk defines."""
     if name == b"fmt ":
         return {"layout": parse_format(body)}
     if len(body) < 16:

@@ -1,4 +1,4 @@
-"""The samples that were found in a block of bytes, put together as blocks of rows."""
+"""Assembles the samples of a block of bytes to blocks of rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Pieces:
             while stop < len(self._pieces) and not self._pieces[stop].torn:
                 stop += 1
             pieces = self._pieces[at:stop]
-            first += pieces[0].torn  # an index is left out: these do not follow those before
+            first += pieces[0].torn  # an index is skipped: these do not follow the previous ones
             rows = [_samples(form, piece.data) for piece in pieces]
             block = Block(
                 rows=rows[0] if len(rows) == 1 else np.concatenate(rows),

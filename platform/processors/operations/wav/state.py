@@ -1,4 +1,4 @@
-"""What `wav` keeps between blocks."""
+"""The state of `wav` between blocks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .riff import Layout
 
 @dataclass(frozen=True, slots=True)
 class WavState:
-    """Where in which file the stream is.
+    """The position of the stream in a file.
 
     The first eleven are in the order of earlier versions, whose states are still read.
 
     Attributes:
-        next_byte: global index of the byte that should come next.
+        next_byte: global index of the next expected byte.
         rows: index of the next frame of samples.
         layout: of the first samples, which those of all other files must match; None before.
         part: of a file that comes next: its header, its samples, the chunks behind them; or "lost" if the
@@ -28,12 +28,12 @@ class WavState:
         skip: bytes of a chunk to pass over, `pending` included.
         rest: bytes that this file has behind its samples, without padding, by its RIFF size; -1 if unknown.
         torn: whether a gap comes before the next samples: what could not be decoded.
-        timeline: what event times said so far, where they are looked at.
-        file: what is known of the file at hand; None before its first bytes.
+        timeline: the state of the event times, if they are used.
+        file: known properties of the current file; None before its first bytes.
         used: see `pending`.
         pending_events: (end, time in ns) of the events that brought what is not used yet.
         reason: why bytes are "lost"; "" for padding and tags.
-        beyond_size: rows behind the size that their file gave.
+        beyond_size: rows beyond the size in the header of their file.
     """
 
     next_byte: int = 0
@@ -56,7 +56,7 @@ class WavState:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What is known of a file that has begun.
+    """Known properties of the current file.
 
     Attributes:
         first: global index of its first byte.
@@ -64,7 +64,7 @@ class FileState:
         layout: by its format chunk; None before that.
         data_bytes: size of the samples that a ds64 chunk gives; None without one.
         is_empty: whether its data size is 0.
-        is_beyond: whether its samples are behind the size that it gave.
+        is_beyond: whether its samples are beyond the size in its header.
     """
 
     first: int
@@ -76,7 +76,7 @@ class FileState:
 
 
 def behind_gap(state: WavState, first: int) -> WavState:
-    """The state behind bytes that did not come, or could not be decoded."""
+    """The state after bytes that are missing, or could not be decoded."""
     return WavState(
         rows=state.rows,
         layout=state.layout,
@@ -90,7 +90,7 @@ def behind_gap(state: WavState, first: int) -> WavState:
 
 
 def complete(state: WavState) -> WavState:
-    """A state of an earlier version has not all that one has now."""
+    """Adds the attributes that states of earlier versions lack."""
     if not hasattr(state, "file"):  # it was pickled
         old = {name: getattr(state, name) for name in list(WavState.__dataclass_fields__)[:11]}
         state = WavState(**old)
