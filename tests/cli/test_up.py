@@ -183,7 +183,7 @@ def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tm
     command = [*COMMAND, "send", "nobody", str(file)]
     with started(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
         assert sending.stderr is not None
-        assert "no policy takes the tag nobody" in sending.stderr.readline()
+        assert "no policy matches nobody" in sending.stderr.readline()
         sending.send_signal(signal.SIGINT)
         said = sending.stderr.read()
     assert sending.returncode == 130

@@ -124,7 +124,7 @@ def test_windvane_send_without_tls_says_that_the_port_may_take_tls_only(
     site: Running, tmp_path: Path
 ) -> None:
     said = what_send_says(tmp_path / "other", site.ready["forward"], tmp_path)
-    assert "Perhaps the port takes TLS only" in said, said
+    assert "Perhaps the port accepts TLS only" in said, said
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

@@ -240,7 +240,7 @@ def test_no_cut_changes_a_bit(cut: Cut) -> None:
 SCORES_OF_ANOTHER_PROCESS = """
 import sys
 from tests.processors.streams import one, op
-from tests.processors.test_model import scores, table
+from tests.processors.learning.test_model import scores, table
 for path in ("anomaly.HalfSpaceTrees", "cluster.KMeans", "anomaly.LODA"):
     sys.stdout.buffer.write(scores(op("model", estimator="river." + path), table(100)).tobytes())
 """

@@ -178,7 +178,8 @@ def traced(*arguments, **options):
 
 sqlite3.connect = traced
 
-from windvane.store.databases.checkpoint import CheckpointStore, OutputLength, StreamCheckpoint
+from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 
 store = CheckpointStore(Path(sys.argv[1]))
 
