@@ -511,7 +511,7 @@ def rows_of(steps: RunningSteps, part: slice, failed: dict[str, str] | None = No
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("method", ["__init__", "state", "restore", "counts", "take_up"])
+@pytest.mark.parametrize("method", ["__init__", "state", "restore", "counts", "restore_model"])
 def test_whatever_a_step_raises_costs_that_step_alone(
     own: dict[str, type[Operation]], losses: Mapping[str, int], method: str, error: BaseException
 ) -> None:
@@ -550,7 +550,7 @@ def test_whatever_a_step_raises_costs_that_step_alone(
             assert counted["counting"]["rows"] == new_rows  # it has started over
         case "counts":
             assert "counting" not in counted
-        case "take_up":
+        case "restore_model":
             with pytest.raises(ModelRefused, match="its model cannot be restored"):
                 steps.restore_model("counting", saved["counting"])
             assert steps.counts()["counting"]["rows"] == own_rows + new_rows
