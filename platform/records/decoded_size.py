@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .msgpack_heads import DISTANCE, EACH, LENGTH_BYTES, SIZE, Payload, heads_of
+from .sliced_work import run_to_end
 
 DEFAULT_LIMIT_BYTES = 256 * 1024 * 1024
 """Limit for a chunk. A full chunk of 8 MiB whose events are as small as 18 bytes decodes to 224 MiB."""
@@ -169,13 +170,7 @@ _HEADS_A_STEP = 16_384
 
 def measured_bytes(payload: Payload, events: int, *, limit_bytes: int) -> int:
     """What `measuring` returns, in one go."""
-    steps = measuring(payload, events, limit_bytes=limit_bytes)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: int = end.value
-            return found
+    return run_to_end(measuring(payload, events, limit_bytes=limit_bytes))
 
 
 def slices(payload: Payload, *, limit_bytes: int, max_events: int) -> Iterator[tuple[int, int, int]]:

@@ -13,6 +13,7 @@ from ..errors import ChunkRejected
 from .decoded_size import DEFAULT_LIMIT_BYTES, ending, is_surely_within, measured_bytes
 from .events import decode_event
 from .nesting import TOO_DEEP, is_too_deep
+from .sliced_work import run_to_end
 
 NAMED_EVENTS = 5
 """How many invalid events the reason names."""
@@ -84,13 +85,7 @@ def separate_decodable(
     payload: Payload, *, raw_field: str | None, max_event_bytes: int = DEFAULT_LIMIT_BYTES
 ) -> SeparatedEvents:
     """Return the result of `separating_decodable` without yielding."""
-    steps = separating_decodable(payload, raw_field=raw_field, max_event_bytes=max_event_bytes)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: SeparatedEvents = end.value
-            return found
+    return run_to_end(separating_decodable(payload, raw_field=raw_field, max_event_bytes=max_event_bytes))
 
 
 def separating_decodable(

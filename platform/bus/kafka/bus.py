@@ -186,13 +186,7 @@ class KafkaBus(Bus):
 
     async def _client(self) -> AIOKafkaAdminClient:
         if self._admin is None:
-            admin = AIOKafkaAdminClient(**self._connection.options())
-            try:
-                await admin.start()
-            except BaseException:
-                await admin.close()
-                raise
-            self._admin = admin
+            self._admin = await self._connection.start_admin()
         return self._admin
 
     async def _asked(self, ask: Callable[[AIOKafkaClient], Awaitable[_Result]]) -> _Result:

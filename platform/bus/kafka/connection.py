@@ -71,6 +71,16 @@ class KafkaConnection:
             **self._security,
         }
 
+    async def start_admin(self) -> AIOKafkaAdminClient:
+        """A started client of the cluster's administration, which the caller closes. Raises KafkaError."""
+        admin = AIOKafkaAdminClient(**self.options())
+        try:
+            await admin.start()
+        except BaseException:
+            await admin.close()
+            raise
+        return admin
+
     def to_kafka(self, name: str) -> str:
         """The name of a topic or a group on the cluster."""
         return self.settings.topic_prefix + name
@@ -120,8 +130,7 @@ class KafkaConnection:
     async def _look_at(self, topic: str) -> str | None:
         """The reason that the topic accepts no messages; None if its metadata shows none."""
         name = self.to_kafka(topic)
-        admin = AIOKafkaAdminClient(**self.options())
-        await admin.start()
+        admin = await self.start_admin()
         try:
             (found,) = await admin.describe_topics([name])
             if found["error_code"]:

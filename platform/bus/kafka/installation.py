@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from ...errors import BusUnavailable, ConfigInvalid
@@ -171,8 +171,7 @@ class KafkaInstallation:
 
     async def _make_topic(self) -> None:
         settings = self._connection.settings
-        admin = AIOKafkaAdminClient(**self._connection.options())
-        await admin.start()
+        admin = await self._connection.start_admin()
         try:
             (found,) = await admin.describe_topics([self._topic])
             if found["error_code"] == 0:

@@ -121,13 +121,7 @@ class KafkaTopics(TopicAdmin):
         """The cluster's answer. Raises BusUnavailable or ConfigInvalid with the reason."""
         try:
             if self._admin is None:
-                admin = AIOKafkaAdminClient(**self._connection.options())
-                try:
-                    await admin.start()
-                except BaseException:
-                    await admin.close()
-                    raise
-                self._admin = admin
+                self._admin = await self._connection.start_admin()
             return await ask(self._admin)
         except (KafkaError, OSError, TimeoutError) as error:
             if not isinstance(error, KafkaError) or error.retriable:

@@ -170,7 +170,7 @@ class NoHttpFilter(logging.Filter):
             return True
         if record.created - self._logged_at_s >= REPEAT_S:
             self._logged_at_s = record.created
-            peer = record.args[0] if isinstance(record.args, tuple) and record.args else "somebody"
+            peer = record.args[0] if isinstance(record.args, tuple) and record.args else "a client"
             self._log.emit(HttpMisused(str(peer), type(error).__name__))
         return False
 

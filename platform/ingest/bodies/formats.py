@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 import msgspec
 
 from ...errors import ChunkRefused
+from ...records.sliced_work import run_to_end
 from ...records.times import parse_time
 from .body_events import BodyBounds
 from .json_bodies import events_of_json
@@ -77,13 +78,9 @@ def events_of(
     body: Payload, format: BodyFormat, *, arrived_ns: int, max_bytes: int, max_events: int = MAX_EVENTS
 ) -> Payload:
     """What `making_events` returns, in one go."""
-    steps = making_events(body, format, arrived_ns=arrived_ns, max_bytes=max_bytes, max_events=max_events)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: Payload = end.value
-            return found
+    return run_to_end(
+        making_events(body, format, arrived_ns=arrived_ns, max_bytes=max_bytes, max_events=max_events)
+    )
 
 
 def making_events(

@@ -7,6 +7,7 @@ import msgpack
 
 from ...errors import ChunkRefused
 from ...records.nesting import BOUNDED_ARRAY_BYTES, MAX_NESTING, TOO_DEEP, as_bounded_array, is_too_deep
+from ...records.sliced_work import run_to_end
 
 Payload = bytes | bytearray | memoryview
 
@@ -19,13 +20,7 @@ MAX_EVENTS = 2**30
 
 def count_events(payload: Payload, size_hint: int | None = None, *, max_events: int = MAX_EVENTS) -> int:
     """What `counting` returns, in one go."""
-    steps = counting(payload, size_hint, max_events=max_events)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: int = end.value
-            return found
+    return run_to_end(counting(payload, size_hint, max_events=max_events))
 
 
 def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Generator[None, None, int]:

@@ -17,6 +17,7 @@ from msgspec import Raw
 from ...errors import ChunkRefused, PolicyInvalid
 from ...records.event_separation import EventSeparator, SeparatedEvents, raw_field_fault
 from ...records.events import NS_PER_S, decode_record
+from ...records.sliced_work import run_to_end
 from ...store.catalog import policy_schema as avro
 from .event_times import fault_of_time, times_valid
 from .schema_bytes import BIN_AND_STR, FindFault, bytes_within
@@ -80,13 +81,7 @@ class EventCheck:
 
         The payload must be well-formed (`count_events`). Raises ChunkRefused if it is not.
         """
-        slices = self.sifting(payload, events, now_ns=now_ns)
-        while True:
-            try:
-                next(slices)
-            except StopIteration as end:
-                found: SeparatedEvents | None = end.value
-                return found
+        return run_to_end(self.sifting(payload, events, now_ns=now_ns))
 
     def sifting(
         self, payload: bytes | bytearray | memoryview, events: int, *, now_ns: int

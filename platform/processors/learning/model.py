@@ -16,6 +16,7 @@ from ..operations.base.block import Block
 from ..operations.base.operation import Operation, operation
 from ..operations.base.unpickling import unpickle
 from .estimators import MAX_BATCH_ROWS, Learner, Scaler, make_learner
+from .scores import columns_of, score_attrs, score_block
 
 JOURNAL_ROWS = 512
 """Rows learned from one snapshot of the estimator to the next."""
@@ -99,17 +100,11 @@ class Model(Operation):
         self._learner: Learner
         self.restore(None)
         self._outputs = self._learner.outputs
-        self._attrs = {
-            "kind": self.output,
-            "columns": list(self._outputs),
-            "estimator": estimator,
-            "parameters": dict(parameters or {}),
-            "scaler": scaler,
-        }
+        self._attrs = score_attrs(self.output, self._outputs, estimator, parameters, scaler)
 
     def process(self, block: Block) -> Block | None:
         """Takes rows (n, columns); OperationFailed if columns change or the estimator raises."""
-        columns = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
+        columns = columns_of(block)
         if self._columns not in (None, columns):
             raise OperationFailed(
                 f"The model has learned the columns {', '.join(self._columns or ())}, and now gets "
@@ -133,14 +128,7 @@ class Model(Operation):
                 f"({type(failure).__name__}: {failure}); set other parameters, or another estimator."
             ) from failure
         self._given += len(rows)
-        return Block(
-            rows=scores,
-            first=block.first,
-            times=block.times.of_counts(block.first, block.times.ends),
-            rate_hz=block.rate_hz,
-            columns=self._outputs,
-            attrs=self._attrs,
-        )
+        return score_block(block, scores, self._outputs, self._attrs)
 
     def state(self) -> ModelState:
         """The estimator with everything learned."""

@@ -17,6 +17,7 @@ from ..operations.base.operation import Operation, operation
 from ..operations.base.unpickling import unpickle
 from .batch_learner import FRAME_ROWS, BatchLearner, make_batch_learner
 from .estimators import Scaler
+from .scores import columns_of, score_attrs, score_block
 
 MAX_ROWS = 1_000_000
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -121,17 +122,11 @@ class TrainedModel(Operation):
         self._outputs = (*blank.outputs, "trained_to")
         self._state = TrainedState()
         self._learner: BatchLearner | None = None
-        self._attrs = {
-            "kind": self.output,
-            "columns": list(self._outputs),
-            "estimator": estimator,
-            "parameters": dict(parameters or {}),
-            "scaler": scaler,
-        }
+        self._attrs = score_attrs(self.output, self._outputs, estimator, parameters, scaler)
 
     def process(self, block: Block) -> Block | None:
         """Takes rows (n, columns); OperationFailed if columns change or the estimator raises."""
-        columns = block.columns or tuple(f"column{index}" for index in range(block.rows.shape[1]))
+        columns = columns_of(block)
         if self._state.columns not in (None, columns):
             raise OperationFailed(
                 f"The model is for the columns {', '.join(self._state.columns or ())}, and now gets "
@@ -141,14 +136,7 @@ class TrainedModel(Operation):
             self.new_learner().begin(columns)
         scores = self._scores(np.array(block.rows, dtype=np.float64), block.first)
         self._state = self._scheduled(replace(self._state, columns=columns), block.row_times_ns)
-        return Block(
-            rows=scores,
-            first=block.first,
-            times=block.times.of_counts(block.first, block.times.ends),
-            rate_hz=block.rate_hz,
-            columns=self._outputs,
-            attrs=self._attrs,
-        )
+        return score_block(block, scores, self._outputs, self._attrs)
 
     def _scores(self, rows: NDArray[np.float64], first: int) -> NDArray[np.float64]:
         scores = np.full((len(rows), len(self._outputs)), np.nan)

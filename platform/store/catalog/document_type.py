@@ -111,6 +111,13 @@ class AttachmentRules(Struct, frozen=True):
         )
 
 
+ARCHIVING = (
+    Transition("archive", sources=("published",), target="archived", roles=("author", "admin")),
+    Transition("restore", sources=("archived",), target="published", roles=("author", "admin")),
+)
+"""Transitions between "published" and "archived"."""
+
+
 class DocumentType(Struct, frozen=True, kw_only=True):
     """A type of document.
 

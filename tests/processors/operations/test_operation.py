@@ -178,3 +178,19 @@ def test_a_pipeline_is_checked_with_all_its_parameters() -> None:
 def test_only_a_raw_policy_has_bytes_that_are_samples() -> None:
     with pytest.raises(PolicyInvalid, match='format of the policy is "json"; set format = "raw"'):
         check_pipeline(policy(PCM, form="json"))
+
+
+def test_an_operation_that_restores_models_by_the_former_name_still_does() -> None:
+    class Former(Operation):
+        input = output = "samples"
+        restored: object = None
+
+        def process(self, block: Block) -> Block:
+            return block
+
+        def take_up(self, state: object) -> None:
+            self.restored = state
+
+    operation = Former()
+    operation.restore_model("a model")
+    assert operation.restored == "a model"

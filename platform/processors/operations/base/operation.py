@@ -94,6 +94,10 @@ class Operation(ABC):
 
     def restore_model(self, state: Any) -> None:
         """Continue with a model that was changed elsewhere; OperationFailed if that is not possible."""
+        former = getattr(self, "take_up", None)  # the name of this method in version 0.1
+        if former is not None:
+            former(state)
+            return
         raise OperationFailed(f"{type(self).__name__} has no model to restore.")
 
 

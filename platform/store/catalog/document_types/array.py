@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..document_type import DocumentType, Transition
+from ..document_type import ARCHIVING, DocumentType
 
 
 class ArrayBody(Struct, frozen=True):
@@ -19,10 +19,7 @@ TYPE = DocumentType(
     name="array",
     body=ArrayBody,
     states=("published", "archived"),
-    transitions=(
-        Transition("archive", sources=("published",), target="archived", roles=("author", "admin")),
-        Transition("restore", sources=("archived",), target="published", roles=("author", "admin")),
-    ),
+    transitions=ARCHIVING,
     revisions_kept=10,
     edits=("retitle",),
     plural="data arrays",

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from ..document_type import DocumentType, Transition
+from ..document_type import ARCHIVING, DocumentType
 
 
 class StreamBody(Struct, frozen=True):
@@ -16,10 +16,7 @@ TYPE = DocumentType(
     name="stream",
     body=StreamBody,
     states=("published", "archived"),
-    transitions=(
-        Transition("archive", sources=("published",), target="archived", roles=("author", "admin")),
-        Transition("restore", sources=("archived",), target="published", roles=("author", "admin")),
-    ),
+    transitions=ARCHIVING,
     revisions_kept=10,
     edits=("retitle",),
     plural="data streams",
