@@ -1,5 +1,6 @@
 """Fixtures and rules for the tests of every part; the rules are described in docs/testing.md."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # A deadline for each example would be an assertion about the machine; pytest-timeout bounds the test.
-    settings.register_profile("windvane", deadline=None)
+    # The same examples in every CI run: a change is red for what it did. Other runs look for new ones.
+    settings.register_profile("windvane", deadline=None, derandomize="CI" in os.environ)
     settings.load_profile("windvane")
     guard_this_run()
     restore_signals_of_children()
