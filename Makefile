@@ -13,10 +13,11 @@ RUN_ARGS ?=
 PART ?=
 SOAK_S ?= 600
 STARTS_PROCESSES := system or kafka or browser
+PROCESS_TESTS := deploy/node.sh $(BIN)/python $(BIN)/python -m pytest
 UNITS := not ($(STARTS_PROCESSES))
 
 .PHONY: run install install-test ui check test proof soak lint typecheck units processes ui-test api-types bench fuzz browser
-.PHONY: kafka docs picture clean
+.PHONY: kafka postgresql docs picture clean
 
 # Steps of `make run` are one command each, without a shell between: else make prints an error after Ctrl-C.
 run: install ui
@@ -51,7 +52,7 @@ check: install-test
 test: lint typecheck ui-test units processes
 
 # The full counts behind a part of docs/proof.json, each under 60 minutes; without PART the parts are listed.
-proof: install-test ui browser kafka tests/clients/node_modules
+proof: install-test ui browser kafka postgresql tests/clients/node_modules
 	deploy/node.sh $(BIN)/python $(BIN)/python -m tests.proof $(PART)
 
 soak: install-test ui
@@ -93,6 +94,9 @@ $(UI)/api-types/node_modules: $(UI)/api-types/package-lock.json | $(VENV)/.insta
 browser:
 	deploy/browser.sh
 
+postgresql:
+	deploy/postgresql.sh
+
 # Third-party forward clients that the tests send with.
 tests/clients/node_modules: tests/clients/package-lock.json | $(VENV)/.installed
 	deploy/node.sh $(BIN)/python npm --prefix tests/clients ci --no-fund --no-audit
@@ -107,9 +111,12 @@ build/kafka/brought: deploy/kafka/local/pom.xml deploy/kafka/local/bring.sh
 units: install-test
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc))) --maxprocesses 8 -m '$(UNITS)'
 
-# One at a time: each test has the machine for the processes that it starts.
-processes: install-test ui browser kafka tests/clients/node_modules
-	deploy/node.sh $(BIN)/python $(BIN)/python -m pytest -m '$(STARTS_PROCESSES)'
+# Two files at a time, since half of their time is waiting; then those that measure, with the machine to themselves.
+processes: install-test ui browser kafka postgresql tests/clients/node_modules
+	failed=; \
+	$(PROCESS_TESTS) -n 2 --dist loadfile -m '($(STARTS_PROCESSES)) and not alone' || failed=1; \
+	$(PROCESS_TESTS) -m alone || failed=1; \
+	[ -z "$$failed" ]
 
 # Writes the pages of docs that are generated from the code.
 docs: install-test

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import settings
 
 from tests.kafka_broker import kafka
+from tests.postgresql_server import postgresql, postgresql_server
 from tests.run_guard import guard_this_run, restore_signals_of_children
 
-__all__ = ["kafka", "proof"]
+__all__ = ["kafka", "postgresql", "postgresql_server", "proof"]
 
 PROCESS_TIMEOUT_S = 300.0
 """Of tests with `system`, `kafka` or `browser`: they share the machine with the processes that they start."""

@@ -32,7 +32,7 @@ MakeOperation: TypeAlias = Callable[[], Operation]
 """Makes one more operation, always with the same parameters."""
 
 # A fixture gives a function that makes operations, and subclasses share the tests: neither keeps anything.
-# Of several failures the first is raised, an AssertionError: an author mends one at a time.
+# Of several failures the first is raised, an AssertionError: an author fixes one at a time.
 _of_any_stream = settings(
     max_examples=25,
     deadline=None,

@@ -18,6 +18,8 @@ from tests.kafka_broker import KafkaBroker
 from tests.processes import Running, wait_until, windvane
 from tests.system.disturbance import Chunk, Release, chunks_of, make_policy, send_until_acked
 
+pytestmark = pytest.mark.alone
+
 DISCARD = {"WINDVANE_BUS": "discard:"}
 GATEWAYS = 3
 

@@ -25,6 +25,8 @@ from tests.system.hostile_peers import (
     silence,
 )
 
+pytestmark = pytest.mark.alone
+
 Figure = Callable[[str], None]
 # 64 MiB of pending chunks, 64 MiB of rejected input that is being stored, 128 MiB of one message whose end is
 # found by walking (`MessageReader`), and 64 MiB of freed memory that the gateway keeps for reuse.

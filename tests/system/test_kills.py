@@ -37,6 +37,8 @@ from tests.system.disturbance import (
     sizes_of,
 )
 
+pytestmark = pytest.mark.alone
+
 KILLS_OF_PROOF, KILLS_OF_SAMPLE = 200, 8
 CHUNKS_A_KILL = 12  # of each stream
 SMALL_SEGMENTS = "embedded:?segment_bytes=65536&retention_bytes=65536"

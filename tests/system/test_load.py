@@ -10,6 +10,8 @@ import pytest
 from tests.many_senders import Sender, resting_connections, send_together
 from tests.processes import Running, wait_until, windvane
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 RESTING = 10_000
 MAX_RESTING_BYTES = 1_000_000_000

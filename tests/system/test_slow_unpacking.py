@@ -19,6 +19,8 @@ from windvane.store.databases.dead_letters import DeadLetters
 from tests.processes import Running, windvane
 from tests.system.hostile_peers import EVENT
 
+pytestmark = pytest.mark.alone
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:

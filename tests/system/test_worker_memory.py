@@ -14,6 +14,8 @@ from windvane.store.files.store import Store
 
 from tests.processes import Running, wait_until, windvane
 
+pytestmark = pytest.mark.alone
+
 Figure = Callable[[str], None]
 MIB = 1 << 20
 MAX_GROWTH_BYTES = 2 * 384 * MIB

@@ -1,35 +1,16 @@
 """The catalog on a real PostgreSQL: the tests of test_changes.py, and the upgrade of an earlier version."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
+from collections.abc import AsyncIterator
 
 import pytest
 from windvane.store.catalog.catalog import Catalog
 
-from tests.store.catalog.postgresql import PostgreSQL, programs, running_postgresql
+from tests.postgresql_server import PostgreSQL
 from tests.store.catalog.test_changes import *  # noqa: F403
 from tests.store.catalog.test_migration import VERSION_1, check_upgraded
 
 pytestmark = pytest.mark.system
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQL]:
-    found = programs()
-    if found is None or find_spec("asyncpg") is None:
-        pytest.skip("needs a PostgreSQL server and asyncpg")
-    with running_postgresql(found) as server:
-        yield server
-
-
-@pytest.fixture
-def postgresql(server: PostgreSQL) -> PostgreSQL:
-    """An empty database."""
-    return server.with_database(f"test{next(_numbers)}")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""A real PostgreSQL server on loopback, for a test."""
+"""The real PostgreSQL that tests ask for: one server a session, and an empty database for each test."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -9,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from deploy.kafka.local.broker import free_port
 
 USER = "windvane"
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -48,9 +52,27 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """The server; where its programs lack, the test is skipped (with CI set it fails) and says so."""
+    found = programs()
+    if found is None:
+        lack = "PostgreSQL is not installed: run `make postgresql`"
+        if os.environ.get("CI"):
+            pytest.fail(lack)
+        pytest.skip(lack)
+    with _running_in_a_folder_of_its_own(found) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: PostgreSQL) -> PostgreSQL:
+    """An empty database."""
+    return postgresql_server.with_database(f"test{next(_numbers)}")
+
+
 @contextmanager
-def running_postgresql(programs: Path) -> Iterator[PostgreSQL]:
-    """The server runs inside the block; its data is removed afterwards."""
+def _running_in_a_folder_of_its_own(programs: Path) -> Iterator[PostgreSQL]:
     # Not below pytest's folder, to which a new run of pytest denies other users access.
     with tempfile.TemporaryDirectory(prefix="windvane-postgresql-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
