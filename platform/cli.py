@@ -1,6 +1,7 @@
 """The command line: `windvane …`, also `python -m windvane.cli …`."""
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from .commands import (
     topics,
     verify,
 )
+from .commands.common.logs import say, says_json
 from .errors import WindvaneError
 
 _MAY_NOT = "give a path, or --home a folder, that you may use"
@@ -59,7 +61,8 @@ class FriendlyGroup(click.Group):
         except WindvaneError as error:
             self._fail(context, str(error), error)
         except KeyboardInterrupt:
-            click.echo("", err=True)
+            if not says_json():
+                click.echo("", err=True)
             context.exit(128 + signal.SIGINT)
         except BrokenPipeError:
             # The rest of the buffer has no reader, and would raise again at exit.
@@ -74,7 +77,7 @@ class FriendlyGroup(click.Group):
     def _fail(self, context: click.Context, message: str, error: Exception) -> None:
         if context.params.get("debug"):
             raise error
-        click.echo(f"{click.style('windvane:', fg='red', bold=True)} {message}", err=True)
+        say(message, level=logging.CRITICAL)
         context.exit(1)
 
 

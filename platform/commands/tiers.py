@@ -17,7 +17,7 @@ from ..runtime.announcements import announce
 from ..runtime.home_modes import secure_home
 from ..runtime.installations import noted_as_running
 from ..runtime.supervisor import ChildPlan, Supervisor
-from .common.logs import configure_logging
+from .common.logs import configure_logging, say, says_json
 from .common.options import tier_options
 from .common.receiver import Receiver
 from .common.tier_process import (
@@ -100,12 +100,15 @@ def up(
     def ready(report: Mapping[str, str]) -> None:
         if ready_file is not None:
             announce(ready_file, {"forward": report["forward"], "web": report["web"], "token": token})
-        click.echo(welcome(settings, report, demo=demo))
+        if says_json():
+            say(f"ready, web {report['web']}, forward {report['forward']}")
+        else:
+            click.echo(welcome(settings, report, demo=demo))
 
     with only_one(settings, "up", called="another `windvane up`"), noted_as_running(settings.home, "up"):
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)  # a reader must not see the file of an earlier run
-        click.echo("windvane: starting gateway, worker and web …", err=True)
+        say("starting gateway, worker and web …")
         supervisor = Supervisor(stages, ready_dir=settings.run_dir)
         context.exit(asyncio.run(run_until_signal(supervisor, ready)))
 

@@ -191,6 +191,23 @@ def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tm
     assert "Traceback" not in said
 
 
+def test_with_json_every_line_is_a_log_line(tmp_path: Path) -> None:
+    with Running("up", tmp_path / "home", "--demo", "--log-format", "json") as site:
+        second = windvane(site.home, "up", "--log-format", "json")
+        os.kill(children(site.pid)["worker"], signal.SIGKILL)
+        wait_until(lambda: "runs again" in site.log.read_text(), "the worker runs again")
+    lines = [json.loads(line) for line in site.log.read_text().splitlines()]
+    assert all({"time", "level", "process", "logger", "message"} <= line.keys() for line in lines)
+    from_up = [line["message"] for line in lines if line["process"] == "up"]
+    assert "starting gateway, worker and web …" in from_up
+    assert f"ready, web {site.ready['web']}, forward {site.ready['forward']}" in from_up
+    assert {line["process"] for line in lines} == {"up", "gateway", "worker", "web", "simulation"}
+    assert (second.returncode, second.stdout) == (1, b"")
+    rejected = json.loads(second.stderr)
+    assert (rejected["level"], rejected["process"]) == ("critical", "up")
+    assert rejected["message"].startswith("another `windvane up`")
+
+
 def test_a_tier_that_is_killed_comes_back_at_the_same_place(site: Running) -> None:
     before = children(site.pid)
     assert sorted(before) == ["gateway", "web", "worker"]

@@ -53,8 +53,9 @@ _EVENTS_HEAD = """
 
 Tiers log to standard error. `--log-format json` (setting `log_format`, environment variable
 `WINDVANE_LOG_FORMAT`) logs a JSON object per line, with `time`, `level`, `process`, `logger` and
-`message`. The events below also have their code as `event`, and their fields. `suppressed` is the number
-of similar lines that were suppressed before, and `exception` the traceback of an error.
+`message`. The start of `windvane up` and errors that end a tier are such objects too. The events below
+also have their code as `event`, and their fields. `suppressed` is the number of similar lines that were
+suppressed before, and `exception` the traceback of an error.
 
 A limited event is logged at most once a minute for each value of the fields in its last column.
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import click
-
 from ...config import Settings, default_home, load_settings
 from ...errors import HomeNotFound
 from ...runtime.installations import is_same_home, listener_uid, running_homes
+from .logs import say, say_in
 
 IfMissing: TypeAlias = Literal["fail", "create", "ignore"]
 """What a command does if the default home is missing and nothing runs: fail, create the home when it starts,
@@ -30,6 +29,8 @@ def settings_for(
 ) -> Settings:
     """The settings of the home that is meant. Raises `ConfigInvalid` and `HomeNotFound`."""
     settings = load_settings(home=home, config=config, flags=flags)
+    if "log_format" in flags:
+        say_in(settings.log_format)
     default = default_home().absolute()
     if home is not None or os.environ.get("WINDVANE_HOME") or settings.home != default:
         return settings
@@ -38,17 +39,17 @@ def settings_for(
         return settings
     if not is_missing(default):
         if running:
-            _note(
+            say(
                 f"working on {default}, the default home, over which nothing runs; Windvane runs over "
                 f"{_list(running)}: --home names another home"
             )
         return settings
     if if_missing == "create":
         if running:
-            _note(f"creating the home {default}; Windvane also runs over {_list(running)}")
+            say(f"creating the home {default}; Windvane also runs over {_list(running)}")
         return settings
     if len(running) == 1:
-        _note(f"working on {running[0]}, over which Windvane runs; the default home {default} does not exist")
+        say(f"working on {running[0]}, over which Windvane runs; the default home {default} does not exist")
         return load_settings(home=running[0], config=config, flags=flags)
     if if_missing == "fail" and settings.catalog is None:
         require_default_home(settings)
@@ -90,7 +91,3 @@ def is_missing(home: Path) -> bool:
 
 def _list(homes: Sequence[Path]) -> str:
     return " and ".join(map(str, homes))
-
-
-def _note(text: str) -> None:
-    click.echo(f"windvane: {text}", err=True)

@@ -1,5 +1,7 @@
 """The log of a process: standard error, one line for each record, in console format or as JSON.
 
+What a command says to its user before and after it logs goes the same way (`say`).
+
 Records are those of the standard library's logging, of Windvane and of its dependencies; structlog renders
 them. A record that has an event (`windvane.runtime.instrumentation`) gets its code and its fields.
 """
@@ -13,6 +15,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+import click
+
 from ...config import LogFormat
 from ...errors import WindvaneError
 from ...runtime.instrumentation import EVENT_ATTRIBUTE, Event, EventLog, LogLine
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 REPEAT_S = 60.0
+
+_JSON_PROCESS = f"{__name__}.process"
+"""Key in the metadata of click's context: the name of the process in JSON log lines."""
 
 _HIDDEN = "…"
 _SECRETS = (
@@ -202,3 +209,28 @@ def configure_logging(process: str, *, debug: bool, log_format: LogFormat = "con
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("windvane").setLevel(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("aiohttp.server").addFilter(NoHttpFilter())
+    logging.captureWarnings(True)  # of Python: they would be text between the lines
+
+
+def say_in(log_format: LogFormat) -> None:
+    """Choose how `say` writes for the rest of the command that runs."""
+    context = click.get_current_context(silent=True)
+    if context is not None and log_format == "json":
+        context.meta[_JSON_PROCESS] = context.info_name
+
+
+def says_json() -> bool:
+    """Whether the command that runs writes JSON log lines only."""
+    context = click.get_current_context(silent=True)
+    return context is not None and _JSON_PROCESS in context.meta
+
+
+def say(text: str, *, level: int = logging.INFO) -> None:
+    """Write one line to standard error: `windvane: TEXT`, or a log line if the command logs JSON."""
+    if says_json():
+        process = str(click.get_current_context().meta[_JSON_PROCESS])
+        record = logging.LogRecord("windvane.commands", level, "", 0, text, None, None)
+        click.echo(log_formatter(process, log_format="json").format(record), err=True)
+        return
+    name = click.style("windvane:", fg="red", bold=True) if level >= logging.ERROR else "windvane:"
+    click.echo(f"{name} {text}", err=True)

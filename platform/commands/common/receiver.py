@@ -4,13 +4,12 @@ import os
 import pwd
 from pathlib import Path
 
-import click
-
 from ...config import Settings
 from ...errors import ConfigInvalid
 from ...ingest.forward.client import UNIX
 from ...runtime.announcements import forward_address, tier_sockets
 from ...runtime.installations import home_of_gateway, is_same_home, is_served, listener_uid
+from .logs import say
 from .tier_answers import why_forward_port_is_shut
 
 
@@ -78,7 +77,7 @@ class Receiver:
                 f"no gateway of {self._settings.home} runs, and the server at {address} is one of user "
                 f"{who}. Start yours with `windvane up`, or name that address to send there"
             )
-        click.echo(f"windvane: the server at {address} is one of user {who}", err=True)
+        say(f"the server at {address} is one of user {who}")
         self._said = f"user {who}"
 
     def _say_other_home(self, address: str) -> bool:
@@ -87,10 +86,9 @@ class Receiver:
             return False
         if self._said != home:
             self._said = home
-            click.echo(
-                f"windvane: {address} is the gateway of {home}, not of {self._settings.home}; what is sent "
-                f"is stored there: `windvane ls --home {home}`",
-                err=True,
+            say(
+                f"{address} is the gateway of {home}, not of {self._settings.home}; what is sent "
+                f"is stored there: `windvane ls --home {home}`"
             )
         return True
 
@@ -112,10 +110,9 @@ class Receiver:
         if listener_uid(address) != os.geteuid() or is_served(home):
             return False
         self._is_foreign = True
-        click.echo(
-            f"windvane: {address} is not the gateway of {home}, over which nothing runs; another process of "
-            "yours listens there, and what is sent is stored where that one stores it",
-            err=True,
+        say(
+            f"{address} is not the gateway of {home}, over which nothing runs; another process of "
+            "yours listens there, and what is sent is stored where that one stores it"
         )
         return True
 
