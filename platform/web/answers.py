@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from ..runtime.health_conditions import HealthCondition
+from ..runtime.statuses import GatewayStatus, WorkerStatus
 from ..runtime.supervision import LastExit
 from ..store.catalog.alarms import Alarm, HistoryEntry, State
 from ..store.catalog.catalog import Document
@@ -92,16 +93,16 @@ class Status(msgspec.Struct):
     """The status of each tier, null if it is not running, and the totals of the dead letters.
 
     `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
-    for the one without. `tiers` are those that `windvane up` keeps running; `disk` is null if it cannot be
-    read.
+    for the one without. What a tier of another version does not report is 0, empty or null. `tiers` are those
+    that `windvane up` keeps running; `disk` is null if it cannot be read.
     """
 
     installation: Installation
     health: Health
-    gateway: dict[str, Any] | None
-    worker: dict[str, Any] | None
-    gateways: dict[str, dict[str, Any]]
-    workers: dict[str, dict[str, Any]]
+    gateway: GatewayStatus | None
+    worker: WorkerStatus | None
+    gateways: dict[str, GatewayStatus]
+    workers: dict[str, WorkerStatus]
     web: WebStatus
     tiers: dict[str, TierState]
     disk: DiskStatus | None

@@ -249,7 +249,7 @@ async def test_the_status_shows_each_tier_and_null_for_one_that_is_away(
     await start_tier("worker", tier("worker"))
     found = await (await client.get("/api/v1/status")).json()
     assert found["gateway"] is None
-    assert found["worker"] == {"events_total": 9, "name": "worker", "troubles": []}
+    assert (found["worker"]["events_total"], found["worker"]["troubles"]) == (9, [])
     assert found["web"]["requests_total"] == 0
 
 
@@ -272,13 +272,11 @@ async def test_the_status_has_all_instances_of_a_tier_and_what_they_are_together
     await start_tier("worker-c", worker(0, 0, {}))
     found = await (await client.get("/api/v1/status")).json()
     assert {name: each["events_total"] for name, each in found["workers"].items()} == {"": 5, "b": 7, "c": 0}
-    assert found["worker"] == {
-        "events_total": 12,
-        "checkpoint_ns": 200,
-        "dead_lettered_by_code": {"a": 3, "b": 4},
-        "failures": [{"stream": "s5"}, {"stream": "s7"}, {"stream": "s0"}],
-        "troubles": [],
-    }
+    together = found["worker"]
+    assert (together["events_total"], together["checkpoint_ns"]) == (12, 200)
+    assert together["dead_lettered_by_code"] == {"a": 3, "b": 4}
+    assert [each["stream"] for each in together["failures"]] == ["s5", "s7", "s0"]
+    assert together["troubles"] == []
     assert (found["gateways"], found["gateway"]) == ({}, None)
 
 

@@ -1,7 +1,7 @@
 """The installation as a whole over HTTP: health, status, metrics, and the description of the API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +9,11 @@ from aiohttp import web
 
 from ...runtime.announcements import forward_addresses
 from ...runtime.disk_space import DiskWatch, disk_space, watch_disk
+from ...runtime.statuses import GatewayStatus, WorkerStatus
 from ...store.databases.dead_letters import DeadLetters
 from ..answers import DeadLetterTotals, DiskStatus, Health, Installation, Status
 from ..pages import json_response
+from ..reported_status import ReportedStatus, read_status
 from ..route import API, JSON, Answer, json_answer, route
 from ..telemetry import WebTelemetry, merged_metrics
 from ..tier_client import TIERS, TierClient, together
@@ -73,10 +75,10 @@ class PlatformRoutes:
             Status(
                 installation=await asyncio.to_thread(self._installation),
                 health=health,
-                gateway=together(gateways),
-                worker=together(workers),
-                gateways=gateways,
-                workers=workers,
+                gateway=_together(GatewayStatus, gateways),
+                worker=_together(WorkerStatus, workers),
+                gateways={name: read_status(GatewayStatus, each) for name, each in gateways.items()},
+                workers={name: read_status(WorkerStatus, each) for name, each in workers.items()},
                 web=self._telemetry.status(),
                 tiers=await asyncio.to_thread(self._health.tier_states),
                 disk=await asyncio.to_thread(self._disk_status),
@@ -130,3 +132,9 @@ class PlatformRoutes:
     async def _dead_letter_totals(self) -> DeadLetterTotals:
         found = await asyncio.to_thread(self._dead_letters.statistics)
         return DeadLetterTotals(found.count, found.bytes, found.max_bytes, found.evicted)
+
+
+def _together(kind: type[ReportedStatus], reported: Mapping[str, Mapping[str, Any]]) -> ReportedStatus | None:
+    """One status of all instances of a tier; None if there are none."""
+    status = together(reported)
+    return None if status is None else read_status(kind, status)

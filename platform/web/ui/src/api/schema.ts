@@ -1196,6 +1196,14 @@ export interface components {
             step: string;
         };
         /**
+         * BehindReason
+         * @description Why a stream is behind: the step of its pipeline that is late (null if no step is), and the reason.
+         */
+        BehindReason: {
+            reason: string;
+            step: string | null;
+        };
+        /**
          * Cloning
          * @description The reference of the copy, and its title; by default that of the original.
          */
@@ -1333,6 +1341,41 @@ export interface components {
             times: number;
         };
         /**
+         * GatewayStatus
+         * @description What a gateway has done. `forward_shut` says why the forward port is shut, null while it is open.
+         */
+        GatewayStatus: {
+            bytes_total: number;
+            chunks_total: number;
+            connections: number;
+            events_total: number;
+            forward_shut: string | null;
+            handshakes_failed_total: number;
+            lost_total: number;
+            pending_bytes: number;
+            refused_by_code: {
+                [key: string]: number;
+            };
+            refused_total: number;
+            repeated_total: number;
+            time_ns: number;
+            /** @default [] */
+            troubles: components["schemas"]["HealthCondition"][];
+            without_times: components["schemas"]["SourceWithoutTimes"][];
+        };
+        /**
+         * HaltedPartition
+         * @description A partition that cannot be read on from `offset`; reading can continue at `resume_at`.
+         */
+        HaltedPartition: {
+            missing: number | null;
+            offset: number;
+            partition: number;
+            reason: string;
+            resume_at: number | null;
+            topic: string;
+        };
+        /**
          * Health
          * @description `status` is `ok`, or `unhealthy` with `reasons`.
          */
@@ -1419,6 +1462,14 @@ export interface components {
             max_age_s?: number | null;
             /** @default null */
             max_future_s?: number | null;
+        };
+        /**
+         * NewLog
+         * @description A partition that is read from its beginning, since its positions are those of `former` logs.
+         */
+        NewLog: {
+            former: string[];
+            log: string;
         };
         /**
          * Policy
@@ -1703,23 +1754,32 @@ export interface components {
             first: number;
         };
         /**
+         * SourceWithoutTimes
+         * @description A sender whose last body had records without times; `time_key` is the field that it names, or "".
+         */
+        SourceWithoutTimes: {
+            chunks: number;
+            identity: string | null;
+            last_ns: number;
+            policy: string;
+            sender: string;
+            tag: string;
+            time_key: string;
+        };
+        /**
          * Status
          * @description The status of each tier, null if it is not running, and the totals of the dead letters.
          *
          *     `gateway` and `worker` are all instances together; `gateways` and `workers` each by its name, which is ""
-         *     for the one without. `tiers` are those that `windvane up` keeps running; `disk` is null if it cannot be
-         *     read.
+         *     for the one without. What a tier of another version does not report is 0, empty or null. `tiers` are those
+         *     that `windvane up` keeps running; `disk` is null if it cannot be read.
          */
         Status: {
             dead_letters: components["schemas"]["DeadLetterTotals"];
             disk: components["schemas"]["DiskStatus"] | null;
-            gateway: {
-                [key: string]: unknown;
-            } | null;
+            gateway: components["schemas"]["GatewayStatus"] | null;
             gateways: {
-                [key: string]: {
-                    [key: string]: unknown;
-                };
+                [key: string]: components["schemas"]["GatewayStatus"];
             };
             health: components["schemas"]["Health"];
             installation: components["schemas"]["Installation"];
@@ -1727,13 +1787,9 @@ export interface components {
                 [key: string]: components["schemas"]["TierState"];
             };
             web: components["schemas"]["WebStatus"];
-            worker: {
-                [key: string]: unknown;
-            } | null;
+            worker: components["schemas"]["WorkerStatus"] | null;
             workers: {
-                [key: string]: {
-                    [key: string]: unknown;
-                };
+                [key: string]: components["schemas"]["WorkerStatus"];
             };
         };
         /**
@@ -1759,6 +1815,19 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * StepFailure
+         * @description The newest failure of a step of a stream; `recovered_ns`, when it worked again, is null until then.
+         */
+        StepFailure: {
+            message: string;
+            /** @default null */
+            recovered_ns: number | null;
+            step: string;
+            stream: string;
+            time_ns: number;
+            times: number;
+        };
+        /**
          * StreamAlarm
          * @description The worst open alarm of a stream, and how many are open. Shelved ones count as the least bad.
          *
@@ -1770,6 +1839,15 @@ export interface components {
             reference: string;
             /** @enum {string} */
             state: "acknowledged" | "cleared" | "raised" | "shelved";
+        };
+        /**
+         * StreamBehind
+         * @description A stream that the last checkpoint does not cover, or for which chunks wait.
+         */
+        StreamBehind: {
+            behind: components["schemas"]["BehindReason"] | null;
+            checkpoint_age_s: number;
+            lag_chunks: number;
         };
         /**
          * StreamBody
@@ -1835,6 +1913,26 @@ export interface components {
             size: number;
             start: number;
             tag: string;
+        };
+        /**
+         * StreamOrderStatus
+         * @description What the order of a stream has cost; `warning` says what to do, null if there is nothing to do.
+         */
+        StreamOrderStatus: {
+            early_events: number;
+            held_chunks: number;
+            inversions: number;
+            late_events: number;
+            warning: string | null;
+        };
+        /**
+         * StreamWait
+         * @description A stream that this worker needs and `writer`, another worker, still writes.
+         */
+        StreamWait: {
+            since_ns: number;
+            stream: string;
+            writer: string;
         };
         /**
          * Subscribe
@@ -1926,6 +2024,61 @@ export interface components {
             time_ns: number;
             troubles: components["schemas"]["HealthCondition"][];
         };
+        /**
+         * WorkerStatus
+         * @description What a worker has done. `counted_by_stream` has the counts of each step of a stream, by their names.
+         */
+        WorkerStatus: {
+            broken_operations: {
+                [key: string]: string;
+            };
+            bytes_total: number;
+            checkpoint_age_s: number;
+            checkpoint_ns: number;
+            chunks_total: number;
+            counted_by_name: {
+                [key: string]: number;
+            };
+            counted_by_stream: {
+                [key: string]: {
+                    [key: string]: {
+                        [key: string]: number;
+                    };
+                };
+            };
+            dead_lettered_by_code: {
+                [key: string]: number;
+            };
+            events_total: number;
+            failures: components["schemas"]["StepFailure"][];
+            halted: components["schemas"]["HaltedPartition"][];
+            lag_messages: number;
+            late_events_total: number;
+            lost_states_by_reason: {
+                [key: string]: number;
+            };
+            lost_total: number;
+            new_logs: {
+                [key: string]: components["schemas"]["NewLog"];
+            };
+            order: {
+                [key: string]: components["schemas"]["StreamOrderStatus"];
+            };
+            partitions: number;
+            published_total: number;
+            repeated_total: number;
+            streams: number;
+            streams_behind: {
+                [key: string]: components["schemas"]["StreamBehind"];
+            };
+            time_ns: number;
+            /** @default [] */
+            troubles: components["schemas"]["HealthCondition"][];
+            unread_buses: {
+                [key: string]: string;
+            };
+            waits: components["schemas"]["StreamWait"][];
+        };
     };
     responses: {
         /** @description A page of another origin sent the request. */
@@ -1982,6 +2135,7 @@ export type ArrayBody = components['schemas']['ArrayBody'];
 export type ArrayDocument = components['schemas']['ArrayDocument'];
 export type ArrayInfo = components['schemas']['ArrayInfo'];
 export type Behind = components['schemas']['Behind'];
+export type BehindReason = components['schemas']['BehindReason'];
 export type Cloning = components['schemas']['Cloning'];
 export type Contribution = components['schemas']['Contribution'];
 export type DeadLetterDetail = components['schemas']['DeadLetterDetail'];
@@ -1991,12 +2145,15 @@ export type DiskStatus = components['schemas']['DiskStatus'];
 export type DocumentEntry = components['schemas']['DocumentEntry'];
 export type DocumentInfo = components['schemas']['DocumentInfo'];
 export type FailingStep = components['schemas']['FailingStep'];
+export type GatewayStatus = components['schemas']['GatewayStatus'];
+export type HaltedPartition = components['schemas']['HaltedPartition'];
 export type Health = components['schemas']['Health'];
 export type HealthCondition = components['schemas']['HealthCondition'];
 export type HistoryEntry = components['schemas']['HistoryEntry'];
 export type Installation = components['schemas']['Installation'];
 export type LastExit = components['schemas']['LastExit'];
 export type Limits = components['schemas']['Limits'];
+export type NewLog = components['schemas']['NewLog'];
 export type Policy = components['schemas']['Policy'];
 export type PolicyDocument = components['schemas']['PolicyDocument'];
 export type PolicyDraft = components['schemas']['PolicyDraft'];
@@ -2009,12 +2166,17 @@ export type Replayed = components['schemas']['Replayed'];
 export type Retitling = components['schemas']['Retitling'];
 export type RevisionEntry = components['schemas']['RevisionEntry'];
 export type RowRange = components['schemas']['RowRange'];
+export type SourceWithoutTimes = components['schemas']['SourceWithoutTimes'];
 export type Status = components['schemas']['Status'];
 export type Step = components['schemas']['Step'];
+export type StepFailure = components['schemas']['StepFailure'];
 export type StreamAlarm = components['schemas']['StreamAlarm'];
+export type StreamBehind = components['schemas']['StreamBehind'];
 export type StreamBody = components['schemas']['StreamBody'];
 export type StreamDocument = components['schemas']['StreamDocument'];
 export type StreamInfo = components['schemas']['StreamInfo'];
+export type StreamOrderStatus = components['schemas']['StreamOrderStatus'];
+export type StreamWait = components['schemas']['StreamWait'];
 export type Subscribe = components['schemas']['Subscribe'];
 export type Subscribed = components['schemas']['Subscribed'];
 export type TierState = components['schemas']['TierState'];
@@ -2022,6 +2184,7 @@ export type Topic = components['schemas']['Topic'];
 export type Unsubscribe = components['schemas']['Unsubscribe'];
 export type Waiting = components['schemas']['Waiting'];
 export type WebStatus = components['schemas']['WebStatus'];
+export type WorkerStatus = components['schemas']['WorkerStatus'];
 export type ResponseForbidden = components['responses']['Forbidden'];
 export type ResponseInternalServerError = components['responses']['InternalServerError'];
 export type ResponseServiceUnavailable = components['responses']['ServiceUnavailable'];

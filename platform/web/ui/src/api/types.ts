@@ -21,6 +21,10 @@ export type HealthReason = schema.Reason;
 export type HealthCode = schema.HealthCondition["code"];
 export type Problem = schema.Problem;
 
+export type Status = schema.Status;
+export type GatewayStatus = schema.GatewayStatus;
+export type StepFailure = schema.StepFailure;
+
 export type Installation = schema.Installation;
 export type DeadLetterTotals = schema.DeadLetterTotals;
 export type DeadLetterSummary = schema.DeadLetterInfo;
@@ -36,34 +40,3 @@ export type AlarmForm = Pick<schema.AlarmShelving, "by" | "text" | "for_s">;
 
 type ActionOf<Path> = Path extends `/api/v1/alarms/{ref}/${infer Name}` ? Name : never;
 export type AlarmAction = ActionOf<keyof schema.paths>;
-
-/** What the dashboard reads of the gateways' status, which the API describes as any members. */
-export interface GatewayStatus {
-  events_total: number;
-  bytes_total: number;
-  /** Rejected chunks. */
-  refused_total: number;
-  time_ns: number;
-}
-
-/** The same for the workers. */
-interface WorkerStatus {
-  /** Chunks that wait. */
-  lag_messages: number;
-  failures: StepFailure[];
-}
-
-export interface StepFailure {
-  stream: string;
-  step: string;
-  message: string;
-  time_ns: number;
-  times?: number;
-  /** When the step worked again; null, or absent, while it has not. */
-  recovered_ns?: number | null;
-}
-
-export interface Status extends Omit<schema.Status, "gateway" | "worker"> {
-  gateway: GatewayStatus | null;
-  worker: WorkerStatus | null;
-}

@@ -18,7 +18,7 @@ export function stepFailures(failures: readonly StepFailure[]): StepFailures {
   }
   const sorted = [...newest.values()].sort((one, other) => other.time_ns - one.time_ns);
   return {
-    failing: sorted.filter(({ recovered_ns }) => recovered_ns == null),
-    recovered: sorted.filter(({ recovered_ns }) => recovered_ns != null),
+    failing: sorted.filter(({ recovered_ns }) => recovered_ns === null),
+    recovered: sorted.filter(({ recovered_ns }) => recovered_ns !== null),
   };
 }
