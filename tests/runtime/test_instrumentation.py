@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from windvane.ingest.instrumentation import ChunkStored, HandshakeFailed
 from windvane.ingest.telemetry import GatewayTelemetry
-from windvane.processors.worker.instrumentation import ChunkProcessed
+from windvane.processors.worker.pipeline.instrumentation import ChunkProcessed
 from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 from windvane.runtime.instrumentation import Event, EventLog, LogLine
 from windvane.runtime.telemetry import Telemetry

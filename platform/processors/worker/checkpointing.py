@@ -9,11 +9,11 @@ from ...config import WorkerSettings
 from ...errors import PartitionLost
 from ...store.databases.checkpoint import CheckpointStore
 from ...store.files.store import Store
-from .instrumentation import PartitionsLost
 from .lanes import Lanes
 from .open_streams import OpenStreams
 from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
+from .progress.instrumentation import PartitionsLost
 from .progress.ownership import OwnedPartition, Ownership
 from .restored_models import RestoredModels
 from .snapshot import Snapshot

@@ -2,37 +2,30 @@
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 from ...bus.interface import TopicPartition
-from ...bus.messages.chunks import ChunkMessage
 from ...bus.messages.flush import flushed_until_ns
 from ...config import WorkerSettings
-from ...errors import WindvaneError
-from ...rejections import REJECTIONS, RejectionCode
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint import CheckpointStore
 from ...store.databases.checkpoint_records import Hole, StreamCheckpoint
-from ...store.databases.dead_letter import DeadLetter
 from ...store.databases.dead_letters import DeadLetters
 from ...store.files.store import Store
+from .chunk_dead_letters import ChunkDeadLetters
 from .health_codes import health_code
-from .instrumentation import (
-    ChunkDeadLettered,
-    DeadLetterNotWritten,
-    SamplesOutOfOrder,
-    StreamFailedUnexpectedly,
-    StreamStopped,
-)
+from .instrumentation import StreamFailedUnexpectedly, StreamStopped
 from .lanes import SLICE_S, Lanes
 from .leased_streams import LeasedStreams
-from .open_streams import CommitNeeded, OpenStreams, StreamHeld
+from .open_streams import CommitNeeded, OpenStreams
 from .order_watch import OrderWatch
 from .pipeline.buffered_events import Released
 from .pipeline.catalog_link import CatalogLink
+from .pipeline.instrumentation import SamplesOutOfOrder
 from .pipeline.pipeline import Abandoned, StreamPipeline
 from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
+from .pipeline_opening import PipelineOpener, StreamHeld
 from .progress.fatal_chunks import DEATHS_TO_SET_ASIDE, Suspects, ended_worker
 from .progress.in_flight import InFlight, Place, SuspectWaits
 from .progress.ownership import OwnedPartition, Ownership, repetition_key
@@ -44,7 +37,6 @@ TurnTo = Callable[[Place], None]
 """Called with the message of the chunk that is processed now."""
 
 _AGAIN_S = 0.05
-_CODE_OF_STEP: Mapping[str, RejectionCode] = {"archive": "not-archived", "publish": "not-published"}
 
 
 class ChunkWork:
@@ -77,7 +69,7 @@ class ChunkWork:
         self._publisher = publisher
         self._models = models
         self._trainings = trainings
-        self._dead_letters = dead_letters
+        self.dead_letters = ChunkDeadLetters(dead_letters, telemetry)
         self._catalog = catalog
         self._telemetry = telemetry
         self._owned = owned
@@ -87,7 +79,8 @@ class ChunkWork:
         """The number of checkpoints when the last chunk of a suspected partition started."""
         self._held = LeasedStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.lanes = Lanes(self._work_on)
-        self.streams = OpenStreams(checkpoints, self._open_pipeline, lanes=self.lanes, dropped=self._forget)
+        self.streams = OpenStreams(self.lanes, dropped=self._forget)
+        self._opener = PipelineOpener(self.streams, checkpoints, self._make_pipeline)
 
     def _forget(
         self, stream: str, models: Collection[str], keys: Collection[tuple[TopicPartition, bytes]]
@@ -166,7 +159,7 @@ class ChunkWork:
             return False
         if deaths >= DEATHS_TO_SET_ASIDE:
             if not stream.has(queued):
-                self.keep(chunk, "ended-worker", ended_worker(deaths, cause), policy=topic)
+                self.dead_letters.add(chunk, "ended-worker", ended_worker(deaths, cause), policy=topic)
             return True
         try:
             with self._in_flight.working_on(partition, queued.offset, suspected=is_suspected) as turn_to:
@@ -182,7 +175,7 @@ class ChunkWork:
                 reason = self._held.wait_or_give_up(held, partition)
             except StreamHeld:
                 return self._wait(stream, "another worker still writes it", _AGAIN_S)
-            self.keep(chunk, "stream-held", reason, policy=topic)
+            self.dead_letters.add(chunk, "stream-held", reason, policy=topic)
             return True
         except CommitNeeded as needed:
             with self.lanes.lock:
@@ -196,7 +189,7 @@ class ChunkWork:
         if partition is None:
             return True
         try:
-            return self.streams.open(stream, self._catalog.policies.get(stream.policy), partition.key)
+            return self._opener.open(stream, self._catalog.policies.get(stream.policy), partition.key)
         except (StreamHeld, CommitNeeded):
             return False
         except Exception as error:
@@ -205,7 +198,7 @@ class ChunkWork:
 
     def _wait(self, stream: StreamWork, what_for: str, seconds: float) -> bool:
         with self.lanes.lock:
-            self.streams.wait(stream, seconds, what_for)
+            self.streams.pauses.pause(stream, seconds, what_for)
         return False
 
     def _run_pipeline(
@@ -220,13 +213,13 @@ class ChunkWork:
             and not self._checkpoints.stream(stream.reference)
         ):
             return True  # retention has dropped the chunks that it was published for
-        self.streams.open_former(stream, policy, partition.key, policies=self._catalog.policies)
+        self._opener.open_former(stream, policy, partition.key, policies=self._catalog.policies)
         if stream.pipeline is not None and stream.has(queued):
             return True  # it releases nothing twice
         self._release_before_edit(stream, queued, policy, turn_to)
-        if not self.streams.open(stream, policy, partition.key):
+        if not self._opener.open(stream, policy, partition.key):
             reason = f"policy {topic!r} was deleted before {chunk.tag!r} had its first chunk; create it again"
-            self.keep(chunk, "policy-deleted", reason, policy=topic)
+            self.dead_letters.add(chunk, "policy-deleted", reason, policy=topic)
             return True
         self._held.free(stream.reference)
         if stream.has(queued):
@@ -296,7 +289,7 @@ class ChunkWork:
         while pipeline.deadly:
             found = pipeline.deadly[0]
             reason = ended_worker(*self._suspects.deaths(found.place))
-            self.keep(found.message, "ended-worker", reason, policy=found.place.topic)
+            self.dead_letters.add(found.message, "ended-worker", reason, policy=found.place.topic)
             self._suspects.done_with(found.place)
             del pipeline.deadly[0]
 
@@ -354,7 +347,7 @@ class ChunkWork:
             )
             stream.uncommitted, stream.keys = {}, []
 
-    def _open_pipeline(
+    def _make_pipeline(
         self, stream: StreamWork, policy: Policy, read_committed: Callable[[], StreamCheckpoint | None]
     ) -> StreamPipeline:
         pipeline = StreamPipeline(
@@ -363,7 +356,7 @@ class ChunkWork:
             self._store,
             read_committed,
             publisher=self._publisher,
-            report_failure=self._report_failure,
+            report_failure=self.dead_letters.add_failure,
             report_worked=self._telemetry.steps_worked,
             new_output=self._catalog.new_outputs.append,
             database_id=self._database_id,
@@ -371,38 +364,3 @@ class ChunkWork:
         self._telemetry.steps_known(stream.reference, pipeline.step_names)
         pipeline.deadly = pipeline.reorder.set_aside(self._suspects.is_deadly)
         return pipeline
-
-    def _report_failure(
-        self, pipeline: StreamPipeline, step: str, chunk: ChunkMessage, error: Exception, detail: str
-    ) -> None:
-        self._telemetry.step_failed(stream=pipeline.reference, step=step, error=error)
-        reason = f"step {step!r} of policy {pipeline.policy.reference!r} failed: {error}"
-        code = _CODE_OF_STEP.get(step, "step-failed")
-        self.keep(chunk, code, reason, policy=pipeline.policy.reference, detail=detail)
-
-    def keep(
-        self, chunk: ChunkMessage, code: RejectionCode, reason: str, *, policy: str, detail: str = ""
-    ) -> None:
-        """Adds a chunk to the dead letters; does nothing for a flush message."""
-        if flushed_until_ns(chunk) is not None:
-            return
-        self._telemetry.emit(ChunkDeadLettered(code, chunk.tag, reason))
-        letter = DeadLetter(
-            code=code,
-            reason=reason,
-            tag=chunk.tag,
-            sender=chunk.sender,
-            policy=policy,
-            payload=chunk.payload,
-            time_ns=chunk.received_ns,
-            detail=detail,
-            # The same message reread is the same dead letter; equal bytes of another chunk are a different
-            # one.
-            occurrence=chunk.chunk_id or str(chunk.received_ns).encode(),
-        )
-        try:
-            self._dead_letters.add(letter)
-        except WindvaneError as error:
-            if not REJECTIONS[code].is_archived:
-                raise  # no other copy of the chunk is stored, so the stream stops
-            self._telemetry.emit(DeadLetterNotWritten(str(error)))

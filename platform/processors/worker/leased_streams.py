@@ -4,8 +4,8 @@ import time
 from collections import OrderedDict
 
 from ...store.databases.checkpoint import CheckpointStore
-from .open_streams import StreamHeld
 from .pipeline.telemetry import WorkerTelemetry
+from .pipeline_opening import StreamHeld
 from .progress.ownership import OwnedPartition, Ownership
 
 _MAX_REMEMBERED = 10_000

@@ -1,53 +1,25 @@
-"""The data streams of a worker: opens, closes, stops and rereads them.
+"""The data streams of a worker: queues, rollbacks, rereads, and which streams are closed.
 
-A stream has one writer at a time, enforced by a file lock. A new owner of a partition can find a stream that
-the former owner has not released yet: it was stopped (SIGSTOP, a suspended machine) and does not know that it
-lost the partition. It will notice later, or end. Until then opening the stream raises `StreamHeld`, and its
-chunks wait.
-
-Open files are mapped, and the kernel limits the mappings of a process. Streams may use the share
-`MAPPINGS_SHARE` of them. Before another one is opened, committed streams are closed, the longest idle first.
-If none can be closed, the stream waits for the next commit, which is requested at once.
+Open files are mapped, and the kernel limits the mappings of a process (`MappingBudget`). Before another
+stream is opened, committed streams are closed, the longest idle first. If none can be closed, the stream
+waits for the next commit, which is requested at once.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
-from ...errors import StoreLocked
 from ...runtime.health_conditions import HealthCode
-from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import CheckpointStore
-from ...store.databases.checkpoint_records import StreamCheckpoint
 from .lanes import Lanes
+from .mapping_budget import MappingBudget
 from .pipeline.pipeline import StreamPipeline
-from .pipeline.steps import last_policy
 from .progress.ownership import OwnedPartition
+from .stream_pauses import StreamPauses
 from .stream_work import QueuedChunk, Stopped, StreamWork
 
-MAPPINGS_SHARE = 0.7
-MAPPINGS_A_STREAM = 16
-"""The assumed number of mappings of a stream until it is known."""
-_DEFAULT_MAX_MAP_COUNT = 65_530
 _CLOSED_AT_ONCE = 256
-_HELD_BACK = "another process, such as `windvane reprocess`, writes it"
-
-OpenPipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
-"""Opens the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
-
-
-class StreamHeld(Exception):
-    """Another worker writes the stream. `partition` is the one of its last commit, None if it has no
-    commit.
-    """
-
-    def __init__(self, reference: str, partition: TopicPartition | None) -> None:
-        super().__init__(reference)
-        self.reference = reference
-        self.partition = partition
 
 
 class CommitNeeded(Exception):
@@ -56,15 +28,6 @@ class CommitNeeded(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def max_mappings() -> int:
-    """Returns the maximum number of mappings of all streams of this process."""
-    try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-    except (OSError, ValueError):
-        limit = _DEFAULT_MAX_MAP_COUNT
-    return int(limit * MAPPINGS_SHARE)
 
 
 class OpenStreams:
@@ -76,32 +39,25 @@ class OpenStreams:
 
     def __init__(
         self,
-        checkpoints: CheckpointStore,
-        open_pipeline: OpenPipeline,
-        *,
         lanes: Lanes,
+        *,
         dropped: Callable[[str, Collection[str], Collection[tuple[TopicPartition, bytes]]], None],
     ) -> None:
         """`dropped` is called with a stream, and with its models and chunk keys that no commit will
         include.
         """
         self._dropped = dropped
-        self._checkpoints = checkpoints
-        self._open_pipeline = open_pipeline
         self._lanes = lanes
         self._streams: OrderedDict[str, StreamWork] = OrderedDict()
-        self._mappings: dict[StreamWork, int] = {}
-        self._mapped = 0
-        self._max_mappings = max_mappings()
         self._no_room = False
-        self._held_until_s: dict[str, float] = {}
-        self._waiting: set[StreamWork] = set()
+        self.mappings = MappingBudget()
+        self.pauses = StreamPauses(lanes)
         self._rewinds: dict[OwnedPartition, int] = {}
         self.commit_wanted: Callable[[], None] = lambda: None
         """Requests a commit now. Thread-safe."""
 
     def __len__(self) -> int:
-        return len(self._mappings)
+        return len(self.mappings)
 
     def __iter__(self) -> Iterator[StreamWork]:
         """Under the lock: all streams."""
@@ -121,8 +77,7 @@ class OpenStreams:
                 if stream is None:
                     stream = self._streams[chunk.tag] = StreamWork(chunk.tag, partition.key.topic)
                     stream.covered_s = time.monotonic()
-                    if (seconds := self._held_until_s.get(chunk.tag, 0.0) - stream.covered_s) > 0:
-                        self.wait(stream, seconds, _HELD_BACK)
+                    self.pauses.apply_reservation(stream)
                 if not stream.is_dropped:
                     stream.put(QueuedChunk(partition, offset, chunk))
                     touched[stream] = None
@@ -132,78 +87,10 @@ class OpenStreams:
                         self.resume(stream)
             self._lanes.schedule(touched)
 
-    def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
-        """Opens the pipeline of the stream for a chunk of `partition`. Only the thread that has claimed the
-        stream calls it.
-
-        Returns False if there is neither a policy nor a former policy of the stream. Raises StreamHeld if
-        another worker writes it, CommitNeeded, and the errors of the store.
+    def opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
+        """Records that the pipeline of the stream is open. Only the thread that has claimed the stream calls
+        it.
         """
-        pipeline = stream.pipeline
-        if pipeline is not None:
-            if not stream.reopen and policy in (None, pipeline.policy):
-                return True
-            if stream.reopen or (policy is not None and policy.reference == pipeline.policy.reference):
-                # The output of the old policy is committed first: a replay must not run old chunks through
-                # new steps.
-                if stream.is_dirty:
-                    raise CommitNeeded("its policy has changed")
-                policy = policy or pipeline.policy
-                self.close(stream)
-            else:
-                assert policy is not None
-                state = pipeline.checkpoint(stream.partition)
-                self.close(stream)
-                self._opened(stream, self._open_pipeline(stream, policy, lambda: state))
-                return True
-        if stream.committing is not None:
-            raise CommitNeeded("its last commit is being made")
-        self._make_room()
-        if policy is None:
-            committed = self._checkpoints.stream(stream.reference)
-            policy = last_policy(committed.states) if committed else None
-            if policy is None:
-                return False
-
-        def read_committed() -> StreamCheckpoint | None:
-            # Read only with the file lock held: until then another worker may have committed more.
-            found = self._checkpoints.stream(stream.reference)
-            stream.restore(found)
-            return found
-
-        try:
-            opened = self._open_pipeline(stream, policy, read_committed)
-        except StoreLocked:
-            held = self._checkpoints.stream(stream.reference)
-            owner = held.partition if held else None
-            raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
-        stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
-        stream.reopen = False
-        self._opened(stream, opened)
-        return True
-
-    def open_former(
-        self,
-        stream: StreamWork,
-        policy: Policy | None,
-        partition: TopicPartition,
-        *,
-        policies: Mapping[str, Policy],
-    ) -> None:
-        """Before a chunk of `policy`, opens a stream that has buffered chunks under the policy of those
-        chunks. It is then in the state that it would have had if it had stayed open; otherwise rows would
-        depend on when it was closed. Raises the same errors as `open`.
-        """
-        if stream.pipeline is not None or policy is None:
-            return
-        if not self._checkpoints.holds_chunks(stream.reference):
-            return
-        committed = self._checkpoints.stream(stream.reference)
-        former = last_policy(committed.states) if committed else None
-        if former is not None and former.reference != policy.reference:
-            self.open(stream, policies.get(former.reference, former), partition)
-
-    def _opened(self, stream: StreamWork, pipeline: StreamPipeline) -> None:
         stream.pipeline = pipeline
         stream.adopted = pipeline.adopted_chunks(stream.adopted_chunks)
         self.count_mappings(stream)
@@ -213,15 +100,15 @@ class OpenStreams:
         has claimed the stream calls it.
         """
         assert stream.pipeline is not None
-        now = stream.pipeline.mappings
-        if now != self._mappings.get(stream, 0):
+        mappings = stream.pipeline.mappings
+        if mappings != self.mappings.of(stream):
             with self._lanes.lock:
-                self._mapped += now - self._mappings.get(stream, 0)
-                self._mappings[stream] = now
+                self.mappings.set(stream, mappings)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Closes idle streams if another one could not be mapped. Raises CommitNeeded if none is idle."""
         with self._lanes.lock:
-            if self._mapped + MAPPINGS_A_STREAM <= self._max_mappings:
+            if self.mappings.has_room:
                 return
             closing = [] if self._no_room else self._claim_idle(_CLOSED_AT_ONCE, idle_since_s=None)
             self._no_room = not closing
@@ -259,7 +146,7 @@ class OpenStreams:
                 stream.adopted.close()
                 stream.adopted = None
             with self._lanes.lock:
-                self._mapped -= self._mappings.pop(stream, 0)
+                self.mappings.remove(stream)
 
     def _forget(self, stream: StreamWork) -> None:
         """Under the lock: removes a stream that is closed and idle."""
@@ -411,14 +298,10 @@ class OpenStreams:
             again.pinned = stream.pinned
             self.resume(again)
 
-    def hold_back(self, reference: str, seconds: float) -> None:
+    def reserve(self, reference: str, seconds: float) -> None:
         """Pauses the stream for this time, while another process writes it."""
         with self._lanes.lock:
-            now_s = time.monotonic()
-            self._held_until_s = {name: at for name, at in self._held_until_s.items() if at > now_s}
-            self._held_until_s[reference] = now_s + seconds
-            if (stream := self._streams.get(reference)) is not None:
-                self.wait(stream, seconds, _HELD_BACK)
+            self.pauses.reserve(reference, seconds, self._streams.get(reference))
 
     def close_one(self, reference: str) -> None:
         """Closes a paused stream; called right after a commit of all streams."""
@@ -470,21 +353,6 @@ class OpenStreams:
                 else self._claim_idle(len(self._streams), idle_since_s=time.monotonic() - idle_s)
             )
         self._close_claimed(closing)
-
-    def wait(self, stream: StreamWork, seconds: float, what_for: str) -> None:
-        """Under the lock: pauses the stream for this time."""
-        stream.wait_until_s, stream.waits_for = time.monotonic() + seconds, what_for
-        self._waiting.add(stream)
-
-    def wake(self) -> None:
-        """Resumes streams whose pause has ended. Called several times a second."""
-        now_s = time.monotonic()
-        with self._lanes.lock:
-            due = [stream for stream in self._waiting if stream.wait_until_s <= now_s]
-            self._waiting.difference_update(due)
-            for stream in due:
-                stream.wait_until_s, stream.waits_for = 0.0, None
-            self._lanes.schedule(stream for stream in due if stream.has_work(now_s))
 
     def close_all(self) -> None:
         """Releases all locks, without a commit. A stream in progress is closed by its thread, or by the end

@@ -12,10 +12,12 @@ from ...config import WorkerSettings
 from ...errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted, WindvaneError
 from ...store.databases.checkpoint import CheckpointStore
 from .checkpointing import Checkpointing
-from .instrumentation import BusUnreachable, DeadLetterNotWritten, MessagesGivenUp
+from .chunk_dead_letters import ChunkDeadLetters
+from .instrumentation import DeadLetterNotWritten
 from .open_streams import OpenStreams
 from .order_watch import OrderWatch
 from .pipeline.telemetry import WorkerTelemetry
+from .progress.instrumentation import BusUnreachable, MessagesGivenUp
 from .progress.ownership import OwnedPartition, Ownership
 
 PARTITION_BACKLOG = 4
@@ -26,7 +28,6 @@ _POLL_S = 0.25
 _HALTED_S = 1.0
 _LEFT_S = 5.0
 
-Keep = Callable[..., None]
 _Decoded = tuple[OwnedPartition, int, ChunkMessage | None]
 
 
@@ -48,7 +49,7 @@ class PartitionReader:
         owned: Ownership,
         streams: OpenStreams,
         durable: Checkpointing,
-        keep: Keep,
+        dead_letters: ChunkDeadLetters,
         before_chunks: Callable[[], None],
         orders: OrderWatch,
         settings: WorkerSettings,
@@ -60,7 +61,7 @@ class PartitionReader:
         self._owned = owned
         self._streams = streams
         self._durable = durable
-        self._keep = keep
+        self._dead_letters = dead_letters
         self._before_chunks = before_chunks
         self._orders = orders
         self._settings = settings
@@ -277,7 +278,7 @@ class PartitionReader:
         chunk = ChunkMessage(
             tag="", sender="bus", chunk_id=None, received_ns=time.time_ns(), events=0, payload=message.value
         )
-        self._keep(chunk, "bad-envelope", str(error), policy=partition.key.topic)
+        self._dead_letters.add(chunk, "bad-envelope", str(error), policy=partition.key.topic)
 
     async def _read_lag(self) -> None:
         if time.monotonic() - self._lag_read_s < _POLL_S:

@@ -31,12 +31,12 @@ from ..alarms.webhook import AlarmWebhook
 from ..operations.base.unpickling import states_come_from
 from ..operations.base.user_operations import UserOperations
 from .checkpoint_watch import watch_checkpoints
-from .instrumentation import PreviousWorkerDied
 from .order_watch import BusFlusher, Flusher, GatewayFlusher
 from .pipeline.catalog_link import CatalogLink
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.former_buses import finish_former_buses
 from .progress.in_flight import InFlight, Place, chunks_at_crash
+from .progress.instrumentation import PreviousWorkerDied
 from .worker import Worker
 
 

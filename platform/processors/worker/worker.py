@@ -164,7 +164,7 @@ class Worker:
             owned=self._owned,
             streams=self._streams,
             durable=self._durable,
-            keep=self._chunks.keep,
+            dead_letters=self._chunks.dead_letters,
             before_chunks=self._look_at_models,
             orders=self._orders,
             settings=settings,
@@ -306,7 +306,7 @@ class Worker:
             for stream in self._lanes.look():
                 at_work = stream.pipeline.step if stream.pipeline is not None else None
                 self._telemetry.emit(StreamSlow(stream.reference, at_work[0] if at_work else None))
-            self._streams.wake()
+            self._streams.pauses.resume_due()
             self._look_at_models()
             if time.monotonic() - reported_s >= _REPORT_HEALTH_S:
                 reported_s = time.monotonic()
@@ -336,7 +336,7 @@ class Worker:
 
     async def release(self, reference: str, *, seconds: float) -> None:
         """Closes a stream and pauses it for this time."""
-        self._streams.hold_back(reference, seconds)
+        self._streams.reserve(reference, seconds)
         with suppress(WindvaneError):  # the policy of the reprocessing may be new
             await self._catalog.refresh()
         if seconds <= 0:

@@ -224,11 +224,11 @@ async def test_more_streams_than_may_be_mapped_are_slow_and_never_fatal(home: Ho
     most = 0
     async with home.working(checkpoint_interval_s=INTERVAL_S):
         streams = home.worker._streams
-        streams._max_mappings = 400
+        streams.mappings.max_mappings = 400
 
         def is_done() -> bool:
             nonlocal most
-            most = max(most, streams._mapped)
+            most = max(most, streams.mappings.total)
             return home.telemetry.chunks_total >= 2 * count + neighbour.sent
 
         await neighbour.goes_on(checkpoints=2, until=is_done)

@@ -363,7 +363,7 @@ def damaged_lines(events: Any) -> bytes:
 
 
 async def archived_with_damage(home: Home, monkeypatch: pytest.MonkeyPatch, *chunks: tuple[Any, ...]) -> None:
-    monkeypatch.setattr("windvane.processors.worker.pipeline.pipeline.json_lines", damaged_lines)
+    monkeypatch.setattr("windvane.processors.worker.pipeline.chunk_inputs.json_lines", damaged_lines)
     await home.policy("p", tags=["t"], **FIELDS)
     for records in chunks:
         await home.publish("p", *records)

@@ -17,7 +17,7 @@ from ....store.catalog.catalog import Catalog, Document
 from ....store.catalog.policy import Policy, policy_from_mapping
 from ....store.catalog.policy_follower import PolicyFollower
 from ...operations.base.steps import check_pipeline
-from ..instrumentation import CatalogUnavailable, PipelineNotRunnable, PoliciesFromCopy, PolicyNotApplied
+from .instrumentation import CatalogUnavailable, PipelineNotRunnable, PoliciesFromCopy, PolicyNotApplied
 
 POLL_S = 0.25
 

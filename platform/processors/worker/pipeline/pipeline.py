@@ -1,22 +1,14 @@
 """Runs a policy's operations on one data stream."""
 
 import threading
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from ....bus.messages.chunks import ChunkMessage
 from ....errors import ChunkRefused, OperationFailed, StoreLocked
-from ....records.decoded_size import DEFAULT_LIMIT_BYTES
-from ....records.event_separation import separate_decodable
-from ....records.events import check_pairs
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import (
     Hole,
@@ -25,24 +17,21 @@ from ....store.databases.checkpoint_records import (
     StreamCheckpoint,
     StreamPosition,
 )
-from ....store.files.data_array import DataArrayWriter
 from ....store.files.data_stream_writer import DataStreamWriter
 from ....store.files.store import Store
 from ...alarms.stream_alarms import StreamAlarms
 from ...learning.training import TrainingRequest
 from ...operations.base.block import Block, Events
 from ..progress.adopted_chunks import AdoptedChunks
-from .archive import bytes_block, decode_events, json_lines, raw_pieces
 from .buffered_events import Released
 from .catalog_link import NewOutput
-from .chunk_events import ChunkEvents, turn_to_decode
+from .chunk_inputs import ChunkInputs, decode_chunk_inputs
+from .output_arrays import OutputArrays
 from .publication import Publication
 from .reorder_buffer import ReorderBuffer
 from .results_publisher import ResultsPublisher
 from .step_failures import WHOLE_CHUNK
 from .steps import RunningSteps, in_passes
-
-_ARRAY_LOCK_S = 5.0
 
 FailureReport = Callable[["StreamPipeline", str, ChunkMessage, Exception, str], None]
 
@@ -86,8 +75,6 @@ class StreamPipeline:
         self._report_failure, self._report_worked = report_failure, report_worked
         self._failed: set[str] = set()
         self._worked: set[str] = set()
-        self._new_output = new_output
-        self._database_id = database_id
         self._publication = Publication(reference, policy, publisher)
         self._archive: DataStreamWriter = store.stream_writer(
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
@@ -95,14 +82,13 @@ class StreamPipeline:
         try:
             # Only with the lock held: until then another worker may have committed more.
             committed = read_committed()
-            self._committed: dict[str, OutputLength] = dict(committed.outputs) if committed else {}
+            outputs = committed.outputs if committed else {}
             # Truncate to the committed length: the bus delivers the rest again.
-            self._archive.resume(self._committed.get(reference), database_id=database_id)
+            self._archive.resume(outputs.get(reference), database_id=database_id)
             self._alarms = StreamAlarms(reference, policy, store, publisher, committed)
-            self._writers: dict[str, DataArrayWriter] = {}
-            for output, length in self._committed.items():
-                if output != reference:  # a reprocessing was killed after its commit
-                    store.put_rebuilt_in_place(output, length.uid)
+            self._arrays = OutputArrays(
+                reference, store, outputs, database_id=database_id, new_output=new_output
+            )
             self._steps = RunningSteps(policy, committed.states if committed else {})
             self.reorder = ReorderBuffer(
                 reorder_s=policy.reorder_s,
@@ -127,7 +113,7 @@ class StreamPipeline:
         results that a checkpoint must not cover, the stream must stop.
         """
         self._failed, self._worked = set(), set(WHOLE_CHUNK)
-        inputs = self._readable(released.message)
+        inputs = self._decode(released.message)
         if inputs is None:
             return
         chunk = inputs.chunk
@@ -163,44 +149,14 @@ class StreamPipeline:
         self._alarms.finish_chunk()
         self._report_worked(self.reference, self._worked - self._failed)
 
-    def _readable(self, chunk: ChunkMessage) -> "_ChunkInputs | None":
-        """Returns the chunk, decoded as far as needed, without invalid events; those are reported.
-
-        The gateway makes only cheap checks, and other programs publish to the bus too. Returns None if no
-        valid event is left.
-        """
-        inputs = _ChunkInputs(chunk, self.policy, self._archive.size)
-        if (error := self._error_of_reading(inputs)) is None:
-            return inputs
-        with turn_to_decode(len(chunk.payload)):
-            sifted = separate_decodable(
-                chunk.payload,
-                raw_field=self.policy.field if self.policy.format == "raw" else None,
-                max_event_bytes=_max_event_bytes(self.policy),
-            )
-        if not sifted.valid_events or not sifted.invalid_events:
-            self._fail("archive", chunk, error)
-            return None
-        bad = msgspec.structs.replace(chunk, payload=sifted.invalid, events=sifted.invalid_events)
-        self._fail("archive", bad, OperationFailed(f"{sifted.total} cannot be stored: {sifted.reason}"))
-        rest = msgspec.structs.replace(chunk, payload=sifted.valid, events=sifted.valid_events)
-        inputs = _ChunkInputs(rest, self.policy, self._archive.size)
-        if (error := self._error_of_reading(inputs)) is not None:
-            self._fail("archive", rest, error)
-            return None
+    def _decode(self, chunk: ChunkMessage) -> ChunkInputs | None:
+        """Returns the chunk without invalid events, which are reported; None if no valid event is left."""
+        inputs, rejected = decode_chunk_inputs(
+            chunk, self.policy, stream_bytes=self._archive.size, sources=self._steps.sources
+        )
+        for each in rejected:
+            self._fail("archive", each.chunk, each.error)
         return inputs
-
-    def _error_of_reading(self, inputs: "_ChunkInputs") -> Exception | None:
-        try:
-            with turn_to_decode(len(inputs.chunk.payload)):
-                if "events" in self._steps.sources:
-                    _ = inputs.events  # events that steps cannot decode must not be archived either
-                _ = inputs.archived
-        except MemoryError:
-            raise
-        except Exception as error:  # only the chunk can be the cause: it must not be redelivered forever
-            return error
-        return None
 
     def abandon(self) -> None:
         """Makes the thread of the current chunk stop as soon as a step has returned."""
@@ -226,7 +182,7 @@ class StreamPipeline:
         """
         return AdoptedChunks(self._store.stream(self.reference), count) if count else None
 
-    def _passes(self, chunk: ChunkMessage, inputs: "_ChunkInputs") -> Iterator[dict[str, Block | Events]]:
+    def _passes(self, chunk: ChunkMessage, inputs: ChunkInputs) -> Iterator[dict[str, Block | Events]]:
         """Yields the inputs of the steps for the chunk; events in slices, so that the outputs are bounded."""
         wanted = self._steps.sources
         given: dict[str, Block | Events] = {}
@@ -250,48 +206,11 @@ class StreamPipeline:
             self._fail(step, chunk, error)
 
     def _append(self, name: str, block: Block) -> None:
-        writer = self._writers.get(name)
-        if writer is None or not _fits(writer, block):
-            if writer is not None:
-                writer.close()
-            writer = self._open_writer(name, block)
+        writer = self._arrays.writer_for(name, block)
         first_row = writer.length
         writer.append(block.rows, block.row_times_ns)
         self._alarms.rows(name, block, writer, first_row=first_row)
         self._publication.rows(name, block, writer, first_row=first_row)
-
-    def _open_writer(self, name: str, block: Block) -> DataArrayWriter:
-        reference = f"{self.reference}:{name}"
-        writer = self._locked_writer(reference, block)
-        try:
-            writer.resume(self._committed.get(reference), database_id=self._database_id)
-        except BaseException:
-            writer.close()
-            raise
-        self._writers[name] = writer
-        described = {
-            "stream": self.reference,
-            "dtype": block.rows.dtype.str,
-            "row_shape": list(writer.row_shape),
-        }
-        self._new_output(NewOutput("array", reference, described))
-        return writer
-
-    def _locked_writer(self, reference: str, block: Block) -> DataArrayWriter:
-        """Opens the array; the locks of a killed writer may be released after that of the archive."""
-        give_up_at_s = time.monotonic() + _ARRAY_LOCK_S
-        while True:
-            try:
-                return self._store.array_writer(
-                    reference,
-                    dtype=block.rows.dtype,
-                    row_shape=block.rows.shape[1:],
-                    attrs={"stream": self.reference, **block.attrs},
-                )
-            except StoreLocked:
-                if time.monotonic() > give_up_at_s:
-                    raise
-                time.sleep(0.01)
 
     def _step_failed(self, chunk: ChunkMessage, step: str, error: Exception) -> None:
         self._fail(step, chunk, error)
@@ -312,14 +231,10 @@ class StreamPipeline:
 
         `partition` is that of the last chunk.
         """
-        self._committed[self.reference] = OutputLength(
-            self._archive.uid, self._archive.size, self._archive.chunks
-        )
-        for name, writer in self._writers.items():
-            self._committed[f"{self.reference}:{name}"] = OutputLength(writer.uid, writer.length)
+        archived = OutputLength(self._archive.uid, self._archive.size, self._archive.chunks)
         return StreamCheckpoint(
             states=self._steps.states(),
-            outputs=dict(self._committed),
+            outputs={self.reference: archived, **self._arrays.lengths()},
             partition=partition,
             alarm_state=self._alarms.state(),
             alarms=tuple(self._alarms.take_new()),
@@ -335,11 +250,8 @@ class StreamPipeline:
         with self._closing:
             if self._is_closed:
                 return
-            for reference, length in committed.outputs.items():
-                if reference == self.reference:
-                    self._archive.mark_committed(length)
-                elif (writer := self._writers.get(reference.partition(":")[2])) is not None:
-                    writer.mark_committed(length)
+            self._archive.mark_committed(committed.outputs[self.reference])
+            self._arrays.mark_committed(committed.outputs)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -370,7 +282,7 @@ class StreamPipeline:
     def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
         """Returns the trainings that are due, each from the rows that were stored when it became due."""
         for wanted in self._steps.wanted_trainings():
-            writer = self._writers.get(wanted.source)
+            writer = self._arrays.get(wanted.source)
             # None after a restart, until the source has rows again.
             if writer is None or (stop := writer.length - wanted.given_since) < 1:
                 continue
@@ -393,59 +305,11 @@ class StreamPipeline:
     @property
     def mappings(self) -> int:
         """Returns the number of its file mappings: one for each segmented file; an array has two files."""
-        return (3 if self.policy.format == "raw" else 2) + 2 * len(self._writers)
+        return (3 if self.policy.format == "raw" else 2) + 2 * len(self._arrays)
 
     def close(self) -> None:
         """Releases the writers' locks, that of the archive last: its holder owns the stream."""
         with self._closing:
             self._is_closed = True
-            for writer in self._writers.values():
-                writer.close()
+            self._arrays.close()
             self._archive.close()
-
-
-class _ChunkInputs:
-    """The inputs of the steps for one chunk, each created on first use."""
-
-    def __init__(self, chunk: ChunkMessage, policy: Policy, stream_size: int) -> None:
-        self.chunk = chunk
-        self._policy = policy
-        self._stream_size = stream_size
-
-    @cached_property
-    def events(self) -> ChunkEvents:
-        return decode_events(self.chunk.payload, max_event_bytes=_max_event_bytes(self._policy))
-
-    @cached_property
-    def record_bytes(self) -> Block:
-        pieces = raw_pieces(self.events, self._policy.field)
-        return bytes_block(pieces, self.events.times_ns, self._stream_size)
-
-    @property
-    def event_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """The end offset and the time of each event, which raw bytes alone do not contain."""
-        if self._policy.format != "raw":
-            return None
-        times = self.record_bytes.times
-        return times.ends, times.times_ns
-
-    @cached_property
-    def archived(self) -> bytes | memoryview:
-        """Returns the bytes that the policy's format appends to the data stream."""
-        match self._policy.format:
-            case "raw":
-                return self.record_bytes.rows.data
-            case "msgpack":
-                check_pairs(self.chunk.payload, self.chunk.events)
-                return self.chunk.payload
-            case "json":
-                return json_lines(self.events)
-
-
-def _max_event_bytes(policy: Policy) -> int:
-    """A limit that was lowered after the chunk arrived is ignored."""
-    return max(policy.limits.decoded_bytes, DEFAULT_LIMIT_BYTES)
-
-
-def _fits(writer: DataArrayWriter, block: Block) -> bool:
-    return writer.dtype == block.rows.dtype and writer.row_shape == block.rows.shape[1:]

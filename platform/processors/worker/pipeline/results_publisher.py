@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ....bus.interface import Bus, Producer
 from ....bus.messages.results import ResultPart, join
 from ....errors import ResultsNotPublished, WindvaneError
-from ..instrumentation import ResultsDelayed, ResultsPublished
+from .instrumentation import ResultsDelayed, ResultsPublished
 from .telemetry import WorkerTelemetry
 
 MESSAGE_BYTES = 768 * 1024

@@ -5,7 +5,7 @@ from collections import Counter
 
 from ....runtime.event_counters import EventCounters
 from ....runtime.instrumentation import EventLog
-from ..instrumentation import CountsNotRead, StateLost
+from .instrumentation import CountsNotRead, StateLost
 
 
 class StateLosses(EventCounters):

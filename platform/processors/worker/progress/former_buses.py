@@ -24,7 +24,7 @@ from ....directories import sync_directory
 from ....errors import OperationFailed, WindvaneError
 from ....runtime.instrumentation import EventLog
 from ....store.databases.checkpoint import CheckpointStore
-from ..instrumentation import FormerBusFound, FormerBusUnreadable
+from .instrumentation import FormerBusFound, FormerBusUnreadable
 
 REACH_BOUND_S = 15.0
 """How long a former bus may take to answer before it is left for the next start."""
