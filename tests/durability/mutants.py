@@ -176,8 +176,8 @@ MUTANTS = [
     Mutant(
         "segments are unlinked before the new beginning is durable",
         "store/files/segmented_writer.py",
-        '        self._sync(f"{self._path}/head")\n        try:\n            self._remove_segments(0, start)',
-        "        try:\n            self._remove_segments(0, start)",
+        '        self._sync(f"{self._path}/head")\n        try:\n            remove_segments(',
+        "        try:\n            remove_segments(",
         _STORE + "test_the_beginning_is_dropped_on_the_disk_before_segments_are_unlinked",
     ),
     Mutant(

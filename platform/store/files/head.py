@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import StreamDamaged
+from .file_errors import unreadable
 from .mapping import PAGE_BYTES, map_whole
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ class Head:
         try:
             raw = os.pread(descriptor, HEAD_BYTES, 0)
         except OSError as error:
-            raise StreamDamaged(
-                f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
-            ) from error
+            raise unreadable(path, error) from error
         if len(raw) < HEAD_BYTES or not any(raw):
             raise FileNotFoundError(f"{path} has not been written yet")
         magic, version, self.segment_bytes, _, _, self.uid, _, _ = _LAYOUT.unpack(raw)

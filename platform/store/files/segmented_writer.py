@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from ...errors import DiskFull, RangeGone, StoreFailed, StoreLocked, StreamDamaged
-from .head import Head
+from ...errors import DiskFull, RangeGone, StoreFailed, StreamDamaged
+from .file_errors import NO_SPACE, UNTOUCHED
+from .locked_head import LockedHead
 from .mapping import PAGE_BYTES, segment_path
 from .open_segments import open_segments
+from .segment_files import has_bytes, remove_segments, stored_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,15 +24,12 @@ DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 _MOST_BUFFERS = 1024
 _CLOSED = "the writer is closed"
 _NOT_RESUMED = "the writer has not been resumed: call `resume` first"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentedWriter:
     """The one writer of a segmented file (the format is described at `SegmentedFile`).
 
-    The lock is flock(2) on `head`. It belongs to the open file, which the mapping of the head keeps open
-    after its descriptor is closed: so an idle writer costs one mapping and no descriptor, and the death of
-    the process frees the lock. Segments are opened when they are written to; all writers of a process share a
+    `LockedHead` has the lock. Segments are opened when they are written to; all writers of a process share a
     bounded number of open ones (`OpenSegments`).
 
     Opening an existing file looks at it and changes nothing. `resume` sets where the file continues; until
@@ -59,27 +57,16 @@ class SegmentedWriter:
             )
         self.directory = directory
         self._path = str(directory)
-        self._failure: str | None = None
+        self._failure: str | None = _NOT_RESUMED
         self._failure_kind: type[StoreFailed] = StoreFailed
-        self._unsynced_directories: set[Path] = set()
-        # The locked file of a head that is missing or empty, until `resume` writes it.
-        self._unwritten: int | None = None
-        self._has_made_head = False
-        try:
-            self._head = self._lock_head(segment_bytes)
-        except (StoreFailed, StreamDamaged):
-            raise
-        except OSError as error:
-            kind = DiskFull if error.errno in _NO_ROOM else StoreFailed
-            if error.errno == errno.EIO:
-                raise StreamDamaged(_unreadable(directory, error)) from error
-            raise kind(f"cannot open {directory} for writing: {error}") from error
+        self._locked = LockedHead(directory, segment_bytes=segment_bytes)
+        self._unsynced_directories: set[Path] = set(self._locked.new_directories)
+        self._head = self._locked.head
         self.uid = self._head.uid
         self.segment_bytes = self._head.segment_bytes
         self._start = self._head.start
         # A writer that was killed while it cut a file to 0 leaves a start past the length.
         self._length = self._head.length or self._start
-        self._failure = _NOT_RESUMED
         # Whether the writer before this one has synced is not known.
         self._unsynced_from = self._start
 
@@ -91,7 +78,7 @@ class SegmentedWriter:
         """
         self.check_held(self._length if length is None else length)
         try:
-            self._write_head()
+            self._head = self._locked.write()
         except OSError as error:
             self._fail("making its head", error)
         self._failure = None
@@ -109,14 +96,14 @@ class SegmentedWriter:
 
         Set the bytes aside only if you know that nothing was committed.
         """
-        return self._unwritten is not None and any(entry.stat().st_size for entry in _segments(self._path))
+        return self._locked.is_missing and has_bytes(self._path)
 
     def require_head(self) -> None:
         """Raise StreamDamaged if the head of a file with bytes is missing or empty."""
         if self.lacks_head:
             raise StreamDamaged(
                 f"{self.directory}/head is missing or empty, and there are bytes in its segments. "
-                + _UNTOUCHED
+                + UNTOUCHED
             )
 
     def check_held(self, length: int) -> None:
@@ -126,18 +113,18 @@ class SegmentedWriter:
         if found < self._start or self._start % self.segment_bytes:
             raise StreamDamaged(
                 f"{self.directory}/head is damaged: it says that bytes {self._start} to {found} are kept. "
-                + _UNTOUCHED
+                + UNTOUCHED
             )
         if length > found:
             raise StreamDamaged(
                 f"{self.directory} has {found} bytes, fewer than {length} that were committed: data is "
-                "missing. " + _UNTOUCHED
+                "missing. " + UNTOUCHED
             )
         held = self._held(length)
         if held < length:
             raise StreamDamaged(
                 f"{segment_path(self._path, held - held % self.segment_bytes)} is missing or short: bytes "
-                f"{held} to {length} were committed and are not there. " + _UNTOUCHED
+                f"{held} to {length} were committed and are not there. " + UNTOUCHED
             )
 
     @property
@@ -146,17 +133,7 @@ class SegmentedWriter:
         return self._held(self._length)
 
     def _held(self, length: int) -> int:
-        for segment in range(self._start, length, self.segment_bytes):
-            path = segment_path(self._path, segment)
-            try:
-                held = os.stat(path).st_size
-            except FileNotFoundError:
-                held = 0
-            except OSError as error:
-                raise StreamDamaged(_unreadable(path, error)) from error
-            if held < min(self.segment_bytes, length - segment):
-                return segment + held
-        return length
+        return stored_length(self._path, start=self._start, length=length, segment_bytes=self.segment_bytes)
 
     @property
     def committed(self) -> int:
@@ -209,7 +186,7 @@ class SegmentedWriter:
         if length > self._length:
             raise StreamDamaged(
                 f"{self.directory} has {self._length} bytes, fewer than {length} to cut back to: committed "
-                "data is missing. " + _UNTOUCHED
+                "data is missing. " + UNTOUCHED
             )
         if length < 0:
             raise ValueError(f"cannot cut {self.directory} back to {length} bytes")
@@ -242,7 +219,7 @@ class SegmentedWriter:
         # On the disk first: a start below the segments that are left would make the next writer see none.
         self._sync(f"{self._path}/head")
         try:
-            self._remove_segments(0, start)
+            remove_segments(self._path, 0, start)
         except OSError as error:
             self._fail("dropping its beginning", error)
         self._sync_directory(self._path)
@@ -273,12 +250,7 @@ class SegmentedWriter:
         if self._failure != _CLOSED:
             self._failure = _CLOSED
             open_segments.close(id(self))
-            self._head.close()
-            if self._unwritten is not None:
-                if self._has_made_head and _is_at(self._unwritten, self.directory / "head"):
-                    os.unlink(self.directory / "head")
-                os.close(self._unwritten)
-                self._unwritten = None
+            self._locked.close()
 
     def __enter__(self) -> Self:
         return self
@@ -287,64 +259,9 @@ class SegmentedWriter:
         self.close()
 
     def __del__(self) -> None:
-        # Without a head the constructor has failed, and there is nothing to close.
-        if hasattr(self, "_head"):
+        # Without a lock the constructor has failed, and there is nothing to close.
+        if hasattr(self, "_locked"):
             self.close()
-
-    def _lock_head(self, segment_bytes: int) -> Head:
-        path = self.directory / "head"
-        while True:
-            is_new = False
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                self._make_directory()
-                try:
-                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                except FileExistsError:
-                    continue
-                is_new = True
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, the directory may have been renamed and recreated by another.
-                if not _is_at(descriptor, path):
-                    continue
-                try:
-                    return Head(descriptor, path, writeable=True)
-                except FileNotFoundError:
-                    self._unwritten, self._has_made_head = os.dup(descriptor), is_new
-                    return _head_in_memory(path, segment_bytes)
-            except BlockingIOError:
-                raise StoreLocked(
-                    f"{self.directory} is being written by another process, or by another writer of this: "
-                    "there is one at a time: stop it first"
-                ) from None
-            finally:
-                os.close(descriptor)
-
-    def _write_head(self) -> None:
-        """Write the head that was missing; its file is locked since the writer was opened."""
-        if self._unwritten is None:
-            return
-        Head.write_new(self._unwritten, self.segment_bytes, self.uid)
-        head = Head(self._unwritten, self.directory / "head", writeable=True)
-        self._head.close()
-        self._head = head
-        os.close(self._unwritten)
-        self._unwritten = None
-
-    def _make_directory(self) -> None:
-        level = self.directory
-        while not level.exists():
-            level = level.parent
-            self._unsynced_directories.add(level)
-        self._unsynced_directories.add(self.directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
-
-    def _remove_segments(self, start: int, stop: int) -> None:
-        for entry in _segments(self._path):
-            if start <= int(entry.name.partition(".")[0]) < stop:
-                os.unlink(entry.path)
 
     def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
         """Write `total` > 0 bytes that fit into the segment of `offset`."""
@@ -386,7 +303,7 @@ class SegmentedWriter:
                     raise
             descriptor = _open(path, os.O_WRONLY | os.O_CREAT)
         except FileNotFoundError:
-            self._failure = f"{path} is missing, and bytes of it were committed. {_UNTOUCHED}"
+            self._failure = f"{path} is missing, and bytes of it were committed. {UNTOUCHED}"
             raise StreamDamaged(self._failure) from None
         except OSError as error:
             self._fail(f"opening {path}", error)
@@ -416,7 +333,7 @@ class SegmentedWriter:
             self._fail(f"syncing {path}", error)
 
     def _fail(self, doing: str, error: OSError) -> NoReturn:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_SPACE:
             self._failure = (
                 f"{self.directory}: {doing} failed ({error.strerror}), so this writer has stopped. Make room "
                 "on the file system; the worker continues from its last checkpoint"
@@ -430,31 +347,6 @@ class SegmentedWriter:
         raise self._failure_kind(self._failure) from error
 
 
-_UNTOUCHED = "Nothing was changed; `windvane verify` shows the damage, `windvane recover list` what to do"
-
-
-def _unreadable(path: object, error: OSError) -> str:
-    return f"cannot read {path}: {error.strerror}. Check the disk; the data is untouched. Then restart"
-
-
-def _head_in_memory(path: Path, segment_bytes: int) -> Head:
-    """The content of the head of a new file."""
-    descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
-    try:
-        Head.write_new(descriptor, segment_bytes, os.urandom(16))
-        return Head(descriptor, path, writeable=True)
-    finally:
-        os.close(descriptor)
-
-
-def _segments(directory: str) -> list[os.DirEntry[str]]:
-    try:
-        entries = list(os.scandir(directory))
-    except FileNotFoundError:
-        return []
-    return [entry for entry in entries if entry.name.endswith(".seg") and entry.name[:-4].isdigit()]
-
-
 def _open(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_CLOEXEC, 0o666)
@@ -463,10 +355,3 @@ def _open(path: str, flags: int) -> int:
             raise
     open_segments.make_room()
     return os.open(path, flags | os.O_CLOEXEC, 0o666)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
