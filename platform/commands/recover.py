@@ -12,7 +12,6 @@ from ..errors import (
     CheckpointMissing,
     ConfigInvalid,
     OperationFailed,
-    PartitionHalted,
     StoreLocked,
     StreamDamaged,
     StreamNotFound,
@@ -22,10 +21,7 @@ from .common.progress import plural
 from .data import require_home
 
 if TYPE_CHECKING:
-    from ..bus.interface import TopicPartition
     from .common.home_check import HomeCheck
-
-READ_BYTES = 4 * 1024 * 1024
 
 
 @click.group(short_help="Decide about streams and partitions that have stopped.")
@@ -52,6 +48,7 @@ def list_stopped(settings: Settings) -> None:
     Examples:
       windvane recover list
     """
+    from .common.bus_contents import halted_partitions
     from .common.home_check import HomeCheck
 
     require_home(settings)
@@ -66,7 +63,7 @@ def list_stopped(settings: Settings) -> None:
             if not is_known:
                 rows.append([damage.reference, damage.missing, damage.remedy])
     if check.is_embedded:
-        for partition, halted in asyncio.run(_halts(settings)).items():
+        for partition, halted in asyncio.run(halted_partitions(settings)).items():
             name = f"{partition.topic}/{partition.partition}"
             remedy = f"windvane recover skip-hole {name} (resumes at message {halted.resume_at})"
             if halted.resume_at is None:
@@ -182,6 +179,7 @@ def _rebuild_from_bus(
     from ..store.files.data_stream import PART_OF_CHUNK, DataStream
     from ..store.repair.rewinding import rewind_stream
     from ..store.repair.set_aside import SetAside
+    from .common.bus_contents import chunks_on_bus
 
     topic = _topic(check, reference, directory)
     try:
@@ -191,7 +189,7 @@ def _rebuild_from_bus(
         ids = []
     ids = [each for each in ids if each != PART_OF_CHUNK]  # the chunk's last events have its own
     ids += held_chunk_ids(settings.checkpoint_file, reference)
-    partitions, on_bus = _chunks_on_bus(settings, topic, reference)
+    partitions, on_bus = chunks_on_bus(settings, topic, reference)
     missing = None if on_bus is None or not ids else sum(not each or each not in on_bus for each in ids)
     if missing != 0 and not partial:
         lacks = (
@@ -227,52 +225,6 @@ def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
     return policy
 
 
-def _chunks_on_bus(
-    settings: Settings, topic: str, reference: str
-) -> tuple[list[tuple[str, int]], set[bytes] | None]:
-    """The partitions of the topic, and the ids of the stream's chunks that they have; None: not known."""
-    if not settings.bus.startswith("embedded:"):
-        from ..bus import open_bus
-
-        async def count() -> int:
-            bus = open_bus(settings.bus, settings.home, settings.kafka)
-            try:
-                return (await bus.topics()).get(topic, 0)
-            finally:
-                await bus.close()
-
-        return [(topic, number) for number in range(asyncio.run(count()))], None
-    from ..bus.embedded.bus_directory import BusDirectory
-    from ..bus.embedded.log_reader import LogReader
-    from ..bus.messages.chunks import decode_chunk
-    from ..errors import EnvelopeInvalid, PartitionHalted
-
-    bus = BusDirectory(settings.home / "bus")
-    partitions = bus.partitions([topic])
-    ids: set[bytes] = set()
-    for partition in partitions:
-        offset: int | None = None
-        while True:
-            reader = LogReader(bus.log_path(partition), partition, offset)
-            try:
-                while messages := reader.read(READ_BYTES)[0]:
-                    for message in messages:
-                        try:
-                            chunk = decode_chunk(message.value)
-                        except EnvelopeInvalid:
-                            continue
-                        if chunk.tag == reference and chunk.chunk_id:
-                            ids.add(chunk.chunk_id[:32])
-                break
-            except PartitionHalted as halted:
-                if halted.resume_at is None or halted.resume_at <= halted.offset:
-                    break
-                offset = halted.resume_at
-            finally:
-                reader.close()
-    return [(each.topic, each.partition) for each in partitions], ids
-
-
 @recover.command("skip-hole")
 @click.argument("partition", metavar="TOPIC/PARTITION")
 @click.option(
@@ -291,6 +243,7 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
     from ..bus.interface import TopicPartition
     from ..store.databases.checkpoint import CheckpointStore
     from ..store.databases.checkpoint_records import Hole
+    from .common.bus_contents import halted_partitions, partition_extent
     from .common.home_check import HomeCheck
 
     require_home(settings)
@@ -299,9 +252,9 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
         raise ConfigInvalid(f"{partition!r} is not a partition; write TOPIC/PARTITION, such as turbine/0")
     wanted = TopicPartition(topic, int(number))
     _require_checkpoints(HomeCheck(settings))
-    log, position, end = asyncio.run(_extent(settings, wanted))
+    log, position, end = asyncio.run(partition_extent(settings, wanted))
     if settings.bus.startswith("embedded:"):
-        halted = asyncio.run(_halts(settings)).get(wanted)
+        halted = asyncio.run(halted_partitions(settings)).get(wanted)
         if halted is None:
             raise StreamNotFound(
                 f"no hole in {partition} was found from its position on, so nothing is given up; `windvane "
@@ -333,77 +286,6 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
     click.echo(
         f"{partition}: messages {position} to {resume_at - 1} are skipped; reading resumes at {resume_at}"
     )
-
-
-async def _extent(settings: Settings, partition: "TopicPartition") -> tuple[str, int, int | None]:
-    """The log of a partition, the committed position in it (0: none), and its end if it is embedded.
-
-    Raises ConfigInvalid if the end of an embedded log is not known.
-    """
-    from ..bus import open_bus
-    from ..store.databases.checkpoint import CheckpointStore
-
-    bus = open_bus(settings.bus, settings.home, settings.kafka)
-    try:
-        log = (await bus.log_ids([partition.topic])).get(partition.topic, "")
-        end = None
-        if settings.bus.startswith("embedded:"):
-            end = (await bus.ends([partition.topic])).get(partition)
-            if end is None:
-                raise ConfigInvalid(
-                    f"no partition {partition.topic}/{partition.partition} is there, or its end is unknown; "
-                    "`windvane verify` says whether it is damaged"
-                )
-    finally:
-        await bus.close()
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
-        logs = checkpoints.logs()
-    positions = logs.get(log, logs.get("", {}))
-    return log, positions.get((partition.topic, partition.partition), 0), end
-
-
-async def _log_id(settings: Settings, topic: str) -> str:
-    from ..bus import open_bus
-
-    bus = open_bus(settings.bus, settings.home, settings.kafka)
-    try:
-        return (await bus.log_ids([topic])).get(topic, "")
-    finally:
-        await bus.close()
-
-
-async def _halts(settings: Settings) -> "dict[TopicPartition, PartitionHalted]":
-    """The partitions of the embedded log that cannot be read from their committed positions to their ends."""
-    if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
-        return {}
-    from ..bus.embedded.bus_directory import BusDirectory
-    from ..bus.embedded.log_reader import LogReader
-    from ..store.databases.checkpoint import CheckpointStore
-
-    bus = BusDirectory(settings.home / "bus")
-    found = {}
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
-        logs = checkpoints.logs()
-        for partition in bus.partitions(bus.topics()):
-            log = await _log_id(settings, partition.topic)
-            key = (partition.topic, partition.partition)
-            offset = logs.get(log, logs.get("", {})).get(key)
-            given_up = checkpoints.holes(log, key)
-            while True:
-                reader = LogReader(bus.log_path(partition), partition, offset)
-                try:
-                    while reader.read(READ_BYTES)[0]:
-                        pass
-                except PartitionHalted as halted:
-                    behind = [hole for hole in given_up if hole.first <= halted.offset < hole.resume_at]
-                    if behind:
-                        offset = behind[-1].resume_at
-                        continue
-                    found[partition] = halted
-                finally:
-                    reader.close()
-                break
-    return found
 
 
 def _require_checkpoints(check: "HomeCheck") -> None:

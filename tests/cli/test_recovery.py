@@ -209,7 +209,7 @@ def test_nothing_is_given_up_of_a_partition_without_a_hole(run: Run, filled: Fil
     with closing(filled.checkpoints()) as checkpoints:
         checkpoints.commit(positions={("p", 0): 0}, streams={}, chunk_keys={}, window=0)
     assert "no hole in p/0" in run("recover", "skip-hole", "p/0", "--resume-at", "3", exit_code=1).output
-    assert "no partition p/7" in run("recover", "skip-hole", "p/7", "--resume-at", "3", exit_code=1).output
+    assert "p/7 does not exist" in run("recover", "skip-hole", "p/7", "--resume-at", "3", exit_code=1).output
 
 
 def test_streams_that_are_committed_while_they_are_checked_are_not_listed(run: Run, filled: Filled) -> None:

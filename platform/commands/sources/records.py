@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import JsonInvalid, TimeInvalid
 from ...ingest.bodies.body_events import event_head
-from ...ingest.forward.client import pack_event
+from ...ingest.forward.client_messages import pack_event
 from ...records.json_records import BYTE_ORDER_MARK, decode_object, exact_numbers, pack_json
 from ...records.times import parse_time
 from .chunks import READ_BYTES, Chunk, Clock, Lines, Losses, Read, chunks_of

@@ -8,11 +8,8 @@ handshake where the receiver asks for one.
 """
 
 import asyncio
-import base64
 import logging
-import secrets
 import ssl
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,35 +21,18 @@ import msgpack
 from ...addresses import parse_address
 from ...config import Settings
 from ...errors import HandshakeFailed, WindvaneError
+from .client_messages import frame_chunk, new_chunk_id, pack_event
 from .handshake import ClientCredentials, ClientHandshake
 
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
-NS_PER_S = 1_000_000_000
 MAX_ACK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 10.0
 SOON_LOST_S = 1.0
 """A connection that ends sooner was hardly one: its end is the problem, and not that acks stay away."""
 READ_BYTES = 64 * 1024
 UNIX = "unix:"
-
-
-def pack_event(time_ns: int, record: Any) -> bytes:
-    """One `[EventTime, record]`; events one behind the other are the payload of a chunk.
-
-    Raises ValueError for a time that EventTime, which counts seconds in 32 bits, cannot say.
-    """
-    seconds, nanoseconds = divmod(time_ns, NS_PER_S)
-    if not 0 <= seconds < 2**32:
-        raise ValueError(f"{time_ns} ns is not a valid event time; must be between 1970 and 2106")
-    packed: bytes = msgpack.packb(record)
-    return struct.pack(">BBBII", 0x92, 0xD7, 0, seconds, nanoseconds) + packed
-
-
-def new_chunk_id() -> str:
-    """A chunk id as forwarders make them: 24 characters of base64."""
-    return base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +148,13 @@ class ForwardClient:
             await self._until_ack()
         self._raise_failure()
         name = chunk_id if chunk_id is not None else new_chunk_id()
-        packer = msgpack.Packer(autoreset=False)
-        packer.pack_array_header(3)
-        packer.pack(tag)
-        head = packer.bytes() + _bin_header(len(payload))
+        head, tail = frame_chunk(tag, payload_bytes=len(payload), events=events, chunk_id=name)
         loop = asyncio.get_running_loop()
         chunk = _Chunk(
             chunk_id=name.encode(),
             head=head,
             payload=payload,
-            tail=msgpack.packb({"chunk": name, "size": events}),
+            tail=tail,
             events=events,
             acked=loop.create_future(),
         )
@@ -407,13 +384,3 @@ def local_address(settings: Settings, address: str) -> str:
 
 class NoReceiverError(WindvaneError, ConnectionError):
     """The peer does not behave like a receiver; the client closes the connection and reconnects."""
-
-
-def _bin_header(size: int) -> bytes:
-    if size < 2**8:
-        return struct.pack(">BB", 0xC4, size)
-    if size < 2**16:
-        return struct.pack(">BH", 0xC5, size)
-    if size < 2**32:
-        return struct.pack(">BI", 0xC6, size)
-    raise ValueError(f"a chunk of {size} bytes is larger than the protocol can say; send smaller ones")

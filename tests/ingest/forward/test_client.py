@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.errors import ConfigInvalid
-from windvane.ingest.forward.client import ForwardClient, pack_event
+from windvane.ingest.forward.client import ForwardClient
+from windvane.ingest.forward.client_messages import pack_event
 from windvane.records.events import iterate_events
 
 from tests.ingest.receiver import TIMEOUT_S, Message, ack, receiving
