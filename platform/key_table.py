@@ -28,13 +28,13 @@ class KeyTable:
         self._next_slots = bytearray(self._buckets)
 
     def __contains__(self, key: bytes) -> bool:
-        return self._find(key) >= 0
+        return self._find(key, self._bucket(key)) >= 0
 
     def add(self, key: bytes) -> None:
         """Take a key of `KEY_BYTES` bytes that are evenly distributed; once more has no effect."""
-        if key in self:
-            return
         bucket = self._bucket(key)
+        if self._find(key, bucket) >= 0:
+            return
         slot = self._next_slots[bucket]
         self._next_slots[bucket] = (slot + 1) % SLOTS
         at = bucket * _BUCKET_BYTES + slot * KEY_BYTES
@@ -42,11 +42,11 @@ class KeyTable:
 
     def discard(self, key: bytes) -> None:
         """Forget the key, if it is known."""
-        if (at := self._find(key)) >= 0:
+        if (at := self._find(key, self._bucket(key))) >= 0:
             self._table[at : at + KEY_BYTES] = _NO_KEY
 
-    def _find(self, key: bytes) -> int:
-        first = self._bucket(key) * _BUCKET_BYTES
+    def _find(self, key: bytes, bucket: int) -> int:
+        first = bucket * _BUCKET_BYTES
         end = first + _BUCKET_BYTES
         at = self._table.find(key, first, end)
         while at >= 0 and (at - first) % KEY_BYTES:  # across two keys

@@ -8,8 +8,7 @@ from .policy_book import InForce, PolicyBook
 
 def find_rules(policies: PolicyBook, chunk: IncomingChunk) -> InForce | None:
     """The policy of a chunk, with what was made of it: the policy that it names, else that of its tag."""
-    policy = policies.match(chunk.tag) if chunk.policy is None else policies.get(chunk.policy)
-    return None if policy is None else policies.in_force(policy)
+    return policies.match(chunk.tag) if chunk.policy is None else policies.get(chunk.policy)
 
 
 def no_policy(chunk: IncomingChunk) -> ChunkRefused:
@@ -22,7 +21,7 @@ def no_policy(chunk: IncomingChunk) -> ChunkRefused:
     )
 
 
-def admit(policies: PolicyBook, chunk: IncomingChunk, rules: InForce) -> None:
+def admit(chunk: IncomingChunk, rules: InForce) -> None:
     """Raises ChunkRefused if the sender must not send this tag to the policy."""
     policy = rules.policy
     if not rules.admission.allows(chunk.sender, chunk.identity):
@@ -32,7 +31,7 @@ def admit(policies: PolicyBook, chunk: IncomingChunk, rules: InForce) -> None:
             f"policy {policy.reference!r} does not allow {who} at {chunk.sender} to send {chunk.tag!r}; "
             f"add the identity or the network to a rule of `allow`{_who_keeps(chunk)}",
         )
-    if chunk.policy is not None and not policies.takes(policy, chunk.tag):
+    if chunk.policy is not None and rules.own_tags.match(chunk.tag) is None:
         raise ChunkRefused(
             "tag-not-allowed",
             f"policy {policy.reference!r} does not take the tag {chunk.tag!r}; "

@@ -1,6 +1,7 @@
 """A chunk as a listener received it, before any check or decision."""
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 import msgpack
@@ -130,6 +131,7 @@ def charge(payload: bytes | bytearray | memoryview, chunk_id: bytes | None) -> i
     return len(payload) + len(chunk_id or b"") + CHUNK_OVERHEAD_BYTES
 
 
+@lru_cache(maxsize=4096)
 def check_tag(tag: str) -> None:
     """A tag names the data stream: it must be printable, short, and leave ':' to the outputs.
 

@@ -33,6 +33,7 @@ class InForce(msgspec.Struct, frozen=True):
     check: EventCheck
     rate: RateLimit
     own_tags: PolicyTable
+    """Matches a tag that one of the policy's own patterns matches, whatever other policies say."""
 
 
 class PolicyBook:
@@ -58,22 +59,14 @@ class PolicyBook:
         self._refreshed_at = -_MIN_REFRESH_INTERVAL_S
         self._refreshing = asyncio.Lock()
 
-    def match(self, tag: str) -> Policy | None:
+    def match(self, tag: str) -> InForce | None:
         """The policy that matches `tag`."""
-        return self._table.match(tag)
+        policy = self._table.match(tag)
+        return None if policy is None else self._in_force[policy.reference]
 
-    def get(self, reference: str) -> Policy | None:
+    def get(self, reference: str) -> InForce | None:
         """The policy of that name."""
-        found = self._in_force.get(reference)
-        return None if found is None else found.policy
-
-    def in_force(self, policy: Policy) -> InForce:
-        """What was made of a policy that `match` or `get` has returned."""
-        return self._in_force[policy.reference]
-
-    def takes(self, policy: Policy, tag: str) -> bool:
-        """Whether one of the policy's own patterns matches `tag`, whatever other policies say."""
-        return self._in_force[policy.reference].own_tags.match(tag) is not None
+        return self._in_force.get(reference)
 
     async def refresh(self) -> None:
         """Loads what changed in the catalog; concurrent callers share one read.

@@ -110,8 +110,7 @@ def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
 
 def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
     """Raises ChunkRefused if the `signals` of a policy do not include the signal of the chunk."""
-    what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
-    if what in signals:
+    if _SIGNALS.get(chunk.signal) in signals:
         return
     if chunk.signal == METRICS:
         raise ChunkRefused(
@@ -120,6 +119,7 @@ def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
             'to a policy with signals = ["metrics"]. They are acked, and this is a sample of the first',
         )
     if chunk.signal:
+        what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
         raise ChunkRefused(
             "not-logs",
             f"the chunk carries {what}, no events; send logs and metrics only. It is acked, and this is a "

@@ -9,6 +9,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -164,11 +165,20 @@ def content_key(sender: str, tag: str, payload: bytes | bytearray | memoryview) 
 
 
 def _key(sender: str, tag: str, last: bytes | bytearray | memoryview, *, kind: bytes) -> bytes:
+    key = _begun_key(sender, tag, kind).copy()
+    key.update(len(last).to_bytes(4, "big"))
+    key.update(last)
+    return key.digest()
+
+
+@lru_cache(maxsize=4096)
+def _begun_key(sender: str, tag: str, kind: bytes) -> "hashlib.blake2b":
+    """What the keys of a tag and sender have in common; only for copies."""
     key = hashlib.blake2b(digest_size=16, person=kind)
-    for part in (sender.encode(), tag.encode(), last):
+    for part in (sender.encode(), tag.encode()):
         key.update(len(part).to_bytes(4, "big"))
         key.update(part)
-    return key.digest()
+    return key
 
 
 STORED_ANEW = b"stored-anew:"

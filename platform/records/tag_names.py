@@ -6,11 +6,13 @@ digits. So that a text that holds just that is another stream, its backslash is 
 """
 
 import re
+from functools import lru_cache
 
 # The form of an escaped byte: those below 80 are valid UTF-8, and only the backslash is escaped.
 _LOOKS_SPELT_OUT = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
+@lru_cache(maxsize=4096)
 def stream_name(tag: bytes) -> str:
     r"""The name of the stream that a tag has, whatever its bytes.
 

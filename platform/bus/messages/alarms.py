@@ -8,7 +8,8 @@ from typing import Any
 
 import fastavro
 
-from .results import ResultPart, encode_long, prefix_of
+from .chunks import encode_long
+from .results import ResultPart, prefix_of
 
 ALARMS_SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/alarms.avsc").read_text())
 _PREFIX = prefix_of(ALARMS_SCHEMA)

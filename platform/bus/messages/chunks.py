@@ -4,12 +4,14 @@
 
 as in the Avro specification, "Single-object encoding": the fingerprint is the CRC-64-AVRO of the schema's
 parsing canonical form, little endian, and the body is the record `schemas/chunk.avsc` in Avro's binary
-encoding. The payload is the record's last field: fastavro encodes and decodes everything before it. The
-payload itself follows its length unchanged, so that writing does not copy it.
+encoding. The payload is the record's last field: it follows its length unchanged, so that writing does not
+copy it. fastavro decodes everything before it. `encode_chunk` writes it without fastavro, which takes twice
+as long to look at the schema and the record as to encode it: a gateway writes 10,000 heads a second.
 """
 
 import io
 import json
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -24,11 +26,12 @@ MARKER = b"\xc3\x01"
 SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/chunk.avsc").read_text())
 PREFIX = MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(SCHEMA), "CRC-64-AVRO"))
 # The binary encoding of a record is the concatenation of its fields, so the record without its last field
-# reads and writes what precedes the payload.
+# reads what precedes the payload.
 # The encoding of `bytes` is a length (a long) and the bytes, so the length is one more field.
 _HEAD = fastavro.parse_schema(
     {**SCHEMA, "fields": [*SCHEMA["fields"][:-1], {"name": "payload_bytes", "type": "long"}]}
 )
+_NULL, _BYTES = b"\0", b"\2"  # the branches of the union of a chunk ID
 
 
 class ChunkMessage(msgspec.Struct, frozen=True):
@@ -47,22 +50,32 @@ def encode_chunk(chunk: ChunkMessage, *payload: Buffer) -> tuple[Buffer, ...]:
 
     If given, the pieces of `payload` replace `chunk.payload`; they are passed on without a copy.
     """
-    pieces = payload or (chunk.payload,)
-    head = io.BytesIO()
-    head.write(PREFIX)
-    fastavro.schemaless_writer(
-        head,
-        _HEAD,
-        {
-            "tag": chunk.tag,
-            "sender": chunk.sender,
-            "chunk_id": chunk.chunk_id,
-            "received_ns": chunk.received_ns,
-            "events": chunk.events,
-            "payload_bytes": sum(map(len, pieces)),
-        },
+    pieces, chunk_id = payload or (chunk.payload,), chunk.chunk_id
+    head = (
+        _begin(chunk.tag, chunk.sender)
+        + (_NULL if chunk_id is None else _BYTES + encode_long(len(chunk_id)) + chunk_id)
+        + encode_long(chunk.received_ns)
+        + encode_long(chunk.events)
+        + encode_long(sum(map(len, pieces)))
     )
-    return (head.getvalue(), *pieces)
+    return (head, *pieces)
+
+
+def encode_long(number: int) -> bytes:
+    """A long in Avro's binary encoding: zigzag, then seven bits a byte, the lowest ones first."""
+    rest, encoded = number << 1 ^ number >> 63, []
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+@lru_cache(maxsize=4096)
+def _begin(tag: str, sender: str) -> bytes:
+    """What the messages of a tag and sender have in common."""
+    texts = (tag.encode(), sender.encode())
+    return PREFIX + b"".join(encode_long(len(text)) + text for text in texts)
 
 
 def decode_chunk(message: bytes) -> ChunkMessage:

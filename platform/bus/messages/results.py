@@ -22,7 +22,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from numpy.typing import NDArray
 
 from ..interface import Buffer
-from .chunks import MARKER
+from .chunks import MARKER, encode_long
 
 ROWS_SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/rows.avsc").read_text())
 _RECORDS_FRAME: dict[str, Any] = json.loads(
@@ -35,7 +35,6 @@ _ROWS_HEAD = fastavro.parse_schema(
     }
 )
 _RECORDS_HEAD = fastavro.parse_schema({**_RECORDS_FRAME, "fields": _RECORDS_FRAME["fields"][:2]})
-_LONG = fastavro.parse_schema({"type": "long"})
 _LONGS = fastavro.parse_schema({"type": "array", "items": "long"})
 _END = b"\0"  # of an array: a block of no items
 _VARINT_BYTES = 10  # of the longest long
@@ -181,11 +180,6 @@ def records_head(prefix: bytes, *, stream: str, archive: bytes) -> bytes:
 def records_part_size(head: bytes, block: bytes) -> int:
     """Upper bound on the bytes of a message of records with one block."""
     return len(head) + len(block) + _VARINT_BYTES + 1
-
-
-def encode_long(number: int) -> bytes:
-    """A long in Avro's binary encoding."""
-    return _encoded(_LONG, number)
 
 
 def _encoded(schema: Any, value: Any) -> bytes:

@@ -179,20 +179,21 @@ class Turns:
 class Turn:
     """Of one chunk among those of its tag."""
 
-    __slots__ = ("_before", "_done", "_last", "_tag")
+    __slots__ = ("_done", "_last", "_tag", "before")
 
     def __init__(self, last: dict[str, asyncio.Future[None]], tag: str) -> None:
         self._last = last
         self._tag = tag
-        self._before = last.get(tag)
+        self.before = last.get(tag)
+        """What `come` waits for; None: nothing."""
         self._done: asyncio.Future[None] | None = None
 
     async def come(self) -> None:
         """Waits for those before it."""
-        if self._before is not None:
+        if self.before is not None:
             self.keep()
             await give_way()
-            await asyncio.shield(self._before)
+            await asyncio.shield(self.before)
 
     def keep(self) -> None:
         """It takes long: those of its tag that come now wait until its `end`."""

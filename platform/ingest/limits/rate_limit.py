@@ -92,7 +92,11 @@ class RateLimit:
 
     def try_take(self, *, events: int, size: int) -> bool:
         """Takes the tokens of a chunk if they are available and no chunk waits for them."""
-        if self._line or self.wait_s(events=events, size=size) > 0:
+        if self._line:
+            return False
+        if self._events is None and self._bytes is None:
+            return True
+        if self.wait_s(events=events, size=size) > 0:
             return False
         self._take(events, size)
         return True
