@@ -1,16 +1,26 @@
 """Policies that between them name every built-in operation, and chunks that bring each into the middle of
-something."""
+something.
+
+An operation that none of them names has a policy of its own: it runs with the parameters of the first example
+in its docstring, or with its defaults.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from windvane.errors import PolicyInvalid
 from windvane.processors.operations.base.block import Block, Events, EventTimes
+from windvane.processors.operations.base.operation import Operation
+from windvane.processors.operations.base.registry import built_in_operations
+from windvane.processors.operations.base.steps import check_pipeline
 from windvane.processors.worker.pipeline.steps import Result, RunningSteps
 from windvane.store.catalog.policy import Policy, Step
+
+from tests.docs.operations_page import examples
 
 RATE_HZ = 1000.0
 CHUNKS, ROWS = 6, 83
@@ -29,6 +39,39 @@ def _step(operation: str, name: str = "", *, input: str | None = None, **paramet
 
 def policies() -> dict[str, Policy]:
     """By the name that `chunks` takes."""
+    named = _policies_with_parameters()
+    operations = built_in_operations()
+    steps = [step for policy in named.values() for step in policy.pipeline]
+    own = [name for name in operations if name not in {step.operation for step in steps}]
+    return named | dict(policy_with_defaults(name, operations, steps) for name in own)
+
+
+def policy_with_defaults(
+    name: str, operations: Mapping[str, type[Operation]], steps: Sequence[Step]
+) -> tuple[str, Policy]:
+    """The policy of an operation that is not in `steps`, and the name that `chunks` takes.
+
+    Of the steps, the first ones that give the kinds of input that it needs run before it.
+    """
+    of_docstring = [step for pipeline in examples(operations[name]) for step in pipeline]
+    keys = next((step for step in of_docstring if step["operation"] == name), {})
+    parameters = {key: value for key, value in keys.items() if key not in Step.__struct_fields__}
+    pipeline = [_step(name, input=None, **parameters)]
+    while (kind := operations[pipeline[0].operation].input) not in ("bytes", "events"):
+        pipeline.insert(0, next(each for each in steps if operations[each.operation].output == kind))
+    reads_events = kind == "events"
+    policy = Policy(reference=name, format="json" if reads_events else "raw", pipeline=tuple(pipeline))
+    try:
+        check_pipeline(policy)
+    except PolicyInvalid as error:
+        raise AssertionError(
+            f"{error} Give an example with its parameters (```toml) in the docstring of "
+            f"{operations[name].__name__}, by which its saved state is tested"
+        ) from error
+    return f"{'events' if reads_events else 'samples'}-{name}", policy
+
+
+def _policies_with_parameters() -> dict[str, Policy]:
     samples = (
         _step("pcm", dtype="int16", channels=3, rate_hz=RATE_HZ, times="first", max_gap_s=0.01),
         _step("gaps", input="pcm"),
@@ -66,6 +109,7 @@ def policies() -> dict[str, Policy]:
 
 def chunks(name: str) -> Iterator[dict[str, Block | Events]]:
     """What a stream of that policy brings: the same each time, with a gap behind the third chunk."""
+    name = name.partition("-")[0]
     if name == "events":
         for chunk in range(CHUNKS):
             events_ns = (np.arange(chunk * 7, chunk * 7 + 7) + (chunk > 2) * 30) * 100_000_000

@@ -47,14 +47,26 @@ def octave_bands(fraction: Literal[1, 3], *, low_hz: float, high_hz: float) -> l
 
 @operation("bands")
 class Bands(Operation):
-    """Power in bands, from the rows of `spectrum` or `welch`.
+    """Power in bands, from the rows of `spectrum`, `welch` or `envelope`.
 
     The power of a line is spread evenly over what is nearer to it than to others: so a band takes part of
     the lines at its edges, bands side by side share nothing and lose nothing, and bands that cover all
     frequencies sum to the power of the frame. The result is in unit², or in dB of it.
 
+    Octave bands are those of IEC 61260-1:2014, base ten: their middles are 1000 · 10^(3x/10) Hz (octaves) and
+    1000 · 10^(x/10) Hz (thirds), and nominal frequencies name them: `band_31.5`, `band_1000`. They are sums
+    of lines, not the filters of that standard. Columns of given bands are `band_<low>_<high>`.
+
     Rows of shape (n, bins) or (n, channels, bins) give float64 rows (n, columns), the bands of channel 0
     first; a row for each row, with its time. Keeps nothing.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "bands"
+    input = "welch"
+    level = "dB"
+    reference = 1e-6
+    ```
     """
 
     input = "spectrum"

@@ -58,6 +58,11 @@ class BearingState:
 class Bearing(Operation):
     """Amplitudes at the fault frequencies of a bearing and their harmonics, in the envelope spectrum.
 
+    Per turn of the inner ring, with n rollers of diameter d, the pitch diameter D, the angle of contact φ and
+    r = d/D cos φ, the frequencies are BPFO = n/2 (1 - r), BPFI = n/2 (1 + r), BSF = D/2d (1 - r²) and
+    FTF = (1 - r)/2 (Randall and Antoni 2011, equations 1 to 4). A damaged roller hits both races: see
+    `bsf_2`.
+
     For each channel `bpfo_1`, …, `bpfi_1`, …, `bsf_1`, …, `ftf_1`, …: the amplitude of the strongest line
     within `tolerance` of that multiple of the frequency (rollers slip by a per cent or two), or at least of
     the lines on both sides of it; then `floor`, the median amplitude of all lines, and `speed_hz`. What lies
@@ -65,6 +70,17 @@ class Bearing(Operation):
 
     Samples of shape (n, channels) give float64 rows (m, columns). Frames, band and envelope are those of
     `envelope`. A channel that holds the speed is used only as such, by its mean over the frame.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "bearing"
+    rollers = 13
+    roller_diameter_mm = 32.0
+    pitch_diameter_mm = 205.0
+    speed_channel = 1
+    low_hz = 2000
+    high_hz = 8000
+    ```
     """
 
     input = "samples"

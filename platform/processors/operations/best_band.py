@@ -20,7 +20,7 @@ class BestBand(Operation):
 
     The columns are `low_hz`, `high_hz` and that mean, `kurtosis`, those of channel 0 first. The lines at 0
     and at half the rate, which have different statistics, belong to no band. Each row gives one row with the
-    same time. Keeps nothing.
+    same time. It looks at one length of frame: it is not a kurtogram over several. Keeps nothing.
     """
 
     input = "kurtosis"

@@ -40,7 +40,8 @@ class Envelope(Operation):
     The samples go through a band-pass of linear phase whose output is analytic: its taps are a windowed
     low-pass (Hamming, `taps` of them) times 2 exp(2πi f_c n / rate), f_c the middle of the band. The envelope
     is the magnitude of that, or its square. Of each frame of `length` envelope samples, less their mean, the
-    one-sided power spectrum is given (Hann window, scaled so that a line of amplitude a has a²/2).
+    one-sided power spectrum is given (Hann window, scaled so that a line of amplitude a has a²/2):
+    Randall and Antoni 2011, section 5.
 
     Each frame includes the `taps` - 1 samples around it that the filter needs (overlap-save), so the result
     is that of filtering the whole stream. Samples of shape (n, channels) at a rate give rows (bins,) for one

@@ -44,7 +44,7 @@ class Fields(Operation):
     a sensor without a first value keeps its column. A row has the time of its event.
 
     With a rate, the rows are samples of a sensor, and their times show missing samples. Gaps between events
-    split the output into several blocks, and late or repeated rows are dropped (`timeline.Timeline`).
+    split the output into several blocks, and late or repeated rows are dropped.
 
     Keeps the names of the columns, and the times of 16 gaps.
     """

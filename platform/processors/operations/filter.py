@@ -43,6 +43,13 @@ class Filter(Operation):
     over after NaN or infinity, for which the output is NaN.
 
     Keeps two numbers for each section and channel.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "filter"
+    cutoff_hz = [500, 5000]
+    response = "bandpass"
+    ```
     """
 
     input = "samples"

@@ -42,12 +42,12 @@ class KurtosisState:
 
 @operation("kurtosis")
 class Kurtosis(Operation):
-    """Spectral kurtosis over groups of frames, side by side.
+    """Spectral kurtosis (Antoni 2006) over groups of frames, side by side.
 
-    With X the short-time transform and the means over `frames` frames, the row is <|X|⁴> / <|X|²>² - 2: about
-    0 for stationary noise, -1 for a steady tone, and large if there are bursts, such as a resonance that a
-    bearing fault excites. At 0 and at half the rate, where X is real, 3 is subtracted instead of 2. Without
-    power it is 0. Its standard deviation for noise is about 2 / √frames.
+    With X the short-time transform and E the mean over `frames` frames, the row is E|X|⁴ / (E|X|²)² - 2:
+    about 0 for stationary noise, -1 for a steady tone, and large if there are bursts, such as a resonance
+    that a bearing fault excites. At 0 and at half the rate, where X is real, 3 is subtracted instead of 2.
+    Without power it is 0. Its standard deviation for noise is about 2 / √frames.
 
     Samples of shape (n, channels) at a rate give float64 rows (bins,) for one channel, (channels, bins) for
     more, bins = length // 2 + 1. A row has the time of the event that brought its last sample. No group

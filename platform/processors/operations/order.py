@@ -62,11 +62,11 @@ class OrderState:
 class Order(Operation):
     """Samples at equal angles of a shaft, `points` in a turn: a spectrum of them has orders for frequencies.
 
-    The angle comes of a tacho, whose pulses are the places where the channel rises through `threshold`
-    (between two samples, by a straight line; it must fall below `threshold` - `hysteresis` before the next):
-    the shaft is taken to turn evenly from pulse to pulse. Or it comes of a channel with the speed, by the
-    trapezoid rule. Angle 0 is the first pulse, or the first sample. The other channels are interpolated there
-    by cubic convolution, in float64.
+    This is computed order tracking (Fyfe and Munck 1997). The angle comes of a tacho, whose pulses are the
+    places where the channel rises through `threshold` (between two samples, by a straight line; it must fall
+    below `threshold` - `hysteresis` before the next): the shaft is taken to turn evenly from pulse to pulse.
+    Or it comes of a channel with the speed, by the trapezoid rule. Angle 0 is the first pulse, or the first
+    sample. The other channels are interpolated there by cubic convolution (Keys 1981), in float64.
 
     Samples of shape (n, channels) at a rate in Hz give rows (m, channels - 1) at `points` a turn: that is
     their rate, and orders the frequencies of what is made of them. Nothing keeps what lies above points / 2
@@ -74,6 +74,20 @@ class Order(Operation):
     that made it known. Behind a gap, and if more than `max_turn_s` pass without a turn, angles start over.
 
     Keeps the samples of a turn, at most those of `max_turn_s`.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "order"
+    tacho_channel = 1
+    threshold = 2.5
+    points = 512
+
+    [[policy.pipeline]]
+    operation = "spectrum"
+    name = "orders"
+    input = "order"
+    length = 8192               # 16 turns: lines of 1/16 order
+    ```
     """
 
     input = "samples"

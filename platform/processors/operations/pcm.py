@@ -78,8 +78,8 @@ class Pcm(Operation):
     from the first byte of the stream, and the index of the rows jumps.
 
     With `times` = "first" or "last", the events' times say where samples are missing: several blocks are
-    given where a gap falls between two events, and samples that are late or repeated are left out
-    (`timeline.Timeline`). Then each event has to hold whole frames.
+    given where a gap falls between two events, and samples that are late or repeated are left out. Then each
+    event has to hold whole frames.
 
     Keeps less than one frame, and the times of 16 gaps.
     """

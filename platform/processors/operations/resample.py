@@ -54,6 +54,12 @@ class Resample(Operation):
 
     Samples of shape (n, channels) at a rate give rows (m, channels). Keeps about 20 max(up, down) / up + down
     samples of each channel.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "resample"
+    rate_hz = 6400.0
+    ```
     """
 
     input = "samples"

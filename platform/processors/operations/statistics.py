@@ -58,7 +58,8 @@ class Statistics(Operation):
     a later one comes, with its end as its time; the number of a row counts periods, so those without any row
     leave a gap. For each column of the source there are the `measures`, then `count`, the finite numbers in
     it, and `completeness`, their part of what the rate says (NaN without a rate). What is NaN or infinite
-    does not count. Moments are merged (`moments.Moments`), so a period may have any number of rows.
+    does not count. `std` is divided by the count. Moments of parts are merged (Chan, Golub and LeVeque 1982;
+    Pébay 2008), so a period may have any number of rows.
 
     Rows that come after their period was given are left out and counted as `late`; where 8 events of them
     and a period's time come in one piece, the clock was set back, and they are taken. A gap in the
@@ -66,6 +67,23 @@ class Statistics(Operation):
 
     Rows (n, columns) give float64 rows (m, columns * (measures + 2)). Keeps 4,096
     rows and the moments of 256 parts.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "fields"
+    rate_hz = 1.0
+
+    [[policy.pipeline]]
+    operation = "statistics"
+    name = "ten_minutes"
+    input = "fields"
+
+    [[policy.pipeline]]
+    operation = "statistics"
+    name = "minutes"
+    input = "fields"
+    period_s = 60
+    ```
     """
 
     input = "values"

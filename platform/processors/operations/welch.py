@@ -45,14 +45,21 @@ class WelchState:
 
 @operation("welch")
 class Welch(Operation):
-    """Welch's estimate of the power spectrum over `segments` frames, as `scipy.signal.welch` gives it for the
-    samples of those frames.
+    """Welch's estimate (1967) of the power spectrum over `segments` frames, as `scipy.signal.welch` gives it
+    for the samples of those frames.
 
     Samples of shape (n, channels) at a rate give rows of shape (bins,) for one channel, (channels, bins) for
     more, bins = length // 2 + 1; one row every `step` frames. A row has the time of the event that brought
     its last sample. No mean extends over a gap.
 
     Keeps fewer than `length` samples of each channel, and at most 16 rows.
+
+    ```toml
+    [[policy.pipeline]]
+    operation = "welch"
+    seconds = 60.0
+    length = 8192
+    ```
     """
 
     input = "samples"
@@ -80,7 +87,8 @@ class Welch(Operation):
         Args:
             segments: frames of one mean.
             seconds: of signal for one mean, in whole frames; 10 if neither is given.
-            step: frames from one mean to the next; by default `segments`, so that means share no frame.
+            step: frames from one mean to the next, at least segments / 16; by default `segments`, so that
+                means share no frame.
             length: samples in one frame.
             overlap: part of a frame that the next one shares.
             window: name of a window without parameters.

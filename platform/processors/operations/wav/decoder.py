@@ -24,27 +24,38 @@ from .state import WavState, complete
 class Wav(Operation):
     """WAVE files, one after the other, cut anywhere.
 
-    Bytes give samples of shape (n, channels) with the values that the file has: int8 (8 bits are stored with
-    an offset of 128, which is taken off), int16, int32 (24 bits too), float32 or float64, at its rate. All
-    files of a stream have the same format. RF64 and BW64 are read, RIFX (big-endian) is not. Chunks other
-    than format and data are passed over, with and without the byte of padding behind an odd size. A sample
-    has the time of the event that brought its last byte.
+    Bytes give samples of shape (n, channels) with the values that the file has, at its rate: int8 (8 bits are
+    stored with an offset of 128, which is taken off), int16, int32 (24 bits too), float32 or float64. RF64,
+    BW64 and WAVE_FORMAT_EXTENSIBLE are read, RIFX (big-endian) is not. All files of a stream have the same
+    format. A sample has the time of the event that brought its last byte.
 
-    The received bytes take precedence over the sizes in headers. A new file begins
+    Recorders, pipes and taggers leave wrong sizes in headers, so the received bytes take precedence:
 
-    - with `RIFF….WAVE` at the start of an event, whatever the sizes of the file before say;
-    - within an event behind the samples of the file before, or among them if the head of a format chunk
-      (or of another that files begin with) follows too: 20 bytes that samples do not have by chance.
+    | received | effect |
+    | --- | --- |
+    | `RIFF….WAVE` at the start of an event | a new file begins, whatever the sizes of the last one say |
+    | such a header within an event | the same, if the last file is complete or 20 bytes of a header follow |
+    | a data size of 0 or 0xFFFFFFFF | the file continues until the next one begins |
+    | a data size that is too large | the same |
+    | a data size that is too small | the file continues; the rows behind it are counted as `beyond_size` |
+    | a data size that cuts a frame | the frame is whole if its last bytes end the event or the file |
+    | a block align that is not channels × bits | channels × bits counts; 24 bits may be stored in 32 |
+    | chunks, zeros, blanks or a tag (ID3, APE, Lyrics) behind the samples | they are passed over |
+    | a chunk of odd size, with or without padding | it is passed over; up to 16 MiB before the samples |
+    | text, or a file of another kind | it is rejected, and decoding continues with the next file |
+    | a file in another format than the first one | the same |
 
-    A data size of 0 or 0xFFFFFFFF has no end. What follows a smaller size is a chunk, or padding, or the
-    tag of a tagger, or text, or an event that begins as a file of another kind, or else further samples,
-    which are counted as `beyond_size`. A frame that a size cuts is whole if its last bytes end the event or
-    the file. What cannot be decoded is rejected alone (`PartlyRejected`); decoding continues with the next
-    file, after a gap of one sample.
+    A file that is cut short ends where the next event begins a file. If an event ends within a header, the
+    first bytes of the header (at most 19) have been taken for samples. What is rejected costs a gap of one
+    sample. An event right behind a complete file is further samples, unless it is UTF-8 text or begins as a
+    file of a well-known kind does: archives, pictures, PDF, MP4, AIFF, FLAC, Ogg, MP3, AAC. The 11 bits that
+    begin MP3 and AAC occur in quiet sound, so the header of a frame must be valid, and for all but layer III
+    a second frame must follow. About one event of sound in 2,000 begins like layer III: behind a complete
+    file it is rejected.
 
     Samples of one file follow those of the file before without a gap, unless `times` = "first" or "last" has
     the events' times say where samples are missing: then several blocks are given where a gap falls between
-    two events, and samples that are late or repeated are left out (`timeline.Timeline`).
+    two events, and samples that are late or repeated are left out.
 
     Keeps at most a frame and 64 bytes, the times of the events that brought them, and those of 16 gaps.
     """
