@@ -35,7 +35,7 @@ MACHINE = DocumentType(name="machine", body=Machine, states=("draft", "published
 def test_the_built_in_types_are_there() -> None:
     assert set(document_types()) >= {"alarm", "array", "policy", "stream"}
     assert document_type("policy").initial_state == "published"
-    with pytest.raises(DocumentInvalid, match="there are alarm, array, policy, stream"):
+    with pytest.raises(DocumentInvalid, match=r"there are alarm, array, .*stream"):
         document_type("polcy")
 
 
