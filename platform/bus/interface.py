@@ -2,7 +2,7 @@
 
 A bus is a set of topics; a topic has partitions; a partition is a log of messages numbered by offset. The
 engines (`embedded/`, `kafka/`, `discard.py`) differ in where they store the log, not in what they guarantee.
-This file states the guarantees; `platform/testing/bus.py` checks them for each engine.
+This file states the guarantees; `platform/testing/bus/` checks them for each engine.
 """
 
 import asyncio
