@@ -1,4 +1,4 @@
 """The Apache Kafka engine.
 
-Open `bus.py` first: it is the engine. `producer.py` publishes; `consumer.py` reads as a member of a group.
+Open `bus.py` first: it is the engine. `producer/` publishes; `consumer/` reads as a member of a group.
 """

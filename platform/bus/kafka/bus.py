@@ -2,8 +2,8 @@
 
 A topic `pydata` of the bus is the Kafka topic `windvane.pydata`, a group `windvane-worker` the group
 `windvane.windvane-worker`: every name has the prefix of the installation (`kafka.topic_prefix`), and `topics`
-lists only those. The parts: `connection` (addresses, security, error texts), `producer`, `consumer`,
-`assignor` (the distribution of partitions in a group).
+lists only those. The parts: `connection` (addresses, security, error texts), `producer/`, `consumer/`,
+`installation` (whose topics they are), `metadata` (the identity of topics), `topics` (their administration).
 """
 
 import asyncio
@@ -34,10 +34,11 @@ from ...errors import BusUnavailable, ConfigInvalid
 from ..embedded.bus_directory import check_name
 from ..interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
 from .connection import KafkaConnection, split_server
-from .consumer import KafkaConsumer
+from .consumer.consumer import KafkaConsumer
 from .installation import KafkaInstallation
 from .metadata import log_ids
-from .producer import KafkaProducer, partition_of
+from .producer.partitioning import partition_of
+from .producer.producer import KafkaProducer
 
 TOPICS_AGE_S = 0.5
 """Age of the cached list of topics; it may lack those that other processes have created since."""

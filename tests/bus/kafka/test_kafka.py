@@ -17,8 +17,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.group import LeaveGroupRequest
 from windvane.bus import BEGINNING, Bus, BusMessage, TopicPartition, open_bus
 from windvane.bus.kafka.bus import connection_to
-from windvane.bus.kafka.consumer import KafkaConsumer
-from windvane.bus.kafka.producer import KafkaProducer
+from windvane.bus.kafka.consumer.consumer import KafkaConsumer
+from windvane.bus.kafka.producer.producer import KafkaProducer
 from windvane.config import KafkaSettings
 from windvane.errors import BusCorrupt, BusUnavailable, LogReplaced
 from windvane.testing.bus import (
@@ -252,8 +252,8 @@ class TestOutages:
         assert isinstance(producer, KafkaProducer)
         await asyncio.gather(*(producer.publish("t", b"k", b"%d" % number) for number in range(3)))
         # As if the broker had lost the state of this producer: the next number is not the expected one.
-        assert producer._link is not None
-        transactions = producer._link.producer._txn_manager
+        assert producer._links.current is not None
+        transactions = producer._links.current.producer._txn_manager
         transactions.increment_sequence_number(KafkaPartition(bus._connection.to_kafka("t"), 0), 5)  # type: ignore[attr-defined]
         await asyncio.gather(*(producer.publish("t", b"k", b"%d" % number) for number in range(3, 6)))
         assert await values_of(bus, "t", 6) == [b"%d" % number for number in range(6)]
@@ -292,7 +292,7 @@ class TestOutages:
     async def test_closing_does_not_wait_for_an_unavailable_broker(
         self, kafka: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("windvane.bus.kafka.producer.CLOSE_S", 0.5)
+        monkeypatch.setattr("windvane.bus.kafka.producer.producer.CLOSE_S", 0.5)
         bus = open_bus(f"kafka://127.0.0.1:{free_port()}", tmp_path)
         producer = bus.producer()
         published = producer.publish("t", b"k", b"v")
@@ -351,7 +351,7 @@ class TestReading:
             await producer.publish("t", b"k", b"%d" % number)
         consumer = bus.consumer("g", Assignments({TopicPartition("t", 0): 5}))
         assert isinstance(consumer, KafkaConsumer)
-        check_logs = consumer._check_logs
+        check_logs = consumer._logs.check
         sought: list[int] = []
 
         async def seek_meanwhile(topics: Collection[str]) -> set[str]:
@@ -361,7 +361,7 @@ class TestReading:
                 sought.append(2)
             return same
 
-        monkeypatch.setattr(consumer, "_check_logs", seek_meanwhile)
+        monkeypatch.setattr(consumer._logs, "check", seek_meanwhile)
         consumer.subscribe(["t"])
         assert [message.offset for message in await receive(consumer, 8)] == list(range(2, 10))
         assert sought
@@ -390,9 +390,9 @@ class TestReading:
         consumer.subscribe(["t"])
         await poll_until(consumer, lambda: bool(listener.now))
         assert isinstance(consumer, KafkaConsumer)
-        assert consumer._client is not None
+        assert consumer._client.current is not None
         # Another client leaves the group in its name, as if its session had expired.
-        coordinator = consumer._client._coordinator
+        coordinator = consumer._client.current._coordinator
         await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
         await poll_until(consumer, lambda: len(calls) == 3)
         assert calls == ["assigned", "revoked", "assigned"]

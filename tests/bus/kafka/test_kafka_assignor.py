@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.bus.interface import TopicPartition
-from windvane.bus.kafka.assignor import share_out
+from windvane.bus.kafka.consumer.assignor import share_out
 
 TOPICS = ["a", "b", "c"]
 PARTITIONS = st.dictionaries(st.sampled_from(TOPICS), st.integers(1, 7)).map(

@@ -5,7 +5,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 from windvane.bus.interface import Buffer
-from windvane.bus.kafka.record_batches import RecordBatch
+from windvane.bus.kafka.producer.record_batches import RecordBatch
 
 
 def _viewed(data: bytes) -> memoryview:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterable
 
-from ..interface import BusMessage, TopicPartition
+from ...interface import BusMessage, TopicPartition
 
 
 class FetchedMessages:

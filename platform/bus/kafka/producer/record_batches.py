@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 from aiokafka.codec import lz4_encode, zstd_encode
 
-from ..interface import Buffer
+from ...interface import Buffer
 
 _HEAD = struct.Struct(">qiib")  # up to the crc
 _CRC = struct.Struct(">I")
@@ -47,8 +47,9 @@ class RecordBatch:
         """Add a record; its value is the concatenation of the pieces."""
         if not self._count:
             self._timestamp_ms = time.time_ns() // 1_000_000
-        head = b"\0\0" + _varint(self._count) + _varint(len(key)) + key + _varint(sum(map(len, value)))
-        length = len(head) + sum(map(len, value)) + len(_ONE_NULL)
+        value_size = sum(map(len, value))
+        head = b"\0\0" + _varint(self._count) + _varint(len(key)) + key + _varint(value_size)
+        length = len(head) + value_size + len(_ONE_NULL)
         self._pieces += (_varint(length), head, *(piece for piece in value if len(piece)), _ONE_NULL)
         self._size += length
         self._count += 1

@@ -21,7 +21,7 @@ import msgspec
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from ..interface import TopicPartition
+from ...interface import TopicPartition
 
 _VERSION = 0
 

@@ -8,10 +8,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
-from ...errors import LogReplaced, MessagesDamaged, MessagesGone, PartitionUnreadable
-from ..interface import TopicPartition
-from .connection import KafkaConnection
-from .metadata import find_hole
+from ....errors import LogReplaced, MessagesDamaged, MessagesGone, PartitionUnreadable
+from ...interface import TopicPartition
+from ..connection import KafkaConnection
+from ..metadata import find_hole
 
 
 def log_replaced(partition: TopicPartition, offset: int, *, first: int) -> LogReplaced:
