@@ -24,6 +24,11 @@ class Assignment:
         self.stale: set[TopicPartition] = set()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the held partitions are those that were granted: neither `lost` nor `new` has any."""
+        return self.held == self.granted and not self.stale
+
+    @property
     def lost(self) -> set[TopicPartition]:
         """Held partitions that have to be revoked."""
         return self.stale | (self.held - self.granted)

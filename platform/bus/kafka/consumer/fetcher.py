@@ -5,7 +5,7 @@ only in a poll would find errors late, and one partition could use up the room o
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -74,7 +74,8 @@ class Fetcher:
         if self._reads.waiting_bytes > self._max_waiting_bytes:
             await self._reads.fetch_due.wait()
             return
-        await self._find_beginnings(client)
+        if at_beginning := self._reads.at_beginning():
+            await self._find_beginnings(client, at_beginning)
         if client._fetcher._records:
             await self._collect(client)
             return
@@ -82,12 +83,11 @@ class Fetcher:
         await self._client.check_owner()
         await self._logs.check_while_idle()
 
-    async def _find_beginnings(self, client: AIOKafkaConsumer) -> None:
+    async def _find_beginnings(
+        self, client: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+    ) -> None:
         """Replace `BEGINNING` by the first offset that the log has."""
-        wanted = self._reads.at_beginning()
-        if not wanted:
-            return
-        places = {partition: self._client.kafka_partition(partition) for partition in wanted}
+        places = {partition: self._client.kafka_partition(partition) for partition in partitions}
         firsts = await client.beginning_offsets(list(places.values()))
         for partition, at in places.items():
             if self._reads.fetched_to(partition) == BEGINNING:

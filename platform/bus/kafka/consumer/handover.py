@@ -37,15 +37,12 @@ class Handover:
 
         Raises what the listener raises, or `WindvaneError`.
         """
-        while True:
+        await self._end_running()
+        while not self._assignment.is_settled:
+            lost = self._assignment.lost
+            step = self._revoke(lost) if lost else self._start_reading(self._assignment.new)
+            self._running = asyncio.get_running_loop().create_task(step)
             await self._end_running()
-            loop = asyncio.get_running_loop()
-            if lost := self._assignment.lost:
-                self._running = loop.create_task(self._revoke(lost))
-            elif new := self._assignment.new:
-                self._running = loop.create_task(self._start_reading(new))
-            else:
-                return
 
     def begin_closing(self) -> None:
         """From now on the group does not have to learn what is revoked: the client leaves it."""
