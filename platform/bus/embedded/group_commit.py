@@ -52,7 +52,7 @@ class _Published(msgspec.Struct, frozen=True, gc=False):
 class GroupCommit:
     """The queue of one partition, and its log, opened by the first message and reopened after a failure.
 
-    `_append`, `_write` and `_sync` run in a thread, one at a time; everything else runs on the event loop.
+    `_commit` runs in a thread, once at a time; everything else runs on the event loop.
     """
 
     def __init__(
@@ -129,10 +129,7 @@ class GroupCommit:
         elif self._sync_due_s is None:
             self._sync_due_s = now_s + SYNC_DELAY_S
             self._loop.call_later(SYNC_DELAY_S, self._sync_if_due)
-        commit = self._append if is_sync else self._write
-        self._loop.run_in_executor(self._executor, commit, group).add_done_callback(
-            lambda done: self._finish(group, done)
-        )
+        self._executor.submit(self._commit, group, is_sync=is_sync)
 
     def _sync_if_due(self) -> None:
         """Sync the written messages, unless a group has synced them."""
@@ -140,27 +137,27 @@ class GroupCommit:
             return  # the running group, or the next, checks it too
         self._sync_due_s = None
         self._running = True
-        self._loop.run_in_executor(self._executor, self._sync).add_done_callback(self._synced)
+        self._executor.submit(self._commit, [], is_sync=True)
 
-    def _synced(self, done: asyncio.Future[None]) -> None:
-        if error := done.exception():
-            _log.error("messages that were acknowledged as written are not durable: %s", error)
-        self._start_next()
-
-    def _append(self, group: list[_Published]) -> int:
-        with self._opened_log() as log:
-            first = log.append([(message.key, message.value) for message in group])
-        self._ring()
-        return first
-
-    def _write(self, group: list[_Published]) -> int:
-        with self._opened_log() as log:
-            return log.write([(message.key, message.value) for message in group])
-
-    def _sync(self) -> None:
-        with self._opened_log() as log:
-            log.sync()
-        self._ring()
+    def _commit(self, group: list[_Published], *, is_sync: bool) -> None:
+        """Write the group; with `is_sync`, sync it and all that was written before. May be empty."""
+        first = 0
+        try:
+            messages = [(message.key, message.value) for message in group]
+            with self._opened_log() as log:
+                if not is_sync:
+                    first = log.write(messages)
+                elif group:
+                    first = log.append(messages)
+                else:
+                    log.sync()
+            if is_sync:
+                self._ring()
+        except BaseException as error:  # whatever it is, senders wait for the group
+            self._loop.call_soon_threadsafe(self._finish, group, first, error)
+        else:
+            # Not by a future of the thread, which would take one more turn of the loop.
+            self._loop.call_soon_threadsafe(self._finish, group, first, None)
 
     @contextmanager
     def _opened_log(self) -> Iterator[LogWriter]:
@@ -184,15 +181,16 @@ class GroupCommit:
             if self._sync_due_s is not None and self._loop.time() >= self._sync_due_s:
                 self._sync_if_due()
 
-    def _finish(self, group: list[_Published], done: asyncio.Future[int]) -> None:
+    def _finish(self, group: list[_Published], first: int, error: BaseException | None) -> None:
         self._start_next()
-        error = done.exception()
+        if error is not None and not group:
+            _log.error("messages that were acknowledged as written are not durable: %s", error)
         for place, message in enumerate(group):
             message.producer.settle(message.size)
             if message.future.done():
                 continue
             if error is None:
-                message.future.set_result(done.result() + place)
+                message.future.set_result(first + place)
             else:
                 kind = type(error) if isinstance(error, BusUnavailable) else BusUnavailable
                 message.future.set_exception(kind(str(error)))
