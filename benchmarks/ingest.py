@@ -110,8 +110,8 @@ MODES = [
     Mode("message", 4, traffic.message, "unpacking", aim=0.5e6),
     Mode("message", 100, traffic.message, "unpacking", aim=0.5e6),
     Mode("message-with-option", 1, traffic.message_with_option, "unpacking"),
-    Mode("message-acked", 1, traffic.message, "bare acks", aim_of_limit=0.8, acked=True),
-    Mode("message-acked", 100, traffic.message, "bare acks", aim_of_limit=0.8, acked=True),
+    Mode("message-acked", 1, traffic.message, "bare echo", aim_of_limit=0.8, acked=True),
+    Mode("message-acked", 100, traffic.message, "bare echo", aim_of_limit=0.8, acked=True),
     Mode("message-durable", 1, traffic.message, "bare acks", acked=True, bus="embedded:"),
     Mode("message-durable", 100, traffic.message, "bare acks", acked=True, bus="embedded:"),
     Mode("schema", 1, traffic.packed, "msgspec", aim=1e6, schema=True),
@@ -128,7 +128,8 @@ LIMITS = {
     "unzstd + walk": "zstd in one call, and walking what comes out",
     "bare TLS": "a process that reads the same bytes from a blocking TLS 1.3 socket and throws them away",
     "unpacking": "msgpack.Unpacker, iterated over the messages",
-    "bare acks": "uvloop alone, that acks whatever it reads, unread",
+    "bare echo": "uvloop alone, that sends back the bytes that it reads",
+    "bare acks": "uvloop alone, that acks whatever it reads, unread: fewer bytes than the echo",
     "msgspec": "msgspec, the payload decoded in one call into structs of the eight fields",
     "disk": "a loop of os.write of 4 MiB and os.fdatasync in the same folder",
 }
@@ -291,6 +292,8 @@ def _limit(stack: ExitStack, site: Site, mode: Mode, payload: Traffic) -> Callab
         port = stack.enter_context(limits.bare_tls(site.certificate, site.key))
         payload = mode.make(acked=False)
         target = Target("127.0.0.1", port, ca=site.ca)
+    elif mode.limit == "bare echo":
+        target = Target("127.0.0.1", stack.enter_context(limits.bare_echo()), echoes=True)
     else:
         target = Target("127.0.0.1", stack.enter_context(limits.bare_acks()))
     senders = stack.enter_context(Senders(target, payload, mode.connections))

@@ -129,7 +129,14 @@ def bare_tls(certificate: Path, key: Path) -> Iterator[int]:
 @contextmanager
 def bare_acks() -> Iterator[int]:
     """The port of a process that acks whatever comes, unread: uvloop alone, and one write for one read."""
-    with _another_process(_ack_all) as port:
+    with _another_process(_answer, _AckAll) as port:
+        yield port
+
+
+@contextmanager
+def bare_echo() -> Iterator[int]:
+    """The port of a process that sends back the bytes that come: uvloop alone, and one write for one read."""
+    with _another_process(_answer, _EchoAll) as port:
         yield port
 
 
@@ -165,17 +172,22 @@ def _receive_tls(pipe: Connection, certificate: Path, key: Path) -> None:
         threading.Thread(target=receive, args=(listening.accept()[0],), daemon=True).start()
 
 
-class _AckAll(asyncio.Protocol):
+class _EchoAll(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+class _AckAll(_EchoAll):
+    def data_received(self, data: bytes) -> None:
         self._transport.write(ACK_HEAD + data[-CHUNK_ID_BYTES:])
 
 
-def _ack_all(pipe: Connection) -> None:
+def _answer(pipe: Connection, protocol: type[asyncio.Protocol]) -> None:
     async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(_AckAll, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

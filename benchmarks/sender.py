@@ -11,6 +11,7 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +32,8 @@ class Target:
     ca: Path | None = None
     """The authority of the gateway's certificate: TLS 1.3 is spoken."""
     shared_key: bytes | None = None
+    echoes: bool = False
+    """Whether it answers with what it was sent, instead of an ack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Senders:
 
 def _serve(pipe: Connection, target: Target, traffic: Traffic, count: int) -> None:
     connections = [_connect(target) for _ in range(count)]
-    send = _send_acked if traffic.acked else _send
+    send = partial(_send_acked, echoes=target.echoes) if traffic.acked else _send
     with ThreadPoolExecutor(count) as threads:
         pipe.send("connected")
         while True:
@@ -122,8 +125,8 @@ def _send(connection: socket.socket, traffic: Traffic, deadline_s: float) -> int
     return writes
 
 
-def _send_acked(connection: socket.socket, traffic: Traffic, deadline_s: float) -> int:
-    """Each write is acked before the next."""
+def _send_acked(connection: socket.socket, traffic: Traffic, deadline_s: float, *, echoes: bool) -> int:
+    """Each write is answered before the next."""
     write = bytearray(traffic.write)
     whose = os.urandom(6).hex().encode()
     writes = 0
@@ -131,10 +134,10 @@ def _send_acked(connection: socket.socket, traffic: Traffic, deadline_s: float) 
         chunk_id = b"%s%012d" % (whose, writes)
         write[-CHUNK_ID_BYTES:] = chunk_id
         connection.sendall(write)
-        ack = b""
-        while len(ack) < len(ACK_HEAD) + CHUNK_ID_BYTES:
-            ack += _received(connection, 4096)
-        if ack != ACK_HEAD + chunk_id:
-            raise RuntimeError(f"{chunk_id!r} was sent, and {ack!r} came back")
+        wanted, answer = write if echoes else ACK_HEAD + chunk_id, b""
+        while len(answer) < len(wanted):
+            answer += _received(connection, 4096)
+        if answer != wanted:
+            raise RuntimeError(f"{chunk_id!r} was sent, and {answer!r} came back")
         writes += 1
     return writes
