@@ -24,7 +24,7 @@ import msgpack
 from ...errors import FramingError
 from ..checks.deep_values import DeepWalk
 from ..checks.payload import begins_with_pair
-from .heads import NIL, PAIR, array_header, is_array, is_string, string_at
+from .heads import ARRAYS, NIL, PAIR, STRINGS, array_header, string_at
 from .message import MAX_OPTION_BYTES, ForwardOptions, Message, parse_options
 
 MAX_TAG_BYTES = 1024
@@ -94,11 +94,12 @@ class MessageReader:
     def _move(self, buffer: bytearray) -> None:
         """The pending bytes go to the front of `buffer`."""
         shift, pending = self._head, self._tail - self._head
-        buffer[:pending] = self._view[self._head : self._tail]
+        if pending:
+            buffer[:pending] = self._view[self._head : self._tail]
+            self._need = max(0, self._need - shift)
         if buffer is not self._buffer:
             self._buffer, self._view, self._lent = buffer, memoryview(buffer), False
         self._head, self._tail = 0, pending
-        self._need = max(0, self._need - shift)
         self._walker_base -= shift
         self._walker_fed -= shift
         if self._walked_ends:
@@ -192,9 +193,9 @@ class MessageReader:
         if body >= tail:
             return None
         kind = buffer[body]
-        if is_string(kind):
+        if kind in STRINGS:
             mode, least, most = "PackedForward", 2, 3
-        elif is_array(kind):
+        elif kind in ARRAYS:
             mode, least, most = "Forward", 2, 3
         else:
             mode, least, most = "Message", 3, 4
@@ -281,7 +282,7 @@ class MessageReader:
 
         Of an array its elements are walked over one by one: one deep event is not to slow down the others.
         """
-        header = array_header(self._buffer, start, self._tail) if is_array(self._buffer[start]) else None
+        header = array_header(self._buffer, start, self._tail) if self._buffer[start] in ARRAYS else None
         count, first = header or (1, start)
         self._deep_walk, self._walker = DeepWalk(first - self._head, count), None
         return self._walk_deep()

@@ -6,14 +6,11 @@ NIL = 0xC0
 PAIR = b"\x92"  # the array of two that holds an event
 
 
-def is_string(head: int) -> bool:
-    """Whether a value with the first byte `head` is a str or bin."""
-    return 0xA0 <= head <= 0xBF or 0xD9 <= head <= 0xDB or 0xC4 <= head <= 0xC6
+STRINGS = frozenset((*range(0xA0, 0xC0), *range(0xC4, 0xC7), *range(0xD9, 0xDC)))
+"""The first bytes of a str or bin."""
 
-
-def is_array(head: int) -> bool:
-    """Whether a value with the first byte `head` is an array."""
-    return 0x90 <= head <= 0x9F or head == 0xDC or head == 0xDD
+ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
+"""The first bytes of an array."""
 
 
 def string_at(buffer: bytearray, position: int, tail: int) -> tuple[int, int] | None:
