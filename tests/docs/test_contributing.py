@@ -1,5 +1,7 @@
 """The example of an operation in CONTRIBUTING.md runs, and meets the requirements of the generated page."""
 
+from typing import Any
+
 import numpy as np
 from windvane.processors.operations.base.operation import collected_operations, parameters_of
 from windvane.testing.streams import run, whole
@@ -14,7 +16,7 @@ def test_the_example_of_an_operation_runs() -> None:
     module = {"__name__": f"{package}.deadband", "__package__": package}
     with collected_operations() as found:
         exec(example.partition("```")[0], module)
-    cls = found["deadband"]
+    cls: Any = found["deadband"]
     rows = run(cls(width=2.0), whole(3).blocks(np.array([[-3.0], [0.5], [2.0]]))).rows
     assert rows.tolist() == [[-3.0], [0.0], [0.0]]
     assert description(cls)
