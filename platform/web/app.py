@@ -26,7 +26,8 @@ from .api.platform import PlatformRoutes
 from .api.policies import PolicyRoutes
 from .api.streams import StreamRoutes
 from .auth import AccessRule, access_middleware
-from .live.feed import LiveFeed, LiveLimits
+from .live.feed import LiveFeed
+from .live.subscriptions import LiveLimits
 from .open_alarms import OpenAlarms
 from .openapi import describe_api
 from .problems import RequestRefused, mark_answering, problem_middleware

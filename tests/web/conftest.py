@@ -12,7 +12,7 @@ from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.dead_letters import DeadLetters
 from windvane.store.files.store import Store
 from windvane.web.app import create_app
-from windvane.web.live.feed import LiveLimits
+from windvane.web.live.subscriptions import LiveLimits
 from windvane.web.telemetry import WebTelemetry
 from windvane.web.tier_client import TierClient
 

@@ -12,17 +12,12 @@ import socket
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
-import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
-from numpy.lib import format as npy_format
 
 from ...errors import RangeGone
-from ...store.files.data_array import DataArray
-from ...store.files.rows import row_bytes
 from ...store.files.store import Store
 from ..instrumentation import LivePollFailed, RowsSent
 from ..json_input import NestedTooDeeply, decode_json
@@ -32,34 +27,9 @@ from ..telemetry import WebTelemetry
 from . import frames
 from .array_lookup import ArrayFinder, WatchedArray
 from .masked_websocket import MaskedWebSocket
+from .subscriptions import LiveLimits, Subscription, Watched, read_frame, row_size_bytes
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLimits:
-    """The bounds of the live feed.
-
-    A connection has at most `max_subscriptions`. While there are `max_subscriptions_in_all` it has at most
-    `guaranteed_subscriptions`, so that clients with many cannot keep others out.
-
-    A subscriber whose arrears grow by more than `max_lag_bytes` is sent fewer rows. Frames that span more
-    than `inline_bytes` of the array are read in a thread, since they may have to come from the disk.
-    """
-
-    poll_interval_s: float = 0.05
-    look_again_s: float = 1.0
-    frame_bytes: int = 256 * 1024
-    max_lag_bytes: int = 8 * 1024 * 1024
-    inline_bytes: int = 64 * 1024
-    send_buffer_bytes: int = 512 * 1024
-    max_subscriptions: int = 256
-    max_subscriptions_in_all: int = 32_768
-    guaranteed_subscriptions: int = 16
-    max_message_bytes: int = 64 * 1024
-    heartbeat_s: float = 60.0
-    goodbye_s: float = 2.0
-
 
 BUSIEST_SHARE = 0.2
 """The poller pauses so long that it takes at most this share of the event loop's time."""
@@ -73,64 +43,14 @@ _MESSAGES = Messages(
 )
 
 
-class _Watched(WatchedArray):
-    """An array that clients watch, or wait for."""
-
-    def __init__(self, reference: str) -> None:
-        super().__init__(reference)
-        self.subscriptions: set[_Subscription] = set()
-
-
-class _Subscription:
-    """One client's interest in one array, and how far it got."""
-
-    def __init__(self, asked: frames.Subscribe, connection: "LiveConnection") -> None:
-        self.asked = asked
-        self.connection = connection
-        self.announced: DataArray | None = None
-        self.pace: frames.Pace | None = None
-        self.told_waiting = False
-        self.next_row: int | None = None
-
-    def begin_in(self, array: DataArray) -> None:
-        """The array existed when the client subscribed: its `from` counts from that moment."""
-        length, asked = len(array), self.asked.from_row
-        first = length if asked is None else asked if asked >= 0 else length + asked
-        self.next_row = max(first, array.start)
-
-    def announce(self, array: DataArray, limits: LiveLimits) -> frames.Subscribed:
-        """From now on the rows are those of `array`."""
-        if self.announced is not None:
-            self.next_row = 0
-        elif self.next_row is None:
-            self.next_row = max(0, self.asked.from_row or 0)
-        self.next_row = max(self.next_row, array.start)
-        self.announced = array
-        self.pace = frames.Pace(
-            lag_rows=max(0, len(array) - self.next_row),
-            frame_rows=limits.frame_bytes // _row_bytes(array),
-            max_lag_rows=limits.max_lag_bytes // _row_bytes(array),
-            max_rows_per_s=self.asked.max_rows_per_s,
-        )
-        return frames.Subscribed(
-            id=self.asked.id,
-            array=array.reference,
-            uid=array.uid.hex(),
-            dtype=npy_format.dtype_to_descr(array.dtype),
-            row_shape=list(array.row_shape),
-            attrs=dict(array.attrs),
-            next=self.next_row,
-        )
-
-
 class LiveFeed:
     """All live connections of one web tier, and the one poller that wakes them."""
 
     def __init__(self, store: Store, telemetry: WebTelemetry, limits: LiveLimits) -> None:
         self.telemetry = telemetry
         self.limits = limits
-        self._watched: dict[str, _Watched] = {}
-        self._present: set[_Watched] = set()
+        self._watched: dict[str, Watched] = {}
+        self._present: set[Watched] = set()
         self._subscriptions = 0
         self._finder = ArrayFinder(
             store,
@@ -190,10 +110,10 @@ class LiveFeed:
             limits.max_subscriptions, limits.guaranteed_subscriptions if crowded else limits.max_subscriptions
         )
 
-    async def watch(self, subscription: "_Subscription") -> _Watched:
+    async def watch(self, subscription: Subscription) -> Watched:
         """Adds a subscription; its array is looked up before this returns. Cancelled, it adds nothing."""
         reference = subscription.asked.array
-        watched = self._watched.setdefault(reference, _Watched(reference))
+        watched = self._watched.setdefault(reference, Watched(reference))
         watched.subscriptions.add(subscription)
         self._subscriptions += 1
         self.telemetry.subscribed(+1)
@@ -205,7 +125,7 @@ class LiveFeed:
             raise
         return watched
 
-    def unwatch(self, watched: _Watched, subscription: "_Subscription") -> None:
+    def unwatch(self, watched: Watched, subscription: Subscription) -> None:
         """Removes a subscription; the array is let go with the last one."""
         watched.subscriptions.discard(subscription)
         self._subscriptions -= 1
@@ -218,7 +138,7 @@ class LiveFeed:
             self._anybody.clear()
 
     def _found(self, watched: WatchedArray) -> None:
-        assert isinstance(watched, _Watched)
+        assert isinstance(watched, Watched)
         if watched.subscriptions:
             self._present.add(watched)
             self._anybody.set()
@@ -237,12 +157,12 @@ class LiveFeed:
                 self.telemetry.emit(LivePollFailed(repr(error)))
             pause_s = max(self.limits.poll_interval_s, (loop.time() - began_s) * (1 / BUSIEST_SHARE - 1))
 
-    def _wake(self, watched: _Watched) -> None:
+    def _wake(self, watched: Watched) -> None:
         assert watched.array is not None
         length = len(watched.array)
         for subscription in watched.subscriptions:
             if subscription.announced is not watched.array or (subscription.next_row or 0) < length:
-                subscription.connection.wake(subscription.asked.id)
+                subscription.wake(subscription.asked.id)
 
 
 class LiveConnection:
@@ -253,7 +173,7 @@ class LiveConnection:
         self._any_due = asyncio.Event()
         self._feed = feed
         self._websocket = websocket
-        self._subscriptions: dict[int, tuple[_Subscription, _Watched]] = {}
+        self._subscriptions: dict[int, tuple[Subscription, Watched]] = {}
 
     def wake(self, subscription: int) -> None:
         """The subscription of this id may have something to send."""
@@ -318,7 +238,7 @@ class LiveConnection:
             )
             await self._tell(frames.Refused(message.id, "Too many subscriptions", detail))
         else:
-            subscription = _Subscription(message, self)
+            subscription = Subscription(message, self.wake)
             watched = await self._feed.watch(subscription)
             if watched.array is not None:
                 subscription.begin_in(watched.array)
@@ -343,7 +263,7 @@ class LiveConnection:
             logger.exception("a live connection met an error and is closed")
             await self._websocket.close(code=WSCloseCode.INTERNAL_ERROR)
 
-    async def _serve(self, subscription: _Subscription, watched: _Watched) -> bool:
+    async def _serve(self, subscription: Subscription, watched: Watched) -> bool:
         """Sends at most one frame; says whether there was one to send."""
         array = watched.array
         if array is None:
@@ -360,13 +280,13 @@ class LiveConnection:
         selected = subscription.pace.choose(next_row=subscription.next_row, length=length, now_s=now_s)
         if not selected:
             return False
-        spanned_bytes = (selected[-1] + 1 - selected.start) * _row_bytes(array)
+        spanned_bytes = (selected[-1] + 1 - selected.start) * row_size_bytes(array)
         arguments = (subscription.asked.id, array, selected, length)
         try:
             if spanned_bytes > self._feed.limits.inline_bytes:
-                frame, count = await asyncio.to_thread(_read_frame, *arguments)
+                frame, count = await asyncio.to_thread(read_frame, *arguments)
             else:
-                frame, count = _read_frame(*arguments)
+                frame, count = read_frame(*arguments)
         except RangeGone:  # dropped since it was chosen: the next frame's first_row shows the gap
             subscription.next_row = max(array.start, subscription.next_row + 1)
             return True
@@ -380,23 +300,6 @@ class LiveConnection:
 
     async def _tell(self, message: msgspec.Struct) -> None:
         await self._websocket.send_str(json_bytes(message).decode())
-
-
-def _read_frame(subscription: int, array: DataArray, selected: range, length: int) -> tuple[bytes, int]:
-    """The frame and its number of rows: fewer than selected if the array was just cut back."""
-    key = slice(selected.start, selected[-1] + 1, selected.step)
-    times_ns = np.asarray(array.times_ns[key])
-    rows = np.asarray(array[key])
-    count = min(len(rows), len(times_ns))
-    frame = frames.encode_frame(
-        subscription, rows[:count], times_ns[:count], selected=selected, length=max(length, selected[-1] + 1)
-    )
-    return frame, count
-
-
-def _row_bytes(array: DataArray) -> int:
-    """Bytes of a row with its time."""
-    return row_bytes(array.dtype, array.row_shape) + 8
 
 
 def _id_in(text: str) -> int | None:

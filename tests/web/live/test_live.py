@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgType
 from numpy.typing import NDArray
-from windvane.web.live.feed import LiveLimits
+from windvane.web.live.subscriptions import LiveLimits
 
 from tests.web.served_home import Client, Home, StartClient, append
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgType
 from windvane.store.files.listing import StoreListing
-from windvane.web.live.feed import LiveLimits
 from windvane.web.live.masked_websocket import MaskCheck
+from windvane.web.live.subscriptions import LiveLimits
 from windvane.web.telemetry import WebTelemetry
 
 from tests.web.live.test_live import decode, live, numbered
