@@ -132,6 +132,10 @@ class DocumentInvalid(WindvaneError, ValueError):
     """The type, state, reference, title or body of a document is not allowed."""
 
 
+class ReferenceInvalid(DocumentInvalid):
+    """A document cannot have this reference."""
+
+
 class TransitionRejected(WindvaneError, ValueError):
     """A document is not in a state that the transition starts from."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..config import Settings
-from ..errors import DocumentInvalid
+from ..errors import DocumentInvalid, ReferenceInvalid
 from ..home import make_home
 from ..toml_lines import explain_toml_error
 from .common.options import home_options
@@ -99,6 +99,8 @@ def list_documents(settings: Settings, type_name: str, state: str | None, query:
       windvane document list array -q '%:spectrum' | cut -f 2
     """
     kind = _kind(type_name)
+    if state is not None:
+        kind.check_state(state)
     chosen = {"pattern" if "%" in query else "text": query or None}
     found = _with_documents(
         settings,
@@ -117,7 +119,7 @@ def list_documents(settings: Settings, type_name: str, state: str | None, query:
 @document.command()
 @_one
 def show(settings: Settings, type_name: str, reference: str) -> None:
-    """Print a document as JSON: its ID, state, title, revision and body.
+    """Print a document as JSON, as the HTTP API gives it: its ID, state, title, revision and body.
 
     \b
     Examples:
@@ -126,9 +128,12 @@ def show(settings: Settings, type_name: str, reference: str) -> None:
     """
     import msgspec
 
+    from ..web.answers import document_info
+
     kind = _kind(type_name)
     found = _with_documents(settings, lambda documents: documents.find(kind.name, reference))
-    click.echo(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
+    shown = msgspec.to_builtins(document_info(found))
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 @document.command()
@@ -279,6 +284,8 @@ def _with_documents(
         catalog = await Catalog.open(settings.catalog_url)
         try:
             return await use(Documents(catalog, checks={"policy": partial(_check_policy, settings)}))
+        except ReferenceInvalid as error:
+            raise click.UsageError(str(error)) from None
         finally:
             await catalog.close()
 

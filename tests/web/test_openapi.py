@@ -39,6 +39,14 @@ def without_further_members(components: dict[str, Any]) -> dict[str, Any]:
 STRICT_COMPONENTS = without_further_members(DESCRIPTION["components"])
 
 
+NOT_DESCRIBED = {
+    ("get", "/{path}"),
+    # Problems that name the types and transitions that there are.
+    ("*", "/api/v1/documents/{type}{rest}"),
+    ("post", "/api/v1/documents/{type}/{ref}/transitions/{name}"),
+}
+
+
 def test_every_route_is_described_and_every_description_has_its_route(client: Client) -> None:
     app: Application = client.app
     routes = {
@@ -47,7 +55,7 @@ def test_every_route_is_described_and_every_description_has_its_route(client: Cl
         if route.resource is not None and route.method != "HEAD"
     }
     described = {(method, path) for path, operations in DESCRIPTION["paths"].items() for method in operations}
-    assert routes - {("get", "/{path}")} == described
+    assert routes - NOT_DESCRIBED == described
 
 
 def test_every_parameter_of_a_path_is_described() -> None:

@@ -1,24 +1,25 @@
 """The catalog: the database of documents. SQLite by default, PostgreSQL by URL, with the same statements.
 
-`tables.py` has the tables, `document_type.py` the types of documents, `documents.py` the operations of users
-on documents, and `follower.py` follows the changes of one type.
+`tables.py` has the tables, `queries.py` the conditions of statements, `references.py` the rules of
+references, `document_type.py` the types of documents, `documents.py` the operations of users on documents,
+and `follower.py` follows the changes of one type.
 """
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...errors import ChangesForgotten, DocumentInvalid, DocumentNotFound, RevisionConflict
+from ...errors import ChangesForgotten, DocumentNotFound
 from .attachments import AttachmentStore, copy_attachments, delete_attachments
 from .database import CatalogDatabase, to_its_end
 from .document_type import DocumentType, document_type, document_types
 from .history import RevisionHistory
+from .queries import filters, find_document, is_document
+from .references import CONTROL_CHARACTERS, check_names
 from .revisions import (
     Head,
     next_id,
@@ -31,12 +32,7 @@ from .revisions import (
 from .tables import DOCUMENT, deleted_documents, document_revisions, documents
 from .tables import Document as Document
 
-MAX_REFERENCE_BYTES = 500
-MAX_TITLE_BYTES = 500
 LARGEST_ID = 2**63 - 1
-
-# Characters on which databases differ, such as NUL and lone surrogates.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -48,6 +44,8 @@ class Deletion(msgspec.Struct, frozen=True):
     revision: int
     deleted_ns: int
 
+
+_DELETION = tuple(deleted_documents.c[name] for name in Deletion.__struct_fields__)
 
 Documents: TypeAlias = list[Document]
 """`Catalog.list` shadows the built-in name in its class."""
@@ -107,7 +105,7 @@ class Catalog:
 
     async def get(self, type: str, reference: str) -> Document:
         """One document. Raises DocumentNotFound."""
-        return await self._one(type, reference, _is(type, reference))
+        return await self._one(type, reference, is_document(type, reference))
 
     async def get_by_id(self, type: str, id: int) -> Document:
         """The document of that numeric ID, if it is of that type. Raises DocumentNotFound."""
@@ -161,7 +159,7 @@ class Catalog:
         now_ns = time.time_ns()
         async with self.database.writing() as connection:
             revision = await next_revision(connection, kind.name)
-            old = await _found(connection, kind.name, reference, if_revision)
+            old = await find_document(connection, kind.name, reference, if_revision)
             document = Document(
                 type=kind.name,
                 reference=reference,
@@ -181,7 +179,9 @@ class Catalog:
                 await note_creation(connection, type=kind.name, reference=reference)
                 await connection.execute(documents.insert().values(**values))
             else:
-                await connection.execute(documents.update().where(_is(kind.name, reference)).values(**values))
+                await connection.execute(
+                    documents.update().where(is_document(kind.name, reference)).values(**values)
+                )
             await note_revision(connection, document, action, kept=kind.revisions_kept)
             if attachments_of is not None:
                 await copy_attachments(connection, attachments_of, document)
@@ -197,10 +197,10 @@ class Catalog:
     async def _delete(self, type: str, reference: str, if_revision: int | None) -> None:
         async with self.database.writing() as connection:
             revision = await next_revision(connection, type)
-            old = await _found(connection, type, reference, if_revision)
+            old = await find_document(connection, type, reference, if_revision)
             if old is None:
                 raise not_found(type, reference)
-            await connection.execute(documents.delete().where(_is(type, reference)))
+            await connection.execute(documents.delete().where(is_document(type, reference)))
             await connection.execute(
                 document_revisions.delete().where(document_revisions.c.document_id == old.id)
             )
@@ -232,9 +232,9 @@ class Catalog:
         """
         columns = documents.c
         query = sa.select(*DOCUMENT).order_by(columns.type, columns.reference).limit(max(0, limit))
-        query = query.where(*_filters(type, state, text, pattern))
+        query = query.where(*filters(type, state, text, pattern))
         if after is not None:
-            after = _CONTROL.split(after)[0]
+            after = CONTROL_CHARACTERS.split(after)[0]
             after_type, _, after_reference = (after if type is None else f"{type}/{after}").partition("/")
             query = query.where(
                 sa.or_(
@@ -313,7 +313,7 @@ class Catalog:
                     .limit(max(0, limit))
                 )
                 if table is documents:
-                    query = query.where(*_filters(type, state, text, pattern))
+                    query = query.where(*filters(type, state, text, pattern))
                 elif type is not None:
                     query = query.where(table.c.type == type)
                 found += [make(*row) for row in await connection.execute(query)]
@@ -324,84 +324,9 @@ class Catalog:
             return [Document(*row) for row in await connection.execute(query)]
 
 
-_DELETION = tuple(deleted_documents.c[name] for name in Deletion.__struct_fields__)
-
-
-def _is(type: str, reference: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_equals(documents.c.type, type), _equals(documents.c.reference, reference))
-
-
-def _equals(column: sa.Column[str], value: str) -> sa.ColumnElement[bool]:
-    # Characters that no document has, and that some databases reject, are not queried.
-    return sa.false() if _CONTROL.search(value) else column == value
-
-
-def _filters(
-    type: str | None, state: str | None, text: str | None, pattern: str | None
-) -> list[sa.ColumnElement[bool]]:
-    columns = documents.c
-    found: list[sa.ColumnElement[bool]] = []
-    if type is not None:
-        found.append(_equals(columns.type, type))
-    if state is not None:
-        found.append(_equals(columns.state, state))
-    if _CONTROL.search(text or pattern or ""):
-        return [sa.false()]
-    if text:
-        found.append(columns.folded.contains(text.casefold(), autoescape=True))
-    if pattern:
-        found.append(_matches(pattern))
-    return found
-
-
-def _matches(pattern: str) -> sa.ColumnElement[bool]:
-    escaped = re.sub(r"([\\_])", r"\\\1", pattern.casefold())
-    # One line of several: the first, one in the middle, the last; or the only one.
-    places = (f"{escaped}\n%", f"%\n{escaped}\n%", f"%\n{escaped}", escaped)
-    return sa.or_(*(documents.c.folded.like(place, escape="\\") for place in places))
-
-
 def _check(kind: DocumentType, reference: str, title: str, state: str) -> None:
-    if state not in kind.states:
-        raise DocumentInvalid(
-            f'{kind.name} "{reference}": "{state}" is not a state of a {kind.name}; use one of '
-            f"{', '.join(kind.states)}"
-        )
-    if not reference:
-        raise DocumentInvalid(f"a {kind.name} needs a reference")
-    for what, value, limit_bytes in (
-        ("reference", reference, MAX_REFERENCE_BYTES),
-        ("title", title, MAX_TITLE_BYTES),
-    ):
-        if _CONTROL.search(value):
-            raise DocumentInvalid(
-                f"the {what} of a {kind.name} may not contain control characters: {value[:60]!r}"
-            )
-        if len(value.encode()) > limit_bytes:
-            raise DocumentInvalid(
-                f"the {what} of a {kind.name} has at most {limit_bytes} bytes: {value[:60]!r}…"
-            )
-
-
-class _Found(NamedTuple):
-    id: int
-    revision: int
-    created_ns: int
-
-
-async def _found(
-    connection: AsyncConnection, type: str, reference: str, if_revision: int | None
-) -> _Found | None:
-    """ID, revision and creation time of a document, None if there is none. Raises RevisionConflict."""
-    columns = documents.c
-    query = sa.select(columns.id, columns.revision, columns.created_ns).where(_is(type, reference))
-    row = (await connection.execute(query)).one_or_none()
-    revision = 0 if row is None else row.revision
-    if if_revision is not None and if_revision != revision:
-        now = f"is at revision {revision}" if revision else "does not exist"
-        expected = f"revision {if_revision} was expected" if if_revision else "it was to be new"
-        raise RevisionConflict(f'{type} "{reference}" {now}, {expected}; read it again and repeat the change')
-    return None if row is None else _Found(*row)
+    kind.check_state(state)
+    check_names(kind.name, reference, title)
 
 
 def not_found(type: str, reference: str) -> DocumentNotFound:

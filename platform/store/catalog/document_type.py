@@ -42,6 +42,7 @@ from ...errors import (
     TransitionRejected,
 )
 from ...extensions import DOCUMENT_TYPES
+from .references import check_new_reference
 
 Role: TypeAlias = Literal["viewer", "operator", "author", "admin"]
 Edit: TypeAlias = Literal["create", "replace", "retitle", "delete"]
@@ -129,7 +130,8 @@ class DocumentType(Struct, frozen=True, kw_only=True):
     `edits` are what users with one of `edit_roles` may do besides transitions; documents that a tier
     registers (alarms, streams) allow fewer. `normalize` takes the reference, the title and the body that
     users give, and returns the title and body to store; it raises WindvaneError for an invalid body. By
-    default the body is converted to `body` and back, so that defaults are spelled out.
+    default the body is converted to `body` and back, so that defaults are spelled out. If `normalize` checks
+    the references of new documents, `own_references` is true; otherwise `references.py` has the rules.
     """
 
     name: str
@@ -143,6 +145,7 @@ class DocumentType(Struct, frozen=True, kw_only=True):
     edits: tuple[Edit, ...] = ("create", "replace", "retitle", "delete")
     edit_roles: tuple[Role, ...] = ("author", "admin")
     normalize: Callable[[str, str, Mapping[str, Any]], tuple[str, dict[str, Any]]] | None = None
+    own_references: bool = False
     plural: str = ""
     list_command: str = ""
 
@@ -187,6 +190,18 @@ class DocumentType(Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             raise DocumentInvalid(f'{self.name} "{reference}": the body is not valid: {error}') from error
         return title, stored
+
+    def check_new_reference(self, reference: str) -> None:
+        """Raises ReferenceInvalid for a reference that users may not give to a new document."""
+        if not self.own_references:
+            check_new_reference(self.name, reference)
+
+    def check_state(self, state: str) -> None:
+        """Raises DocumentInvalid if there is no such state."""
+        if state not in self.states:
+            raise DocumentInvalid(
+                f'"{state[:60]}" is not a state of a {self.name}; there are: {", ".join(self.states)}'
+            )
 
     def transition(self, name: str) -> Transition:
         """The transition of that name. Raises TransitionNotFound."""
@@ -257,6 +272,11 @@ def load_document_type(name: str) -> DocumentType:
     if loaded.name != name:
         raise ExtensionInvalid(extension.unusable(f"the type calls itself {loaded.name!r}"))
     return loaded
+
+
+def document_states() -> tuple[str, ...]:
+    """The states of all types, in the order of the types."""
+    return tuple(dict.fromkeys(state for kind in document_types().values() for state in kind.states))
 
 
 def document_type(name: str) -> DocumentType:

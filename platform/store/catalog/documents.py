@@ -46,6 +46,7 @@ class Documents:
         """A new document in the initial state. Raises RevisionConflict if there is one, DocumentInvalid."""
         kind = document_type(type)
         _require(kind, "create")
+        kind.check_new_reference(reference)
         title, checked = await self._checked(kind, reference, title, body)
         return await self.catalog.put(
             type, reference, title=title, body=checked, if_revision=0, action="created"
@@ -94,6 +95,7 @@ class Documents:
             if old is None:
                 if body is None:
                     raise not_found(type, reference)
+                kind.check_new_reference(reference)
                 return Content(kind.initial_state, title or "", body)
             return Content(
                 old.state, old.title if title is None else title, old.body if body is None else body
@@ -124,6 +126,7 @@ class Documents:
         """
         kind = document_type(type)
         _require(kind, "create")
+        kind.check_new_reference(reference)
         source = await self.find(type, name)
         # A body may name its document, as that of a policy does.
         body = {key: value for key, value in source.body.items() if (key, value) != _named(source)}

@@ -1,7 +1,7 @@
 """Documents over HTTP: the handlers of the routes that `document_type_routes.py` derives from each type."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -10,12 +10,13 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from ...errors import ChangesForgotten, RevisionConflict
+from ...errors import ChangesForgotten, DocumentInvalid, RevisionConflict
 from ...store.catalog.catalog import Catalog, Document
 from ...store.catalog.document_type import (
     MAX_ATTACHMENT_BYTES,
     DocumentType,
     NoArguments,
+    document_type,
     document_types,
 )
 from ...store.catalog.documents import Documents
@@ -27,6 +28,7 @@ from ..problems import RequestRefused
 from ..route import (
     API,
     NOT_MODIFIED,
+    REF,
     page_of,
     route,
     route_definition,
@@ -42,6 +44,7 @@ from .conditions import (
     revision_in,
 )
 from .document_schemas import (
+    NO_SUCH_STATE,
     AttachmentEntry,
     AttachmentPath,
     Cloning,
@@ -54,9 +57,10 @@ from .document_schemas import (
     RevisionEntry,
     RevisionQuery,
     TypeListQuery,
+    check_type_and_state,
     entry_of,
 )
-from .document_type_routes import GONE, LIST_ETAG, TAG, served_routes
+from .document_type_routes import GONE, LIST_ETAG, NAME, TAG, served_routes
 
 MAX_TRANSFERS = 4
 """Attachments that are in memory at a time, of at most MAX_ATTACHMENT_BYTES each."""
@@ -83,24 +87,26 @@ class DocumentRoutes:
         for served in served_routes():
             handler = partial(getattr(self, f"_{served.handler}"), *served.arguments)
             found.append(route_definition(served.route, handler))
-        return found
+        # After all others: what they do not match names a transition or a type that does not exist.
+        one = f"{API}/documents/{{type:{_any_of(document_types())}}}/{REF}"
+        others = f"(?!{_any_of(document_types())}(?:/|$))[^/]+"
+        return [
+            *found,
+            web.post(f"{one}/transitions/{NAME}", _unknown_transition),
+            web.route("*", f"{API}/documents/{{type:{others}}}{{rest:(?:/.*)?}}", _unknown_type),
+        ]
 
     @route(
         "GET",
         f"{API}/documents",
         tag=TAG,
         answers=[page_of(DocumentEntry, headers=LIST_ETAG), NOT_MODIFIED],
-        problems=GONE,
+        problems={**GONE, **NO_SUCH_STATE},
     )
     async def list_all(
         self, request: web.Request, query: ListQuery, headers: IfNoneMatchHeader
     ) -> web.Response:
         """List or search the documents of all types, or what has changed since a revision."""
-        if query.type is not None and query.type not in document_types():
-            raise RequestRefused(
-                HTTPStatus.BAD_REQUEST,
-                f"type={query.type[:40]} is not known; it may be {', '.join(document_types())}.",
-            )
         return await self._page(request, query.type, query, headers)
 
     async def _list(
@@ -111,6 +117,7 @@ class DocumentRoutes:
     async def _page(
         self, request: web.Request, type: str | None, query: TypeListQuery, headers: IfNoneMatchHeader
     ) -> web.Response:
+        check_type_and_state(type, query.state)
         given = {"ETag": f'"{await self._catalog.revision(type)}"'}
         if headers.if_none_match == given["ETag"]:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=given)
@@ -320,6 +327,25 @@ class DocumentRoutes:
             if each.name == name:
                 return each.revision
         raise RequestRefused(HTTPStatus.PRECONDITION_FAILED, f"There is no attachment {name[:60]!r}.")
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return f"(?:{'|'.join(names)})"
+
+
+async def _unknown_transition(request: web.Request) -> web.Response:
+    """TransitionNotFound names those that there are."""
+    kind = document_type(request.match_info["type"])
+    kind.transition(request.match_info["name"])
+    raise web.HTTPNotFound
+
+
+async def _unknown_type(request: web.Request) -> web.Response:
+    try:
+        document_type(request.match_info["type"])
+    except DocumentInvalid as error:
+        raise RequestRefused(HTTPStatus.NOT_FOUND, str(error)) from None
+    raise web.HTTPNotFound
 
 
 async def _read(request: web.Request, max_bytes: int) -> bytes:

@@ -1,19 +1,40 @@
 """The JSON of documents as types: generic ones decode, those of each type describe the API."""
 
+from collections.abc import Iterable
 from functools import cache
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from ...store.catalog.catalog import MAX_REFERENCE_BYTES, MAX_TITLE_BYTES, Deletion, Document
-from ...store.catalog.document_type import DocumentType, document_types
+from ...store.catalog.catalog import Deletion, Document
+from ...store.catalog.document_type import DocumentType, document_states, document_types
+from ...store.catalog.references import MAX_REFERENCE_BYTES, MAX_TITLE_BYTES
 from ..answers import DocumentInfo, rfc3339
 from ..pages import LimitQuery
 from ..parameters import LARGEST_INTEGER
+from ..problems import RequestRefused
 
-Reference = Annotated[str, Meta(min_length=1, max_length=MAX_REFERENCE_BYTES)]
+Reference = Annotated[
+    str,
+    Meta(
+        description="1 to 500 bytes of UTF-8 without control characters, not of digits alone; no part "
+        'between slashes is empty, "." or "..".',
+        extra_json_schema={"minLength": 1, "maxLength": MAX_REFERENCE_BYTES},
+    ),
+]
+"""Described here, and checked by the catalog, whose message names the rule."""
 Title = Annotated[str, Meta(max_length=MAX_TITLE_BYTES)]
+Type = Annotated[
+    str | None,
+    Meta(description="Only documents of this type.", extra_json_schema={"enum": list(document_types())}),
+]
+State = Annotated[
+    str | None,
+    Meta(description="Only documents in this state.", extra_json_schema={"enum": list(document_states())}),
+]
+NO_SUCH_STATE = {HTTPStatus.UNPROCESSABLE_ENTITY: "Documents of that type are never in that state."}
 Revision = Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)]
 
 
@@ -93,7 +114,7 @@ class TypeListQuery(LimitQuery, frozen=True, kw_only=True):
             "stands for any characters, the whole of one of them."
         ),
     ] = ""
-    state: Annotated[str | None, Meta(description="Only documents in this state.")] = None
+    state: State = None
     since: Annotated[
         Revision | None,
         Meta(
@@ -106,10 +127,7 @@ class TypeListQuery(LimitQuery, frozen=True, kw_only=True):
 class ListQuery(TypeListQuery, frozen=True, kw_only=True):
     """Which documents."""
 
-    type: Annotated[
-        str | None,
-        Meta(description="Only documents of this type.", extra_json_schema={"enum": list(document_types())}),
-    ] = None
+    type: Type = None
 
 
 class RevisionQuery(Struct, frozen=True):
@@ -194,3 +212,21 @@ def entry_of(change: Document | Deletion) -> DocumentEntry:
         created=rfc3339(change.created_ns),
         modified=rfc3339(change.modified_ns),
     )
+
+
+def check_type_and_state(type: str | None, state: str | None) -> None:
+    """RequestRefused names the types or the states that there are if one of a query does not exist."""
+    kinds = document_types()
+    if type is not None and type not in kinds:
+        raise _unknown(HTTPStatus.BAD_REQUEST, "type", type, kinds)
+    if state is None:
+        return
+    if state not in document_states():
+        known = document_states() if type is None else kinds[type].states
+        raise _unknown(HTTPStatus.BAD_REQUEST, "state", state, known)
+    if type is not None and state not in kinds[type].states:
+        raise _unknown(HTTPStatus.UNPROCESSABLE_ENTITY, "state", state, kinds[type].states)
+
+
+def _unknown(status: HTTPStatus, name: str, value: str, known: Iterable[str]) -> RequestRefused:
+    return RequestRefused(status, f"{name}={value[:40]} is not known; it may be {', '.join(known)}.")

@@ -9,6 +9,7 @@ from ..pages import RevisionPageQuery
 from ..route import API, BINARY, JSON, NOT_MODIFIED, REF, Answer, Route, json_answer, page_of
 from .conditions import ConditionHeaders, IfMatchHeader, IfNoneMatchHeader
 from .document_schemas import (
+    NO_SUCH_STATE,
     AttachmentEntry,
     AttachmentPath,
     Cloning,
@@ -105,7 +106,7 @@ class _Routes:
             "list",
             f"List or search {kind.plural}, or what has changed since a revision",
             [page_of(DocumentEntry, headers=LIST_ETAG), NOT_MODIFIED],
-            problems=GONE,
+            problems={**GONE, **NO_SUCH_STATE},
             query=TypeListQuery,
             headers=IfNoneMatchHeader,
         )

@@ -9,16 +9,15 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from ...store.catalog.catalog import Catalog
-from ...store.catalog.document_type import document_types
 from ...store.databases.dead_letter import DeadLetterSummary
 from ...store.databases.dead_letters import DeadLetters
 from ...store.databases.excerpt import excerpt_of
 from ..answers import DeadLetterDetail, DeadLetterInfo, DocumentInfo, document_info
 from ..pages import PageQuery, RevisionPageQuery, json_page, json_response, next_page
 from ..parameters import LARGEST_INTEGER
-from ..problems import RequestRefused
 from ..route import API, BINARY, BYTES, Answer, json_answer, page_of, route
 from ..tier_client import TierClient
+from .document_schemas import NO_SUCH_STATE, State, Type, check_type_and_state
 
 TAG = "dead letters"
 
@@ -30,11 +29,8 @@ class SearchQuery(PageQuery, frozen=True, kw_only=True):
     """Which documents."""
 
     q: Annotated[str, Meta(description="A part of the reference or the title, in any case.")] = ""
-    type: Annotated[
-        str | None,
-        Meta(description="Only documents of this type.", extra_json_schema={"enum": list(document_types())}),
-    ] = None
-    state: Annotated[str | None, Meta(description="Only documents in this state.")] = None
+    type: Type = None
+    state: State = None
 
 
 class LetterPath(Struct, frozen=True):
@@ -57,15 +53,11 @@ class SearchRoutes:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @route("GET", f"{API}/search", tag="catalog", answers=[page_of(DocumentInfo)])
+    @route("GET", f"{API}/search", tag="catalog", answers=[page_of(DocumentInfo)], problems=NO_SUCH_STATE)
     async def search(self, request: web.Request, query: SearchQuery) -> web.Response:
         """List the documents of the catalog whose reference or title contains `q`, in any case."""
         limit, kind = query.entries, query.type
-        if kind is not None and kind not in document_types():
-            raise RequestRefused(
-                HTTPStatus.BAD_REQUEST,
-                f"type={kind[:40]} is not known; it may be {', '.join(document_types())}.",
-            )
+        check_type_and_state(kind, query.state)
         found = await self._catalog.list(
             kind,
             state=query.state,

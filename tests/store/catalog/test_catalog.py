@@ -184,7 +184,7 @@ async def test_a_list_can_ask_for_a_state(catalog: Catalog) -> None:
     ("type", "reference", "options", "message"),
     [
         ("polcy", "a", {}, r"not a type of document; there are alarm, array, .*stream"),
-        ("policy", "a", {"state": "alive"}, "use one of draft, published"),
+        ("policy", "a", {"state": "alive"}, "there are: draft, published"),
         ("policy", "", {}, "needs a reference"),
         ("policy", "a\nb", {}, "control characters"),
         ("policy", "a\ud800", {}, "control characters"),

@@ -106,6 +106,99 @@ async def test_what_the_type_does_not_allow_is_rejected(
     assert await home.catalog.revision() == 0
 
 
+RULES = {
+    "": "needs a reference",
+    "../x": "between slashes",
+    ".": "between slashes",
+    "a//b": "between slashes",
+    "/a": "between slashes",
+    "a\x7fb": "control characters",
+    "ü" * 251: "at most 500 bytes",
+    "123": "numeric ID",
+}
+
+
+@pytest.mark.parametrize(("reference", "rule"), RULES.items())
+async def test_a_reference_without_an_address_of_its_own_is_rejected_by_name_of_the_rule(
+    client: Client, home: Home, reference: str, rule: str
+) -> None:
+    body = {"maker": "x"}
+    posted = await client.post(MACHINES, json={"reference": reference, "body": body})
+    assert rule in (await problem(posted, 422))["detail"]
+    await create(client, "m")
+    cloned = await client.post(f"{MACHINES}/m/clone", json={"reference": reference})
+    assert rule in (await problem(cloned, 422))["detail"]
+    if reference not in ("", "."):  # which no client can put in a path
+        put = await client.put(f"{MACHINES}/{quoted(reference)}", json={"body": body})
+        assert rule in (await problem(put, 422))["detail"]
+    assert await listed(client, MACHINES) == ["m"]
+
+
+@pytest.mark.parametrize("reference", ["a/b", "12.5", "١٢", "..a", "0x1f"])
+async def test_other_references_have_an_address(client: Client, reference: str) -> None:
+    created = await create(client, reference)
+    assert await (await client.get(f"{MACHINES}/{quoted(reference)}")).json() == created
+
+
+@pytest.mark.parametrize("reference", ["../x", "a//b", "123"])
+async def test_a_document_that_has_such_a_reference_can_be_read_changed_and_deleted(
+    client: Client, home: Home, reference: str
+) -> None:
+    await home.catalog.put("machine", reference, body={"maker": "x"}, state="draft")
+    url = f"{MACHINES}/{quoted(reference)}"
+    assert (await (await client.get(url)).json())["reference"] == reference
+    assert (await client.put(url, json={"body": {"maker": "y"}})).status == 200
+    assert (await client.post(f"{url}/transitions/publish")).status == 200
+    assert (await client.delete(url)).status == 204
+
+
+async def test_policies_keep_their_own_rules(client: Client) -> None:
+    created = await client.put("/api/v1/documents/policy/123", json={"body": {}})
+    assert created.status == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "names"),
+    [
+        ("GET", "/documents/engine", "alarm, array, machine, policy, stream"),
+        ("POST", "/documents/engine", "alarm, array, machine, policy, stream"),
+        ("PUT", "/documents/engine/1", "alarm, array, machine, policy, stream"),
+        ("POST", "/documents/engine/1/transitions/publish", "alarm, array, machine, policy, stream"),
+        ("POST", "/documents/machine/m/transitions/archive", "there are: publish"),
+        ("POST", "/documents/policy/m/transitions/archive", "there are: publish, withdraw"),
+    ],
+)
+async def test_a_type_or_a_transition_that_does_not_exist_names_those_that_do(
+    client: Client, method: str, path: str, names: str
+) -> None:
+    found = await problem(await client.request(method, f"/api/v1{path}", json={}), 404)
+    assert names in found["detail"]
+
+
+async def test_a_method_that_a_type_does_not_have_is_named_as_before(client: Client) -> None:
+    await problem(await client.request("DELETE", "/api/v1/documents/policy"), 405)
+    await problem(await client.get(f"{MACHINES}/m/transitions/publish"), 405)
+    await problem(await client.get(f"{MACHINES}/m/nonsense"), 404)
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "names"),
+    [
+        ("/search?state=alive", 400, "cleared"),
+        ("/documents?state=alive", 400, "cleared"),
+        ("/search?type=machine&state=alive", 400, "it may be draft, published."),
+        ("/documents?type=machine&state=archived", 422, "it may be draft, published."),
+        ("/search?type=machine&state=archived", 422, "it may be draft, published."),
+        ("/documents/machine?state=archived", 422, "it may be draft, published."),
+        ("/search?type=engine&state=draft", 400, "it may be alarm, array, machine"),
+    ],
+)
+async def test_a_state_that_does_not_exist_names_those_that_do(
+    client: Client, url: str, status: int, names: str
+) -> None:
+    assert names in (await problem(await client.get(f"/api/v1{url}"), status))["detail"]
+
+
 async def test_a_change_is_made_to_the_revision_that_was_read(client: Client) -> None:
     first = await create(client, "m")
     url = f"{MACHINES}/m"

@@ -43,6 +43,7 @@ TYPE = DocumentType(
     ),
     edit_roles=("admin",),
     normalize=_normalize,
+    own_references=True,
     plural="policies",
     list_command="windvane policy list",
 )

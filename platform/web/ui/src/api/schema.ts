@@ -1208,6 +1208,7 @@ export interface components {
          * @description The reference of the copy, and its title; by default that of the original.
          */
         Cloning: {
+            /** @description 1 to 500 bytes of UTF-8 without control characters, not of digits alone; no part between slashes is empty, "." or "..". */
             reference: string;
             /** @default null */
             title?: string | null;
@@ -1592,6 +1593,7 @@ export interface components {
          */
         PolicyDraft: {
             body: components["schemas"]["PolicySettings"];
+            /** @description 1 to 500 bytes of UTF-8 without control characters, not of digits alone; no part between slashes is empty, "." or "..". */
             reference: string;
             /** @default  */
             title?: string;
@@ -3287,7 +3289,7 @@ export interface operations {
                 /** @description Only what has changed after this revision, the oldest change first, with deletions. */
                 since?: number;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
                 /** @description Only documents of this type. */
                 type?: "alarm" | "array" | "policy" | "stream";
             };
@@ -3340,6 +3342,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Documents of that type are never in that state. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
@@ -3356,7 +3367,7 @@ export interface operations {
                 /** @description Only what has changed after this revision, the oldest change first, with deletions. */
                 since?: number;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
             };
             header?: {
                 /** @description The ETag that the client has. */
@@ -3400,6 +3411,15 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             /** @description Changes since that revision are no longer known: read all documents. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Documents of that type are never in that state. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4075,7 +4095,7 @@ export interface operations {
                 /** @description Only what has changed after this revision, the oldest change first, with deletions. */
                 since?: number;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
             };
             header?: {
                 /** @description The ETag that the client has. */
@@ -4119,6 +4139,15 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             /** @description Changes since that revision are no longer known: read all documents. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Documents of that type are never in that state. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4482,7 +4511,7 @@ export interface operations {
                 /** @description Only what has changed after this revision, the oldest change first, with deletions. */
                 since?: number;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
             };
             header?: {
                 /** @description The ETag that the client has. */
@@ -4526,6 +4555,15 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             /** @description Changes since that revision are no longer known: read all documents. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Documents of that type are never in that state. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5134,7 +5172,7 @@ export interface operations {
                 /** @description Only what has changed after this revision, the oldest change first, with deletions. */
                 since?: number;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
             };
             header?: {
                 /** @description The ETag that the client has. */
@@ -5178,6 +5216,15 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             /** @description Changes since that revision are no longer known: read all documents. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Documents of that type are never in that state. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5938,7 +5985,7 @@ export interface operations {
                 /** @description A part of the reference or the title, in any case. */
                 q?: string;
                 /** @description Only documents in this state. */
-                state?: string;
+                state?: "raised" | "acknowledged" | "shelved" | "cleared" | "published" | "archived" | "draft";
                 /** @description Only documents of this type. */
                 type?: "alarm" | "array" | "policy" | "stream";
             };
@@ -5970,6 +6017,15 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            /** @description Documents of that type are never in that state. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
