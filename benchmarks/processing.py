@@ -40,7 +40,7 @@ from windvane.processors.worker.pipeline.buffered_events import Released
 from windvane.processors.worker.pipeline.pipeline import StreamPipeline
 from windvane.processors.worker.pipeline.results_publisher import ResultsPublisher
 from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
-from windvane.processors.worker.progress.in_flight import Place
+from windvane.processors.worker.progress.in_flight import MessagePosition
 from windvane.store.catalog.policy import Step, policy_from_mapping
 from windvane.store.files.store import Store
 
@@ -258,7 +258,7 @@ def _feeding(streams: list[StreamPipeline], chunks: list[ChunkMessage]) -> Way:
     def feed() -> None:
         for second, chunk in enumerate(chunks):
             for stream in streams:
-                stream.process(Released(chunk, Place("", "", 0, second)))
+                stream.process(Released(chunk, MessagePosition("", "", 0, second)))
                 if second % 2:
                     stream.checkpoint()
 

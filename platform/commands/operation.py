@@ -219,7 +219,7 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
             recorded, policy, name, parameters, chunks=chunks, between_blocks=check_interrupt
         )
     _show(name, trial)
-    if trial.errors or trial.complaints:
+    if trial.errors or trial.violations:
         click.get_current_context().exit(1)
 
 
@@ -256,15 +256,15 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _show(name: str, trial: "Trial") -> None:
     click.echo(f"{trial.chunks} chunks")
-    click.echo(f"  in   {_described(trial.given)}")
-    click.echo(f"  out  {_described(trial.gave)}")
+    click.echo(f"  in   {_described(trial.inputs)}")
+    click.echo(f"  out  {_described(trial.outputs)}")
     first = [str(error) or repr(error) for error in trial.errors[:1]]
     for line in first:
         click.secho(f"✗ {name} raised {len(trial.errors)} times, first: {line}", fg="red", err=True)
         _show_place(name, trial.errors[0])
-    for complaint in trial.complaints:
-        click.secho(f"✗ {complaint}", fg="red", err=True)
-    if not trial.errors and not trial.complaints:
+    for violation in trial.violations:
+        click.secho(f"✗ {violation}", fg="red", err=True)
+    if not trial.errors and not trial.violations:
         click.secho("✓ the same rows however the data is cut, and over a restart", fg="green")
 
 

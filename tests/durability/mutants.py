@@ -241,9 +241,9 @@ MUTANTS = [
     Mutant(
         "positions are committed to the bus before the checkpoint",
         "processors/worker/worker.py",
-        "            positions = await self._durable.commit()\n",
+        "            positions = await self._checkpointing.commit()\n",
         "            await self._report({each.key: each.frontier for each in self._owned if each.frontier})\n"
-        "            positions = await self._durable.commit()\n",
+        "            positions = await self._checkpointing.commit()\n",
         _WORKER + "test_a_position_is_committed_to_the_bus_only_after_its_checkpoint",
     ),
     Mutant(

@@ -445,7 +445,7 @@ class Work:
 
     async def die(self) -> None:
         """Without a checkpoint of what came after the last."""
-        self.worker._durable.fail(RuntimeError("it has died"))
+        self.worker._checkpointing.fail(RuntimeError("it has died"))
         await asyncio.wait([self._running], timeout=30)
         self._running.exception()
         await self._let_go()

@@ -8,20 +8,20 @@ from .pipeline.telemetry import WorkerTelemetry
 LATE_INTERVALS = 3
 """So many intervals without a checkpoint are a condition, while the worker has work."""
 
-LOOK_S = 0.5
+POLL_S = 0.5
 CHECKPOINT = "checkpoint"
 """The key of the condition."""
 
 
 async def watch_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float) -> None:
-    """Report and clear `checkpoint-late` until cancelled."""
+    """Reports and clears `checkpoint-late` until cancelled."""
     while True:
-        look_at_checkpoints(telemetry, interval_s=interval_s, now_s=time.monotonic())
-        await asyncio.sleep(LOOK_S)
+        check_checkpoints(telemetry, interval_s=interval_s, now_s=time.monotonic())
+        await asyncio.sleep(POLL_S)
 
 
-def look_at_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float, now_s: float) -> None:
-    """Look once, at `now_s` on the monotonic clock."""
+def check_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float, now_s: float) -> None:
+    """Reports or clears the condition once, at `now_s` on the monotonic clock."""
     age_s = now_s - telemetry.checkpoint_s
     if age_s <= LATE_INTERVALS * interval_s or not telemetry.has_work():
         telemetry.health.clear(CHECKPOINT)
@@ -29,7 +29,7 @@ def look_at_checkpoints(telemetry: WorkerTelemetry, *, interval_s: float, now_s:
     telemetry.health.report(
         CHECKPOINT,
         "checkpoint-late",
-        f"the last checkpoint was made {age_s:.0f} s ago, one is due every {interval_s:g} s: a step takes "
-        "long, or the disk or the bus does. Nothing is lost; what came since is done again after a restart. "
-        "`behind` of the streams names the step",
+        f"the last checkpoint was made {age_s:.0f} s ago, one is due every {interval_s:g} s: a step, the "
+        "disk or the bus is slow. No data is lost; later chunks are reprocessed after a restart. `behind` of "
+        "the streams names the step",
     )

@@ -47,13 +47,13 @@ class ChunkDeadLettered(Event, frozen=True):
 class DeadLetterNotWritten(Event, frozen=True):
     """A dead letter could not be written; its chunk is in the archive."""
 
-    line = LogLine(logging.WARNING, "a dead letter is not kept: {reason}", key=())
+    line = LogLine(logging.WARNING, "a dead letter could not be written: {reason}", key=())
 
     reason: str
 
 
 class FlushFailed(Event, frozen=True):
-    """No flush message could be published: streams hold their chunks back for longer."""
+    """No flush message could be published: streams buffer their chunks for longer."""
 
     line = LogLine(logging.WARNING, "{reason}; it is retried", key=())
 
@@ -74,7 +74,9 @@ class TrainingSucceeded(Event, frozen=True):
 class TrainingFailed(Event, frozen=True):
     """A training of a step made no model; the step keeps the one that it has."""
 
-    line = LogLine(logging.WARNING, "the training of {reference} failed, its model stays: {reason}")
+    line = LogLine(
+        logging.WARNING, "the training of {reference} failed, and its model is unchanged: {reason}"
+    )
 
     reference: str
     reason: str
@@ -100,7 +102,7 @@ class ModelNotRestored(Event, frozen=True):
 class OperationsLoaded(Event, frozen=True):
     """The user's own operations were loaded, changed or removed."""
 
-    line = LogLine(logging.INFO, "operations of your own: {names}")
+    line = LogLine(logging.INFO, "loaded user-defined operations: {names}")
 
     names: str
 
@@ -125,7 +127,7 @@ class StreamSlow(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "stream {stream!r:.220} is slow{in_step}: it has threads of its own now, and the others continue",
+        "stream {stream!r:.220} is slow{in_step}: slow threads process it now; other streams continue",
         key=("stream",),
     )
     counts = (
@@ -168,8 +170,8 @@ class StreamHeldByAnother(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "stream {stream!r:.220} of policy {policy!r} waits for {writer}, which still writes it: it continues "
-        "when that worker notices that its partition is gone, or ends",
+        "stream {stream!r:.220} of policy {policy!r} waits for {writer}, which still has it open: it "
+        "continues when that worker ends, or notices that it lost the partition",
         key=("stream",),
     )
 

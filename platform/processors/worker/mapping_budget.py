@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .stream_work import StreamWork
+from .stream_state import StreamState
 
 SHARE = 0.7
 """The share of the kernel's limit that streams may use."""
@@ -12,10 +12,10 @@ _DEFAULT_MAX_MAP_COUNT = 65_530
 
 
 class MappingBudget:
-    """The mappings of each open stream, and their sum. Guarded by the lock of the lanes."""
+    """The mappings of each open stream, and their sum. Guarded by the lock of the executor."""
 
     def __init__(self) -> None:
-        self._by_stream: dict[StreamWork, int] = {}
+        self._by_stream: dict[StreamState, int] = {}
         self.total = 0
         self.max_mappings = _max_mappings()
 
@@ -23,7 +23,7 @@ class MappingBudget:
         """The number of open streams."""
         return len(self._by_stream)
 
-    def of(self, stream: StreamWork) -> int:
+    def of(self, stream: StreamState) -> int:
         """The mappings of the stream; 0 if it is not open."""
         return self._by_stream.get(stream, 0)
 
@@ -32,12 +32,12 @@ class MappingBudget:
         """Whether another stream may be opened."""
         return self.total + MAPPINGS_A_STREAM <= self.max_mappings
 
-    def set(self, stream: StreamWork, mappings: int) -> None:
+    def set(self, stream: StreamState, mappings: int) -> None:
         """Records that the open stream has this many mappings."""
         self.total += mappings - self.of(stream)
         self._by_stream[stream] = mappings
 
-    def remove(self, stream: StreamWork) -> None:
+    def remove(self, stream: StreamState) -> None:
         """Records that the stream is closed."""
         self.total -= self._by_stream.pop(stream, 0)
 

@@ -39,8 +39,8 @@ LAST_REPEAT_S = 600.0
 this."""
 
 FLUSHES_AT_ONCE = 1000
-ASK_BOUND_S = 5.0
-_LOOK_S = 0.25
+REQUEST_TIMEOUT_S = 5.0
+_POLL_S = 0.25
 MAX_LISTED = 1000
 
 
@@ -64,7 +64,7 @@ class BusFlusher(Flusher):
         if self._before is not None:
             with suppress(WindvaneError, OSError):
                 return await self._before.publish(flushes)
-        async with asyncio.timeout(ASK_BOUND_S):
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
             await publish_flushes(self._producer, flushes)
 
 
@@ -81,7 +81,7 @@ class GatewayFlusher(Flusher):
             connector = aiohttp.UnixConnector(path=str(path))
             try:
                 async with (
-                    asyncio.timeout(ASK_BOUND_S),
+                    asyncio.timeout(REQUEST_TIMEOUT_S),
                     aiohttp.ClientSession(connector=connector) as session,
                     session.post("http://gateway/flushes", data=msgspec.json.encode(flushes)) as answer,
                 ):
@@ -125,8 +125,8 @@ class OrderWatch:
         self.is_behind: Callable[[str], bool] = lambda _: False
         """Whether a stream has unprocessed chunks; the worker sets it."""
 
-    def note(self, figures: OrderFigures) -> None:
-        """A message of the stream was processed; called by the threads of the lanes."""
+    def update(self, figures: OrderFigures) -> None:
+        """A message of the stream was processed; called by the threads of the executor."""
         if figures.is_plain and figures.reference not in self._streams:
             return
         with self._lock:
@@ -135,8 +135,8 @@ class OrderWatch:
             else:
                 self._streams[figures.reference] = _Watched(figures, time.monotonic())
 
-    def taken(self, committed: Iterable[OrderFigures]) -> None:
-        """Takes the buffered chunks of the streams of new partitions, from their last checkpoints."""
+    def add_committed(self, committed: Iterable[OrderFigures]) -> None:
+        """Adds the figures of the streams of new partitions, from their last checkpoints."""
         with self._lock:
             for figures in committed:
                 self._streams[figures.reference] = _Watched(figures, time.monotonic())
@@ -144,7 +144,7 @@ class OrderWatch:
     async def run(self) -> None:
         """Publishes flush messages until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             due = self._due(time.monotonic())
             for first in range(0, len(due), FLUSHES_AT_ONCE):
                 assert self._flusher is not None

@@ -25,14 +25,14 @@ PARTITION_BACKLOG = 4
 RESUME_SHARE = 0.5
 """The share of the backlog below which reading of a paused partition resumes."""
 _POLL_S = 0.25
-_HALTED_S = 1.0
-_LEFT_S = 5.0
+_HALTED_CHECK_S = 1.0
+_RETRY_S = 5.0
 
 _Decoded = tuple[OwnedPartition, int, ChunkMessage | None]
 
 
 class PartitionReader:
-    """Polls the bus for one worker, and hands chunks to the queues of their streams.
+    """Polls the bus for one worker, and adds chunks to the queues of their streams.
 
     A partition is paused while one of its streams, or all of them together, have too many queued bytes.
     Meanwhile its messages stay on the bus. A halted partition (messages are damaged or gone) does not affect
@@ -48,9 +48,9 @@ class PartitionReader:
         checkpoints: CheckpointStore,
         owned: Ownership,
         streams: OpenStreams,
-        durable: Checkpointing,
+        checkpointing: Checkpointing,
         dead_letters: ChunkDeadLetters,
-        before_chunks: Callable[[], None],
+        before_batch: Callable[[], None],
         orders: OrderWatch,
         settings: WorkerSettings,
         telemetry: WorkerTelemetry,
@@ -60,25 +60,25 @@ class PartitionReader:
         self._checkpoints = checkpoints
         self._owned = owned
         self._streams = streams
-        self._durable = durable
+        self._checkpointing = checkpointing
         self._dead_letters = dead_letters
-        self._before_chunks = before_chunks
+        self._before_batch = before_batch
         self._orders = orders
         self._settings = settings
         self._telemetry = telemetry
         self._topics_read_s = float("-inf")
         self._lag_read_s = float("-inf")
-        self._halted_looked_at_s = float("-inf")
+        self._halted_checked_s = float("-inf")
 
     async def run(self) -> None:
         """Reads until cancelled."""
         while True:
             try:
                 # Before a poll, since a poll in progress may still return messages from before the seek.
-                await self._take_again()
+                await self._retake_lost()
                 self._rewind()
-                await self._look_at_halted()
-                await self._let_added_partitions_in()
+                await self._check_halted()
+                await self._open_added_partitions()
                 await self._subscribe()
                 self._pause_and_resume()
                 messages = await self._consumer.poll(max_bytes=self._settings.poll_bytes, timeout_s=_POLL_S)
@@ -86,37 +86,37 @@ class PartitionReader:
                 self._telemetry.emit(BusUnreachable.of(error))
                 await asyncio.sleep(_POLL_S)
                 continue
-            await self._hand_on(messages)
+            await self._enqueue_messages(messages)
             await self._read_lag()
 
     async def take(self, keys: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Takes partitions that the bus has assigned; returns the start offset of each."""
         try:
-            async with self._durable.alone:
-                self._durable.check()
+            async with self._checkpointing.lock:
+                self._checkpointing.check()
                 # If the bus did not report that they were revoked in between, uncommitted chunks are
                 # reprocessed.
-                if again := [each for key in keys if (each := self._owned.get(key)) is not None]:
-                    await self._durable.let_go(again)
+                if still_owned := [each for key in keys if (each := self._owned.get(key)) is not None]:
+                    await self._checkpointing.release(still_owned)
                 return await self._take(keys)
         except BusUnavailable:
             raise
         except BaseException as error:
-            self._durable.fail(error)
+            self._checkpointing.fail(error)
             raise
 
     async def _take(self, keys: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         topics = {key.topic for key in keys}
         logs = await self._bus.log_ids(topics)
         if missing := topics - logs.keys():
-            raise BusUnavailable(f"topic {sorted(missing)[0]!r} is gone; it is read again when it is back")
+            raise BusUnavailable(f"topic {sorted(missing)[0]!r} does not exist; reading resumes when it does")
         taken = await asyncio.to_thread(self._owned.take, keys, logs)
         added = {partition.key.topic for partition, found in taken if found.added_to}
         ends = await self._bus.ends(added) if added else {}
         starts: dict[TopicPartition, int | None] = {}
         for partition, found in taken:
             # Tags move when partitions are added: their chunks on the old partition come first.
-            partition.waits_for = {
+            partition.read_after = {
                 key: end
                 for key, end in ends.items()
                 if key.topic == partition.key.topic and key.partition in found.added_to
@@ -125,33 +125,33 @@ class PartitionReader:
             starts[partition.key] = BEGINNING if found.position is None else found.position
             if found.position is None and found.other_logs:
                 self._telemetry.log_is_new(partition.key, log=partition.log, former=found.other_logs)
-        self._orders.taken(await asyncio.to_thread(self._checkpoints.orders, keys))
+        self._orders.add_committed(await asyncio.to_thread(self._checkpoints.orders, keys))
         self._telemetry.partitions_taken(keys, owned=len(self._owned))
         return starts
 
-    async def _let_added_partitions_in(self) -> None:
-        waiting = [partition for partition in self._owned if partition.waits_for]
+    async def _open_added_partitions(self) -> None:
+        waiting = [partition for partition in self._owned if partition.read_after]
         if not waiting:
             return
         committed = await asyncio.to_thread(self._checkpoints.positions)
         for partition in waiting:
-            partition.waits_for = {
+            partition.read_after = {
                 key: end
-                for key, end in partition.waits_for.items()
+                for key, end in partition.read_after.items()
                 if end > 0 and committed.get(key, 0) < end and key not in self._consumer.halted
             }
-            if not partition.waits_for:
+            if not partition.read_after:
                 await asyncio.to_thread(self._checkpoints.open_added, partition.log, partition.key)
 
-    async def _take_again(self) -> None:
-        """Takes back partitions that a late worker took after the bus had assigned them to this one."""
-        for key in self._owned.to_take_again():
-            async with self._durable.alone:
+    async def _retake_lost(self) -> None:
+        """Retakes partitions that a late worker took after the bus had assigned them to this one."""
+        for key in self._owned.to_retake():
+            async with self._checkpointing.lock:
                 self._owned.drop([key])
                 await self._start_over(key)
 
     async def _start_over(self, key: TopicPartition) -> None:
-        """Takes a partition that the bus has assigned already; under `alone`."""
+        """Takes a partition that the bus has assigned already; under its lock."""
         try:
             self._consumer.pause([key])
             starts = await self._take([key])
@@ -171,52 +171,52 @@ class PartitionReader:
                 with suppress(BusUnavailable):  # it is being revoked, and its next owner reads it
                     self._consumer.seek(partition.key, at)
 
-    async def _look_at_halted(self) -> None:
+    async def _check_halted(self) -> None:
         halted = {
             key: error for key, error in self._consumer.halted.items() if self._owned.get(key) is not None
         }
         self._telemetry.partitions_halted(halted)
-        if not halted or time.monotonic() - self._halted_looked_at_s < _HALTED_S:
+        if not halted or time.monotonic() - self._halted_checked_s < _HALTED_CHECK_S:
             return
-        self._halted_looked_at_s = time.monotonic()
+        self._halted_checked_s = time.monotonic()
         for key, error in halted.items():
             partition = self._owned.get(key)
             if partition is None:
                 continue
             if isinstance(error, LogReplaced):
-                await self._begin_new_log(partition)
+                await self._switch_log(partition)
             else:
-                await self._obey(partition, error)
+                await self._skip_hole(partition, error)
 
-    async def _begin_new_log(self, partition: OwnedPartition) -> None:
+    async def _switch_log(self, partition: OwnedPartition) -> None:
         """Chunks polled from the old log are processed and committed; then reading starts in the new one."""
         if partition.queued_bytes:
             return
-        async with self._durable.alone:
-            await self._durable.commit()
-            if self._streams.is_late_with(partition):
+        async with self._checkpointing.lock:
+            await self._checkpointing.commit()
+            if self._streams.has_uncommitted(partition):
                 return  # at the next check
             # Chunks of the old log that stopped streams did not read were deleted with its topic.
-            await self._durable.let_go([partition])
+            await self._checkpointing.release([partition])
             await self._start_over(partition.key)
 
-    async def _obey(self, partition: OwnedPartition, error: PartitionHalted) -> None:
+    async def _skip_hole(self, partition: OwnedPartition, error: PartitionHalted) -> None:
         """Skips the missing messages if an operator has decided so (`windvane recover skip-hole`)."""
         holes = await asyncio.to_thread(self._checkpoints.holes, partition.log, partition.key)
-        behind = [hole for hole in holes if hole.first <= error.offset < hole.resume_at]
-        if behind:
+        skipped = [hole for hole in holes if hole.first <= error.offset < hole.resume_at]
+        if skipped:
             partition.holes = tuple(holes)
-            partition.frontier = behind[-1].resume_at
-            self._consumer.seek(partition.key, behind[-1].resume_at)
+            partition.frontier = skipped[-1].resume_at
+            self._consumer.seek(partition.key, skipped[-1].resume_at)
             self._telemetry.emit(
-                MessagesGivenUp(*partition.key, resume_at=behind[-1].resume_at, first=behind[-1].first)
+                MessagesGivenUp(*partition.key, resume_at=skipped[-1].resume_at, first=skipped[-1].first)
             )
 
     def _pause_and_resume(self) -> None:
         full = self._full_partitions()
         for partition in self._owned:
             must_pause = (
-                partition in full or bool(partition.waits_for) or partition.read_again_s > time.monotonic()
+                partition in full or bool(partition.read_after) or partition.paused_until_s > time.monotonic()
             )
             if partition.paused != must_pause and not partition.released:
                 with suppress(BusUnavailable):  # it is being revoked
@@ -236,7 +236,7 @@ class PartitionReader:
             full |= self._streams.full_partitions(bound, resume_share=RESUME_SHARE)
         return full
 
-    async def _hand_on(self, messages: Collection[BusMessage]) -> None:
+    async def _enqueue_messages(self, messages: Collection[BusMessage]) -> None:
         batch = []
         now_s = time.monotonic()
         for message in messages:
@@ -245,33 +245,33 @@ class PartitionReader:
                 partition.polled_s = now_s
                 batch.append((partition, message))
         if batch:
-            self._before_chunks()
+            self._before_batch()
             decoded = await asyncio.to_thread(self._decode, batch)
             self._streams.put(decoded)
 
     def _decode(self, batch: Sequence[tuple[OwnedPartition, BusMessage]]) -> list[_Decoded]:
         decoded: list[_Decoded] = []
-        left: dict[OwnedPartition, int] = {}
+        not_stored: dict[OwnedPartition, int] = {}
         for partition, message in batch:
-            if partition in left:
+            if partition in not_stored:
                 continue
             chunk = None
             try:
                 chunk = decode_chunk(message.value)
             except EnvelopeInvalid as error:
                 try:
-                    self._keep_message(partition, message, error)
+                    self._reject_message(partition, message, error)
                 except WindvaneError as failure:  # no other copy is stored, so the partition waits before it
-                    left[partition] = message.offset
+                    not_stored[partition] = message.offset
                     self._telemetry.emit(DeadLetterNotWritten(str(failure)))
                     continue
             decoded.append((partition, message.offset, chunk))
-        for partition, offset in left.items():
-            partition.read_again_s = time.monotonic() + _LEFT_S
+        for partition, offset in not_stored.items():
+            partition.paused_until_s = time.monotonic() + _RETRY_S
             self._streams.rewind(partition, offset)
         return decoded
 
-    def _keep_message(self, partition: OwnedPartition, message: BusMessage, error: EnvelopeInvalid) -> None:
+    def _reject_message(self, partition: OwnedPartition, message: BusMessage, error: EnvelopeInvalid) -> None:
         """Writes bytes that are not a chunk to the dead letters: another program published them."""
         if partition.released:
             return
@@ -297,7 +297,7 @@ class PartitionReader:
             ours = {topic: count for topic, count in topics.items() if is_chunk_topic(topic)}
             self._topics_read_s = time.monotonic()
             self._consumer.subscribe(ours)
-            self._durable.is_shared = len(self._owned) < sum(ours.values())
+            self._checkpointing.is_shared = len(self._owned) < sum(ours.values())
 
     async def report(self, positions: Mapping[TopicPartition, int], *, timeout_s: float) -> None:
         """Commits the positions to the bus too, for external monitoring of lag and for retention; the

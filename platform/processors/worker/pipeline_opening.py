@@ -2,7 +2,7 @@
 
 A stream has one writer at a time, enforced by a file lock. A new owner of a partition can find a stream that
 the former owner has not released yet: it was stopped (SIGSTOP, a suspended machine) and does not know that it
-lost the partition. It will notice later, or end. Until then opening the stream raises `StreamHeld`, and its
+lost the partition. It will notice later, or end. Until then opening the stream raises `StreamLocked`, and its
 chunks wait.
 """
 
@@ -16,13 +16,13 @@ from ...store.databases.checkpoint_records import StreamCheckpoint
 from .open_streams import CommitNeeded, OpenStreams
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.steps import last_policy
-from .stream_work import StreamWork
+from .stream_state import StreamState
 
-MakePipeline = Callable[[StreamWork, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
+MakePipeline = Callable[[StreamState, Policy, Callable[[], StreamCheckpoint | None]], StreamPipeline]
 """Makes the pipeline of a stream under a policy; the function reads the stream's last checkpoint."""
 
 
-class StreamHeld(Exception):
+class StreamLocked(Exception):
     """Another worker writes the stream. `partition` is the one of its last commit, None if it has no
     commit.
     """
@@ -41,10 +41,10 @@ class PipelineOpener:
         self._checkpoints = checkpoints
         self._make = make
 
-    def open(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
+    def open(self, stream: StreamState, policy: Policy | None, partition: TopicPartition) -> bool:
         """Opens the pipeline of the stream for a chunk of `partition`.
 
-        Returns False if there is neither a policy nor a former policy of the stream. Raises StreamHeld if
+        Returns False if there is neither a policy nor a former policy of the stream. Raises StreamLocked if
         another worker writes it, CommitNeeded, and the errors of the store.
         """
         pipeline = stream.pipeline
@@ -67,7 +67,7 @@ class PipelineOpener:
 
     def open_former(
         self,
-        stream: StreamWork,
+        stream: StreamState,
         policy: Policy | None,
         partition: TopicPartition,
         *,
@@ -85,7 +85,7 @@ class PipelineOpener:
         if former is not None and former.reference != policy.reference:
             self.open(stream, policies.get(former.reference, former), partition)
 
-    def _open_committed(self, stream: StreamWork, policy: Policy | None, partition: TopicPartition) -> bool:
+    def _open_committed(self, stream: StreamState, policy: Policy | None, partition: TopicPartition) -> bool:
         """Opens a stream that is closed, in the state of its last commit."""
         if stream.committing is not None:
             raise CommitNeeded("its last commit is being made")
@@ -105,13 +105,13 @@ class PipelineOpener:
         except StoreLocked:
             held = self._checkpoints.stream(stream.reference)
             owner = held.partition if held else None
-            raise StreamHeld(stream.reference, TopicPartition(*owner) if owner else None) from None
+            raise StreamLocked(stream.reference, TopicPartition(*owner) if owner else None) from None
         stream.moved_keys = frozenset(self._checkpoints.keys_elsewhere(stream.reference, partition))
         stream.reopen = False
         self._streams.opened(stream, opened)
         return True
 
-    def _former_policy(self, stream: StreamWork) -> Policy | None:
+    def _former_policy(self, stream: StreamState) -> Policy | None:
         """The policy of the last commit of the stream; the catalog may no longer contain it."""
         committed = self._checkpoints.stream(stream.reference)
         return last_policy(committed.states) if committed else None

@@ -23,28 +23,28 @@ class RestoredModels:
     def __init__(self, files: ModelFiles) -> None:
         self._files = files
         self._lock = threading.Lock()  # guards the next three attributes
-        self._waiting: dict[str, Identity] = {}
+        self._pending: dict[str, Identity] = {}
         self._seen: dict[str, Identity] = {}  # loaded and not removed yet, or rejected
         self._taken: dict[str, dict[str, Identity]] = {}  # by stream, since the last snapshot
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Finds models that were restored since the last call."""
-        waiting = self._files.waiting()
+        pending = self._files.waiting()
         with self._lock:
-            self._seen = {name: seen for name, seen in self._seen.items() if waiting.get(name) == seen}
-            self._waiting = {name: found for name, found in waiting.items() if name not in self._seen}
+            self._seen = {name: seen for name, seen in self._seen.items() if pending.get(name) == seen}
+            self._pending = {name: found for name, found in pending.items() if name not in self._seen}
 
     def restore(self, pipeline: StreamPipeline) -> None:
         """Loads the pending models of the stream."""
-        if not self._waiting:
+        if not self._pending:
             return
         for step in pipeline.step_names:
             reference = f"{pipeline.reference}:{step}"
             name = ModelFiles.name(reference)
             with self._lock:
-                if name not in self._waiting or name in self._seen:
+                if name not in self._pending or name in self._seen:
                     continue
-                self._seen[name] = self._waiting[name]
+                self._seen[name] = self._pending[name]
             try:
                 saved, identity = self._files.read(name)
                 pipeline.restore_model(step, saved)

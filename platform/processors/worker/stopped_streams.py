@@ -4,13 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from .lanes import Lanes
 from .open_streams import OpenStreams
-from .stream_work import FIRST_RETRY_S, StreamWork
+from .stream_executor import StreamExecutor
+from .stream_state import FIRST_RETRY_S, StreamState
 
 MAX_RETRY_S = 60.0
 RETRIES_AT_ONCE = 16
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
 
 class StoppedStreams:
@@ -20,9 +20,11 @@ class StoppedStreams:
     committed position; the other streams of the partition skip the chunks that they have.
     """
 
-    def __init__(self, streams: OpenStreams, lanes: Lanes, probe: Callable[[StreamWork], bool]) -> None:
+    def __init__(
+        self, streams: OpenStreams, executor: StreamExecutor, probe: Callable[[StreamState], bool]
+    ) -> None:
         self._streams = streams
-        self._lanes = lanes
+        self._executor = executor
         self._probe = probe
         self._closed = threading.Event()
 
@@ -35,7 +37,7 @@ class StoppedStreams:
         self._closed.set()
 
     def _run(self) -> None:
-        while not self._closed.wait(_LOOK_S):
+        while not self._closed.wait(_POLL_S):
             self.retry()
 
     def retry(self) -> None:
@@ -44,16 +46,16 @@ class StoppedStreams:
             works = self._probe(stream)
             if stream.abandoned:  # during the probe: no other thread closes its files
                 self._streams.close(stream)
-            with self._lanes.lock:
+            with self._executor.lock:
                 stream.retry_s = min(2 * max(stream.retry_s, FIRST_RETRY_S), MAX_RETRY_S)
                 if works:
-                    self._streams.resume(stream)
+                    self._streams.request_reread(stream)
                 elif stream.stopped is not None:
-                    stream.stopped = stream.stopped.again(time.monotonic())
-                self._lanes.release(stream)
+                    stream.stopped = stream.stopped.after_retry(time.monotonic())
+                self._executor.release(stream)
 
-    def _claim_due(self, now_s: float) -> list[StreamWork]:
-        with self._lanes.lock:
+    def _claim_due(self, now_s: float) -> list[StreamState]:
+        with self._executor.lock:
             due = [
                 stream
                 for stream in self._streams

@@ -35,7 +35,7 @@ from .order_watch import BusFlusher, Flusher, GatewayFlusher
 from .pipeline.catalog_link import CatalogLink
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.former_buses import finish_former_buses
-from .progress.in_flight import InFlight, Place, chunks_at_crash
+from .progress.in_flight import InFlight, MessagePosition, chunks_at_crash
 from .progress.instrumentation import PreviousWorkerDied
 from .worker import Worker
 
@@ -119,13 +119,13 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 
 
 def _is_suspected(
-    place: Place, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
+    position: MessagePosition, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
 ) -> bool:
     """Whether uncommitted messages of this partition have crashed a worker before."""
-    key = (place.topic, place.partition)
-    done = committed.get(place.log, {}).get(key, 0)
-    return bool(checkpoints.held_suspects(place.log, key)) or any(
-        offset >= done for offset in checkpoints.suspects(place.log, key)
+    key = (position.topic, position.partition)
+    done = committed.get(position.log, {}).get(key, 0)
+    return bool(checkpoints.held_suspects(position.log, key)) or any(
+        offset >= done for offset in checkpoints.suspects(position.log, key)
     )
 
 
@@ -139,13 +139,13 @@ def _watch_over_chunks(
     path = settings.run_dir / f"{name}.chunks"
     blamed = chunks_at_crash(path, settings.run_dir / f"{name}.exit.json")
     if blamed is not None:
-        places, reason = blamed
+        positions, reason = blamed
         # If a chunk in progress was a suspect before, the other chunks are not blamed.
         committed = checkpoints.logs()
-        places = [place for place in places if _is_suspected(place, checkpoints, committed)] or places
-        for place in places:
-            checkpoints.blame(place.log, (place.topic, place.partition), [place.offset], reason)
-        telemetry.emit(PreviousWorkerDied(len(places), reason))
+        positions = [each for each in positions if _is_suspected(each, checkpoints, committed)] or positions
+        for position in positions:
+            checkpoints.blame(position.log, (position.topic, position.partition), [position.offset], reason)
+        telemetry.emit(PreviousWorkerDied(len(positions), reason))
     return InFlight(path)
 
 

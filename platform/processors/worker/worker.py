@@ -7,9 +7,9 @@ truncated to its committed length, and reading continues from the committed posi
 deterministic, so they compute the same rows.
 
 Failures are isolated: each stream has its own queue, threads take the streams of all policies in turn
-(`Lanes`), and a commit covers the streams that are between two chunks (`Checkpointing`). A failing stream
-stops alone. The committed position of its partition stays before its first unprocessed chunk, so that no
-chunk is lost. When the partition is reread, the other streams skip the chunks that they contain.
+(`StreamExecutor`), and a commit covers the streams that are between two chunks (`Checkpointing`). A failing
+stream stops alone. The committed position of its partition stays before its first unprocessed chunk, so that
+no chunk is lost. When the partition is reread, the other streams skip the chunks that they contain.
 
 Any number of workers may share the home directory; the bus gives each partition to one of them. It cannot
 know whether that worker still runs, so the guarantees do not depend on the bus:
@@ -27,7 +27,7 @@ know whether that worker still runs, so the guarantees do not depend on the bus:
 6. Results are durable on the bus before the commit that covers them (`ResultsPublisher`). Rows that were
    published beyond the last commit are recomputed and republished, under the same numbers.
 7. A position belongs to one log. The bus delivers messages only of the log whose identity was read when the
-partition was taken. If the log was replaced, the partition is taken again (`PartitionReader`).
+partition was taken. If the log was replaced, the partition is retaken (`PartitionReader`).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from ...store.files.model_files import ModelFiles
 from ...store.files.store import Store
 from ..operations.base.user_operations import UserOperations
 from .checkpointing import Checkpointing
-from .chunk_work import ChunkWork
+from .chunk_processor import ChunkProcessor
 from .instrumentation import FlushFailed, StreamSlow
 from .order_watch import Flusher, OrderWatch
 from .partition_reader import PartitionReader
@@ -59,28 +59,28 @@ from .stopped_streams import StoppedStreams
 from .stream_status import report_stream_health, streams_behind
 from .trainings import Trainings
 
-HAND_OVER_BOUND_S = 60.0
+RELEASE_TIMEOUT_S = 60.0
 """Timeout of a release of partitions. Meanwhile these partitions have no worker; the other workers continue,
 and this one stays in the group."""
 
-CHUNK_BOUND_S = 5.0
+CHUNK_TIMEOUT_S = 5.0
 """How long the release of a partition waits for a chunk in progress; then the next owner processes it."""
 
-STOP_CHUNK_BOUND_S = 4.0
+STOP_CHUNK_TIMEOUT_S = 4.0
 """The same timeout when the worker stops."""
 
-RESULTS_BOUND_S = 7.0
+RESULTS_TIMEOUT_S = 7.0
 """How long a stopping worker waits for a bus that does not accept its results."""
 
 KEY_WINDOWS = 4
 """The number of windows of chunk keys (`chunk_id_window`) in memory, over all partitions: by default the last
 400,000 chunks of the worker, in 16 MiB."""
 
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _OPERATIONS_S = 0.25
 _REPORT_HEALTH_S = 1.0
-_REPORT_BOUND_S = 5.0
-_LAST_REPORT_BOUND_S = 1.0
+_REPORT_TIMEOUT_S = 5.0
+_LAST_REPORT_TIMEOUT_S = 1.0
 
 _Result = TypeVar("_Result")
 
@@ -129,7 +129,7 @@ class Worker:
             is_owned=self._owned.__contains__,
             failed=lambda error: telemetry.emit(FlushFailed(str(error) or repr(error))),
         )
-        self._chunks = ChunkWork(
+        self._processor = ChunkProcessor(
             store=store,
             checkpoints=checkpoints,
             dead_letters=dead_letters,
@@ -143,16 +143,16 @@ class Worker:
             in_flight=in_flight or InFlight(None),
             orders=self._orders,
         )
-        self._lanes = self._chunks.lanes
-        self._streams = self._chunks.streams
+        self._executor = self._processor.executor
+        self._streams = self._processor.streams
         self._orders.is_behind = self._streams.is_behind
-        self._durable = Checkpointing(
+        self._checkpointing = Checkpointing(
             store=store,
             checkpoints=checkpoints,
             settings=settings,
             owned=self._owned,
             streams=self._streams,
-            lanes=self._lanes,
+            executor=self._executor,
             publisher=self._publisher,
             models=self._models,
             telemetry=telemetry,
@@ -163,50 +163,50 @@ class Worker:
             checkpoints=checkpoints,
             owned=self._owned,
             streams=self._streams,
-            durable=self._durable,
-            dead_letters=self._chunks.dead_letters,
-            before_chunks=self._look_at_models,
+            checkpointing=self._checkpointing,
+            dead_letters=self._processor.dead_letters,
+            before_batch=self._poll_models,
             orders=self._orders,
             settings=settings,
             telemetry=telemetry,
         )
-        self._stopped = StoppedStreams(self._streams, self._lanes, self._chunks.probe)
-        self._publisher.broken = self._durable.fail
-        self._commit_wanted = asyncio.Event()
+        self._stopped = StoppedStreams(self._streams, self._executor, self._processor.probe)
+        self._publisher.broken = self._checkpointing.fail
+        self._commit_requested = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
-        self._streams.commit_wanted = self._want_commit
+        self._streams.request_commit = self._request_commit
         self._unfinished: set[asyncio.Task[Any]] = set()
         telemetry.streams_behind = lambda committed_s: streams_behind(
-            self._streams, self._lanes, committed_s=committed_s
+            self._streams, self._executor, committed_s=committed_s
         )
         telemetry.orders = self._orders.status
 
-    def _want_commit(self) -> None:
-        self._loop.call_soon_threadsafe(self._commit_wanted.set)
+    def _request_commit(self) -> None:
+        self._loop.call_soon_threadsafe(self._commit_requested.set)
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Takes partitions, each at the position of its last checkpoint."""
-        return await self._to_its_end(self._reader.take(partitions))
+        return await self._run_to_completion(self._reader.take(partitions))
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Makes a checkpoint and releases the partitions, within `HAND_OVER_BOUND_S`. The next owner
+        """Makes a checkpoint and releases the partitions, within `RELEASE_TIMEOUT_S`. The next owner
         continues from it.
 
         If that fails the worker ends; the next owner then continues from the previous checkpoint.
         """
         try:
-            async with asyncio.timeout(HAND_OVER_BOUND_S):
-                await self._to_its_end(self._give_back(partitions))
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._run_to_completion(self._release_partitions(partitions))
         except TimeoutError:
             error = TierFailed(
-                f"{len(partitions)} partitions could not be given back within {HAND_OVER_BOUND_S:g} s: the "
-                "disk takes that long for a checkpoint; the worker ends, another begins at the last one"
+                f"{len(partitions)} partitions could not be released within {RELEASE_TIMEOUT_S:g} s: the "
+                "disk takes that long for a checkpoint. This worker ends; another continues from the last one"
             )
-            self._durable.fail(error)
+            self._checkpointing.fail(error)
             raise error from None
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+    async def _run_to_completion(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Runs `work` to completion even if the caller is cancelled or times out: it must not stop
         halfway.
         """
@@ -215,21 +215,21 @@ class Worker:
         task.add_done_callback(self._unfinished.discard)
         return await asyncio.shield(task)
 
-    async def _give_back(self, keys: Sequence[TopicPartition]) -> None:
+    async def _release_partitions(self, keys: Sequence[TopicPartition]) -> None:
         partitions = [each for key in keys if (each := self._owned.get(key)) is not None]
         try:
-            await asyncio.to_thread(self._streams.release_partitions, partitions)
+            await asyncio.to_thread(self._streams.discard_queued, partitions)
             await asyncio.to_thread(
-                self._lanes.wait_for,
-                lambda: not self._streams.works_on(partitions),
-                STOP_CHUNK_BOUND_S if self._stopping else CHUNK_BOUND_S,
+                self._executor.wait_for,
+                lambda: not self._streams.is_processing(partitions),
+                STOP_CHUNK_TIMEOUT_S if self._stopping else CHUNK_TIMEOUT_S,
             )
-            async with self._durable.alone:
-                if self._durable.failure is None:
-                    await self._report(await self._durable.commit(wait_s=1.0))
-                await self._durable.let_go(partitions)
+            async with self._checkpointing.lock:
+                if self._checkpointing.failure is None:
+                    await self._report(await self._checkpointing.commit(wait_s=1.0))
+                await self._checkpointing.release(partitions)
         except BaseException as error:
-            self._durable.fail(error)
+            self._checkpointing.fail(error)
             raise
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -241,9 +241,9 @@ class Worker:
             await self._run(stop)
         finally:
             self._stopped.close()
-            self._lanes.close()
+            self._executor.close()
             # A commit in progress ends first: the next owner of a stream reads its last commit.
-            async with self._durable.alone:
+            async with self._checkpointing.lock:
                 await asyncio.to_thread(self._streams.close_all)
             await self._publisher.close()
             self._telemetry.streams_behind = lambda _: {}
@@ -254,28 +254,28 @@ class Worker:
         tasks = [
             asyncio.ensure_future(work)
             for work in (
-                self._durable.failed.wait(),
+                self._checkpointing.failed.wait(),
                 stop.wait(),
                 self._reader.run(),
                 self._make_checkpoints(),
-                self._look_after_streams(),
-                self._follow_operations(),
+                self._monitor_streams(),
+                self._reload_operations(),
                 self._orders.run(),
             )
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            self._durable.check()
+            self._checkpointing.check()
             for task in tasks:
                 if task.done():
                     task.result()
         except BaseException as error:
-            self._durable.fail(error)
+            self._checkpointing.fail(error)
             raise
         finally:
             self._stopping = True
             ending_training = asyncio.ensure_future(asyncio.to_thread(self._trainings.close))
-            giving_up = self._loop.call_later(RESULTS_BOUND_S, self._publisher.give_up)
+            giving_up = self._loop.call_later(RESULTS_TIMEOUT_S, self._publisher.give_up)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -284,41 +284,41 @@ class Worker:
                 await self._consumer.close()
                 await asyncio.gather(*self._unfinished)
             except Exception as error:
-                self._durable.fail(error)
+                self._checkpointing.fail(error)
             giving_up.cancel()
             await ending_training
-        self._durable.check()
+        self._checkpointing.check()
 
     async def _make_checkpoints(self) -> None:
         while True:
             interval_s = self._settings.checkpoint_interval_s
             try:
                 async with asyncio.timeout(interval_s):
-                    await self._commit_wanted.wait()
+                    await self._commit_requested.wait()
             except TimeoutError:
                 pass
-            self._commit_wanted.clear()
+            self._commit_requested.clear()
             await self.checkpoint()
 
-    async def _look_after_streams(self) -> None:
+    async def _monitor_streams(self) -> None:
         reported_s = float("-inf")
         while True:
-            for stream in self._lanes.look():
-                at_work = stream.pipeline.step if stream.pipeline is not None else None
-                self._telemetry.emit(StreamSlow(stream.reference, at_work[0] if at_work else None))
+            for stream in self._executor.find_slow_streams():
+                running = stream.pipeline.running_step if stream.pipeline is not None else None
+                self._telemetry.emit(StreamSlow(stream.reference, running[0] if running else None))
             self._streams.pauses.resume_due()
-            self._look_at_models()
+            self._poll_models()
             if time.monotonic() - reported_s >= _REPORT_HEALTH_S:
                 reported_s = time.monotonic()
                 report_stream_health(
                     self._streams,
-                    self._lanes,
+                    self._executor,
                     self._telemetry,
                     interval_s=self._settings.checkpoint_interval_s,
                 )
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
-    async def _follow_operations(self) -> None:
+    async def _reload_operations(self) -> None:
         """Reloads the user-defined operations if a file has changed."""
         while True:
             await asyncio.sleep(_OPERATIONS_S)
@@ -330,9 +330,9 @@ class Worker:
             self._catalog.read_again()
             self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
 
-    def _look_at_models(self) -> None:
-        self._trainings.look()
-        self._models.look()
+    def _poll_models(self) -> None:
+        self._trainings.poll()
+        self._models.poll()
 
     async def release(self, reference: str, *, seconds: float) -> None:
         """Closes a stream and pauses it for this time."""
@@ -346,15 +346,15 @@ class Worker:
 
     async def checkpoint(self) -> None:
         """Makes everything that was processed so far durable, except chunks in progress."""
-        await self._to_its_end(self._checkpoint())
+        await self._run_to_completion(self._checkpoint())
 
     async def _checkpoint(self) -> None:
-        async with self._durable.alone:
-            self._durable.check()
-            positions = await self._durable.commit()
+        async with self._checkpointing.lock:
+            self._checkpointing.check()
+            positions = await self._checkpointing.commit()
         await self._report(positions)
 
     async def _report(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commits the positions to the bus too, for external monitoring of lag and for retention."""
-        bound_s = _LAST_REPORT_BOUND_S if self._stopping else _REPORT_BOUND_S
+        bound_s = _LAST_REPORT_TIMEOUT_S if self._stopping else _REPORT_TIMEOUT_S
         await self._reader.report(positions, timeout_s=bound_s)

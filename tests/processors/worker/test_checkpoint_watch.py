@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from windvane.processors.worker.checkpoint_watch import look_at_checkpoints, watch_checkpoints
+from windvane.processors.worker.checkpoint_watch import check_checkpoints, watch_checkpoints
 from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 
 
@@ -15,17 +15,17 @@ def codes(telemetry: WorkerTelemetry) -> list[str]:
 @pytest.mark.parametrize(("age_s", "expected"), [(1.9, []), (6.0, []), (6.1, ["checkpoint-late"])])
 def test_a_checkpoint_is_late_after_three_intervals(age_s: float, expected: list[str]) -> None:
     telemetry = WorkerTelemetry()
-    look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + age_s)
+    check_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + age_s)
     assert codes(telemetry) == expected
 
 
 def test_the_next_checkpoint_clears_the_condition() -> None:
     telemetry = WorkerTelemetry()
     telemetry.checkpoint_s -= 100
-    look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)
+    check_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)
     assert codes(telemetry) == ["checkpoint-late"]
     telemetry.checkpoint_made(began_s=time.monotonic())
-    look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s)
+    check_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s)
     assert codes(telemetry) == []
 
 
@@ -35,7 +35,7 @@ def test_a_worker_without_work_is_not_late() -> None:
             return False
 
     telemetry = Idle()
-    look_at_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)
+    check_checkpoints(telemetry, interval_s=2.0, now_s=telemetry.checkpoint_s + 100)
     assert codes(telemetry) == []
 
 

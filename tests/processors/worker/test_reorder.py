@@ -419,7 +419,7 @@ async def test_reprocessing_makes_the_same_rows_and_leaves_what_is_held(home: Ho
 async def test_a_bound_on_what_is_held_lets_the_oldest_go_early(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reorder_buffer, "HELD_BYTES", 4000)
+    monkeypatch.setattr(reorder_buffer, "MAX_BUFFERED_BYTES", 4000)
     await policies(home, reorder_s=1000)
     async with home.working():
         await work(home, [Sent(n, (100 + (n ^ 1),)) for n in range(8)])
@@ -471,7 +471,7 @@ async def test_a_buffered_chunk_that_ended_two_workers_is_set_aside_and_the_othe
 async def test_workers_that_take_each_others_partitions_store_everything_once_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "TAKE_AGAIN_S", 0.05)
+    monkeypatch.setattr(ownership, "RETAKE_AFTER_S", 0.05)
     chance = random.Random(3)
     random.seed(3)
     logs = Logs()

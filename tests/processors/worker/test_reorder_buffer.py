@@ -19,7 +19,7 @@ from windvane.processors.worker.pipeline.buffered_events import (
 )
 from windvane.processors.worker.pipeline.event_times import timed_events
 from windvane.processors.worker.pipeline.reorder_buffer import ReorderBuffer
-from windvane.processors.worker.progress.in_flight import Place
+from windvane.processors.worker.progress.in_flight import MessagePosition
 from windvane.store.files.data_stream import PART_OF_CHUNK
 
 REORDER_S = 5
@@ -58,8 +58,8 @@ def buffer(
     )
 
 
-def place(offset: int) -> Place:
-    return Place("log", "p", 0, offset)
+def place(offset: int) -> MessagePosition:
+    return MessagePosition("log", "p", 0, offset)
 
 
 def put(into: ReorderBuffer, what: Sequence[Event] | Flush, offset: int) -> list[Released]:
@@ -78,7 +78,7 @@ def test_chunks_out_of_order_leave_in_order_once_the_watermark_has_passed() -> N
     assert put(held, [(103, "c")], 1) == []
     assert put(held, [(101, "b")], 2) == []
     assert events_of(put(held, [(106, "d")], 3)) == [(100, "a"), (101, "b")]
-    assert held.held_chunks == 2
+    assert held.buffered_chunks == 2
     assert events_of(held.release_all()) == [(103, "c"), (106, "d")]
     assert held.late_events == 0
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_read_leaves_at_once() -> None:
     assert [each.message for each in held.take(broken, place(1))] == [broken]
     no_time = ChunkMessage("t", "s", None, 1, 1, msgpack.packb(["noon", {}]))
     assert [each.message for each in held.take(no_time, place(2))] == [no_time]
-    assert held.held_chunks == 1
+    assert held.buffered_chunks == 1
 
 
 def test_a_flush_message_lets_go_what_is_held_and_does_nothing_twice() -> None:
@@ -175,15 +175,15 @@ def test_a_flush_message_lets_go_what_is_held_and_does_nothing_twice() -> None:
 
 
 def test_too_many_bytes_let_the_oldest_go_early() -> None:
-    held = buffer(held_bytes=3 * FIVE_EVENTS_BYTES)
+    held = buffer(max_bytes=3 * FIVE_EVENTS_BYTES)
     rounds = [[(100 + offset, "x")] * 5 for offset in (3, 1, 2)]
     assert [put(held, events, offset) for offset, events in enumerate(rounds)] == [[], [], []]
     left = put(held, [(104, "x")] * 5, 3)
     assert seconds(events_of(left)) == [101] * 5
-    assert (held.early_events, held.held_chunks) == (5, 3)
+    assert (held.early_events, held.buffered_chunks) == (5, 3)
     assert seconds(events_of(put(held, [(100, "late")], 4))) == [100]
     assert held.late_events == 1
-    huge = buffer(held_bytes=100)
+    huge = buffer(max_bytes=100)
     assert seconds(events_of(put(huge, [(100, "x" * 200)], 0))) == [100], "one chunk alone may be too large"
 
 
@@ -191,17 +191,17 @@ def test_a_buffered_message_is_recognized_when_it_is_redelivered() -> None:
     held = buffer()
     put(held, [(103, "c")], 7)
     again = buffer(after=held)
-    assert again.holds(place(7))
-    assert not again.holds(place(8))
+    assert again.contains(place(7))
+    assert not again.contains(place(8))
     again.release_all()
-    assert not again.holds(place(7))
+    assert not again.contains(place(7))
 
 
 def test_a_chunk_that_ended_a_worker_is_set_aside_and_the_rest_stays() -> None:
     held = buffer()
     put(held, [(100, "a"), (103, "c")], 0)
     put(held, [(101, "deadly")], 1)
-    assert events_of(held.set_aside(lambda found: found.offset == 1)) == [(101, "deadly")]
+    assert events_of(held.remove_fatal(lambda found: found.offset == 1)) == [(101, "deadly")]
     assert events_of(held.release_all()) == [(100, "a"), (103, "c")]
 
 
@@ -222,7 +222,7 @@ def test_chunks_of_samples_that_go_back_in_time_are_counted() -> None:
 CHUNKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 99)), min_size=1, max_size=6)
 MESSAGES = st.lists(CHUNKS | st.integers(0, 40), max_size=14)
 WAYS = st.fixed_dictionaries(
-    {"is_raw": st.booleans(), "held_bytes": st.sampled_from([10**9, 3 * FIVE_EVENTS_BYTES])}
+    {"is_raw": st.booleans(), "max_bytes": st.sampled_from([10**9, 3 * FIVE_EVENTS_BYTES])}
 )
 
 
@@ -237,7 +237,7 @@ def all_released(
         if offset in restarts:
             held = buffer(after=held, **way)
         given_by.append([(each.message, each.others) for each in put(held, what, offset)])
-    counts = [held.late_events, held.early_events, held.held_chunks, held.held_bytes]
+    counts = [held.late_events, held.early_events, held.buffered_chunks, held.buffered_bytes]
     given_by.append([(each.message, each.others) for each in held.release_all()])
     return given_by, counts
 

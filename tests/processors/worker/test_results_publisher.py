@@ -90,7 +90,7 @@ async def durable(publisher: ResultsPublisher) -> None:
     """Waits until all parts are on the bus."""
     async with asyncio.timeout(30):
         while publisher.pending_bytes:
-            await publisher.settle(0.05)
+            await publisher.wait_for_progress(0.05)
 
 
 def put_all(publisher: ResultsPublisher, batches: Iterable[Sequence[ResultPart]]) -> None:
@@ -194,7 +194,7 @@ async def test_a_topic_that_takes_nothing_holds_up_no_other(bus: Bus, tmp_path: 
     await asyncio.wait_for(asyncio.to_thread(publisher.put, elsewhere), 30)
     async with asyncio.timeout(30):
         while not publisher.is_durable("u", publisher.mark("u")):
-            await publisher.settle(0.05)
+            await publisher.wait_for_progress(0.05)
     assert not publisher.is_durable("t", publisher.mark("t"))
     await other.close()
     await stuck

@@ -116,7 +116,7 @@ class Home:
             yield
         finally:
             if dies:
-                self.worker._durable.fail(_Killed())
+                self.worker._checkpointing.fail(_Killed())
             stop.set()
             with suppress(_Killed):
                 await running
@@ -496,7 +496,7 @@ async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_kno
             monkeypatch.setattr(CheckpointStore, "commit", late_commit)
             committing = asyncio.ensure_future(home.worker.checkpoint())
             assert await asyncio.to_thread(began.wait, 30)
-            home.worker._durable.fail(StoreFailed("a full disk"))
+            home.worker._checkpointing.fail(StoreFailed("a full disk"))
             freed, _ = await asyncio.wait([free := asyncio.ensure_future(until_free())], timeout=0.5)
             too_early.extend(freed)
             may_end.set()

@@ -155,7 +155,7 @@ async def test_a_worker_that_lost_a_partition_commits_the_rest_and_closes_its_st
 async def test_a_partition_that_the_bus_never_revokes_is_retaken(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "TAKE_AGAIN_S", 0.05)
+    monkeypatch.setattr(ownership, "RETAKE_AFTER_S", 0.05)
     await two_policies(group)
     async with group.member("a") as a:
         await a.consumer.give(P0)
@@ -286,7 +286,7 @@ STREAMS, CHUNKS = 6, 60
 async def test_partitions_that_change_hands_all_the_time_lose_and_double_nothing(
     group: Group, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(ownership, "TAKE_AGAIN_S", 0.05)
+    monkeypatch.setattr(ownership, "RETAKE_AFTER_S", 0.05)
     chance = random.Random(seed)
     random.seed(seed)
     await group.home.policy("p", tags=["*"], format="raw", pipeline=[PCM, SPECTRUM], partitions=4)

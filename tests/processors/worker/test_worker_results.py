@@ -185,7 +185,7 @@ async def test_a_checkpoint_waits_for_the_results(home: Home) -> None:
 async def test_a_worker_that_stops_while_the_bus_is_unavailable_ends_without_a_checkpoint(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RESULTS_BOUND_S", 0.1)
+    monkeypatch.setattr(worker, "RESULTS_TIMEOUT_S", 0.1)
     await home.policy("p", tags=["t"], format="raw", partitions=1, pipeline=[{**PCM, "publish": True}])
     topic = rows_topic("p", "samples")
     await home.bus.ensure_topic(topic, partitions=1)

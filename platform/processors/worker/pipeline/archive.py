@@ -80,7 +80,7 @@ def json_lines(events: ChunkEvents) -> bytes:
 
 
 def parse_json_lines(lines: bytes) -> ChunkEvents:
-    """The inverse of `json_lines`: text as bytes in UTF-8, as msgpack gave it."""
+    """The inverse of `json_lines`: text as bytes in UTF-8, as from msgpack."""
 
     def decode(begin: int, end: int) -> Events:
         decoded = [_json_decoder.decode(line) for line in lines[begin:end].splitlines()]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....bus.messages.chunks import ChunkMessage
 from ....store.files.data_stream import PART_OF_CHUNK
-from ..progress.in_flight import Place
+from ..progress.in_flight import MessagePosition
 from .event_times import TimedEvents
 
 CHUNK_OVERHEAD_BYTES = 1024
@@ -27,11 +27,11 @@ class Arrival(NamedTuple):
 class Released(NamedTuple):
     """Events that are released together: a whole chunk, a part of one, or several merged.
 
-    `place` is that of one of their chunks; `others` are further chunks whose last events are among them.
+    `position` is that of one of their chunks; `others` are further chunks whose last events are among them.
     """
 
     message: ChunkMessage
-    place: Place
+    position: MessagePosition
     others: tuple[Arrival, ...] = ()
 
 
@@ -40,7 +40,7 @@ class BufferedEvents:
     """A chunk with buffered events."""
 
     sequence: int
-    place: Place
+    position: MessagePosition
     message: ChunkMessage
     events: TimedEvents
     """Those of the message, by rising time; for a raw chunk a single one, of its first event's time."""
@@ -66,17 +66,17 @@ class BufferedEvents:
         """Sorts by event time, then by arrival."""
         return self.first_ns, self.sequence
 
-    def take(self, until_ns: int) -> "Leaving":
+    def take(self, until_ns: int) -> "EventRange":
         """Removes and returns the events up to that time."""
         begin = self.left
         self.left = int(np.searchsorted(self.events.times_ns, until_ns, side="right"))
-        return Leaving(self, begin, self.left)
+        return EventRange(self, begin, self.left)
 
 
-class Leaving(NamedTuple):
-    """Events `begin` to `end` of a chunk, which are released."""
+class EventRange(NamedTuple):
+    """Events `begin` to `end` of a buffered chunk, which are released."""
 
-    held: BufferedEvents
+    buffered: BufferedEvents
     begin: int
     end: int
 
@@ -88,35 +88,35 @@ class Leaving(NamedTuple):
     @property
     def is_last(self) -> bool:
         """Whether no later event of the chunk is buffered."""
-        return self.end == len(self.held.events.ends)
+        return self.end == len(self.buffered.events.ends)
 
     @property
     def arrival(self) -> Arrival:
         """Of their chunk."""
-        return Arrival(self.held.message.chunk_id, self.held.message.received_ns)
+        return Arrival(self.buffered.message.chunk_id, self.buffered.message.received_ns)
 
     @property
     def first_byte(self) -> int:
         """Their offset in the chunk's payload."""
-        return int(self.held.events.ends[self.begin - 1]) if self.begin else 0
+        return int(self.buffered.events.ends[self.begin - 1]) if self.begin else 0
 
     @property
     def payload(self) -> bytes:
         """Their msgpack."""
-        return self.held.events.payload[self.first_byte : int(self.held.events.ends[self.end - 1])]
+        return self.buffered.events.payload[self.first_byte : int(self.buffered.events.ends[self.end - 1])]
 
 
-def together(taken: list[Leaving]) -> Released:
+def merge(ranges: list[EventRange]) -> Released:
     """One message of these events, sorted by time; those of one time by the arrival of their chunks."""
-    taken.sort(key=lambda each: each.held.sequence)
-    first = taken[0].held
-    whole = [each.arrival for each in taken if each.is_last]
-    if len(taken) == 1:
-        if taken[0].is_whole:
-            return Released(first.message, first.place)
-        payload, events = taken[0].payload, taken[0].end - taken[0].begin
+    ranges.sort(key=lambda each: each.buffered.sequence)
+    first = ranges[0].buffered
+    whole = [each.arrival for each in ranges if each.is_last]
+    if len(ranges) == 1:
+        if ranges[0].is_whole:
+            return Released(first.message, first.position)
+        payload, events = ranges[0].payload, ranges[0].end - ranges[0].begin
     else:
-        payload, events = _merged(taken), sum(each.end - each.begin for each in taken)
+        payload, events = _merged(ranges), sum(each.end - each.begin for each in ranges)
     message = ChunkMessage(
         tag=first.message.tag,
         sender=first.message.sender,
@@ -125,14 +125,14 @@ def together(taken: list[Leaving]) -> Released:
         events=events,
         payload=payload,
     )
-    return Released(message, first.place, tuple(whole[:-1]))
+    return Released(message, first.position, tuple(whole[:-1]))
 
 
-def overlapping(held: list[BufferedEvents]) -> list[list[BufferedEvents]]:
-    """Groups chunks that overlap in time; `held` is sorted by the first event."""
+def group_overlapping(buffered: list[BufferedEvents]) -> list[list[BufferedEvents]]:
+    """Groups chunks that overlap in time; `buffered` is sorted by the first event."""
     runs: list[list[BufferedEvents]] = []
     last_ns = _MIN_NS
-    for each in held:
+    for each in buffered:
         if runs and each.first_ns < last_ns:
             runs[-1].append(each)
         else:
@@ -141,13 +141,13 @@ def overlapping(held: list[BufferedEvents]) -> list[list[BufferedEvents]]:
     return runs
 
 
-def _merged(taken: list[Leaving]) -> bytes:
-    times = np.concatenate([each.held.events.times_ns[each.begin : each.end] for each in taken])
+def _merged(ranges: list[EventRange]) -> bytes:
+    times = np.concatenate([each.buffered.events.times_ns[each.begin : each.end] for each in ranges])
     pieces: list[bytes] = []  # a memoryview would take 184 bytes an event
-    for each in taken:
-        payload = each.held.events.payload
+    for each in ranges:
+        payload = each.buffered.events.payload
         begin = each.first_byte
-        for end in each.held.events.ends[each.begin : each.end].tolist():
+        for end in each.buffered.events.ends[each.begin : each.end].tolist():
             pieces.append(payload[begin:end])
             begin = end
     return b"".join([pieces[i] for i in np.argsort(times, kind="stable")])

@@ -33,7 +33,7 @@ _Cut = tuple[int, int, int]
 
 
 @contextmanager
-def turn_to_decode(payload_bytes: int) -> Iterator[None]:
+def large_chunk_slot(payload_bytes: int) -> Iterator[None]:
     """Surrounds the processing of all events of a chunk at once. Blocks while the limit of large chunks is
     reached; that is bounded, since they only compute.
     """

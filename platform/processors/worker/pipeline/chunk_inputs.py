@@ -16,7 +16,7 @@ from ....records.events import check_pairs
 from ....store.catalog.policy import Policy
 from ...operations.base.block import Block
 from .archive import bytes_block, decode_events, json_lines, raw_pieces
-from .chunk_events import ChunkEvents, turn_to_decode
+from .chunk_events import ChunkEvents, large_chunk_slot
 
 
 class Rejected(NamedTuple):
@@ -79,7 +79,7 @@ def decode_chunk_inputs(
     inputs = ChunkInputs(chunk, policy, stream_bytes)
     if (error := _decode_error(inputs, sources)) is None:
         return inputs, []
-    with turn_to_decode(len(chunk.payload)):
+    with large_chunk_slot(len(chunk.payload)):
         sifted = separate_decodable(
             chunk.payload,
             raw_field=policy.field if policy.format == "raw" else None,
@@ -99,7 +99,7 @@ def decode_chunk_inputs(
 
 def _decode_error(inputs: ChunkInputs, sources: Collection[str]) -> Exception | None:
     try:
-        with turn_to_decode(len(inputs.chunk.payload)):
+        with large_chunk_slot(len(inputs.chunk.payload)):
             if "events" in sources:
                 _ = inputs.events  # events that steps cannot decode must not be archived either
             _ = inputs.archived

@@ -28,8 +28,8 @@ class TimedEvents(NamedTuple):
         """Whether no event is older than the one before it."""
         return bool(np.all(self.times_ns[1:] >= self.times_ns[:-1]))
 
-    def taken(self, order: NDArray[np.intp]) -> "TimedEvents":
-        """These of the events, in this order."""
+    def reordered(self, order: NDArray[np.intp]) -> "TimedEvents":
+        """The events with these indices, in this order."""
         if len(order) == len(self.ends) and np.array_equal(order, np.arange(len(order))):
             return self
         begins = np.concatenate([[0], self.ends[:-1]])
@@ -39,7 +39,7 @@ class TimedEvents(NamedTuple):
 
     def by_time(self) -> "TimedEvents":
         """The same events sorted by time; the sort is stable."""
-        return self if self.is_sorted else self.taken(np.argsort(self.times_ns, kind="stable"))
+        return self if self.is_sorted else self.reordered(np.argsort(self.times_ns, kind="stable"))
 
 
 def timed_events(payload: bytes) -> TimedEvents | None:

@@ -31,7 +31,7 @@ class EventsLate(Event, frozen=True):
         Count(
             "late_events_total",
             "windvane_worker_late_events",
-            "Events that came too late to be put in order",
+            "Events that arrived too late to be put in order",
             amount="events",
         ),
     )
@@ -44,8 +44,8 @@ class SamplesOutOfOrder(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "stream {stream!r:.220}: samples came out of order, and are stored in that order; set reorder_s in "
-        "policy {policy!r}, or let the sender keep the order (docs/policies.md, reorder_s)",
+        "stream {stream!r:.220}: samples arrived out of order and are stored in that order; set reorder_s in "
+        "policy {policy!r}, or configure the sender to keep the order (docs/policies.md, reorder_s)",
         key=("stream",),
     )
 
@@ -113,7 +113,7 @@ class CountsNotRead(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "policy {policy!r}: step {step!r} cannot give its counts: {reason}",
+        "policy {policy!r}: the counts of step {step!r} cannot be read: {reason}",
         key=("policy", "step"),
     )
 
@@ -138,9 +138,9 @@ class ResultsPublished(Event, frozen=True):
 
 
 class ResultsDelayed(Event, frozen=True):
-    """The bus accepts no results now; pipelines that make some wait."""
+    """The bus accepts no results now; pipelines with results wait."""
 
-    line = LogLine(logging.WARNING, "results wait for the bus: {reason}", key=())
+    line = LogLine(logging.WARNING, "results are not published yet: {reason}", key=())
 
     reason: str
 
@@ -148,15 +148,15 @@ class ResultsDelayed(Event, frozen=True):
 class CatalogUnavailable(Event, frozen=True):
     """The catalog cannot be reached; the policies in force stay in force."""
 
-    line = LogLine(logging.WARNING, "the catalog cannot be used now: {reason}", key=())
+    line = LogLine(logging.WARNING, "the catalog is unavailable: {reason}", key=())
 
     reason: str
 
 
 class PoliciesFromCopy(Event, frozen=True):
-    """The catalog is damaged; the worker started with the copy of the policies that were in force last."""
+    """The catalog is damaged; the worker started with the copy of the policies that were last in force."""
 
-    line = LogLine(logging.WARNING, "working with the policies that were in force last: {reason}", key=())
+    line = LogLine(logging.WARNING, "using the policies that were last in force: {reason}", key=())
 
     reason: str
 

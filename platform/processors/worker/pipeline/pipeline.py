@@ -101,7 +101,7 @@ class StreamPipeline:
             self._archive.close()
             raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
-        self.deadly: list[Released] = []
+        self.fatal_events: list[Released] = []
         """Buffered events that crashed the worker, for the dead letters."""
         self._counted = Counter[str]()
         self.newly_counted()
@@ -142,7 +142,7 @@ class StreamPipeline:
                 given,
                 failed=partial(self._step_failed, chunk),
                 worked=self._worked.add,
-                go_on=self._check_abandoned,
+                before_step=self._check_abandoned,
             ):
                 if keep:
                     self._keep(step, block, chunk)
@@ -167,9 +167,9 @@ class StreamPipeline:
             raise Abandoned(self.reference)
 
     @property
-    def step(self) -> tuple[str, float] | None:
+    def running_step(self) -> tuple[str, float] | None:
         """The running step, and its start (monotonic time); None between steps."""
-        return self._steps.at_work
+        return self._steps.running_step
 
     @property
     def slowest_step(self) -> str | None:
@@ -184,15 +184,15 @@ class StreamPipeline:
 
     def _passes(self, chunk: ChunkMessage, inputs: ChunkInputs) -> Iterator[dict[str, Block | Events]]:
         """Yields the inputs of the steps for the chunk; events in slices, so that the outputs are bounded."""
-        wanted = self._steps.sources
+        sources = self._steps.sources
         given: dict[str, Block | Events] = {}
         # The chunk is archived unchanged: an error in it concerns only the steps that use this input.
         try:
-            if "bytes" in wanted and len(inputs.record_bytes.rows):
+            if "bytes" in sources and len(inputs.record_bytes.rows):
                 given["bytes"] = inputs.record_bytes
         except (ChunkRefused, OperationFailed) as error:
             self._fail("bytes", chunk, error)
-        if "events" not in wanted:
+        if "events" not in sources:
             yield given
             return
         yield from in_passes(given, inputs.events)
@@ -279,21 +279,21 @@ class StreamPipeline:
         """
         self._steps.restore_model(step, saved)
 
-    def wanted_trainings(self, models: Path) -> Iterator[TrainingRequest]:
+    def due_trainings(self, models: Path) -> Iterator[TrainingRequest]:
         """Returns the trainings that are due, each from the rows that were stored when it became due."""
-        for wanted in self._steps.wanted_trainings():
-            writer = self._arrays.get(wanted.source)
+        for training in self._steps.due_trainings():
+            writer = self._arrays.get(training.source)
             # None after a restart, until the source has rows again.
-            if writer is None or (stop := writer.length - wanted.given_since) < 1:
+            if writer is None or (stop := writer.length - training.rows_since) < 1:
                 continue
             yield TrainingRequest(
-                reference=f"{self.reference}:{wanted.step.name}",
-                source=f"{self.reference}:{wanted.source}",
+                reference=f"{self.reference}:{training.step.name}",
+                source=f"{self.reference}:{training.source}",
                 stop=stop,
-                due=wanted.due,
-                columns=wanted.columns,
-                step=wanted.step,
-                fingerprint=wanted.fingerprint.hex(),
+                due=training.due,
+                columns=training.columns,
+                step=training.step,
+                fingerprint=training.fingerprint.hex(),
                 store=str(self._store.root),
                 models=str(models),
             )

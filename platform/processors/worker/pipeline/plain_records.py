@@ -109,10 +109,10 @@ def original_record(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, list):
-        came = []
+        values = []
         for inner in value:
-            came.append(original_record(inner))  # noqa: PERF401
-        return came
+            values.append(original_record(inner))  # noqa: PERF401
+        return values
     if isinstance(value, dict):
         if len(value) <= 2 and value.keys() in _WRAPPERS and (data := _wrapped(value)) is not None:
             return data if len(value) == 1 else msgpack.ExtType(value["ext"], data)

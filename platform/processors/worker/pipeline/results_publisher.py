@@ -34,19 +34,19 @@ TOPIC_SHARE = 0.25
 """The share of one topic in the bound on pending parts, so that a blocked topic does not block the others."""
 
 
-class _Put(NamedTuple):
+class _PendingPart(NamedTuple):
     part: ResultPart
     number: int
 
 
-class _Lane:
+class _PartQueue:
     """The pending parts of one stream on one topic; one task empties it."""
 
     def __init__(self) -> None:
-        self.waiting: deque[_Put] = deque()
+        self.waiting: deque[_PendingPart] = deque()
 
-    def take(self, max_bytes: int) -> list[_Put]:
-        """The parts of the next message."""
+    def take(self, max_bytes: int) -> list[_PendingPart]:
+        """Removes and returns the parts of the next message."""
         taken = [self.waiting.popleft()]
         size = taken[0].part.size
         while self.waiting and self.waiting[0].part.continues(taken[-1].part):
@@ -77,13 +77,13 @@ class ResultsPublisher:
         self._pending_bytes = 0
         self._pending_by_topic: Counter[str] = Counter()
         self._given_up = False
-        self._handed_over: list[_Put] = []
+        self._new_parts: list[_PendingPart] = []
         self._number = 0
         self._unpublished: dict[bytes, dict[int, None]] = {}  # ascending numbers of parts, by stream
-        self._settled = asyncio.Event()  # some were published, or `give_up` was called
+        self._progress = asyncio.Event()  # some were published, or `give_up` was called
         self.broken: Callable[[Exception], None] = lambda _: self.give_up()
         """Called with an unexpected error: that stream publishes nothing more."""
-        self._lanes: dict[tuple[str, bytes], _Lane] = {}
+        self._queues: dict[tuple[str, bytes], _PartQueue] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}  # of topics that are known to exist
 
@@ -102,15 +102,15 @@ class ResultsPublisher:
                     "the worker ends while the bus does not accept its results; after a restart it "
                     "recomputes what no checkpoint covers"
                 )
-            is_first = not self._handed_over
+            is_first = not self._new_parts
             for part in parts:
                 self._number += 1
                 self._pending_bytes += _weight(part)
                 self._pending_by_topic[part.topic] += _weight(part)
                 self._unpublished.setdefault(part.key, {})[self._number] = None
-                self._handed_over.append(_Put(part, self._number))
+                self._new_parts.append(_PendingPart(part, self._number))
         if is_first:
-            self._loop.call_soon_threadsafe(self._take_over)
+            self._loop.call_soon_threadsafe(self._start_sending)
 
     def _has_room(self, topic: str) -> bool:
         of_topic = self._pending_by_topic[topic]
@@ -128,24 +128,24 @@ class ResultsPublisher:
         with self._state:
             return next(iter(self._unpublished.get(stream.encode(), ())), mark + 1) > mark
 
-    async def settle(self, timeout_s: float) -> None:
+    async def wait_for_progress(self, timeout_s: float) -> None:
         """Waits until more parts are durable, or until the timeout."""
         with self._state:
             is_hopeless = self._given_up
-            self._settled.clear()
+            self._progress.clear()
         if is_hopeless:
             await asyncio.sleep(timeout_s)
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._settled.wait()
+                await self._progress.wait()
 
     def give_up(self) -> None:
         """Ends all waits: the worker ends without a checkpoint of results that are not durable."""
         with self._state:
             self._given_up = True
             self._state.notify_all()
-        self._settled.set()
+        self._progress.set()
 
     async def close(self) -> None:
         """Stops, and drops unpublished parts: no checkpoint covers them."""
@@ -159,29 +159,29 @@ class ResultsPublisher:
         """The bytes that were put and are not durable yet, as counted against the bound."""
         return self._pending_bytes
 
-    def _take_over(self) -> None:
+    def _start_sending(self) -> None:
         with self._state:
-            handed_over, self._handed_over = self._handed_over, []
-        for put in handed_over:
-            lane = self._lanes.get((put.part.topic, put.part.key))
-            if lane is None:
-                lane = self._lanes[put.part.topic, put.part.key] = _Lane()
-                sending = self._loop.create_task(self._send(put.part.topic, put.part.key, lane))
+            new_parts, self._new_parts = self._new_parts, []
+        for put in new_parts:
+            queue = self._queues.get((put.part.topic, put.part.key))
+            if queue is None:
+                queue = self._queues[put.part.topic, put.part.key] = _PartQueue()
+                sending = self._loop.create_task(self._send(put.part.topic, put.part.key, queue))
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
-            lane.waiting.append(put)
+            queue.waiting.append(put)
 
-    async def _send(self, topic: str, key: bytes, lane: _Lane) -> None:
+    async def _send(self, topic: str, key: bytes, queue: _PartQueue) -> None:
         try:
-            while lane.waiting:
-                message = lane.take(self.part_bytes)
+            while queue.waiting:
+                message = queue.take(self.part_bytes)
                 await self._publish(topic, key, [put.part for put in message])
-                self._settle(message)
+                self._mark_durable(message)
         except Exception as error:
             _log.exception("results of %r cannot be published on %r", key, topic)
             self.broken(error)
             raise
-        del self._lanes[topic, key]
+        del self._queues[topic, key]
 
     async def _publish(self, topic: str, key: bytes, parts: list[ResultPart]) -> None:
         retry_s = _FIRST_RETRY_S
@@ -200,7 +200,7 @@ class ResultsPublisher:
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, _LAST_RETRY_S)
 
-    def _settle(self, message: list[_Put]) -> None:
+    def _mark_durable(self, message: list[_PendingPart]) -> None:
         with self._state:
             for put in message:
                 self._pending_bytes -= _weight(put.part)
@@ -212,7 +212,7 @@ class ResultsPublisher:
                 if not numbers:
                     del self._unpublished[put.part.key]
             self._state.notify_all()
-        self._settled.set()
+        self._progress.set()
 
 
 def _weight(part: ResultPart) -> int:

@@ -29,7 +29,7 @@ class StepFailures:
         self._most = most
         self._lock = threading.Lock()
         self._failing: set[str] = set()
-        """Returns the streams with a failure and no success since."""
+        """The streams with a failure and no success since."""
         self._newest: OrderedDict[_Step, StepFailure] = OrderedDict()
 
     def add(self, stream: str, step: str, message: str, *, of_training: bool = False) -> None:
@@ -47,10 +47,10 @@ class StepFailures:
             self._failing.add(stream)
             if len(self._newest) > self._most:
                 oldest, _ = self._newest.popitem(last=False)
-                self._look_again(oldest.stream)
+                self._update_failing(oldest.stream)
 
     def recover(self, stream: str, steps: Collection[str], *, of_training: bool = False) -> None:
-        """The steps of the stream worked on a chunk. Costs one look while none of them failed."""
+        """The steps of the stream processed a chunk. Costs one set lookup while none of them has failed."""
         if stream not in self._failing:
             return
         with self._lock:
@@ -58,7 +58,7 @@ class StepFailures:
                 failure = self._newest.get(_Step(stream, step, of_training))
                 if failure is not None and failure.recovered_ns is None:
                     failure.recovered_ns = time.time_ns()
-            self._look_again(stream)
+            self._update_failing(stream)
 
     def forget_others(self, stream: str, steps: Collection[str]) -> None:
         """The stream has these steps now, and no others."""
@@ -66,14 +66,14 @@ class StepFailures:
             for key in [key for key in self._newest if key.stream == stream]:
                 if key.step not in steps and key.step not in WHOLE_CHUNK:
                     del self._newest[key]
-            self._look_again(stream)
+            self._update_failing(stream)
 
     def listed(self) -> list[StepFailure]:
         """The newest failure of each step, the oldest of them first."""
         with self._lock:
             return [copy(failure) for failure in self._newest.values()]
 
-    def _look_again(self, stream: str) -> None:
+    def _update_failing(self, stream: str) -> None:
         if not any(
             key.stream == stream and failure.recovered_ns is None for key, failure in self._newest.items()
         ):

@@ -32,15 +32,15 @@ class Result(NamedTuple):
     block: Block
 
 
-class WantedTraining(NamedTuple):
-    """A training that is due, of a step that reads `source`; `given_since` rows came after the due one."""
+class DueTraining(NamedTuple):
+    """A training that is due, of a step that reads `source`; `rows_since` rows came after the due one."""
 
     step: Step
     source: str
     fingerprint: bytes
     columns: tuple[str, ...]
     due: int
-    given_since: int
+    rows_since: int
 
 
 FINGERPRINT_BYTES = 16
@@ -49,18 +49,18 @@ _POLICY_STATE = ""  # no step has an empty name
 
 
 def in_passes(
-    given: dict[str, Block | Events], events: ChunkEvents | None
+    inputs: dict[str, Block | Events], events: ChunkEvents | None
 ) -> Iterator[dict[str, Block | Events]]:
     """The inputs of the steps for one chunk; events in slices, so that inputs and outputs are bounded."""
     if events is None:
-        yield given
+        yield inputs
         return
     for some in events.slices():
-        yield {**given, "events": some}
-        given = {}
+        yield {**inputs, "events": some}
+        inputs = {}
 
 
-def given_with(error: BaseException) -> tuple[Block, ...]:
+def partial_output(error: BaseException) -> tuple[Block, ...]:
     """The output of a step for the rest of an input of which it rejected a part."""
     try:
         return blocks_of(error.given) if isinstance(error, PartlyRejected) else ()
@@ -87,7 +87,7 @@ class RunningSteps:
         self._steps: list[_RunningStep] = []
         self._kept_states: Mapping[str, bytes] = {}
         self.broken: PolicyInvalid | None = None
-        self.at_work: tuple[str, float] | None = None
+        self.running_step: tuple[str, float] | None = None
         """The running step, and its start (monotonic time); read by other threads."""
         self.slowest: tuple[str, float] | None = None
         """The step that took longest for one input, and how long in s."""
@@ -122,30 +122,30 @@ class RunningSteps:
 
     def run(
         self,
-        given: Mapping[str, Block | Events],
+        inputs: Mapping[str, Block | Events],
         *,
         failed: FailedStep,
         worked: Callable[[str], None] = lambda _: None,
-        go_on: Callable[[], None] = lambda: None,
+        before_step: Callable[[], None] = lambda: None,
     ) -> Iterator[Result]:
-        """Returns the output of each step, in their order, for the given bytes or events.
+        """Returns the output of each step, in their order, for these bytes or events.
 
         If a step raises, it loses this input (PartlyRejected: a part of it) and no other step is affected.
         That includes a BaseException, such as the panic of an extension, KeyboardInterrupt or SystemExit. A
         step must not write into its input rows. `worked` is called after each input that a step processed.
-        `go_on` is called before each step, and its exceptions propagate.
+        `before_step` is called before each step, and its exceptions propagate.
         """
-        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in given.items()}
+        results: dict[str, tuple[Block | Events, ...]] = {name: (one,) for name, one in inputs.items()}
         for step in self._steps:
             made: list[Block] = []
             # A source gives several blocks if there is a gap between their rows.
-            for taken in results.get(step.source, ()):
-                go_on()
-                self.at_work = step.name, time.monotonic()
+            for data in results.get(step.source, ()):
+                before_step()
+                self.running_step = step.name, time.monotonic()
                 try:
-                    made += step.of_its_own(blocks_of(step.operation.process(taken)))
+                    made += step.without_inherited_resolution(blocks_of(step.operation.process(data)))
                 except BaseException as error:
-                    made += given_with(error)
+                    made += partial_output(error)
                     failed(step.name, as_failure(error))
                 else:
                     worked(step.name)
@@ -156,9 +156,9 @@ class RunningSteps:
                 yield Result(step.name, step.keep, block)
 
     def _note_time(self) -> None:
-        assert self.at_work is not None
-        name, began_s = self.at_work
-        self.at_work = None
+        assert self.running_step is not None
+        name, began_s = self.running_step
+        self.running_step = None
         took_s = time.monotonic() - began_s
         if self.slowest is None or took_s > self.slowest[1]:
             self.slowest = name, took_s
@@ -171,15 +171,13 @@ class RunningSteps:
         """
         next(running for running in self._steps if running.name == step).replace_state(saved)
 
-    def wanted_trainings(self) -> Iterator[WantedTraining]:
+    def due_trainings(self) -> Iterator[DueTraining]:
         """The trainings that are due."""
         for running in self._steps:
             model = running.operation
             if isinstance(model, TrainedModel) and (wanted := model.wanted) is not None:
                 assert model.columns is not None
-                yield WantedTraining(
-                    running.step, running.source, running.fingerprint, model.columns, *wanted
-                )
+                yield DueTraining(running.step, running.source, running.fingerprint, model.columns, *wanted)
 
     def training_failed(self, step: str, fingerprint: bytes, due: int) -> None:
         """Reports a failed training to the step; does nothing if the policy was changed since."""
@@ -225,7 +223,7 @@ class _RunningStep:
         self.fingerprint: bytes = configured.digest()
         self.operation: Operation = self._new_operation()
 
-    def of_its_own(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    def without_inherited_resolution(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         """User-defined operations can return a block with other samples and its remaining attributes
         unchanged.
         """

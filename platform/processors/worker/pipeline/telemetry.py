@@ -64,7 +64,7 @@ class WorkerTelemetry(Telemetry):
         Reading(
             "gauge",
             "windvane_worker_halted_partitions",
-            "Partitions that cannot be read on",
+            "Partitions that cannot be read further",
             lambda telemetry: len(telemetry.halted),
         ),
         Reading("gauge", "windvane_worker_streams", "Open data streams", lambda telemetry: telemetry.streams),
@@ -174,7 +174,7 @@ class WorkerTelemetry(Telemetry):
         return True
 
     def partitions_halted(self, halted: Mapping[TopicPartition, PartitionHalted]) -> None:
-        """These partitions cannot be read on; all others can."""
+        """These partitions cannot be read further; the others can."""
         for key, error in halted.items():
             self.emit(PartitionReadHalted(key.topic, key.partition, str(error)))
         self.halted = dict(halted)
@@ -191,7 +191,7 @@ class WorkerTelemetry(Telemetry):
 
     def training_failed(self, *, stream: str, step: str, stop_row: int, reason: str) -> None:
         """A training on the rows before `stop_row` made no model; the step keeps its current one."""
-        message = f"the training on {stop_row} rows failed, the model stays: {reason}"
+        message = f"the training on {stop_row} rows failed, the model is unchanged: {reason}"
         self._failures.add(stream, step, message, of_training=True)
         self.emit(TrainingFailed(f"{stream}:{step}", reason))
 

@@ -25,8 +25,8 @@ class AdoptedChunks:
         """Whether the chunk that arrived then, with this ID, is in the archive."""
         first, stop = np.searchsorted(self._times_ns, [arrived_ns, arrived_ns + 1])
         wanted = (chunk_id or b"")[:CHUNK_ID_BYTES]
-        for place in self._order[first:stop]:
-            found = self._arrivals[place]
+        for index in self._order[first:stop]:
+            found = self._arrivals[index]
             size = min(int(found["chunk_id_size"]), CHUNK_ID_BYTES)
             if bytes(found["chunk_id"])[:size] == wanted:
                 return True

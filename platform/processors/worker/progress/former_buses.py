@@ -26,7 +26,7 @@ from ....runtime.instrumentation import EventLog
 from ....store.databases.checkpoint import CheckpointStore
 from .instrumentation import FormerBusFound, FormerBusUnreadable
 
-REACH_BOUND_S = 15.0
+REACH_TIMEOUT_S = 15.0
 """How long a former bus may take to answer before it is left for the next start."""
 STALLED_S = 30.0
 """How long no chunk of a former bus may be stored before the bus is left for the next start."""
@@ -84,7 +84,7 @@ async def finish_former_buses(
         try:
             await _finish(former, settings, checkpoints, run_worker, stop)
         except (WindvaneError, OSError, TimeoutError) as error:
-            unread[url] = str(error) or f"it did not answer within {REACH_BOUND_S:g} s"
+            unread[url] = str(error) or f"it did not answer within {REACH_TIMEOUT_S:g} s"
             _log.emit(FormerBusUnreadable(url, unread[url]))
     return unread
 
@@ -101,7 +101,7 @@ async def _finish(
         kafka = msgspec.structs.replace(kafka, topic_prefix=former["topic_prefix"])
     bus = open_bus(former["url"], settings.home, kafka)
     try:
-        async with asyncio.timeout(REACH_BOUND_S):
+        async with asyncio.timeout(REACH_TIMEOUT_S):
             await bus.prepare(groups=[WORKER_GROUP])
             left = await _left(bus, checkpoints)
         if not left:

@@ -34,7 +34,7 @@ _LENGTH = struct.Struct("<I")
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
 
 
-class Place(NamedTuple):
+class MessagePosition(NamedTuple):
     """The position of a message on the bus."""
 
     log: str
@@ -55,7 +55,7 @@ class InFlight:
     def __init__(self, path: Path | None) -> None:
         """Recreates the file; read the old one with `chunks_at_crash` before."""
         self._one_suspect = threading.Lock()
-        self._free = deque(range(SLOTS))  # taken and given back by single operations
+        self._free = deque(range(SLOTS))  # changed by single operations
         self._map: mmap.mmap | None = None
         self._fault_file = None
         if path is None:
@@ -72,9 +72,9 @@ class InFlight:
         faulthandler.enable(self._fault_file)
 
     @contextmanager
-    def working_on(
+    def record(
         self, partition: OwnedPartition, offset: int, *, suspected: bool
-    ) -> Iterator[Callable[[Place], None]]:
+    ) -> Iterator[Callable[[MessagePosition], None]]:
         """Records that a thread processes the message. Raises SuspectWaits if the message is a suspect and
         another suspect is in progress: both would be blamed for a crash.
 
@@ -86,28 +86,28 @@ class InFlight:
         if suspected and not self._one_suspect.acquire(blocking=False):
             raise SuspectWaits
         try:
-            with self._written_down(Place(partition.log, *partition.key, offset)) as turn_to:
-                yield turn_to
+            with self._recorded(MessagePosition(partition.log, *partition.key, offset)) as switch_to:
+                yield switch_to
         finally:
             if suspected:
                 self._one_suspect.release()
 
     @contextmanager
-    def _written_down(self, message: Place) -> Iterator[Callable[[Place], None]]:
+    def _recorded(self, message: MessagePosition) -> Iterator[Callable[[MessagePosition], None]]:
         slot = self._free.popleft()
-        place = _HEADER_BYTES + slot * SLOT_BYTES
+        slot_offset = _HEADER_BYTES + slot * SLOT_BYTES
 
-        def turn_to(message: Place) -> None:
+        def switch_to(message: MessagePosition) -> None:
             if self._map is not None:
-                _LENGTH.pack_into(self._map, place, 0)
-                self._write(place, list(message))
+                _LENGTH.pack_into(self._map, slot_offset, 0)
+                self._write(slot_offset, list(message))
 
-        turn_to(message)
+        switch_to(message)
         try:
-            yield turn_to
+            yield switch_to
         finally:
             if self._map is not None:  # else the process is ending
-                _LENGTH.pack_into(self._map, place, 0)
+                _LENGTH.pack_into(self._map, slot_offset, 0)
                 self._free.append(slot)
 
     def close(self) -> None:
@@ -120,16 +120,16 @@ class InFlight:
         if self._fault_file is not None:
             self._fault_file.close()
 
-    def _write(self, place: int, what: object) -> None:
+    def _write(self, offset: int, what: object) -> None:
         packed = msgpack.packb(what)
         assert self._map is not None
         if len(packed) <= SLOT_BYTES - _LENGTH.size:
             # The length is written last: a slot is complete or empty.
-            self._map[place + _LENGTH.size : place + _LENGTH.size + len(packed)] = packed
-            _LENGTH.pack_into(self._map, place, len(packed))
+            self._map[offset + _LENGTH.size : offset + _LENGTH.size + len(packed)] = packed
+            _LENGTH.pack_into(self._map, offset, len(packed))
 
 
-def chunks_at_crash(path: Path, exit_file: Path) -> tuple[list[Place], str] | None:
+def chunks_at_crash(path: Path, exit_file: Path) -> tuple[list[MessagePosition], str] | None:
     """Returns the messages that the last worker had in progress when it ended, and how it ended; None if they
     did not cause it.
 
@@ -142,20 +142,20 @@ def chunks_at_crash(path: Path, exit_file: Path) -> tuple[list[Place], str] | No
     header = _read(data, 0)
     if not isinstance(header, dict) or header.get("clean"):
         return None
-    places = [
-        Place(*found)
+    positions = [
+        MessagePosition(*found)
         for slot in range(SLOTS)
         if isinstance(found := _read(data, _HEADER_BYTES + slot * SLOT_BYTES), list) and len(found) == 4
     ]
     reason = _fault(path) or _exit(exit_file, header) or _out_of_memory(header)
-    return (places, reason) if places and reason else None
+    return (positions, reason) if positions and reason else None
 
 
-def _read(data: bytes, place: int) -> object:
+def _read(data: bytes, offset: int) -> object:
     with suppress(ValueError, struct.error):
-        (length,) = _LENGTH.unpack_from(data, place)
+        (length,) = _LENGTH.unpack_from(data, offset)
         if 0 < length <= SLOT_BYTES:
-            return msgpack.unpackb(data[place + _LENGTH.size : place + _LENGTH.size + length])
+            return msgpack.unpackb(data[offset + _LENGTH.size : offset + _LENGTH.size + length])
     return None
 
 
@@ -182,7 +182,7 @@ def _exit(exit_file: Path, header: dict[str, object]) -> str | None:
     if number in _FAULTS:
         return f"it was ended by {signal.Signals(number).name}"
     if number is None and code:
-        return f"it exited with code {code} without saying why"
+        return f"it exited with code {code} without an error report"
     return None
 
 

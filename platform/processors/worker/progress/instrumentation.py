@@ -44,7 +44,7 @@ class PartitionsLost(Event, frozen=True):
 
 
 class PartitionReadHalted(Event, frozen=True):
-    """A partition cannot be read on; all others can."""
+    """A partition cannot be read further; the others can."""
 
     line = LogLine(logging.WARNING, "{reason}", key=("topic", "partition"))
 
@@ -58,7 +58,7 @@ class MessagesGivenUp(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "{topic}/{partition} is read on at message {resume_at}; messages {first} to {last} were given up",
+        "{topic}/{partition} resumes at message {resume_at}; messages {first} to {last} were skipped",
     )
 
     topic: str
@@ -89,7 +89,7 @@ class PartitionLogReplaced(Event, frozen=True):
 
 
 class BusUnreachable(Event, frozen=True):
-    """The bus gives no messages now."""
+    """The bus delivers no messages now."""
 
     line = LogLine(logging.WARNING, "waiting for the bus: {reason}", key=())
 
@@ -102,12 +102,12 @@ class BusUnreachable(Event, frozen=True):
 
 
 class PreviousWorkerDied(Event, frozen=True):
-    """The worker before this one died while it worked on chunks, and one of them may be the cause."""
+    """The previous worker crashed while it processed chunks, and one of them may be the cause."""
 
     line = LogLine(
         logging.WARNING,
-        "the last worker ended while it worked on {chunks} chunks: {reason}. A chunk that a worker ends with "
-        "twice is set aside as a dead letter",
+        "the previous worker crashed while it processed {chunks} chunks: {reason}. A chunk that crashes a "
+        "worker twice becomes a dead letter",
     )
 
     chunks: int
@@ -117,7 +117,7 @@ class PreviousWorkerDied(Event, frozen=True):
 class FormerBusFound(Event, frozen=True):
     """A bus that the home used before has messages that are not stored."""
 
-    line = LogLine(logging.INFO, "the former bus {url} holds {messages} messages to store first")
+    line = LogLine(logging.INFO, "the former bus {url} has {messages} messages, which are stored first")
 
     url: str
     messages: int
@@ -128,7 +128,7 @@ class FormerBusUnreadable(Event, frozen=True):
 
     line = LogLine(
         logging.WARNING,
-        "the former bus {url} cannot be read ({reason}). If it holds chunks that are not stored, they stay "
+        "the former bus {url} cannot be read ({reason}). Chunks on it that are not stored remain "
         "there: make it reachable and restart the worker",
     )
 

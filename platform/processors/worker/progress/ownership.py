@@ -17,7 +17,7 @@ from ....records.events import chunk_key, content_key, is_stored_anew
 from ....store.databases.checkpoint import CheckpointStore
 from ....store.databases.checkpoint_records import Hole, Taken
 
-TAKE_AGAIN_S = 10.0
+RETAKE_AFTER_S = 10.0
 """A partition that another worker took, and that the bus has not revoked after this time, is retaken.
 
 Three times the longest time in which a bus engine notices that its group has rebalanced without it.
@@ -48,10 +48,10 @@ class OwnedPartition:
     """Messages that crashed a worker: offset → number of times, and the last cause."""
     held_suspects: dict[int, str] = field(default_factory=dict)
     """Those of them that are buffered, each with its stream: the partition's position is after them."""
-    read_again_s: float = 0.0
+    paused_until_s: float = 0.0
     """Monotonic time before which it is not read, since a message of it could not be stored."""
     holes: tuple[Hole, ...] = ()
-    waits_for: Mapping[TopicPartition, int] = field(default_factory=dict)
+    read_after: Mapping[TopicPartition, int] = field(default_factory=dict)
     """The partition was added to its topic: it is read after the others were read up to these offsets."""
     paused: bool = False
     released: bool = False
@@ -65,8 +65,8 @@ class OwnedPartition:
             stream in self.held_suspects.values()
         )
 
-    def unread(self, offset: int) -> None:
-        """Records that the message is neither done nor in memory: the partition is reread from it."""
+    def rewind(self, offset: int) -> None:
+        """Records that the partition is reread from this message: it is neither processed nor in memory."""
         if self.frontier is not None:
             self.frontier = min(self.frontier, offset)
 
@@ -182,9 +182,9 @@ class Ownership:
         self.drop(keys)
         self._lost_at_s.update(dict.fromkeys(keys, time.monotonic()))
 
-    def to_take_again(self) -> list[TopicPartition]:
+    def to_retake(self) -> list[TopicPartition]:
         """Returns partitions that were lost long ago and never revoked: the other worker took them too
         late.
         """
         now_s = time.monotonic()
-        return [key for key, at_s in self._lost_at_s.items() if now_s - at_s >= TAKE_AGAIN_S]
+        return [key for key, at_s in self._lost_at_s.items() if now_s - at_s >= RETAKE_AFTER_S]

@@ -1,4 +1,4 @@
-"""Outputs computed again from the archive: reprocessing, trials and training on demand.
+"""Outputs recomputed from the archive: reprocessing, trials and training on demand.
 
 Open `reprocess.py` first.
 """

@@ -15,7 +15,7 @@ from ...operations.base.failures import as_failure
 from ...operations.base.operation import Operation
 from ...operations.base.state_codec import decode_state, encode_state
 from ...operations.base.steps import make_operation, resolve_inputs
-from ..pipeline.steps import RunningSteps, given_with
+from ..pipeline.steps import RunningSteps, partial_output
 from .archive_replay import recorded_inputs
 
 _TRIED = "tried"
@@ -28,12 +28,12 @@ class Trial:
     """The result of a trial."""
 
     chunks: int = 0
-    given: list[Block | Events] = field(default_factory=list)
+    inputs: list[Block | Events] = field(default_factory=list)
     """The inputs."""
-    gave: list[Block] = field(default_factory=list)
+    outputs: list[Block] = field(default_factory=list)
     """The outputs."""
     errors: list[Exception] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     """Rules of `Operation` that it broke."""
 
 
@@ -65,14 +65,14 @@ def try_operation(
     recorded = recorded_inputs(
         stream, policy, wanted, first_chunk=first, stop_chunk=stop, failed=lambda name, error: None
     )
-    for _, given in recorded:
+    for _, inputs in recorded:
         between_blocks()
-        results = steps.run(given, failed=lambda name, error: None)
+        results = steps.run(inputs, failed=lambda name, error: None)
         made = [result.block for result in results if result.step == source]
-        trial.given += [given[source]] if source in given else made
+        trial.inputs += [inputs[source]] if source in inputs else made
     trial.chunks = stop - first
-    trial.gave = _run(step, trial.given, trial.errors, between_blocks)
-    if not trial.errors and sum(len(block.rows) for block in trial.gave) <= MAX_ROWS:
+    trial.outputs = _run(step, trial.inputs, trial.errors, between_blocks)
+    if not trial.errors and sum(len(block.rows) for block in trial.outputs) <= MAX_ROWS:
         _compare(step, trial, between_blocks)
     return trial
 
@@ -83,72 +83,70 @@ def replace_pipeline(policy: Policy, steps: Sequence[Step]) -> Policy:
 
 
 def _compare(step: Step, trial: Trial, between_blocks: Callable[[], object]) -> None:
-    wanted = _joined(trial.gave)
-    cut = list(chain.from_iterable(map(_halves, trial.given)))
+    wanted = _joined(trial.outputs)
+    cut = list(chain.from_iterable(map(_halves, trial.inputs)))
     if not _equal(_joined(_run(step, cut, [], between_blocks)), wanted):
-        trial.complaints.append(
-            "the rows differ where the input is cut into other blocks: keep in `state` what a row needs of "
-            "the block before"
+        trial.violations.append(
+            "the rows differ if the input is split into other blocks: keep in `state` what a row needs of "
+            "the previous block"
         )
-    middle = len(trial.given) // 2
+    middle = len(trial.inputs) // 2
     operation, again = make_operation(step), make_operation(step)
     cls = type(operation)
-    rows = _process(operation, trial.given[:middle], [], between_blocks)
+    rows = _process(operation, trial.inputs[:middle], [], between_blocks)
     try:
         again.restore(decode_state(cls, encode_state(cls, operation.state())))
     except BaseException as error:
-        trial.complaints.append(f"its state cannot be saved and restored: {as_failure(error)!r}")
+        trial.violations.append(f"its state cannot be saved and restored: {as_failure(error)!r}")
         return
     try:
         operation.counts()
     except BaseException as error:
-        trial.complaints.append(f"it cannot give its counts: {as_failure(error)!r}")
-    rows += _process(again, trial.given[middle:], [], between_blocks)
+        trial.violations.append(f"its counts cannot be read: {as_failure(error)!r}")
+    rows += _process(again, trial.inputs[middle:], [], between_blocks)
     if not _equal(_joined(rows), wanted):
-        trial.complaints.append(
-            "the rows differ where the worker is restarted on the way: give all that it keeps in `state`, "
-            "and take it up in `restore`"
+        trial.violations.append(
+            "the rows differ if the worker restarts in between: return all of its state from `state`, and "
+            "load it in `restore`"
         )
 
 
 def _run(
     step: Step,
-    given: Sequence[Block | Events],
+    inputs: Sequence[Block | Events],
     errors: list[Exception],
     between_blocks: Callable[[], object],
 ) -> list[Block]:
-    return _process(make_operation(step), given, errors, between_blocks)
+    return _process(make_operation(step), inputs, errors, between_blocks)
 
 
 def _process(
     operation: Operation,
-    given: Sequence[Block | Events],
+    inputs: Sequence[Block | Events],
     errors: list[Exception],
     between_blocks: Callable[[], object],
 ) -> list[Block]:
     made: list[Block] = []
-    for each in given:
+    for each in inputs:
         between_blocks()
         try:
             made += blocks_of(operation.process(each))
         except BaseException as error:  # as in the worker
-            made += given_with(error)
+            made += partial_output(error)
             errors.append(as_failure(error))
     return made
 
 
-def _halves(given: Block | Events) -> Iterator[Block | Events]:
-    if isinstance(given, Events):
-        middle = len(given.records) // 2
+def _halves(data: Block | Events) -> Iterator[Block | Events]:
+    if isinstance(data, Events):
+        middle = len(data.records) // 2
         parts = [slice(0, middle), slice(middle, None)]
-        yield from (
-            Events(given.times_ns[part], given.records[part]) for part in parts if given.records[part]
-        )
+        yield from (Events(data.times_ns[part], data.records[part]) for part in parts if data.records[part])
         return
-    middle = len(given.rows) // 2
+    middle = len(data.rows) // 2
     if middle:
-        yield replace(given, rows=given.rows[:middle])
-    yield replace(given, rows=given.rows[middle:], first=given.first + middle)
+        yield replace(data, rows=data.rows[:middle])
+    yield replace(data, rows=data.rows[middle:], first=data.first + middle)
 
 
 def _joined(blocks: Sequence[Block]) -> NDArray[Any] | None:

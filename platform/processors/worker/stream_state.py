@@ -6,10 +6,10 @@ The rules that keep a stream exactly-once are all here, in terms of offsets:
 - `positions` has the offsets below which every chunk is part of the stream; such chunks are skipped.
 - `uncommitted` has the lowest offset of each partition that is part of the stream and of no snapshot.
 - `snapshot` is taken between two chunks and waits for its commit; `committing` is in a commit now.
-- `pinned` has the offsets from which a dropped stream must be reread.
+- `reread_from` has the offsets from which a stream that was rolled back must be reread.
 
-So the lowest offset of a partition that a stream still needs is known at any time (`needs`), and a
-partition's position in a checkpoint is the lowest of its streams.
+So the lowest offset of a partition that a stream still needs is known at any time (`first_uncommitted`), and
+a partition's position in a checkpoint is the lowest of its streams.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Stopped:
     reason: str
     tried_s: float
 
-    def again(self, tried_s: float) -> Stopped:
+    def after_retry(self, tried_s: float) -> Stopped:
         """The state after another failed retry."""
         return replace(self, tried_s=tried_s)
 
 
 @dataclass(slots=True, eq=False)
-class StreamWork:
-    """One data stream in a worker. Guarded by the lock of the lanes, except `pipeline`, which belongs to the
+class StreamState:
+    """One data stream in a worker. Guarded by the lock of the executor, except `pipeline`: it belongs to the
     thread that has claimed the stream.
     """
 
@@ -106,10 +106,10 @@ class StreamWork:
     adopted_chunks: int = 0
     snapshot: StreamSnapshot | None = None
     committing: StreamSnapshot | None = None
-    dropped_in_commit: bool = False
+    rolled_back_in_commit: bool = False
     """It was rolled back to its checkpoint while a commit was recording `committing`."""
-    snapshot_wanted: bool = False
-    pinned: dict[OwnedPartition, int] = field(default_factory=dict)
+    snapshot_requested: bool = False
+    reread_from: dict[OwnedPartition, int] = field(default_factory=dict)
 
     claimed: bool = False
     """A thread processes it, or closes it."""
@@ -119,9 +119,9 @@ class StreamWork:
     """Its partition was lost: the thread that processes it closes it without a commit."""
     stopped: Stopped | None = None
     retry_s: float = 0.0
-    wait_until_s: float = 0.0
-    """Monotonic time before which it is not processed: something else has to happen first."""
-    waits_for: str | None = None
+    paused_until_s: float = 0.0
+    """Monotonic time until which it is paused."""
+    wait_reason: str | None = None
     waits_for_commit: bool = False
     reopen: bool = False
     """Its operations were loaded again."""
@@ -138,15 +138,15 @@ class StreamWork:
         return bool(self.uncommitted) or self.snapshot is not None or self.committing is not None
 
     @property
-    def is_dropped(self) -> bool:
+    def is_rolled_back(self) -> bool:
         """Whether chunks that are polled now are skipped, to be reread later."""
-        return self.stopped is not None or bool(self.pinned)
+        return self.stopped is not None or bool(self.reread_from)
 
     @property
     def partitions(self) -> set[OwnedPartition]:
         """The partitions of which it has uncommitted chunks."""
         found = {queued.partition for queued in self.queue}
-        found.update(self.uncommitted, self.pinned)
+        found.update(self.uncommitted, self.reread_from)
         for snapshot in (self.snapshot, self.committing):
             if snapshot is not None:
                 found.update(snapshot.uncommitted)
@@ -156,48 +156,48 @@ class StreamWork:
         """Whether a thread can process it now (monotonic time)."""
         if self.abandoned:
             return self.pipeline is not None  # to be closed
-        if self.snapshot_wanted and self.snapshot is None and self.committing is None:
+        if self.snapshot_requested and self.snapshot is None and self.committing is None:
             return True
-        waits = self.waits_for_commit or now_s < self.wait_until_s
-        return bool(self.queue) and not waits and not self.is_dropped
+        waits = self.waits_for_commit or now_s < self.paused_until_s
+        return bool(self.queue) and not waits and not self.is_rolled_back
 
-    def put(self, queued: QueuedChunk) -> None:
+    def enqueue(self, queued: QueuedChunk) -> None:
         """A chunk was polled."""
         self.queue.append(queued)
         self.queued_bytes += queued.size
         queued.partition.queued_bytes += queued.size
 
-    def pop(self) -> QueuedChunk:
-        """Removes the first chunk: it is done, or another worker's."""
+    def dequeue(self) -> QueuedChunk:
+        """Removes and returns the first chunk."""
         queued = self.queue.popleft()
         self.queued_bytes -= queued.size
         queued.partition.queued_bytes -= queued.size
         return queued
 
-    def give_back(self, *, besides: QueuedChunk | None) -> None:
-        """Removes the chunks of released partitions, which their next owner processes; but not `besides`,
-        which is in progress.
+    def discard_released(self, *, in_progress: QueuedChunk | None) -> None:
+        """Removes the chunks of released partitions, except the one in progress: their next owner processes
+        them.
         """
-        kept = [queued for queued in self.queue if queued is besides or not queued.partition.released]
-        given = [queued for queued in self.queue if queued is not besides and queued.partition.released]
-        if not given:
+        kept = [queued for queued in self.queue if queued is in_progress or not queued.partition.released]
+        removed = [queued for queued in self.queue if queued is not in_progress and queued.partition.released]
+        if not removed:
             return
-        self._purge()
+        self._clear_queue()
         for queued in kept:
-            self.put(queued)
-        for queued in given:
-            queued.partition.unread(queued.offset)
+            self.enqueue(queued)
+        for queued in removed:
+            queued.partition.rewind(queued.offset)
 
-    def _purge(self) -> None:
+    def _clear_queue(self) -> None:
         while self.queue:
-            self.pop()
+            self.dequeue()
 
-    def has(self, queued: QueuedChunk) -> bool:
+    def contains(self, queued: QueuedChunk) -> bool:
         """Whether the chunk is part of the stream already, and was read again."""
         partition = queued.partition
         return queued.offset < self.positions.get((partition.log, partition.key), 0)
 
-    def add(self, queued: QueuedChunk) -> None:
+    def mark_processed(self, queued: QueuedChunk) -> None:
         """The chunk has become part of the stream."""
         partition = queued.partition
         self.positions[partition.log, partition.key] = queued.offset + 1
@@ -228,16 +228,16 @@ class StreamWork:
             if next_offset > below.get((log, key), -1)
         )
 
-    def needs(self, partition: OwnedPartition, *, besides: StreamSnapshot | None) -> int | None:
+    def first_uncommitted(self, partition: OwnedPartition, *, excluding: StreamSnapshot | None) -> int | None:
         """The lowest offset of the partition that no commit covers; None if there is none.
 
-        `besides` is a snapshot that a commit is about to cover.
+        `excluding` is a snapshot that a commit is about to cover.
         """
         found = [
-            at for source in (self.uncommitted, self.pinned) if (at := source.get(partition)) is not None
+            at for source in (self.uncommitted, self.reread_from) if (at := source.get(partition)) is not None
         ]
         for snapshot in (self.snapshot, self.committing):
-            if snapshot is None or snapshot is besides:
+            if snapshot is None or snapshot is excluding:
                 continue
             if (at := snapshot.uncommitted.get(partition)) is not None:
                 found.append(at)
@@ -247,23 +247,23 @@ class StreamWork:
                 break
         return min(found, default=None)
 
-    def drop(self) -> list[tuple[TopicPartition, bytes]]:
+    def roll_back(self) -> list[tuple[TopicPartition, bytes]]:
         """Rolls back to the last commit, and returns the chunk keys that are no longer known.
 
         Uncommitted chunks are to be reread: here, or by the next owner of a released partition. A commit in
         progress is kept until its outcome is known; the stream is not opened before.
         """
-        pinned = {}
+        reread_from = {}
         for partition in self.partitions:
-            at = self.needs(partition, besides=None)
+            at = self.first_uncommitted(partition, excluding=None)
             if at is not None and partition.released:
-                partition.unread(at)
+                partition.rewind(at)
             elif at is not None:
-                pinned[partition] = at
+                reread_from[partition] = at
         forgotten = [*self.keys, *(self.snapshot.keys if self.snapshot is not None else ())]
-        self._purge()
+        self._clear_queue()
         self.uncommitted, self.keys, self.snapshot = {}, [], None
-        self.dropped_in_commit = self.committing is not None
-        self.snapshot_wanted = False
-        self.pinned = pinned
+        self.rolled_back_in_commit = self.committing is not None
+        self.snapshot_requested = False
+        self.reread_from = reread_from
         return forgotten

@@ -1,17 +1,17 @@
-"""Streams whose files another worker still has locked: how long their chunks wait, and what is reported."""
+"""Streams that another worker still has locked: how long their chunks wait, and what is reported."""
 
 import time
 from collections import OrderedDict
 
 from ...store.databases.checkpoint import CheckpointStore
 from .pipeline.telemetry import WorkerTelemetry
-from .pipeline_opening import StreamHeld
+from .pipeline_opening import StreamLocked
 from .progress.ownership import OwnedPartition, Ownership
 
 _MAX_REMEMBERED = 10_000
 
 
-class LeasedStreams:
+class LockedStreams:
     """Decides whether a chunk waits for a stream's lock. Called from the pipelines' threads.
 
     If the stream is written for a partition that this worker owns, or for the same topic, the other worker is
@@ -34,38 +34,38 @@ class LeasedStreams:
         self._give_up_s = give_up_s
         self._since_s: OrderedDict[str, float] = OrderedDict()
 
-    def free(self, reference: str) -> None:
-        """Records that this worker has the stream's lock."""
+    def record_opened(self, reference: str) -> None:
+        """Records that this worker has the stream's lock now."""
         if reference in self._since_s and self._since_s.pop(reference, None) is not None:
             self._telemetry.stream_is_free(reference)
 
-    def wait_or_give_up(self, held: StreamHeld, wanted_by: OwnedPartition) -> str:
-        """Raises `held` if the chunk is to wait; after the timeout, returns the reason of its dead letter."""
-        since_s = self._since_s.setdefault(held.reference, time.monotonic())
+    def wait_or_give_up(self, locked: StreamLocked, wanted_by: OwnedPartition) -> str:
+        """Raises `locked` if the chunk has to wait; after the timeout, returns the dead letter's reason."""
+        since_s = self._since_s.setdefault(locked.reference, time.monotonic())
         if len(self._since_s) > _MAX_REMEMBERED:
             self._since_s.popitem(last=False)
-        writer = self._writer(held, wanted_by)
-        if not self._will_be_free(held, wanted_by) and time.monotonic() - since_s >= self._give_up_s:
-            self._telemetry.stream_is_free(held.reference)
-            assert held.partition is not None
+        writer = self._writer(locked, wanted_by)
+        if not self._will_be_free(locked, wanted_by) and time.monotonic() - since_s >= self._give_up_s:
+            self._telemetry.stream_is_free(locked.reference)
+            assert locked.partition is not None
             return (
-                f"stream {held.reference!r} is written by {writer}, for policy {held.partition.topic!r}; "
+                f"stream {locked.reference!r} is written by {writer}, for policy {locked.partition.topic!r}; "
                 "route the tag to one policy only, then resend this chunk"
             )
-        self._telemetry.waits_for_stream(held.reference, writer=writer, policy=wanted_by.key.topic)
-        raise held
+        self._telemetry.waits_for_stream(locked.reference, writer=writer, policy=wanted_by.key.topic)
+        raise locked
 
-    def _will_be_free(self, held: StreamHeld, wanted_by: OwnedPartition) -> bool:
+    def _will_be_free(self, locked: StreamLocked, wanted_by: OwnedPartition) -> bool:
         return (
-            held.partition
+            locked.partition
             is None  # nothing is committed: most likely the former owner of the partition has it
-            or held.partition in self._owned
-            or held.partition.topic == wanted_by.key.topic
+            or locked.partition in self._owned
+            or locked.partition.topic == wanted_by.key.topic
         )
 
-    def _writer(self, held: StreamHeld, wanted_by: OwnedPartition) -> str:
-        if held.partition is None:
+    def _writer(self, locked: StreamLocked, wanted_by: OwnedPartition) -> str:
+        if locked.partition is None:
             return wanted_by.before or "another worker"
-        if (owned := self._owned.get(held.partition)) is not None:
+        if (owned := self._owned.get(locked.partition)) is not None:
             return owned.before or "another worker"
-        return self._checkpoints.owner(held.partition) or "another worker"
+        return self._checkpoints.owner(locked.partition) or "another worker"
