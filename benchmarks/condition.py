@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     options = parser.parse_args()
     console = Console(width=max(Console().width, 140), soft_wrap=False)
-    recordings, refused = find_recordings(options.data)
-    for name, why in refused.items():
+    recordings, rejected = find_recordings(options.data)
+    for name, why in rejected.items():
         console.print(f"{name} is left out: {why}", style="yellow")
     if not recordings:
         sys.exit(
@@ -99,7 +99,7 @@ def main() -> None:
         figures = {
             "bearings": {name: asdict(fate) for name, fate in fates.items()},
             "leave_one_out": left_out,
-            "left_out_files": refused,
+            "left_out_files": rejected,
             "machine_s": run.machine_s,
             "wall_s": run.wall_s,
             "times_real_time": run.machine_s / run.wall_s,
@@ -149,13 +149,13 @@ def find_recordings(folder: Path) -> tuple[dict[str, Recording], dict[str, str]]
     if not folder.is_dir():
         sys.exit(f"{folder} is not a folder; name one with BearingX_Y.npz files: --data DIR")
     recordings: dict[str, Recording] = {}
-    refused: dict[str, str] = {}
+    rejected: dict[str, str] = {}
     for path in sorted(folder.glob("*.npz")):
         try:
             recordings[path.stem] = read_recording(path)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            refused[path.name] = str(error) or repr(error)
-    return recordings, refused
+            rejected[path.name] = str(error) or repr(error)
+    return recordings, rejected
 
 
 def read_recording(path: Path) -> Recording:

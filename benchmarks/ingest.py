@@ -257,9 +257,9 @@ def measure(site: Site, mode: Mode, payload: Traffic, seconds: float) -> Measure
             found.limits.append(limit(seconds / ROUNDS))
             _round(gateway, senders, payload, seconds / ROUNDS, found)
         found.peak_bytes = gateway.peak_bytes()
-        refused = gateway.status()["refused_total"]
-        if refused:
-            raise RuntimeError(f"{mode.name}: {refused} chunks were rejected, so its speed means nothing")
+        rejected = gateway.status()["refused_total"]
+        if rejected:
+            raise RuntimeError(f"{mode.name}: {rejected} chunks were rejected, so its speed means nothing")
     return found
 
 

@@ -67,10 +67,10 @@ def test_a_config_file_elsewhere_can_name_the_home_relative_to_itself(tmp_path: 
 def test_a_setting_that_cannot_be_used_is_rejected_with_its_source_and_what_is_allowed(
     tmp_path: Path, toml: str, environment: dict[str, str], flags: dict[str, Any], words: list[str]
 ) -> None:
-    with pytest.raises(ConfigInvalid) as refused:
+    with pytest.raises(ConfigInvalid) as rejected:
         load(tmp_path, toml, environment, **flags)
     for word in words:
-        assert word in str(refused.value)
+        assert word in str(rejected.value)
 
 
 def test_variables_with_the_prefix_that_name_no_setting_are_left_alone(tmp_path: Path) -> None:
@@ -140,6 +140,6 @@ def test_kafka_is_set_by_file_and_environment_and_its_password_is_never_shown(tm
     assert settings.kafka.password == "s3cret"
     assert "s3cret" not in repr(settings)
     (tmp_path / "windvane.toml").write_text("[kafka]\npassword = 53278\n")
-    with pytest.raises(ConfigInvalid, match=r"kafka\.password") as refused:
+    with pytest.raises(ConfigInvalid, match=r"kafka\.password") as rejected:
         load_settings(home=tmp_path, environment={})
-    assert "53278" not in str(refused.value)
+    assert "53278" not in str(rejected.value)

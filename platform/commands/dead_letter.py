@@ -314,7 +314,7 @@ class _Gateway:
         return answer.status, told, float(answer.headers.get("Retry-After", "1"))
 
     def _connect(self) -> socket.socket:
-        refused = OSError("there is no socket")
+        failure = OSError("there is no socket")
         for path in tier_sockets(self._run_dir, "gateway").values():
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(_ANSWER_TIMEOUT_S)
@@ -322,10 +322,10 @@ class _Gateway:
                 connection.connect(str(path))
             except OSError as error:  # it was killed; another may run
                 connection.close()
-                refused = error
+                failure = error
             else:
                 return connection
-        raise refused
+        raise failure
 
     def close(self) -> None:
         """Close the connection."""

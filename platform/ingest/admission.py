@@ -1,6 +1,6 @@
 """Whether a sender may send a tag: before anything of the payload is looked at."""
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from ..store.databases.dead_letters import MAX_PAYLOAD_BYTES
 from .chunk import IncomingChunk
 from .policy_book import InForce, PolicyBook
@@ -11,28 +11,28 @@ def find_rules(policies: PolicyBook, chunk: IncomingChunk) -> InForce | None:
     return policies.match(chunk.tag) if chunk.policy is None else policies.get(chunk.policy)
 
 
-def no_policy(chunk: IncomingChunk) -> ChunkRefused:
+def no_policy(chunk: IncomingChunk) -> ChunkRejected:
     """The rejection of a chunk for which `find_rules` finds nothing."""
     if chunk.policy is not None:
-        return ChunkRefused("no-policy", f"there is no policy {chunk.policy!r}; see `windvane policy list`")
-    return ChunkRefused(
+        return ChunkRejected("no-policy", f"there is no policy {chunk.policy!r}; see `windvane policy list`")
+    return ChunkRejected(
         "no-policy",
         f"no policy takes the tag {chunk.tag!r}; make one with `windvane policy create`{_who_keeps(chunk)}",
     )
 
 
 def admit(chunk: IncomingChunk, rules: InForce) -> None:
-    """Raises ChunkRefused if the sender must not send this tag to the policy."""
+    """Raises ChunkRejected if the sender must not send this tag to the policy."""
     policy = rules.policy
     if not rules.admission.allows(chunk.sender, chunk.identity):
         who = "the anonymous sender" if chunk.identity is None else repr(chunk.identity)
-        raise ChunkRefused(
+        raise ChunkRejected(
             "sender-not-allowed",
             f"policy {policy.reference!r} does not allow {who} at {chunk.sender} to send {chunk.tag!r}; "
             f"add the identity or the network to a rule of `allow`{_who_keeps(chunk)}",
         )
     if chunk.policy is not None and rules.own_tags.match(chunk.tag) is None:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "tag-not-allowed",
             f"policy {policy.reference!r} does not take the tag {chunk.tag!r}; "
             f"its tags: {', '.join(policy.tags)}",

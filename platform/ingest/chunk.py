@@ -7,7 +7,7 @@ from typing import Literal
 import msgpack
 import msgspec
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from ..rejections import RejectionCode
 from .bodies.formats import BodyFormat
 
@@ -135,16 +135,16 @@ def charge(payload: bytes | bytearray | memoryview, chunk_id: bytes | None) -> i
 def check_tag(tag: str) -> None:
     """A tag names the data stream: it must be printable, short, and leave ':' to the outputs.
 
-    Raises ChunkRefused("bad-tag").
+    Raises ChunkRejected("bad-tag").
     """
     if _LONE_SURROGATE.search(tag):
-        raise ChunkRefused(
+        raise ChunkRejected(
             "bad-tag",
             f"the tag {tag.encode(errors='surrogateescape').decode(errors='backslashreplace'):.80} is not "
             "UTF-8; over HTTP tags are UTF-8 text, percent-encoded in a URL. Convert it to UTF-8",
         )
     if not tag or ":" in tag or not tag.isprintable() or len(tag.encode()) > _MAX_TAG_BYTES:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "bad-tag",
             f"the tag {tag!r:.80} must have 1 to {_MAX_TAG_BYTES} printable bytes and no ':'; rename it",
         )

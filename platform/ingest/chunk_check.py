@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from ..records.decoded_size import is_surely_within
 from ..records.event_separation import SeparatedEvents, separating_decodable
 from ..records.events import content_key
@@ -44,7 +44,7 @@ class CheckedChunk(msgspec.Struct, frozen=True):
 
 
 class ChunkCheck:
-    """The checks of all chunks; raises ChunkRefused for one that must not enter.
+    """The checks of all chunks; raises ChunkRejected for one that must not enter.
 
     Memory: what `Unpacker` and `EventCheck` say; what is unpacked is charged to the submission.
     """
@@ -74,7 +74,7 @@ class ChunkCheck:
         max_bytes = limits.chunk_bytes
         payload: Payload = chunk.payload if chunk.is_plain else await self._unpacked(submission, policy)
         if len(payload) > max_bytes:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "too-large",
                 f"the chunk has {len(payload)} bytes, policy {policy.reference!r} takes {max_bytes}; "
                 "send smaller chunks, or raise limits.chunk_bytes",
@@ -139,10 +139,10 @@ class ChunkCheck:
             steps = counting(payload, chunk.size_hint, max_events=policy.limits.events_per_chunk)
             try:
                 events = await self._off_loop.in_slices(steps, who=chunk.who, on_long=keep_turn)
-            except ChunkRefused as refusal:
-                if refusal.code not in ("malformed", INVALID_EVENTS):
+            except ChunkRejected as rejection:
+                if rejection.code not in ("malformed", INVALID_EVENTS):
                     raise
-                broken, events = refusal, 0
+                broken, events = rejection, 0
         elif is_too_deep(payload, events):
             broken = nested_too_deeply("an event")
         _require_few(events, policy)
@@ -162,13 +162,13 @@ class ChunkCheck:
         return sifted.valid, sifted.valid_events
 
     async def _measure(self, submission: Submission, policy: Policy, payload: Payload, events: int) -> None:
-        """Raises ChunkRefused for events that would take too much memory once they are decoded."""
+        """Raises ChunkRejected for events that would take too much memory once they are decoded."""
         limit_bytes = policy.limits.decoded_bytes
         submission.turn.keep()
         await give_way()
         found = await self._unpacker.decoded_bytes(submission.chunk, payload, events, limit_bytes=limit_bytes)
         if found > limit_bytes:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "too-large-decoded",
                 f"the chunk of {len(payload)} bytes and {events} events takes more than {limit_bytes} bytes "
                 f"of memory once it is decoded, which is what policy {policy.reference!r} takes; send "
@@ -178,7 +178,7 @@ class ChunkCheck:
 
 def _require_few(events: int, policy: Policy) -> None:
     if events > policy.limits.events_per_chunk:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "too-many-events",
             f"the chunk has {events} events or more, policy {policy.reference!r} takes "
             f"{policy.limits.events_per_chunk}; send smaller chunks, or raise limits.events_per_chunk",
@@ -188,10 +188,10 @@ def _require_few(events: int, policy: Policy) -> None:
 def _without_invalid(
     chunk: IncomingChunk, policy: Policy, sifted: SeparatedEvents, code: RejectionCode
 ) -> RejectedEvents:
-    """The invalid events; raises ChunkRefused if the chunk is rejected whole because of them."""
+    """The invalid events; raises ChunkRejected if the chunk is rejected whole because of them."""
     asked = "are not what the policy asks for" if code == INVALID_RECORDS else "cannot be stored"
     reason = f"{sifted.total} {asked}: {sifted.reason}"
     is_whole = not sifted.valid_events and (code == INVALID_EVENTS or chunk.is_replay)
     if is_whole or policy.invalid_records == "refuse":
-        raise ChunkRefused(code, reason)
+        raise ChunkRejected(code, reason)
     return RejectedEvents(code, reason, sifted.invalid_events, sifted.invalid)

@@ -4,7 +4,7 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import BusUnavailable, ChunkRefused, DiskReserveUsed
+from ..errors import BusUnavailable, ChunkRejected, DiskReserveUsed
 from ..rejections import REJECTIONS, WITHHELD
 from ..store.databases.dead_letter import DeadLetter
 from ..store.databases.dead_letters import DeadLetters
@@ -85,7 +85,7 @@ class DeadLetterQueue:
 
 
 def letter_of_chunk(
-    chunk: IncomingChunk, refusal: ChunkRefused, policy: str | None, time_ns: int
+    chunk: IncomingChunk, rejection: ChunkRejected, policy: str | None, time_ns: int
 ) -> DeadLetter:
     """The dead letter of a chunk that was rejected whole, unchanged: a posted body is kept as the body.
 
@@ -95,11 +95,11 @@ def letter_of_chunk(
     payload: bytes | bytearray | memoryview = chunk.payload if body is None else body.data
     size = None if body is None else body.size_bytes
     sample_of = ""
-    if chunk.signal and REJECTIONS[refusal.code].is_sampled:
+    if chunk.signal and REJECTIONS[rejection.code].is_sampled:
         sample_of, size, payload = f"signal {chunk.signal}", len(payload), payload[:SAMPLE_BYTES]
     return DeadLetter(
-        code=refusal.code,
-        reason=str(refusal),
+        code=rejection.code,
+        reason=str(rejection),
         tag=chunk.tag,
         sender=chunk.sender,
         policy=policy,

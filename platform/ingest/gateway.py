@@ -16,8 +16,8 @@ import msgspec
 from ..bus.interface import Producer
 from ..bus.messages.chunks import ChunkMessage
 from ..config import GatewaySettings
-from ..errors import BusUnavailable, ChunkRefused, RateExceeded
-from ..records.events import chunk_key, is_stored_anew
+from ..errors import BusUnavailable, ChunkRejected, RateExceeded
+from ..records.events import chunk_key, is_identified_by_id
 from ..rejections import REJECTIONS, WITHHELD
 from ..store.catalog.policy import Policy, Signal
 from ..store.databases.dead_letters import DeadLetters
@@ -82,7 +82,7 @@ class Gateway:
 
         - with None once the chunk is durable on the bus (or was before: a retransmission), and invalid events
           of it are in the dead letters;
-        - with ChunkRefused once its bytes are in the dead letters (`code` says why);
+        - with ChunkRejected once its bytes are in the dead letters (`code` says why);
         - with RateExceeded if it exceeds the policy's rates and does not wait: its sender must keep it;
         - with BusUnavailable if none of these could be done: its sender must keep it.
 
@@ -96,10 +96,10 @@ class Gateway:
             task.add_done_callback(self._deciding.discard)
         return submission
 
-    def reject(self, chunk: IncomingChunk, refusal: ChunkRefused) -> Submission:
+    def reject(self, chunk: IncomingChunk, rejection: ChunkRejected) -> Submission:
         """Puts into the dead letters what could not be made a chunk; it ends as that of `submit`."""
         submission = Submission(chunk, self.budget, self._turns.turn(chunk.tag), charged_bytes=0)
-        self._reject(submission, refusal)
+        self._reject(submission, rejection)
         submission.decided()
         return submission
 
@@ -107,7 +107,7 @@ class Gateway:
         """Puts into the dead letters what came of a message on a connection that had to be closed."""
         payload = bytes(pending[: self.settings.max_message_bytes])
         chunk = IncomingChunk(sender=sender, tag="", payload=payload)
-        self.reject(chunk, ChunkRefused("framing", reason))
+        self.reject(chunk, ChunkRejected("framing", reason))
 
     def stop_holding(self) -> None:
         """Lets all that wait for a rate go at once, and nothing wait from now on: the gateway stops."""
@@ -133,8 +133,8 @@ class Gateway:
             if submission.turn.before is not None:  # a call less for most chunks
                 await submission.turn.come()
             await self._take(submission, rules)
-        except ChunkRefused as refusal:
-            self._reject(submission, refusal, None if rules is None else rules.policy)
+        except ChunkRejected as rejection:
+            self._reject(submission, rejection, None if rules is None else rules.policy)
         except Exception as error:
             self._fail(submission, error)
         finally:
@@ -160,15 +160,15 @@ class Gateway:
             if checked is not None:
                 self._enter(checked, rules.rate, submission)
             return
-        except ChunkRefused as refusal:
-            if not chunk.is_run or not REJECTIONS[refusal.code].is_of_events:
+        except ChunkRejected as rejection:
+            if not chunk.is_run or not REJECTIONS[rejection.code].is_of_events:
                 raise
         parts = [submission.part(half) for half in halves(chunk)]
         for part in parts:
             try:
                 await self._take(part, rules)
-            except ChunkRefused as refusal:
-                self._reject(part, refusal, rules.policy)
+            except ChunkRejected as rejection:
+                self._reject(part, rejection, rules.policy)
             except Exception as error:
                 self._fail(part, error)
         submission.end_with(parts)
@@ -181,7 +181,7 @@ class Gateway:
             if self._is_repeated(key, submission):
                 return None
         payload = await self._checks.unpack(submission, policy)
-        if policy.suppress_repeats == "content" and not is_stored_anew(chunk.chunk_id):
+        if policy.suppress_repeats == "content" and not is_identified_by_id(chunk.chunk_id):
             key = await self._checks.content_key(submission, payload)
             if self._is_repeated(key, submission):
                 return None
@@ -230,7 +230,7 @@ class Gateway:
         is_full = not self._rate_queue.has_room(size_bytes)
         if is_full and chunk.over_rate == "wait" and chunk.chunk_id is None:
             # Its sender waits for no ack, so it would not send the chunk again.
-            raise ChunkRefused("over-rate", f"{reason}, and too much waits already; send more slowly")
+            raise ChunkRejected("over-rate", f"{reason}, and too much waits already; send more slowly")
         if is_full or chunk.over_rate == "refuse":
             self.telemetry.chunk_rejected("over-rate", chunk, reason, policy=checked.policy.reference)
             wait_s = rate.wait_s(events=checked.events, size=payload_bytes)
@@ -263,7 +263,7 @@ class Gateway:
         policy, chunk_id = checked.policy, checked.chunk.chunk_id
         durable: asyncio.Future[int] | None = None
         if checked.events:
-            by_content = policy.suppress_repeats == "content" and not is_stored_anew(chunk_id)
+            by_content = policy.suppress_repeats == "content" and not is_identified_by_id(chunk_id)
             durable = publish_chunk(
                 self._producer,
                 policy.reference,
@@ -332,21 +332,21 @@ class Gateway:
         self.telemetry.chunk_rejected(rejected.code, chunk, rejected.reason, policy=reference)
         return self._letters.keep(letter_of_events(chunk, rejected, reference, self._now_ns()))
 
-    def _reject(self, submission: Submission, refusal: ChunkRefused, policy: Policy | None = None) -> None:
+    def _reject(self, submission: Submission, rejection: ChunkRejected, policy: Policy | None = None) -> None:
         """Keeps the bytes, then ends `submission` with the rejection."""
         # Its traceback has the frames that hold the submission and the chunk: a cycle, which would keep the
         # buffer that the chunk was received in until Python looks for cycles.
-        refusal.__traceback__ = None
+        rejection.__traceback__ = None
         chunk = submission.chunk
         if chunk.is_replay:
-            submission.fail(refusal)
+            submission.fail(rejection)
             return
         reference = chunk.policy if policy is None else policy.reference
-        self.telemetry.chunk_rejected(refusal.code, chunk, str(refusal), policy=reference)
-        if refusal.code not in WITHHELD:
-            self.rejections.note(chunk, refusal.code)
-        kept = self._letters.keep(letter_of_chunk(chunk, refusal, reference, self._now_ns()))
-        kept.add_done_callback(lambda done: submission.fail(done.exception() or refusal))
+        self.telemetry.chunk_rejected(rejection.code, chunk, str(rejection), policy=reference)
+        if rejection.code not in WITHHELD:
+            self.rejections.note(chunk, rejection.code)
+        kept = self._letters.keep(letter_of_chunk(chunk, rejection, reference, self._now_ns()))
+        kept.add_done_callback(lambda done: submission.fail(done.exception() or rejection))
 
 
 def _tell_outcome(checked: CheckedChunk) -> None:

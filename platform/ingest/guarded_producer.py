@@ -33,9 +33,11 @@ class GuardedProducer(Producer):
                 self._disk.check()  # one statvfs, a few microseconds
             self._disk.require_room()
         except (DiskReserveUsed, OSError) as error:
-            refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            refused.set_exception(error if isinstance(error, DiskReserveUsed) else BusUnavailable(str(error)))
-            return refused
+            rejected: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            rejected.set_exception(
+                error if isinstance(error, DiskReserveUsed) else BusUnavailable(str(error))
+            )
+            return rejected
         return self._producer.publish(topic, key, *value, durability=durability)
 
     @property

@@ -14,8 +14,8 @@ import msgspec
 
 from ..bus.interface import Durability, Producer
 from ..bus.messages.chunks import ChunkMessage, encode_chunk
-from ..errors import ChunkRefused
-from ..records.events import STORED_ANEW
+from ..errors import ChunkRejected
+from ..records.events import ID_ONLY_PREFIX
 
 _ENVELOPE_BYTES = 160
 """Upper bound of the envelope without its texts, and of a part's ID without the chunk's ID."""
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 def split_events(payload: bytes | bytearray | memoryview, *, max_bytes: int) -> Iterator[Part]:
     """Cut a payload of well-formed events into parts of at most `max_bytes`, as few as go in order.
 
-    Raises `ChunkRefused` if a single event is larger.
+    Raises `ChunkRejected` if a single event is larger.
     """
     size = max(len(payload), 1)
     walker = msgpack.Unpacker(read_size=size, max_buffer_size=size)
@@ -42,7 +42,7 @@ def split_events(payload: bytes | bytearray | memoryview, *, max_bytes: int) -> 
         walker.skip()
         stop = walker.tell()
         if stop - boundary > max_bytes:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "event-too-large",
                 f"an event has {stop - boundary} bytes, the bus takes {max_bytes} in one message; send "
                 "smaller events, or raise kafka.max_message_bytes",
@@ -66,7 +66,7 @@ def part_id(chunk_id: bytes | None, part: Part) -> bytes | None:
 def require_fitting(
     producer: Producer, message: ChunkMessage, payload: bytes | bytearray | memoryview
 ) -> None:
-    """Raises `ChunkRefused` if an event of the payload does not fit into a message."""
+    """Raises `ChunkRejected` if an event of the payload does not fit into a message."""
     max_bytes = _max_payload_bytes(producer, message)
     if len(payload) > max_bytes:
         for _ in split_events(payload, max_bytes=max_bytes):
@@ -87,7 +87,7 @@ def publish_chunk(
     `content_key` identifies the payload of a chunk without an ID. Its parts are identified by this key and
     their position, since two parts of one chunk may be equal.
     `payload` replaces the payload of the message. The result is the offset of the last part. Fails as
-    `Producer.publish` does if any part failed; raises `ChunkRefused` like `require_fitting`.
+    `Producer.publish` does if any part failed; raises `ChunkRejected` like `require_fitting`.
     """
     key = message.tag.encode()
     max_bytes = _max_payload_bytes(producer, message)
@@ -95,7 +95,7 @@ def publish_chunk(
         return producer.publish(topic, key, *encode_chunk(message, payload), durability=durability)
     view = memoryview(payload)
     parts = list(split_events(view, max_bytes=max_bytes))
-    whole = message.chunk_id if content_key is None else STORED_ANEW + content_key
+    whole = message.chunk_id if content_key is None else ID_ONLY_PREFIX + content_key
     return _last_of(
         [
             producer.publish(

@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from ..errors import ChunkRefused
+from ..errors import ChunkRejected
 from ..records.decoded_size import measuring
 from .bodies.body_events import BodyBounds
 from .bodies.decompression import MAX_MEMBERS, decompress, decompressing
@@ -43,7 +43,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 def unpacking(chunk: IncomingChunk, bounds: Bounds) -> Generator[None, None, Payload]:
-    """The payload of a chunk; yields every few milliseconds. Raises ChunkRefused.
+    """The payload of a chunk; yields every few milliseconds. Raises ChunkRejected.
 
     Memory: the payload, twice while it is put together; of a body also `text_bytes` of text.
     """
@@ -101,31 +101,33 @@ def unpack_at_once(chunk: IncomingChunk, bounds: Bounds) -> Payload | None:
             max_bytes=min(max_bytes, AT_ONCE_BYTES),
             max_members=_AT_ONCE_MEMBERS.get(chunk.compression, MAX_MEMBERS),
         )
-    except ChunkRefused as refusal:
+    except ChunkRejected as rejection:
         # How much it unpacks to is only known by doing it: what was done is done again in the thread.
-        if refusal.code == "too-many-members" or (refusal.code == "too-large" and max_bytes > AT_ONCE_BYTES):
+        if rejection.code == "too-many-members" or (
+            rejection.code == "too-large" and max_bytes > AT_ONCE_BYTES
+        ):
             return None
         raise
 
 
 def check_signal(chunk: IncomingChunk, signals: Collection[str]) -> None:
-    """Raises ChunkRefused if the `signals` of a policy do not include the signal of the chunk."""
+    """Raises ChunkRejected if the `signals` of a policy do not include the signal of the chunk."""
     if _SIGNALS.get(chunk.signal) in signals:
         return
     if chunk.signal == METRICS:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "not-logs",
             "the chunk carries metrics, which its policy does not take; send them under a tag of their own, "
             'to a policy with signals = ["metrics"]. They are acked, and this is a sample of the first',
         )
     if chunk.signal:
         what = _SIGNALS.get(chunk.signal, f"signal {chunk.signal}")
-        raise ChunkRefused(
+        raise ChunkRejected(
             "not-logs",
             f"the chunk carries {what}, no events; send logs and metrics only. It is acked, and this is a "
             "sample of the first",
         )
-    raise ChunkRefused("not-metrics", 'the chunk carries logs; add "logs" to the signals of its policy')
+    raise ChunkRejected("not-metrics", 'the chunk carries logs; add "logs" to the signals of its policy')
 
 
 class Unpacker:

@@ -125,7 +125,7 @@ class Context:
         """The model of a step, `stream:step`, at the last checkpoint: to inspect, change and `put`.
 
         Loading unpickles it, as the worker does, which can run code. So files that other users can write are
-        rejected. Raises ModelNotFound and ModelRefused.
+        rejected. Raises ModelNotFound and ModelRejected.
         """
         from .model import open_model  # operations, and the estimators' libraries, take seconds to import
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelNotFound, ModelRefused
+from ..errors import ModelNotFound, ModelRejected
 from ..processors.learning.model import Model as ModelOperation
 from ..processors.learning.model import ModelState
 from ..processors.operations.base.state_codec import decode_state, encode_state
@@ -47,10 +47,10 @@ class Model:
         is still pending.
 
         Raises:
-            ModelRefused: the estimator is of another class than it was, or others can write to HOME/models.
+            ModelRejected: the estimator is of another class than it was, or others can write to HOME/models.
         """
         if type(self.estimator) is not self._class:
-            raise ModelRefused(
+            raise ModelRejected(
                 f"{self.reference}: the estimator was a {self._class.__name__}, and a "
                 f"{type(self.estimator).__name__} cannot take its place; change the policy's step instead"
             )
@@ -71,7 +71,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
 
     Raises:
         ModelNotFound: no such stream or step, or the step has no model or has learned nothing.
-        ModelRefused: another user can write the database of checkpoints.
+        ModelRejected: another user can write the database of checkpoints.
     """
     stream, _, step_name = reference.rpartition(":")
     committed, policy = committed_stream(checkpoint_file, stream)

@@ -151,8 +151,8 @@ def _fault(event: memoryview, raw_field: str | None, max_event_bytes: int) -> st
         return TOO_DEEP
     try:
         _, record = decode_event(event)
-    except ChunkRejected as refusal:
-        return str(refusal)
+    except ChunkRejected as rejection:
+        return str(rejection)
     return None if raw_field is None else raw_field_fault(record, raw_field)
 
 

@@ -181,10 +181,10 @@ def _begun_key(sender: str, tag: str, kind: bytes) -> "hashlib.blake2b":
     return key
 
 
-STORED_ANEW = b"stored-anew:"
+ID_ONLY_PREFIX = b"stored-anew:"
 """Prefix of the ID of a chunk that was published, could not be archived, and is replayed."""
 
 
-def is_stored_anew(chunk_id: bytes | None) -> bool:
+def is_identified_by_id(chunk_id: bytes | None) -> bool:
     """Whether only the chunk's ID, and not its content, identifies a repetition."""
-    return chunk_id is not None and chunk_id.startswith(STORED_ANEW)
+    return chunk_id is not None and chunk_id.startswith(ID_ONLY_PREFIX)

@@ -30,7 +30,7 @@ from .live.feed import LiveFeed
 from .live.subscriptions import LiveLimits
 from .open_alarms import OpenAlarms
 from .openapi import describe_api
-from .problems import RequestRefused, mark_answering, problem_middleware
+from .problems import RequestRejected, mark_answering, problem_middleware
 from .route import API, Access, access_of, declared_routes, route_definitions
 from .static import UiRoutes, set_security_headers
 from .telemetry import WebTelemetry, counting_middleware
@@ -130,7 +130,7 @@ async def _reject_compressed_bodies(request: web.Request, handler: Handler) -> w
     """Bodies that are not passed on are small, so that none is ever decompressed here."""
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity" and request.path.startswith(f"{API}/"):
-        raise RequestRefused(
+        raise RequestRejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"The API does not support Content-Encoding {encoding[:40]}; send the body uncompressed.",
         )

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from .problems import RequestRefused
+from .problems import RequestRejected
 
 COOKIE_AGE_S = 90 * 24 * 3600
 SHOWS_TOKEN = web.RequestKey("shows_token", bool)
@@ -174,7 +174,7 @@ def access_middleware(
             if verdict is not Verdict.FOREIGN_ORIGIN and request.method in ("GET", "HEAD"):
                 answer = await for_unauthenticated(request, verdict)
             if answer is None:
-                raise _refusal(verdict, request)
+                raise _rejection(verdict, request)
             return answer
         if query_token is None:
             return await handler(request)
@@ -214,16 +214,16 @@ def challenge(request: web.Request) -> str:
     return 'Bearer realm="windvane"' if browser else 'Basic realm="windvane", charset="UTF-8", Bearer'
 
 
-def _refusal(verdict: Verdict, request: web.Request) -> RequestRefused:
+def _rejection(verdict: Verdict, request: web.Request) -> RequestRejected:
     if verdict is Verdict.FOREIGN_ORIGIN:
-        return RequestRefused(
+        return RequestRejected(
             HTTPStatus.FORBIDDEN,
             f"A page of {request.headers.get('Origin')} may not do this; only pages of this server may.",
         )
     cause = "The token is not the one of this server."
     if verdict is Verdict.CREDENTIALS_MISSING:
         cause = f"Requests to {request.headers.get('Host') or 'this address'} need the token of this server."
-    return RequestRefused(
+    return RequestRejected(
         HTTPStatus.UNAUTHORIZED,
         f"{cause} It is in the file named token in the server's home directory; give it as "
         "'Authorization: Bearer …', as the password of HTTP Basic, or once as ?token=….",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from .problems import RequestRefused
+from .problems import RequestRejected
 
 MAX_NESTING = 64
 """Objects and arrays within each other; the deepest policies have a dozen."""
@@ -44,22 +44,22 @@ def decode_json(text: bytes | str, decode: Callable[[bytes | str], Value]) -> Va
 async def read_json(request: web.Request, decode: Callable[[bytes | str], Value]) -> Value:
     """The JSON body of `request` as `decode` gives it, decoded in a thread.
 
-    Raises RequestRefused: 415 for another content type, 400 for what is not JSON or nested too deeply, 422
+    Raises RequestRejected: 415 for another content type, 400 for what is not JSON or nested too deeply, 422
     for what msgspec.ValidationError names.
     """
     if request.content_type != "application/json":
-        raise RequestRefused(
+        raise RequestRejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON, with 'Content-Type: application/json'."
         )
     body = await request.read()
     try:
         return await asyncio.to_thread(decode_json, body, decode)
     except NestedTooDeeply as error:
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"The body is rejected: {error}; flatten it.") from None
+        raise RequestRejected(HTTPStatus.BAD_REQUEST, f"The body is rejected: {error}; flatten it.") from None
     except msgspec.ValidationError as error:
-        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"The body does not fit: {error}.") from None
+        raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, f"The body does not fit: {error}.") from None
     except msgspec.DecodeError as error:
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"The body is not valid JSON: {error}.") from None
+        raise RequestRejected(HTTPStatus.BAD_REQUEST, f"The body is not valid JSON: {error}.") from None
 
 
 def _is_deep(value: Any) -> bool:

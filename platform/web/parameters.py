@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct, inspect
 
-from .problems import RequestRefused
+from .problems import RequestRejected
 
 LARGEST_INTEGER = 2**63 - 1
 """What SQLite, PostgreSQL and NumPy can take."""
@@ -33,17 +33,19 @@ class ReferencePath(Struct, frozen=True):
 
 
 def decode_path(kind: type[Parameters], given: Mapping[str, str]) -> Parameters:
-    """The parameters in a path, of which `given` are the parts. RequestRefused (404) names a mistake."""
+    """The parameters in a path, of which `given` are the parts. RequestRejected (404) names a mistake."""
     decoded = _decode(kind, given, status=HTTPStatus.NOT_FOUND)
     for field in _fields(kind):
         # The largest integer stands for all that are larger, which no resource has as its ID.
         if getattr(decoded, field.attribute) == LARGEST_INTEGER:
-            raise RequestRefused(HTTPStatus.NOT_FOUND, f"{field.name}={given[field.name][:40]} is too large.")
+            raise RequestRejected(
+                HTTPStatus.NOT_FOUND, f"{field.name}={given[field.name][:40]} is too large."
+            )
     return decoded
 
 
 def decode_query(kind: type[Parameters], given: Mapping[str, str]) -> Parameters:
-    """The parameters in a query; an empty one counts as absent. RequestRefused (400) names a mistake."""
+    """The parameters in a query; an empty one counts as absent. RequestRejected (400) names a mistake."""
     present = {name: given[name] for name in _names(kind) if given.get(name)}
     return _decode(kind, present, status=HTTPStatus.BAD_REQUEST)
 
@@ -118,13 +120,13 @@ def _decode(kind: type[Parameters], given: Mapping[str, str], *, status: HTTPSta
     for field in _fields(kind):
         if field.name not in given:
             if field.required:
-                raise RequestRefused(status, f"{field.name} is required.")
+                raise RequestRejected(status, f"{field.name} is required.")
             continue
         text = given[field.name]
         try:
             values[field.attribute] = field.read(text)
         except ValueError as error:
-            raise RequestRefused(status, f"{field.name}={text[:40]} {error}.") from None
+            raise RequestRejected(status, f"{field.name}={text[:40]} {error}.") from None
     return kind(**values)
 
 

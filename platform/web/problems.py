@@ -49,7 +49,7 @@ _STATUS: Mapping[type[Exception], HTTPStatus] = {
 """The status of an error of the tree; the first that fits."""
 
 
-class RequestRefused(WindvaneError):
+class RequestRejected(WindvaneError):
     """An answer of the web tier's own: `status`, what is wrong, and what else the answer carries."""
 
     def __init__(
@@ -87,7 +87,7 @@ def problem(
 
 def problem_of(error: WindvaneError) -> web.Response:
     """The answer to an error of the tree; its message is fit for the user as it is."""
-    if isinstance(error, RequestRefused):
+    if isinstance(error, RequestRejected):
         return problem(error.status, str(error), headers=error.headers, members=error.members)
     status = next(
         (status for kind, status in _STATUS.items() if isinstance(error, kind)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from .auth import Verdict, challenge, wants_page
-from .problems import RequestRefused
+from .problems import RequestRejected
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -71,7 +71,7 @@ class UiRoutes:
             page = _NOT_FOUND.format(path=html.escape(request.path), root="../" * path.count("/") or "./")
             return web.Response(text=page, content_type="text/html", status=HTTPStatus.NOT_FOUND)
         if found is None:
-            raise RequestRefused(
+            raise RequestRejected(
                 HTTPStatus.NOT_FOUND,
                 f"There is nothing at {request.path}. /openapi.json lists what there is.",
             )

@@ -19,7 +19,7 @@ from ..errors import BodyTooSlow
 from ..runtime.announcements import tier_sockets
 from ..runtime.instrumentation import EventLog
 from .instrumentation import TierStatusInvalid
-from .problems import RequestRefused
+from .problems import RequestRejected
 
 _log = EventLog(logging.getLogger(__name__))
 
@@ -126,7 +126,7 @@ class TierClient:
                 if isinstance(broken, BodyTooSlow):
                     raise broken from None
                 if broken is not None:
-                    raise RequestRefused(
+                    raise RequestRejected(
                         HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}."
                     ) from error
                 raise _is_away(tier) from error
@@ -221,8 +221,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_away(tier: str) -> RequestRefused:
-    return RequestRefused(
+def _is_away(tier: str) -> RequestRejected:
+    return RequestRejected(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"The {tier} is not running; keep the chunk and resend it. 'windvane {tier}' starts it.",
         headers={"Retry-After": str(RETRY_AFTER_S)},

@@ -133,8 +133,8 @@ def test_looking_makes_no_home_of_a_directory_that_is_none(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    refused = run(*arguments, "--home", str(other), exit_code=1).stderr
-    assert refused.startswith(f"windvane: {other} is not a Windvane home")
+    rejected = run(*arguments, "--home", str(other), exit_code=1).stderr
+    assert rejected.startswith(f"windvane: {other} is not a Windvane home")
     assert list(other.iterdir()) == []
 
 

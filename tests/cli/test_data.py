@@ -71,9 +71,9 @@ def test_cat_gives_the_bytes_requested(run: Run, home: Path, options: list[str],
 
 def test_cat_behind_the_end_says_where_that_is(run: Run, home: Path) -> None:
     put_stream(home, "digits", b"0123456789")
-    refused = run("cat", "digits", "--offset", "11", exit_code=1)
-    assert refused.stderr.startswith("windvane: --offset 11: digits has 10 bytes; give at most 10")
-    assert refused.stdout == ""
+    rejected = run("cat", "digits", "--offset", "11", exit_code=1)
+    assert rejected.stderr.startswith("windvane: --offset 11: digits has 10 bytes; give at most 10")
+    assert rejected.stdout == ""
 
 
 def test_cat_gives_a_long_stream_whole(run: Run, home: Path) -> None:

@@ -173,9 +173,9 @@ def test_a_replay_goes_through_the_running_gateway(home: Path, letters: DeadLett
         ]
     )
     with Running("gateway", home) as gateway:
-        refused = windvane(home, "dead-letter", "replay", "1")
-        assert refused.returncode == 1
-        assert b"was rejected again and is kept: no policy takes the tag" in refused.stderr
+        rejected = windvane(home, "dead-letter", "replay", "1")
+        assert rejected.returncode == 1
+        assert b"was rejected again and is kept: no policy takes the tag" in rejected.stderr
         windvane(home, "policy", "create", "logs", "--tag", "app.**", "--preset", "logs")
         alone = windvane(home, "dead-letter", "replay", "33")
         assert (alone.returncode, b"archived already" in alone.stderr) == (1, True)

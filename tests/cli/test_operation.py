@@ -87,11 +87,11 @@ def test_what_was_replaced_is_listed_and_dropped(site: Running) -> None:
     assert by == "reprocess"
     assert f"the old ones: {reference}" in done or reference in done
 
-    for refused, why in (
+    for rejected, why in (
         ("t:samples", "it is the current output t:samples"),
         ("t:x~1", "no data array 't:x~1'"),
     ):
-        failed = windvane(home, "drop", refused, "--yes")
+        failed = windvane(home, "drop", rejected, "--yes")
         assert failed.returncode == 1
         assert why in failed.stderr.decode()
     asked = windvane(home, "drop", reference)

@@ -100,10 +100,10 @@ def test_where_one_policy_is_invalid_none_is_applied(
 ) -> None:
     file = tmp_path / "policies.toml"
     file.write_text(text)
-    refused = run("apply", str(file), exit_code=1).stderr
-    assert refused.startswith("windvane: ")
-    assert str(file) in refused
-    assert message in refused
+    rejected = run("apply", str(file), exit_code=1).stderr
+    assert rejected.startswith("windvane: ")
+    assert str(file) in rejected
+    assert message in rejected
     assert run("policy", "list").stdout == ""
 
 
@@ -125,8 +125,8 @@ def test_a_schema_may_be_in_a_file_next_to_the_policy(run: Run, tmp_path: Path) 
     run("apply", str(tmp_path / "p.toml"))
     assert show(run, "power")["schema"] == schema
     (tmp_path / "p.toml").write_text('schema = "none.avsc"\n')
-    refused = run("policy", "create", "other", "--file", str(tmp_path / "p.toml"), exit_code=1)
-    assert "none.avsc cannot be read: No such file or directory" in refused.stderr
+    rejected = run("policy", "create", "other", "--file", str(tmp_path / "p.toml"), exit_code=1)
+    assert "none.avsc cannot be read: No such file or directory" in rejected.stderr
 
 
 def test_a_pattern_that_another_policy_has_too_is_said_with_who_gets_its_tags(

@@ -129,9 +129,9 @@ def test_a_stream_is_rebuilt_from_the_bus_only_if_the_bus_has_all_of_it(run: Run
     flip(filled.segment, 250)
     first = segment_path(filled.log, segment_bases(filled.log)[0])
     kept = first.rename(filled.home / "kept")
-    refused = run("recover", "rebuild", "t", exit_code=1).output
-    assert "the bus lacks" in refused
-    assert "of its 5 chunks" in refused
+    rejected = run("recover", "rebuild", "t", exit_code=1).output
+    assert "the bus lacks" in rejected
+    assert "of its 5 chunks" in rejected
     assert filled.segment.exists()
     kept.rename(first)
     damaged = filled.segment.read_bytes()

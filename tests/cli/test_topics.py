@@ -157,7 +157,7 @@ def test_the_schema_of_each_topic_is_printed(tmp_path: Path) -> None:
         done = windvane(tmp_path, "topics", "schema", f"windvane.{topic}")
         assert json.loads(done.stdout)["name"] == name
         assert b"messages begin with c3 01 " in done.stderr
-    [[refusal]] = run(tmp_path, "topics", "schema", "power..rows.samples", fails=True)
-    assert "publishes no step 'samples'" in refusal
-    [[refusal]] = run(tmp_path, "topics", "schema", "voice", fails=True)
-    assert "no policy has the topic 'voice'; there are power, power..records" in refusal
+    [[rejection]] = run(tmp_path, "topics", "schema", "power..rows.samples", fails=True)
+    assert "publishes no step 'samples'" in rejection
+    [[rejection]] = run(tmp_path, "topics", "schema", "voice", fails=True)
+    assert "no policy has the topic 'voice'; there are power, power..records" in rejection

@@ -59,10 +59,11 @@ def test_the_ready_file_says_where_everything_is_to_no_other_user(site: Running)
 
 
 def test_a_second_one_over_the_same_home_is_rejected_and_the_first_continues(site: Running) -> None:
-    refused = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
-    assert refused.returncode == 1
+    rejected = windvane(site.home, "up", "--forward", "127.0.0.1:0", "--web", "127.0.0.1:0")
+    assert rejected.returncode == 1
     assert (
-        f"another `windvane up` (process {site.pid}) already runs over {site.home}" in refused.stderr.decode()
+        f"another `windvane up` (process {site.pid}) already runs over {site.home}"
+        in rejected.stderr.decode()
     )
     assert healthy(site)
 
@@ -168,9 +169,9 @@ def test_a_second_tier_over_the_same_home_is_rejected_and_touches_nothing_of_the
 ) -> None:
     run_dir = site.home / "run"
     before = {path.name: path.stat().st_ino for path in run_dir.iterdir()}
-    refused = windvane(site.home, tier, *options)
-    assert refused.returncode == 1
-    assert refused.stderr.decode().startswith(
+    rejected = windvane(site.home, tier, *options)
+    assert rejected.returncode == 1
+    assert rejected.stderr.decode().startswith(
         f"windvane: {called} (process {children(site.pid)[tier]}) already runs over {site.home}; stop it"
     )
     assert {path.name: path.stat().st_ino for path in run_dir.iterdir()} == before

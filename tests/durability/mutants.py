@@ -139,8 +139,8 @@ MUTANTS = [
     Mutant(
         "a rejected chunk is acked though its dead letter failed",
         "ingest/gateway.py",
-        "submission.fail(done.exception() or refusal)",
-        "submission.fail(refusal)",
+        "submission.fail(done.exception() or rejection)",
+        "submission.fail(rejection)",
         _GATEWAY + "test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_written",
     ),
     Mutant(

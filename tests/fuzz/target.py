@@ -7,7 +7,7 @@ The first byte of an input selects the protocol, the second how the bytes are cu
 from collections.abc import Iterator
 
 import msgspec
-from windvane.errors import ChunkRefused, FramingError
+from windvane.errors import ChunkRejected, FramingError
 from windvane.ingest.bodies.decompression import decompress
 from windvane.ingest.checks.payload import count_events
 from windvane.ingest.forward.framing import MessageReader
@@ -107,7 +107,7 @@ def check(message: Message) -> None:
             payload = decompress(payload, compression, max_bytes=MAX_UNPACKED_BYTES)
             assert len(payload) <= MAX_UNPACKED_BYTES, "it unpacked to more than it may"
         events = count_events(payload, message.options.get("size_hint"))
-    except ChunkRefused:
+    except ChunkRejected:
         events = None
     if message.events is not None and compression == "text" and events is not None:
         assert events == message.events, "the framing counts otherwise than the gateway"
@@ -116,6 +116,6 @@ def check(message: Message) -> None:
     assert count_events(payload) == events, "the hint of a size makes a difference"
     try:
         decoded = sum(1 for _ in iterate_events(payload))
-    except ChunkRefused:
+    except ChunkRejected:
         return
     assert decoded == events, "the worker finds another number of events"

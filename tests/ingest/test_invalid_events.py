@@ -10,7 +10,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.formats import BodyFormat
 from windvane.ingest.checks.leading_times import FEW_EVENTS, surely_have_times
 from windvane.ingest.checks.payload import count_events
@@ -132,9 +132,9 @@ async def test_an_event_nested_too_deeply_costs_itself_alone(
 async def test_a_chunk_of_invalid_events_alone_is_rejected_whole(house: House) -> None:  # noqa: F811
     await house.policy("t", tags=["t"])
     gateway = await house.gateway()
-    with pytest.raises(ChunkRefused, match="2 of 2 events cannot be stored") as refused:
+    with pytest.raises(ChunkRejected, match="2 of 2 events cannot be stored") as rejected:
         await gateway.submit(chunk(MILLISECONDS * 2, chunk_id=b"id"))
-    assert refused.value.code == "invalid-event"
+    assert rejected.value.code == "invalid-event"
     [letter] = house.kept()
     assert (letter.payload, letter.chunk_id) == (MILLISECONDS * 2, b"id")
     assert not await house.chunks("t")
@@ -143,7 +143,7 @@ async def test_a_chunk_of_invalid_events_alone_is_rejected_whole(house: House) -
 async def test_a_policy_may_reject_the_whole_chunk_for_an_invalid_event(house: House) -> None:  # noqa: F811
     await house.policy("t", tags=["t"], invalid_records="refuse")
     gateway = await house.gateway()
-    with pytest.raises(ChunkRefused, match="1 of 41 events cannot be stored"):
+    with pytest.raises(ChunkRejected, match="1 of 41 events cannot be stored"):
         await gateway.submit(chunk(PAYLOAD))
     assert [letter.payload for letter in house.kept()] == [PAYLOAD]
 
@@ -211,7 +211,7 @@ def test_what_surely_has_times_can_be_decoded(events: list[bytes]) -> None:
     for each in events:
         try:
             list(iterate_events(each))
-        except ChunkRefused:
+        except ChunkRejected:
             assert each in sifted.invalid
         else:
             assert each in sifted.valid

@@ -15,7 +15,7 @@ from windvane.bus import open_bus
 from windvane.bus.interface import Bus
 from windvane.bus.messages.chunks import ChunkMessage, decode_chunk
 from windvane.config import GatewaySettings, Settings, WorkerSettings
-from windvane.errors import ChunkRefused, RateExceeded
+from windvane.errors import ChunkRejected, RateExceeded
 from windvane.ingest.chunk import IncomingChunk
 from windvane.ingest.gateway import Gateway
 from windvane.ingest.policy_book import PolicyBook
@@ -128,10 +128,10 @@ async def test_a_rejected_chunk_is_let_go_without_a_search_for_cycles(
         ended = asyncio.Event()
         decision.add_done_callback(lambda _: ended.set())
         await ended.wait()
-        refusal = decision.exception()
-        assert isinstance(refusal, ChunkRefused)
-        assert refusal.code == code
-        del decision, refusal
+        rejection = decision.exception()
+        assert isinstance(rejection, ChunkRejected)
+        assert rejection.code == code
+        del decision, rejection
         await asyncio.sleep(0)
         assert alive() is None
     finally:
@@ -160,7 +160,7 @@ async def test_chunks_that_the_policy_does_not_allow_are_rejected_and_kept(house
     gateway = await house.gateway()
     await gateway.submit(chunk(identity="t07"))
     for stranger in (chunk(identity="t08"), chunk(), chunk(identity="t07", sender="10.8.0.1")):
-        with pytest.raises(ChunkRefused, match="policy 't' does not allow") as caught:
+        with pytest.raises(ChunkRejected, match="policy 't' does not allow") as caught:
             await gateway.submit(stranger)
         assert caught.value.code == "sender-not-allowed"
         who = repr(stranger.identity) if stranger.identity else "the anonymous sender"
@@ -225,7 +225,7 @@ async def test_of_joined_messages_only_the_invalid_ones_are_rejected(
     good = [event({"kw": float(i)}) for i in range(9)]
     bad = [event({"kw": letter * 100}) for letter in "xy"]
     run = [*good[:3], bad[0], *good[3:], bad[1]]
-    with pytest.raises(ChunkRefused):
+    with pytest.raises(ChunkRejected):
         await gateway.submit(chunk(b"".join(run), events=len(run), is_run=True))
     await gateway.close()
     stored = await house.chunks("t")
@@ -239,7 +239,7 @@ async def test_joined_messages_are_not_counted_as_one_chunk(house: House) -> Non
     gateway = await house.gateway()
     run = b"".join(event({"kw": float(i)}) for i in range(7))
     await gateway.submit(chunk(run, events=7, is_run=True))
-    with pytest.raises(ChunkRefused, match="the chunk has 7 events"):
+    with pytest.raises(ChunkRejected, match="the chunk has 7 events"):
         await gateway.submit(chunk(run, events=7))
     assert b"".join(each.payload for each in await house.chunks("t")) == run
     assert len(house.kept()) == 1
@@ -257,7 +257,7 @@ async def test_a_policy_may_reject_the_whole_chunk(house: House) -> None:
     await house.policy("t", schema=POWER, invalid_records="refuse")
     gateway = await house.gateway()
     payload = event({"kw": 1}) + event({})
-    with pytest.raises(ChunkRefused, match=r"1 of 2 events .* event 1: kw: is missing") as caught:
+    with pytest.raises(ChunkRejected, match=r"1 of 2 events .* event 1: kw: is missing") as caught:
         await gateway.submit(chunk(payload))
     assert caught.value.code == "schema"
     assert await house.chunks("t") == []
@@ -267,7 +267,7 @@ async def test_a_policy_may_reject_the_whole_chunk(house: House) -> None:
 async def test_what_comes_from_the_dead_letters_and_is_still_invalid_stays_there(house: House) -> None:
     await house.policy("t", schema=POWER)
     gateway = await house.gateway()
-    with pytest.raises(ChunkRefused):
+    with pytest.raises(ChunkRejected):
         await gateway.submit(chunk(event({}), is_replay=True))
     assert house.kept() == []
 
@@ -337,7 +337,7 @@ async def test_too_much_that_waits_is_left_to_its_sender_or_kept(house: House) -
     with pytest.raises(RateExceeded):
         await gateway.submit(chunk(EVENT * 20, chunk_id=b"its sender waits for an ack"))
     assert house.kept() == []
-    with pytest.raises(ChunkRefused) as caught:
+    with pytest.raises(ChunkRejected) as caught:
         await gateway.submit(chunk(EVENT * 20))
     assert caught.value.code == "over-rate"
     assert [letter.payload for letter in house.kept()] == [EVENT * 20]

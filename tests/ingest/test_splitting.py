@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from windvane.bus.discard import DiscardProducer
 from windvane.bus.interface import Buffer, Durability
 from windvane.bus.messages.chunks import ChunkMessage, decode_chunk
-from windvane.errors import BusUnavailable, ChunkRefused
+from windvane.errors import BusUnavailable, ChunkRejected
 from windvane.ingest.splitting import Part, part_id, publish_chunk, require_fitting, split_events
 
 EVENTS = st.lists(
@@ -32,9 +32,9 @@ def test_the_parts_are_the_payload_and_as_few_as_fit(
     pieces = packed(events)
     payload = b"".join(pieces)
     if any(len(piece) > max_bytes for piece in pieces):
-        with pytest.raises(ChunkRefused, match=r"an event has \d+ bytes") as refused:
+        with pytest.raises(ChunkRejected, match=r"an event has \d+ bytes") as rejected:
             list(split_events(payload, max_bytes=max_bytes))
-        assert refused.value.code == "event-too-large"
+        assert rejected.value.code == "event-too-large"
         return
     parts = list(split_events(memoryview(payload), max_bytes=max_bytes))
     assert b"".join(payload[part.start : part.stop] for part in parts) == payload
@@ -131,9 +131,9 @@ async def test_one_part_that_fails_fails_the_chunk_once_all_have_ended() -> None
 async def test_an_event_that_fits_into_no_message_is_rejected_before_anything_is_published() -> None:
     producer = KeepingProducer()
     payload = b"".join(packed([(1, {}), (2, {"m": b"x" * 5000}), (3, {})]))
-    with pytest.raises(ChunkRefused, match=r"kafka\.max_message_bytes"):
+    with pytest.raises(ChunkRejected, match=r"kafka\.max_message_bytes"):
         require_fitting(producer, chunk(), payload)
-    with pytest.raises(ChunkRefused):
+    with pytest.raises(ChunkRejected):
         publish_chunk(producer, "policy", chunk(), payload, durability="fsync")
     assert producer.messages == []
 

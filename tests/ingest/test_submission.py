@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from windvane.errors import BusUnavailable, ChunkRefused
+from windvane.errors import BusUnavailable, ChunkRejected
 from windvane.ingest.chunk import CHUNK_OVERHEAD_BYTES, IncomingChunk
 from windvane.ingest.limits.off_loop import Turns, give_way
 from windvane.ingest.limits.pending_budget import PendingBudget
@@ -17,7 +17,7 @@ KEY = chunk_key(CHUNK.sender, CHUNK.tag, b"id")
 ENDS: dict[str, Callable[[Submission], None]] = {
     "it is durable": Submission.succeed,
     "the bus fails": lambda submission: submission.fail(BusUnavailable("the disk is full")),
-    "it is rejected": lambda submission: submission.fail(ChunkRefused("schema", "no")),
+    "it is rejected": lambda submission: submission.fail(ChunkRejected("schema", "no")),
 }
 
 
@@ -96,8 +96,8 @@ async def test_a_whole_ends_with_the_first_error_once_its_parts_have_ended() -> 
     whole = site.submission()
     parts = [whole.part(CHUNK), whole.part(CHUNK), whole.part(CHUNK)]
     whole.end_with(parts)
-    parts[2].fail(ChunkRefused("schema", "the last"))
-    parts[1].fail(ChunkRefused("schema", "the one in the middle"))
+    parts[2].fail(ChunkRejected("schema", "the last"))
+    parts[1].fail(ChunkRejected("schema", "the one in the middle"))
     assert not whole.done()
     parts[0].succeed()
     assert str(whole.exception()) == "the one in the middle"

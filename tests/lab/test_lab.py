@@ -73,10 +73,10 @@ def test_what_is_not_a_home_is_rejected_and_not_made_one(tmp_path: Path) -> None
 
 
 def test_no_network_is_used(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise AssertionError("a socket was opened")
 
-    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "socket", reject)
     context = connect(filled.home)
     assert context.streams["voice"].read() == b"hello world"
     assert context.arrays["voice:spectrum"][:].sum() == 66

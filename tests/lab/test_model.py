@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from windvane.bus import open_bus
-from windvane.errors import ModelNotFound, ModelRefused
+from windvane.errors import ModelNotFound, ModelRejected
 from windvane.lab import connect
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.files.model_files import ModelFiles
@@ -104,10 +104,10 @@ async def test_what_others_could_have_written_is_never_unpickled(home: Home, tmp
     assert len(predictions(home)) == 41
 
     (home.path / "models").chmod(0o777)
-    with pytest.raises(ModelRefused, match="chmod go-w"):
+    with pytest.raises(ModelRejected, match="chmod go-w"):
         connect(home.path).model("t:model").put()
     (home.path / "checkpoints.sqlite").chmod(0o666)
-    with pytest.raises(ModelRefused, match="chmod go-w"):
+    with pytest.raises(ModelRejected, match="chmod go-w"):
         connect(home.path).model("t:model")
 
 
@@ -120,7 +120,7 @@ async def test_what_does_not_fit_is_rejected_and_the_stream_continues(home: Home
     assert len(predictions(home)) == 43
     assert predictions(home)[42] == pytest.approx(1.5, abs=1.5)
     model.estimator = connect(home.path).model("t:trees").estimator
-    with pytest.raises(ModelRefused, match="was a LinearRegression, and a Pipeline cannot take its place"):
+    with pytest.raises(ModelRejected, match="was a LinearRegression, and a Pipeline cannot take its place"):
         model.put()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windvane.commands.sources.chunks import Losses
 from windvane.commands.sources.records import jsonl_chunks
-from windvane.errors import ChunkRefused, FramingError, InputInvalid, JsonInvalid
+from windvane.errors import ChunkRejected, FramingError, InputInvalid, JsonInvalid
 from windvane.ingest.bodies.formats import BodyFormat, events_of
 from windvane.ingest.forward.json_events import JsonReader
 from windvane.records.events import iterate_events
@@ -130,7 +130,7 @@ def test_a_value_is_the_same_at_each_entry(door: Door, text: str, value: Any) ->
     ],
 )
 def test_what_is_not_a_record_is_rejected_at_each_entry(door: Door, text: bytes) -> None:
-    with pytest.raises((ChunkRefused, FramingError, InputInvalid)):
+    with pytest.raises((ChunkRejected, FramingError, InputInvalid)):
         door(text)
 
 

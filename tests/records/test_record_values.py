@@ -18,7 +18,7 @@ from windvane.bus import open_bus
 from windvane.commands.sources.chunks import Losses
 from windvane.commands.sources.csv_table import TableOptions, open_table
 from windvane.commands.sources.records import jsonl_chunks
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.formats import BodyFormat
 from windvane.ingest.chunk import IncomingChunk, PostedBody
 from windvane.ingest.forward.framing import MessageReader
@@ -231,8 +231,8 @@ async def test_every_value_by_every_entry_in_every_format(tmp_path: Path) -> Non
                     try:
                         await gateway.submit(msgspec.structs.replace(chunk, tag=tag))
                         sent[tag] = case
-                    except ChunkRefused as refusal:
-                        found[case] = why(str(refusal))
+                    except ChunkRejected as rejection:
+                        found[case] = why(str(rejection))
     async with home.working():
         await home.until_stored(len(sent))
     rejected = {letter.tag: letter for letter in home.letters.list() if letter.code == "not-archived"}

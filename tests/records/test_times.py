@@ -11,7 +11,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused, TimeInvalid
+from windvane.errors import ChunkRejected, TimeInvalid
 from windvane.records.events import decode_time
 from windvane.records.times import EventTime, is_compact_date, parse_time
 
@@ -160,7 +160,7 @@ def test_other_digits_are_not_a_compact_date(digits: str) -> None:
 def test_what_is_not_a_time_is_rejected(written: Any) -> None:
     with pytest.raises(TimeInvalid, match="is not a valid time") as rejected:
         parse_time(written)
-    assert isinstance(rejected.value, ChunkRefused)
+    assert isinstance(rejected.value, ChunkRejected)
     assert rejected.value.code == "bad-time"
     assert len(str(rejected.value)) < 250
 

@@ -285,9 +285,9 @@ async def test_over_the_limit_idle_connections_make_room_and_busy_ones_stay(list
     another = await listener.send(b"GET /wait HTTP/1.1\r\nHost: windvane\r\n\r\n")
     assert await idle[0].read() == b""
     too_many = await listener.connect()
-    [refused] = await all_ended([too_many])
-    assert refused.startswith(b"HTTP/1.1 503 ")
-    assert b"http.max_connections" in refused
+    [rejected] = await all_ended([too_many])
+    assert rejected.startswith(b"HTTP/1.1 503 ")
+    assert b"http.max_connections" in rejected
     assert listener.guard.rejected_total == 1
     busy[0][1].close()
     await until(lambda: listener.guard.connections <= 3)
@@ -307,8 +307,8 @@ async def test_one_address_has_its_own_limit(tmp_path: Path) -> None:
         for _ in range(2):
             await listener.send(request)
         await until(lambda: guard.connections == 2)
-        [refused] = await all_ended([await listener.connect()])
-        assert refused.startswith(b"HTTP/1.1 503 ")
+        [rejected] = await all_ended([await listener.connect()])
+        assert rejected.startswith(b"HTTP/1.1 503 ")
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", listener.port, local_addr=("127.0.0.2", 0)
         )

@@ -93,10 +93,10 @@ def test_who_looks_for_the_gateway_by_its_usual_names_finds_one(pool: Running, h
 
 
 def test_a_second_gateway_of_the_same_name_is_told_what_runs(pool: Running, home: Path) -> None:
-    refused = windvane(home, "gateway", "--bus", "discard:", "--forward", "127.0.0.1:0")
-    assert refused.returncode != 0
-    assert f"a gateway (process {pool.pid}) already runs over" in refused.stderr.decode()
-    assert "--instance NAME runs another one" in refused.stderr.decode()
+    rejected = windvane(home, "gateway", "--bus", "discard:", "--forward", "127.0.0.1:0")
+    assert rejected.returncode != 0
+    assert f"a gateway (process {pool.pid}) already runs over" in rejected.stderr.decode()
+    assert "--instance NAME runs another one" in rejected.stderr.decode()
 
 
 def test_a_port_is_not_shared_with_another_pool(pool: Running, home: Path) -> None:
@@ -150,14 +150,14 @@ async def test_a_pool_drains_and_ends_as_one(home: Path) -> None:
 
 def test_the_embedded_bus_takes_one_gateway_and_says_so(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    refused = windvane(home, "gateway", "--processes", "2", "--forward", "127.0.0.1:0")
-    assert refused.returncode != 0
-    assert "the embedded bus supports one" in refused.stderr.decode()
+    rejected = windvane(home, "gateway", "--processes", "2", "--forward", "127.0.0.1:0")
+    assert rejected.returncode != 0
+    assert "the embedded bus supports one" in rejected.stderr.decode()
     with Running("gateway", home) as gateway:
-        refused = windvane(home, "gateway", "--instance", "b", "--forward", "127.0.0.1:0")
-        assert refused.returncode != 0
-        assert f"a gateway (process {gateway.pid}) already runs over" in refused.stderr.decode()
-        assert "Kafka (--bus kafka://HOST:PORT) several" in refused.stderr.decode()
+        rejected = windvane(home, "gateway", "--instance", "b", "--forward", "127.0.0.1:0")
+        assert rejected.returncode != 0
+        assert f"a gateway (process {gateway.pid}) already runs over" in rejected.stderr.decode()
+        assert "Kafka (--bus kafka://HOST:PORT) several" in rejected.stderr.decode()
 
 
 async def test_a_chunk_that_comes_through_two_gateways_is_stored_once(

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import ChunkRefused, TimeInvalid
+from ...errors import ChunkRejected, TimeInvalid
 from ...records.json_records import pack_json
 from ...records.times import MAX_TIME_CHARACTERS, NS_PER_S, parse_time
 
@@ -37,13 +37,13 @@ class BodyBounds(msgspec.Struct, frozen=True):
     events: int
 
     def check(self, events: int, payload_bytes: int) -> None:
-        """Raises ChunkRefused if the events so far exceed a bound."""
+        """Raises ChunkRejected if the events so far exceed a bound."""
         if payload_bytes > self.payload_bytes:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "too-large",
                 f"the body becomes more than {self.payload_bytes} bytes of events; send smaller chunks",
             )
         if events > self.events:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "too-many-events", f"the body has more than {self.events} events; send smaller chunks"
             )

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Generator
 from functools import partial
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,7 +57,7 @@ def decompressing(
 ) -> Generator[None, None, bytes]:
     """What the payload holds, at most `max_bytes` of it in memory; yields every few milliseconds.
 
-    Raises ChunkRefused: "unsupported-compression", "malformed", "too-many-members", or "too-large" if the
+    Raises ChunkRejected: "unsupported-compression", "malformed", "too-many-members", or "too-large" if the
     output would exceed `max_bytes`, or if a zstd frame requires a larger window than that (8 MiB are always
     allowed).
     """
@@ -65,7 +65,7 @@ def decompressing(
         return _gunzipping(payload, max_bytes, max_members)
     if compression == "zstd":
         return _unzstding(payload, max_bytes, max_members)
-    raise ChunkRefused(
+    raise ChunkRejected(
         "unsupported-compression", f"compression {compression!r:.40} is not known; send gzip, zstd or text"
     )
 
@@ -82,21 +82,21 @@ class _Content:
         """How many bytes may come next: one over the bound is enough to know."""
 
     def add(self, piece: bytes) -> None:
-        """Takes what came; raises ChunkRefused("too-large")."""
+        """Takes what came; raises ChunkRejected("too-large")."""
         if not piece:
             return
         self._room_bytes -= len(piece)
         if self._room_bytes < _MAX_PIECE_BYTES:
             self.next_bytes = self._room_bytes + 1
             if self._room_bytes < 0:
-                raise ChunkRefused(
+                raise ChunkRejected(
                     "too-large",
                     f"the payload unpacks to more than {self._max_bytes} bytes; send smaller chunks",
                 )
         self._pieces.append(piece)
 
     def end_member(self) -> bool:
-        """Counts a member; True if it is time to yield. Raises ChunkRefused("too-many-members")."""
+        """Counts a member; True if it is time to yield. Raises ChunkRejected("too-many-members")."""
         self._members += 1
         if self._room_bytes == self._member_began_at:
             self._empty_members += 1
@@ -111,8 +111,8 @@ class _Content:
         return b"".join(self._pieces)
 
 
-def _too_many_members(kind: str, bound: int) -> ChunkRefused:
-    return ChunkRefused(
+def _too_many_members(kind: str, bound: int) -> ChunkRejected:
+    return ChunkRejected(
         "too-many-members",
         f"the payload has more than {bound} {kind}; send smaller chunks, or more records in an emit",
     )
@@ -144,13 +144,13 @@ def _gunzipping(payload: Payload, max_bytes: int, max_members: int) -> Generator
                 yield
                 window_bytes = min(2 * window_bytes, _MAX_WINDOW_BYTES)
     except zlib.error as error:
-        raise ChunkRefused("malformed", _gzip_fault(payload, position, error)) from error
+        raise ChunkRejected("malformed", _gzip_fault(payload, position, error)) from error
     while is_inside:  # all of it was read, and some may be left to come out
         rest = member.decompress(b"", content.next_bytes)
         content.add(rest)
         is_inside = not member.eof
         if is_inside and not rest:
-            raise ChunkRefused("malformed", "the gzip payload is cut off; check the sender")
+            raise ChunkRejected("malformed", "the gzip payload is cut off; check the sender")
         yield
     return content.joined()
 
@@ -185,13 +185,13 @@ def _without_padding(payload: Payload, position: int) -> int:
     """Where the next member begins, or the end: as gunzip does it, which pads to blocks of a tape with zeros.
 
     Line breaks are what an editor, `echo` or a shell's `$(…)` leaves behind.
-    Raises ChunkRefused("malformed") if something else is there.
+    Raises ChunkRejected("malformed") if something else is there.
     """
     padding = _PADDING_RUN.match(payload, position)
     assert padding is not None
     position = padding.end()
     if position < len(payload) and payload[position] != _GZIP_MAGIC[0]:
-        raise ChunkRefused("malformed", _garbage(payload, position))
+        raise ChunkRejected("malformed", _garbage(payload, position))
     return position
 
 
@@ -226,12 +226,12 @@ def _unzstding(payload: Payload, max_bytes: int, max_members: int) -> Generator[
                 yield
     except zstd.ZstdError as error:
         if "memory" in str(error):
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "too-large",
                 f"the zstd payload asks for a window of more than {1 << window_log} bytes; "
                 "compress at a lower level",
             ) from error
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"the payload is not valid zstd: {error}; check the sender"
         ) from error
     if position > len(payload):
@@ -247,5 +247,5 @@ def _skippable_bytes(payload: Payload, position: int) -> int | None:
     return _SKIPPABLE_HEAD_BYTES + int.from_bytes(head[4:], "little")
 
 
-def _cut_off() -> ChunkRefused:
-    return ChunkRefused("malformed", "the zstd payload is cut off; check the sender")
+def _cut_off() -> ChunkRejected:
+    return ChunkRejected("malformed", "the zstd payload is cut off; check the sender")

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import msgspec
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.sliced_work import run_to_end
 from ...records.times import parse_time
 from .body_events import BodyBounds
@@ -89,14 +89,14 @@ def making_events(
     """Converts `body` to a payload of concatenated msgpack events; returns `body` itself if it is one.
 
     Yields every few milliseconds. Events without a time get `format.time`, else `arrived_ns`. Raises
-    ChunkRefused: "unsupported-type", "malformed", "bad-time", or "too-large" and "too-many-events" if the
+    ChunkRejected: "unsupported-type", "malformed", "bad-time", or "too-large" and "too-many-events" if the
     payload would exceed `max_bytes` or `max_events`.
 
     Memory: the payload, and what one JSON record of MAX_JSON_RECORD_BYTES becomes when it is decoded.
     """
     kind = _NAMES.get(format.media_type)
     if kind is None:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "unsupported-type",
             f"the content type {format.media_type!r:.80} is not known; send one of "
             f"{', '.join(name for name in _NAMES if name)}",
@@ -121,7 +121,7 @@ def making_events(
 def _form_field(body: bytes) -> Generator[None, None, tuple[str, bytes, str]]:
     """The kind of the one field that counts, its bytes, and the field `time`; yields as `making_events`."""
     if body.count(b"&") >= _MAX_FORM_FIELDS:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"the form has more than {_MAX_FORM_FIELDS} fields; send events as Content-Type: "
             "application/octet-stream",
@@ -139,7 +139,7 @@ def _form_field(body: bytes) -> Generator[None, None, tuple[str, bytes, str]]:
         return EVENTS, _decode_base64(body), ""
     if len(values) != 1:
         looks = " (it looks like JSON: say Content-Type: application/json)" if body[:1] in b"{[" else ""
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"the form has {len(values)} of the fields {', '.join(_FORM_FIELDS)}{looks}; send one of them",
         )
@@ -175,6 +175,6 @@ def _decode_base64(body: bytes) -> bytes:
     try:
         return base64.b64decode(body.translate(None, b"\r\n"), validate=True)
     except binascii.Error as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"the body is not valid base64 ({error}); check the sender"
         ) from error

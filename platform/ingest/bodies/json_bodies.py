@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import ChunkRefused, JsonInvalid
+from ...errors import ChunkRejected, JsonInvalid
 from ...records.json_records import (
     decode_at,
     exact_numbers,
@@ -27,7 +27,7 @@ def events_of_json(
 ) -> Generator[None, None, bytearray]:
     """The payload. Events are of the time under `time_key` in their records, else of `stamp_ns`.
 
-    Yields every few milliseconds. Raises ChunkRefused as `formats.making_events`.
+    Yields every few milliseconds. Raises ChunkRejected as `formats.making_events`.
     """
     payload = bytearray()
     stamp, key = event_head(stamp_ns), time_key
@@ -164,11 +164,11 @@ def _as_text(window: bytes, position: int, *, is_last: bool) -> str:
         if not is_last and error.start > 0 and error.start >= len(window) - 3:
             return window[: error.start].decode()
         cause = not_utf8(window, position + error.start)
-        raise ChunkRefused("malformed", f"the body is not JSON: {cause}; check the sender") from error
+        raise ChunkRejected("malformed", f"the body is not JSON: {cause}; check the sender") from error
 
 
-def _no_json(count: int, cause: str) -> ChunkRefused:
-    return ChunkRefused(
+def _no_json(count: int, cause: str) -> ChunkRejected:
+    return ChunkRejected(
         "malformed",
         f"record {count} cannot be read: {cause}; send JSON objects, arrays of them, or one a line",
     )

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgpack
 import msgspec
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.decoded_size import measuring
 from .body_events import RECORDS_A_STEP, BodyBounds, event_head
 
@@ -111,14 +111,14 @@ def events_of_metrics(
 
     A histogram is several, in the manner of Prometheus: `_bucket` for each bound `le`, `_sum`, `_count`; a
     summary one for each `quantile`, `_sum`, `_count`. `value` is an integer where cmetrics counts in
-    integers. Raises ChunkRefused: "malformed", "bad-time", "too-large-decoded", or as BodyBounds does.
+    integers. Raises ChunkRejected: "malformed", "bad-time", "too-large-decoded", or as BodyBounds does.
 
     Memory: `decoded_bytes` at most of one metric with all its samples, and the events.
     """
     _check_well_formed(payload)
     used_bytes = yield from measuring(payload, 1, limit_bytes=decoded_bytes)
     if used_bytes > decoded_bytes:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "too-large-decoded",
             f"the {len(payload)} bytes of metrics take more than {decoded_bytes} bytes of memory once they "
             "are decoded; send smaller chunks, or raise limits.decoded_bytes",
@@ -134,11 +134,11 @@ def events_of_metrics(
                 bounds.check(len(events), size)
                 if len(events) % RECORDS_A_STEP == 0:
                     yield
-    except ChunkRefused:
+    except ChunkRejected:
         raise
     except (msgspec.ValidationError, msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
         reason = str(error) or type(error).__name__
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"the payload of metrics is not encoded as cmetrics does it ({reason}); check the sender",
         ) from error
@@ -152,7 +152,7 @@ def _check_well_formed(payload: Payload) -> None:
             walker.skip()
     except (msgpack.UnpackException, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"the payload of metrics is not well-formed msgpack ({reason}); check the sender"
         ) from error
 
@@ -197,7 +197,7 @@ def _records(metric: _Metric, static_labels: Labels) -> Iterator[tuple[int, dict
     kind = _TYPES[header.type] if 0 <= header.type < len(_TYPES) else f"type {header.type}"
     for sample in metric.values:
         if not 0 <= sample.ts < _MAX_TIME_NS:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "bad-time",
                 f"the metric {name!r:.200} has a sample of {sample.ts} ns, which is not between 1970 and "
                 "2106; check the sender's clock",

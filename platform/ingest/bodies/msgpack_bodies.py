@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import msgpack
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.decoded_size import ending
 from ...records.events import from_ext
 from ...records.times import EventTime
@@ -22,7 +22,7 @@ def events_of_msgpack(
 ) -> Generator[None, None, Payload]:
     """Fluent Bit's events pass as they are; records get a time put before them, their bytes stay the same.
 
-    Yields every few milliseconds. Raises ChunkRefused as `formats.making_events`.
+    Yields every few milliseconds. Raises ChunkRejected as `formats.making_events`.
     """
     events = _Events(body, time_key, stamp_ns, bounds)
     try:
@@ -32,14 +32,14 @@ def events_of_msgpack(
         except msgpack.StackError:
             yield from events.read_deep()
     except (msgpack.OutOfData, IndexError) as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"the body of {len(body)} bytes ends inside the value at byte {events.start}; check the sender",
         ) from error
-    except ChunkRefused:
+    except ChunkRejected:
         raise  # it is a ValueError too
     except (ValueError, TypeError) as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"the value at byte {events.start} is not well-formed ({error!r}); check the sender",
         ) from error
@@ -108,7 +108,7 @@ class _Events:
             walker.skip()
             self.payload += body[start : walker.tell()]
         else:
-            raise ChunkRefused(
+            raise ChunkRejected(
                 "malformed",
                 f"byte {start} of the body begins neither a map nor [time, record]; check the sender",
             )
@@ -144,7 +144,7 @@ def _without(
     pieces = bytearray()
     count = kept = walker.read_map_header()
     if count > MAX_FIELDS:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed",
             f"a record has {count} fields, of which one may be its time; at most {MAX_FIELDS} are looked at. "
             "Send [time, record]",

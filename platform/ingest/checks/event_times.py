@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.events import NS_PER_S, decode_time
 
 # The bytes before the seconds (u32, then nanoseconds u32 or nothing) in the usual forms of time.
@@ -47,7 +47,7 @@ def fault_of_time(time: bytes, bounds: tuple[int, int]) -> str | None:
     """What is wrong with one, in words."""
     try:
         ns = decode_time(time)
-    except ChunkRefused as error:
+    except ChunkRejected as error:
         return str(error)
     if ns < bounds[0]:
         return f"its time lies {(bounds[0] - ns) / NS_PER_S:.0f} s beyond limits.max_age_s; look at its clock"

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgpack
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.nesting import BOUNDED_ARRAY_BYTES, MAX_NESTING, TOO_DEEP, as_bounded_array, is_too_deep
 from ...records.sliced_work import run_to_end
 
@@ -28,13 +28,13 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
 
     `size_hint` is the option `size`: if it is right, one call into C walks all events; if it is absent or
     wrong (it is only a hint) they are walked one by one. If there are more than `max_events`, the result is
-    larger than that, and the other events are not checked. Raises ChunkRefused("malformed") with the index of
-    the first event that is not well-formed, or if the first is not a `[time, record]`; the code that decodes
-    the events checks this for the others. Raises ChunkRefused("invalid-event") if an event is nested too
-    deeply.
+    larger than that, and the other events are not checked. Raises ChunkRejected("malformed") with the index
+    of the first event that is not well-formed, or if the first is not a `[time, record]`; the code that
+    decodes the events checks this for the others. Raises ChunkRejected("invalid-event") if an event is
+    nested too deeply.
     """
     if len(payload) and not begins_with_pair(payload):
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", "the payload does not begin with an event [time, record]; check the sender"
         )
     count, walker = 0, None
@@ -61,15 +61,15 @@ def counting(payload: Payload, size_hint: int | None, *, max_events: int) -> Gen
         pass
     except msgpack.StackError as error:
         raise nested_too_deeply(f"event {count}") from error
-    except ChunkRefused:
+    except ChunkRejected:
         raise  # it is a ValueError too
     except ValueError as error:
         reason = str(error) or type(error).__name__
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"event {count} is not well-formed ({reason}); check the sender"
         ) from error
     if count <= max_events and start - walked_before != len(payload):
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"the payload of {len(payload)} bytes ends inside event {count}; check the sender"
         )
     return count
@@ -80,9 +80,9 @@ def _check_nesting(payload: Payload, begin: int, end: int, index: int) -> None:
         raise nested_too_deeply(f"event {index}")
 
 
-def nested_too_deeply(what: str) -> ChunkRefused:
+def nested_too_deeply(what: str) -> ChunkRejected:
     """The error that rejects a chunk for its nesting, or makes the gateway check its events one by one."""
-    return ChunkRefused(INVALID_EVENTS, f"{what} {TOO_DEEP}; check the sender")
+    return ChunkRejected(INVALID_EVENTS, f"{what} {TOO_DEEP}; check the sender")
 
 
 def _walk_as_one_array(payload: Payload, count: int) -> "msgpack.Unpacker | None":

@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 from msgspec import Raw
 
-from ...errors import ChunkRefused, PolicyInvalid
+from ...errors import ChunkRejected, PolicyInvalid
 from ...records.event_separation import EventSeparator, SeparatedEvents, raw_field_fault
 from ...records.events import NS_PER_S, decode_record
 from ...records.sliced_work import run_to_end
@@ -79,7 +79,7 @@ class EventCheck:
     ) -> SeparatedEvents | None:
         """None if all `events` of the payload are valid, else the invalid events and the reasons.
 
-        The payload must be well-formed (`count_events`). Raises ChunkRefused if it is not.
+        The payload must be well-formed (`count_events`). Raises ChunkRejected if it is not.
         """
         return run_to_end(self.sifting(payload, events, now_ns=now_ns))
 
@@ -230,7 +230,9 @@ def _raw_events(array: bytes) -> list[Raw]:
     except RecursionError:
         return _raw_events_walked_over(array)
     except msgspec.DecodeError as error:
-        raise ChunkRefused("malformed", f"an event is not well-formed ({error}); check the sender") from error
+        raise ChunkRejected(
+            "malformed", f"an event is not well-formed ({error}); check the sender"
+        ) from error
 
 
 def _raw_events_walked_over(array: bytes) -> list[Raw]:
@@ -244,7 +246,7 @@ def _raw_events_walked_over(array: bytes) -> list[Raw]:
             walker.skip()
             events.append(Raw(array[start : walker.tell()]))
     except (msgpack.OutOfData, ValueError) as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"an event is not well-formed ({error!r}); check the sender"
         ) from error
     return events

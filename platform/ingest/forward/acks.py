@@ -8,7 +8,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 
 WITHHELD_CLOSE_S = 3.0
 """From a rejection that an operator has to lift (no policy, sender not allowed) to the end of the connection.
@@ -49,7 +49,7 @@ class WithheldAcks:
         A running timer is only ever brought forward.
         """
         loop = asyncio.get_running_loop()
-        delay_s = WITHHELD_CLOSE_S if isinstance(error, ChunkRefused) else UNAVAILABLE_CLOSE_S
+        delay_s = WITHHELD_CLOSE_S if isinstance(error, ChunkRejected) else UNAVAILABLE_CLOSE_S
         if self._timer is not None:
             if self._timer.when() <= loop.time() + delay_s:
                 return

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from ...errors import BusUnavailable, ChunkRefused, FramingError
+from ...errors import BusUnavailable, ChunkRejected, FramingError
 from ...records.tag_names import stream_name
 from ...rejections import WITHHELD
 from ..chunk import IncomingChunk, origin
@@ -205,7 +205,7 @@ class ForwardConnection(asyncio.BufferedProtocol):
                 self._gateway.telemetry.emit(ChunkLost(origin=self._origin, tag=chunk.tag, reason=str(error)))
         elif self._transport is None:
             return
-        elif error is None or (isinstance(error, ChunkRefused) and error.code not in WITHHELD):
+        elif error is None or (isinstance(error, ChunkRejected) and error.code not in WITHHELD):
             self._acks.append(self._encode_ack(chunk.chunk_id))
             if not self._is_taking_in:
                 self._write_acks_soon()

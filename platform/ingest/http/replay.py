@@ -17,8 +17,8 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from ...errors import BusUnavailable, ChunkRefused, DeadLetterNotFound, StoreFailed
-from ...records.events import STORED_ANEW
+from ...errors import BusUnavailable, ChunkRejected, DeadLetterNotFound, StoreFailed
+from ...records.events import ID_ONLY_PREFIX
 from ...rejections import REJECTIONS
 from ...store.databases.dead_letter import KeptDeadLetter
 from ...store.databases.dead_letters import DeadLetters
@@ -66,10 +66,10 @@ class _Replay:
                     await asyncio.to_thread(self._dead_letters.drop, letter.id)
             except DeadLetterNotFound as error:
                 return problem(HTTPStatus.NOT_FOUND, str(error))
-            except ChunkRefused as refusal:
+            except ChunkRejected as rejection:
                 # 422 for each cause: 404 would mean that the letter does not exist.
-                detail = f"dead letter {number} was rejected again and is kept: {refusal}"
-                return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code=refusal.code)
+                detail = f"dead letter {number} was rejected again and is kept: {rejection}"
+                return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code=rejection.code)
             except BusUnavailable as error:
                 return problem_of(error)
             except StoreFailed as error:
@@ -84,7 +84,7 @@ class _Replay:
         # Under its own ID a chunk that was published would pass for a repetition, and not be stored.
         is_seen = kind is not None and kind.was_published
         own_id = f"dead-letter-{letter.id}-{letter.time_ns}".encode()
-        chunk_id = STORED_ANEW + own_id if is_seen else letter.chunk_id or own_id
+        chunk_id = ID_ONLY_PREFIX + own_id if is_seen else letter.chunk_id or own_id
         # What came by the forward protocol goes where its tag goes now; over HTTP a policy was named.
         policy = await self._policy_of(letter) if letter.format or is_seen else None
         body = None

@@ -20,7 +20,7 @@ import msgspec
 from aiohttp import ClientError, web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
-from ...errors import BodyTooSlow, BusUnavailable, ChunkRefused, RateExceeded
+from ...errors import BodyTooSlow, BusUnavailable, ChunkRejected, RateExceeded
 from ...records.tag_names import stream_name
 from ...rejections import REJECTIONS
 from ..bodies.formats import BodyFormat
@@ -93,7 +93,7 @@ class _IngestEndpoint:
             return answer
         except _NotTaken as error:
             return problem(error.status, str(error))
-        except (ChunkRefused, BusUnavailable) as error:
+        except (ChunkRejected, BusUnavailable) as error:
             return problem_of(error)
         finally:
             self._held_bytes -= len(data)
@@ -183,12 +183,12 @@ class _IngestEndpoint:
         head = msgspec.structs.replace(
             chunk.body, data=bytes(chunk.body.data[:HEAD_BYTES]), size_bytes=size_bytes
         )
-        refusal = ChunkRefused(
+        rejection = ChunkRejected(
             "too-large",
             f"the body is over the limit of {self._gateway.settings.max_message_bytes} bytes; send smaller "
             "chunks, or raise gateway.max_message_bytes",
         )
-        return self._gateway.reject(msgspec.structs.replace(chunk, body=head), refusal)
+        return self._gateway.reject(msgspec.structs.replace(chunk, body=head), rejection)
 
 
 def _sender_of(request: web.Request) -> str:
@@ -253,9 +253,9 @@ def _dumps(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def problem_of(error: ChunkRefused | BusUnavailable) -> web.Response:
+def problem_of(error: ChunkRejected | BusUnavailable) -> web.Response:
     """The answer to what the future of `Gateway.submit` raises."""
-    if isinstance(error, ChunkRefused):
+    if isinstance(error, ChunkRejected):
         status = REJECTIONS[error.code].http_status or HTTPStatus.UNPROCESSABLE_ENTITY
         return problem(status, str(error), code=error.code)
     if isinstance(error, RateExceeded):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from .fair_turns import FairTurns
 
 THREADS = 2
@@ -78,7 +78,7 @@ class OffLoop:
         It yields every few milliseconds, and may be begun a second time. `who` is the sender, with whom the
         others take turns. `ready` is awaited before the work begins, at its turn.
 
-        Raises ChunkRefused("too-slow") for work that takes more than `MAX_CPU_S`.
+        Raises ChunkRejected("too-slow") for work that takes more than `MAX_CPU_S`.
         """
         run = _Run(begin_work, self._slow)
         loop = asyncio.get_running_loop()
@@ -149,7 +149,7 @@ class _Run(Generic[T]):
                 return
             used_s = time.thread_time() - began_s
             if used_s > MAX_CPU_S:
-                raise ChunkRefused(
+                raise ChunkRejected(
                     "too-slow",
                     f"unpacking the chunk took {used_s:.3g} s of CPU and was not done; the bound is "
                     f"{MAX_CPU_S:g} s. Send smaller chunks, of fewer compressed members",

@@ -33,10 +33,10 @@ def estimator_class(path: str) -> type[Any]:
     module_name, _, name = path.rpartition(".")
     try:
         module = import_module(module_name)
-    except ImportError as refusal:
+    except ImportError as rejection:
         raise PolicyInvalid(
-            f'estimator: the module "{module_name}" cannot be imported ({refusal})'
-        ) from refusal
+            f'estimator: the module "{module_name}" cannot be imported ({rejection})'
+        ) from rejection
     cls = getattr(module, name, None)
     if not isinstance(cls, type) or cls.__module__.split(".")[0] != path.split(".")[0]:
         classes = [name for name in getattr(module, "__all__", []) if isinstance(getattr(module, name), type)]
@@ -76,8 +76,8 @@ def construct(path: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
         if path.startswith("sklearn."):
             # scikit-learn checks parameters only in `fit`; a policy must be rejected earlier.
             estimator._validate_params()
-    except Exception as refusal:
+    except Exception as rejection:
         raise PolicyInvalid(
-            f'parameters: "{path}" does not accept {dict(parameters)} ({refusal})'
-        ) from refusal
+            f'parameters: "{path}" does not accept {dict(parameters)} ({rejection})'
+        ) from rejection
     return estimator

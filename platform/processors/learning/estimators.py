@@ -260,10 +260,10 @@ def make_learner(
         learner = _sklearn_learner(path, estimator, scaler, column, batch_rows)
     try:
         pickle.dumps(learner)
-    except Exception as refusal:
+    except Exception as rejection:
         raise PolicyInvalid(
-            f"estimator: {path} cannot be kept in a checkpoint ({refusal}); name another"
-        ) from refusal
+            f"estimator: {path} cannot be kept in a checkpoint ({rejection}); name another"
+        ) from rejection
     return learner
 
 

@@ -80,7 +80,7 @@ def train(request: TrainingRequest) -> int:
     copy), or blocks of 4096 for `partial_fit`, and what the estimator itself makes of them. Rows that
     are not drawn are passed over in the mapped file, whose pages the kernel takes back as it needs them.
 
-    Raises OperationFailed if there are no rows to learn from or the model is too large, ModelRefused,
+    Raises OperationFailed if there are no rows to learn from or the model is too large, ModelRejected,
     PolicyInvalid, and any exception of the estimator.
     """
     operation = make_operation(request.step)

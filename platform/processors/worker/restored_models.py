@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Collection
 
-from ...errors import ModelRefused
+from ...errors import ModelRejected
 from ...runtime.instrumentation import EventLog
 from ...store.files.model_files import Identity, ModelFiles
 from .instrumentation import ModelNotRestored, ModelRestored
@@ -48,7 +48,7 @@ class RestoredModels:
             try:
                 saved, identity = self._files.read(name)
                 pipeline.restore_model(step, saved)
-            except (ModelRefused, OSError) as error:
+            except (ModelRejected, OSError) as error:
                 _log.emit(ModelNotRestored(reference, str(error)))
             else:
                 with self._lock:

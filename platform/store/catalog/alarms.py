@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ...errors import AlarmActionRefused, AlarmShelvedTooLong
+from ...errors import AlarmActionRejected, AlarmShelvedTooLong
 
 State: TypeAlias = Literal["raised", "acknowledged", "shelved", "cleared"]
 STATES: tuple[State, ...] = ("raised", "acknowledged", "shelved", "cleared")
@@ -225,9 +225,9 @@ def apply_event(alarm: Alarm | None, event: AlarmEvent, *, now_ns: int) -> Alarm
 
 
 def acknowledge(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Acknowledge an alarm. Raises AlarmActionRefused if it is acknowledged already."""
+    """Acknowledge an alarm. Raises AlarmActionRejected if it is acknowledged already."""
     if alarm.acknowledged_by is not None:
-        raise AlarmActionRefused(
+        raise AlarmActionRejected(
             f'alarm "{alarm.reference}" is acknowledged already, by {alarm.acknowledged_by}; comment on it '
             "to add something"
         )
@@ -236,9 +236,9 @@ def acknowledge(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
 
 
 def comment(alarm: Alarm, *, by: str, text: str, now_ns: int) -> Alarm:
-    """Comment on an alarm. Raises AlarmActionRefused if the text is empty or too long."""
+    """Comment on an alarm. Raises AlarmActionRejected if the text is empty or too long."""
     if not text.strip():
-        raise AlarmActionRefused("a comment without a text says nothing; give it one")
+        raise AlarmActionRejected("a comment without a text says nothing; give it one")
     return _by_hand(alarm, "commented", by, text, now_ns)
 
 
@@ -253,30 +253,30 @@ def shelf_end_ns(for_s: float, *, now_ns: int) -> int:
 
 
 def shelve(alarm: Alarm, *, until_ns: int, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Shelve an alarm until `until_ns`, or until it escalates. Raises AlarmActionRefused."""
+    """Shelve an alarm until `until_ns`, or until it escalates. Raises AlarmActionRejected."""
     if until_ns > now_ns + MAX_SHELF_S * 1_000_000_000:
         raise AlarmShelvedTooLong
     if alarm.state == "cleared":
-        raise AlarmActionRefused(f'alarm "{alarm.reference}" is cleared; there is nothing to shelve')
+        raise AlarmActionRejected(f'alarm "{alarm.reference}" is cleared; there is nothing to shelve')
     if until_ns <= now_ns:
-        raise AlarmActionRefused(
+        raise AlarmActionRejected(
             f'alarm "{alarm.reference}" cannot be shelved until a time that is over; give one that is to come'
         )
     return _by_hand(alarm, "shelved", by, text, now_ns, state="shelved", shelved_until_ns=until_ns)
 
 
 def unshelve(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Return an alarm to its state before it was shelved. Raises AlarmActionRefused if it is not shelved."""
+    """Return an alarm to its state before it was shelved. Raises AlarmActionRejected if it is not shelved."""
     if alarm.state != "shelved":
-        raise AlarmActionRefused(f'alarm "{alarm.reference}" is {alarm.state}, not shelved')
+        raise AlarmActionRejected(f'alarm "{alarm.reference}" is {alarm.state}, not shelved')
     state: State = "raised" if alarm.acknowledged_by is None else "acknowledged"
     return _by_hand(alarm, "unshelved", by, text, now_ns, state=state, shelved_until_ns=None)
 
 
 def clear(alarm: Alarm, *, by: str, text: str = "", now_ns: int) -> Alarm:
-    """Clear an alarm by hand; it is raised again if the rows get worse. Raises AlarmActionRefused."""
+    """Clear an alarm by hand; it is raised again if the rows get worse. Raises AlarmActionRejected."""
     if alarm.state == "cleared":
-        raise AlarmActionRefused(f'alarm "{alarm.reference}" is cleared already')
+        raise AlarmActionRejected(f'alarm "{alarm.reference}" is cleared already')
     return _by_hand(alarm, "cleared", by, text, now_ns, state="cleared", shelved_until_ns=None)
 
 
@@ -289,11 +289,11 @@ def _begin(event: AlarmEvent) -> Alarm:
 
 def _by_hand(alarm: Alarm, action: str, by: str, text: str, now_ns: int, **changes: Any) -> Alarm:
     if not by.strip() or len(by) > MAX_BY or not by.isprintable():
-        raise AlarmActionRefused(f"`by` says who did it, in 1 to {MAX_BY} printable characters")
+        raise AlarmActionRejected(f"`by` says who did it, in 1 to {MAX_BY} printable characters")
     if len(text) > MAX_TEXT:
-        raise AlarmActionRefused(f"a text has at most {MAX_TEXT} characters, and this one {len(text)}")
+        raise AlarmActionRejected(f"a text has at most {MAX_TEXT} characters, and this one {len(text)}")
     if action == "commented" and len(alarm.history) >= MAX_HISTORY:
-        raise AlarmActionRefused(
+        raise AlarmActionRejected(
             f'alarm "{alarm.reference}" has {MAX_HISTORY} entries, which is all that it takes; clear it'
         )
     entry = HistoryEntry(number=_next_number(alarm), at_ns=now_ns, by=by, action=action, text=text)

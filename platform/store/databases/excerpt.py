@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from ...errors import ChunkRefused
+from ...errors import ChunkRejected
 from ...records.events import NS_PER_S, iterate_events
 
 if sys.version_info >= (3, 14):
@@ -99,7 +99,7 @@ def _event_lines(data: bytes, more: bool) -> Iterator[str]:
             time_ns, record = next(events)
         except StopIteration:
             return
-        except (ChunkRefused, RecursionError, ValueError) as error:
+        except (ChunkRejected, RecursionError, ValueError) as error:
             if count == 0:
                 yield from _other_lines(data, more)
             elif not (more and "ends inside" in str(error)):

@@ -19,7 +19,7 @@ from ...store.catalog.document_types.alarm import AlarmAction, AlarmShelving
 from ..answers import AlarmInfo, AlarmSummary
 from ..pages import RevisionPageQuery, json_page, json_response, next_page
 from ..parameters import ReferencePath
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 from ..route import API, NOT_MODIFIED, REF, json_answer, page_of, route
 from .conditions import IfMatchHeader, IfNoneMatchHeader, etag_of, revision_in
 
@@ -146,7 +146,7 @@ class AlarmRoutes:
         except RevisionConflict as error:
             if expected is None:
                 raise
-            raise RequestRefused(HTTPStatus.PRECONDITION_FAILED, str(error)) from None
+            raise RequestRejected(HTTPStatus.PRECONDITION_FAILED, str(error)) from None
         return _answer(document)
 
 

@@ -25,7 +25,7 @@ from ..chunked_bodies import Piece, send_pieces
 from ..instrumentation import OutputNotListed
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
 from ..parameters import Integer, ReferencePath
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 from ..route import API, BINARY, BYTES, JSON, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
 from .listings import Listings
@@ -155,7 +155,7 @@ class ArrayRoutes:
         self, request: web.Request, query: SliceQuery, array: DataArray, source: Rows
     ) -> web.StreamResponse:
         if query.step == 0:
-            raise RequestRefused(HTTPStatus.BAD_REQUEST, "step=0 is not valid; it may be negative.")
+            raise RequestRejected(HTTPStatus.BAD_REQUEST, "step=0 is not valid; it may be negative.")
         key = slice(query.start, query.stop, query.step)
         rows = selected_rows(key, kept_from=array.start, length=len(array))
         row_bytes = bytes_per_row(source.dtype, source.row_shape)

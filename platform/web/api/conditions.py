@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, field
 
 from ...errors import DocumentNotFound
 from ...store.catalog.catalog import Document
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 
 
 class IfNoneMatchHeader(Struct, frozen=True):
@@ -56,7 +56,7 @@ async def expected_revision(
 ) -> int | None:
     """The revision that a change is for: None for any, 0 if the document must not exist.
 
-    `find` gets the document, for `If-Match: *`. Raises RequestRefused (412).
+    `find` gets the document, for `If-Match: *`. Raises RequestRejected (412).
     """
     if isinstance(headers, ConditionHeaders) and (headers.if_none_match or "").strip() == "*":
         return 0
@@ -70,12 +70,12 @@ async def expected_revision(
             raise precondition_failed(error) from None
     revision = revision_in(wanted)
     if revision is None:
-        raise RequestRefused(
+        raise RequestRejected(
             HTTPStatus.PRECONDITION_FAILED, f"If-Match: {wanted[:60]} is not an ETag that a document had."
         )
     return revision
 
 
-def precondition_failed(error: Exception) -> RequestRefused:
+def precondition_failed(error: Exception) -> RequestRejected:
     """The problem of a change whose condition does not hold."""
-    return RequestRefused(HTTPStatus.PRECONDITION_FAILED, str(error))
+    return RequestRejected(HTTPStatus.PRECONDITION_FAILED, str(error))

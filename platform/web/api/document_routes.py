@@ -24,7 +24,7 @@ from ...store.catalog.policy import Policy, policy_from_mapping
 from ..answers import document_info, rfc3339
 from ..json_input import read_json
 from ..pages import RevisionPageQuery, json_page, json_response, next_page
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 from ..route import (
     API,
     NOT_MODIFIED,
@@ -134,7 +134,7 @@ class DocumentRoutes:
             try:
                 found = [*await self._catalog.changes(query.since, **chosen)]
             except ChangesForgotten as error:
-                raise RequestRefused(HTTPStatus.GONE, str(error)) from None
+                raise RequestRejected(HTTPStatus.GONE, str(error)) from None
         page = found[:limit]
         if len(found) > limit:
             last = page[-1]
@@ -281,7 +281,7 @@ class DocumentRoutes:
         rules = kind.attachments
         assert rules is not None
         if not rules.allows(request.content_type):
-            raise RequestRefused(
+            raise RequestRejected(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"A {kind.name} has attachments of type {', '.join(rules.media_types)}, not "
                 f"{request.content_type[:60]}.",
@@ -326,7 +326,7 @@ class DocumentRoutes:
         for each in await self._catalog.attachments.list(document):
             if each.name == name:
                 return each.revision
-        raise RequestRefused(HTTPStatus.PRECONDITION_FAILED, f"There is no attachment {name[:60]!r}.")
+        raise RequestRejected(HTTPStatus.PRECONDITION_FAILED, f"There is no attachment {name[:60]!r}.")
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -344,7 +344,7 @@ async def _unknown_type(request: web.Request) -> web.Response:
     try:
         document_type(request.match_info["type"])
     except DocumentInvalid as error:
-        raise RequestRefused(HTTPStatus.NOT_FOUND, str(error)) from None
+        raise RequestRejected(HTTPStatus.NOT_FOUND, str(error)) from None
     raise web.HTTPNotFound
 
 
@@ -353,7 +353,7 @@ async def _read(request: web.Request, max_bytes: int) -> bytes:
     async for part in request.content.iter_any():
         content += part
         if len(content) > max_bytes:
-            raise RequestRefused(
+            raise RequestRejected(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"An attachment has at most {max_bytes} bytes here."
             )
     return bytes(content)
@@ -370,8 +370,8 @@ def _address(type: str, reference: str) -> str:
     return f"{API}/documents/{type}/{quote(reference, safe='')}"
 
 
-def _exists(kind: DocumentType, reference: str) -> RequestRefused:
-    return RequestRefused(
+def _exists(kind: DocumentType, reference: str) -> RequestRejected:
+    return RequestRejected(
         HTTPStatus.CONFLICT,
         f'There is a {kind.name} "{reference}" already; change it with PUT {_address(kind.name, reference)}.',
     )

@@ -14,7 +14,7 @@ from ...store.catalog.references import MAX_REFERENCE_BYTES, MAX_TITLE_BYTES
 from ..answers import DocumentInfo, rfc3339
 from ..pages import LimitQuery
 from ..parameters import LARGEST_INTEGER
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 
 Reference = Annotated[
     str,
@@ -215,7 +215,7 @@ def entry_of(change: Document | Deletion) -> DocumentEntry:
 
 
 def check_type_and_state(type: str | None, state: str | None) -> None:
-    """RequestRefused names the types or the states that there are if one of a query does not exist."""
+    """RequestRejected names the types or the states that there are if one of a query does not exist."""
     kinds = document_types()
     if type is not None and type not in kinds:
         raise _unknown(HTTPStatus.BAD_REQUEST, "type", type, kinds)
@@ -228,5 +228,5 @@ def check_type_and_state(type: str | None, state: str | None) -> None:
         raise _unknown(HTTPStatus.UNPROCESSABLE_ENTITY, "state", state, kinds[type].states)
 
 
-def _unknown(status: HTTPStatus, name: str, value: str, known: Iterable[str]) -> RequestRefused:
-    return RequestRefused(status, f"{name}={value[:40]} is not known; it may be {', '.join(known)}.")
+def _unknown(status: HTTPStatus, name: str, value: str, known: Iterable[str]) -> RequestRejected:
+    return RequestRejected(status, f"{name}={value[:40]} is not known; it may be {', '.join(known)}.")

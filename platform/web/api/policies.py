@@ -15,7 +15,7 @@ from ...store.catalog.policy import Policy, policy_from_mapping
 from ..json_input import read_json
 from ..pages import PageQuery, json_page, json_response, next_page
 from ..parameters import ReferencePath
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 from ..route import API, JSON, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
 from .conditions import (
     ConditionHeaders,
@@ -77,7 +77,7 @@ class PolicyRoutes:
         try:
             document = await self._documents.create(POLICY, reference, body=body)
         except RevisionConflict:
-            raise RequestRefused(
+            raise RequestRejected(
                 HTTPStatus.CONFLICT,
                 f'There is a policy "{reference}" already; change it with PUT {self._address(reference)}.',
             ) from None

@@ -22,7 +22,7 @@ from ..instrumentation import OutputNotListed
 from ..open_alarms import OpenAlarms
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
 from ..parameters import ReferencePath
-from ..problems import RequestRefused
+from ..problems import RequestRejected
 from ..ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
 from ..route import API, BINARY, BYTES, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
@@ -148,7 +148,7 @@ class StreamRoutes:
             try:
                 wanted = parse_range(headers.range, start=start, length=length)
             except NotSatisfiable as error:
-                raise RequestRefused(
+                raise RequestRejected(
                     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
                     f"{stream.reference}: {error}.",
                     headers={**given, "Content-Range": f"bytes */{length}"},
@@ -172,7 +172,7 @@ class StreamRoutes:
         self, request: web.Request, stream: DataStream, kept: ByteRange, headers: dict[str, str]
     ) -> web.StreamResponse:
         if kept.start > 0 and request.method != "HEAD":
-            raise RequestRefused(
+            raise RequestRejected(
                 HTTPStatus.GONE,
                 f"{stream.reference} is no longer whole: retention dropped all before byte {kept.start}. "
                 f"Ask for what is left with 'Range: bytes={kept.start}-'.",

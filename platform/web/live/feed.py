@@ -37,7 +37,7 @@ BUSIEST_SHARE = 0.2
 
 _MESSAGES = Messages(
     from_client=(frames.Subscribe, frames.Unsubscribe),
-    to_client=(frames.Subscribed, frames.Waiting, frames.Refused),
+    to_client=(frames.Subscribed, frames.Waiting, frames.Rejected),
     binary="Rows, little endian: u32 id, u32 count, u64 first_row, u32 step, u32 row_bytes, u64 length, then "
     "count int64 event times in ns since the epoch, then count rows.",
 )
@@ -190,7 +190,7 @@ class LiveConnection:
                 elif message.type is WSMsgType.ERROR:  # it is closed, with the reason
                     break
                 else:
-                    await self._tell(frames.Refused(None, "Not understood", "Send JSON text, not binary."))
+                    await self._tell(frames.Rejected(None, "Not understood", "Send JSON text, not binary."))
         except ConnectionError:
             pass
         finally:
@@ -221,7 +221,7 @@ class LiveConnection:
             except NestedTooDeeply as deep:
                 await self._websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(deep).encode())
                 return
-            await self._tell(frames.Refused(number, "Not understood", str(error)))
+            await self._tell(frames.Rejected(number, "Not understood", str(error)))
             return
         if isinstance(message, frames.Unsubscribe):
             ended = self._subscriptions.pop(message.id, None)
@@ -229,14 +229,14 @@ class LiveConnection:
                 self._feed.unwatch(ended[1], ended[0])
         elif message.id in self._subscriptions:
             detail = f"{message.id} is in use; unsubscribe it first or take another number."
-            await self._tell(frames.Refused(message.id, "Id in use", detail))
+            await self._tell(frames.Rejected(message.id, "Id in use", detail))
         elif not self._feed.admits(held=len(self._subscriptions)):
             limits = self._feed.limits
             detail = (
                 f"A connection has at most {limits.max_subscriptions}, and {limits.guaranteed_subscriptions} "
                 f"while all connections together have {limits.max_subscriptions_in_all}; unsubscribe some."
             )
-            await self._tell(frames.Refused(message.id, "Too many subscriptions", detail))
+            await self._tell(frames.Rejected(message.id, "Too many subscriptions", detail))
         else:
             subscription = Subscription(message, self.wake)
             watched = await self._feed.watch(subscription)

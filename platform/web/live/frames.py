@@ -1,7 +1,7 @@
 """The live feed's messages and frames as bytes, and which rows are next. Pure: no sockets, no clock.
 
 The client sends JSON text: `Subscribe`, `Unsubscribe`. The server sends JSON text (`Subscribed`, `Waiting`,
-`Refused`) and binary frames, little endian: a header of 32 bytes, then `count` event times (int64, ns since
+`Rejected`) and binary frames, little endian: a header of 32 bytes, then `count` event times (int64, ns since
 the epoch), then `count` rows.
 
     offset  0  u32  id         of the subscription
@@ -63,7 +63,7 @@ class Waiting(msgspec.Struct, frozen=True, tag_field="op", tag="waiting"):
     id: int
 
 
-class Refused(msgspec.Struct, frozen=True, tag_field="op", tag="error"):
+class Rejected(msgspec.Struct, frozen=True, tag_field="op", tag="error"):
     """The message with this id (null if it had none) has no effect."""
 
     id: int | None

@@ -51,10 +51,10 @@ async def test_a_second_installation_gets_no_data_of_the_first_and_an_error_with
     reader = first.consumer("g", listener)
     reader.subscribe(["t"])
     await poll_until(reader, lambda: len(listener.now) == 4)
-    with pytest.raises(ConfigInvalid, match=installation_id(tmp_path / "first")) as refused:
+    with pytest.raises(ConfigInvalid, match=installation_id(tmp_path / "first")) as rejected:
         await second.prepare(groups=[])
     for remedy in ("kafka.topic_prefix", "kafka.installation", "windvane topics take-over"):
-        assert remedy in str(refused.value)
+        assert remedy in str(rejected.value)
     stranger = second.consumer("g", Assignments())
     stranger.subscribe(["t"])
     with pytest.raises(ConfigInvalid, match="another installation"):

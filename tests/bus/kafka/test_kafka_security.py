@@ -190,9 +190,9 @@ async def test_an_invalid_cluster_url_is_rejected(tmp_path: Path, url: str) -> N
 async def test_a_password_is_in_no_message_representation_or_log(
     opener: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ConfigInvalid) as refused:
+    with pytest.raises(ConfigInvalid) as rejected:
         open_bus("kafka://user:s3cret@host:9092", tmp_path)
-    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in str(rejected.value)
     settings = KafkaSettings(username="u", password="s3cret")
     assert "s3cret" not in repr(settings)
     assert "username='u'" in repr(settings)

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies import formats as http_formats
 from windvane.ingest.bodies.formats import BodyFormat, events_of
 from windvane.ingest.bodies.json_bodies import MAX_JSON_RECORD_BYTES
@@ -134,16 +134,16 @@ def test_where_the_windows_lie_changes_nothing(
     ],
 )
 def test_invalid_json_is_rejected_with_its_position(body: bytes, says: str) -> None:
-    with pytest.raises(ChunkRefused) as refused:
+    with pytest.raises(ChunkRejected) as rejected:
         payload_of(body, "application/json")
-    assert refused.value.code == "malformed"
-    assert says in str(refused.value)
+    assert rejected.value.code == "malformed"
+    assert says in str(rejected.value)
 
 
 def test_a_record_over_the_bound_is_rejected_and_one_below_it_is_not() -> None:
     below = b'{"a":"' + b"x" * (MAX_JSON_RECORD_BYTES - 100) + b'"}'
     assert len(events(b"[" + below + b"," + below + b"]")) == 2
-    with pytest.raises(ChunkRefused, match="longer ones are not taken"):
+    with pytest.raises(ChunkRejected, match="longer ones are not taken"):
         payload_of(b'[{},{"a":"' + b"x" * (MAX_JSON_RECORD_BYTES + 100) + b'"}]', "application/json")
 
 
@@ -162,7 +162,7 @@ def test_json_that_grows_when_it_is_decoded_is_bounded(body: bytes) -> None:
     tracemalloc.start()
     try:
         payload_of(body, "application/json", max_bytes=4 * MIB)
-    except ChunkRefused:
+    except ChunkRejected:
         pass
     finally:
         _, peak_bytes = tracemalloc.get_traced_memory()
@@ -266,9 +266,9 @@ def test_the_time_key_is_taken_out_of_a_msgpack_record_whose_other_bytes_stay() 
 )
 def test_invalid_msgpack_is_rejected(body: bytes) -> None:
     for time_key in ("", "a"):
-        with pytest.raises(ChunkRefused) as refused:
+        with pytest.raises(ChunkRejected) as rejected:
             payload_of(body, "application/msgpack", time_key=time_key)
-        assert refused.value.code == "malformed"
+        assert rejected.value.code == "malformed"
 
 
 @given(
@@ -277,7 +277,7 @@ def test_invalid_msgpack_is_rejected(body: bytes) -> None:
 )
 def test_any_bytes_are_events_or_rejected(body: bytes, media_type: str) -> None:
     for time_key in ("", "a"):
-        with suppress(ChunkRefused):
+        with suppress(ChunkRejected):
             payload_of(body, media_type, time_key=time_key)
 
 
@@ -299,11 +299,11 @@ def test_forms_hold_what_in_http_and_older_plugins_send() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"a=1", b"json=1&msgpack=2", b'{"a":1}', b"&" * 100])
 def test_a_form_without_its_one_field_is_rejected(body: bytes) -> None:
-    with pytest.raises(ChunkRefused) as refused:
+    with pytest.raises(ChunkRejected) as rejected:
         payload_of(body, "application/x-www-form-urlencoded")
-    assert refused.value.code == "malformed"
+    assert rejected.value.code == "malformed"
     if body.startswith(b"{"):
-        assert "Content-Type: application/json" in str(refused.value)
+        assert "Content-Type: application/json" in str(rejected.value)
 
 
 def test_octets_are_events_or_these_in_base64() -> None:
@@ -312,9 +312,9 @@ def test_octets_are_events_or_these_in_base64() -> None:
 
 
 def test_the_rejection_of_an_unknown_type_names_the_known_types() -> None:
-    with pytest.raises(ChunkRefused, match="application/x-ndjson") as refused:
+    with pytest.raises(ChunkRejected, match="application/x-ndjson") as rejected:
         payload_of(b"a;b", "text/csv")
-    assert refused.value.code == "unsupported-type"
+    assert rejected.value.code == "unsupported-type"
 
 
 @pytest.mark.parametrize(
@@ -355,5 +355,5 @@ def test_a_large_form_takes_a_few_times_its_size() -> None:
 
 def test_the_fields_that_are_searched_for_a_time_are_bounded() -> None:
     fields = {f"{i}": 0 for i in range(10_001)}
-    with pytest.raises(ChunkRefused, match="10001 fields"):
+    with pytest.raises(ChunkRejected, match="10001 fields"):
         payload_of(msgpack.packb(fields), "application/msgpack", time_key="date")

@@ -11,7 +11,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.body_events import BodyBounds
 from windvane.ingest.bodies.metrics import events_of_metrics
 from windvane.ingest.dead_letter_queue import SAMPLE_BYTES
@@ -207,9 +207,9 @@ def broken() -> Iterator[tuple[str, bytes]]:
     ("code", "payload"), [pytest.param(*case, id=f"{i} {case[0]}") for i, case in enumerate(broken())]
 )
 def test_invalid_metrics_are_rejected_with_the_reason(code: str, payload: bytes) -> None:
-    with pytest.raises(ChunkRefused) as refused:
+    with pytest.raises(ChunkRejected) as rejected:
         decode(payload)
-    assert refused.value.code == code
+    assert rejected.value.code == code
 
 
 def test_a_scrape_without_a_metric_has_no_events() -> None:
@@ -248,7 +248,7 @@ def test_damaged_metrics_are_rejected_or_decoded(place: int, new: bytes) -> None
         ),
     )
     damaged = payload[: place % len(payload)] + new + payload[place % len(payload) + len(new) :]
-    with suppress(ChunkRefused):
+    with suppress(ChunkRejected):
         decode(damaged)
 
 

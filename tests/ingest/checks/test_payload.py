@@ -10,7 +10,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.decompression import decompress, decompressing
 from windvane.ingest.checks.payload import count_events, counting
 
@@ -39,7 +39,7 @@ def test_a_truncated_payload_is_rejected(chunk: list[bytes], data: st.DataObject
     for event in chunk:
         ends.add(max(ends, default=0) + len(event))
     cut = data.draw(st.integers(1, len(whole) - 1).filter(lambda at: at not in ends))
-    with pytest.raises(ChunkRefused, match=r"ends inside event|not well-formed"):
+    with pytest.raises(ChunkRejected, match=r"ends inside event|not well-formed"):
         count_events(whole[:cut], len(chunk) if hinted else None)
 
 
@@ -55,14 +55,14 @@ def test_a_truncated_payload_is_rejected(chunk: list[bytes], data: st.DataObject
 @pytest.mark.parametrize("hint", [None, 2])
 def test_the_broken_event_is_named(broken: bytes, said: str, hint: int | None) -> None:
     good = msgpack.packb([1, {"message": "x" * 80}])
-    with pytest.raises(ChunkRefused, match=said) as refusal:
+    with pytest.raises(ChunkRejected, match=said) as rejection:
         count_events(good + broken, hint)
-    assert refusal.value.code == ("invalid-event" if "nested" in str(refusal.value) else "malformed")
+    assert rejection.value.code == ("invalid-event" if "nested" in str(rejection.value) else "malformed")
 
 
 @pytest.mark.parametrize("first", [b"\x93\0\0\0", b"\x81\0\0", b"\x07", b"\xdc\0\3\0\0\0", b"\xc1"])
 def test_a_payload_that_does_not_begin_with_an_event_is_rejected(first: bytes) -> None:
-    with pytest.raises(ChunkRefused, match="begin with an event"):
+    with pytest.raises(ChunkRejected, match="begin with an event"):
         count_events(first)
 
 
@@ -85,10 +85,10 @@ def test_any_members_come_out_as_they_went_in(pieces: list[bytes]) -> None:
 
 def test_a_gzip_bomb_is_rejected_by_its_decompressed_size() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(ChunkRefused, match="more than 1000000 bytes"):
+    with pytest.raises(ChunkRejected, match="more than 1000000 bytes"):
         decompress(bomb, "gzip", max_bytes=1_000_000)
     many_small = gzip.compress(bytes(400_000)) * 3
-    with pytest.raises(ChunkRefused, match="more than 1000000 bytes"):
+    with pytest.raises(ChunkRejected, match="more than 1000000 bytes"):
         decompress(many_small, "gzip", max_bytes=1_000_000)
     assert len(decompress(gzip.compress(bytes(1_000_000)), "gzip", max_bytes=1_000_000)) == 1_000_000
 
@@ -96,15 +96,15 @@ def test_a_gzip_bomb_is_rejected_by_its_decompressed_size() -> None:
 @pytest.mark.parametrize("size", [1, 10, 17, 30])
 def test_a_truncated_member_is_rejected(size: int) -> None:
     packed = gzip.compress(b"some events, not many of them")
-    with pytest.raises(ChunkRefused, match="cut off"):
+    with pytest.raises(ChunkRejected, match="cut off"):
         decompress(packed + packed[:size], "gzip", max_bytes=1000)
 
 
 def test_invalid_gzip_is_rejected() -> None:
     for packed in (b"\x92\x00\x80", zlib.compress(b"x"), gzip.compress(b"x")[:-1] + b"?"):
-        with pytest.raises(ChunkRefused, match="gzip"):
+        with pytest.raises(ChunkRejected, match="gzip"):
             decompress(packed, "gzip", max_bytes=1000)
-    with pytest.raises(ChunkRefused, match="'lzma' is not known"):
+    with pytest.raises(ChunkRejected, match="'lzma' is not known"):
         decompress(b"", "lzma", max_bytes=1000)
 
 
@@ -127,15 +127,15 @@ def test_gzip_padded_with_zeros_or_line_breaks_is_read(content: bytes, padding: 
 )
 def test_garbage_after_the_last_gzip_member_is_rejected(garbage: bytes) -> None:
     member = gzip.compress(b"events")
-    with pytest.raises(ChunkRefused, match="gzip") as refused:
+    with pytest.raises(ChunkRejected, match="gzip") as rejected:
         decompress(member + garbage, "gzip", max_bytes=1000)
-    assert refused.value.code == "malformed"
+    assert rejected.value.code == "malformed"
     rest = garbage.lstrip(b"\0\r\n")
     if rest[:1] != b"\x1f":  # that may be a member which is cut off
         behind = "1 byte behind the gzip member is" if len(rest) == 1 else "bytes behind the gzip member are"
-        assert f"{behind} neither gzip nor padding" in str(refused.value)
+        assert f"{behind} neither gzip nor padding" in str(rejected.value)
         at = len(member) + len(garbage) - len(rest)
-        assert f"(from byte {at}: {rest[:8].hex(' ')})" in str(refused.value)
+        assert f"(from byte {at}: {rest[:8].hex(' ')})" in str(rejected.value)
 
 
 @pytest.mark.parametrize("as_payload", [bytes, bytearray, memoryview])
@@ -149,19 +149,19 @@ def test_a_gzip_member_that_is_damaged_says_which_check_failed(
         (member[:-4] + bytes(4), "damaged: its length field does not match its content;"),
         (member[:10] + b"\xff" * 20, "damaged: invalid block type;"),
     ):
-        with pytest.raises(ChunkRefused, match=re.escape(said)):
+        with pytest.raises(ChunkRejected, match=re.escape(said)):
             decompress(as_payload(before + packed), "gzip", max_bytes=10_000)
 
 
 def test_what_does_not_begin_like_gzip_shows_how_it_begins() -> None:
-    with pytest.raises(ChunkRefused, match="not gzip: it begins with 7b 22 6e 22 3a 31 7d, gzip with 1f 8b"):
+    with pytest.raises(ChunkRejected, match="not gzip: it begins with 7b 22 6e 22 3a 31 7d, gzip with 1f 8b"):
         decompress(b'{"n":1}', "gzip", max_bytes=1000)
 
 
 @pytest.mark.parametrize("padding", PADDINGS, ids=len)
 def test_padding_alone_is_not_gzip(padding: bytes) -> None:
     for packed in (padding, padding + gzip.compress(b"x")):
-        with pytest.raises(ChunkRefused, match="gzip"):
+        with pytest.raises(ChunkRejected, match="gzip"):
             decompress(packed, "gzip", max_bytes=1000)
 
 
@@ -198,31 +198,31 @@ def test_a_zstd_bomb_is_rejected_by_its_decompressed_size() -> None:
         zstd.compress(bytes(400_000)) * 3,
         chunked_frame(*[bytes(400_000)] * 3),
     ):
-        with pytest.raises(ChunkRefused, match="more than 1000000 bytes") as refused:
+        with pytest.raises(ChunkRejected, match="more than 1000000 bytes") as rejected:
             decompress(bomb, "zstd", max_bytes=1_000_000)
-        assert refused.value.code == "too-large"
+        assert rejected.value.code == "too-large"
     assert len(decompress(zstd.compress(bytes(1_000_000)), "zstd", max_bytes=1_000_000)) == 1_000_000
 
 
 def test_a_zstd_frame_with_a_huge_window_is_rejected() -> None:
     stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     frame = stream.compress(b"few", zstd.ZstdCompressor.FLUSH_BLOCK) + stream.flush()
-    with pytest.raises(ChunkRefused, match="window of more than 8388608") as refused:
+    with pytest.raises(ChunkRejected, match="window of more than 8388608") as rejected:
         decompress(frame, "zstd", max_bytes=1_000_000)
-    assert refused.value.code == "too-large"
+    assert rejected.value.code == "too-large"
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 20])
 def test_a_truncated_zstd_frame_is_rejected(size: int) -> None:
     packed = zstd.compress(b"some events, not many of them")
-    with pytest.raises(ChunkRefused, match="cut off"):
+    with pytest.raises(ChunkRejected, match="cut off"):
         decompress(packed + packed[:size], "zstd", max_bytes=1000)
 
 
 def test_invalid_zstd_is_rejected() -> None:
     checked = zstd.compress(b"x", options={zstd.CompressionParameter.checksum_flag: 1})
     for packed in (b"\x92\x00\x80\x00\x00", gzip.compress(b"x"), checked[:-1] + bytes([checked[-1] ^ 1])):
-        with pytest.raises(ChunkRefused, match="not valid zstd"):
+        with pytest.raises(ChunkRejected, match="not valid zstd"):
             decompress(packed, "zstd", max_bytes=1000)
 
 
@@ -235,13 +235,13 @@ def test_members_are_counted_and_those_without_content_are_counted_apart(compres
     pack = PACKERS[compression]
     full, empty = pack(b"abc"), pack(b"")
     assert decompress(full * 50, compression, max_bytes=1000, max_members=50) == b"abc" * 50
-    with pytest.raises(ChunkRefused, match="more than 50 compressed members;") as refused:
+    with pytest.raises(ChunkRejected, match="more than 50 compressed members;") as rejected:
         decompress(full * 51, compression, max_bytes=1000, max_members=50)
-    assert refused.value.code == "too-many-members"
+    assert rejected.value.code == "too-many-members"
     assert decompress(empty * 1000 + full, compression, max_bytes=1000) == b"abc"
-    with pytest.raises(ChunkRefused, match="more than 1000 compressed members without content") as refused:
+    with pytest.raises(ChunkRejected, match="more than 1000 compressed members without content") as rejected:
         decompress(full + empty * 1001, compression, max_bytes=1000)
-    assert refused.value.code == "too-many-members"
+    assert rejected.value.code == "too-many-members"
 
 
 def test_skippable_frames_are_members_without_content_whatever_their_size() -> None:
@@ -250,9 +250,9 @@ def test_skippable_frames_are_members_without_content_whatever_their_size() -> N
         b"\x5f\x2a\x4d\x18" + (1 << 20).to_bytes(4, "little") + bytes(1 << 20),
     )
     assert decompress(SKIPPABLE + event + large + event, "zstd", max_bytes=100) == b"abcabc"
-    with pytest.raises(ChunkRefused, match="without content"):
+    with pytest.raises(ChunkRejected, match="without content"):
         decompress(SKIPPABLE * (3 << 20), "zstd", max_bytes=1 << 23)
-    with pytest.raises(ChunkRefused, match="cut off"):
+    with pytest.raises(ChunkRejected, match="cut off"):
         decompress(event + large[:-1], "zstd", max_bytes=100)
 
 

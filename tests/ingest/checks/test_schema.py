@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.checks import schema as schema_module
 from windvane.ingest.checks.schema import EventCheck
 from windvane.records.event_separation import SeparatedEvents
@@ -405,5 +405,5 @@ def test_a_chunk_of_many_batches_is_sifted_like_one(monkeypatch: pytest.MonkeyPa
 def test_events_nested_too_deeply_are_rejected_and_break_nothing() -> None:
     check = EventCheck(parse_schema(record()), additional_fields="allow")
     deep = b"\x92\x00\x81\xa1x" + b"\x91" * 100_000 + b"\x00"
-    with pytest.raises(ChunkRefused, match="not well-formed"):
+    with pytest.raises(ChunkRejected, match="not well-formed"):
         check.sift(packed({}) + deep, 2, now_ns=NOW_NS)

@@ -223,16 +223,16 @@ async def test_an_id_of_any_length_is_looked_for_or_not_found(site: Site, number
     assert (status, problem["status"]) == (404, 404)
 
 
-@pytest.mark.parametrize("refusal", ["chunk", "events"])
+@pytest.mark.parametrize("rejection", ["chunk", "events"])
 @pytest.mark.parametrize("ids", [(None, None, None), ("a", "b", "c")], ids=["no ids", "ids"])
 async def test_equal_events_that_were_not_resent_are_all_replayed(
-    site: Site, refusal: str, ids: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+    site: Site, rejection: str, ids: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any) -> None:
         raise StoreFailed("the process ends here")
 
     tag = "late.tag"
-    if refusal == "events":
+    if rejection == "events":
         schema = {"type": "record", "name": "r", "fields": [{"name": "other", "type": "long"}]}
         await site.policy("late", tags=["late.**"], schema=schema)
     async with site.connected() as (_, writer):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.formats import BodyFormat
 from windvane.ingest.chunk import IncomingChunk, PostedBody
 from windvane.store.databases.dead_letters import DeadLetters
@@ -48,9 +48,9 @@ async def test_a_chunk_that_decodes_to_too_much_is_a_dead_letter(door: str, hous
     gateway = await house.gateway()
     given = DOORS[door]()
     expected = {"HTTP, JSON": "malformed"}.get(door, "too-large-decoded")  # a JSON record has 1 MiB at most
-    with pytest.raises(ChunkRefused) as refused:
+    with pytest.raises(ChunkRejected) as rejected:
         await gateway.submit(given)
-    assert refused.value.code == expected
+    assert rejected.value.code == expected
     letters = house.kept()
     assert {letter.code for letter in letters} == {expected}
     assert sum(letter.times for letter in letters) == (2 if given.is_run else 1)
@@ -62,7 +62,7 @@ async def test_the_limit_is_that_of_the_policy_and_is_about_what_is_decoded(hous
     await house.policy("t", limits={"decoded_bytes": SMALL_LIMIT})
     gateway = await house.gateway()
     await gateway.submit(chunk(TEXT))
-    with pytest.raises(ChunkRefused, match=r"more than 1000000 bytes .*raise limits\.decoded_bytes"):
+    with pytest.raises(ChunkRejected, match=r"more than 1000000 bytes .*raise limits\.decoded_bytes"):
         await gateway.submit(chunk(SAMPLES))
     await house.policy("t", limits={"decoded_bytes": 2 * SMALL_LIMIT})
     await gateway.submit(chunk(SAMPLES))
@@ -75,7 +75,7 @@ async def test_chunks_of_a_tag_keep_their_order_around_one_that_is_measured(hous
     values = msgpack.packb([0, {"a": [1.5] * 15_000, "b": b"\x85" * 20_000}])
     decisions = [gateway.submit(chunk(values)), gateway.submit(chunk(SAMPLES)), gateway.submit(chunk())]
     ended = await asyncio.gather(*decisions, return_exceptions=True)
-    assert [type(end) for end in ended] == [type(None), ChunkRefused, type(None)]
+    assert [type(end) for end in ended] == [type(None), ChunkRejected, type(None)]
     assert [message.payload for message in await house.chunks("t")] == [values, EVENT]
 
 
@@ -96,8 +96,8 @@ async def test_a_body_of_too_many_records_is_not_made_into_events_to_its_end(
     await house.policy("t", limits={"events_per_chunk": 1000})
     gateway = await house.gateway()
     record = b"{}\n" if media_type == "application/json" else b"\x80"
-    with pytest.raises(ChunkRefused, match="more than 1000 events") as refused:
+    with pytest.raises(ChunkRejected, match="more than 1000 events") as rejected:
         await gateway.submit(posted(record * 1001, media_type))
-    assert refused.value.code == "too-many-events"
+    assert rejected.value.code == "too-many-events"
     await gateway.submit(posted(record * 1000, media_type))
     assert [message.events for message in await house.chunks("t")] == [1000]

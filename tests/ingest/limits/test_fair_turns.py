@@ -7,7 +7,7 @@ from collections.abc import Generator
 from functools import partial
 
 import pytest
-from windvane.errors import ChunkRefused
+from windvane.errors import ChunkRejected
 from windvane.ingest.limits import off_loop
 from windvane.ingest.limits.fair_turns import FairTurns
 from windvane.ingest.limits.off_loop import OffLoop
@@ -93,7 +93,7 @@ async def test_work_without_an_end_is_given_up_and_its_place_is_free(monkeypatch
         found = await asyncio.gather(
             *[threads.in_thread(Slow(), who=who) for who in ("a", "b", "c")], return_exceptions=True
         )
-        assert [error.code for error in found if isinstance(error, ChunkRefused)] == ["too-slow"] * 3
+        assert [error.code for error in found if isinstance(error, ChunkRejected)] == ["too-slow"] * 3
         ended = Slow()
         ended.end.set()
         assert await threads.in_thread(ended, who="d") == "slow"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from windvane.config import GatewaySettings
-from windvane.errors import BusUnavailable, ChunkRefused
+from windvane.errors import BusUnavailable, ChunkRejected
 from windvane.ingest.dead_letter_queue import DeadLetterQueue
 from windvane.ingest.limits.off_loop import OffLoop, Turns, begin, give_way
 from windvane.ingest.telemetry import GatewayTelemetry
@@ -73,9 +73,9 @@ async def test_a_large_rejected_chunk_does_not_block_the_next_ones(house: House)
     bomb = gateway.submit(chunk(gzip.compress(bytes(10_000_000)), compression="gzip"))
     broken = gateway.submit(chunk(ZIPPED[:-9], compression="gzip"))
     good = gateway.submit(chunk(chunk_id=b"good"))
-    for refused, code in ((bomb, "too-large"), (broken, "too-large")):
-        with pytest.raises(ChunkRefused) as caught:
-            await refused
+    for rejected, code in ((bomb, "too-large"), (broken, "too-large")):
+        with pytest.raises(ChunkRejected) as caught:
+            await rejected
         assert caught.value.code == code
     await good
     assert [message.chunk_id for message in await house.chunks("t")] == [b"good"]

@@ -62,9 +62,9 @@ def test_the_documented_example_is_what_it_says() -> None:
     ],
 )
 def test_the_error_of_an_invalid_file_names_the_line_and_contains_no_secret(text: str, said: str) -> None:
-    with pytest.raises(ConfigInvalid, match=said) as refused:
+    with pytest.raises(ConfigInvalid, match=said) as rejected:
         parse_security(text)
-    assert "secret-one" not in str(refused.value)
+    assert "secret-one" not in str(rejected.value)
 
 
 def test_users_and_tokens_alone_are_for_http() -> None:

@@ -16,12 +16,12 @@ DEEP = 1_200  # deeper than msgpack goes, and short enough for one read
 
 def ends(name: str, sent: bytes, kept: bytes | None = None, before: bytes = b"") -> Fixture:
     """The connection ends, and the bytes are kept."""
-    return Fixture(name, before + sent, refused=("framing", sent if kept is None else kept), closes=True)
+    return Fixture(name, before + sent, rejected=("framing", sent if kept is None else kept), closes=True)
 
 
 def rejected(name: str, code: str, head: str, payload: bytes, option: str = CHUNK_C) -> Fixture:
     """The chunk goes to the dead letters, is acked, and the connection stays open."""
-    return Fixture(name, wire(head) + payload + wire(option), answered=ACK_C, refused=(code, payload))
+    return Fixture(name, wire(head) + payload + wire(option), answered=ACK_C, rejected=(code, payload))
 
 
 def in_part(name: str, head: str, bad: bytes, option: str = CHUNK_C) -> Fixture:
@@ -32,7 +32,7 @@ def in_part(name: str, head: str, bad: bytes, option: str = CHUNK_C) -> Fixture:
 
 def invalid(name: str, sent: str, event: str) -> Fixture:
     """No worker can store the event: it goes to the dead letters."""
-    return Fixture(name, wire(sent), refused=("invalid-event", wire(event)))
+    return Fixture(name, wire(sent), rejected=("invalid-event", wire(event)))
 
 
 def nested(head: str, inner: str) -> bytes:
@@ -80,7 +80,7 @@ TAGS = [
     Fixture(
         "a tag that no policy takes is not acked: its sender keeps it",
         wire('93 a3 "a.b" c4 12') + FIRST + wire(CHUNK_C),
-        refused=("no-policy", FIRST),
+        rejected=("no-policy", FIRST),
     ),
 ]
 
@@ -99,7 +99,7 @@ ENTRIES = [
         "a record nested too deep",
         wire('94 a1 "t" 00') + DEEP_EVENT[2:] + wire(CHUNK_C),
         answered=ACK_C,
-        refused=("invalid-event", DEEP_EVENT),
+        rejected=("invalid-event", DEEP_EVENT),
     ),
     ends("the byte that is never used, nested too deep", nested('93 a1 "t"', "81") + b"\xc1"),
     ends("an option nested too deep", nested('93 a1 "t" a0', "91")),

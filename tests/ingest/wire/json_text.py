@@ -12,7 +12,7 @@ def taken(name: str, sent: bytes, stored: tuple[Stored, ...], answered: bytes = 
 
 
 def ends(name: str, sent: bytes) -> Fixture:
-    return Fixture(f"JSON: {name}", sent, refused=("framing", sent), closes=True)
+    return Fixture(f"JSON: {name}", sent, rejected=("framing", sent), closes=True)
 
 
 AT_1_S = "92 d7 00 00 00 00 01 00 00 00 00"  # an array of two, and EventTime
@@ -68,7 +68,7 @@ BROKEN_JSON = [
         "JSON: msgpack behind it",
         b'["t",1,{}]\x93\xa1t\x01\x80',
         t(f"{AT_1_S} 80"),
-        refused=("framing", b"\x93\xa1t\x01\x80"),
+        rejected=("framing", b"\x93\xa1t\x01\x80"),
         closes=True,
     ),
 ]

@@ -38,13 +38,13 @@ class Stored(NamedTuple):
 class Outcome(NamedTuple):
     """All that comes of what a peer sends.
 
-    `answered` is every byte that the gateway writes, `stored` the chunks on the bus, `refused` code and bytes
-    of each dead letter; `closed`: the gateway ended the connection.
+    `answered` is every byte that the gateway writes, `stored` the chunks on the bus, `rejected` the code and
+    bytes of each dead letter; `closed`: the gateway ended the connection.
     """
 
     answered: bytes
     stored: tuple[Stored, ...]
-    refused: tuple[tuple[str, bytes], ...]
+    rejected: tuple[tuple[str, bytes], ...]
     closed: bool
 
 
@@ -56,11 +56,11 @@ class Fixture:
     sent: bytes
     stored: tuple[Stored, ...] = ()
     answered: bytes = b""
-    refused: tuple[str, bytes] | None = None
+    rejected: tuple[str, bytes] | None = None
     closes: bool = False
     speaks: Literal["msgpack", "json"] = "msgpack"
 
     @property
     def outcome(self) -> Outcome:
-        refused = () if self.refused is None else (self.refused,)
-        return Outcome(self.answered, self.stored, refused, self.closes)
+        rejected = () if self.rejected is None else (self.rejected,)
+        return Outcome(self.answered, self.stored, rejected, self.closes)

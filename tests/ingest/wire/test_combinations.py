@@ -36,8 +36,8 @@ async def test_every_combination_is_taken(site: WireSite, mode: str) -> None:
         await sending
         await site.forward.until(lambda: len(site.stored) >= len(combinations))
     assert sorted(answered.split(b"\x81\xa3ack")) == sorted(expected.split(b"\x81\xa3ack"))
-    stored, refused = site.taken()
-    assert refused == ()
+    stored, rejected = site.taken()
+    assert rejected == ()
     by_tag = {chunk.tag: chunk for chunk in stored}
     wrong = [each.name for each in combinations if by_tag.get(each.stored.tag) != each.stored]
     assert wrong == []

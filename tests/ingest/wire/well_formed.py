@@ -199,12 +199,12 @@ FLUENT_BIT = [
             """
         ),
         answered=ACK_24,
-        refused=("not-logs", wire('81 a4 "meta" c0')),
+        rejected=("not-logs", wire('81 a4 "meta" c0')),
     ),
     Fixture(
         "Fluent Bit: traces have fluent_signal 2",
         wire('93 a1 "t" c4 01 80 df 00 00 00 01 ad "fluent_signal" 02'),
-        refused=("not-logs", b"\x80"),
+        rejected=("not-logs", b"\x80"),
     ),
     Fixture(
         "Fluent Bit: a tag of a record accessor gives 4-element Message mode",

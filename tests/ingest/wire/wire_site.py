@@ -76,7 +76,7 @@ class WireSite:
         async with asyncio.timeout(TIMEOUT_S):
             await until(lambda: not server._connections)
             await until(lambda: len(self.stored) >= len(fixture.stored))
-            if fixture.refused is not None:
+            if fixture.rejected is not None:
                 await until(self.letters.list)
         return Outcome(answered, *self.taken(), closed)
 

@@ -248,7 +248,7 @@ async def test_a_column_that_is_not_there_raises_nothing_and_stops_nothing(
     ],
 )
 def test_a_rule_that_cannot_apply_is_rejected(alarm: Any, says: str) -> None:
-    with pytest.raises(PolicyInvalid) as refusal:
+    with pytest.raises(PolicyInvalid) as rejection:
         policy_from_mapping(
             {
                 "reference": "p",
@@ -256,7 +256,7 @@ def test_a_rule_that_cannot_apply_is_rejected(alarm: Any, says: str) -> None:
                 "alarm": alarm if isinstance(alarm, str) else [alarm],
             }
         )
-    assert says in str(refusal.value)
+    assert says in str(rejection.value)
 
 
 def test_the_schema_of_the_topic_has_what_an_event_has() -> None:

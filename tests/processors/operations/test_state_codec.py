@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from windvane.errors import ModelRefused, StateInvalid
+from windvane.errors import ModelRejected, StateInvalid
 from windvane.processors.learning.batch_learner import FRAME_ROWS, make_batch_learner
 from windvane.processors.learning.condition import Condition
 from windvane.processors.learning.estimators import make_learner
@@ -547,7 +547,7 @@ def test_whatever_a_step_raises_costs_that_step_alone(
         case "counts":
             assert "counting" not in counted
         case "restore_model":
-            with pytest.raises(ModelRefused, match="its model cannot be restored"):
+            with pytest.raises(ModelRejected, match="its model cannot be restored"):
                 steps.restore_model("counting", saved["counting"])
             assert steps.counts()["counting"]["rows"] == own_rows + new_rows
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from windvane.errors import ChunkRefused, OperationFailed
+from windvane.errors import ChunkRejected, OperationFailed
 from windvane.processors.worker.pipeline.archive import (
     bytes_block,
     decode_events,
@@ -86,7 +86,7 @@ def test_every_form_of_time_is_understood(time: Any, ns: int) -> None:
     "time", [None, "now", True, 2**63, float("nan"), [1, 2, 3], {}, msgpack.ExtType(1, b"x" * 8)]
 )
 def test_an_invalid_time_is_reported(time: Any) -> None:
-    with pytest.raises(ChunkRefused, match="an event's time is"):
+    with pytest.raises(ChunkRejected, match="an event's time is"):
         decode_events(payload([time, {}]))
 
 
@@ -97,9 +97,9 @@ def test_times_before_1970_are_written_too() -> None:
 @pytest.mark.parametrize("event", [[1], [1, 2, 3], {"a": 1}, 7])
 def test_an_event_that_is_not_a_pair_is_not_stored_in_a_stream_of_events(event: Any) -> None:
     check_pairs(payload([1, {}], [[1, {}], {}]), 2)
-    for refuse in (lambda data: check_pairs(data, 2), decode_events):
-        with pytest.raises(ChunkRefused):
-            refuse(payload([1, {}], event))
+    for decode in (lambda data: check_pairs(data, 2), decode_events):
+        with pytest.raises(ChunkRejected):
+            decode(payload([1, {}], event))
 
 
 RECORDS = {

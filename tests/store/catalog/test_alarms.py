@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from windvane.errors import AlarmActionRefused
+from windvane.errors import AlarmActionRejected
 from windvane.store.catalog.alarms import (
     MAX_HISTORY,
     Alarm,
@@ -106,7 +106,7 @@ def test_who_has_seen_it_is_asked_again_when_it_gets_worse() -> None:
     assert after(seen, event(4, "eased", 1)).state == "acknowledged"
     worse = after(seen, event(4, "escalated", 2))
     assert (worse.state, worse.acknowledged_by) == ("raised", None)
-    with pytest.raises(AlarmActionRefused, match="acknowledged already, by ada"):
+    with pytest.raises(AlarmActionRejected, match="acknowledged already, by ada"):
         acknowledge(seen, by="bob", now_ns=7)
 
 
@@ -147,7 +147,7 @@ def test_one_that_was_cleared_by_hand_is_raised_again_only_by_what_is_worse() ->
     ],
 )
 def test_what_makes_no_sense_is_refused(what: Any, says: str) -> None:
-    with pytest.raises(AlarmActionRefused, match=says):
+    with pytest.raises(AlarmActionRejected, match=says):
         what()
 
 
@@ -159,7 +159,7 @@ def test_the_history_is_bounded_and_loses_no_word_of_anybody() -> None:
     assert len(alarm.history) == MAX_HISTORY
     assert [entry.action for entry in alarm.history[:2]] == ["raised", "commented"]
     assert alarm.history[-1].number == MAX_HISTORY + 51, "numbers go on, as deliveries are known by them"
-    with pytest.raises(AlarmActionRefused, match="has 500 entries"):
+    with pytest.raises(AlarmActionRejected, match="has 500 entries"):
         comment(alarm, by="ada", text="more", now_ns=7)
 
 

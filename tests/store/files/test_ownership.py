@@ -58,7 +58,7 @@ def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
     here, there = CheckpointStore(path), CheckpointStore(path)
     epochs = {p: t.epoch for p, t in here.take([("a", 0), ("b", 0)], owner="first").items()}
     there.take([("b", 0)], owner="second")
-    with pytest.raises(PartitionLost, match=r"b/0 \(second\)") as refused:
+    with pytest.raises(PartitionLost, match=r"b/0 \(second\)") as rejected:
         here.commit(
             positions={("a", 0): 9, ("b", 0): 9},
             streams={"t": StreamCheckpoint()},
@@ -66,7 +66,7 @@ def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
             window=10,
             epochs=epochs,
         )
-    assert refused.value.owners == {("b", 0): "second"}
+    assert rejected.value.owners == {("b", 0): "second"}
     assert (here.positions(), here.streams(), here.chunk_keys("a", 0)) == ({}, [], [])
     here.commit(positions={("a", 0): 9}, streams={}, chunk_keys={}, window=10, epochs={("a", 0): 1})
     assert here.positions() == {("a", 0): 9}

@@ -38,7 +38,9 @@ def stream_of(store: Store, chunks: int, *, database_id: bytes = OURS, committed
         return OutputLength(writer.uid, committed * len(CHUNK), committed)
 
 
-def refused(store: Store, committed: OutputLength | None, match: str, kind: type = CheckpointMissing) -> None:
+def assert_rejected(
+    store: Store, committed: OutputLength | None, match: str, kind: type = CheckpointMissing
+) -> None:
     """Resuming raises, and no file has changed."""
     before = files_of(store.root)
     with store.stream_writer("t", attrs={"tag": "t", "other": 1}) as writer:
@@ -64,7 +66,7 @@ def test_a_stream_of_which_nothing_was_committed_begins_again_under_its_database
 ) -> None:
     store = Store(tmp_path)
     stream_of(store, 2, database_id=OTHERS)
-    refused(store, None, r"20 bytes in 2 chunks.*no checkpoint covers them.*windvane recover adopt t")
+    assert_rejected(store, None, r"20 bytes in 2 chunks.*no checkpoint covers them.*windvane recover adopt t")
     with store.stream_writer("t", attrs={"tag": "t"}) as writer:
         writer.resume(None, database_id=OTHERS)
         assert (writer.size, writer.chunks, writer.events) == (0, 0, 0)
@@ -73,9 +75,9 @@ def test_a_stream_of_which_nothing_was_committed_begins_again_under_its_database
 def test_committed_bytes_without_a_checkpoint_are_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = stream_of(store, 2, committed=1)
-    refused(store, None, "no checkpoint covers them")
-    refused(store, OutputLength(b"x" * 16, 10, 1), "checkpoint is of another output")
-    refused(store, OutputLength(committed.uid, 0, 0), "checkpoint is older than the stream")
+    assert_rejected(store, None, "no checkpoint covers them")
+    assert_rejected(store, OutputLength(b"x" * 16, 10, 1), "checkpoint is of another output")
+    assert_rejected(store, OutputLength(committed.uid, 0, 0), "checkpoint is older than the stream")
 
 
 def test_chunks_without_bytes_are_committed_too(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_chunks_without_bytes_are_committed_too(tmp_path: Path) -> None:
         writer.resume(None, database_id=OURS)
         writer.append(b"", arrived_ns=1, chunk_id=b"1", events=1)
         writer.mark_committed(writer.found)
-    refused(store, None, "no checkpoint covers them")
+    assert_rejected(store, None, "no checkpoint covers them")
 
 
 def test_a_home_of_an_older_version_needs_a_checkpoint_for_what_it_holds(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_a_home_of_an_older_version_needs_a_checkpoint_for_what_it_holds(tmp_pat
     committed = stream_of(store, 3)
     directory = store.stream("t").directory
     (directory / "meta.json").write_text(f'{{"attrs": {{}}, "uid": "{committed.uid.hex()}"}}')
-    refused(store, None, "no checkpoint covers them")
+    assert_rejected(store, None, "no checkpoint covers them")
     with store.stream_writer("t", attrs={}) as writer:
         writer.resume(OutputLength(committed.uid, 20, 2), database_id=OURS)
         assert writer.size == 20
@@ -171,7 +173,7 @@ def array_of(store: Store, rows: int, *, committed: int = 0) -> OutputLength:
         return length
 
 
-def array_refused(store: Store, committed: OutputLength | None, match: str) -> None:
+def assert_array_rejected(store: Store, committed: OutputLength | None, match: str) -> None:
     before = files_of(store.root)
     with array_writer(store) as writer, pytest.raises(StreamDamaged, match=match):
         writer.resume(committed, database_id=OURS)
@@ -201,21 +203,21 @@ def test_an_array_that_lacks_committed_rows_or_times_is_refused(tmp_path: Path, 
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     os.truncate(store.array("t:x").directory / part / f"{0:020d}.seg", 47)
-    array_refused(store, committed, "missing or short")
+    assert_array_rejected(store, committed, "missing or short")
 
 
 def test_an_array_without_its_description_is_refused_if_it_was_committed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     (store.array("t:x").directory / "meta.json").write_bytes(b"")
-    array_refused(store, committed, "meta.json is missing or unreadable")
-    array_refused(store, None, "no checkpoint covers them")
+    assert_array_rejected(store, committed, "meta.json is missing or unreadable")
+    assert_array_rejected(store, None, "no checkpoint covers them")
 
 
 def test_an_older_checkpoint_of_an_array_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
-    array_refused(store, OutputLength(committed.uid, 5), "checkpoint is older")
+    assert_array_rejected(store, OutputLength(committed.uid, 5), "checkpoint is older")
 
 
 def test_an_array_that_was_set_aside_begins_again_and_one_that_was_removed_does_not(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_a_stream_whose_head_a_power_cut_took_begins_again_if_nothing_was_commit
     stream_of(store, 2)
     lose_head(tmp_path / "t/stream" / name, content)
     left = files_of(tmp_path / "t/stream")
-    refused(store, OutputLength(b"x" * 16, 10, 1), "head is missing or empty", StreamDamaged)
+    assert_rejected(store, OutputLength(b"x" * 16, 10, 1), "head is missing or empty", StreamDamaged)
     with store.stream_writer("t", attrs={}) as writer, pytest.raises(CheckpointMissing):
         writer.resume(None, database_id=OTHERS)
     assert files_of(tmp_path / "t/stream") == left
@@ -266,8 +268,8 @@ def test_a_lost_head_beside_committed_data_is_damage(tmp_path: Path, name: str) 
     store = Store(tmp_path)
     committed = stream_of(store, 3, committed=2)
     lose_head(tmp_path / "t/stream" / name, None)
-    refused(store, committed, "head is missing or empty", StreamDamaged)
-    refused(store, None, "no checkpoint covers them")
+    assert_rejected(store, committed, "head is missing or empty", StreamDamaged)
+    assert_rejected(store, None, "no checkpoint covers them")
 
 
 def test_a_stream_whose_description_a_power_cut_took_is_set_aside(tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_an_array_whose_head_a_power_cut_took_begins_again_if_nothing_was_commit
     store = Store(tmp_path)
     array_of(store, 10)
     lose_head(tmp_path / "t/arrays/x" / name, None)
-    array_refused(store, OutputLength(b"x" * 16, 5), "head is missing or empty")
+    assert_array_rejected(store, OutputLength(b"x" * 16, 5), "head is missing or empty")
     with array_writer(store) as writer:
         with pytest.raises(CheckpointMissing):
             writer.resume(None, database_id=OTHERS)
@@ -298,8 +300,8 @@ def test_a_lost_head_beside_committed_rows_is_damage(tmp_path: Path, name: str) 
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     lose_head(tmp_path / "t/arrays/x" / name, None)
-    array_refused(store, committed, "head is missing or empty")
-    array_refused(store, None, "no checkpoint covers them")
+    assert_array_rejected(store, committed, "head is missing or empty")
+    assert_array_rejected(store, None, "no checkpoint covers them")
 
 
 def lose_head(directory: Path, content: bytes | None) -> None:

@@ -29,8 +29,8 @@ def make_operation(step: Step) -> Operation:
     arguments = _arguments(step, cls)
     try:
         return cls(**arguments)
-    except BaseException as refusal:  # an estimator, or a user's class, can raise anything
-        raise PolicyInvalid(f'step "{step.name}": {as_failure(refusal)}') from refusal
+    except BaseException as rejection:  # an estimator, or a user's class, can raise anything
+        raise PolicyInvalid(f'step "{step.name}": {as_failure(rejection)}') from rejection
 
 
 def resolve_inputs(steps: Sequence[Step]) -> tuple[str, ...]:
@@ -130,11 +130,11 @@ def _arguments(step: Step, cls: type[Operation]) -> dict[str, Any]:
         prepare(wanted)
         try:
             arguments[name] = msgspec.convert(value, wanted)
-        except msgspec.ValidationError as refusal:
+        except msgspec.ValidationError as rejection:
             raise PolicyInvalid(
                 f'step "{step.name}": {name} of "{step.operation}" is {value!r}, must be '
                 f"{describe(hints.get(name, Any))}"
-            ) from refusal
+            ) from rejection
         except BaseException as error:  # a type of a user's class that msgspec cannot check
             raise PolicyInvalid(
                 f'step "{step.name}": {name} of "{step.operation}" cannot be checked: {as_failure(error)}'

@@ -28,7 +28,7 @@ _json_decoder = msgspec.json.Decoder()
 
 
 def decode_events(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
-    """Returns all events of a chunk; str and bin as bytes. Raises ChunkRefused if one is not valid.
+    """Returns all events of a chunk; str and bin as bytes. Raises ChunkRejected if one is not valid.
 
     An event that would take more than `max_event_bytes` of memory when decoded is not valid either.
     """

@@ -25,7 +25,7 @@ from ....bus.messages.results import (
     records_schema,
 )
 from ....bus.topic_names import records_topic
-from ....errors import ChunkRefused, OperationFailed
+from ....errors import ChunkRejected, OperationFailed
 from ....records.events import decode_time
 from ....store.catalog import policy_schema as avro
 from ....store.catalog.policy_schema import parse_schema
@@ -68,7 +68,7 @@ class AvroRecords:
         of at most `part_bytes`, or of one event.
 
         Raises OperationFailed if a record does not fit the schema, or if its message alone is over
-        `max_bytes`, and ChunkRefused if an event has no time.
+        `max_bytes`, and ChunkRejected if an event has no time.
         """
         head = records_head(self._prefix, stream=stream, archive=archive)
         parts: list[ResultPart] = []
@@ -100,7 +100,9 @@ class AvroRecords:
                     unpacker.skip()
                     count += 1
             except (ValueError, msgpack.OutOfData) as error:
-                raise ChunkRefused("malformed", f"event {index + count} cannot be read: {error!r}") from error
+                raise ChunkRejected(
+                    "malformed", f"event {index + count} cannot be read: {error!r}"
+                ) from error
             end = unpacker.tell()
             try:
                 decoded = self._decoder.decode(struct.pack(">BI", 0xDD, count) + payload[start:end])

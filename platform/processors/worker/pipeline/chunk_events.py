@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import ChunkRefused
+from ....errors import ChunkRejected
 from ....records.decoded_size import DEFAULT_LIMIT_BYTES, is_surely_within, measured_bytes, slices
 from ....records.events import iterate_events
 from ....runtime.process_memory import no_collection
@@ -88,7 +88,7 @@ class ChunkEvents:
 def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BYTES) -> ChunkEvents:
     """The events of msgpack; str and bin as bytes.
 
-    Raises ChunkRefused if an event is not valid, or would decode to more than `max_event_bytes`.
+    Raises ChunkRejected if an event is not valid, or would decode to more than `max_event_bytes`.
     """
 
     def decode(begin: int, end: int) -> Events:
@@ -107,10 +107,10 @@ def events_of_payload(payload: bytes, *, max_event_bytes: int = DEFAULT_LIMIT_BY
             if events == 1:
                 _check_event(payload[begin:end], max_event_bytes)
             cuts.append((begin, end, events))
-    except ChunkRefused:
+    except ChunkRejected:
         raise  # it is a ValueError too
     except (msgpack.OutOfData, ValueError) as error:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "malformed", f"an event of the chunk is not well-formed ({error!r}); check the sender"
         ) from error
     return ChunkEvents(cuts, decode)
@@ -120,7 +120,7 @@ def _check_event(event: bytes, max_event_bytes: int) -> None:
     if is_surely_within(event, 1, limit_bytes=max_event_bytes):
         return
     if measured_bytes(event, 1, limit_bytes=max_event_bytes) > max_event_bytes:
-        raise ChunkRefused(
+        raise ChunkRejected(
             "too-large-decoded",
             f"an event of {len(event)} bytes takes more than {max_event_bytes} bytes of memory once it is "
             "decoded; raise limits.decoded_bytes of the policy, and replay the dead letter",

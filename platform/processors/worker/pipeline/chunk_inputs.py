@@ -37,7 +37,7 @@ class ChunkInputs:
 
     @cached_property
     def events(self) -> ChunkEvents:
-        """All events. Raises ChunkRefused if one is not valid."""
+        """All events. Raises ChunkRejected if one is not valid."""
         return decode_events(self.chunk.payload, max_event_bytes=_max_event_bytes(self._policy))
 
     @cached_property

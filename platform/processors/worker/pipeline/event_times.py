@@ -6,7 +6,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import ChunkRefused
+from ....errors import ChunkRejected
 from ....records.events import NS_PER_S, decode_time
 
 _EVENT_TIME = b"\xd7\x00"
@@ -67,6 +67,6 @@ def timed_events(payload: bytes) -> TimedEvents | None:
             walker.skip()
             end = walker.tell()
             ends.append(end)
-    except (ChunkRefused, msgpack.OutOfData, ValueError, RecursionError):
+    except (ChunkRejected, msgpack.OutOfData, ValueError, RecursionError):
         return None
     return TimedEvents(payload, np.array(times, np.int64), np.array(ends, np.int64))

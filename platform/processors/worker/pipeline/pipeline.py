@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ....bus.messages.chunks import ChunkMessage
-from ....errors import ChunkRefused, OperationFailed, StoreLocked
+from ....errors import ChunkRejected, OperationFailed, StoreLocked
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import (
     Hole,
@@ -190,7 +190,7 @@ class StreamPipeline:
         try:
             if "bytes" in sources and len(inputs.record_bytes.rows):
                 given["bytes"] = inputs.record_bytes
-        except (ChunkRefused, OperationFailed) as error:
+        except (ChunkRejected, OperationFailed) as error:
             self._fail("bytes", chunk, error)
         if "events" not in sources:
             yield given
@@ -274,7 +274,7 @@ class StreamPipeline:
     def restore_model(self, step: str, saved: bytes) -> None:
         """Replaces the state of a step with one that was changed elsewhere.
 
-        Raises ModelRefused if it does not fit, and then changes nothing. `saved` is unpickled: it must come
+        Raises ModelRejected if it does not fit, and then changes nothing. `saved` is unpickled: it must come
         from a user who may run code here.
         """
         self._steps.restore_model(step, saved)

@@ -31,7 +31,7 @@ class Publication:
     def records(self, payload: bytes, archive: DataStreamWriter, *, first_event: int) -> None:
         """Publishes the events of a chunk, the first of which has the number `first_event` in the archive.
 
-        Raises OperationFailed or ChunkRefused if they cannot be published, ResultsNotPublished if nothing
+        Raises OperationFailed or ChunkRejected if they cannot be published, ResultsNotPublished if nothing
         can.
         """
         if self._records is not None:

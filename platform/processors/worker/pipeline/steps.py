@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ....errors import FileUntrusted, ModelRefused, OperationFailed, PolicyInvalid, StateInvalid
+from ....errors import FileUntrusted, ModelRejected, OperationFailed, PolicyInvalid, StateInvalid
 from ....store.catalog.policy import Policy, Step, policy_from_mapping, policy_to_mapping
 from ...learning.trained_model import TrainedModel
 from ...operations.base.block import Block, Events, blocks_of
@@ -166,7 +166,7 @@ class RunningSteps:
     def restore_model(self, step: str, saved: bytes) -> None:
         """Replaces the state of a step with one that was changed elsewhere.
 
-        Raises ModelRefused if it does not fit, and then changes nothing. The estimator in `saved` is
+        Raises ModelRejected if it does not fit, and then changes nothing. The estimator in `saved` is
         unpickled: it must come from a user who may run code here.
         """
         next(running for running in self._steps if running.name == step).replace_state(saved)
@@ -287,16 +287,16 @@ class _RunningStep:
 
     def replace_state(self, saved: bytes) -> None:
         if not saved.startswith(self.fingerprint):
-            raise ModelRefused(f"step {self.name!r}: the policy was changed since its model was exported")
+            raise ModelRejected(f"step {self.name!r}: the policy was changed since its model was exported")
         if self.unusable is not None:
-            raise ModelRefused(f"step {self.name!r}: its model cannot be restored now: {self.unusable}")
+            raise ModelRejected(f"step {self.name!r}: its model cannot be restored now: {self.unusable}")
         before = self.dump()
         try:
             self.operation.restore_model(self._decoded(saved))
         except BaseException as error:  # unpickling can raise anything
             self.operation = self._new_operation()
             self.restore(before)
-            raise ModelRefused(
+            raise ModelRejected(
                 f"step {self.name!r}: its model cannot be restored: {as_failure(error)!r}"
             ) from error
 

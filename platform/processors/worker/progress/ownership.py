@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ....bus.interface import TopicPartition
 from ....bus.messages.chunks import ChunkMessage
 from ....key_table import KEY_BYTES, KeyTable
-from ....records.events import chunk_key, content_key, is_stored_anew
+from ....records.events import chunk_key, content_key, is_identified_by_id
 from ....store.databases.checkpoint import CheckpointStore
 from ....store.databases.checkpoint_records import Hole, Taken
 
@@ -73,7 +73,7 @@ class OwnedPartition:
 
 def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
     """Returns the key that identifies a repetition of the chunk; None if it cannot be repeated."""
-    if by_content and not is_stored_anew(chunk.chunk_id):
+    if by_content and not is_identified_by_id(chunk.chunk_id):
         return content_key(chunk.sender, chunk.tag, chunk.payload)
     if chunk.chunk_id:  # an empty ID would be the same for all chunks
         return chunk_key(chunk.sender, chunk.tag, chunk.chunk_id)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from ....errors import ChunkRefused, PolicyInvalid, WindvaneError
+from ....errors import ChunkRejected, PolicyInvalid, WindvaneError
 from ....records.event_separation import separate_decodable
 from ....store.catalog.policy import Policy
 from ....store.files.data_stream import DataStream
@@ -56,7 +56,7 @@ def _decoded(data: bytes, failed: FailedStep) -> ChunkEvents:
     """The events of a chunk that can be decoded; the others were archived when no step asked for events."""
     try:
         return decode_events(data)
-    except ChunkRefused as error:
+    except ChunkRejected as error:
         sifted = separate_decodable(data, raw_field=None)
         if not sifted.valid_events or not sifted.invalid_events:
             raise

@@ -14,7 +14,7 @@ def committed_stream(checkpoint_file: Path, stream: str) -> tuple[StreamCheckpoi
     """The checkpoint of the stream, and the policy that it was under.
 
     The estimators in its states are pickles, so no other user may be able to write the database. Raises
-    ModelNotFound if there is no such stream, FileUntrusted (a ModelRefused) if another user can write it.
+    ModelNotFound if there is no such stream, FileUntrusted (a ModelRejected) if another user can write it.
     """
     if not checkpoint_file.exists():
         raise ModelNotFound(

@@ -18,7 +18,7 @@ def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str
 
     Raises:
         ModelNotFound: no such stream or step, or one that is not trained or has had no rows yet.
-        ModelRefused: another user can write the database of checkpoints.
+        ModelRejected: another user can write the database of checkpoints.
         PolicyInvalid: an operation of the pipeline was removed.
     """
     stream, _, name = reference.rpartition(":")

@@ -1709,10 +1709,10 @@ export interface components {
             tier: string;
         };
         /**
-         * Refused
+         * Rejected
          * @description The message with this id (null if it had none) has no effect.
          */
-        Refused: {
+        Rejected: {
             detail: string;
             id: number | null;
             /** @enum {string} */
@@ -2163,7 +2163,7 @@ export type PolicyReplacement = components['schemas']['PolicyReplacement'];
 export type PolicySettings = components['schemas']['PolicySettings'];
 export type Problem = components['schemas']['Problem'];
 export type Reason = components['schemas']['Reason'];
-export type Refused = components['schemas']['Refused'];
+export type Rejected = components['schemas']['Rejected'];
 export type Replayed = components['schemas']['Replayed'];
 export type Retitling = components['schemas']['Retitling'];
 export type RevisionEntry = components['schemas']['RevisionEntry'];

@@ -12,7 +12,7 @@ export type PipelineStep = schema.Step;
 
 /** Messages of the live feed. */
 export type LiveRequest = schema.Subscribe | schema.Unsubscribe;
-export type LiveMessage = schema.Subscribed | schema.Waiting | schema.Refused;
+export type LiveMessage = schema.Subscribed | schema.Waiting | schema.Rejected;
 export type Subscribed = schema.Subscribed;
 
 export type Health = schema.Health;
