@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 import yaml
-from windvane.bus.kafka.bus import topic_message_bytes
+from windvane.bus.kafka.topic_creation import topic_message_bytes
 from windvane.cli import main
 from windvane.config import Settings, load_settings
 

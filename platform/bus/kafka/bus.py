@@ -15,17 +15,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import (
-    InvalidPartitionsError,
-    KafkaError,
-    NoError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
+from aiokafka.errors import InvalidPartitionsError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -33,12 +25,14 @@ from ...config import KafkaSettings
 from ...errors import BusUnavailable, ConfigInvalid
 from ..embedded.bus_directory import check_name
 from ..interface import AssignmentListener, Bus, Consumer, Producer, TopicPartition
+from ..topic_setup import MESSAGE_BYTES
 from .connection import KafkaConnection, split_server
 from .consumer.consumer import KafkaConsumer
 from .installation import KafkaInstallation
 from .metadata import log_ids
 from .producer.partitioning import partition_of
 from .producer.producer import KafkaProducer
+from .topic_creation import create_topic, topic_message_bytes
 
 TOPICS_AGE_S = 0.5
 """Age of the cached list of topics; it may lack those that other processes have created since."""
@@ -84,7 +78,7 @@ class KafkaBus(Bus):
                 await self._make(topic, partitions)
                 await self._wait_until_visible(topic, partitions)
             except (KafkaError, OSError, TimeoutError) as error:
-                raise await self._failed(error, topic) from error
+                raise await self._connection.find_reason(error, topic) from error
         for producer in self._producers:
             await producer.refresh_topics()
         for consumer in self._consumers:
@@ -98,7 +92,7 @@ class KafkaBus(Bus):
                 try:
                     await self._read_topics()
                 except (KafkaError, OSError, TimeoutError) as error:
-                    raise await self._failed(error) from error
+                    raise await self._connection.find_reason(error) from error
         return dict(self._topics)
 
     async def log_ids(self, topics: Collection[str]) -> dict[str, str]:
@@ -196,25 +190,15 @@ class KafkaBus(Bus):
             try:
                 return await ask((await self._client())._client)
             except (KafkaError, OSError, TimeoutError) as error:
-                raise await self._failed(error) from error
+                raise await self._connection.find_reason(error) from error
 
     async def _make(self, topic: str, partitions: int) -> None:
         admin = await self._client()
         settings = self._connection.settings
         name = self._connection.to_kafka(topic)
-        limit = {"max.message.bytes": str(topic_message_bytes(settings))}
-        new = NewTopic(name, partitions, settings.replication_factor or 1, topic_configs=limit)
-        if settings.replication_factor is None:
-            new.replication_factor = -1  # the cluster's default: NewTopic accepts it only with a placement
-        answer = await admin.create_topics([new])
-        ((_, code, *message),) = answer.topic_errors
-        error = for_code(code)
-        if error is NoError:
+        limit = {MESSAGE_BYTES: str(topic_message_bytes(settings))}
+        if await create_topic(admin, name, partitions, settings, configs=limit):
             return
-        if error is TopicAuthorizationFailedError:
-            raise error(name)
-        if error is not TopicAlreadyExistsError:
-            raise error(message[0] if message and message[0] else error.__name__)
         # Kafka rejects it if another process has already added as many partitions, or more.
         with suppress(InvalidPartitionsError):
             await admin.create_partitions({name: NewPartitions(partitions)})
@@ -238,18 +222,6 @@ class KafkaBus(Bus):
         self._topics = dict(sorted(found.items()))
         self._topics_at_s = time.monotonic()
 
-    async def _failed(self, error: BaseException, topic: str | None = None) -> BusUnavailable | ConfigInvalid:
-        """The error to report: the reason that the broker gave, or why no broker can be reached."""
-        if isinstance(error, UnknownTopicOrPartitionError) or (
-            isinstance(error, KafkaError) and not error.retriable
-        ):
-            return self._connection.explain(error, topic)
-        try:
-            await self._connection.check()
-        except (BusUnavailable, ConfigInvalid) as reason:
-            return reason
-        return self._connection.explain(error, topic)
-
 
 async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[KafkaPartition, int]:
     """The broker that leads each partition of these topics; leaderless partitions are missing."""
@@ -263,15 +235,6 @@ async def _leaders(client: AIOKafkaClient, names: Collection[str]) -> dict[Kafka
         for _, number, leader, *_ in parts
         if error == 0 and leader >= 0
     }
-
-
-def topic_message_bytes(settings: KafkaSettings) -> int:
-    """The max.message.bytes that a topic needs, so that every message of `max_message_bytes` fits.
-
-    Kafka applies the limit to batches as they are written: with headers, and compressed, which makes
-    incompressible bytes a little longer.
-    """
-    return settings.max_message_bytes + settings.max_message_bytes // 128 + 4096
 
 
 def open_kafka(url: str, home: Path, settings: KafkaSettings) -> KafkaBus:

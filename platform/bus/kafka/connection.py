@@ -169,6 +169,18 @@ class KafkaConnection:
             return error
         return BusUnavailable(f"{self.where}: {self.reason(error, topic)}")
 
+    async def find_reason(
+        self, error: BaseException, topic: str | None = None
+    ) -> BusUnavailable | ConfigInvalid:
+        """As `explain`; but if the brokers have not rejected the request, first checks the connection."""
+        is_rejection = isinstance(error, KafkaError) and not error.retriable
+        if not is_rejection and not isinstance(error, UnknownTopicOrPartitionError):
+            try:
+                await self.check()
+            except (BusUnavailable, ConfigInvalid) as reason:
+                return reason
+        return self.explain(error, topic)
+
     def reason(self, error: BaseException, topic: str | None = None) -> str:
         """The text of `explain`, without the name of the cluster."""
         name = None if topic is None else self.to_kafka(topic)

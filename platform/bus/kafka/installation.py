@@ -19,12 +19,12 @@ from pathlib import Path
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from ...errors import BusUnavailable, ConfigInvalid
 from ..topic_names import INSTALLATION_TOPIC
 from .connection import KafkaConnection
+from .topic_creation import create_topic
 
 INSTALLATION_FILE = "installation"
 ASK_TIMEOUT_S = 20.0
@@ -178,14 +178,7 @@ class KafkaInstallation:
                 return
             if found["error_code"] != UnknownTopicOrPartitionError.errno:
                 raise for_code(found["error_code"])(self._topic)
-            new = NewTopic(
-                self._topic, 1, settings.replication_factor or 1, topic_configs={"cleanup.policy": "compact"}
-            )
-            if settings.replication_factor is None:
-                new.replication_factor = -1
-            ((_, code, *message),) = (await admin.create_topics([new])).topic_errors
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise for_code(code)(message[0] if message and message[0] else self._topic)
+            await create_topic(admin, self._topic, 1, settings, configs={"cleanup.policy": "compact"})
         finally:
             await admin.close()
 

@@ -4,15 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidPartitionsError, KafkaError
 
-from ...errors import BusUnavailable, ConfigInvalid
 from ..topic_setup import MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, TopicAdmin, TopicState
-from .bus import topic_message_bytes
 from .connection import KafkaConnection
 from .installation import KafkaInstallation
+from .topic_creation import check_code, create_topic, topic_message_bytes
 
 _PLANNED_SETTINGS = (RETENTION_MS, RETENTION_BYTES, MESSAGE_BYTES)
 _SET_FOR_TOPIC = 1  # source of a setting, in DescribeConfigs of the Kafka protocol
@@ -45,19 +44,9 @@ class KafkaTopics(TopicAdmin):
         """See `TopicAdmin.make`."""
 
         async def make(admin: AIOKafkaAdminClient) -> None:
-            new = NewTopic(
-                self._connection.to_kafka(topic),
-                partitions,
-                self._connection.settings.replication_factor or 1,
-                topic_configs=dict(settings),
-            )
-            if self._connection.settings.replication_factor is None:
-                new.replication_factor = (
-                    -1
-                )  # the cluster's default: NewTopic accepts it only with a placement
-            answer = await admin.create_topics([new])
-            with suppress(TopicAlreadyExistsError):  # a gateway was faster
-                _check(*answer.topic_errors[0][1:])
+            # It exists if a gateway was faster.
+            name = self._connection.to_kafka(topic)
+            await create_topic(admin, name, partitions, self._connection.settings, configs=settings)
 
         await self._installation.claim()
         await self._asked(make, topic)
@@ -69,7 +58,7 @@ class KafkaTopics(TopicAdmin):
             name = self._connection.to_kafka(topic)
             with suppress(InvalidPartitionsError):  # another process has added them
                 answer = await admin.create_partitions({name: NewPartitions(partitions)})
-                _check(*answer.topic_errors[0][1:])
+                check_code(*answer.topic_errors[0][1:])
 
         await self._installation.claim()
         await self._asked(grow, topic)
@@ -87,7 +76,7 @@ class KafkaTopics(TopicAdmin):
             resource = ConfigResource(ConfigResourceType.TOPIC, name, {**kept, **settings})
             for answer in await admin.alter_configs([resource]):
                 for code, message, *_ in answer.resources:
-                    _check(code, message)
+                    check_code(code, message)
 
         await self._installation.claim()
         await self._asked(change, topic)
@@ -124,12 +113,7 @@ class KafkaTopics(TopicAdmin):
                 self._admin = await self._connection.start_admin()
             return await ask(self._admin)
         except (KafkaError, OSError, TimeoutError) as error:
-            if not isinstance(error, KafkaError) or error.retriable:
-                try:
-                    await self._connection.check()
-                except (BusUnavailable, ConfigInvalid) as reason:
-                    raise reason from error
-            raise self._connection.explain(error, topic) from error
+            raise await self._connection.find_reason(error, topic) from error
 
 
 async def _settings_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, list[Any]]:
@@ -140,12 +124,6 @@ async def _settings_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str
     found = {}
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, entries in answer.resources:
-            _check(code, message)
+            check_code(code, message)
             found[name] = entries
     return found
-
-
-def _check(code: int, message: str | None = None, *_: object) -> None:
-    if code:
-        error = for_code(code)
-        raise error(message or error.__name__)
