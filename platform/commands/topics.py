@@ -190,7 +190,7 @@ def schema(settings: Settings, topic: str) -> None:
             raise ConfigInvalid(f'policy {reference!r} publishes no records; set encoding = "avro" in it')
         found = result_messages.records_schema(policy.schema)
     click.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    click.echo(f"messages begin with {result_messages.prefix_of(found).hex(' ')}", err=True)
+    click.echo(f"messages begin with {envelope.prefix_of(found).hex(' ')}", err=True)
 
 
 def _require_home(settings: Settings) -> None:

@@ -1,6 +1,5 @@
 """Alarms as messages (`schemas/alarms.avsc`), in parts that join like those of rows."""
 
-import io
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -8,8 +7,8 @@ from typing import Any
 
 import fastavro
 
-from .chunks import encode_long
-from .results import ResultPart, prefix_of
+from .chunks import encode_long, prefix_of
+from .results import ResultPart, encode_value
 
 ALARMS_SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/alarms.avsc").read_text())
 _PREFIX = prefix_of(ALARMS_SCHEMA)
@@ -20,9 +19,9 @@ _VARINT_BYTES = 10  # of the longest long
 
 def alarm_part(event: Mapping[str, Any], *, topic: str, partitions: int) -> ResultPart:
     """The message of one event: `windvane.store.catalog.alarms.AlarmEvent` as a mapping."""
-    head = _PREFIX + _encoded(_STRING, event["stream"])
-    told = {**event, "raised": event["raised_ns"], "time": event["time_ns"], "peak_time": event["peak_ns"]}
-    block = encode_long(1) + _encoded(_EVENT, told)
+    head = _PREFIX + encode_value(_STRING, event["stream"])
+    values = {**event, "raised": event["raised_ns"], "time": event["time_ns"], "peak_time": event["peak_ns"]}
+    block = encode_long(1) + encode_value(_EVENT, values)
     return ResultPart(
         topic=topic,
         key=event["stream"].encode(),
@@ -33,9 +32,3 @@ def alarm_part(event: Mapping[str, Any], *, topic: str, partitions: int) -> Resu
         size=len(head) + len(block) + _VARINT_BYTES + 1,
         partitions=partitions,
     )
-
-
-def _encoded(schema: Any, value: Any) -> bytes:
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, schema, value)
-    return body.getvalue()

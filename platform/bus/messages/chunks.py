@@ -11,6 +11,7 @@ as long to look at the schema and the record as to encode it: a gateway writes 1
 
 import io
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -24,7 +25,14 @@ from ..interface import Buffer
 
 MARKER = b"\xc3\x01"
 SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/chunk.avsc").read_text())
-PREFIX = MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(SCHEMA), "CRC-64-AVRO"))
+
+
+def prefix_of(schema: Mapping[str, Any]) -> bytes:
+    """The first ten bytes of every message in `schema`: marker, and CRC-64-AVRO of its canonical form."""
+    return MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(dict(schema)), "CRC-64-AVRO"))
+
+
+PREFIX = prefix_of(SCHEMA)
 # The binary encoding of a record is the concatenation of its fields, so the record without its last field
 # reads what precedes the payload.
 # The encoding of `bytes` is a length (a long) and the bytes, so the length is one more field.

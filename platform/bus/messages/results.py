@@ -18,16 +18,16 @@ from typing import Any
 import fastavro
 import msgspec
 import numpy as np
-from fastavro.schema import fingerprint, to_parsing_canonical_form
 from numpy.typing import NDArray
 
 from ..interface import Buffer
-from .chunks import MARKER, encode_long
+from .chunks import encode_long, prefix_of
 
 ROWS_SCHEMA: dict[str, Any] = json.loads(files("windvane.bus").joinpath("schemas/rows.avsc").read_text())
 _RECORDS_FRAME: dict[str, Any] = json.loads(
     files("windvane.bus").joinpath("schemas/records.avsc").read_text()
 )
+_ROWS_PREFIX = prefix_of(ROWS_SCHEMA)
 _ROWS_HEAD = fastavro.parse_schema(
     {
         **ROWS_SCHEMA,
@@ -38,14 +38,6 @@ _RECORDS_HEAD = fastavro.parse_schema({**_RECORDS_FRAME, "fields": _RECORDS_FRAM
 _LONGS = fastavro.parse_schema({"type": "array", "items": "long"})
 _END = b"\0"  # of an array: a block of no items
 _VARINT_BYTES = 10  # of the longest long
-
-
-def prefix_of(schema: Mapping[str, Any]) -> bytes:
-    """The first ten bytes of every message in `schema`: marker, and CRC-64-AVRO of its canonical form."""
-    return MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(dict(schema)), "CRC-64-AVRO"))
-
-
-_ROWS_PREFIX = prefix_of(ROWS_SCHEMA)
 
 
 class ResultPart(msgspec.Struct, frozen=True, gc=False):
@@ -136,7 +128,7 @@ def rows_parts(
     step = max(1, (part_bytes - around) // row_bytes)
     for start in range(0, len(rows), step):
         part = np.ascontiguousarray(rows[start : start + step], "<f8")
-        times = _encoded(_LONGS, times_ns[start : start + step].tolist())[:-1]
+        times = encode_value(_LONGS, times_ns[start : start + step].tolist())[:-1]
         doubles = encode_long(part.size) + part.tobytes() if part.size else b""
         yield ResultPart(
             topic=topic,
@@ -174,7 +166,7 @@ def event_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def records_head(prefix: bytes, *, stream: str, archive: bytes) -> bytes:
     """The head of messages of records, whose schema has the prefix `prefix`."""
-    return prefix + _encoded(_RECORDS_HEAD, {"stream": stream, "archive": archive})
+    return prefix + encode_value(_RECORDS_HEAD, {"stream": stream, "archive": archive})
 
 
 def records_part_size(head: bytes, block: bytes) -> int:
@@ -182,7 +174,8 @@ def records_part_size(head: bytes, block: bytes) -> int:
     return len(head) + len(block) + _VARINT_BYTES + 1
 
 
-def _encoded(schema: Any, value: Any) -> bytes:
+def encode_value(schema: Any, value: Any) -> bytes:
+    """A value in Avro's binary encoding; `schema` is parsed."""
     body = io.BytesIO()
     fastavro.schemaless_writer(body, schema, value)
     return body.getvalue()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.bus.messages.results import ROWS_SCHEMA, join, prefix_of, records_schema, rows_head, rows_parts
+from windvane.bus.messages.chunks import prefix_of
+from windvane.bus.messages.results import ROWS_SCHEMA, join, records_schema, rows_head, rows_parts
 from windvane.errors import OperationFailed, PolicyInvalid
 from windvane.processors.worker.pipeline.avro_records import AvroRecords
 from windvane.store.catalog.policy import policy_from_mapping

@@ -16,10 +16,10 @@ import msgpack
 import msgspec
 from msgspec import Meta, Raw
 
+from ....bus.messages.chunks import prefix_of
 from ....bus.messages.results import (
     ResultPart,
     event_schema,
-    prefix_of,
     records_head,
     records_part_size,
     records_schema,
