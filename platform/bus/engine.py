@@ -16,7 +16,7 @@ import msgspec
 from ..config import KafkaSettings
 from ..errors import ConfigInvalid
 from .interface import Bus
-from .topic_setup import EmbeddedTopics, TopicAdmin
+from .topic_setup import TopicAdmin, TopicsWithoutSettings
 
 
 class BusAddress(msgspec.Struct, frozen=True):
@@ -60,4 +60,4 @@ class BusEngine(ABC):
 
     def open_topics(self, address: BusAddress) -> TopicAdmin:
         """The administration of its topics; by default a topic has partitions but no settings."""
-        return EmbeddedTopics(self.open_bus(address))
+        return TopicsWithoutSettings(self.open_bus(address))

@@ -28,7 +28,6 @@ DEFAULT_POLL_BYTES = 4 * 1024 * 1024
 BEGINNING = -1
 """As an offset to start at: the first message that the log still has."""
 
-
 MAKE_TOPICS = "`windvane topics apply` creates the topics of all policies"
 """The next step for the user if a topic is missing."""
 
@@ -189,7 +188,7 @@ class Bus(ABC):
     """A bus, opened: see `windvane.bus.open_bus`."""
 
     @property
-    def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
+    def damaged_partitions(self) -> Mapping[TopicPartition, WindvaneError]:
         """Partitions that reject messages of this process until they are repaired; all others accept them."""
         return {}
 

@@ -2,7 +2,7 @@
 
 Gateways and workers create the topics that they need themselves (`Bus.ensure_topic`), with the bus's
 defaults. `apply_plans` covers all topics, and also sets their retention. `kafka/topics.py` administers a
-Kafka cluster; on the embedded bus only the number of partitions can be set.
+Kafka cluster; other engines use `TopicsWithoutSettings`.
 """
 
 from abc import ABC, abstractmethod
@@ -74,8 +74,8 @@ class TopicAdmin(ABC):
         """Close the connections."""
 
 
-class EmbeddedTopics(TopicAdmin):
-    """The topics of the embedded bus, or of one that discards."""
+class TopicsWithoutSettings(TopicAdmin):
+    """The topics of a bus that has no settings by topic: only their number of partitions can be set."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

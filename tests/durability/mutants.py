@@ -102,7 +102,7 @@ MUTANTS = [
     ),
     Mutant(
         "the page of a new log is not synced before its name appears",
-        "bus/embedded/shared_counters.py",
+        "bus/embedded/shared_words.py",
         "            os.fsync(file.fileno())\n",
         "",
         _LOG + "test_a_new_log_is_whole_or_not_there",

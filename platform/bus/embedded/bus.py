@@ -64,8 +64,8 @@ class EmbeddedBus(Bus):
         self._closed = False
 
     @property
-    def out_of_order(self) -> Mapping[TopicPartition, WindvaneError]:
-        """See `Bus.out_of_order`: the damaged partitions."""
+    def damaged_partitions(self) -> Mapping[TopicPartition, WindvaneError]:
+        """See `Bus.damaged_partitions`."""
         return {at: commit.damage for at, commit in self._commits.items() if commit.damage is not None}
 
     async def ensure_topic(self, topic: str, *, partitions: int) -> None:

@@ -22,7 +22,7 @@ from ...errors import BusCorrupt, BusUnavailable, ConfigInvalid, WindvaneError
 from ..interface import TopicPartition
 from .notification import Doorbell
 from .segment_log import COMMITTED, END_WORD, create_log
-from .shared_counters import SharedWords
+from .shared_words import SharedWords
 
 _UID = "uid"
 _UID_FORM = re.compile(r"[0-9a-f]{32}")

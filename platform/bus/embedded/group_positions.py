@@ -26,10 +26,11 @@ from ..interface import TopicPartition
 
 _POSITIONS = "positions.json"
 _LOCK = "lock"
-_log = logging.getLogger(__name__)
 _LIVE = "live"
 _POSITIONS_OF = "@positions_of"
 _Form: TypeAlias = dict[str, dict[str, int] | str]
+
+_log = logging.getLogger(__name__)
 
 
 class GroupPositions:

@@ -22,7 +22,7 @@ from .record_format import (
     record_end,
 )
 from .segment_log import COMMITTED, END_WORD, READ_BYTES, segment_bases, segment_path
-from .shared_counters import SharedWords
+from .shared_words import SharedWords
 
 
 class LogReader:

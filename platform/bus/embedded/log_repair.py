@@ -29,7 +29,7 @@ from .segment_log import (
     segment_path,
     set_aside_path,
 )
-from .shared_counters import SharedWords, restore_page
+from .shared_words import SharedWords, restore_page
 
 _GAPS = "gaps"
 

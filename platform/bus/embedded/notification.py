@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...errors import BusCorrupt
-from .shared_counters import WORD_BYTES, SharedWords, restore_page
+from .shared_words import WORD_BYTES, SharedWords, restore_page
 
 LOOK_INTERVAL_S = 1.0
 """How often a waiting consumer reads the word anyway, in case a notification was lost."""

@@ -33,7 +33,7 @@ from ...errors import BusCorrupt, BusLocked, BusUnavailable, WindvaneError
 from ..interface import Buffer
 from .log_scan import next_whole_record
 from .record_format import HEADER_BYTES, RecordDamagedError, frame, record_bytes, record_end
-from .shared_counters import SharedWords
+from .shared_words import SharedWords
 
 COMMITTED = "committed"
 DAMAGED = "damaged"

@@ -187,7 +187,7 @@ async def test_repair_keeps_every_whole_message_and_every_damaged_byte(
     assert kept >= before
     async with opened(tmp_path) as bus:
         await bus.prepare(groups=["g"])
-        assert bus.out_of_order == {}
+        assert bus.damaged_partitions == {}
         await publish(bus, "damaged", range(COUNT, COUNT + 5))
         consumer = bus.consumer("g", Assignments())
         consumer.subscribe(["damaged"])
@@ -204,7 +204,7 @@ async def test_a_damaged_newest_segment_stops_only_its_partition_until_it_is_rep
     names = sorted(path.name for path in log.iterdir())
     async with opened(tmp_path) as bus:
         await bus.prepare(groups=["g"])
-        assert bus.out_of_order.keys() == {PARTITION}
+        assert bus.damaged_partitions.keys() == {PARTITION}
         producer = bus.producer()
         with pytest.raises(BusUnavailable, match=r"windvane verify --repair"):
             await producer.publish("damaged", b"k", b"not taken")
@@ -218,7 +218,7 @@ async def test_a_damaged_newest_segment_stops_only_its_partition_until_it_is_rep
         # The gateway still runs.
         repair_log(tmp_path / "bus", PARTITION)
         await publish(bus, "damaged", range(COUNT, COUNT + 5))
-        assert bus.out_of_order == {}
+        assert bus.damaged_partitions == {}
         consumer.seek(PARTITION, BEGINNING)
         offsets = await read_past_holes(consumer, PARTITION, COUNT + 5)
         assert set(range(COUNT + 5)) - set(offsets) == lost
