@@ -35,8 +35,9 @@ def surely_have_times(payload: Payload, events: int) -> bool:
     begin = bytes(payload[:16])
     for form, seconds in _FORMS:
         if begin.startswith(form):
-            prefix = begin[: len(form) + seconds]
-            return events == 1 or (events > FEW_EVENTS and _count(payload, prefix) == events)
+            if events <= FEW_EVENTS:
+                return events == 1
+            return _count(payload, begin[: len(form) + seconds]) == events
     return False
 
 

@@ -77,6 +77,7 @@ class MessageReader:
         expected = max(self._roomy, self._last_message_bytes + _SLACK_BYTES)
         if not pending and not self._lent:
             self._move(self._buffer if len(self._buffer) >= expected else bytearray(expected))
+            return self._view
         room = len(self._buffer) - self._tail
         if self._need > len(self._buffer) and (self._lent or not room):
             # Not all that a header announces at once: memory follows what came, of this message or the last.
