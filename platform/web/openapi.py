@@ -148,7 +148,7 @@ def _describe_policy(components: dict[str, Any]) -> None:
     components["PolicySettings"] = {
         **components["Policy"],
         "title": "PolicySettings",
-        "description": "A policy whose reference is given beside it, and may be repeated in it.",
+        "description": "A policy whose reference is given separately, and may be repeated in it.",
         "required": [],
     }
     for name in ("PolicyDraft", "PolicyReplacement"):

@@ -129,8 +129,8 @@ class TierClient:
                     raise RequestRejected(
                         HTTPStatus.BAD_REQUEST, f"The body cannot be read: {broken}."
                     ) from error
-                raise _is_away(tier) from error
-        raise _is_away(tier)
+                raise _unavailable(tier) from error
+        raise _unavailable(tier)
 
     async def _hand_to(
         self, path_of_socket: Path, request: web.Request, tier: str, path: str, headers: Mapping[str, str]
@@ -221,7 +221,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_away(tier: str) -> RequestRejected:
+def _unavailable(tier: str) -> RequestRejected:
     return RequestRejected(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"The {tier} is not running; keep the chunk and resend it. 'windvane {tier}' starts it.",

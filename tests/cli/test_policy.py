@@ -91,7 +91,7 @@ def test_apply_says_what_was_created_changed_and_left_alone(run: Run, tmp_path: 
         ('[[policy]]\nreference = "ok"\n[[policy.pipeline]]\noperation = "spectrum"\n', "spectrum"),
         ('[[policy]]\nreference = "ok"\n[[policy.pipeline]]\noperation = "spectre"\n', "spectrum"),
         ('title = "x"\n[[policy]]\nreference = "ok"\n', "`title` is outside [[policy]]"),
-        ("[[policy]\n", "is no TOML"),
+        ("[[policy]\n", "is not valid TOML"),
         ("", "holds no policy"),
     ],
 )

@@ -154,7 +154,7 @@ def dripping(message: bytes) -> Attack:
     return attack
 
 
-def refused_chunk(payload: bytes, **option: str) -> Attack:
+def rejected_chunk(payload: bytes, **option: str) -> Attack:
     """A chunk with valid framing and invalid content: acked, and stored as a dead letter."""
     message = msgpack.packb(["t", payload, {"chunk": "bad", **option}])
     ack: bytes = msgpack.packb({"ack": "bad"})

@@ -54,7 +54,7 @@ def test_every_file_that_can_be_run_is_run_and_the_others_are_named(tmp_path: Pa
     assert "Bearing9_1" in done.stdout
 
 
-def test_a_folder_without_experiments_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_folder_without_experiments_is_rejected_with_a_cause(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         done = benchmark("--data", str(folder))
         assert done.returncode == 1

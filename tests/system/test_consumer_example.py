@@ -150,7 +150,7 @@ def test_each_row_and_record_comes_once_though_worker_and_broker_are_killed(
     assert [json.loads(record)["kw"] for *_, record in printed] == list(range(EVENTS))
 
 
-def test_a_consumer_that_was_stopped_goes_on_behind_what_it_has_seen(site: KafkaSite) -> None:
+def test_a_stopped_consumer_resumes_after_its_last_record(site: KafkaSite) -> None:
     with Running("gateway", site.home) as gateway, Running("worker", site.home) as worker:
         site.send(gateway, part=0, parts=2)
         published(worker, EVENTS // 2)

@@ -78,11 +78,11 @@ def more(tag: str, count: int = 3) -> list[Chunk]:
     return chunks_of(tag, CHUNKS + count)[CHUNKS:]
 
 
-def neighbour_goes_on(tiers: Tiers, tag: str = NEIGHBOUR) -> bool:
+def neighbour_continues(tiers: Tiers, tag: str = NEIGHBOUR) -> bool:
     """New chunks of another stream are acked, and stored by the same worker."""
     of_tag = chunks_of(tag, CHUNKS + 3)
     tiers.send({tag: of_tag[CHUNKS:]})
-    wait_until(lambda: content(tiers.home, tag) == expected(of_tag), f"{tag} goes on")
+    wait_until(lambda: content(tiers.home, tag) == expected(of_tag), f"{tag} continues")
     return True
 
 
@@ -104,7 +104,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     if ISOLATED:
         with Tiers(home) as tiers:
             tiers.send({tag_of(case): more(tag_of(case)) for case in STREAM_CASES})
-            went_on = neighbour_goes_on(tiers)
+            went_on = neighbour_continues(tiers)
     else:
         with Running("gateway", home) as gateway:
             tiers = Tiers(home)
@@ -115,12 +115,12 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         said += follow(home, ["windvane verify --repair"])
     with Tiers(home):
         for tag in map(tag_of, STREAM_CASES):
-            wait_until(partial(has_size, home, tag, (CHUNKS + 3) * CHUNK_BYTES), f"{tag} goes on")
+            wait_until(partial(has_size, home, tag, (CHUNKS + 3) * CHUNK_BYTES), f"{tag} continues")
     return Outcome(home, chunks, damages, verify(home)["damages"], said, went_on)
 
 
 @pytest.mark.parametrize("case", STREAM_CASES)
-def test_a_damaged_stream_is_named_and_repaired_and_goes_on(streams: Outcome, case: str) -> None:
+def test_a_damaged_stream_is_named_repaired_and_resumed(streams: Outcome, case: str) -> None:
     tag = tag_of(case)
     file, _, kind = case.rpartition("-")
     name, at = STREAM_FILES[file]
@@ -139,7 +139,7 @@ def test_a_damaged_stream_is_named_and_repaired_and_goes_on(streams: Outcome, ca
 
 
 @pytest.mark.skipif(not ISOLATED, reason="needs a worker that stops a damaged stream alone")
-def test_every_other_stream_goes_on_beside_damaged_ones(streams: Outcome) -> None:
+def test_every_other_stream_continues_next_to_damaged_ones(streams: Outcome) -> None:
     assert streams.neighbour_went_on
 
 
@@ -176,13 +176,13 @@ def test_damaged_databases_and_logs_stop_nothing_else_and_are_repaired(
     damages = verify(home)["damages"]
     assert {str(path) for path in paths.values()} <= {each["file"] for each in damages}
     with Tiers(home) as tiers:  # without a catalog, and without dead letters
-        assert neighbour_goes_on(tiers)
+        assert neighbour_continues(tiers)
     said = follow(home, [each["remedy"] for each in damages])
     left = verify(home)["damages"]
     assert all(each["known"] and "stored in their streams" in each["missing"] for each in left), said
     assert b"third" in windvane(home, "policy", "list").stdout
     with Tiers(home) as tiers:  # the topic whose word was damaged, too
-        assert neighbour_goes_on(tiers, THIRD)
+        assert neighbour_continues(tiers, THIRD)
     assert content(home, VICTIM) == expected(chunks[VICTIM])
 
 
@@ -203,7 +203,7 @@ def test_damaged_checkpoints_cost_no_byte(
         assert content(home, tag) == expected(of_tag), said
     if ISOLATED:
         with Tiers(home) as tiers:  # the log still has all chunks: each is redelivered and skipped
-            assert neighbour_goes_on(tiers)
+            assert neighbour_continues(tiers)
         for tag in (VICTIM, THIRD):
             assert content(home, tag) == expected(chunks[tag])
 
@@ -234,5 +234,5 @@ def test_lost_checkpoints_over_a_log_that_no_longer_has_everything_cost_no_byte(
         assert content(home, tag) == expected(of_tag), said
     if ISOLATED:
         with Tiers(home) as tiers:
-            assert neighbour_goes_on(tiers)
-            assert neighbour_goes_on(tiers, VICTIM)
+            assert neighbour_continues(tiers)
+            assert neighbour_continues(tiers, VICTIM)

@@ -76,7 +76,7 @@ async def test_a_second_worker_takes_over_from_one_that_was_killed_or_has_left(t
         ]
         for turn in range(1, turns + 1):
             await release.allow(count * turn // turns)
-            await asyncio.to_thread(wait_until, partial(has_partitions, reading), "somebody reads")
+            await asyncio.to_thread(wait_until, partial(has_partitions, reading), "a worker reads")
             assert standing_by.status()["partitions"] == 0
             if turn % 2:
                 reading.kill()

@@ -136,14 +136,14 @@ def letters(site: Running, code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("value", "how"), [(66, "Segmentation fault"), (67, "code 3")])
-def test_a_chunk_that_the_worker_dies_of_twice_is_set_aside(
+def test_a_chunk_that_crashes_the_worker_twice_is_set_aside(
     site: Running, figure: Figure, value: int, how: str
 ) -> None:
     send(site, "n", 1)
     send(site, "d.a", 1, value, 2)
     wait_until(lambda: stored(site, "d.a") == b"\1\0\2\0", "the chunks around it are stored", timeout_s=120)
     send(site, "n", 2)
-    wait_until(lambda: stored(site, "n") == b"\1\0\2\0", "the neighbour goes on", timeout_s=120)
+    wait_until(lambda: stored(site, "n") == b"\1\0\2\0", "the neighbour continues", timeout_s=120)
     [reason] = letters(site, "ended-worker")
     assert how in reason
     assert "2 times" in reason
@@ -188,4 +188,4 @@ def test_a_policy_whose_chunks_end_the_process_holds_no_neighbour_up_and_blames_
     for stream in ("n", "d.b", "d.a"):
         wait_until(lambda name=stream: stored(site, name) == expected, f"{stream} is whole", timeout_s=200)  # type: ignore[misc]
     assert len(letters(site, "ended-worker")) == 3, "each chunk is a letter of its own"
-    figure("3 chunks that end the process beside 9 that do not: 3 set aside, the 9 stored once and in order")
+    figure("3 chunks that end the process among 9 that do not: 3 set aside, the 9 stored once and in order")

@@ -27,7 +27,7 @@ def send(gateway: Running, chunk_id: str, payload: bytes = PAYLOAD) -> None:
 
 
 @pytest.mark.parametrize("known_by", ["chunk-id", "content"])
-def test_a_chunk_is_stored_once_whoever_dies(tmp_path: Path, known_by: str) -> None:
+def test_a_chunk_is_stored_once_whichever_process_is_killed(tmp_path: Path, known_by: str) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "t.toml").write_text(
@@ -77,7 +77,7 @@ def test_a_chunk_is_stored_once_whoever_dies(tmp_path: Path, known_by: str) -> N
         worker.stop()
 
 
-def test_a_second_gateway_over_one_home_is_refused(tmp_path: Path) -> None:
+def test_a_second_gateway_over_one_home_is_rejected(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with Running("gateway", home):
         second = windvane(home, "gateway", "--forward", "127.0.0.1:0", timeout_s=30)

@@ -62,7 +62,7 @@ async def test_the_connections_of_one_port_are_shared_out_among_the_gateways(
     assert min(taken) > 0, "the kernel chooses by a hash of the ports, so each has some of 48"
 
 
-async def test_a_gateway_that_was_killed_comes_back_while_the_others_go_on(pool: Running) -> None:
+async def test_a_killed_gateway_restarts_while_the_others_continue(pool: Running) -> None:
     before = children(pool)
     victim = min(before)
     release = Release(0)
@@ -92,7 +92,7 @@ def test_who_looks_for_the_gateway_by_its_usual_names_finds_one(pool: Running, h
     assert (home / "run" / "forward.sock").is_socket()
 
 
-def test_a_second_gateway_of_the_same_name_is_told_what_runs(pool: Running, home: Path) -> None:
+def test_a_second_gateway_of_the_same_name_names_the_running_one(pool: Running, home: Path) -> None:
     rejected = windvane(home, "gateway", "--bus", "discard:", "--forward", "127.0.0.1:0")
     assert rejected.returncode != 0
     assert f"a gateway (process {pool.pid}) already runs over" in rejected.stderr.decode()

@@ -66,7 +66,7 @@ def up(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("tier", ["gateway", "worker"])
-def test_a_tier_that_stands_still_is_stuck_until_it_goes_on(up: Running, tier: str, figure: Figure) -> None:
+def test_a_paused_tier_is_stuck_until_it_resumes(up: Running, tier: str, figure: Figure) -> None:
     wait_until_well(up)
     pid = pids(up)[tier]
     os.kill(pid, signal.SIGSTOP)
@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_again_and_again_is_in_a_crash_loop(up: Running,
     figure(f"3 kills: {restarts}")
 
 
-def test_tiers_by_themselves_are_away_once_killed_and_not_after_an_orderly_end(tmp_path: Path) -> None:
+def test_separate_tiers_are_unavailable_once_killed_and_not_after_an_orderly_stop(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with Running("web", home) as web:
         wait_until_well(web)
@@ -169,12 +169,12 @@ def test_a_tier_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> Non
             wait_until(lambda: "ERROR worker: disk-full" in log.read_text(), "it says so")
             assert not (disk / "home" / "checkpoints.sqlite").exists()
             filler.unlink()
-            wait_until((disk / "home" / "checkpoints.sqlite").exists, "it goes on")
-            wait_until((disk / "home" / "run" / "worker.sock").exists, "it can be asked")
+            wait_until((disk / "home" / "checkpoints.sqlite").exists, "it resumes")
+            wait_until((disk / "home" / "run" / "worker.sock").exists, "it serves its status")
             wait_until(lambda: worker.status()["troubles"] == [], "all is well")
 
 
-def test_brokers_that_are_away_are_said_by_idle_tiers_too(
+def test_idle_tiers_report_unavailable_brokers_too(
     tmp_path: Path, kafka: KafkaBroker, figure: Figure
 ) -> None:
     settings = {"WINDVANE_KAFKA_TOPIC_PREFIX": f"{kafka.prefix()}."}

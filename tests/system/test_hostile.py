@@ -21,7 +21,7 @@ from tests.system.hostile_peers import (
     endless_handshake,
     nesting,
     never_reading,
-    refused_chunk,
+    rejected_chunk,
     silence,
 )
 
@@ -77,9 +77,9 @@ ATTACKS: dict[str, tuple[int, Callable[[], Attack]]] = {
     "zstd bombs of 1 GiB": (8, lambda: bomb("zstd")),
     "arrays nested 100,000 deep": (20, lambda: nesting(b"\x92\xa1t\x91\x92\x00", b"\x91")),
     "maps nested 100,000 deep": (20, lambda: nesting(b"\x93\xa1t\x00", b"\x81\xa1a")),
-    "events nested 100,000 deep": (20, lambda: refused_chunk(b"\x92\x00" + b"\x91" * DEEP)),
-    "8 MiB of empty arrays, zipped": (20, lambda: refused_chunk(EMPTY_ARRAYS, compressed="gzip")),
-    "24 MiB of skippable frames": (4, lambda: refused_chunk(SKIPPABLE, compressed="zstd")),
+    "events nested 100,000 deep": (20, lambda: rejected_chunk(b"\x92\x00" + b"\x91" * DEEP)),
+    "8 MiB of empty arrays, zipped": (20, lambda: rejected_chunk(EMPTY_ARRAYS, compressed="gzip")),
+    "24 MiB of skippable frames": (4, lambda: rejected_chunk(SKIPPABLE, compressed="zstd")),
     "array32 of 2^32 - 1": (100, lambda: announcement(b"\xdd\xff\xff\xff\xff\xa1t\xa0")),
     "2^32 - 1 entries, and they do come": (
         4,

@@ -75,7 +75,7 @@ def test_credentials_that_are_given_must_be_right(site: Running) -> None:
     assert len(stored(site, "app.known", 2)) == 2
 
 
-def test_bombs_and_bodies_over_the_limit_are_refused_and_the_next_one_is_served(
+def test_bombs_and_bodies_over_the_limit_are_rejected_and_the_next_one_is_served(
     site: Running, tmp_path: Path
 ) -> None:
     address = "/ingest/logs/app.large"
@@ -91,7 +91,7 @@ def test_bombs_and_bodies_over_the_limit_are_refused_and_the_next_one_is_served(
     assert stored(site, "app.large", 1) == [{"still": "here"}]
 
 
-def test_a_refused_body_is_replayed_over_the_api_once_its_cause_is_mended(site: Running) -> None:
+def test_a_rejected_body_is_replayed_over_the_api_once_its_cause_is_fixed(site: Running) -> None:
     for _ in range(2):
         status, _ = curl(site, "/ingest/later/later.x", *AS_JSON, "-d", '{"n":1}')
         assert status == 404

@@ -104,7 +104,7 @@ def stored(home: Path) -> bytes:
     return context.streams["big"][:] if "big" in context.streams else b""
 
 
-def test_a_gateway_that_is_not_let_in_says_why(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_a_gateway_that_is_not_authenticated_says_why(kafka: KafkaBroker, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (tmp_path / "password").write_text("not the one\n")
     config = tmp_path / "windvane.toml"

@@ -100,7 +100,7 @@ class Disturbed:
             await asyncio.to_thread(wait_until, lambda: self.there.status()["waits"], "a stream is held")
         finally:
             os.kill(self.here.pid, signal.SIGCONT)
-        await asyncio.to_thread(wait_until, lambda: not self.there.status()["waits"], "it is let go of")
+        await asyncio.to_thread(wait_until, lambda: not self.there.status()["waits"], "it is released")
         await until_partitions(self.here, PARTITIONS // 2)
 
     async def kill_one_of_two_workers(self) -> None:

@@ -49,7 +49,7 @@ def test_ten_thousand_connections_that_rest_cost_less_than_a_gigabyte(
 
 
 @pytest.mark.parametrize("greedy", [0, 1, 10])
-async def test_nobody_starves_beside_the_greedy(gateway: Running, figure: Figure, greedy: int) -> None:
+async def test_no_sender_starves_next_to_greedy_ones(gateway: Running, figure: Figure, greedy: int) -> None:
     """Each has one small chunk in flight; the greedy have 64 that are fifty times as large."""
     modest = [Sender(f"modest {n}", "t", EVENT * 20, in_flight=1) for n in range(100 - greedy)]
     large = [Sender(f"greedy {n}", "t", EVENT * 1000, in_flight=64) for n in range(greedy)]
@@ -62,7 +62,7 @@ async def test_nobody_starves_beside_the_greedy(gateway: Running, figure: Figure
         await send_together([*modest, *large], gateway.forward, enough=median_has_enough)
     acked = sorted(sender.acked for sender in modest)
     figure(
-        f"{len(modest)} modest senders beside {greedy} greedy: chunks acked min {acked[0]}, "
+        f"{len(modest)} modest senders next to {greedy} greedy: chunks acked min {acked[0]}, "
         f"median {statistics.median(acked):.0f}, max {acked[-1]}"
         + (f"; the greedy {sorted(sender.acked for sender in large)} of 200 kB" if large else "")
     )

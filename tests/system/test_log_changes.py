@@ -158,7 +158,7 @@ def stop_outside_of_a_transaction(worker: Running) -> None:
 
 @pytest.mark.parametrize("count", [5, 40], ids=["shorter", "longer"])
 @pytest.mark.parametrize("worker_runs", [False, True], ids=["worker stopped", "worker running"])
-def test_a_topic_made_again_stores_all_that_was_acked_before_and_after(
+def test_a_recreated_topic_stores_all_that_was_acked_before_and_after(
     kafka: KafkaBroker, tmp_path: Path, count: int, worker_runs: bool
 ) -> None:
     home = tmp_path / "home"

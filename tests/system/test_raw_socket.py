@@ -95,7 +95,7 @@ def site(home: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def let_in(site: Running) -> Iterator[ssl.SSLSocket]:
+def authenticated(site: Running) -> Iterator[ssl.SSLSocket]:
     """Connected as fluentd is: TLS 1.2, and the handshake of the protocol."""
     context = make_client_context(ca=site.home / "ca.pem")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -121,7 +121,7 @@ def test_over_tls_and_a_handshake_it_is_stored_byte_for_byte(site: Running, spee
     # recognized.
     tries = 1 if how.startswith("4-element") else 2
     for _ in range(tries):
-        with let_in(site) as peer:
+        with authenticated(site) as peer:
             peer.sendall(message)
             assert peer.recv(4096) == msgpack.packb({"ack": CHUNK})
     wait_for_bytes(site, tag, content)

@@ -75,7 +75,7 @@ def test_fluent_org_logger_of_node_with_authentication_tls_and_acks(
 
 
 @pytest.mark.parametrize("wrong", ["sharedKey", "password", "username"])
-def test_fluent_org_logger_with_something_wrong_is_not_let_in(
+def test_fluent_org_logger_with_wrong_credentials_is_not_authenticated(
     site: Running, home: Path, speech: Path, wrong: str
 ) -> None:
     sent = node(site, "t", speech, "PackedForward", json.dumps({**CLIENT, wrong: "x"}), str(home / "ca.pem"))
@@ -96,7 +96,7 @@ def test_fluent_logger_of_python_by_the_socket(site: Running, home: Path, speech
     wait_for_bytes(site, "python.local", content)
 
 
-def test_clients_that_are_quick_are_all_let_in(site: Running, home: Path) -> None:
+def test_quick_clients_are_all_authenticated(site: Running, home: Path) -> None:
     context = make_client_context(ca=home / "ca.pem")
     for _ in range(50):
         with (
@@ -155,7 +155,7 @@ def test_curl_logs_in_over_http_and_is_who_the_policy_asks_for(
         )
         assert int(posted.stdout) == status, given
     assert "forward-security.toml" in json.loads((tmp_path / "answer").read_text())["detail"]
-    wait_until(lambda: "of.north" in connect(home).streams, "what was let in is stored")
+    wait_until(lambda: "of.north" in connect(home).streams, "what was accepted is stored")
 
 
 def test_windvane_send_to_its_own_home_needs_no_key(site: Running, home: Path, speech: Path) -> None:
@@ -165,7 +165,7 @@ def test_windvane_send_to_its_own_home_needs_no_key(site: Running, home: Path, s
     wait_for_bytes(site, "sent.here", speech.read_bytes())
 
 
-def test_the_demo_sends_beside_them(site: Running, home: Path) -> None:
+def test_the_demo_sends_next_to_them(site: Running, home: Path) -> None:
     wait_until(lambda: "turbine.t01.scada" in connect(home).streams, "the wind park is stored")
 
 

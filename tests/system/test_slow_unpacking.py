@@ -96,7 +96,7 @@ async def send(gateway: Running, compression: str, payload: bytes, number: int, 
     writer.close()
 
 
-async def acked_beside(gateway: Running, attacks: "asyncio.Future[list[None]]", name: str) -> list[float]:
+async def acked_during(gateway: Running, attacks: "asyncio.Future[list[None]]", name: str) -> list[float]:
     """A neighbour at another address, one compressed chunk after the other until the attacks have ended.
 
     Returns the CPU time of the gateway between successive acks.
@@ -119,7 +119,7 @@ async def acked_beside(gateway: Running, attacks: "asyncio.Future[list[None]]", 
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_slow_chunks_are_bounded_and_a_neighbour_is_acked_beside_them(
+async def test_slow_chunks_are_bounded_and_a_neighbour_is_acked_meanwhile(
     gateway: Running, name: str, figure: Figure
 ) -> None:
     compression, make, code = ATTACKS[name]
@@ -129,7 +129,7 @@ async def test_slow_chunks_are_bounded_and_a_neighbour_is_acked_beside_them(
         attacks = asyncio.gather(
             *(send(gateway, compression, payload, number, f"{name} {number}") for number in range(ATTACKERS))
         )
-        taken_s = await acked_beside(gateway, attacks, name)
+        taken_s = await acked_during(gateway, attacks, name)
         await attacks
     all_s = gateway.cpu_s() - began_s
     figure(

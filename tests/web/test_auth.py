@@ -24,7 +24,7 @@ def verdict(rule: AccessRule, method: str = "GET", /, *, token: str | None = Non
 @pytest.mark.parametrize(
     "authorization", [f"Bearer {TOKEN}", f"bearer  {TOKEN}", basic("anybody", TOKEN), basic("", TOKEN)]
 )
-def test_the_token_opens_every_door(rule: AccessRule, authorization: str) -> None:
+def test_the_token_opens_every_route(rule: AccessRule, authorization: str) -> None:
     assert verdict(rule, Host="wind.example", Authorization=authorization) is Verdict.ALLOWED
 
 
@@ -46,13 +46,13 @@ def test_the_token_in_the_address_opens_too() -> None:
         "",
     ],
 )
-def test_wrong_credentials_are_never_let_in_not_even_where_none_are_needed(
+def test_wrong_credentials_are_never_accepted_even_if_none_are_required(
     rule: AccessRule, authorization: str
 ) -> None:
     assert verdict(rule, Host="localhost:8080", Authorization=authorization) is Verdict.CREDENTIALS_WRONG
 
 
-def test_right_credentials_do_not_mend_wrong_ones() -> None:
+def test_right_credentials_do_not_excuse_wrong_ones() -> None:
     found = verdict(OPEN, Host="localhost", Authorization=f"Bearer {TOKEN}", token="wrong")
     assert found is Verdict.CREDENTIALS_WRONG
 
@@ -88,7 +88,7 @@ def test_what_a_proxy_passed_on_does_not_come_from_this_machine() -> None:
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "http://localhost:9999", "https://localhost:8080.x"]
 )
-def test_pages_of_others_may_not_change_anything_nor_open_a_websocket(origin: str) -> None:
+def test_pages_of_other_origins_may_not_change_anything_nor_open_a_websocket(origin: str) -> None:
     host = "localhost:8080"
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert verdict(OPEN, method, Host=host, Origin=origin) is Verdict.FOREIGN_ORIGIN
@@ -110,7 +110,7 @@ def test_our_own_pages_may(host: str, origin: str) -> None:
     assert verdict(OPEN, Host=host, Origin=origin, Upgrade="websocket") is Verdict.ALLOWED
 
 
-def test_where_there_is_no_token_only_loopback_gets_in() -> None:
+def test_without_a_token_only_loopback_is_accepted() -> None:
     nobody = AccessRule(token=None, open_on_loopback=True)
     assert verdict(nobody, Host="localhost") is Verdict.ALLOWED
     assert verdict(nobody, Host="wind.example") is Verdict.CREDENTIALS_MISSING
@@ -124,7 +124,7 @@ async def test_wrong_credentials_are_401_on_every_route(client: Client) -> None:
         assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_a_foreign_host_is_refused_and_told_how_to_come_in(client: Client) -> None:
+async def test_a_foreign_host_is_rejected_with_what_to_do(client: Client) -> None:
     members = await problem(await client.get("/api/v1/health", headers={"Host": "evil.example"}), 401)
     assert "token" in members["detail"]
 
@@ -173,7 +173,7 @@ async def test_a_cookie_that_is_not_ours_counts_as_none(start: StartClient) -> N
     assert answer.status == 200
 
 
-async def test_a_stranger_gets_the_interface_s_page_to_sign_in_but_nothing_of_the_home(
+async def test_an_unauthenticated_client_gets_the_sign_in_page_but_nothing_of_the_home(
     start: StartClient, home: Home
 ) -> None:
     build_interface(home)

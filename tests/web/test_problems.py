@@ -48,7 +48,7 @@ async def test_an_error_of_the_tree_has_its_status_and_keeps_its_words(
     assert ("Retry-After" in answer.headers) == (status == 503)
 
 
-async def test_what_nobody_expected_is_a_500_that_tells_nothing_but_to_the_log(
+async def test_an_unexpected_error_is_a_500_with_details_only_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(_request: web.Request) -> web.Response:

@@ -47,7 +47,7 @@ def test_a_range_header_names_bytes(header: str, expected: list[tuple[int, int]]
         "bytes=1",
     ],
 )
-def test_what_is_no_range_of_bytes_is_ignored(header: str | None) -> None:
+def test_an_invalid_range_of_bytes_is_ignored(header: str | None) -> None:
     assert parse_range(header, start=0, length=100) is None
 
 
@@ -57,19 +57,19 @@ def test_ranges_of_nothing_cannot_be_satisfied(header: str) -> None:
         parse_range(header, start=0, length=100)
 
 
-def test_nothing_of_an_empty_stream_can_be_asked_for() -> None:
+def test_no_range_of_an_empty_stream_can_be_requested() -> None:
     with pytest.raises(NotSatisfiable, match="no bytes"):
         parse_range("bytes=0-", start=0, length=0)
 
 
-def test_bytes_that_retention_dropped_cannot_be_asked_for_but_a_suffix_gives_what_is_left() -> None:
+def test_bytes_that_retention_dropped_cannot_be_requested_but_a_suffix_gives_the_rest() -> None:
     with pytest.raises(NotSatisfiable, match="bytes 40 to 99"):
         parse_range("bytes=30-50", start=40, length=100)
     assert parse_range("bytes=-90", start=40, length=100) == [ByteRange(40, 100)]
     assert parse_range("bytes=40-41", start=40, length=100) == [ByteRange(40, 42)]
 
 
-def test_a_flood_of_ranges_is_refused() -> None:
+def test_too_many_ranges_are_rejected() -> None:
     with pytest.raises(NotSatisfiable, match="at most"):
         parse_range("bytes=" + "0-0," * MAX_RANGES + "0-0", start=0, length=10)
 

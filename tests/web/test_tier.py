@@ -37,7 +37,7 @@ async def served(settings: Settings) -> AsyncIterator[str]:
         await serving
 
 
-async def test_the_tier_serves_its_home_until_it_is_told_to_stop(tmp_path: Path) -> None:
+async def test_the_tier_serves_its_home_until_it_is_stopped(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, web="127.0.0.1:0")
     async with served(settings) as address, ClientSession() as session:
         with Store(settings.store_dir) as store:
@@ -66,7 +66,7 @@ async def test_a_client_that_watches_does_not_hold_up_the_end(tmp_path: Path) ->
         assert (await websocket.receive()).data == 1001
 
 
-async def test_bound_to_more_than_loopback_the_token_of_the_home_is_asked_for(tmp_path: Path) -> None:
+async def test_bound_to_more_than_loopback_the_token_of_the_home_is_required(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, web="0.0.0.0:0")
     async with served(settings) as bound, ClientSession() as session:
         address = f"http://127.0.0.1:{bound.rpartition(':')[2]}/api/v1/health"

@@ -69,7 +69,7 @@ class Gateway:
 @pytest.mark.parametrize(
     "path", ["/ingest/voice", "/ingest/voice/app/log", "/erp5/portal_ingestion_policies/voice/ingest"]
 )
-async def test_a_chunk_reaches_the_gateway_as_it_came(
+async def test_a_chunk_reaches_the_gateway_unchanged(
     client: Client, start_tier: StartTier, path: str
 ) -> None:
     gateway = Gateway()
@@ -122,7 +122,7 @@ async def test_credentials_of_machines_are_for_the_gateway_to_judge(
     assert "X-Windvane-Access" not in request.headers
 
 
-async def test_the_gateway_is_told_who_showed_the_token_and_nobody_else_can_say_so(
+async def test_the_gateway_learns_the_owner_of_the_token_and_clients_cannot_forge_it(
     client: Client, start_tier: StartTier
 ) -> None:
     gateway = Gateway()
@@ -160,7 +160,7 @@ async def test_what_the_gateway_answers_is_what_the_sender_gets(
     assert await answer.read() == body
 
 
-async def test_a_compressed_body_is_handed_on_as_it_came(client: Client, start_tier: StartTier) -> None:
+async def test_a_compressed_body_is_forwarded_unchanged(client: Client, start_tier: StartTier) -> None:
     gateway = Gateway()
     await start_tier("gateway", gateway.app)
     for body in (gzip.compress(b"chunk" * 1000), b"no gzip at all"):
@@ -179,7 +179,7 @@ async def test_a_compressed_body_is_not_unpacked_for_the_api(client: Client) -> 
     await problem(answer, 415)
 
 
-async def test_without_a_gateway_the_sender_is_told_to_come_back(client: Client) -> None:
+async def test_without_a_gateway_the_sender_gets_a_retry_after(client: Client) -> None:
     answer = await client.post("/ingest/voice?reference=x", data=b"chunk")
     members = await problem(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
@@ -243,7 +243,7 @@ def tier(name: str) -> web.Application:
     return app
 
 
-async def test_the_status_shows_each_tier_and_null_for_one_that_is_away(
+async def test_the_status_shows_each_tier_and_null_for_an_unavailable_one(
     client: Client, start_tier: StartTier
 ) -> None:
     await start_tier("worker", tier("worker"))

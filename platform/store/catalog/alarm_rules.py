@@ -74,7 +74,7 @@ def check_alarm_rules(
     for i, rule in enumerate(rules):
         if rule.output not in kept:
             raise PolicyInvalid(
-                f'alarm[{i}].output: "{rule.output}" is no step whose rows are kept; there are '
+                f'alarm[{i}].output: "{rule.output}" must be a step whose rows are kept; there are '
                 f"{', '.join(sorted(kept)) or 'none'}"
             )
         if rule.warning is None and rule.danger is None:

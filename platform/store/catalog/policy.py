@@ -92,7 +92,7 @@ class Limits(Struct, frozen=True):
     A chunk may have `chunk_bytes` of payload, decompressed, and `events_per_chunk`, and may take
     `decoded_bytes` of memory once its events are Python objects (`decoded_size`). All senders of a policy
     together may send `events_per_s` and `bytes_per_s`, and what the rates give in `burst_s` at once; None is
-    no limit. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
+    unlimited. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
     """
 
     chunk_bytes: Annotated[int, Meta(ge=1, le=2**30)] = 8 * 1024 * 1024
@@ -120,17 +120,17 @@ class Policy(Struct, frozen=True):
     """An ingestion policy. Built by hand it is not checked; `policy_from_mapping` does that.
 
     `reference` is the name of its topic on the bus too. `tags` are tag patterns, by default the reference
-    alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event as it came
+    alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event unchanged
     (msgpack), or a line of JSON per event. `signals` is what of Fluent Bit may come: logs, and metrics, of
     which each sample becomes an event. `partitions` is how many its topic has.
 
-    `allow` says who may send, anybody who may connect where there is no rule. `schema` is the Avro schema of
+    `allow` says who may send, any client that may connect if there is no rule. `schema` is the Avro schema of
     a record, `additional_fields` what becomes of fields that it does not name, and `invalid_records` whether
-    a chunk with records that break the schema or the clock bounds loses those or is refused whole.
+    a chunk with records that break the schema or the clock bounds loses those or is rejected whole.
     `durability` is what an ack promises: that the chunk survives a power cut (fsync), or the end of the
-    process (written). `suppress_repeats` says how a chunk that is sent again is known: by the chunk id that
+    process (written). `suppress_repeats` says how a chunk that is resent is known: by the chunk ID that
     the sender gives, or by its content. `reorder_s` holds events back so long, in event time, and puts them
-    in order; 0 stores them as they come.
+    in order; 0 stores them in order of arrival.
 
     `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
     is how long the bus keeps what is on its topics.
@@ -214,14 +214,18 @@ def _policy(data: Mapping[str, Any]) -> Policy:
     except msgspec.ValidationError as error:
         raise PolicyInvalid(in_words(str(error), plain, _CHOICES)) from error
     if policy.reference in (".", ".."):
-        raise PolicyInvalid('reference: "." and ".." are no names of topics; give it letters or digits')
+        raise PolicyInvalid(
+            'reference: "." and ".." are not valid names of topics; give it letters or digits'
+        )
     if ".." in policy.reference:
         raise PolicyInvalid(
             f'reference: "{policy.reference}" has two dots side by side, which only the topics of results '
             "have; take one of them out"
         )
     if not policy.reorder_s >= 0:
-        raise PolicyInvalid("reorder_s: is nan, must be a number of seconds; 0 stores events as they come")
+        raise PolicyInvalid(
+            "reorder_s: is nan, must be a number of seconds; 0 stores events in order of arrival"
+        )
     _check_tags(policy.tags)
     _check_names(policy.pipeline)
     _check_published(policy)
@@ -375,4 +379,4 @@ def mapping_from_toml(text: str, *, source: str = "the policy file") -> dict[str
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line, reason = explain_toml_error(text, error)
-        raise PolicyInvalid(f"{source}, line {line}: is no TOML: {reason}") from error
+        raise PolicyInvalid(f"{source}, line {line}: is not valid TOML: {reason}") from error

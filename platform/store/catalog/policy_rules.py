@@ -38,8 +38,8 @@ def check_rules(rules: Sequence[Allow]) -> None:
     for i, rule in enumerate(rules):
         if not rule.identities and not rule.networks:
             raise PolicyInvalid(
-                f"allow[{i}]: names nobody; give it `identities` or `networks`, or leave all rules out "
-                "to let in anybody who may connect"
+                f"allow[{i}]: allows no client; give it `identities` or `networks`, or leave all rules out "
+                "to accept any client that may connect"
             )
         for name, entries in (("identities", rule.identities), ("networks", rule.networks)):
             if len(entries) > MAX_RULE_ENTRIES:

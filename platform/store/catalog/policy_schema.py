@@ -124,13 +124,13 @@ def schema_from_json(text: str) -> dict[str, Any]:
     """Decode a schema from JSON, without further checks. Raises PolicyInvalid."""
     if not text.lstrip().startswith("{"):
         raise PolicyInvalid(
-            f"schema: is no schema but the text {text[:60]!r}; write it as a table or as JSON "
+            f"schema: must be a schema, not the text {text[:60]!r}; write it as a table or as JSON "
             "(a path to a file with it is read by `windvane policy create` and `windvane apply` alone)"
         )
     try:
         schema = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise PolicyInvalid(f"schema: is no JSON: {error}") from error
+        raise PolicyInvalid(f"schema: is not valid JSON: {error}") from error
     return dict(schema)
 
 
@@ -147,14 +147,14 @@ def parse_schema(schema: Mapping[str, Any]) -> Record:
     except fastavro.schema.UnknownType as error:
         raise PolicyInvalid(
             f"schema: the type {str(error)[:200]!r} is not known; Avro has null, boolean, int, long, float, "
-            "double, bytes, string, record, enum, array, map, fixed, and the names that stand before"
+            "double, bytes, string, record, enum, array, map, fixed, and the names that are defined before"
         ) from error
     except fastavro.schema.SchemaParseException as error:
-        raise PolicyInvalid(f"schema: is no Avro schema: {error}") from error
+        raise PolicyInvalid(f"schema: is not a valid Avro schema: {error}") from error
     # fastavro fails on input of another shape with TypeError, KeyError, AttributeError, …
     except Exception as error:
         raise PolicyInvalid(
-            f"schema: is no Avro schema ({error}); it begins with "
+            f"schema: is not a valid Avro schema ({error}); it begins with "
             '{"type": "record", "name": "…", "fields": [{"name": "…", "type": "…"}]}'
         ) from error
     tree = _Parser().parse(parsed, "schema", {}, 0)
@@ -180,7 +180,7 @@ def check_publishable(schema: Any, path: str = "schema") -> None:
         full_name = f"{schema.get('namespace') or ''}.{schema['name']}".strip(".")
         if not all(map(_AVRO_NAME.fullmatch, full_name.split("."))):
             raise PolicyInvalid(
-                f"{path}.name: {full_name!r} is no name in Avro: letters, digits and _ of ASCII"
+                f"{path}.name: {full_name!r} is not a valid name in Avro: letters, digits and _ of ASCII"
             )
         if full_name.startswith(f"{OWN_NAMESPACE}."):
             raise PolicyInvalid(
@@ -190,8 +190,8 @@ def check_publishable(schema: Any, path: str = "schema") -> None:
     for i, field in enumerate(schema.get("fields", ())):
         if not _AVRO_NAME.fullmatch(field["name"]):
             raise PolicyInvalid(
-                f"{path}.fields[{i}].name: {field['name']!r} is no name in Avro (letters, digits and _ of "
-                'ASCII, no digit first), so that encoding = "avro" cannot take it'
+                f"{path}.fields[{i}].name: {field['name']!r} is not a valid name in Avro (letters, digits "
+                'and _ of ASCII, no digit first), so that encoding = "avro" cannot take it'
             )
         check_publishable(field["type"], f"{path}.{field['name']}")
     for key in ("type", "items", "values"):
@@ -220,7 +220,7 @@ class _Parser:
             schema = {"type": schema}
         if not isinstance(schema, dict) or not isinstance(schema.get("type"), str | list | dict):
             raise PolicyInvalid(
-                f"{path}: is no type; write its name, a table with `type`, or a list of types"
+                f"{path}: is not a valid type; write its name, a table with `type`, or a list of types"
             )
         if not isinstance(schema["type"], str):
             return self.parse(schema["type"], path, {**outside, **_bounds(schema)}, level + 1)

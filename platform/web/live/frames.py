@@ -93,7 +93,7 @@ class Pace:
 
     It is behind when the rows it still has to get have become more, by over `max_lag_rows`, than they once
     were: one that comes back with a day to catch up gets that day whole as long as it gains on the writer.
-    Then one frame leads from where it is to the newest row, with every step-th row between. Nothing is ever
+    Then one frame leads from its position to the newest row, with every step-th row between. Nothing is ever
     queued, so the only memory is one frame of at most `frame_rows` rows.
     """
 

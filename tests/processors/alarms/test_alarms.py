@@ -229,7 +229,7 @@ async def test_a_column_that_is_not_there_raises_nothing_and_stops_nothing(
 @pytest.mark.parametrize(
     ("alarm", "says"),
     [
-        ({"output": "feilds", "column": "rms", "warning": 1}, 'alarm[0].output: "feilds" is no step whose'),
+        ({"output": "feilds", "column": "rms", "warning": 1}, 'alarm[0].output: "feilds" must be a step'),
         ({"output": "fields", "column": "rms"}, "alarm[0]: has no level"),
         ({"output": "fields", "warning": 1}, "alarm[0].column: is missing"),
         (

@@ -183,7 +183,10 @@ def test_many_events_are_taken_slice_by_slice() -> None:
     [
         ({"namespace": "windvane"}, 'is in the namespace "windvane"'),
         ({"name": "windvane.Event"}, 'is in the namespace "windvane"'),
-        ({"fields": [{"name": "a-b", "type": "int"}]}, "schema.fields[0].name: 'a-b' is no name in Avro"),
+        (
+            {"fields": [{"name": "a-b", "type": "int"}]},
+            "schema.fields[0].name: 'a-b' is not a valid name in Avro",
+        ),
         (
             {
                 "fields": [

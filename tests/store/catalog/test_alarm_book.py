@@ -24,7 +24,7 @@ async def catalogs(tmp_path: Path) -> AsyncIterator[list[Catalog]]:
         await catalog.close()
 
 
-async def test_events_that_two_workers_tell_twice_make_one_alarm_and_keep_what_people_said(
+async def test_events_that_two_workers_repeat_make_one_alarm_and_keep_notes_of_operators(
     catalogs: list[Catalog],
 ) -> None:
     books = [AlarmBook(catalog) for catalog in catalogs]
@@ -49,7 +49,7 @@ async def test_events_that_two_workers_tell_twice_make_one_alarm_and_keep_what_p
     assert [entry.number for entry in alarm.history] == list(range(len(events) + 20))
 
 
-async def test_a_change_to_a_revision_that_is_no_more_is_refused(catalogs: list[Catalog]) -> None:
+async def test_a_change_to_an_outdated_revision_is_rejected(catalogs: list[Catalog]) -> None:
     book = AlarmBook(catalogs[0])
     await book.record(event(0, "raised", 1))
     before = (await book.get(REFERENCE)).revision

@@ -66,7 +66,7 @@ def test_an_alarm_begins_with_what_its_rows_said() -> None:
     assert (entry.number, entry.by, entry.action, entry.time_ns) == (0, "windvane", "raised", 1_003)
 
 
-def test_what_comes_again_changes_nothing() -> None:
+def test_a_repeated_event_changes_nothing() -> None:
     assert apply_event(RAISED, event(3, "raised", 1), now_ns=6) is None
     worse = after(RAISED, event(4, "escalated", 2))
     assert apply_event(worse, event(3, "raised", 1), now_ns=6) is None
@@ -100,7 +100,7 @@ def test_an_alarm_of_before_peaks_were_kept_has_that_of_its_history() -> None:
     assert from_body(alarm.reference, alarm.state, body) == alarm
 
 
-def test_who_has_seen_it_is_asked_again_when_it_gets_worse() -> None:
+def test_an_acknowledged_alarm_that_gets_worse_must_be_acknowledged_again() -> None:
     seen = acknowledge(RAISED, by="ada", text="on my way", now_ns=6)
     assert (seen.state, seen.acknowledged_by) == ("acknowledged", "ada")
     assert after(seen, event(4, "eased", 1)).state == "acknowledged"
@@ -110,7 +110,7 @@ def test_who_has_seen_it_is_asked_again_when_it_gets_worse() -> None:
         acknowledge(seen, by="bob", now_ns=7)
 
 
-def test_a_shelved_alarm_comes_back_to_where_it_was_or_raised_when_it_gets_worse() -> None:
+def test_an_unshelved_alarm_has_its_former_state_or_is_raised_if_it_gets_worse() -> None:
     on_shelf = shelve(RAISED, until_ns=100, by="ada", now_ns=6)
     assert (on_shelf.state, on_shelf.shelved_until_ns) == ("shelved", 100)
     assert unshelve(on_shelf, by="ada", now_ns=7).state == "raised"
@@ -146,19 +146,19 @@ def test_one_that_was_cleared_by_hand_is_raised_again_only_by_what_is_worse() ->
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(what: Any, says: str) -> None:
+def test_an_invalid_action_is_rejected(what: Any, says: str) -> None:
     with pytest.raises(AlarmActionRejected, match=says):
         what()
 
 
-def test_the_history_is_bounded_and_loses_no_word_of_anybody() -> None:
+def test_the_history_is_bounded_and_keeps_the_notes_of_operators() -> None:
     alarm = comment(RAISED, by="ada", text="mine", now_ns=6)
     for number in range(MAX_HISTORY + 50):
         transition, grade = [("escalated", 2), ("eased", 1)][number % 2]
         alarm = after(alarm, event(4 + number, transition, grade))
     assert len(alarm.history) == MAX_HISTORY
     assert [entry.action for entry in alarm.history[:2]] == ["raised", "commented"]
-    assert alarm.history[-1].number == MAX_HISTORY + 51, "numbers go on, as deliveries are known by them"
+    assert alarm.history[-1].number == MAX_HISTORY + 51, "numbers continue, as deliveries are known by them"
     with pytest.raises(AlarmActionRejected, match="has 500 entries"):
         comment(alarm, by="ada", text="more", now_ns=7)
 

@@ -103,7 +103,7 @@ async def test_what_is_not_there_is_not_found(catalog: Catalog) -> None:
             await catalog.get(type, "nope")
 
 
-async def test_a_change_of_what_somebody_else_has_changed_is_refused(catalog: Catalog) -> None:
+async def test_a_change_that_conflicts_with_another_client_is_rejected(catalog: Catalog) -> None:
     read = await catalog.put("policy", "wind", body={"n": 1})
     theirs = await catalog.put("policy", "wind", body={"n": 2})
     with pytest.raises(RevisionConflict, match="is at revision 2, revision 1 was expected"):
@@ -194,7 +194,7 @@ async def test_a_list_can_ask_for_a_state(catalog: Catalog) -> None:
         ("policy", "a", {"body": {"n": float("inf")}}, "must be JSON"),
     ],
 )
-async def test_what_the_catalog_cannot_keep_is_refused(
+async def test_a_document_that_the_catalog_cannot_keep_is_rejected(
     catalog: Catalog, type: str, reference: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DocumentInvalid, match=message):
@@ -371,14 +371,14 @@ async def test_a_url_that_cannot_be_used_says_what_one_looks_like(url: str, mess
     assert "postgresql://user:password@host/database" in str(caught.value)
 
 
-async def test_a_file_that_is_no_database_is_named(file: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_named(file: Path) -> None:
     file.parent.mkdir()
     file.write_text(json.dumps(["no database"] * 100))
     with pytest.raises(StoreFailed, match=r"catalog\.sqlite"):
         await Catalog.open(f"sqlite:///{file}")
 
 
-async def test_a_database_that_is_away_is_said_to_be(catalog: Catalog, file: Path) -> None:
+async def test_an_unavailable_database_is_reported(catalog: Catalog, file: Path) -> None:
     await catalog.put("policy", "wind", body={})
     with sqlite3.connect(file) as database:
         database.execute("ALTER TABLE documents RENAME TO elsewhere")
@@ -394,7 +394,7 @@ async def test_a_catalog_in_memory_will_do_for_a_test() -> None:
     await catalog.close()
 
 
-async def test_a_put_that_is_cancelled_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_cancelled_put_delays_no_other_call(tmp_path: Path) -> None:
     catalog = await Catalog.open(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     for turns in range(60):
         putting = asyncio.ensure_future(catalog.put("stream", f"s{turns}", body={}))

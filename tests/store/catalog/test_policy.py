@@ -283,7 +283,7 @@ def with_step(**step: Any) -> dict[str, Any]:
         ({"allow": {"identities": ["a"]}}, "allow: is a list of tables ([[allow]] in TOML), not a table"),
         ({"allow": ["10.0.0.0/8"]}, "allow[0]: is a table with `identities` or `networks`, not text"),
         ({"allow": [{"network": ["::1"]}]}, 'allow[0].network: is not known; did you mean "networks"?'),
-        ({"allow": [{}]}, "allow[0]: names nobody; give it `identities` or `networks`"),
+        ({"allow": [{}]}, "allow[0]: allows no client; give it `identities` or `networks`"),
         ({"allow": [{"networks": "::1"}]}, """allow[0].networks: is text ('::1'), must be a list, such as"""),
         (
             {"allow": [{"networks": ["10.0.0.1/8"]}]},
@@ -291,10 +291,10 @@ def with_step(**step: Any) -> dict[str, Any]:
         ),
         ({"allow": [{"networks": ["park"]}]}, "allow[0].networks[0]: 'park' does not appear to be an"),
         ({"allow": [{"identities": [""]}]}, "allow[0].identities[0]: must have 1 to 500 characters"),
-        ({"schema": "records.avsc"}, "schema: is no schema but the text 'records.avsc'"),
-        ({"schema": "{"}, "schema: is no JSON: "),
+        ({"schema": "records.avsc"}, "schema: must be a schema, not the text 'records.avsc'"),
+        ({"schema": "{"}, "schema: is not valid JSON: "),
         ({"schema": 3}, "schema: is an Avro schema as a table or as JSON, not an integer"),
-        ({"schema": {"type": "record"}}, 'schema: is no Avro schema: "name" is a required field'),
+        ({"schema": {"type": "record"}}, 'schema: is not a valid Avro schema: "name" is a required field'),
         ({"tags": "voice"}, """tags: is text ('voice'), must be a list, such as ["voice"]"""),
         ({"tags": ["a", 5]}, "tags[1]: is an integer (5), must be text"),
         ({"tags": ["a", "b{c"]}, 'tags[1]: tag pattern "b{c" opens a brace that it does not close'),
@@ -309,7 +309,7 @@ def with_step(**step: Any) -> dict[str, Any]:
             "reference: is 'a b', must be 1 to 200 letters, digits, dots, underscores and dashes",
         ),
         ({"reference": "a\n"}, "reference: is 'a\\n', must be"),
-        ({"reference": ".."}, 'reference: "." and ".." are no names of topics'),
+        ({"reference": ".."}, 'reference: "." and ".." are not valid names of topics'),
         ({"reference": "a..b"}, 'reference: "a..b" has two dots side by side, which only the topics of'),
         ({"reference": None}, "policy: reference: is nothing (null) (None), must be text"),
         ({"pipeline": "wav"}, "pipeline: is a list of tables ([[pipeline]] in TOML), not text"),
@@ -343,7 +343,7 @@ def with_step(**step: Any) -> dict[str, Any]:
         (with_step(raw=b"x"), "pipeline[1].raw: is bytes; text, numbers, true, false, lists and tables"),
     ],
 )
-def test_a_broken_policy_is_refused_by_path_and_with_what_is_allowed(
+def test_an_invalid_policy_is_rejected_by_path_and_with_what_is_allowed(
     settings_given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PolicyInvalid) as caught:
@@ -358,7 +358,7 @@ def test_a_policy_needs_a_reference_and_a_table() -> None:
         policy_from_mapping([])  # type: ignore[arg-type]
 
 
-def test_what_lies_too_deep_is_refused() -> None:
+def test_a_policy_that_is_nested_too_deep_is_rejected() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
@@ -368,13 +368,13 @@ def test_what_lies_too_deep_is_refused() -> None:
         policy_from_mapping({"reference": deep})
 
 
-def test_toml_dates_are_no_parameters() -> None:
+def test_toml_dates_are_not_valid_parameters() -> None:
     with pytest.raises(PolicyInvalid, match=r"pipeline\[0\]\.since: is a date;"):
         from_toml('reference = "a"\n[[pipeline]]\noperation = "wav"\nsince = 2026-11-22\n')
 
 
 def test_a_mistake_in_toml_is_named_with_file_and_line() -> None:
-    with pytest.raises(PolicyInvalid, match=r"^park\.toml, line 2: is no TOML: "):
+    with pytest.raises(PolicyInvalid, match=r"^park\.toml, line 2: is not valid TOML: "):
         mapping_from_toml('reference = "a"\ntags = [a]', source="park.toml")
 
 
@@ -448,7 +448,7 @@ def test_policies_are_found_by_reference_too() -> None:
     assert table.policies == {"wind": wind, "voice": policy("voice", "voice")}
 
 
-def test_two_policies_of_one_reference_are_refused() -> None:
+def test_two_policies_of_one_reference_are_rejected() -> None:
     with pytest.raises(PolicyInvalid, match='two policies "a"'):
         PolicyTable([policy("a", "x"), policy("a", "y")])
 

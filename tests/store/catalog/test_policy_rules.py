@@ -23,7 +23,7 @@ from windvane.store.catalog.policy_rules import Admission, Allow
         ([Allow(identities=("t07",))], "10.7.0.1", "t08", False),
         ([Allow(identities=("t07",))], "10.7.0.1", "t07x", False),
         ([Allow(identities=("t07",))], "10.7.0.1", None, False),
-        ([Allow(identities=("*",))], "10.7.0.1", "anybody known", True),
+        ([Allow(identities=("*",))], "10.7.0.1", "any known client", True),
         ([Allow(identities=("*",))], "10.7.0.1", None, False),
         ([Allow(identities=("t*.park.*",))], "10.7.0.1", "t7.park.example", True),
         ([Allow(identities=("t*.park.*",))], "10.7.0.1", "t7.mast.example", False),

@@ -95,10 +95,10 @@ def test_a_type_that_is_named_again_and_again_is_read_once() -> None:
     [
         ({"type": "enum", "name": "E", "symbols": ["A"]}, "schema: its outermost type must be a record"),
         (record(field("flaot")), "schema: the type 'flaot' is not known; Avro has null, boolean"),
-        (record({"type": "int"}), "schema: is no Avro schema"),
-        (record({"name": "x"}), "schema: is no Avro schema: Record field 'x' is missing 'type'"),
+        (record({"type": "int"}), "schema: is not a valid Avro schema"),
+        (record({"name": "x"}), "schema: is not a valid Avro schema: Record field 'x' is missing 'type'"),
         (record(field("int"), field("int")), "schema.fields[1].name: there is a field 'x' already"),
-        (record(field("int", default="three")), "schema: is no Avro schema: Default value"),
+        (record(field("int", default="three")), "schema: is not a valid Avro schema: Default value"),
         (
             record(field("int", minimum=0.5)),
             "schema.x.minimum: is 0.5, must be an integer from -2147483648 to",

@@ -138,7 +138,7 @@ def test_no_tag_makes_matching_take_long(pattern: str) -> None:
         ("a" * 501, "too long"),
     ],
 )
-def test_what_is_no_pattern_is_refused_with_the_cause(pattern: str, message: str) -> None:
+def test_an_invalid_pattern_is_rejected_with_the_cause(pattern: str, message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         TagPattern(pattern)
 

@@ -51,7 +51,7 @@ def of_generation(n: int) -> StreamCheckpoint:
     )
 
 
-def test_a_new_file_knows_nothing(path: Path) -> None:
+def test_a_new_file_is_empty(path: Path) -> None:
     store = CheckpointStore(path)
     assert store.positions() == {}
     assert store.streams() == []
@@ -258,9 +258,9 @@ def test_killed_at_any_moment_all_that_is_recorded_is_of_one_commit(tmp_path: Pa
         assert generation >= reported
 
 
-def test_a_file_that_is_no_database_is_named_with_what_to_do(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named_with_what_to_do(path: Path) -> None:
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database, and it is long enough to look at" * 20)
+    path.write_bytes(b"this is not a database, and it is long enough to look at" * 20)
     with pytest.raises(DatabaseDamaged, match=r"checkpoints\.sqlite.*not a database.*verify --repair"):
         CheckpointStore(path)
 

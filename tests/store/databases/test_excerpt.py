@@ -52,7 +52,7 @@ def test_binary_values_are_shown_in_hexadecimal_and_long_ones_cut() -> None:
     assert record["text"] == "ü" * 200 + "… (300 characters more)"
 
 
-def test_bytes_that_are_no_events_are_text_or_a_dump() -> None:
+def test_bytes_that_are_not_events_are_text_or_a_dump() -> None:
     assert excerpt_of(b"GET / HTTP/1.1\r\nHost: x") == ["GET / HTTP/1.1", "Host: x"]
     assert excerpt_of(b"\x81\x00\x00 hello") == [
         "00000000  81 00 00 20 68 65 6c 6c 6f" + " " * 23 + "... hello"
@@ -61,7 +61,7 @@ def test_bytes_that_are_no_events_are_text_or_a_dump() -> None:
     assert excerpt_of(b"") == ["(no bytes)"]
 
 
-def test_posted_bodies_are_shown_as_they_came() -> None:
+def test_posted_bodies_are_shown_unchanged() -> None:
     assert excerpt_of(b'{"a": 1}\n{"b": 2}', format="application/json") == ['{"a": 1}', '{"b": 2}']
     records = msgpack.packb({"a": 1}) + msgpack.packb([{"b": b"x"}])
     assert excerpt_of(records, format="application/msgpack") == ['{"a":1}', '[{"b":"x"}]']

@@ -45,7 +45,7 @@ def test_what_is_read_back_of_a_stream_has_no_messages_that_would_leave_again(tm
     store.close()
 
 
-def test_what_is_refused_puts_nothing_out(tmp_path: Path) -> None:
+def test_a_rejected_commit_leaves_the_outbox_empty(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "c.sqlite")
     with pytest.raises(PartitionLost):
         commit(store, b"one", epochs={("p", 0): 7})

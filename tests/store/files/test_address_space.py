@@ -73,7 +73,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
-def test_what_is_asked_for_is_mapped_if_the_whole_does_not_fit(written: Path, key: Any) -> None:
+def test_the_requested_part_is_mapped_if_the_whole_does_not_fit(written: Path, key: Any) -> None:
     with DataArray(written, "s:long") as source:
         with address_space_left(LEFT_BYTES):
             found = Array(source)[key]
@@ -81,7 +81,7 @@ def test_what_is_asked_for_is_mapped_if_the_whole_does_not_fit(written: Path, ke
         np.testing.assert_array_equal(found, expected, strict=True)
 
 
-def test_a_range_is_no_copy_and_rows_beside_each_other_share_a_mapping(written: Path) -> None:
+def test_a_range_is_not_a_copy_and_adjacent_rows_share_a_mapping(written: Path) -> None:
     with DataArray(written, "s:long") as source, address_space_left(LEFT_BYTES):
         first, second = source[5], source[6]
         assert not first.flags.owndata

@@ -174,7 +174,7 @@ def test_dropped_rows_are_gone_and_the_others_keep_their_numbers(tmp_path: Path)
     assert np.array_equal(everything, rows)
 
 
-def test_rows_that_do_not_belong_are_refused(tmp_path: Path) -> None:
+def test_rows_that_do_not_belong_are_rejected(tmp_path: Path) -> None:
     times = np.arange(2)
     with open_writer(tmp_path / "a", counting(0, 3)) as writer:
         for wrong in (counting(2, 4), counting(2), counting(2, 3, dtype="<i8")):
@@ -189,7 +189,7 @@ def test_rows_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     assert np.array_equal(DataArray(tmp_path / "a", "s:o")[:], counting(2, 6)[:, ::2])
 
 
-def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_stored_are_rejected(tmp_path: Path) -> None:
     for dtype in (np.dtype(object), np.dtype("V0"), np.dtype(("f4", (2,)))):
         with pytest.raises(ValueError, match="cannot be stored"):
             DataArrayWriter(tmp_path / "a", "s:o", dtype=dtype, row_shape=(), attrs={})
@@ -214,7 +214,7 @@ def test_other_attrs_dtype_or_shape_set_the_old_array_aside(tmp_path: Path) -> N
     assert not fourth.replaced
 
 
-def test_the_same_description_goes_on(tmp_path: Path) -> None:
+def test_an_array_of_the_same_description_continues(tmp_path: Path) -> None:
     attrs = {"columns": ("a", "b"), "rate_hz": 1.5}
     first = write(tmp_path / "a", counting(10, 2), **attrs)
     again = write(tmp_path / "a", counting(10, 2), **dict(reversed(attrs.items())))

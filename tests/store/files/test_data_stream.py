@@ -163,7 +163,7 @@ def test_a_chunk_whose_arrival_cannot_be_recorded_stops_the_writer(tmp_path: Pat
         assert (writer.size, writer.chunks) == (0, 0)
 
 
-def test_dropping_keeps_what_is_needed_to_go_on(tmp_path: Path) -> None:
+def test_dropping_keeps_what_is_needed_to_resume(tmp_path: Path) -> None:
     content = bytes(range(256)) * 72
     with open_writer(tmp_path) as writer:
         for number in range(256):  # as large as their records: a segment of both ends in the same chunk
@@ -188,7 +188,7 @@ def test_dropping_keeps_what_is_needed_to_go_on(tmp_path: Path) -> None:
         assert (stream.start, stream.size, stream.chunks, stream.events) == (0, 0, 0, 0)
 
 
-def test_attrs_are_exchanged_and_the_stream_goes_on(tmp_path: Path) -> None:
+def test_attrs_are_exchanged_and_the_stream_continues(tmp_path: Path) -> None:
     with open_writer(tmp_path) as writer:
         writer.append(b"abc", arrived_ns=1, chunk_id=None, events=1)
     with resumed(DataStreamWriter(tmp_path, "s", attrs={"tag": "s", "policy": "other"})) as writer:
@@ -196,7 +196,7 @@ def test_attrs_are_exchanged_and_the_stream_goes_on(tmp_path: Path) -> None:
     assert DataStream(tmp_path, "s").attrs["policy"] == "other"
 
 
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+def test_a_second_writer_is_rejected(tmp_path: Path) -> None:
     with open_writer(tmp_path), pytest.raises(StoreLocked):
         open_writer(tmp_path)
 

@@ -115,7 +115,7 @@ def test_dropped_segments_are_let_go_by_the_next_view(tmp_path: Path) -> None:
     assert mappings_of(tmp_path) == [f"{number * PAGE:020d}.seg" for number in (1, 2)]
 
 
-def test_a_file_begun_anew_is_not_read_from_its_old_segments(tmp_path: Path) -> None:
+def test_a_recreated_file_is_not_read_from_its_old_segments(tmp_path: Path) -> None:
     make_segment(tmp_path, 0, PAGE)
     mapping = ContiguousMapping(str(tmp_path), PAGE)
     assert mapping.view(0, 1, origin=0, length=PAGE, epoch=0)[0] == 0

@@ -73,7 +73,7 @@ def test_what_an_earlier_version_set_aside_is_listed_and_never_superseded(tmp_pa
     assert all(each.replaced_ns > 0 for each in store.replaced().values())
 
 
-def test_a_drop_that_was_killed_leaves_no_array_and_the_next_one_beside_it_cleans_up(
+def test_a_killed_drop_leaves_no_array_and_the_next_drop_in_its_folder_cleans_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)

@@ -51,7 +51,7 @@ def assert_rejected(
     assert files_of(store.root) == before
 
 
-def test_a_stream_goes_on_at_its_checkpoint_and_what_lies_behind_comes_again(tmp_path: Path) -> None:
+def test_a_stream_resumes_at_its_checkpoint_and_the_rest_is_replayed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = stream_of(store, 5, committed=3)
     with store.stream_writer("t", attrs={"tag": "t"}) as writer:
@@ -61,7 +61,7 @@ def test_a_stream_goes_on_at_its_checkpoint_and_what_lies_behind_comes_again(tmp
         assert len(DataStream(writer.directory, "t").event_times(0, 100)) == 3
 
 
-def test_a_stream_of_which_nothing_was_committed_begins_again_under_its_database_alone(
+def test_a_stream_without_commits_restarts_only_under_its_own_database(
     tmp_path: Path,
 ) -> None:
     store = Store(tmp_path)
@@ -125,7 +125,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_stream_is_refused_and_not_made_worse(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_stream_is_rejected_and_not_made_worse(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     committed = stream_of(store, 5, committed=3)
     DAMAGES[damage](store.stream("t").directory)
@@ -149,7 +149,7 @@ def test_damage_behind_the_checkpoint_costs_nothing(tmp_path: Path) -> None:
     assert store.stream("t").read(0, 100) == CHUNK * 4
 
 
-def test_a_stream_that_was_removed_is_not_begun_again_in_silence(tmp_path: Path) -> None:
+def test_a_removed_stream_is_not_recreated_in_silence(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = stream_of(store, 3, committed=3)
     store.stream("t").directory.rename(tmp_path / "elsewhere")
@@ -180,7 +180,7 @@ def assert_array_rejected(store: Store, committed: OutputLength | None, match: s
     assert files_of(store.root) == before
 
 
-def test_an_array_goes_on_at_its_checkpoint(tmp_path: Path) -> None:
+def test_an_array_resumes_at_its_checkpoint(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     with array_writer(store).resume(committed, database_id=OURS) as writer:
@@ -189,7 +189,7 @@ def test_an_array_goes_on_at_its_checkpoint(tmp_path: Path) -> None:
         writer.resume(None, database_id=OURS)
 
 
-def test_rows_of_which_nothing_was_committed_are_made_again(tmp_path: Path) -> None:
+def test_uncommitted_rows_are_recomputed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     array_of(store, 10)
     with array_writer(store) as writer:
@@ -199,14 +199,14 @@ def test_rows_of_which_nothing_was_committed_are_made_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("part", ["rows", "times"])
-def test_an_array_that_lacks_committed_rows_or_times_is_refused(tmp_path: Path, part: str) -> None:
+def test_an_array_that_lacks_committed_rows_or_times_is_rejected(tmp_path: Path, part: str) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     os.truncate(store.array("t:x").directory / part / f"{0:020d}.seg", 47)
     assert_array_rejected(store, committed, "missing or short")
 
 
-def test_an_array_without_its_description_is_refused_if_it_was_committed(tmp_path: Path) -> None:
+def test_an_array_without_its_description_is_rejected_if_it_was_committed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     (store.array("t:x").directory / "meta.json").write_bytes(b"")
@@ -214,13 +214,13 @@ def test_an_array_without_its_description_is_refused_if_it_was_committed(tmp_pat
     assert_array_rejected(store, None, "no checkpoint covers them")
 
 
-def test_an_older_checkpoint_of_an_array_is_refused(tmp_path: Path) -> None:
+def test_an_older_checkpoint_of_an_array_is_rejected(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     assert_array_rejected(store, OutputLength(committed.uid, 5), "checkpoint is older")
 
 
-def test_an_array_that_was_set_aside_begins_again_and_one_that_was_removed_does_not(tmp_path: Path) -> None:
+def test_an_array_that_was_set_aside_restarts_and_one_that_was_removed_does_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     with array_writer(store, rate_hz=2.0).resume(committed, database_id=OURS) as writer:
@@ -242,7 +242,7 @@ def test_closed_writers_ignore_a_late_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", bytes(64), None], ids=["empty", "zeros", "missing"])
 @pytest.mark.parametrize("name", ["bytes", "arrivals", "events"])
-def test_a_stream_whose_head_a_power_cut_took_begins_again_if_nothing_was_committed(
+def test_a_stream_whose_head_a_power_cut_took_restarts_if_nothing_was_committed(
     tmp_path: Path, name: str, content: bytes | None
 ) -> None:
     store = Store(tmp_path)
@@ -264,7 +264,7 @@ def test_a_stream_whose_head_a_power_cut_took_begins_again_if_nothing_was_commit
 
 
 @pytest.mark.parametrize("name", ["bytes", "arrivals", "events"])
-def test_a_lost_head_beside_committed_data_is_damage(tmp_path: Path, name: str) -> None:
+def test_a_lost_head_next_to_committed_data_is_damage(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path)
     committed = stream_of(store, 3, committed=2)
     lose_head(tmp_path / "t/stream" / name, None)
@@ -282,7 +282,7 @@ def test_a_stream_whose_description_a_power_cut_took_is_set_aside(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["rows", "times"])
-def test_an_array_whose_head_a_power_cut_took_begins_again_if_nothing_was_committed(
+def test_an_array_whose_head_a_power_cut_took_restarts_if_nothing_was_committed(
     tmp_path: Path, name: str
 ) -> None:
     store = Store(tmp_path)
@@ -296,7 +296,7 @@ def test_an_array_whose_head_a_power_cut_took_begins_again_if_nothing_was_commit
 
 
 @pytest.mark.parametrize("name", ["rows", "times"])
-def test_a_lost_head_beside_committed_rows_is_damage(tmp_path: Path, name: str) -> None:
+def test_a_lost_head_next_to_committed_rows_is_damage(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
     lose_head(tmp_path / "t/arrays/x" / name, None)

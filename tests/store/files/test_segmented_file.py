@@ -72,7 +72,7 @@ class AgainstPlainBytes(RuleBasedStateMachine):
         self.forget_views_past(length)
 
     @rule()
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         self.writer.cut(0)
         self.start = 0
         self.model.clear()
@@ -171,7 +171,7 @@ def test_many_buffers_and_arrays_are_appended_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:
+def test_a_second_writer_is_rejected_in_this_process_and_in_another(tmp_path: Path) -> None:
     writer = SegmentedWriter(tmp_path).resume()
     with pytest.raises(StoreLocked, match="stop it first"):
         SegmentedWriter(tmp_path)
@@ -356,7 +356,7 @@ def test_a_failed_sync_stops_the_writer(tmp_path: Path) -> None:
             action()
 
 
-def test_a_closed_writer_refuses(tmp_path: Path) -> None:
+def test_a_closed_writer_rejects_calls(tmp_path: Path) -> None:
     writer = SegmentedWriter(tmp_path).resume()
     writer.close()
     writer.close()
@@ -373,7 +373,7 @@ def test_cutting_to_more_than_there_is_says_that_data_is_missing(tmp_path: Path)
         assert writer.length == 4
 
 
-def test_cutting_back_into_what_was_dropped_is_refused(tmp_path: Path) -> None:
+def test_cutting_back_into_what_was_dropped_is_rejected(tmp_path: Path) -> None:
     with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(3 * PAGE))
         writer.drop_before(2 * PAGE)
@@ -397,7 +397,7 @@ def test_dropped_segments_leave_the_disk_and_stay_in_views(tmp_path: Path) -> No
     assert np.array_equal(after, expected(3 * PAGE, 5 * PAGE + 10))
 
 
-def test_a_file_begun_anew_shows_none_of_its_former_bytes(tmp_path: Path) -> None:
+def test_a_recreated_file_shows_none_of_its_former_bytes(tmp_path: Path) -> None:
     with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(3 * PAGE))
         reader = SegmentedFile(tmp_path)
@@ -451,7 +451,7 @@ def test_a_short_or_missing_segment_is_found_and_nothing_is_changed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b"", bytes(64), None], ids=["empty", "zeros", "missing"])
-def test_a_head_that_never_reached_the_disk_is_begun_anew_unless_there_are_bytes(
+def test_a_head_that_never_reached_the_disk_is_recreated_unless_there_are_bytes(
     tmp_path: Path, content: bytes | None
 ) -> None:
     with SegmentedWriter(tmp_path).resume() as writer:
@@ -524,7 +524,7 @@ def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
         SegmentedFile(tmp_path / "nothing")
 
 
-def test_views_past_the_end_are_refused(tmp_path: Path) -> None:
+def test_views_past_the_end_are_rejected(tmp_path: Path) -> None:
     with SegmentedWriter(tmp_path, segment_bytes=PAGE).resume() as writer:
         writer.append(bytes(2 * PAGE))
         with pytest.raises(IndexError, match=f"{2 * PAGE} bytes"):

@@ -70,7 +70,7 @@ def test_what_is_not_there_is_not_found_and_not_made(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
-def test_references_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_invalid_references_are_rejected(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for reference in ("", "a:b"):
         with pytest.raises(ValueError, match="cannot name a data stream"):

@@ -90,7 +90,7 @@ def test_a_damaged_header_costs_no_row(tmp_path: Path, kind: str) -> None:
         assert len(store.streams()) == STREAMS
 
 
-def test_a_database_that_cannot_be_read_at_all_is_set_aside_and_begun_again(tmp_path: Path) -> None:
+def test_an_unreadable_database_is_set_aside_and_recreated(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints.sqlite"
     path.write_bytes(b"nothing of a database " * 1000)
     damaged = path.read_bytes()

@@ -82,7 +82,7 @@ def test_a_whole_stream_has_no_damage(home: Home) -> None:
     assert read[-1] == len(CONTENT)
 
 
-# The file, where it is damaged, and the byte range of the content that this may cost.
+# The file, the position of the damage, and the byte range of the content that this may cost.
 FILES = {
     "bytes": (f"bytes/{8192:020d}.seg", 1000),
     "arrivals": (f"arrivals/{SEGMENT}", 5 * ARRIVAL.itemsize + 6),
@@ -164,7 +164,7 @@ def test_an_older_checkpoint_is_named(home: Home) -> None:
 
 
 @pytest.mark.parametrize("before", ["first commit", "later commit"])
-def test_a_commit_between_the_two_reads_is_no_damage(home: Home, before: str) -> None:
+def test_a_commit_between_the_two_reads_is_not_damage(home: Home, before: str) -> None:
     older = None if before == "first commit" else OutputLength(home.length.uid, 5 * CHUNK_BYTES, 5)
 
     def reread() -> Committed:
@@ -183,7 +183,7 @@ def test_a_head_that_is_shorter_than_the_checkpoint_was_is_named_whatever_comes_
     assert list(StreamScrub(home.directory, "t", home.committed, lambda: ahead).stops()) == []
 
 
-def test_an_adopted_stream_goes_on_and_knows_its_chunks(home: Home) -> None:
+def test_an_adopted_stream_continues_and_knows_its_chunks(home: Home) -> None:
     with home.writer() as writer:
         writer.resume(home.length, database_id=DATABASE_ID)
         writer._bytes.append(b"of a chunk that was never whole")

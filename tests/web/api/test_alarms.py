@@ -84,7 +84,7 @@ async def test_lists_are_by_state_and_stream_in_pages_the_last_change_first(
     assert "open" in (await problem(await client.get("/api/v1/alarms?state=opened"), 400))["detail"]
 
 
-async def test_a_list_that_has_not_changed_is_not_sent_again(client: Client, book: AlarmBook) -> None:
+async def test_an_unchanged_list_is_not_resent(client: Client, book: AlarmBook) -> None:
     etag = (await client.get("/api/v1/alarms")).headers["ETag"]
     again = await client.get("/api/v1/alarms", headers={"If-None-Match": etag})
     assert again.status == 304
@@ -92,7 +92,7 @@ async def test_a_list_that_has_not_changed_is_not_sent_again(client: Client, boo
     assert (await client.get("/api/v1/alarms", headers={"If-None-Match": etag})).status == 200
 
 
-async def test_with_if_match_nothing_is_done_to_what_somebody_has_not_seen(
+async def test_with_if_match_an_alarm_that_has_changed_is_not_acted_on(
     client: Client, book: AlarmBook
 ) -> None:
     seen = (await client.get(PATH)).headers["ETag"]

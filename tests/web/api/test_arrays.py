@@ -198,7 +198,7 @@ async def test_rows_that_retention_dropped_are_gone(client: Client, home: Home) 
 
 
 @pytest.mark.parametrize("query", ["step=0", "start=a", "stop=1.5", "format=csv", "start=" + "9" * 30])
-async def test_what_is_no_slice_is_a_problem_that_names_the_parameter(
+async def test_an_invalid_slice_is_a_problem_that_names_the_parameter(
     client: Client, home: Home, query: str
 ) -> None:
     home.array("voice:spectrum", spectra(3))

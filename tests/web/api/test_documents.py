@@ -81,7 +81,7 @@ async def test_a_dead_letter_shows_its_beginning_and_gives_all_its_bytes(client:
     assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
-async def test_a_dead_letter_is_shown_decoded_with_why_it_cannot_be_sent_again(
+async def test_a_dead_letter_is_shown_decoded_with_why_it_cannot_be_replayed(
     client: Client, home: Home
 ) -> None:
     payload = b"\x92\xce\x6a\xb1\x1d\x80\x81\xa1a\xc4\x02\xff\xfe"
@@ -107,7 +107,7 @@ async def test_a_dropped_dead_letter_is_gone(client: Client, home: Home) -> None
     assert home.dead_letters.list() == []
 
 
-async def test_a_page_of_somebody_else_can_neither_drop_nor_replay(client: Client, home: Home) -> None:
+async def test_a_page_of_another_origin_can_neither_drop_nor_replay(client: Client, home: Home) -> None:
     number = home.dead_letters.add(letter(1))
     stranger = {"Origin": "http://elsewhere.example"}
     await problem(await client.delete(f"/api/v1/dead-letters/{number}", headers=stranger), 403)

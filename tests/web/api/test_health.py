@@ -111,7 +111,7 @@ async def test_a_trouble_of_a_tier_is_a_reason_until_it_is_cleared(
     assert await reasons(client) == []
 
 
-async def test_a_supervised_tier_without_a_socket_is_away_and_its_exit_is_named(
+async def test_a_supervised_tier_without_a_socket_is_unavailable_and_its_exit_is_named(
     client: Client, home: Home
 ) -> None:
     site = SupervisedTiers(home)
@@ -125,7 +125,7 @@ async def test_a_supervised_tier_without_a_socket_is_away_and_its_exit_is_named(
     assert await reasons(client) == []
 
 
-async def test_a_tier_that_starts_is_away_only_when_it_takes_long(
+async def test_a_starting_tier_is_unavailable_only_if_it_takes_long(
     client: Client, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SupervisedTiers(home).say()
@@ -134,7 +134,7 @@ async def test_a_tier_that_starts_is_away_only_when_it_takes_long(
     assert await reasons(client) == [("gateway", "tier-away"), ("worker", "tier-away")]
 
 
-async def test_a_tier_that_announced_itself_and_is_gone_is_away(client: Client, home: Home) -> None:
+async def test_a_tier_that_announced_itself_and_is_gone_is_unavailable(client: Client, home: Home) -> None:
     announce(home.run_dir / "worker-b.json", {})
     for name in ("worker", "worker-b"):
         (home.run_dir / f"{name}.exit.json").write_text("{}")  # no announcement

@@ -80,7 +80,7 @@ async def test_a_page_opens_what_it_shows_and_nothing_else(start: StartClient, h
     assert answer.headers["Windvane-Matching"] == "300"
 
 
-async def test_a_page_that_is_asked_for_again_opens_nothing_unless_it_has_changed(
+async def test_a_page_that_is_requested_again_opens_nothing_unless_it_has_changed(
     start: StartClient, home: Home
 ) -> None:
     fill(home, 20)
@@ -120,7 +120,7 @@ async def test_long_lists_hold_up_no_other_answer(client: Client, home: Home) ->
         answered += 1
     assert [len(await answer.json()) for answer in await lists] == [400] * 20
     assert answered > 20  # they were sent between the lists, not after them
-    print(f"beside 20 lists of 400 streams: {answered} answers, the longest took {worst_s * 1000:.0f} ms")
+    print(f"next to 20 lists of 400 streams: {answered} answers, the longest took {worst_s * 1000:.0f} ms")
 
 
 async def test_words_find_streams_on_all_pages(client: Client, home: Home) -> None:

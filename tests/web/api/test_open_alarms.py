@@ -110,7 +110,7 @@ class Counting:
         return found
 
 
-async def test_only_what_changed_is_read_and_what_was_known_stays_while_the_catalog_is_away(
+async def test_only_changes_are_read_and_known_alarms_stay_while_the_catalog_is_unavailable(
     home: Home, book: Book, no_pause: None
 ) -> None:
     catalog = Counting(home.catalog)

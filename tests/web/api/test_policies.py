@@ -63,7 +63,7 @@ async def test_of_many_who_make_the_same_policy_at_once_one_succeeds(client: Cli
     assert sorted(answer.status for answer in answers) == [201] + [409] * 7
 
 
-async def test_a_change_to_a_revision_that_is_no_more_is_refused(client: Client) -> None:
+async def test_a_change_to_an_outdated_revision_is_rejected(client: Client) -> None:
     etag = (await client.post("/api/v1/policies", json=VOICE)).headers["ETag"]
     mine = await client.put(
         "/api/v1/policies/voice", json={**VOICE, "title": "1"}, headers={"If-Match": etag}
@@ -88,7 +88,7 @@ async def test_conditions_on_there_being_a_policy_or_none_hold(client: Client) -
     assert (await client.put("/api/v1/policies/voice", json=VOICE, headers={"If-Match": "*"})).status == 200
 
 
-async def test_a_policy_that_has_not_changed_is_not_sent_again(client: Client) -> None:
+async def test_an_unchanged_policy_is_not_resent(client: Client) -> None:
     etag = (await client.post("/api/v1/policies", json=VOICE)).headers["ETag"]
     answer = await client.get("/api/v1/policies/voice", headers={"If-None-Match": etag})
     assert (answer.status, await answer.read()) == (304, b"")
@@ -109,7 +109,7 @@ async def test_a_policy_that_has_not_changed_is_not_sent_again(client: Client) -
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_broken_policy_is_refused_with_the_path_of_what_is_wrong_and_the_old_one_stays(
+async def test_an_invalid_policy_is_rejected_with_the_path_of_what_is_wrong_and_the_old_one_stays(
     client: Client, change: dict[str, Any], named: str
 ) -> None:
     await client.post("/api/v1/policies", json=VOICE)
@@ -127,14 +127,14 @@ async def test_a_broken_policy_is_refused_with_the_path_of_what_is_wrong_and_the
     assert await (await client.get("/api/v1/policies")).json() == before
 
 
-async def test_what_is_no_json_object_is_refused(client: Client) -> None:
+async def test_a_body_that_is_not_a_json_object_is_rejected(client: Client) -> None:
     headers = {"Content-Type": "application/json"}
     await problem(await client.post("/api/v1/policies", data=b"{", headers=headers), 400)
     await problem(await client.post("/api/v1/policies", data=b"[]", headers=headers), 422)
     await problem(await client.post("/api/v1/policies", data={"reference": "voice"}), 415)
 
 
-async def test_a_body_over_the_limit_is_refused(client: Client) -> None:
+async def test_a_body_over_the_limit_is_rejected(client: Client) -> None:
     body = b'{"title": "' + b"x" * (5 * 1024 * 1024) + b'"}'
     answer = await client.post("/api/v1/policies", data=body, headers={"Content-Type": "application/json"})
     await problem(answer, 413)

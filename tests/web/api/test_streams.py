@@ -75,7 +75,7 @@ async def test_without_a_range_all_bytes_come_and_the_etag_changes_as_the_stream
     assert after.headers["ETag"] != before.headers["ETag"]
 
 
-async def test_a_download_that_broke_off_goes_on_although_the_stream_grew(client: Client, home: Home) -> None:
+async def test_an_interrupted_download_resumes_although_the_stream_grew(client: Client, home: Home) -> None:
     writer = home.stream("hub.one", WHOLE)
     first = await client.get("/api/v1/streams/hub.one/data", headers={"Range": "bytes=0-99"})
     writer.append(b"more", arrived_ns=9, chunk_id=None, events=1)
@@ -104,7 +104,7 @@ async def test_head_says_how_long_without_sending(client: Client, home: Home) ->
     assert (answer.status, answer.headers["Content-Length"], await answer.read()) == (200, "1024", b"")
 
 
-async def test_what_retention_dropped_is_gone_and_the_rest_can_be_had(client: Client, home: Home) -> None:
+async def test_what_retention_dropped_is_gone_and_the_rest_is_served(client: Client, home: Home) -> None:
     segment = 64 * 1024
     data = np.random.default_rng(7).bytes(3 * segment)
     writer = home.stream("old", data)
@@ -202,5 +202,5 @@ async def test_the_list_comes_in_pages_that_lead_on(client: Client, home: Home) 
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=many", "limit=1e3"])
-async def test_a_page_of_nothing_is_refused(client: Client, query: str) -> None:
+async def test_an_empty_page_is_rejected(client: Client, query: str) -> None:
     assert "limit" in (await problem(await client.get(f"/api/v1/streams?{query}"), 400))["detail"]

@@ -17,7 +17,7 @@ def test_a_frame_is_a_header_of_32_bytes_then_the_times_then_the_rows() -> None:
     assert frame[64:] == rows.tobytes()
 
 
-def test_messages_are_told_apart_by_op() -> None:
+def test_messages_are_distinguished_by_op() -> None:
     found = decode_message('{"op": "subscribe", "id": 4294967295, "array": "a:b", "from": -3}')
     assert found == Subscribe(id=2**32 - 1, array="a:b", from_row=-3)
     assert decode_message('{"op": "subscribe", "id": 0, "array": "a:b", "from": null}') == Subscribe(0, "a:b")
@@ -38,7 +38,7 @@ def test_messages_are_told_apart_by_op() -> None:
         '{"op": "subscribe", "id": 1, "array": "a:b", "max_rows_per_s": 0}',
     ],
 )
-def test_what_is_no_message_is_refused(text: str) -> None:
+def test_an_invalid_message_is_rejected(text: str) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_message(text)
 

@@ -166,7 +166,7 @@ async def test_an_array_that_does_not_exist_yet_is_waited_for_and_none_of_its_ro
         assert joined(await feed.frames_until(5))[1] == numbered(0, 6).tobytes()
 
 
-async def test_when_an_array_is_begun_anew_the_client_is_told_and_gets_the_new_one(
+async def test_when_an_array_is_recreated_the_client_is_notified_and_gets_the_new_one(
     client: Client, home: Home
 ) -> None:
     old = home.array("voice:spectrum", numbered(0, 10))
@@ -348,7 +348,7 @@ async def test_the_status_counts_connections_subscriptions_and_rows(client: Clie
     assert (counts["live_subscriptions"], counts["rows_sent_total"]) == (0, 10)
 
 
-async def test_when_the_server_ends_clients_are_told_to_come_back(client: Client, home: Home) -> None:
+async def test_a_stopping_server_makes_clients_reconnect(client: Client, home: Home) -> None:
     home.array("voice:spectrum", numbered(0, 10))
     async with live(client) as feed:
         await feed.subscribe("voice:spectrum")

@@ -1444,7 +1444,7 @@ export interface components {
          *     A chunk may have `chunk_bytes` of payload, decompressed, and `events_per_chunk`, and may take
          *     `decoded_bytes` of memory once its events are Python objects (`decoded_size`). All senders of a policy
          *     together may send `events_per_s` and `bytes_per_s`, and what the rates give in `burst_s` at once; None is
-         *     no limit. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
+         *     unlimited. An event's time may lie `max_future_s` ahead of the gateway's clock and `max_age_s` behind it.
          */
         Limits: {
             /** @default 2 */
@@ -1477,17 +1477,17 @@ export interface components {
          * @description An ingestion policy. Built by hand it is not checked; `policy_from_mapping` does that.
          *
          *     `reference` is the name of its topic on the bus too. `tags` are tag patterns, by default the reference
-         *     alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event as it came
+         *     alone. `format` is what is appended to the data stream: the bytes of `field` (raw), the event unchanged
          *     (msgpack), or a line of JSON per event. `signals` is what of Fluent Bit may come: logs, and metrics, of
          *     which each sample becomes an event. `partitions` is how many its topic has.
          *
-         *     `allow` says who may send, anybody who may connect where there is no rule. `schema` is the Avro schema of
+         *     `allow` says who may send, any client that may connect if there is no rule. `schema` is the Avro schema of
          *     a record, `additional_fields` what becomes of fields that it does not name, and `invalid_records` whether
-         *     a chunk with records that break the schema or the clock bounds loses those or is refused whole.
+         *     a chunk with records that break the schema or the clock bounds loses those or is rejected whole.
          *     `durability` is what an ack promises: that the chunk survives a power cut (fsync), or the end of the
-         *     process (written). `suppress_repeats` says how a chunk that is sent again is known: by the chunk id that
+         *     process (written). `suppress_repeats` says how a chunk that is resent is known: by the chunk ID that
          *     the sender gives, or by its content. `reorder_s` holds events back so long, in event time, and puts them
-         *     in order; 0 stores them as they come.
+         *     in order; 0 stores them in order of arrival.
          *
          *     `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
          *     is how long the bus keeps what is on its topics.
@@ -1609,7 +1609,7 @@ export interface components {
         };
         /**
          * PolicySettings
-         * @description A policy whose reference is given beside it, and may be repeated in it.
+         * @description A policy whose reference is given separately, and may be repeated in it.
          */
         PolicySettings: {
             /**
