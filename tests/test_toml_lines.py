@@ -48,7 +48,7 @@ def test_each_value_has_its_line(path: tuple[str | int, ...], line: int | None) 
     assert line_of(f"{TEXT}[end]\n", path) == line
 
 
-def test_values_of_very_many_lines_are_no_obstacle() -> None:
+def test_the_line_is_found_after_values_of_many_lines() -> None:
     text = "a = [\n" + '"x",\n' * 500 + ']\nb = """\n' + "not = toml\n" * 40 + '"""\nc = 1\n'
     assert [line_of(text, (key,)) for key in "abc"] == [1, 503, 545]
 
@@ -71,7 +71,7 @@ def test_what_would_take_too_long_is_not_found() -> None:
         ("=", 1),
     ],
 )
-def test_what_is_no_toml_has_its_line(text: str, line: int) -> None:
+def test_invalid_toml_is_reported_with_its_line(text: str, line: int) -> None:
     with pytest.raises(tomllib.TOMLDecodeError) as broken:
         tomllib.loads(text)
     found, reason = explain_toml_error(text, broken.value)

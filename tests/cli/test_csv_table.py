@@ -352,7 +352,7 @@ def test_without_a_time_field_it_is_now_and_a_column_that_looks_like_one_is_name
     assert "time: now" in Read("n,v\n20260101,1\n").table.describe()
 
 
-# What is lost is told
+# Reports of records that are lost
 
 
 @pytest.mark.parametrize(

@@ -299,9 +299,9 @@ def test_that_nothing_runs_is_not_said_while_a_process_of_this_user_listens(
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NewUser, Running]]:
+def other_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NewUser, Running]]:
     """A new user, whose Windvane runs over another home than the default one."""
-    directory = tmp_path_factory.mktemp("beside")
+    directory = tmp_path_factory.mktemp("other_home")
     new_user = NewUser(directory)
     with Running("up", directory / "served", environ=new_user.environ) as running:
         yield new_user, running
@@ -319,9 +319,9 @@ def run_as(new_user: NewUser, line: str, folder: Path, **more: str) -> subproces
 
 @pytest.mark.system
 def test_the_readme_s_commands_work_on_the_home_that_is_served(
-    beside: tuple[NewUser, Running], tmp_path: Path
+    other_home: tuple[NewUser, Running], tmp_path: Path
 ) -> None:
-    new_user, served = beside
+    new_user, served = other_home
     [lines] = [
         block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "windvane send voice" in block
     ]
@@ -343,8 +343,8 @@ def test_the_readme_s_commands_work_on_the_home_that_is_served(
 
 
 @pytest.mark.system
-def test_send_says_that_it_reaches_another_home(beside: tuple[NewUser, Running], tmp_path: Path) -> None:
-    new_user, served = beside
+def test_send_says_that_it_reaches_another_home(other_home: tuple[NewUser, Running], tmp_path: Path) -> None:
+    new_user, served = other_home
     (tmp_path / "file").write_bytes(b"x")
     mine = tmp_path / "mine"
     # Its settings name the port at which the other one's gateway listens, as two homes with defaults do.
@@ -367,9 +367,9 @@ def test_send_says_that_it_reaches_another_home(beside: tuple[NewUser, Running],
 
 @pytest.mark.system
 def test_send_says_that_the_port_is_not_that_of_its_home(
-    beside: tuple[NewUser, Running], tmp_path: Path
+    other_home: tuple[NewUser, Running], tmp_path: Path
 ) -> None:
-    new_user, served = beside
+    new_user, served = other_home
     (tmp_path / "file").write_bytes(b"x")
     mine = tmp_path / "mine"
     mine.mkdir(mode=0o700)
@@ -392,9 +392,9 @@ def test_send_says_that_the_port_is_not_that_of_its_home(
 
 @pytest.mark.system
 def test_send_says_how_many_of_the_acked_events_were_rejected(
-    beside: tuple[NewUser, Running], tmp_path: Path
+    other_home: tuple[NewUser, Running], tmp_path: Path
 ) -> None:
-    new_user, served = beside
+    new_user, served = other_home
     policy = 'reference = "{}"\nschema = \'\'\'{{"type": "record", "name": "r", "fields": [{}]}}\'\'\'\n{}'
     field = '{"name": "n", "type": "long"}'
     (tmp_path / "some.toml").write_text(policy.format("some", field, ""))
@@ -418,7 +418,7 @@ def test_send_says_how_many_of_the_acked_events_were_rejected(
     )
     assert f"forward.sock is the gateway of {served.home}, not of {tmp_path / 'mine'}" in done.stderr
     assert "all acked, of which 3 events rejected (schema; see `windvane dead-letter list --ho" in done.stderr
-    # As many chunks as are asked about more than once.
+    # So many chunks that `send` requests their outcomes more than once.
     (tmp_path / "many.jsonl").write_text('{"n": ""}\n{"n": 1}\n' * 1500)
     done = run_as(new_user, "windvane send some many.jsonl --format jsonl --chunk-bytes 1", tmp_path, **home)
     assert "all acked, of which 1,500 events rejected" in done.stderr

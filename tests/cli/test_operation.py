@@ -146,13 +146,13 @@ def test_an_output_that_counts_under_the_name_of_a_rebuilt_one_is_not_dropped(si
         ("type('PanicException', (BaseException,), {})('x')", "PanicException"),
     ],
 )
-@pytest.mark.parametrize("where", ["process", "__init__", "state", "restore", "counts"])
+@pytest.mark.parametrize("method", ["process", "__init__", "state", "restore", "counts"])
 def test_whatever_an_operation_raises_is_said_by_check(
-    site: Running, where: str, raised: str, expected: str
+    site: Running, method: str, raised: str, expected: str
 ) -> None:
     file = site.home / "operations" / "raising.py"
     methods = "".join(
-        f"    def {name}(self, *given):\n        {f'raise {raised}' if name == where else body}\n"
+        f"    def {name}(self, *given):\n        {f'raise {raised}' if name == method else body}\n"
         for name, body in {
             "__init__": "pass",
             "process": "return given[0]",
@@ -234,7 +234,7 @@ def test_mistakes_are_said_in_a_line(site: Running, arguments: list[str], said: 
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_file_that_cannot_be_loaded_is_said_where_it_is_used(site: Running) -> None:
+def test_a_check_reports_why_its_file_cannot_be_loaded(site: Running) -> None:
     file = site.home / "operations" / "broken.py"
     file.write_text("x =")
     file.chmod(0o600)

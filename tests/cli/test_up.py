@@ -146,7 +146,7 @@ def test_a_port_that_is_a_web_server_s_is_said(site: Running, tmp_path: Path) ->
     file = tmp_path / "file"
     file.write_bytes(b"x")
     web = site.ready["web"].removeprefix("http://")
-    command = [*COMMAND, "send", "nobody", str(file), "--to", web]
+    command = [*COMMAND, "send", "untagged", str(file), "--to", web]
     with started(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
         assert sending.stderr is not None
         said = sending.stderr.readline()
@@ -181,10 +181,10 @@ def test_a_second_tier_over_the_same_home_is_rejected_and_touches_nothing_of_the
 def test_ctrl_c_ends_send_with_130_and_says_what_was_not_acked(site: Running, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(1000))
-    command = [*COMMAND, "send", "nobody", str(file)]
+    command = [*COMMAND, "send", "untagged", str(file)]
     with started(command, env=environment(site.home), stderr=subprocess.PIPE, text=True) as sending:
         assert sending.stderr is not None
-        assert "no policy matches nobody" in sending.stderr.readline()
+        assert "no policy matches untagged" in sending.stderr.readline()
         sending.send_signal(signal.SIGINT)
         said = sending.stderr.read()
     assert sending.returncode == 130

@@ -35,7 +35,7 @@ async def test_it_takes_messages_as_soon_as_it_is_ready_and_keeps_them_over_a_ki
     await consumer.stop()
 
 
-def test_the_script_says_where_it_is_and_ends_with_its_parent(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_the_script_writes_its_address_and_ends_with_its_parent(kafka: KafkaBroker, tmp_path: Path) -> None:
     ready = tmp_path / "bootstrap"
     script = [
         sys.executable,

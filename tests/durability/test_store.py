@@ -182,7 +182,7 @@ def test_a_file_keeps_what_was_flushed_through_every_power_cut(
                 with pytest.raises(RangeGone) if file.start else nullcontext():
                     file.read(0, 1)
             writer.resume(int(length))
-            writer.append(b"goes on")
+            writer.append(b"resumed")
             writer.flush()
 
     checked = after_every_cut(disk.steps, tmp_path, check, seed=seed)

@@ -91,13 +91,13 @@ async def test_a_model_that_was_restored_continues_from_there(home: Home) -> Non
 async def test_what_others_could_have_written_is_never_unpickled(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
 
-    class Stranger:
+    class UnknownModel:
         def __reduce__(self) -> Any:
             return os.mkdir, (str(ran),)
 
     files = ModelFiles(home.path / "models")
     fingerprint = connect(home.path).model("t:model")._fingerprint
-    files.put("t:model", fingerprint + pickle.dumps(Stranger()))
+    files.put("t:model", fingerprint + pickle.dumps(UnknownModel()))
     (home.path / "models" / ModelFiles.name("t:model")).chmod(0o666)
     await send(home, [0.5])
     assert not ran.exists()

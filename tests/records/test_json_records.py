@@ -47,11 +47,11 @@ def from_a_file(record: bytes) -> bytes:
     return payload
 
 
-DOORS = [over_http, over_http_in_lines, over_forward, from_a_file]
-Door = Callable[[bytes], bytes]
+ENTRIES = [over_http, over_http_in_lines, over_forward, from_a_file]
+Entry = Callable[[bytes], bytes]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -99,14 +99,14 @@ Door = Callable[[bytes], bytes]
         ("[" * 600 + '18446744073709551616, "\\ud800"' + "]" * 600, None),
     ],
 )
-def test_a_value_is_the_same_at_each_entry(door: Door, text: str, value: Any) -> None:
-    first, found, last = (record for _, record in iterate_events(door(f'{{"v": {text}, "w": 7}}'.encode())))
+def test_a_value_is_the_same_at_each_entry(entry: Entry, text: str, value: Any) -> None:
+    first, found, last = (record for _, record in iterate_events(entry(f'{{"v": {text}, "w": 7}}'.encode())))
     assert (first, found[b"w"], last) == ({b"first": 1}, 7, {b"last": 1})
     if not text.startswith("[["):
         assert repr(found[b"v"]) == repr(value)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(
     "text",
     [
@@ -129,9 +129,9 @@ def test_a_value_is_the_same_at_each_entry(door: Door, text: str, value: Any) ->
         b"null",
     ],
 )
-def test_what_is_not_a_record_is_rejected_at_each_entry(door: Door, text: bytes) -> None:
+def test_what_is_not_a_record_is_rejected_at_each_entry(entry: Entry, text: bytes) -> None:
     with pytest.raises((ChunkRejected, FramingError, InputInvalid)):
-        door(text)
+        entry(text)
 
 
 _values = st.recursive(
@@ -161,7 +161,7 @@ def as_stored(value: Any) -> Any:
 def test_any_record_is_stored_as_the_rules_say_at_each_entry(record: dict[str, Any]) -> None:
     text = json.dumps(record).encode()
     assert repr(msgpack.unpackb(pack_json(decode_object(text)), raw=True)) == repr(as_stored(record))
-    payloads = {door(text).split(b"\x81\xa5first\x01")[1].split(b"\x81\xa4last")[0] for door in DOORS[:2]}
+    payloads = {entry(text).split(b"\x81\xa5first\x01")[1].split(b"\x81\xa4last")[0] for entry in ENTRIES[:2]}
     assert len(payloads) == 1
 
 

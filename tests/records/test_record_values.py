@@ -1,7 +1,7 @@
 """Each kind of value by each protocol into each format: stored exactly, or rejected with a reason.
 
-`TABLE` is what users read in docs/policies.md. The test sends every value through the real doors, gateway and
-worker, reads the archives, reprocesses them, and writes the table again from what it finds.
+`TABLE` is what users read in docs/policies.md. The test sends every value through the real inputs, gateway
+and worker, reads the archives, reprocesses them, and writes the table again from what it finds.
 """
 
 import io
@@ -219,10 +219,10 @@ async def test_every_value_by_every_entry_in_every_format(tmp_path: Path) -> Non
     found: dict[tuple[str, str, str], str] = {}
     sent: dict[str, tuple[str, str, str]] = {}
     for number, (name, value) in enumerate(VALUES.items()):
-        for column, (door, make) in enumerate(COLUMNS.items()):
+        for column, (entry, make) in enumerate(COLUMNS.items()):
             for format in FORMATS:
                 chunk = make(value)
-                tag, case = f"{format}.v{number}.d{column}", (name, door, format)
+                tag, case = f"{format}.v{number}.d{column}", (name, entry, format)
                 if chunk is None:
                     found[case] = "—"
                 elif isinstance(chunk, str):
@@ -275,20 +275,20 @@ def rows(home: Home, tag: str) -> dict[str, tuple[bytes, list[int]]]:
 
 
 def table(found: Mapping[tuple[str, str, str], str]) -> str:
-    """What was found, as a table; doors that share a column must have given the same."""
+    """What was found, as a table; inputs that share a column must have given the same."""
     head = TABLE.splitlines()[:2]
     groups = [["forward", "HTTP msgpack"], ["HTTP JSON", "`send` jsonl"], ["`send` csv"]]
     lines = list(head)
     for name in VALUES:
         cells: list[str] = []
         raw: dict[str, None] = {}
-        for doors in groups:
-            both = {found[name, door, format] for door in doors for format in ("msgpack", "json")}
+        for entries in groups:
+            both = {found[name, entry, format] for entry in entries for format in ("msgpack", "json")}
             cells.append(" / ".join(sorted(both)))
-        for door in [each for each in COLUMNS if found[name, each, "raw"] != "—" and each != "`send` csv"]:
-            of_raw = found[name, door, "raw"]
-            if "rejected" not in found[name, door, "msgpack"]:
-                raw["the same" if of_raw == found[name, door, "msgpack"] else of_raw] = None
+        for entry in [each for each in COLUMNS if found[name, each, "raw"] != "—" and each != "`send` csv"]:
+            of_raw = found[name, entry, "raw"]
+            if "rejected" not in found[name, entry, "msgpack"]:
+                raw["the same" if of_raw == found[name, entry, "msgpack"] else of_raw] = None
         lines.append(f"| {name} | {' | '.join(cells)} | {' / '.join(raw) or 'the same'} |")
     return "\n".join(lines) + "\n"
 

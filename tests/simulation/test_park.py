@@ -136,7 +136,7 @@ def envelope_line(tag: str, at_s: int) -> float:
     return line_over_floor(power, 0.25, passes_hz, 1.5)
 
 
-def test_the_failing_bearing_knocks_at_its_ball_pass_frequency_and_others_do_not() -> None:
+def test_only_the_failing_bearing_has_impacts_at_its_ball_pass_frequency() -> None:
     assert envelope_line("turbine.t02.gearbox", START_S + LATE_S) > 300
     assert envelope_line("turbine.t02.gearbox", START_S + 60) < 60
     assert envelope_line("turbine.t01.gearbox", START_S + LATE_S) < 60
@@ -159,7 +159,7 @@ def test_the_ball_pass_frequency_follows_from_the_geometry() -> None:
     assert math.isclose(bearing.outer_race_passes, 3.1083738, rel_tol=1e-6)
 
 
-def test_knocks_are_one_for_each_roller_and_ring_on_into_the_next_samples() -> None:
+def test_each_roller_causes_one_impact_that_rings_into_the_next_samples() -> None:
     fault = OuterRaceFault(FAST_SHAFT_BEARING, seed=1, slip=0.0)
     passes = np.arange(-64, 1600) / 100.0  # one every hundred samples
     heard = fault.ringing(passes, 64, 6400.0)

@@ -168,8 +168,8 @@ async def test_alarms_wait_while_the_catalog_is_unavailable_and_are_recorded_onc
     kept = checkpoints.outbox()
     assert len(kept) == 4
     await AlarmRelay(checkpoints, home.catalog).empty()
-    # As if it had died before the messages were taken out.
-    with checkpoints._file.transaction("put back") as database:
+    # As after a crash before the messages were deleted.
+    with checkpoints._file.transaction("restore the outbox") as database:
         database.executemany("INSERT INTO outbox VALUES (?, ?)", kept)
     checkpoints.close()
     [alarm] = await recorded(home)

@@ -13,7 +13,7 @@ from aiohttp.test_utils import unused_port
 class Receiver:
     """`received` are the requests: id, headers and body. `answers` are the next statuses, then 204.
 
-    `retry_after` is what an answer that is no 204 has in that header.
+    `retry_after` is the value of that header in answers other than 204.
     """
 
     def __init__(self, port: int) -> None:

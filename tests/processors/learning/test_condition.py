@@ -48,7 +48,7 @@ def test_outliers_are_not_what_a_warning_is_made_of() -> None:
     assert onsets(said["grade"]) == []
 
 
-def test_shocks_at_the_start_are_no_failure_and_do_not_hide_one() -> None:
+def test_shocks_at_the_start_raise_no_warning_and_hide_no_failure() -> None:
     level = np.zeros(400)
     level[:15] = 25.0
     level[200:] = 14.0
@@ -58,7 +58,7 @@ def test_shocks_at_the_start_are_no_failure_and_do_not_hide_one() -> None:
     assert onsets(said["grade"]) == [danger]
 
 
-def test_a_machine_that_runs_in_is_learned_again_where_it_is_quieter() -> None:
+def test_a_machine_is_relearned_once_it_has_run_in_and_is_quieter() -> None:
     level = np.zeros(1000)
     level[:60] = 8.0
     level[800:] = 7.0
@@ -95,7 +95,7 @@ def test_one_band_is_enough_and_it_is_named() -> None:
     assert output.blocks[0].attrs["watched"][int(said["leading"][warning])] == "channel1.band_2_3"
 
 
-def test_the_grade_falls_only_where_it_has_been_clearly_lower_for_a_while() -> None:
+def test_the_grade_falls_only_after_a_while_of_clearly_lower_values() -> None:
     quarter = np.repeat([0.0, 8.0, 5.0, 2.0], 200)
     grade = judged(features(quarter))["grade"]
     assert grade[599] == 1  # 5 raises no warning, but does not clear one either
@@ -103,7 +103,7 @@ def test_the_grade_falls_only_where_it_has_been_clearly_lower_for_a_while() -> N
     assert 609 <= cleared <= 625
 
 
-def test_remaining_life_is_told_from_the_warning_on_and_shrinks_to_the_end() -> None:
+def test_remaining_life_is_estimated_from_the_warning_on_and_shrinks_to_the_end() -> None:
     """Exponential growth of the amplitude, linear in dB, to 12 dB."""
     healthy, ill = 600, 600
     level = np.concatenate((np.zeros(healthy), np.linspace(0, 12, ill)))
@@ -134,7 +134,7 @@ def test_operating_states_are_learned_each_for_itself() -> None:
     assert 1500 <= danger <= 1511
 
 
-def test_a_shock_right_after_learning_is_no_start_of_a_machine() -> None:
+def test_a_shock_right_after_learning_is_not_taken_for_a_start() -> None:
     level = np.zeros(200)
     level[41] = 40.0
     assert (judged(features(level))["phase"][40:] == 1).all()
@@ -173,7 +173,7 @@ def test_missing_values_hold_the_grade_and_one_dead_sensor_does_not_blind_the_ot
     assert onsets(judged(dead)["grade"]) == []
 
 
-def test_a_leap_of_the_clock_is_no_life() -> None:
+def test_clock_jumps_do_not_change_the_remaining_life() -> None:
     times_s = np.arange(600) * INTERVAL_S
     leaping = times_s.copy()
     leaping[300:302] -= 21_242
@@ -260,7 +260,7 @@ def test_a_gap_shows_in_the_numbers_and_forgets_nothing_learned() -> None:
     assert np.isfinite(output.rows[100:, 0]).all()
 
 
-def test_a_refusal_changes_nothing() -> None:
+def test_a_rejected_input_leaves_the_state_unchanged() -> None:
     [good] = blocks(features(np.zeros(100)))
     [other] = blocks(features(np.zeros(10)), columns=[f"{name}x" for name in COLUMNS])
     condition = op("condition")
@@ -271,14 +271,14 @@ def test_a_refusal_changes_nothing() -> None:
     assert encode_state(type(condition), condition.state()) == before
 
 
-def test_columns_that_are_not_there_are_refused_with_those_that_are() -> None:
+def test_unknown_columns_are_rejected_with_a_suggestion() -> None:
     with pytest.raises(OperationFailed, match='no column "rpms"; did you mean "rpm"'):
         judged(np.zeros((3, 2)), columns=("rpm", "x"), operating=["rpms"])
     with pytest.raises(OperationFailed, match="1 to 256 columns, and here are 300"):
         judged(np.zeros((3, 300)), columns=[f"c{index}" for index in range(300)])
 
 
-def test_thresholds_in_the_wrong_order_are_refused() -> None:
+def test_thresholds_in_the_wrong_order_are_rejected() -> None:
     with pytest.raises(PolicyInvalid, match="danger is 5, and must be above warning, which is 6"):
         op("condition", danger=5.0)
 

@@ -26,7 +26,7 @@ def recording(name: str) -> Path:
     """A file; where the data is absent, the test is skipped and says so."""
     path = DATA / "pronostia" / f"{name}.npz"
     if not path.exists():
-        pytest.skip(f"needs {name}.npz of the test data, which is not beside this checkout")
+        pytest.skip(f"needs {name}.npz of the test data, which is not next to this checkout")
     return path
 
 

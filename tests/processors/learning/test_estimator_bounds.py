@@ -34,7 +34,9 @@ from tests.processors.streams import op
         ("sklearn.neural_network.MLPRegressor", {"max_iter": 10**9}, "max_iter .*at most 100000"),
     ],
 )
-def test_what_is_over_its_bound_is_refused(estimator: str, parameters: dict[str, Any], said: str) -> None:
+def test_a_parameter_above_its_bound_is_rejected(
+    estimator: str, parameters: dict[str, Any], said: str
+) -> None:
     for column in (None, "a"):
         with pytest.raises(PolicyInvalid, match=said):
             make_learner(estimator, parameters, scaler=None, batch_rows=256, column=column)
@@ -74,7 +76,7 @@ def test_the_largest_trees_that_are_allowed_take_tens_of_megabytes() -> None:
     assert taken < 64 * 1024 * 1024
 
 
-def test_seeds_and_defaults_are_no_sizes() -> None:
+def test_bounds_do_not_apply_to_seeds_and_defaults() -> None:
     make_learner("river.anomaly.HalfSpaceTrees", {"seed": 2**62}, scaler=None, batch_rows=1, column=None)
     make_batch_learner(
         "sklearn.ensemble.IsolationForest",

@@ -43,7 +43,7 @@ def test_a_reference_is_median_and_scaled_deviation_of_what_it_was_given() -> No
     np.testing.assert_allclose(reference.deviations(row), [1.0, 2.0], rtol=1e-9)
 
 
-def test_learning_goes_on_while_what_is_learned_moves_but_not_for_ever() -> None:
+def test_learning_continues_while_values_move_up_to_a_bound() -> None:
     moving = Reference(np.array([1.0]))
     learned_at = None
     for number in range(1, 200):
@@ -87,7 +87,7 @@ def test_rows_without_operating_columns_are_one_state() -> None:
     assert states_of([], [], []) == [0, 0, 0]
 
 
-def test_states_are_told_apart_in_every_operating_column() -> None:
+def test_states_are_distinguished_in_every_operating_column() -> None:
     assert states_of([1000, 0], [1010, 0], [1500, 0], [1000, 50], [1495, 0], [1003, 49]) == [0, 0, 1, 2, 1, 2]
 
 

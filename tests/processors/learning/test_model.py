@@ -260,7 +260,7 @@ def test_scores_are_the_same_in_another_process_with_another_order_of_sets() -> 
     assert b"".join(here) == other
 
 
-def test_rows_with_what_is_no_number_are_scored_nan_and_not_learned() -> None:
+def test_rows_with_nan_are_scored_nan_and_not_learned() -> None:
     rows = table(100)
     broken = np.insert(rows, [30, 60, 60], np.nan, axis=0)
     result = scores(op("model", parameters=TREES), broken)
@@ -322,7 +322,7 @@ class Travelled(anomaly.HalfSpaceTrees):
         return self.journeys
 
 
-def test_what_goes_on_behind_a_snapshot_was_pickled_as_it_is_behind_a_restart(
+def test_learning_continues_from_the_pickled_snapshot_with_and_without_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(model, "JOURNAL_ROWS", 10)
@@ -350,7 +350,7 @@ def test_the_state_is_small_between_snapshots(monkeypatch: pytest.MonkeyPatch) -
     assert 0 in kept
 
 
-def test_columns_that_change_are_refused() -> None:
+def test_changed_columns_are_rejected() -> None:
     learner = op("model", parameters=TREES)
     learner.process(next(whole(5).blocks(table(5), columns=COLUMNS)))
     state = learner.state()
@@ -371,7 +371,7 @@ def test_columns_that_change_are_refused() -> None:
         ),
     ],
 )
-def test_a_column_that_the_rows_have_not_is_refused(parameters: dict[str, Any], message: str) -> None:
+def test_a_column_missing_from_the_rows_is_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(OperationFailed, match=message):
         scores(op("model", **parameters), table(5))
 
@@ -414,7 +414,7 @@ def test_a_column_that_the_rows_have_not_is_refused(parameters: dict[str, Any], 
         ({"warmup": 0}, "must be a whole number from 1"),
     ],
 )
-def test_what_can_be_no_model_is_refused(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_model_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("model", **parameters)
 

@@ -11,7 +11,7 @@ HEALTHY = 200
 LEAPT = 100
 
 
-def said_of(level: Rows, name: str, values: Rows) -> dict[str, Rows]:
+def judged_with(level: Rows, name: str, values: Rows) -> dict[str, Rows]:
     return judged(np.column_stack((features(level), values)), columns=(*COLUMNS, name))
 
 
@@ -31,14 +31,14 @@ def test_a_leap_with_a_change_of_state_is_a_danger_within_three_rows(
     name: str, before: float, after: float, leap_db: float
 ) -> None:
     counts = [HEALTHY, LEAPT]
-    said = said_of(np.repeat([0.0, leap_db], counts), name, np.repeat([before, after], counts))
+    said = judged_with(np.repeat([0.0, leap_db], counts), name, np.repeat([before, after], counts))
     assert HEALTHY <= onsets(said["grade"], 2)[0] < HEALTHY + 3
     assert (said["grade"][HEALTHY + 2 :] == 2).all()
 
 
 def test_a_leap_at_a_standstill_that_is_known_is_a_danger_within_three_rows() -> None:
     counts = [HEALTHY, LEAPT, HEALTHY, LEAPT]
-    said = said_of(
+    said = judged_with(
         np.repeat([0.0, -50.0, 0.0, 35.0], counts), "power", np.repeat([2000.0, 0.0, 2000.0, 0.0], counts)
     )
     first = len(said["grade"]) - LEAPT
@@ -58,7 +58,7 @@ def test_a_leap_at_a_standstill_that_is_known_is_a_danger_within_three_rows() ->
 )
 def test_what_a_state_explains_is_learned(name: str, before: float, after: float, rise_db: float) -> None:
     counts = [HEALTHY, LEAPT]
-    said = said_of(np.repeat([0.0, rise_db], counts), name, np.repeat([before, after], counts))
+    said = judged_with(np.repeat([0.0, rise_db], counts), name, np.repeat([before, after], counts))
     assert (said["grade"] == 0).all()
     assert said["phase"][-1] == 1
 
@@ -67,7 +67,7 @@ def test_a_state_is_learned_where_the_machine_is_itself_again_in_it() -> None:
     """Two rows are a shock; after ten normal rows of a known state, the grade falls to 0."""
     counts = [HEALTHY, 2, 60, 20, 60]
     level = np.repeat([0.0, 35.0, 0.0, 35.0, 0.0], counts)
-    said = said_of(level, "speed", np.repeat([1500.0, 1200.0, 1200.0, 900.0, 1500.0], counts))
+    said = judged_with(level, "speed", np.repeat([1500.0, 1200.0, 1200.0, 900.0, 1500.0], counts))
     [danger] = onsets(said["grade"])
     assert danger == HEALTHY + 62 + 2
     assert said["grade"][-1] == 0
@@ -85,7 +85,7 @@ def test_a_level_of_infinity_is_a_danger_and_is_not_learned(healthy: int) -> Non
     assert not (np.isinf(said["score"]) | np.isinf(said["drift"])).any()
 
 
-def test_an_infinity_of_other_values_is_none() -> None:
+def test_infinite_operating_values_raise_no_danger() -> None:
     rows = np.random.default_rng(3).normal([50.0, 3.0], [0.5, 0.1], (400, 2))
     rows[200:230, 1] = np.inf
     assert (judged(rows, columns=("oil_c", "bar"))["grade"] == 0).all()

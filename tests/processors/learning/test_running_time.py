@@ -33,7 +33,7 @@ def test_rows_that_come_seldom_may_be_hours_apart() -> None:
     assert lived(0, 3000, 10_000) == [0.0, 3000.0, 10_000.0]
 
 
-def test_within_an_event_time_goes_on_by_the_rate_and_is_not_counted_twice() -> None:
+def test_within_an_event_time_advances_by_the_rate_and_is_counted_once() -> None:
     assert lived(0, 0, 0, 0, rate_hz=4.0) == [0.0, 0.25, 0.5, 0.75]
     assert lived(0, 0, 1, 1, 2, rate_hz=2.0) == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert lived(0, 10, 20, rate_hz=10.0) == [0.0, 10.0, 20.0]

@@ -86,7 +86,7 @@ def test_a_machine_that_stood_still_at_first_is_learned_when_it_starts(rows: int
 
 
 @pytest.mark.parametrize("name", ["shaft_rpm", "speed", "rotor.speed", "power"])
-def test_a_start_that_the_speed_or_the_power_shows_late_is_no_leap(name: str) -> None:
+def test_a_start_that_speed_or_power_shows_late_is_not_a_jump(name: str) -> None:
     level = np.tile(np.repeat([-45.0, 0.0], [100, 200]), 4)
     speed = np.tile(np.repeat([0.0, 1500.0], [106, 194]), 4)
     said = with_column(features(level), name, speed)
@@ -100,7 +100,7 @@ def test_a_start_that_the_speed_or_the_power_shows_late_is_no_leap(name: str) ->
 @pytest.mark.parametrize(
     ("name", "value"), [("speed", 1500.0), ("power", 2e6), ("load", 0.0), ("torque", 0.0)]
 )
-def test_a_leap_at_speed_is_a_danger_and_a_load_of_nothing_is_no_standstill(name: str, value: float) -> None:
+def test_a_jump_of_a_running_or_unloaded_machine_is_a_danger(name: str, value: float) -> None:
     level = np.repeat([0.0, 33.0], HEALTHY)
     said = with_column(features(level), name, np.full(len(level), value))
     assert HEALTHY <= onsets(said["grade"], 2)[0] < HEALTHY + 3
@@ -156,7 +156,7 @@ def test_the_floor_of_the_converter_is_a_standstill(
     assert (said["phase"][:100] == 0).all()
 
 
-def test_a_few_counts_of_eight_bits_or_of_floats_are_no_floor() -> None:
+def test_a_few_counts_of_8_bits_or_floats_are_not_the_converter_floor() -> None:
     counts = np.repeat([2.0, 60.0], [100, 50])
     rounded = np.rint(sampled(counts))
     eight = (np.clip(rounded, -128, 127).astype(np.int16) + 128).astype(np.uint8)
@@ -191,6 +191,6 @@ def test_what_a_users_operation_gives_has_no_known_floor() -> None:
         set_user_operations({})
 
 
-def test_a_standstill_of_0_is_none() -> None:
+def test_a_standstill_threshold_of_0_disables_standstills() -> None:
     level = np.repeat([-100.0, 0.0], [100, 50])
     assert onsets(judged(features(level), standstill=0.0)["grade"], 2) != []

@@ -290,7 +290,7 @@ def _cut_evenly(count: int, size: int) -> Any:
     return Even()
 
 
-REFUSED = [
+INVALID = [
     ({"estimator": "river.anomaly.HalfSpaceTrees"}, 'row by row, in the step "model"'),
     ({"estimator": "sklearn.ensemble.IsolationForrest"}, 'did you mean "IsolationForest"'),
     ({"estimator": "sklearn.neighbors.LocalOutlierFactor"}, "novelty = true"),
@@ -307,13 +307,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("parameters", "words"), REFUSED)
-def test_what_cannot_be_trained_is_refused_in_words(parameters: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("parameters", "words"), INVALID)
+def test_invalid_training_parameters_are_rejected_with_a_reason(
+    parameters: dict[str, Any], words: str
+) -> None:
     with pytest.raises(PolicyInvalid, match=words):
         op("trained_model", **parameters)
 
 
-def test_a_source_that_is_not_kept_is_refused_in_words() -> None:
+def test_a_source_that_is_not_kept_is_rejected_with_a_reason() -> None:
     fields = {"operation": "fields", "fields": ["a"], "keep": False}
     policy = {"reference": "p", "format": "json", "pipeline": [fields, {"operation": "trained_model"}]}
     with pytest.raises(PolicyInvalid, match='set keep = true for "fields"'):
@@ -452,7 +454,7 @@ def forest_state(home: Home) -> TrainedState:
 
 
 @pytest.mark.system
-async def test_the_pipeline_goes_on_while_a_training_runs(home: Home) -> None:
+async def test_the_pipeline_continues_during_training(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, FOREST])
     async with home.working():
         await send(home, 50, 1)
@@ -474,7 +476,7 @@ async def test_the_pipeline_goes_on_while_a_training_runs(home: Home) -> None:
 
 
 @pytest.mark.system
-async def test_a_training_that_is_killed_is_a_failure_and_the_stream_goes_on(home: Home) -> None:
+async def test_a_killed_training_is_a_failure_and_the_stream_continues(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, {**FOREST, "every_rows": 30}])
     async with home.working():
         await send(home, 50, 1)
@@ -559,7 +561,7 @@ async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_t
 
 
 @pytest.mark.system
-async def test_a_training_by_hand_is_taken_up_and_the_schedule_goes_on(home: Home) -> None:
+async def test_a_manually_trained_model_is_loaded_and_the_schedule_continues(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, {**FOREST, "first_after_rows": 100}])
     async with home.working():
         await send(home, 60, 1)

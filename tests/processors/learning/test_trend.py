@@ -34,7 +34,7 @@ def test_changes_are_found_where_the_definition_finds_them() -> None:
         assert [index for index, value in enumerate(values) if detector.found(value)] == naive_changes(values)
 
 
-def test_the_first_value_is_no_change_however_large() -> None:
+def test_the_first_value_is_never_a_change() -> None:
     detector = ChangeDetector()
     assert not any(detector.found(1000.0) for _ in range(50))
 

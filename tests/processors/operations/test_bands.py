@@ -78,7 +78,7 @@ def test_a_tone_is_in_its_third_and_in_decibels() -> None:
     assert output.rows[0].max() == pytest.approx(10 * np.log10(4.5), abs=0.01)
 
 
-def test_what_has_no_bands_is_refused() -> None:
+def test_inputs_without_matching_bands_are_rejected() -> None:
     with pytest.raises(OperationFailed, match=r"reach over half the rate \(24000 Hz\)"):
         op("bands", bands=[[100, 25_000]]).process(spectra(noise(4800))[0])
     with pytest.raises(OperationFailed, match='set level = "linear"'):

@@ -90,7 +90,7 @@ def test_fault_frequencies_are_those_of_the_tables() -> None:
 BEARING: dict[str, Any] = {"rollers": 9, "roller_diameter_mm": 7.94, "pitch_diameter_mm": 39.04}
 
 
-def knocks(turns: NDArray[np.float64], per_turn: float) -> NDArray[np.float64]:
+def impacts(turns: NDArray[np.float64], per_turn: float) -> NDArray[np.float64]:
     """A 3 kHz resonance that each impact excites, in some noise."""
     since_s = np.zeros(len(turns))
     last = 0
@@ -103,10 +103,10 @@ def knocks(turns: NDArray[np.float64], per_turn: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("fault", ["bpfo", "bpfi", "bsf"])
-def test_what_knocks_is_named(fault: str) -> None:
+def test_the_fault_that_causes_impacts_is_named(fault: str) -> None:
     per_turn = Geometry(9, 7.94, 39.04).per_turn()[fault]
     seconds = np.arange(30_000) / RATE_HZ
-    signal = knocks(seconds * 25, per_turn)[:, np.newaxis]
+    signal = impacts(seconds * 25, per_turn)[:, np.newaxis]
     bearing = op("bearing", **BEARING, speed_rpm=1500, low_hz=2000, high_hz=4000, length=8192, harmonics=2)
     output = run(bearing, whole(30_000).blocks(signal, rate_hz=RATE_HZ))
     named = dict(zip(output.blocks[0].columns, output.rows[0].tolist(), strict=True))
@@ -120,7 +120,7 @@ def test_the_speed_may_come_in_a_channel_and_change() -> None:
     count = 60_000
     speed_hz = np.linspace(15, 30, count)
     turns = np.cumsum(speed_hz) / RATE_HZ
-    signal = knocks(turns, Geometry(9, 7.94, 39.04).per_turn()["bpfo"])
+    signal = impacts(turns, Geometry(9, 7.94, 39.04).per_turn()["bpfo"])
     samples = np.stack([speed_hz * 60, signal], axis=1)
     bearing = op("bearing", **BEARING, speed_channel=0, low_hz=2000, high_hz=4000, length=4096)
     cut = Cut([5000, 30_001, count], [1, 2, 3], [1, 2, 3])
@@ -154,12 +154,12 @@ def test_at_standstill_there_is_no_fault_frequency() -> None:
         ("bearing", {}, "rollers is missing"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(name: str, parameters: Any, message: str) -> None:
+def test_invalid_parameters_are_rejected(name: str, parameters: Any, message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op(name, **parameters)
 
 
-def test_a_band_above_half_the_rate_is_refused() -> None:
+def test_a_band_above_half_the_rate_is_rejected() -> None:
     block = next(whole(10).blocks(noise(10), rate_hz=1000.0))
     with pytest.raises(OperationFailed, match="from 400 to 600 Hz does not lie below half the rate of 1000"):
         op("envelope", low_hz=400, high_hz=600).process(block)

@@ -136,7 +136,7 @@ def test_values_without_a_rate_have_windows_of_rows() -> None:
     assert (block.rows.shape, block.rate_hz) == ((2, 6), 0.0)
 
 
-def test_what_is_no_number_stays_within_its_window() -> None:
+def test_nan_values_affect_only_their_window() -> None:
     samples = noise(30)
     samples[15] = np.nan
     rows = rows_of(samples, window=10, bands=1)
@@ -161,7 +161,7 @@ def test_what_is_no_number_stays_within_its_window() -> None:
         ),
     ],
 )
-def test_what_the_rate_does_not_allow_is_refused_and_leaves_no_trace(
+def test_settings_that_the_rate_does_not_allow_are_rejected_and_change_no_state(
     parameters: dict[str, Any], rate_hz: float, message: str
 ) -> None:
     features = op("features", **parameters)
@@ -183,7 +183,7 @@ def test_what_the_rate_does_not_allow_is_refused_and_leaves_no_trace(
         ({"window": 1}, "must be a whole number from 2 up to 1048576"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("features", **parameters)
 

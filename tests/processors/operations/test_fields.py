@@ -21,7 +21,7 @@ def events(*records: Any, first_ns: int = 100) -> Events:
     return Events(list(range(first_ns, first_ns + len(records))), list(records))
 
 
-def test_named_fields_are_columns_and_what_is_no_number_is_nan() -> None:
+def test_named_fields_are_columns_and_missing_numbers_are_nan() -> None:
     output = run(
         op("fields", fields=["speed", "température"]),
         [
@@ -46,7 +46,7 @@ def test_a_null_in_the_first_record_with_numbers_keeps_its_column() -> None:
     np.testing.assert_array_equal(output.rows, [[NAN, 1], [2, NAN]])
 
 
-def test_the_first_record_with_numbers_says_the_columns_for_good() -> None:
+def test_the_first_record_with_numbers_fixes_the_columns() -> None:
     output = run(
         op("fields"),
         [

@@ -58,7 +58,7 @@ def test_a_steady_beginning_does_not_ring() -> None:
 
 @given(data=st.data())
 @settings(max_examples=50, deadline=None)
-def test_behind_what_is_no_number_a_channel_begins_anew(data: st.DataObject) -> None:
+def test_a_channel_restarts_after_a_non_finite_value(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 60))
     samples, holes = noise(count, 2), st.sampled_from([np.nan, np.inf])
     for place in data.draw(st.sets(st.integers(0, count - 1))):
@@ -117,9 +117,7 @@ def test_integers_and_a_wanted_rate() -> None:
         ("resample", {"up": 3, "rate_hz": 3.0}, "give either rate_hz, or up and down"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(
-    name: str, parameters: dict[str, Any], message: str
-) -> None:
+def test_invalid_parameters_are_rejected(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op(name, **parameters)
 
@@ -136,7 +134,9 @@ def test_parameters_without_a_meaning_are_refused(
         ("resample", {"rate_hz": 1000.0}, "other than 1"),
     ],
 )
-def test_what_the_rate_does_not_allow_is_refused(name: str, parameters: dict[str, Any], message: str) -> None:
+def test_settings_that_the_rate_does_not_allow_are_rejected(
+    name: str, parameters: dict[str, Any], message: str
+) -> None:
     operation = op(name, **parameters)
     with pytest.raises(OperationFailed, match=message):
         operation.process(next(CUT.blocks(noise(), rate_hz=RATE_HZ)))

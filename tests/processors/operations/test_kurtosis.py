@@ -74,7 +74,7 @@ def test_silence_has_no_kurtosis() -> None:
     assert np.all(rows == 0)
 
 
-def test_a_band_that_does_not_fit_is_refused() -> None:
+def test_a_band_that_does_not_fit_is_rejected() -> None:
     block = run(op("kurtosis", frames=2), whole(1000).blocks(noise(1000), rate_hz=RATE_HZ)).blocks[0]
     with pytest.raises(OperationFailed, match=r"No band of 6015.62 Hz fits between"):
         op("best_band", width_hz=6000.0).process(block)

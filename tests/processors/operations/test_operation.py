@@ -78,12 +78,14 @@ def test_the_keyword_parameters_of_a_class_are_those_of_the_step(gain: type[Oper
     ],
 )
 @pytest.mark.usefixtures("gain")
-def test_a_wrong_parameter_is_refused_with_what_is_allowed(parameters: dict[str, Any], message: str) -> None:
+def test_an_invalid_parameter_is_rejected_with_the_allowed_values(
+    parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("gain", **parameters)
 
 
-def test_an_unknown_operation_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_operation_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(
         PolicyInvalid, match=r'"spectrm" is not known; did you mean "spectrum"\? Allowed: .*wav'
     ):
@@ -160,7 +162,7 @@ def test_each_step_finds_its_input(steps: list[Step], sources: tuple[str, ...]) 
         ([Step(operation="nothing")], "is not known"),
     ],
 )
-def test_a_step_without_its_input_is_refused(steps: list[Step], message: str) -> None:
+def test_a_step_without_its_input_is_rejected(steps: list[Step], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         resolve_inputs(steps)
     with pytest.raises(PolicyInvalid, match=message):

@@ -155,7 +155,7 @@ def test_a_noisy_edge_is_one_pulse_with_hysteresis() -> None:
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_noise_in_place_of_a_tacho_gives_no_more_turns_than_the_fastest(data: st.DataObject) -> None:
+def test_noise_instead_of_a_tacho_signal_stays_within_the_maximum_speed(data: st.DataObject) -> None:
     count = 4000
     samples = np.random.default_rng(3).uniform(0, 1, (count, 2))
     blocks = list(data.draw(cuts(count)).blocks(samples, rate_hz=RATE_HZ))
@@ -172,7 +172,7 @@ def test_a_speed_over_the_fastest_counts_as_the_fastest() -> None:
     assert len(rows) == pytest.approx(4 * 10 * 20_000 / RATE_HZ, abs=2)
 
 
-def test_what_is_no_number_in_the_tacho_is_neither_high_nor_low() -> None:
+def test_non_finite_tacho_values_are_neither_high_nor_low() -> None:
     turns = run_up(20_000, 20, 20)
     tacho = (turns % 1 < 0.5).astype(float)
     samples = np.stack([tacho, turns], axis=1)
@@ -184,7 +184,7 @@ def test_what_is_no_number_in_the_tacho_is_neither_high_nor_low() -> None:
     np.testing.assert_allclose(output.rows, expected.rows, atol=0.01)
 
 
-def test_angles_begin_anew_behind_a_gap() -> None:
+def test_angles_restart_after_a_gap() -> None:
     turns = run_up(20_000, 20, 20)
     samples = np.stack([(turns % 1 < 0.5).astype(float), turns], axis=1)
     blocks = list(Cut([7000, 9000, 20_000], [1, 2, 3], [1, 2, 3]).blocks(samples, rate_hz=RATE_HZ))
@@ -209,11 +209,11 @@ def test_angles_begin_anew_behind_a_gap() -> None:
         ({"tacho_channel": 0, "points": 1}, "from 2 up to 65536"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("order", **parameters)
 
 
-def test_an_angle_without_a_channel_is_refused() -> None:
+def test_an_angle_without_a_channel_is_rejected() -> None:
     with pytest.raises(OperationFailed, match="no angle in channel 1 of 1 at 10000 Hz"):
         op("order", tacho_channel=1).process(next(whole(10).blocks(np.zeros((10, 1)), rate_hz=RATE_HZ)))

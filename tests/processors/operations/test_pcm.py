@@ -96,7 +96,7 @@ def test_no_cut_changes_a_sample_or_its_time(data: st.DataObject) -> None:
 
 @given(first=st.integers(0, 20), cut=cuts(40))
 @settings(deadline=None)
-def test_behind_a_gap_decoding_goes_on_at_a_whole_frame(first: int, cut: Cut) -> None:
+def test_decoding_resumes_at_a_frame_boundary_after_a_gap(first: int, cut: Cut) -> None:
     stream = np.arange(20, dtype="<i2").repeat(2).view(np.uint8)  # 20 frames of two equal samples
     pcm = op("pcm", channels=2, rate_hz=1)
     blocks = [block for block in cut.blocks(stream[:40]) if block.first >= first]
@@ -116,11 +116,11 @@ def test_behind_a_gap_decoding_goes_on_at_a_whole_frame(first: int, cut: Cut) ->
         ({"rate_hz": 1, "channels": 0}, "must be a whole number from 1 up to 1024"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(parameters: dict[str, object], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("pcm", **parameters)
 
 
-def test_rows_that_are_no_bytes_are_refused() -> None:
+def test_rows_other_than_bytes_are_rejected() -> None:
     with pytest.raises(OperationFailed, match='pcm reads bytes, not int16 rows: give it the input "bytes"'):
         op("pcm", rate_hz=1).process(next(whole(2).blocks(np.zeros((2, 1), np.int16))))

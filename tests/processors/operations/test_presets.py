@@ -60,12 +60,12 @@ def test_a_step_with_another_operation_takes_the_place_of_the_presets() -> None:
     check_pipeline(policy_from_mapping(merged))
 
 
-def test_what_is_no_pipeline_is_left_for_the_policy_to_refuse() -> None:
+def test_an_invalid_pipeline_is_rejected_by_the_policy_not_the_preset() -> None:
     for pipeline in ("spectrum", [3], [{"name": ["samples"]}]):
         with pytest.raises(PolicyInvalid, match="pipeline"):
             policy_from_mapping(with_preset("audio", {"reference": "r", "pipeline": pipeline}))
 
 
-def test_an_unknown_preset_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_preset_is_rejected_with_a_suggestion() -> None:
     with pytest.raises(PolicyInvalid, match='"vibrations" is not known; did you mean "vibration"'):
         with_preset("vibrations", {})

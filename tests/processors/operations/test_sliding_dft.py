@@ -80,12 +80,12 @@ def test_nothing_drifts_after_many_hops() -> None:
         ({}, "frequencies_hz is missing"),
     ],
 )
-def test_parameters_without_a_meaning_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyInvalid, match=message):
         op("sliding_dft", **parameters)
 
 
-def test_a_frequency_over_half_the_rate_is_refused() -> None:
+def test_a_frequency_over_half_the_rate_is_rejected() -> None:
     block = next(whole(10).blocks(noise(10), rate_hz=RATE_HZ))
     for rate_hz in (0.0, RATE_HZ):
         with pytest.raises(OperationFailed, match="500 Hz cannot be tracked"):

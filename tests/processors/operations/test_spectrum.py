@@ -196,7 +196,7 @@ def test_no_frame_is_joined_over_a_gap() -> None:
         ({"rate_hz": 0.0}, "Samples without a rate"),
     ],
 )
-def test_samples_unlike_those_before_are_refused_and_leave_no_trace(
+def test_samples_of_another_layout_are_rejected_and_change_no_state(
     change: dict[str, Any], message: str
 ) -> None:
     samples = noise(60)
@@ -211,12 +211,12 @@ def test_samples_unlike_those_before_are_refused_and_leave_no_trace(
     assert rows.tobytes() == expected.rows.tobytes()
 
 
-def test_a_window_that_scipy_does_not_know_is_refused() -> None:
+def test_a_window_unknown_to_scipy_is_rejected() -> None:
     with pytest.raises(PolicyInvalid, match=r'step "spectrum": the window "?\'?kaiser.*such as hann'):
         op("spectrum", window="kaiser")
 
 
-def test_what_is_no_number_stays_within_its_frames() -> None:
+def test_nan_values_affect_only_their_frames() -> None:
     samples = noise(64)
     samples[20] = np.nan
     rows = run(op("spectrum", length=16, overlap=0.0), whole(64).blocks(samples, rate_hz=RATE_HZ)).rows

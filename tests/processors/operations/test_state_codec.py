@@ -105,7 +105,7 @@ def test_a_state_comes_back_to_the_last_bit(name: str) -> None:
 @pytest.mark.parametrize("name", policies())
 @given(restarts=st.sets(st.integers(1, CHUNKS - 1)))
 @settings(max_examples=10, deadline=None)
-def test_what_is_restored_goes_on_as_if_it_had_not_stopped(name: str, restarts: set[int]) -> None:
+def test_a_restored_operation_continues_as_if_uninterrupted(name: str, restarts: set[int]) -> None:
     policy = policies()[name]
     expected = given_by(RunningSteps(policy, {}), name, slice(None))
     found: list[Any] = []
@@ -229,7 +229,7 @@ def test_any_array_comes_back_with_dtype_shape_and_order(data: st.DataObject) ->
     assert back.array.flags.writeable
 
 
-def test_arrays_of_python_objects_are_refused_both_ways() -> None:
+def test_arrays_of_python_objects_are_rejected_on_encoding_and_decoding() -> None:
     objects = np.array([{}], dtype=object)
     with pytest.raises(TypeError, match="Python objects"):
         encode_state(Keeper, Everything(objects, np.zeros(1)))
@@ -552,7 +552,9 @@ def test_whatever_a_step_raises_costs_that_step_alone(
             assert steps.counts()["counting"]["rows"] == own_rows + new_rows
 
 
-def test_a_step_that_can_be_made_again_goes_on_where_it_was(own: dict[str, type[Operation]]) -> None:
+def test_a_step_that_failed_to_start_resumes_from_its_state_once_it_starts(
+    own: dict[str, type[Operation]],
+) -> None:
     def panics(*_: Any, **__: Any) -> Any:
         raise Panic
 

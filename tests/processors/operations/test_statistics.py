@@ -161,7 +161,7 @@ def test_measures_are_those_of_scipy() -> None:
         assert moments.measure(name)[0, 0] == pytest.approx(value, rel=1e-9)  # type: ignore[arg-type]
 
 
-def test_what_has_no_meaning_is_refused() -> None:
+def test_invalid_statistics_parameters_are_rejected() -> None:
     with pytest.raises(PolicyInvalid, match="name each once"):
         op("statistics", measures=["min", "min"])
     with pytest.raises(PolicyInvalid, match="period_s of"):

@@ -113,7 +113,7 @@ def test_a_missing_event_is_a_gap_of_as_many_samples(meaning: Literal["first", "
     assert counts(pcm(meaning), sent.blocks()) == {"gaps": 1, "missing": 100, "late": 0, "repeated": 0}
 
 
-def test_jitter_and_a_slow_clock_are_no_gap() -> None:
+def test_jitter_and_a_slow_clock_cause_no_gap() -> None:
     sent, jitter = Sent(), np.random.default_rng(0).uniform(-20, 20, 2000)
     for index, late_ms in enumerate(jitter):
         sent.event(100.01 * index + late_ms)  # 100 ppm: 20 ms in all

@@ -211,7 +211,7 @@ def test_a_file_that_goes_takes_its_operation_with_it(folder: Path) -> None:
         make("clip")
 
 
-def test_no_folder_is_no_operations(tmp_path: Path) -> None:
+def test_a_missing_folder_means_no_operations(tmp_path: Path) -> None:
     own = UserOperations(tmp_path / "operations")
     assert not own.is_stale()
     assert own.refresh() == frozenset()

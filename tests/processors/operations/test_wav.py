@@ -142,12 +142,12 @@ def test_what_is_neither_format_nor_data_is_passed_over() -> None:
     assert samples_of(decode(file + file)) == list(range(7)) * 2
 
 
-def test_a_frame_that_the_file_cuts_short_is_no_sample() -> None:
+def test_a_truncated_frame_gives_no_sample() -> None:
     file = riff(form(1, 16, channels=2), chunk(b"data", bytes(range(7))))
     assert samples_of(decode(file + file)) == [0x0100, 0x0302] * 2
 
 
-def test_padding_is_passed_over_where_it_is_there() -> None:
+def test_optional_padding_is_skipped() -> None:
     padded, bare = (riff(form(1, 8), chunk(b"data", b"abc", padding=padding)) for padding in (b"\0", b""))
     assert samples_of(decode(padded + bare + padded)) == [each - 128 for each in b"abcabcabc"]
 
@@ -219,7 +219,7 @@ BROKEN: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("data", "message"), BROKEN, ids=[message[:30] for _, message in BROKEN])
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_what_is_no_wave_file_is_rejected_alone(data: bytes, message: str, chunks: int) -> None:
+def test_only_the_part_that_is_not_a_wave_file_is_rejected(data: bytes, message: str, chunks: int) -> None:
     good = riff(INT16, chunk(b"data", b"\1\0\2\0"))
     stream = np.frombuffer(good + data + good, np.uint8)
     cut = Cut([len(good), len(good + data), len(stream)], [1, 2, 3], [1, 2, 3] if chunks == 3 else [3])
@@ -260,7 +260,7 @@ def test_bytes_that_did_not_come_are_a_gap_until_a_file_begins() -> None:
 @pytest.mark.parametrize(
     "other", [form(1, 16, rate_hz=16_000), form(1, 16, channels=2), form(1, 32), form(3, 32), form(1, 8)]
 )
-def test_a_file_unlike_the_first_is_refused(other: bytes) -> None:
+def test_a_file_of_another_format_than_the_first_is_rejected(other: bytes) -> None:
     first = riff(INT16, chunk(b"data", b"\1\0\2\0"))
     stream = np.frombuffer(first + riff(other, chunk(b"data", bytes(8))), np.uint8)
     wav = op("wav")
@@ -275,7 +275,9 @@ def test_a_file_unlike_the_first_is_refused(other: bytes) -> None:
 
 @given(stream=st.binary(max_size=120), data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_are_samples_or_refused_whatever_the_cut(stream: bytes, data: st.DataObject) -> None:
+def test_any_bytes_are_decoded_or_rejected_regardless_of_chunk_boundaries(
+    stream: bytes, data: st.DataObject
+) -> None:
     stream = (
         riff(INT16, chunk(b"data", b"\1\0\2\0"))[: data.draw(st.sampled_from([0, 4, 12, 44, 48]))] + stream
     )
@@ -296,7 +298,7 @@ def test_any_bytes_are_samples_or_refused_whatever_the_cut(stream: bytes, data: 
     assert decoded(whole(len(stream))) == decoded(data.draw(cuts(len(stream))))
 
 
-def test_memory_is_bounded_whatever_stands_before_the_samples() -> None:
+def test_memory_is_bounded_regardless_of_what_precedes_the_samples() -> None:
     stream = riff(chunk(b"JUNK", bytes(650_000)), INT16, chunk(b"data", b"\1\0\2\0"))
     wav = op("wav")
     output = run(op("wav"), Cut([100, 70_000, len(stream)], [1, 2, 3], [1, 2, 3]).blocks(to_array(stream)))

@@ -154,7 +154,7 @@ def test_an_empty_file_first_says_nothing_of_the_others() -> None:
 @pytest.mark.parametrize(
     "writer", ["ffmpeg", "sox", "arecord", "gstreamer", "16 too large", "RF64 without an end"]
 )
-def test_files_in_one_event_are_told_apart_by_their_headers(writer: str) -> None:
+def test_files_in_one_event_are_separated_by_their_headers(writer: str) -> None:
     stream = WRITERS[writer].file * 3
     assert samples_of(decode(stream)) == a * 3
     # If a cut is in such a header, only its first bytes are decoded as samples.

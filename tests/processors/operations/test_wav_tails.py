@@ -89,7 +89,7 @@ OTHERS = {
     "AIFF": b"FORM\0\0\1\0AIFFCOMM" + bytes(64),
     "FLAC": b"fLaC\0\0\0\x22" + bytes(64),
     "Ogg": b"OggS\0\2" + bytes(64),
-    "text": "Ä hello this is no wave file, sorry\n".encode() * 5,
+    "text": "Ä hello this is not a wave file, sorry\n".encode() * 5,
     "short text": "Ähm".encode(),
     "Chinese": "这不是波形文件".encode(),
     "text with a mark": b"\xef\xbb\xbfhello",

@@ -62,7 +62,7 @@ def test_seconds_are_whole_frames() -> None:
     assert output.blocks[0].attrs["segments"] == (25_600 - 2048) // 1024 + 1
 
 
-def test_what_cannot_be_made_is_refused() -> None:
+def test_invalid_welch_parameters_are_rejected() -> None:
     with pytest.raises(PolicyInvalid, match="exclude each other"):
         op("welch", segments=3, seconds=1.0)
     with pytest.raises(PolicyInvalid, match="every 1: set step to 7 or more"):

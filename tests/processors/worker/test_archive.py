@@ -119,7 +119,7 @@ RECORDS = {
     "lone surrogate": b"\xed\xa0\x80",
     "line breaks": "a\r\n\u2028\x85\x00",
     "looks like our bytes": {"base64": "aGk="},
-    "looks like our bytes, and is none": {"base64": "hello"},
+    "looks like our bytes but is not valid base64": {"base64": "hello"},
     "looks like our extension": {"ext": 1, "base64": "aGk="},
     "integer keys": {1: "integer", "1": "text", -1: None},
     "other keys": {None: 1, 1.5: 2, True: 3, b"\xff": 4, AT: 5},

@@ -85,7 +85,7 @@ class Neighbour:
         """For the figures."""
         return f"the neighbour's checkpoint is at most {self.worst_age_s:.1f} s old (bound {LATE_S:g})"
 
-    async def goes_on(self, *, checkpoints: int, until: Callable[[], bool] = lambda: True) -> None:
+    async def continues(self, *, checkpoints: int, until: Callable[[], bool] = lambda: True) -> None:
         """Sends until this many checkpoints were made and `until` holds; records the age of the checkpoint
         meanwhile.
         """
@@ -123,7 +123,7 @@ async def test_a_slow_step_delays_its_own_stream_alone(
             await home.publish("slow", bytes(200), tag=f"s.{stream}")
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
-        await neighbour.goes_on(checkpoints=4)
+        await neighbour.continues(checkpoints=4)
         behind = home.telemetry.status().streams_behind
         named = [row.behind for name, row in behind.items() if name.startswith("s.") and row.behind]
         assert any(each.step == "slow" for each in named), behind
@@ -184,7 +184,7 @@ async def test_many_json_events_delay_no_other_stream(home: Home, figure: Figure
         await home.publish("json", *range(40_000), tag="j", payload=payload)
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
-        await neighbour.goes_on(checkpoints=2, until=lambda: _chunks(home, "j") == 6)
+        await neighbour.continues(checkpoints=2, until=lambda: _chunks(home, "j") == 6)
     figure(f"6 chunks of 40,000 JSON events: {neighbour.age}")
     assert neighbour.worst_age_s < LATE_S
 
@@ -201,7 +201,7 @@ async def test_whatever_a_step_raises_costs_that_chunk_for_that_step(home: Home,
         await home.publish("panic", np.full(100, number, "<i2").tobytes(), tag="s")
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
-        await neighbour.goes_on(checkpoints=2, until=lambda: _chunks(home, "s") == 8)
+        await neighbour.continues(checkpoints=2, until=lambda: _chunks(home, "s") == 8)
         assert not home.telemetry.health.listed()
     letters = home.letters.list()
     said = " ".join(letter.reason for letter in letters)
@@ -231,7 +231,7 @@ async def test_more_streams_than_may_be_mapped_are_slow_and_never_fatal(home: Ho
             most = max(most, streams.mappings.total)
             return home.telemetry.chunks_total >= 2 * count + neighbour.sent
 
-        await neighbour.goes_on(checkpoints=2, until=is_done)
+        await neighbour.continues(checkpoints=2, until=is_done)
     figure(f"{count} streams under a bound of 400 mappings: at most {most} mapped, {neighbour.age}")
     assert most <= 400 + 16
     assert neighbour.worst_age_s < LATE_S
@@ -255,7 +255,7 @@ async def test_a_damaged_stream_stops_alone_and_resumes_when_it_is_restored(
         await home.publish("p", b"\1" * 200, tag=stream)
     await home.publish("calm", b"\1\2", tag="n")
     async with home.working(checkpoint_interval_s=INTERVAL_S):
-        await neighbour.goes_on(checkpoints=3, until=lambda: _chunks(home, "t.b") == 2)
+        await neighbour.continues(checkpoints=3, until=lambda: _chunks(home, "t.b") == 2)
         row = home.telemetry.status().streams_behind["t.a"]
         assert row.behind is not None
         assert "t.a" in row.behind.reason
@@ -263,7 +263,7 @@ async def test_a_damaged_stream_stops_alone_and_resumes_when_it_is_restored(
         assert trouble.code == "io-error"
         assert segment.read_bytes() == whole[:50], "what is left of it is untouched"
         segment.write_bytes(whole)
-        await neighbour.goes_on(checkpoints=1, until=lambda: _chunks(home, "t.a") == 2)
+        await neighbour.continues(checkpoints=1, until=lambda: _chunks(home, "t.a") == 2)
     assert home.stream("t.a") == home.stream("t.b") == bytes(200) + b"\1" * 200
     figure(f"a damaged stream: {neighbour.age}")
     assert neighbour.worst_age_s < LATE_S
