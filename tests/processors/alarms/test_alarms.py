@@ -91,7 +91,7 @@ async def test_a_level_that_is_passed_raises_one_alarm_with_its_evidence(home: H
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 20])
-async def test_a_cleared_alarm_keeps_its_peak_whichever_row_had_it(home: Home, chunk: int) -> None:
+async def test_a_cleared_alarm_keeps_its_peak(home: Home, chunk: int) -> None:
     await home.policy("p", **POLICY)
     for number, spike in enumerate((4, 6, 9, 10)):  # it raises, is between two changes, in danger, falls
         levels = [*COURSE]
@@ -105,7 +105,7 @@ async def test_a_cleared_alarm_keeps_its_peak_whichever_row_had_it(home: Home, c
     assert seconds == [4, 15 + 6, 30 + 9, 45 + 10]
 
 
-async def test_the_peak_of_what_must_not_fall_is_its_lowest_value_also_after_a_crash(home: Home) -> None:
+async def test_the_peak_of_a_lower_limit_is_the_lowest_value_also_after_a_crash(home: Home) -> None:
     await home.policy(
         "p", **{**POLICY, "alarm": [{**RULE, "side": "below", "warning": 20.0, "danger": 10.0}]}
     )
@@ -118,7 +118,7 @@ async def test_the_peak_of_what_must_not_fall_is_its_lowest_value_also_after_a_c
     assert (alarm.state, alarm.value, alarm.peak) == ("cleared", 25.0, 0.5)
 
 
-async def test_however_the_records_are_cut_the_same_is_said_on_the_bus_in_order(home: Home) -> None:
+async def test_alarm_messages_do_not_depend_on_chunk_boundaries(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, COURSE, chunk=1)
     found = await messages(home, alarms_topic("p"), ALARMS_SCHEMA)
@@ -140,7 +140,7 @@ async def test_however_the_records_are_cut_the_same_is_said_on_the_bus_in_order(
     ]
 
 
-async def test_what_is_worked_on_again_after_a_crash_is_the_same_alarm(home: Home) -> None:
+async def test_records_reprocessed_after_a_crash_raise_the_same_alarm(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, COURSE[:4])
     # It dies when the alarm is on the bus, and before its checkpoint.
@@ -176,7 +176,7 @@ async def test_alarms_wait_while_the_catalog_is_unavailable_and_are_recorded_onc
     assert len(alarm.history) == 4
 
 
-async def test_condition_raises_alarms_by_itself_and_says_what_deviates(home: Home) -> None:
+async def test_condition_raises_alarms_without_a_rule_and_names_what_deviates(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, {**CONDITION, "interval_s": 1.0}])
     noise = np.random.default_rng(7).normal(1.0, 0.02, 90)
     levels = noise * np.where(np.arange(90) < 60, 1.0, 3.0)
@@ -202,7 +202,7 @@ async def test_condition_raises_alarms_by_itself_and_says_what_deviates(home: Ho
         assert times[-1] == alarm.changed_ns
 
 
-async def test_a_rule_that_is_taken_back_ends_its_alarm(home: Home) -> None:
+async def test_removing_a_rule_clears_its_alarm(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, [QUIET, WARNING, WARNING])
     await home.policy("p", **{**POLICY, "alarm": []})
@@ -215,7 +215,7 @@ async def test_a_rule_that_is_taken_back_ends_its_alarm(home: Home) -> None:
     assert (again.state, again.row, again.sequence) == ("raised", 5, 2)
 
 
-async def test_a_column_that_is_not_there_raises_nothing_and_stops_nothing(
+async def test_a_rule_for_a_missing_column_raises_no_alarm_and_stops_no_step(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS], alarm=[{**RULE, "column": "rpm"}])

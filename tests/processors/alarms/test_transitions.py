@@ -22,7 +22,7 @@ def grades(values: list[float], of: AlarmRule) -> list[int]:
 
 
 @given(st.lists(st.integers(0, 2)))
-def test_transitions_tell_all_changes_of_the_grade_and_nothing_else(given_grades: list[int]) -> None:
+def test_transitions_are_exactly_the_changes_of_the_grade(given_grades: list[int]) -> None:
     course = AlarmStateMachine()
     said = [course.take(grade) for grade in given_grades]
     for (before, now), transition in zip(pairwise([0, *given_grades]), said, strict=True):
@@ -36,25 +36,25 @@ def test_transitions_tell_all_changes_of_the_grade_and_nothing_else(given_grades
             assert transition == ("escalated" if now > before else "eased")
 
 
-def test_a_level_is_reached_where_enough_rows_in_a_row_do() -> None:
+def test_a_level_is_reached_after_enough_consecutive_rows() -> None:
     of = rule(warning=10.0, danger=20.0, hold_rows=3)
     assert grades([10, 11, 9, 10, 10, 10], of) == [0, 0, 0, 0, 0, 1]
     assert grades([25, 25, 25], of) == [0, 0, 2]
     assert grades([15, 25, 25, 25], of) == [0, 0, 1, 2]
 
 
-def test_it_falls_by_one_level_where_enough_rows_are_back_by_more_than_the_hysteresis() -> None:
+def test_the_level_falls_by_one_after_enough_rows_beyond_the_hysteresis() -> None:
     of = rule(warning=10.0, danger=20.0, hysteresis=2.0, hold_rows=2)
     assert grades([20, 20, 18, 18, 17, 18, 17, 17], of) == [0, 2, 2, 2, 2, 2, 2, 1]
     assert grades([20, 20, 0, 0, 0, 0], of) == [0, 2, 2, 1, 1, 0]
 
 
-def test_nothing_is_as_good_as_not_measured() -> None:
+def test_missing_values_neither_raise_nor_clear_an_alarm() -> None:
     of = rule(warning=10.0, hold_rows=2)
     assert grades([10, math.nan, 10, 0, math.nan, 0], of) == [0, 0, 1, 1, 1, 0]
 
 
-def test_one_level_alone_will_do_and_worse_may_be_below() -> None:
+def test_a_rule_may_have_one_level_and_may_watch_for_low_values() -> None:
     assert grades([5, 3, 5], rule(danger=4.0, side="below", hold_rows=1)) == [0, 2, 0]
     of = rule(warning=6.0, danger=4.0, side="below", hysteresis=1.0, hold_rows=1)
     assert grades([7, 6, 4, 5, 6, 7, 8], of) == [0, 1, 2, 2, 1, 1, 0]

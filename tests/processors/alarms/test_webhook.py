@@ -104,7 +104,7 @@ async def test_a_failed_delivery_is_retried_with_the_same_key_before_any_other(
 
 @pytest.mark.parametrize("status", [429, 503, 307, 400])
 @pytest.mark.parametrize(("asked", "wait_s"), [("1000", 1000), ("86400", MAX_RETRY_AFTER_S)])
-async def test_a_receiver_that_asks_for_a_pause_has_it_also_after_a_restart(
+async def test_retry_after_is_obeyed_also_after_a_restart(
     site: WebhookSite, status: int, asked: str, wait_s: float
 ) -> None:
     site.receiver.answers, site.receiver.retry_after = [status], asked
@@ -121,7 +121,7 @@ async def test_a_receiver_that_asks_for_a_pause_has_it_also_after_a_restart(
     assert before_ns + wait_s * 1e9 <= first.due_ns <= time.time_ns() + wait_s * 1e9
 
 
-async def test_a_receiver_that_asks_for_less_than_the_own_pause_has_its_way(site: WebhookSite) -> None:
+async def test_a_retry_after_shorter_than_the_backoff_is_obeyed(site: WebhookSite) -> None:
     # Twice as long each time it would be eleven minutes before the last.
     site.receiver.answers, site.receiver.retry_after = [503] * 16, "0"
     async with site.receiver.listening(), site.sending(webhook_last_retry_s=3600.0):
@@ -154,7 +154,7 @@ async def test_of_two_workers_one_sends_and_the_other_takes_over(site: WebhookSi
     assert len(set(site.receiver.ids)) == 2
 
 
-async def test_a_delivery_that_is_always_rejected_is_given_up_so_that_others_arrive(
+async def test_a_permanently_rejected_delivery_is_dropped_and_does_not_block_others(
     site: WebhookSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.receiver.answers = [400] * MAX_REJECTIONS
@@ -193,6 +193,6 @@ def test_an_invalid_secret_is_rejected(tmp_path: Path) -> None:
     assert read_secret(tmp_path / "s") == b"plain text"
 
 
-def test_the_address_is_in_no_representation() -> None:
+def test_no_repr_contains_the_webhook_address() -> None:
     shown = repr(msgspec.convert({"webhook_url": "https://x.example/T0/secret"}, AlarmSettings))
     assert "secret" not in shown.replace("webhook_secret_file", "")

@@ -31,7 +31,7 @@ LEARN = {"learn": 20}
 
 
 @pytest.mark.parametrize("noise_db", [0.2, 1.0, 3.0])
-def test_a_healthy_machine_is_never_warned_of(noise_db: float) -> None:
+def test_a_healthy_machine_raises_no_warning(noise_db: float) -> None:
     said = judged(features(np.zeros(8000), noise_db=noise_db))
     assert onsets(said["grade"]) == []
     assert np.isnan(said["rul_s"]).all()
@@ -41,7 +41,7 @@ def test_a_healthy_machine_is_never_warned_of(noise_db: float) -> None:
     assert np.isfinite(said["score"][60:]).all()
 
 
-def test_outliers_are_not_what_a_warning_is_made_of() -> None:
+def test_single_outliers_raise_no_warning() -> None:
     level = np.zeros(5000)
     level[np.random.default_rng(1).integers(100, 5000, 200)] = 30.0
     said = judged(features(level))
@@ -87,7 +87,7 @@ def test_a_slow_rise_is_drift_then_warning_then_danger() -> None:
     assert abs(said["drift"][400]) < 2.0
 
 
-def test_one_band_is_enough_and_it_is_named() -> None:
+def test_a_rise_of_one_band_is_detected_and_the_band_is_named() -> None:
     band_db = np.repeat([0.0, 16.0], 300)
     output = run(op("condition"), blocks(features(np.zeros(600), band_db=band_db)))
     said = by_column(output)
@@ -118,7 +118,7 @@ def test_remaining_life_is_estimated_from_the_warning_on_and_shrinks_to_the_end(
     assert np.median(said["rul_s"][-50:]) < np.median(said["rul_s"][there][:50])
 
 
-def test_operating_states_are_learned_each_for_itself() -> None:
+def test_operating_states_are_learned_separately() -> None:
     rng = np.random.default_rng(2)
     fast = np.repeat(rng.integers(0, 2, 100), 20)
     rows = features(np.where(fast == 1, 12.0, 0.0))
@@ -140,7 +140,7 @@ def test_a_shock_right_after_learning_is_not_taken_for_a_start() -> None:
     assert (judged(features(level))["phase"][40:] == 1).all()
 
 
-def test_a_machine_that_mostly_idles_is_not_known_by_that() -> None:
+def test_idling_does_not_define_the_healthy_state() -> None:
     shifts = [-15.0, 0.0] * 8
     level = np.repeat([0.0, *shifts, 14.0], [200, *[150, 80] * 8, 50])
     said = judged(features(level))
@@ -149,7 +149,7 @@ def test_a_machine_that_mostly_idles_is_not_known_by_that() -> None:
     assert onsets(said["grade"]) == [danger]
 
 
-def test_values_are_watched_both_ways() -> None:
+def test_rises_and_falls_of_values_are_detected() -> None:
     rows = np.random.default_rng(3).normal([50.0, 3.0], [0.5, 0.1], (1000, 2))
     for sign in (-1, 1):
         moved = rows.copy()
@@ -159,7 +159,7 @@ def test_values_are_watched_both_ways() -> None:
     assert onsets(judged(rows, columns=("oil_c", "bar"))["grade"]) == []
 
 
-def test_missing_values_hold_the_grade_and_one_dead_sensor_does_not_blind_the_other() -> None:
+def test_missing_values_keep_the_grade_and_a_dead_sensor_does_not_hide_others() -> None:
     rows = features(np.repeat([0.0, 8.0], 300))
     rows[350:400] = np.nan
     rows[450:, COLUMNS.index("channel0.rms")] = 0.0
@@ -186,7 +186,7 @@ def test_clock_jumps_do_not_change_the_remaining_life() -> None:
     assert odd["rul_s"][-1] == pytest.approx(usual["rul_s"][-1], rel=0.05)
 
 
-def test_many_rows_an_interval_are_summed_up_by_their_medians() -> None:
+def test_rows_of_one_interval_are_aggregated_by_their_medians() -> None:
     """Ten windows of 0.1 s that arrive in one event per second give one row per second."""
     rows = features(np.zeros(3000))
     ends = np.arange(10, 3001, 10)
@@ -216,7 +216,7 @@ def eventful() -> NDArray[np.float64]:
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_no_cut_and_no_restart_changes_a_bit(data: st.DataObject) -> None:
+def test_output_does_not_depend_on_chunk_boundaries_or_restarts(data: st.DataObject) -> None:
     rows, columns = eventful(), (*COLUMNS, "rpm")
     step_ns = data.draw(st.sampled_from([0, 3 * 10**8, 10**9, 10**10]))
     times_ns = (np.arange(len(rows)) * step_ns).tolist()
@@ -237,7 +237,7 @@ def test_no_cut_and_no_restart_changes_a_bit(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_any_events_with_any_times_give_the_same_for_any_cut(data: st.DataObject) -> None:
+def test_output_for_any_event_times_does_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     rows = features(np.repeat([0.0, 14.0], 40))
     cut = data.draw(cuts(len(rows), max_events=30))
     whole_events = cut.regrouped([])
@@ -249,7 +249,7 @@ def test_any_events_with_any_times_give_the_same_for_any_cut(data: st.DataObject
         assert _same(output, expected)
 
 
-def test_a_gap_shows_in_the_numbers_and_forgets_nothing_learned() -> None:
+def test_a_gap_appears_in_the_row_numbers_and_keeps_what_was_learned() -> None:
     rows = features(np.zeros(200))
     [before] = blocks(rows[:100])
     behind = Block(

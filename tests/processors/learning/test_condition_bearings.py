@@ -43,7 +43,7 @@ def condition_of(name: str) -> tuple[Rows, dict[str, Rows]]:
 
 
 @pytest.mark.parametrize("name", BEARINGS)
-def test_the_end_does_not_come_without_warning_and_danger_not_without_reason(name: str) -> None:
+def test_a_warning_precedes_each_bearing_failure_and_danger_is_never_early(name: str) -> None:
     life, said = condition_of(name)
     life_s = len(life) * RECORD_S
     warnings, dangers = onsets(said["grade"]), onsets(said["grade"], 2)

@@ -51,13 +51,13 @@ def test_a_parameter_above_its_bound_is_rejected(
         ("sklearn.svm.OneClassSVM", {"cache_size": 100_000}),
     ],
 )
-def test_it_holds_for_models_that_are_trained_apart(estimator: str, parameters: dict[str, Any]) -> None:
+def test_bounds_apply_to_trained_models(estimator: str, parameters: dict[str, Any]) -> None:
     [(name, value)] = parameters.items()
     with pytest.raises(PolicyInvalid, match=f"{name} .*is {value}; at most {MOST[name]:.0f}"):
         op("trained_model", estimator=estimator, parameters=parameters)
 
 
-def test_a_transformer_ahead_of_one_is_bounded_too() -> None:
+def test_bounds_apply_to_transformers_of_trained_models() -> None:
     before = [{"estimator": "sklearn.preprocessing.PolynomialFeatures", "parameters": {"degree": 50}}]
     with pytest.raises(PolicyInvalid, match=r"degree .*is 50; at most 5"):
         op("trained_model", before=before)

@@ -30,7 +30,7 @@ def test_medians_are_those_of_numpy_without_nan(data: st.DataObject) -> None:
     np.testing.assert_allclose(medians(rows), expected, rtol=1e-12)
 
 
-def test_a_reference_is_median_and_scaled_deviation_of_what_it_was_given() -> None:
+def test_a_reference_is_the_median_and_scaled_deviation_of_its_values() -> None:
     rows = np.random.default_rng(1).normal([3.0, -7.0], [2.0, 0.001], (60, 2))
     reference = Reference(np.array([1.0, 1.0]))
     for row in rows:
@@ -67,7 +67,7 @@ def test_a_reference_samples_its_whole_past_evenly() -> None:
     assert reference.count == 10_000
 
 
-def test_health_follows_a_rise_just_a_little_and_a_fall_all_the_way() -> None:
+def test_the_reference_follows_rises_slightly_and_falls_fully() -> None:
     rising, falling, free = (Reference(np.array([floor])) for floor in (1.0, 1.0, 0.0))
     for number in range(1000):
         rising.add(np.array([0.1 * number]), 20)
@@ -91,12 +91,12 @@ def test_states_are_distinguished_in_every_operating_column() -> None:
     assert states_of([1000, 0], [1010, 0], [1500, 0], [1000, 50], [1495, 0], [1003, 49]) == [0, 0, 1, 2, 1, 2]
 
 
-def test_noise_about_nothing_is_one_state_once_there_is_something() -> None:
+def test_noise_around_zero_is_one_state_once_there_are_larger_values() -> None:
     numbers = states_of(*([value] for value in (1500.0, 0.0, 3.0, -2.0, 1.0, 1497.0)))
     assert numbers == [0, 1, 1, 1, 1, 0]
 
 
-def test_states_are_bounded_and_what_is_used_most_stays() -> None:
+def test_the_number_of_states_is_bounded_and_the_most_used_are_kept() -> None:
     states = OperatingStates(np.array([1.0]))
     _, often = states.of(np.array([1.0]))
     for _ in range(50):

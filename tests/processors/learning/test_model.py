@@ -55,7 +55,7 @@ def test_half_space_trees_score_what_they_score_in_river() -> None:
     assert result[60:, 0].max() > 0
 
 
-def test_the_seed_of_the_policy_goes_before_ours() -> None:
+def test_the_seed_of_the_policy_overrides_the_default_seed() -> None:
     rows = table(60)
     results = [
         scores(op("model", parameters={**TREES, **seed}), rows).tobytes()
@@ -64,7 +64,7 @@ def test_the_seed_of_the_policy_goes_before_ours() -> None:
     assert results[0] == results[1] != results[2]
 
 
-def test_a_drift_detector_says_with_which_row_it_found_a_change() -> None:
+def test_a_drift_detector_reports_the_row_of_a_change() -> None:
     rows = table(1000)
     new_adwin: Any = drift.ADWIN
     adwin = new_adwin()
@@ -78,7 +78,7 @@ def test_a_drift_detector_says_with_which_row_it_found_a_change() -> None:
     assert 500 < int(np.nanargmax(result)) < 600
 
 
-def test_a_watcher_of_the_only_column_needs_no_name() -> None:
+def test_a_detector_of_a_single_column_needs_no_column_name() -> None:
     rows = table(300, columns=1)
     for estimator in ("river.drift.PageHinkley", "river.anomaly.GaussianScorer"):
         assert np.nanmax(scores(op("model", estimator=estimator), rows, ("score",))) > 0
@@ -103,7 +103,7 @@ def test_a_regressor_predicts_one_column_from_the_others() -> None:
     np.testing.assert_array_equal(output.rows[1:], expected[1:])
 
 
-def test_a_clusterer_says_the_cluster() -> None:
+def test_a_clusterer_gives_the_cluster() -> None:
     output = run(
         op("model", estimator="river.cluster.KMeans", parameters={"n_clusters": 2}, warmup=5),
         whole(100).blocks(table(100), columns=COLUMNS),
@@ -207,7 +207,7 @@ ESTIMATORS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("parameters", ESTIMATORS, ids=lambda p: p.get("estimator", "HalfSpaceTrees"))
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_no_cut_and_no_restart_changes_a_score(
+def test_scores_do_not_depend_on_chunk_boundaries_or_restarts(
     parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "JOURNAL_ROWS", 30)
@@ -230,7 +230,7 @@ def test_no_cut_and_no_restart_changes_a_score(
 
 @given(cut=cuts(30))
 @settings(max_examples=30, deadline=None)
-def test_no_cut_changes_a_bit(cut: Cut) -> None:
+def test_output_does_not_depend_on_chunk_boundaries(cut: Cut) -> None:
     rows = table(30)
     blocks = list(cut.blocks(rows, columns=COLUMNS))
     output = run_with_restarts(lambda: op("model", parameters=TREES), blocks)
@@ -286,7 +286,7 @@ class PanicException(BaseException):
 
 @pytest.mark.parametrize("raised", [ArithmeticError("too much"), PanicException("too much")])
 @pytest.mark.parametrize("journal_rows", [512, 20])
-def test_a_block_that_the_estimator_cannot_learn_leaves_no_trace(
+def test_a_block_that_the_estimator_cannot_learn_changes_no_state(
     journal_rows: int, raised: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "JOURNAL_ROWS", journal_rows)
@@ -419,7 +419,7 @@ def test_invalid_model_parameters_are_rejected(parameters: dict[str, Any], messa
         op("model", **parameters)
 
 
-def test_attrs_say_what_scores() -> None:
+def test_attrs_describe_the_score() -> None:
     block = run(op("model", parameters=TREES, warmup=3), whole(9).blocks(table(9), columns=COLUMNS)).blocks[0]
     assert block.attrs == {
         "kind": "score",
@@ -432,7 +432,7 @@ def test_attrs_say_what_scores() -> None:
 
 @given(st.integers(1, 40))
 @settings(max_examples=10, deadline=None)
-def test_so_many_rows_are_learned_before_the_first_score(warmup: int) -> None:
+def test_warmup_rows_are_learned_before_the_first_score(warmup: int) -> None:
     result = scores(op("model", parameters=TREES, warmup=warmup), table(50))
     assert np.isnan(result[:warmup]).all()
     assert np.isfinite(result[warmup:]).all()

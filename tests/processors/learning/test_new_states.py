@@ -27,7 +27,7 @@ def judged_with(level: Rows, name: str, values: Rows) -> dict[str, Rows]:
         ("torque", 100.0, 0.0, 35.0),
     ],
 )
-def test_a_leap_with_a_change_of_state_is_a_danger_within_three_rows(
+def test_a_jump_with_a_change_of_state_is_a_danger_within_three_rows(
     name: str, before: float, after: float, leap_db: float
 ) -> None:
     counts = [HEALTHY, LEAPT]
@@ -36,7 +36,7 @@ def test_a_leap_with_a_change_of_state_is_a_danger_within_three_rows(
     assert (said["grade"][HEALTHY + 2 :] == 2).all()
 
 
-def test_a_leap_at_a_standstill_that_is_known_is_a_danger_within_three_rows() -> None:
+def test_a_jump_at_a_known_standstill_is_a_danger_within_three_rows() -> None:
     counts = [HEALTHY, LEAPT, HEALTHY, LEAPT]
     said = judged_with(
         np.repeat([0.0, -50.0, 0.0, 35.0], counts), "power", np.repeat([2000.0, 0.0, 2000.0, 0.0], counts)
@@ -56,14 +56,16 @@ def test_a_leap_at_a_standstill_that_is_known_is_a_danger_within_three_rows() ->
         ("load", 10.0, 80.0, 30.0),
     ],
 )
-def test_what_a_state_explains_is_learned(name: str, before: float, after: float, rise_db: float) -> None:
+def test_changes_explained_by_an_operating_state_are_learned(
+    name: str, before: float, after: float, rise_db: float
+) -> None:
     counts = [HEALTHY, LEAPT]
     said = judged_with(np.repeat([0.0, rise_db], counts), name, np.repeat([before, after], counts))
     assert (said["grade"] == 0).all()
     assert said["phase"][-1] == 1
 
 
-def test_a_state_is_learned_where_the_machine_is_itself_again_in_it() -> None:
+def test_a_state_is_learned_after_the_machine_returns_to_normal_in_it() -> None:
     """Two rows are a shock; after ten normal rows of a known state, the grade falls to 0."""
     counts = [HEALTHY, 2, 60, 20, 60]
     level = np.repeat([0.0, 35.0, 0.0, 35.0, 0.0], counts)

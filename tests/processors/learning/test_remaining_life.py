@@ -55,7 +55,7 @@ def lives(
     return given
 
 
-def test_it_is_the_sum_over_all_courses() -> None:
+def test_remaining_life_is_the_naive_sum_over_all_courses() -> None:
     values = [0.0] * 20 + [4.0, 5.5, 6.0, 6.5, 8.0]
     *_, life = lives(values, begin_at=22)
     points = [(10.0 * index, values[index]) for index in range(20, 25)]
@@ -64,7 +64,7 @@ def test_it_is_the_sum_over_all_courses() -> None:
     assert [life.estimate_s, life.low_s, life.high_s] == pytest.approx(expected, rel=1e-9)
 
 
-def test_before_degradation_begins_nothing_is_said_and_after_it_ends_neither() -> None:
+def test_there_is_no_estimate_before_degradation_begins_or_after_it_ends() -> None:
     assert lives([0.0] * 30, begin_at=99) == [None] * 30
     history = DegradationHistory()
     history.add(0.0, 0.0)
@@ -75,7 +75,7 @@ def test_before_degradation_begins_nothing_is_said_and_after_it_ends_neither() -
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_the_interval_holds_the_end_of_courses_of_the_assumed_kind(power: float) -> None:
+def test_the_interval_contains_the_failure_for_assumed_courses(power: float) -> None:
     """Failure at 12, after a degradation that takes half as long as the life before."""
     healthy, ill = 400, 200
     rise = 12.0 * (np.arange(1, ill + 1) / ill) ** power
@@ -101,7 +101,7 @@ def test_a_steeper_rise_leaves_less_time() -> None:
     assert estimates[2] > 2 * estimates[0]
 
 
-def test_the_past_is_bounded_and_keeps_its_span() -> None:
+def test_the_history_is_bounded_and_keeps_its_time_span() -> None:
     history = DegradationHistory()
     for index in range(10_000):
         history.add(float(index), 0.0)

@@ -12,24 +12,24 @@ def lived(*times_s: float, rate_hz: float = 0.0) -> list[float]:
     return [clock.advance(round(time_s * SECOND_NS), rate_hz) for time_s in times_s]
 
 
-def test_it_is_event_time_since_the_first_row() -> None:
+def test_running_time_is_event_time_since_the_first_row() -> None:
     assert lived(1e9, 1e9 + 10, 1e9 + 25) == [0.0, 10.0, 25.0]
 
 
-def test_what_comes_late_or_at_once_adds_nothing() -> None:
+def test_late_and_simultaneous_rows_add_no_running_time() -> None:
     assert lived(100, 110, 105, 110, 120) == [0.0, 10.0, 10.0, 10.0, 20.0]
 
 
-def test_clocks_that_are_set_and_outages_count_as_one_usual_step() -> None:
+def test_clock_changes_and_outages_count_as_one_usual_interval() -> None:
     assert lived(30_000, 30_010, 8_768, 8_768, 30_040, 30_050) == [0.0, 10.0, 20.0, 20.0, 30.0, 40.0]
     assert lived(0, 10, 86_410, 86_420) == [0.0, 10.0, 20.0, 30.0]
 
 
-def test_a_pause_of_less_than_an_hour_was_lived() -> None:
+def test_a_pause_of_less_than_an_hour_counts_as_running_time() -> None:
     assert lived(0, 10, 1810) == [0.0, 10.0, 1810.0]
 
 
-def test_rows_that_come_seldom_may_be_hours_apart() -> None:
+def test_infrequent_rows_may_be_hours_apart() -> None:
     assert lived(0, 3000, 10_000) == [0.0, 3000.0, 10_000.0]
 
 

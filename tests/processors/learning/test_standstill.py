@@ -28,7 +28,7 @@ def with_column(rows: Rows, name: str, values: Rows, **parameters: Any) -> dict[
 
 @pytest.mark.parametrize("leap_db", [20.0, 25.0, 31.0, 33.0, 40.0, 60.0, 90.0])
 @pytest.mark.parametrize("noise_db", [0.3, 1.0, 2.0])
-def test_a_leap_of_the_level_is_a_danger_within_three_rows(leap_db: float, noise_db: float) -> None:
+def test_a_jump_of_the_level_is_a_danger_within_three_rows(leap_db: float, noise_db: float) -> None:
     for healthy in (41, 45, HEALTHY) if noise_db < 1 else (HEALTHY,):
         said = judged(features(np.repeat([0.0, leap_db], [healthy, 300]), noise_db=noise_db))
         assert healthy <= onsets(said["grade"], 2)[0] < healthy + 3
@@ -37,7 +37,7 @@ def test_a_leap_of_the_level_is_a_danger_within_three_rows(leap_db: float, noise
         assert np.isfinite(said["rul_s"][healthy + 2 :]).all()
 
 
-def test_a_leap_of_one_sensor_or_one_band_is_graded_within_three_rows() -> None:
+def test_a_jump_of_one_sensor_or_one_band_is_graded_within_three_rows() -> None:
     rows = features(np.zeros(600))
     rows[HEALTHY:, COLUMNS.index("channel1.rms")] *= 10 ** (33 / 20)
     assert HEALTHY <= onsets(judged(rows)["grade"], 2)[0] < HEALTHY + 3
@@ -46,7 +46,7 @@ def test_a_leap_of_one_sensor_or_one_band_is_graded_within_three_rows() -> None:
     assert judged(banded)["grade"][-1] == 2
 
 
-def test_two_rows_are_a_shock_and_the_third_a_leap() -> None:
+def test_two_high_rows_are_a_shock_and_a_third_makes_a_jump() -> None:
     for rows, expected in ((2, 0), (3, 2)):
         level = np.zeros(600)
         level[HEALTHY : HEALTHY + rows] = 40.0
@@ -55,7 +55,7 @@ def test_two_rows_are_a_shock_and_the_third_a_leap() -> None:
         assert said["grade"][-1] == 0
 
 
-def test_a_machine_that_scatters_much_is_not_in_danger_by_that() -> None:
+def test_a_large_scatter_alone_is_not_a_danger() -> None:
     rng = np.random.default_rng(1)
     level = rng.normal(0, 12, 4000)
     assert onsets(judged(features(level))["grade"], 2) == []
@@ -63,7 +63,7 @@ def test_a_machine_that_scatters_much_is_not_in_danger_by_that() -> None:
 
 @pytest.mark.parametrize("rows", [30, 200, 2000])
 @pytest.mark.parametrize("still_db", [-32.0, -45.0, -90.0])
-def test_a_standstill_of_any_length_is_not_learned_as_health(rows: int, still_db: float) -> None:
+def test_a_standstill_of_any_length_is_not_learned_as_healthy(rows: int, still_db: float) -> None:
     level = np.repeat([0.0, still_db, 0.0, still_db, 0.0, 14.0], [200, rows, 100, rows, 100, 50])
     said = judged(features(level))
     assert onsets(said["grade"]) == onsets(said["grade"], 2)
@@ -106,7 +106,7 @@ def test_a_jump_of_a_running_or_unloaded_machine_is_a_danger(name: str, value: f
     assert HEALTHY <= onsets(said["grade"], 2)[0] < HEALTHY + 3
 
 
-def test_a_speed_that_runs_says_more_than_a_power_of_nothing() -> None:
+def test_a_running_speed_overrides_a_power_of_zero() -> None:
     rows = np.column_stack((features(np.repeat([0.0, 33.0], HEALTHY)), np.full(600, 1500.0), np.zeros(600)))
     said = judged(rows, columns=(*COLUMNS, "speed", "power"))
     assert HEALTHY <= onsets(said["grade"], 2)[0] < HEALTHY + 3
@@ -169,7 +169,7 @@ def test_a_few_counts_of_8_bits_or_floats_are_not_the_converter_floor() -> None:
         assert 100 <= onsets(said["grade"], 2)[0] < 104
 
 
-def test_what_a_users_operation_gives_has_no_known_floor() -> None:
+def test_output_of_user_operations_has_no_known_resolution() -> None:
     with collected_operations() as found:
 
         @operation("thousandth")

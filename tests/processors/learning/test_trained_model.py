@@ -168,7 +168,7 @@ def test_partial_fit_goes_through_all_rows_block_by_block(tmp_path: Path) -> Non
     np.testing.assert_allclose(scores(model, new)[:, 0], expected, rtol=1e-9)
 
 
-def test_rows_are_drawn_by_their_numbers_and_the_same_again(tmp_path: Path) -> None:
+def test_rows_are_sampled_reproducibly_by_their_numbers(tmp_path: Path) -> None:
     rows = np.arange(3 * BLOCK_ROWS, dtype=np.float32).reshape(-1, 1)
     rows[7::100] = np.nan
     array = stored(tmp_path, rows).array("t:values")
@@ -208,7 +208,7 @@ print(len(rows), held() - before)
 
 
 @pytest.mark.system
-def test_memory_is_that_of_the_rows_drawn_however_long_the_history(tmp_path: Path) -> None:
+def test_memory_depends_on_the_sampled_rows_and_not_on_the_history(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     array = store.array_writer("t:values", dtype=np.dtype(np.float64), row_shape=(32,), attrs={})
     with resumed(array) as writer:
@@ -222,7 +222,7 @@ def test_memory_is_that_of_the_rows_drawn_however_long_the_history(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_no_cut_and_no_restart_changes_a_bit(tmp_path: Path, name: str) -> None:
+def test_output_does_not_depend_on_chunk_boundaries_or_restarts(tmp_path: Path, name: str) -> None:
     stored(tmp_path, table(300))
     state = trained(tmp_path, 300, **KINDS[name][0]).state()
 
@@ -253,7 +253,7 @@ def _cut(count: int, seed: int) -> Cut:
     return Cut(stops, list(range(len(stops))), list(range(1, len(stops) + 1)))
 
 
-def test_trainings_fall_due_by_rows_and_by_event_time_for_any_cut() -> None:
+def test_trainings_are_due_by_rows_and_event_time_for_any_chunk_boundaries() -> None:
     def due(model: TrainedModel, size: int) -> list[int]:
         found = []
         for block in _cut_evenly(200, size).blocks(table(200), columns=COLUMNS):
@@ -330,7 +330,7 @@ def test_the_page_has_a_policy_that_can_run_and_every_parameter() -> None:
         assert f"`{parameter}`" in page, parameter
 
 
-def test_a_training_without_rows_says_so(tmp_path: Path) -> None:
+def test_a_training_without_rows_reports_the_cause(tmp_path: Path) -> None:
     stored(tmp_path, np.full((20, 3), np.nan))
     with pytest.raises(OperationFailed, match="0 rows without NaN"):
         trained(tmp_path, 20)
@@ -497,7 +497,7 @@ async def test_a_killed_training_is_a_failure_and_the_stream_continues(home: Hom
 
 
 @pytest.mark.system
-async def test_a_training_that_a_stop_cut_off_is_done_after_the_restart(home: Home) -> None:
+async def test_a_training_interrupted_by_a_stop_is_repeated_after_the_restart(home: Home) -> None:
     await home.policy("p", tags=["t"], pipeline=[FIELDS, FOREST])
     async with home.working():
         await send(home, 50, 1)
@@ -521,7 +521,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.system
-async def test_a_worker_killed_in_a_training_takes_it_with_it_and_the_next_one_trains_again(
+async def test_a_killed_worker_ends_its_training_and_the_next_worker_retrains(
     home: Home,
 ) -> None:
     slow = {**FOREST, "parameters": {"n_estimators": 1000}}

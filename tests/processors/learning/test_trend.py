@@ -26,7 +26,7 @@ def naive_changes(values: list[float]) -> list[int]:
     return found
 
 
-def test_changes_are_found_where_the_definition_finds_them() -> None:
+def test_changes_are_found_at_the_rows_of_the_naive_version() -> None:
     rng = np.random.default_rng(1)
     for size in (1.0, 3.0, 20.0):
         values = (rng.normal(0, 0.4, 240) + np.repeat([0.0, size, 0.0], 80)).tolist()
@@ -59,6 +59,6 @@ def test_the_slope_is_that_of_numpy() -> None:
             assert got == pytest.approx(3600 * np.polyfit(times[last], values[last], 1)[0], rel=1e-6)
 
 
-def test_where_no_time_passes_there_is_no_slope() -> None:
+def test_rows_of_the_same_time_have_no_slope() -> None:
     slope = Slope()
     assert all(np.isnan(slope.per_hour(5.0, float(value))) for value in range(20))

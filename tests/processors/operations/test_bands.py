@@ -25,7 +25,7 @@ def noise(count: int, channels: int = 1) -> NDArray[np.float64]:
     return np.random.default_rng(2).standard_normal((count, channels)) * 4
 
 
-def test_thirds_of_octaves_are_those_of_iec_61260() -> None:
+def test_third_octave_bands_are_those_of_iec_61260() -> None:
     bands = octave_bands(3, low_hz=20, high_hz=24_000)
     # Table A.1 of the standard, to its five digits: nominal, and exact mid-band frequency.
     exact = {"25": 25.119, "31.5": 31.623, "100": 100.0, "1000": 1000.0, "1250": 1258.9, "16000": 15849.0}
@@ -55,7 +55,7 @@ def test_bands_that_cover_all_frequencies_hold_the_power_of_the_windowed_frame(
     np.testing.assert_allclose(rows.sum(axis=1), power, rtol=1e-10)
 
 
-def test_a_band_takes_of_each_line_what_lies_in_it() -> None:
+def test_a_band_contains_the_overlapping_share_of_each_line() -> None:
     blocks = spectra(noise(9600, channels=2))
     low, high = 95.0, 223.0
     output = run(op("bands", bands=[[low, high]]), blocks)
@@ -69,7 +69,7 @@ def test_a_band_takes_of_each_line_what_lies_in_it() -> None:
     assert output.blocks[0].columns == ("channel0.band_95_223", "channel1.band_95_223")
 
 
-def test_a_tone_is_in_its_third_and_in_decibels() -> None:
+def test_a_tone_is_in_its_third_octave_band_in_decibels() -> None:
     seconds = np.arange(9600) / RATE_HZ
     tone = 3 * np.sin(2 * np.pi * 1000 * seconds)[:, np.newaxis]
     output = run(op("bands", level="dB"), spectra(tone, scaling="spectrum"))

@@ -66,7 +66,7 @@ def test_the_analytic_signal_is_that_of_hilbert() -> None:
     )
 
 
-def test_a_tone_that_swells_has_a_line_where_it_swells() -> None:
+def test_an_amplitude_modulated_tone_has_a_line_at_the_modulation_frequency() -> None:
     seconds = np.arange(20_000) / RATE_HZ
     signal = (5 + 2 * np.cos(2 * np.pi * 50 * seconds)) * np.sin(2 * np.pi * 3000 * seconds)
     output = run(

@@ -27,7 +27,7 @@ def rows_of(samples: NDArray[Any], rate_hz: float = RATE_HZ, **parameters: Any) 
 
 
 @pytest.mark.parametrize("length", [40, 41])
-def test_rows_are_what_plain_python_says(length: int) -> None:
+def test_rows_equal_those_of_the_naive_version(length: int) -> None:
     samples = noise(3 * length)
     bands = [(0.0, 100.0), (50.0, 500.0), (0.0, 500.0), (100.0, 130.0)]
     rows = rows_of(samples, window=length, bands=[list(band) for band in bands])
@@ -58,7 +58,7 @@ def test_samples_that_are_all_equal_have_features_too(value: float) -> None:
     )
 
 
-def test_kurtosis_needs_no_moderate_samples() -> None:
+def test_kurtosis_holds_for_very_small_and_very_large_samples() -> None:
     small, large = noise(50) * 1e-200, noise(50) * 1e120
     expected = scipy.stats.kurtosis(noise(50)[:, 0])
     for samples in (small, large):
@@ -74,7 +74,7 @@ def test_integers_are_taken_at_their_value() -> None:
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
+def test_output_does_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     length, channels = data.draw(st.sampled_from([4, 7, 20])), data.draw(st.integers(1, 3))
     count = data.draw(st.integers(1, 5 * length))
     samples = noise(count, channels).astype(data.draw(st.sampled_from([np.int16, np.float64])))
@@ -93,7 +93,7 @@ def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
         assert output.times_ns.tolist() == times_ns
 
 
-def test_a_window_says_nothing_of_the_others() -> None:
+def test_windows_do_not_depend_on_each_other() -> None:
     samples = noise(40_000)
     together = rows_of(samples, window=100)
     alone = [rows_of(samples[start : start + 100], window=100) for start in range(0, 40_000, 100)]
@@ -106,7 +106,7 @@ def test_seconds_are_rounded_to_samples() -> None:
     assert output.blocks[0].rate_hz == RATE_HZ / 52
 
 
-def test_columns_and_attrs_say_what_the_rows_hold() -> None:
+def test_columns_and_attrs_describe_the_rows() -> None:
     blocks = whole(100).blocks(noise(100), rate_hz=RATE_HZ, attrs={"unit": "g"})
     block = run(op("features", bands=[[0, 250], [250, 500]]), blocks).blocks[0]
     assert block.columns == ("rms", "peak", "kurtosis", "band_0_250", "band_250_500")
@@ -197,7 +197,7 @@ def test_no_window_is_joined_over_a_gap() -> None:
     assert firsts(output) == [0, 2, 3, 4]
 
 
-def test_every_measure_is_what_numpy_and_scipy_say() -> None:
+def test_every_measure_equals_numpy_and_scipy() -> None:
     samples = noise(300)[:, 0] - 4
     windows = samples.reshape(3, 100)
     size, rms = np.abs(windows), np.sqrt(np.mean(windows**2, axis=1))
@@ -223,7 +223,7 @@ def test_every_measure_is_what_numpy_and_scipy_say() -> None:
     np.testing.assert_allclose(output.rows, np.stack(list(expected.values()), axis=1), rtol=1e-12)
 
 
-def test_quotients_of_silence_are_zero() -> None:
+def test_ratios_of_silence_are_zero() -> None:
     measures = ["crest", "skewness", "kurtosis", "shape", "impulse", "clearance"]
     assert rows_of(np.zeros((10, 1)), window=10, bands=0, measures=measures).tolist() == [[0.0] * 6]
 

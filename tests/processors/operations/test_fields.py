@@ -72,7 +72,9 @@ records = st.one_of(st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), scalars
     fields=st.sampled_from([None, ["a"], ["c", "a"]]),
 )
 @settings(deadline=None)
-def test_no_grouping_changes_a_row(stream: list[Any], ends: set[int], fields: list[str] | None) -> None:
+def test_rows_do_not_depend_on_how_records_are_grouped(
+    stream: list[Any], ends: set[int], fields: list[str] | None
+) -> None:
     bounds = [0, *sorted(end for end in ends if end < len(stream)), len(stream)]
     blocks = [Events(list(range(start, stop)), stream[start:stop]) for start, stop in pairwise(bounds)]
     expected = run(op("fields", fields=fields), [Events(list(range(len(stream))), stream)])

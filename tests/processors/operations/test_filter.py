@@ -48,7 +48,7 @@ def test_bands_have_two_edges(response: str) -> None:
     assert rows.tobytes() == scipy.signal.sosfilt(sections, noise(), axis=0).tobytes()
 
 
-def test_a_steady_beginning_does_not_ring() -> None:
+def test_a_steady_start_causes_no_transient() -> None:
     constant = np.full((100, 2), 7.0)
     rows = run(
         op("filter", cutoff_hz=10.0, begin="steady"), whole(100).blocks(constant, rate_hz=RATE_HZ)
@@ -93,7 +93,7 @@ def test_a_stream_is_resampled_as_scipy_resamples_the_whole(up: int, down: int) 
     assert output.blocks[0].rate_hz == output.blocks[0].attrs["rate_hz"] == RATE_HZ * up / down
 
 
-def test_integers_and_a_wanted_rate() -> None:
+def test_integers_are_resampled_to_a_given_rate() -> None:
     samples = noise().astype(np.int16)
     rows = run(op("resample", rate_hz=400.0, dtype="float32"), CUT.blocks(samples, rate_hz=RATE_HZ)).rows
     oracle = scipy.signal.resample_poly(samples.astype(float), 2, 5)

@@ -35,7 +35,7 @@ def test_rows_are_the_definition(length: int) -> None:
             np.testing.assert_allclose(row[channel], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_noise_has_none_a_tone_minus_one_and_bursts_much() -> None:
+def test_kurtosis_is_0_for_noise_minus_1_for_a_tone_and_high_for_bursts() -> None:
     count = 256 * 600
     seconds = np.arange(count) / RATE_HZ
     tone = 50 * np.sin(2 * np.pi * 1000 * seconds)
@@ -57,7 +57,7 @@ def test_noise_has_none_a_tone_minus_one_and_bursts_much() -> None:
     assert best.blocks[0].columns == ("low_hz", "high_hz", "kurtosis")
 
 
-def test_the_best_band_is_that_of_a_search() -> None:
+def test_the_best_band_is_that_of_an_exhaustive_search() -> None:
     blocks = run(op("kurtosis", frames=4), whole(20_000).blocks(noise(20_000, 2), rate_hz=RATE_HZ)).blocks
     output = run(op("best_band", width_hz=200.0, min_hz=1000.0), blocks)
     step_hz = RATE_HZ / 256

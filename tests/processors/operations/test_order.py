@@ -67,7 +67,7 @@ def naive_by_pulses(
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_rows_are_those_of_the_naive_version_for_any_cut(data: st.DataObject) -> None:
+def test_rows_are_those_of_the_naive_version_for_any_chunk_boundaries(data: st.DataObject) -> None:
     random = np.random.default_rng(data.draw(st.integers(0, 1000)))
     count = data.draw(st.integers(1, 300))
     points, per_turn = data.draw(st.sampled_from([(2, 1), (8, 1), (5, 3), (3, 7)]))
@@ -100,7 +100,7 @@ def test_rows_are_those_of_the_naive_version_for_any_cut(data: st.DataObject) ->
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_a_speed_is_integrated_the_same_for_any_cut(data: st.DataObject) -> None:
+def test_speed_integration_does_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     random = np.random.default_rng(data.draw(st.integers(0, 1000)))
     count = data.draw(st.integers(1, 300))
     speed_rpm = random.uniform(-20_000, 60_000, count)
@@ -127,7 +127,7 @@ def test_a_speed_is_integrated_the_same_for_any_cut(data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("source", ["tacho", "speed"])
-def test_what_turns_with_the_shaft_stays_at_its_order(source: str) -> None:
+def test_components_synchronous_to_the_shaft_stay_at_their_order(source: str) -> None:
     count = 50_000
     turns = run_up(count, 10, 30)
     signal = 2 * np.sin(2 * np.pi * 3.0 * turns)

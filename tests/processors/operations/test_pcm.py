@@ -28,7 +28,7 @@ CODES = {
 
 @pytest.mark.parametrize("dtype", CODES)
 @pytest.mark.parametrize("byteorder", ["little", "big"])
-def test_bytes_are_what_struct_says(dtype: str, byteorder: str) -> None:
+def test_bytes_are_decoded_as_by_struct(dtype: str, byteorder: str) -> None:
     data = np.frombuffer(np.arange(960, dtype=np.float64).astype("<i4").tobytes(), np.uint8)
     pcm = op("pcm", dtype=dtype, channels=3, rate_hz=1000, byteorder=byteorder)
     output = run(pcm, whole(len(data)).blocks(data))
@@ -67,7 +67,7 @@ def test_a_scale_gives_the_unit() -> None:
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_no_cut_changes_a_sample_or_its_time(data: st.DataObject) -> None:
+def test_samples_and_times_do_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     sample_bytes, dtype = data.draw(
         st.sampled_from([(1, "int8"), (2, "int16"), (3, "int24"), (8, "float64")])
     )

@@ -31,7 +31,7 @@ def test_the_vibration_preset_takes_int16_at_25600_hz() -> None:
     assert rates == {"spectrum": 25.0, "features": 10.0}
 
 
-def test_what_is_given_goes_before_the_preset() -> None:
+def test_given_settings_override_the_preset() -> None:
     before = copy.deepcopy(PRESETS["vibration"])
     given = {
         "reference": "r",
@@ -52,7 +52,7 @@ def test_what_is_given_goes_before_the_preset() -> None:
     assert PRESETS["vibration"] == before
 
 
-def test_a_step_with_another_operation_takes_the_place_of_the_presets() -> None:
+def test_a_step_with_another_operation_replaces_that_of_the_preset() -> None:
     merged = with_preset(
         "vibration", {"reference": "r", "pipeline": [{"operation": "wav", "name": "samples"}]}
     )

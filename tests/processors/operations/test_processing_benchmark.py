@@ -14,7 +14,7 @@ BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "processing.py"
 
 
 @pytest.mark.system
-def test_it_measures_every_operation_on_samples(tmp_path: Path) -> None:
+def test_the_benchmark_measures_every_operation_on_samples(tmp_path: Path) -> None:
     figures_file = tmp_path / "figures.json"
     few = ["--seconds", "2", "--rounds", "1", "--streams", "1"]
     command = [sys.executable, str(BENCHMARK), *few, "--json", str(figures_file)]

@@ -105,7 +105,7 @@ def test_the_mean_of_the_rows_is_welchs_estimate() -> None:
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
+def test_output_does_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     length = data.draw(st.sampled_from([2, 5, 16, 31, 64]))
     parameters = {
         "length": length,
@@ -133,7 +133,7 @@ def test_no_cut_changes_a_bit(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("length", [2048, 2560, 1009])
-def test_no_cut_changes_a_bit_where_frames_come_in_batches(length: int) -> None:
+def test_output_of_batched_frames_does_not_depend_on_chunk_boundaries(length: int) -> None:
     samples = noise(60 * length).astype(np.int16)
     cut = Cut([length * 5 + 3, length * 6, length * 41 - 1, 60 * length], [1, 2, 3, 4], [1, 2, 3, 4])
     expected = run(op("spectrum", length=length), whole(len(samples)).blocks(samples, rate_hz=RATE_HZ))
@@ -157,7 +157,7 @@ def test_several_channels_are_several_spectra() -> None:
         assert rows[:, channel].tobytes() == alone.tobytes()
 
 
-def test_attrs_say_how_to_read_the_rows() -> None:
+def test_attrs_describe_the_rows() -> None:
     blocks = whole(4096).blocks(noise(4096), rate_hz=RATE_HZ, attrs={"unit": "g", "rate_hz": RATE_HZ})
     assert run(op("spectrum"), blocks).blocks[0].attrs == {
         "kind": "spectrum",

@@ -87,7 +87,7 @@ def test_every_built_in_operation_has_typed_states() -> None:
 
 
 @pytest.mark.parametrize("name", policies())
-def test_a_state_comes_back_to_the_last_bit(name: str) -> None:
+def test_a_state_round_trips_bit_for_bit(name: str) -> None:
     steps = RunningSteps(policies()[name], {})
     kept = 0
     for part in range(CHUNKS):
@@ -214,7 +214,7 @@ DTYPES = [
 
 @given(data=st.data())
 @settings(deadline=None)
-def test_any_array_comes_back_with_dtype_shape_and_order(data: st.DataObject) -> None:
+def test_any_array_round_trips_with_dtype_shape_and_order(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
     dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
     count = math.prod(shape) * dtype.itemsize
@@ -241,7 +241,7 @@ def test_arrays_of_python_objects_are_rejected_on_encoding_and_decoding() -> Non
 @pytest.mark.parametrize("name", policies())
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_damaged_bytes_cost_their_step_alone(name: str, data: st.DataObject) -> None:
+def test_damaged_state_bytes_affect_only_their_step(name: str, data: st.DataObject) -> None:
     policy = policies()[name]
     steps = RunningSteps(policy, {})
     given_by(steps, name, slice(0, 2))
@@ -508,7 +508,7 @@ def rows_of(steps: RunningSteps, part: slice, failed: dict[str, str] | None = No
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", ["__init__", "state", "restore", "counts", "restore_model"])
-def test_whatever_a_step_raises_costs_that_step_alone(
+def test_any_exception_of_a_step_affects_only_that_step(
     own: dict[str, type[Operation]], losses: Mapping[str, int], method: str, error: BaseException
 ) -> None:
     def raises(*_: Any, **__: Any) -> Any:

@@ -93,7 +93,7 @@ def naive_rows(sent: Sent, tolerance_ms: float) -> tuple[list[int], list[int], d
     return values, numbers, counted
 
 
-def test_by_default_times_mean_nothing() -> None:
+def test_by_default_times_cause_no_gaps() -> None:
     sent = Sent()
     for at_ms in (0, 5000, 100, 100):
         sent.event(at_ms)
@@ -122,7 +122,7 @@ def test_jitter_and_a_slow_clock_cause_no_gap() -> None:
     assert counts(pcm(max_gap_s=0.005), sent.blocks())["gaps"] > 100
 
 
-def test_what_comes_late_or_twice_is_left_out_and_counted() -> None:
+def test_late_and_repeated_events_are_dropped_and_counted() -> None:
     sent = Sent()
     for at_ms in (1000, 1100, 1400, 1100, 1200, 500, 1500):
         sent.event(at_ms)
@@ -169,9 +169,7 @@ def senders(draw: st.DrawFn) -> Sent:
 
 @given(sent=senders(), data=st.data())
 @settings(max_examples=80, deadline=None)
-def test_wherever_blocks_are_cut_rows_and_counts_are_those_of_the_events(
-    sent: Sent, data: st.DataObject
-) -> None:
+def test_rows_and_counts_do_not_depend_on_block_boundaries(sent: Sent, data: st.DataObject) -> None:
     values, numbers, counted = naive_rows(sent, tolerance_ms=50)
     ends = data.draw(st.lists(st.integers(1, len(sent.samples)), max_size=5))
     blocks = sent.blocks(ends)
@@ -187,7 +185,7 @@ def test_wherever_blocks_are_cut_rows_and_counts_are_those_of_the_events(
 
 @given(times_ns=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20), data=st.data())
 @settings(deadline=None)
-def test_no_time_breaks_the_order_of_the_numbers(times_ns: list[int], data: st.DataObject) -> None:
+def test_row_numbers_increase_for_any_event_times(times_ns: list[int], data: st.DataObject) -> None:
     rate_hz = data.draw(st.sampled_from([1e-30, 1.0, 1e12]))
     fields = op("fields", rate_hz=rate_hz)
     output = run(fields, [Events(times_ns, [{b"x": 1}] * len(times_ns))], gaps=True)
@@ -235,14 +233,14 @@ def test_a_file_that_cannot_be_read_is_a_gap() -> None:
     assert [(block.first, block.stop) for block in given] == [(0, 10), (11, 21)]
 
 
-def test_bytes_that_are_missing_are_as_many_samples() -> None:
+def test_missing_bytes_leave_a_gap_of_their_samples() -> None:
     data = np.arange(40, dtype="<i2").view(np.uint8)
     blocks = list(Cut([21, 47, 80], [1, 2, 3], [1, 2, 3]).blocks(data))
     output = run(op("pcm", rate_hz=1), [blocks[0], blocks[2]], gaps=True)
     assert output.rows[:, 0].tolist() == firsts(output) == [*range(10), *range(24, 40)]
 
 
-def test_an_event_that_ends_within_a_frame_has_no_time_to_go_by() -> None:
+def test_an_event_that_ends_within_a_frame_is_rejected() -> None:
     block = next(Cut([7, 14], [1, 2], [2]).blocks(np.zeros(14, np.uint8)))
     operation = pcm()
     with pytest.raises(OperationFailed, match=r"ends 1 bytes into a frame of 2.*hold whole frames.*ignore"):
@@ -266,7 +264,7 @@ def test_no_frame_is_joined_over_a_gap_within_a_chunk() -> None:
 
 @given(skipped=st.sets(st.integers(1, 9)), data=st.data())
 @settings(deadline=None)
-def test_gaps_are_rows_of_their_own(skipped: set[int], data: st.DataObject) -> None:
+def test_gaps_appear_as_separate_rows(skipped: set[int], data: st.DataObject) -> None:
     samples = np.zeros((100, 2))
     cut = Cut([*range(10, 101, 10)], [*range(10)], [*range(1, 11)])
     blocks = [block for index, block in enumerate(cut.blocks(samples, rate_hz=4.0)) if index not in skipped]

@@ -114,7 +114,7 @@ def test_its_parameters_are_checked_as_those_of_built_in_ones(folder: Path) -> N
         ("return (block, 5)", "the function gave"),
     ],
 )
-def test_what_a_function_must_not_give_is_said(folder: Path, body: str, reason: str) -> None:
+def test_an_invalid_result_of_a_function_is_reported(folder: Path, body: str, reason: str) -> None:
     write(
         folder / "odd.py",
         "from windvane.processors.operations.base.operation import operation\n"
@@ -145,7 +145,7 @@ def test_a_changed_file_is_stale_until_it_is_loaded_again_and_state_goes_over(fo
     assert decode_state(type(new), encode_state(type(new), new.state())).rows == 23
 
 
-def test_a_broken_edit_leaves_what_was_and_says_where_the_mistake_is(folder: Path) -> None:
+def test_a_broken_edit_keeps_the_former_operation_and_reports_the_error_position(folder: Path) -> None:
     write(folder / "clip.py", CLIP)
     own = UserOperations(folder)
     own.refresh()
@@ -175,7 +175,7 @@ def test_a_broken_edit_leaves_what_was_and_says_where_the_mistake_is(folder: Pat
         (CLIP.replace("Annotated[float, Meta(gt=0)]", '"Nonsense"'), "NameError: name 'Nonsense'"),
     ],
 )
-def test_a_file_that_cannot_be_loaded_hurts_no_other(folder: Path, text: str, reason: str) -> None:
+def test_a_file_that_cannot_be_loaded_does_not_affect_others(folder: Path, text: str, reason: str) -> None:
     write(folder / "counter.py", "FACTOR = 1\n" + COUNTER)
     write(folder / "bad.py", text)
     own = UserOperations(folder)
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_loaded_hurts_no_other(folder: Path, text: str, re
     assert reason in own.broken[folder / "bad.py"]
 
 
-def test_a_name_belongs_to_the_file_that_had_it_first(folder: Path) -> None:
+def test_the_first_file_of_an_operation_name_keeps_it(folder: Path) -> None:
     write(folder / "a.py", CLIP)
     write(folder / "b.py", CLIP)
     own = UserOperations(folder)
@@ -201,7 +201,7 @@ def test_code_that_others_could_have_written_is_not_run(folder: Path) -> None:
     assert "clip" not in operations()
 
 
-def test_a_file_that_goes_takes_its_operation_with_it(folder: Path) -> None:
+def test_removing_a_file_removes_its_operation(folder: Path) -> None:
     write(folder / "clip.py", CLIP)
     own = UserOperations(folder)
     own.refresh()

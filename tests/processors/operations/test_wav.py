@@ -130,7 +130,7 @@ def test_the_extensible_format_is_read_like_the_plain_one() -> None:
     assert samples_of(decode(riff(form(3, 32, extensible=True), chunk(b"data", floats)))) == list(range(5))
 
 
-def test_what_is_neither_format_nor_data_is_passed_over() -> None:
+def test_chunks_other_than_format_and_data_are_skipped() -> None:
     data = np.arange(7, dtype="<i2").tobytes()
     file = riff(
         chunk(b"JUNK", b"x" * 33),
@@ -153,12 +153,12 @@ def test_optional_padding_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_file_written_into_a_pipe_has_no_end(size: int) -> None:
+def test_a_file_written_to_a_pipe_has_no_size(size: int) -> None:
     data = np.arange(1000, dtype="<i2").tobytes()
     assert samples_of(decode(endless(data, size=size))) == list(range(1000))
 
 
-def test_a_file_whose_size_is_a_lie_ends_where_the_next_begins() -> None:
+def test_a_file_with_a_wrong_size_ends_at_the_next_file() -> None:
     file = riff(INT16, chunk(b"data", b"\1\0\2\0"))
     lying = b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + file[8:]
     assert samples_of(decode(lying + file)) == [1, 2, 1, 2]
@@ -176,7 +176,7 @@ def stream_of_files(data: st.DataObject) -> bytes:
 
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_no_cut_changes_a_sample_or_its_time(data: st.DataObject) -> None:
+def test_samples_and_times_do_not_depend_on_chunk_boundaries(data: st.DataObject) -> None:
     stream = stream_of_files(data)
     cut = data.draw(cuts(len(stream), max_events=20))
     expected = decode(stream)
@@ -189,7 +189,7 @@ def test_no_cut_changes_a_sample_or_its_time(data: st.DataObject) -> None:
     assert regrouped.times_ns.tolist() == output.times_ns.tolist()
 
 
-def test_cut_into_single_bytes_each_sample_has_the_time_of_its_last_byte() -> None:
+def test_a_sample_sent_byte_by_byte_has_the_time_of_its_last_byte() -> None:
     stream = riff(INT16, chunk(b"data", np.arange(3, dtype="<i2").tobytes()), chunk(b"LIST", b"abcd"))
     stream += riff(INT16, chunk(b"data", np.arange(2, dtype="<i2").tobytes()))
     count = len(stream)
@@ -242,7 +242,7 @@ def test_what_follows_rejected_bytes_is_rejected_until_a_file_begins() -> None:
     assert [block.rows.tolist() for block in given] == [[[1], [2]]]
 
 
-def test_bytes_that_did_not_come_are_a_gap_until_a_file_begins() -> None:
+def test_after_missing_bytes_there_is_a_gap_until_the_next_file() -> None:
     good = riff(INT16, chunk(b"data", b"\1\0\2\0"))
     first, missing, last = Cut([46, 60, 108], [1, 2, 3], [1, 2, 3]).blocks(
         np.frombuffer(good + bytes(12) + good, np.uint8)

@@ -129,7 +129,7 @@ def test_a_file_cut_at_every_byte_is_the_same(writer: str) -> None:
     assert times == sorted(set(times))
 
 
-def test_the_next_file_is_whole_whatever_is_missing_of_the_one_before() -> None:
+def test_an_incomplete_file_does_not_affect_the_next() -> None:
     file = written(A, before=LIST, after=LIST).file
     for stop in range(1, len(file)):
         samples, rejected = one_after_the_other(file[:stop], written(B).file)
@@ -140,7 +140,7 @@ def test_the_next_file_is_whole_whatever_is_missing_of_the_one_before() -> None:
             assert "has no samples" in rejected[0]
 
 
-def test_an_empty_file_first_says_nothing_of_the_others() -> None:
+def test_a_leading_empty_file_does_not_affect_the_others() -> None:
     other = form(1, 8, channels=2, rate_hz=44_100)
     for empty in (
         b"",
@@ -178,7 +178,7 @@ def test_eight_bits_are_centred() -> None:
     assert decode(samples).rows.dtype == np.int8
 
 
-def test_rows_behind_the_size_of_their_file_are_counted() -> None:
+def test_rows_beyond_the_declared_size_are_counted() -> None:
     wav = op("wav")
     run(wav, whole(len(WRITERS["16 too small"].file)).blocks(to_array(WRITERS["16 too small"].file)))
     assert wav.counts()["beyond_size"] == 8
@@ -263,7 +263,9 @@ def files(draw: st.DrawFn) -> list[Written]:
 
 @given(given_files=files(), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_no_cut_changes_what_any_writer_left(given_files: list[Written], data: st.DataObject) -> None:
+def test_samples_of_every_writer_do_not_depend_on_chunk_boundaries(
+    given_files: list[Written], data: st.DataObject
+) -> None:
     stream = b"".join(each.file for each in given_files)
     begins = np.cumsum([len(each.file) for each in given_files]).tolist()
     drawn = data.draw(cuts(len(stream), max_events=20))

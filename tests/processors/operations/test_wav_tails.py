@@ -19,7 +19,7 @@ FRAMES = bytes(range(0x80, 0xA8))
 
 @pytest.mark.parametrize("last", [7, 1000, 0x4141, 0x20, -1])
 @pytest.mark.parametrize("in_one_chunk", [False, True])
-def test_the_last_sample_is_there_with_a_size_one_byte_too_small(last: int, in_one_chunk: bool) -> None:
+def test_a_declared_size_one_byte_too_small_keeps_the_last_sample(last: int, in_one_chunk: bool) -> None:
     samples = A + int16(last)
     file = written(samples, data_size=len(samples) - 1, riff_size=36 + len(samples) - 1).file
     expected = [*a, last]
@@ -35,7 +35,7 @@ def test_the_last_sample_is_there_with_a_size_one_byte_too_small(last: int, in_o
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
 @pytest.mark.parametrize("end", [b"\x81\x82\x83\x84", b"A@@@", b"\0\0\0\1", b"    "])
-def test_a_frame_of_several_bytes_that_the_size_cuts_is_whole(missing: int, end: bytes) -> None:
+def test_a_frame_cut_by_the_declared_size_is_complete(missing: int, end: bytes) -> None:
     samples = FRAMES + end
     file = written(samples, fmt=STEREO, data_size=len(samples) - missing).file
     expected = np.frombuffer(samples, "<i2").tolist()
@@ -54,9 +54,7 @@ def test_a_byte_of_padding_that_the_riff_size_counts_completes_no_frame() -> Non
 @pytest.mark.parametrize(
     ("code", "bits", "frame_bytes"), [(1, 16, 4), (1, 8, 2), (1, 8, 4), (1, 16, 3), (3, 32, 8)]
 )
-def test_channels_and_bits_are_believed_over_the_size_of_a_frame(
-    code: int, bits: int, frame_bytes: int
-) -> None:
+def test_channels_and_bits_override_the_declared_frame_size(code: int, bits: int, frame_bytes: int) -> None:
     dtype = {8: "u1", 16: "<i2", 32: "<f4"}[bits]
     values = np.arange(240).astype(dtype)
     fmt = struct.pack("<HHIIHH", code, 1, 8000, 8000 * frame_bytes, frame_bytes, bits)
@@ -98,7 +96,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("in_one_chunk", [False, True])
-def test_an_event_of_another_kind_behind_a_file_is_rejected(kind: str, in_one_chunk: bool) -> None:
+def test_an_event_of_another_format_after_a_file_is_rejected(kind: str, in_one_chunk: bool) -> None:
     samples, rejected = one_after_the_other(
         written(A).file, OTHERS[kind], written(B).file, in_one_chunk=in_one_chunk
     )
@@ -107,7 +105,7 @@ def test_an_event_of_another_kind_behind_a_file_is_rejected(kind: str, in_one_ch
     assert "not the start of a WAVE file" in reason
 
 
-def test_further_samples_behind_a_file_are_taken_and_counted() -> None:
+def test_samples_after_a_file_are_decoded_and_counted() -> None:
     """Also if they begin with the 11 bits of MPEG audio, of another layer or with fields invalid in MP3."""
     rng = np.random.default_rng(1)
     for first in (-1, -257, -769, 0x5FFF - 0x8000 + 0x2000, 12_345, *rng.integers(-9000, 9000, 200).tolist()):
@@ -122,7 +120,7 @@ def test_further_samples_behind_a_file_are_taken_and_counted() -> None:
         assert wav.counts()["beyond_size"] == 101
 
 
-def test_sound_is_rarely_taken_for_another_kind() -> None:
+def test_sound_is_rarely_mistaken_for_another_format() -> None:
     rng = np.random.default_rng(2)
     noise = rng.normal(0, 3000, (40_000, 200)).astype("<i2")
     assert sum(is_other_kind(each.tobytes()) for each in noise) <= 20

@@ -37,7 +37,7 @@ def test_raw_takes_binary_that_fluentd_typed_str() -> None:
 
 
 @pytest.mark.parametrize("record", [{"other": "x"}, {"message": 7}, {"message": {"a": 1}}, 7, None, ["x"]])
-def test_raw_says_which_record_has_no_bytes(record: Any) -> None:
+def test_raw_reports_the_record_without_bytes(record: Any) -> None:
     with pytest.raises(OperationFailed, match="record 1 of the chunk"):
         raw_pieces(decode_events(payload([1, "fine"], [1, record])), "message")
 
@@ -78,7 +78,7 @@ def test_json_is_one_line_an_event_with_its_time() -> None:
         (msgpack.Timestamp(5, 7), 5_000_000_007),
     ],
 )
-def test_every_form_of_time_is_understood(time: Any, ns: int) -> None:
+def test_every_time_format_is_decoded(time: Any, ns: int) -> None:
     assert decode_events(payload([time, {}])).times_ns == [ns]
 
 
@@ -129,7 +129,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_what_json_cannot_say_comes_back_exactly(name: str) -> None:
+def test_values_without_a_json_form_round_trip_exactly(name: str) -> None:
     value = RECORDS[name]
     events = decode_events(payload([AT, {"a": value}], [AT, [value, {"b": [value]}]], [AT, value]))
     lines = json_lines(events)
@@ -145,7 +145,7 @@ def described(events: Any) -> list[str]:
 
 @pytest.mark.parametrize("kind", [b"\x91", b"\x81\xa1a", b"\x81\xff"])
 @pytest.mark.parametrize("depth", [MAX_PLAIN_DEPTH, MAX_PLAIN_DEPTH + 1, 600, 1020])
-def test_any_nesting_that_can_be_decoded_comes_back(kind: bytes, depth: int) -> None:
+def test_any_nesting_that_can_be_decoded_round_trips(kind: bytes, depth: int) -> None:
     events = decode_events(b"\x92\x01" + kind * depth + b"\xa1x")
     back = parse_json_lines(json_lines(events))
     before: Any
@@ -169,7 +169,7 @@ def test_readers_of_lines_find_the_record_as_near_as_json_comes_to_it() -> None:
     assert told["record"] == {"v": None, "1": "2026-09-21T14:13:20.123456789Z", "ok": 1.5}
 
 
-def test_lines_of_before_there_was_an_exact_form_are_read_as_they_were_meant() -> None:
+def test_lines_in_the_former_format_are_read() -> None:
     old = b"".join(
         b'{"time":"2026-09-21T14:13:20.000000001Z","record":%s}\n' % record
         for record in (

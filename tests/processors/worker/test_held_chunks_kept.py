@@ -145,7 +145,7 @@ async def test_chunks_of_two_policies_go_through_the_steps_of_their_own(home: Ho
     assert [len(home.store.array(array)) for array in home.store.arrays("t")] == [1, 1]
 
 
-async def test_a_chunk_that_is_read_again_lets_out_nothing_of_another_policy(home: Home) -> None:  # noqa: F811
+async def test_a_redelivered_chunk_releases_no_chunks_of_another_policy(home: Home) -> None:  # noqa: F811
     for name in ("a", "b"):
         steps: list[dict[str, Any]] = [{"operation": "fields", "name": name}]
         await home.policy(name, tags=["t"], reorder_s=5, partitions=1, format="json", pipeline=steps)

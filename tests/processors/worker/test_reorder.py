@@ -190,7 +190,7 @@ async def test_rows_are_stored_in_order_and_late_ones_counted(home: Home) -> Non
 
 
 @pytest.mark.parametrize("at", range(1, len(MESSAGES)))
-async def test_a_kill_after_any_message_changes_nothing(
+async def test_a_kill_after_any_message_does_not_change_the_output(
     home: Home, undisturbed: dict[str, Any], at: int
 ) -> None:
     """Checkpoints before the kill: after half of the messages, and none."""
@@ -206,7 +206,9 @@ async def test_a_kill_after_any_message_changes_nothing(
     assert results(home) == undisturbed
 
 
-async def test_a_kill_after_a_checkpoint_keeps_what_is_held(home: Home, undisturbed: dict[str, Any]) -> None:
+async def test_a_kill_after_a_checkpoint_keeps_buffered_chunks(
+    home: Home, undisturbed: dict[str, Any]
+) -> None:
     await policies(home)
     for sent in MESSAGES:
         async with home.working(dies=True):
@@ -241,7 +243,7 @@ async def until_rows(home: Home, count: int) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_what_is_held_comes_out_after_silence(home: Home) -> None:
+async def test_buffered_events_are_released_after_silence(home: Home) -> None:
     await policies(home, reorder_s=0.2)
     flusher = BusFlusher(home.bus)
     async with home.working(checkpoint_interval_s=0.05, flusher=flusher):
@@ -251,7 +253,7 @@ async def test_what_is_held_comes_out_after_silence(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_a_worker_that_finds_chunks_held_lets_them_out_without_a_new_one(home: Home) -> None:
+async def test_a_started_worker_releases_buffered_chunks_without_new_chunks(home: Home) -> None:
     await policies(home, reorder_s=0.2)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (11,))])
@@ -311,7 +313,7 @@ async def test_a_stream_that_holds_chunks_is_not_late(home: Home) -> None:
         assert status.order["json"].held_chunks == 1
 
 
-async def test_an_edit_that_switches_the_order_off_lets_out_what_is_held_first(home: Home) -> None:
+async def test_an_edit_that_switches_the_order_off_releases_buffered_chunks_first(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,))])
@@ -325,7 +327,7 @@ async def test_an_edit_that_switches_the_order_off_lets_out_what_is_held_first(h
     assert times_s(home, "json:fields") == times_s(home, "raw:samples") == [9, 10, 1, 19, 20]
 
 
-async def test_what_is_held_at_an_edit_that_switches_the_order_off_goes_through_the_former_steps(
+async def test_chunks_buffered_when_the_order_is_switched_off_use_the_former_steps(
     home: Home,
 ) -> None:
     await policies(home)
@@ -339,7 +341,7 @@ async def test_what_is_held_at_an_edit_that_switches_the_order_off_goes_through_
     assert (times_s(home, "json:fields"), times_s(home, "json:other")) == ([9, 10], [11])
 
 
-async def test_an_edit_while_no_worker_runs_lets_out_what_is_held_first(home: Home) -> None:
+async def test_an_edit_while_no_worker_runs_releases_buffered_chunks_first(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,))])
@@ -365,7 +367,7 @@ async def test_a_chunk_that_is_repeated_while_the_first_is_buffered_is_stored_on
     assert times_s(home, "json:fields") == times_s(home, "raw:samples") == [10]
 
 
-async def test_a_held_chunk_is_known_though_positions_and_ids_were_lost(home: Home) -> None:
+async def test_a_buffered_chunk_is_deduplicated_after_positions_and_ids_are_lost(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,))])
@@ -399,7 +401,7 @@ async def test_one_event_that_cannot_be_archived_costs_no_other_of_those_it_was_
     assert home.letters.get(letter.id).payload == never
 
 
-async def test_reprocessing_makes_the_same_rows_and_leaves_what_is_held(home: Home) -> None:
+async def test_reprocessing_gives_the_same_rows_and_keeps_buffered_chunks(home: Home) -> None:
     await policies(home)
     async with home.working():
         await work(home, MESSAGES)
@@ -416,7 +418,7 @@ async def test_reprocessing_makes_the_same_rows_and_leaves_what_is_held(home: Ho
     assert times_s(home, "json:fields")[-2:] == [30, 31]
 
 
-async def test_a_bound_on_what_is_held_lets_the_oldest_go_early(
+async def test_the_bound_of_the_buffer_releases_the_oldest_events_early(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reorder_buffer, "MAX_BUFFERED_BYTES", 4000)
@@ -527,7 +529,7 @@ def test_a_chunk_is_not_a_flush_message() -> None:
         assert flushed_until_ns(other) is None
 
 
-def test_nothing_is_known_of_the_order_without_a_database(tmp_path: Path) -> None:
+def test_there_are_no_order_figures_without_a_readable_database(tmp_path: Path) -> None:
     assert committed_figures(tmp_path / "none.sqlite", ["t"]) is None
     (tmp_path / "damaged.sqlite").write_bytes(np.random.default_rng(1).bytes(5000))
     assert committed_figures(tmp_path / "damaged.sqlite", ["t"]) is None

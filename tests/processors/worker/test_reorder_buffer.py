@@ -119,7 +119,7 @@ def test_events_of_one_chunk_are_put_in_order_too() -> None:
     assert events_of(held.release_all()) == [(101, "a"), (102, "b"), (103, "c"), (103, "d")]
 
 
-def test_late_events_leave_at_once_in_the_order_in_which_they_came_and_are_counted() -> None:
+def test_late_events_are_released_immediately_in_arrival_order_and_counted() -> None:
     held = buffer()
     put(held, [(100, "a"), (110, "z")], 0)
     left = put(held, [(104, "late"), (103, "later"), (107, "in time")], 1)
@@ -142,7 +142,7 @@ def test_a_raw_chunk_is_one_unit_with_the_time_of_its_first_event() -> None:
     assert [each.message for each in left] == [first, second]
 
 
-def test_without_an_order_everything_leaves_at_once_and_what_is_held_first() -> None:
+def test_switching_the_order_off_releases_buffered_events_first() -> None:
     held = buffer()
     put(held, [(103, "c")], 0)
     put(held, [(101, "a")], 1)
@@ -152,7 +152,7 @@ def test_without_an_order_everything_leaves_at_once_and_what_is_held_first() -> 
     assert events_of(put(off, [(0, "next")], 3)) == [(0, "next")]
 
 
-def test_what_cannot_be_read_leaves_at_once() -> None:
+def test_chunks_that_cannot_be_decoded_are_released_immediately() -> None:
     held = buffer()
     put(held, [(103, "c")], 0)
     broken = ChunkMessage("t", "s", None, 1, 1, b"\xc1 no msgpack")
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_leaves_at_once() -> None:
     assert held.buffered_chunks == 1
 
 
-def test_a_flush_message_lets_go_what_is_held_and_does_nothing_twice() -> None:
+def test_a_flush_message_releases_buffered_chunks_once() -> None:
     held = buffer()
     put(held, [(103, "c")], 0)
     put(held, [(101, "a")], 1)
@@ -174,7 +174,7 @@ def test_a_flush_message_lets_go_what_is_held_and_does_nothing_twice() -> None:
     assert held.watermark_ns == 104 * 10**9, "it says nothing of times that no chunk has shown"
 
 
-def test_too_many_bytes_let_the_oldest_go_early() -> None:
+def test_a_full_buffer_releases_its_oldest_events_early() -> None:
     held = buffer(max_bytes=3 * FIVE_EVENTS_BYTES)
     rounds = [[(100 + offset, "x")] * 5 for offset in (3, 1, 2)]
     assert [put(held, events, offset) for offset, events in enumerate(rounds)] == [[], [], []]
@@ -243,13 +243,15 @@ def all_released(
 
 
 @given(MESSAGES, WAYS, st.data())
-def test_a_restart_anywhere_changes_nothing(messages: list[Any], way: Any, data: st.DataObject) -> None:
+def test_released_events_do_not_depend_on_restarts(
+    messages: list[Any], way: Any, data: st.DataObject
+) -> None:
     restarts = data.draw(st.sets(st.integers(0, max(len(messages) - 1, 0))))
     assert all_released(messages, restarts=restarts, **way) == all_released(messages, **way)
 
 
 @given(MESSAGES, WAYS)
-def test_every_event_leaves_once_late_ones_at_once_and_the_others_by_rising_time(
+def test_every_event_is_released_once_late_ones_immediately_and_others_by_time(
     messages: list[Any], way: dict[str, Any]
 ) -> None:
     held = buffer(**way)
@@ -280,7 +282,7 @@ def late_of(events: Sequence[Event], watermark_ns: int, *, is_raw: bool) -> list
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_stream_shuffled_within_the_bound_comes_out_as_it_was(seed: int) -> None:
+def test_a_stream_shuffled_within_the_bound_is_restored_to_its_order(seed: int) -> None:
     chance = random.Random(seed)
     events = [(1000 + n // 30, n) for n in range(900)]
     chunks = [events[at : at + 7] for at in range(0, 900, 7)]

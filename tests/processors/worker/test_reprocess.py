@@ -421,7 +421,7 @@ async def test_another_window_may_give_fewer_rows(home: Home, checkpoints: Check
     assert len(home.store.array("t:spectrum")) < len(home.store.array("t:spectrum~1"))
 
 
-async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_first(
+async def test_reprocessing_starts_at_the_first_complete_chunk_after_dropped_data(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     store = Store(home.path / "store", segment_bytes=4096)
@@ -437,7 +437,7 @@ async def test_where_the_beginning_was_dropped_the_first_whole_chunk_is_the_firs
     assert store.array("t:samples~rebuilt")[:].tobytes() == b"".join(chunks[5:])
 
 
-async def test_of_the_arrays_that_reprocessings_replace_the_latest_is_kept(
+async def test_the_latest_array_replaced_by_reprocessing_is_kept(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=PIPELINE)

@@ -119,7 +119,7 @@ async def test_rows_of_a_stream_are_in_order_and_small_parts_share_messages(bus:
     await publisher.close()
 
 
-async def test_pipelines_wait_where_the_bus_takes_less_than_they_make(bus: Bus, tmp_path: Path) -> None:
+async def test_pipelines_wait_for_a_slow_bus(bus: Bus, tmp_path: Path) -> None:
     await bus.ensure_topic(TOPIC, partitions=2)
     other = open_bus("embedded:", tmp_path)
     await hold(other)
@@ -162,7 +162,7 @@ def empty() -> bytes:
     return b"".join(join([part]))[: len(part.head)] + b"\0\0\0"
 
 
-async def test_a_worker_that_ends_waits_no_longer_and_says_so(bus: Bus, tmp_path: Path) -> None:
+async def test_a_stopping_worker_stops_waiting_and_reports_it(bus: Bus, tmp_path: Path) -> None:
     await bus.ensure_topic(TOPIC, partitions=2)
     other = open_bus("embedded:", tmp_path)
     await hold(other)
@@ -180,7 +180,7 @@ async def test_a_worker_that_ends_waits_no_longer_and_says_so(bus: Bus, tmp_path
     await other.close()
 
 
-async def test_a_topic_that_takes_nothing_holds_up_no_other(bus: Bus, tmp_path: Path) -> None:
+async def test_a_blocked_topic_does_not_delay_others(bus: Bus, tmp_path: Path) -> None:
     await bus.ensure_topic(TOPIC, partitions=2)
     other = open_bus("embedded:", tmp_path)
     await hold(other)

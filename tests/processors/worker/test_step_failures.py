@@ -43,7 +43,7 @@ def test_chunks_of_a_step_do_not_clear_the_failure_of_its_training() -> None:
     assert told(failures) == [("a", "model", "killed", 1, False)]
 
 
-def test_what_the_policy_has_no_more_is_forgotten() -> None:
+def test_failures_of_removed_steps_are_dropped() -> None:
     failures = StepFailures(5)
     for step in ("old", "kept", "archive"):
         failures.add("a", step, "boom")

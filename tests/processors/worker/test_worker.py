@@ -316,7 +316,7 @@ async def test_a_record_without_the_field_of_a_raw_policy_costs_itself_alone(hom
         msgpack.packb([1, {"message": msgpack.Timestamp(2**60, 0)}]),
     ],
 )
-async def test_what_json_cannot_say_is_stored_all_the_same(home: Home, payload: bytes) -> None:
+async def test_values_without_a_json_form_are_stored(home: Home, payload: bytes) -> None:
     await home.policy("p", tags=["*"], format="json")
     await home.publish("p", payload=payload)
     async with home.working():
@@ -432,7 +432,7 @@ async def test_streams_and_arrays_are_found_in_the_catalog(home: Home) -> None:
     assert {d.reference for d in await home.catalog.list("array")} == {"t:samples"}
 
 
-async def test_checkpoints_while_chunks_come_lose_and_double_nothing(home: Home) -> None:
+async def test_checkpoints_during_ingestion_neither_lose_nor_duplicate_rows(home: Home) -> None:
     await home.policy("p", tags=["*"], format="raw", pipeline=[PCM], partitions=4)
     pieces = [bytes([n % 251]) * 7 for n in range(600)]
     for restart in range(3):

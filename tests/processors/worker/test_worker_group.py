@@ -196,7 +196,7 @@ async def test_a_stream_that_another_still_writes_stops_its_partition_alone(grou
     assert group.home.letters.list() == []
 
 
-async def test_a_waiting_partition_is_handed_on_where_it_stands(group: Group) -> None:
+async def test_a_waiting_partition_is_handed_over_at_its_position(group: Group) -> None:
     await two_policies(group)
     async with group.member("a") as a:
         await a.consumer.give(P0)
@@ -283,7 +283,7 @@ STREAMS, CHUNKS = 6, 60
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_partitions_that_change_hands_all_the_time_lose_and_double_nothing(
+async def test_continuous_rebalancing_neither_loses_nor_duplicates_rows(
     group: Group, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(ownership, "RETAKE_AFTER_S", 0.05)

@@ -193,7 +193,7 @@ class Total(Operation):
         ("    def restore(self, state):\n        raise KeyboardInterrupt\n", set()),
     ],
 )
-async def test_one_that_does_not_keep_to_its_contract_stops_no_other_and_not_the_worker(
+async def test_an_operation_that_violates_its_contract_stops_neither_other_steps_nor_the_worker(
     home: Home, method: str, codes: set[str]
 ) -> None:
     write(home.path / "operations" / "total.py", HOSTILE + method)
@@ -214,7 +214,7 @@ async def test_one_that_does_not_keep_to_its_contract_stops_no_other_and_not_the
     assert np.all(np.diff(filtered) > 0), "what another step wrote into its input is not what it took"
 
 
-async def test_while_the_file_is_gone_the_stream_is_archived_and_the_state_kept(home: Home) -> None:
+async def test_without_the_file_the_stream_is_archived_and_the_state_kept(home: Home) -> None:
     file = home.path / "operations" / "total.py"
     write(file, "FACTOR = 1\n" + SUM)
     await home.policy("p", **POLICY)
