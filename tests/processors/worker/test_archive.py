@@ -42,7 +42,7 @@ def test_raw_reports_the_record_without_bytes(record: Any) -> None:
         raw_pieces(decode_events(payload([1, "fine"], [1, record])), "message")
 
 
-def test_bytes_know_which_event_brought_them() -> None:
+def test_bytes_are_mapped_to_their_events() -> None:
     block = bytes_block([b"ab", b"", b"cde"], [10, 20, 30], first=100)
     assert block.rows.tobytes() == b"abcde"
     assert block.row_times_ns.tolist() == [10, 10, 30, 30, 30]
@@ -162,7 +162,7 @@ def test_any_nesting_that_can_be_decoded_round_trips(kind: bytes, depth: int) ->
     assert after == before == b"x"
 
 
-def test_readers_of_lines_find_the_record_as_near_as_json_comes_to_it() -> None:
+def test_lines_contain_the_closest_json_form_of_the_record() -> None:
     [line] = json_lines(decode_events(payload([AT, {"v": math.inf, 1: AT, "ok": 1.5}]))).splitlines()
     told = json.loads(line)
     assert told.keys() == {"time", "record", "msgpack"}

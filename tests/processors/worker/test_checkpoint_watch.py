@@ -39,7 +39,7 @@ def test_a_worker_without_work_is_not_late() -> None:
     assert codes(telemetry) == []
 
 
-async def test_the_watch_looks_by_itself() -> None:
+async def test_the_watch_checks_periodically() -> None:
     telemetry = WorkerTelemetry()
     telemetry.checkpoint_s -= 1000
     watching = asyncio.create_task(watch_checkpoints(telemetry, interval_s=2.0))

@@ -83,7 +83,7 @@ async def test_a_stream_that_had_stored_nothing_keeps_what_a_lost_checkpoint_hel
     assert times_s(home, "json:fields") == times_s(home, "raw:samples") == [9, 10]
 
 
-async def test_an_adoption_under_an_old_copy_stores_what_has_left_since_once(home: Home) -> None:  # noqa: F811
+async def test_an_adoption_with_an_old_checkpoint_copy_stores_later_events_once(home: Home) -> None:  # noqa: F811
     await policies(home)
     database = home.path / "checkpoints.sqlite"
     async with home.working():
@@ -188,7 +188,7 @@ async def test_a_buffered_chunk_that_ended_one_worker_delays_only_its_own_stream
         await home.until_stored(3)
 
 
-async def test_what_of_a_chunk_has_left_before_an_edit_of_the_format_does_not_leave_again(home: Home) -> None:  # noqa: F811
+async def test_events_released_before_a_change_of_the_format_are_not_released_twice(home: Home) -> None:  # noqa: F811
     async def policy(format: str) -> None:
         await home.policy("p", tags=["t"], reorder_s=5, partitions=1, format=format, field="n")
 

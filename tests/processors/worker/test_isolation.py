@@ -138,7 +138,7 @@ async def test_a_slow_step_delays_its_own_stream_alone(
     assert home.letters.list() == []
 
 
-async def test_what_a_slow_stream_had_not_done_is_done_by_the_next_worker_once(home: Home) -> None:
+async def test_the_backlog_of_a_slow_stream_is_processed_once_by_the_next_worker(home: Home) -> None:
     write(home.path / "operations" / "slow.py", SLOW.format(body="time.sleep(0.7)"))
     await home.policy("slow", tags=["s.*"], format="raw", partitions=1, pipeline=STEPS)
     pieces = [np.full(100, n, "<i2").tobytes() for n in range(12)]
@@ -193,7 +193,7 @@ def _chunks(home: Home, stream: str) -> int:
     return home.store.stream(stream).chunks if stream in home.store.streams() else 0
 
 
-async def test_whatever_a_step_raises_costs_that_chunk_for_that_step(home: Home, figure: Figure) -> None:
+async def test_any_exception_of_a_step_affects_only_that_chunk_and_step(home: Home, figure: Figure) -> None:
     write(home.path / "operations" / "slow.py", PANICS)
     await home.policy("panic", tags=["s"], format="raw", partitions=1, pipeline=STEPS)
     neighbour = await calm(home)

@@ -288,7 +288,7 @@ async def test_a_flush_message_that_cannot_be_published_is_retried(home: Home) -
     assert times_s(home, "json:fields") == [10]
 
 
-async def test_a_flush_message_is_nothing_to_streams_and_policies_that_know_no_order(home: Home) -> None:
+async def test_streams_and_policies_without_an_order_ignore_flush_messages(home: Home) -> None:
     await policies(home, reorder_s=0)
     async with home.working():
         await work(home, [Sent(0, flushes_s=5), Sent(1, (10,)), Sent(2, flushes_s=50), Sent(3, (9,))])
@@ -383,7 +383,7 @@ async def test_a_buffered_chunk_is_deduplicated_after_positions_and_ids_are_lost
     assert times_s(home, "json:fields") == times_s(home, "raw:samples") == [9, 10]
 
 
-async def test_one_event_that_cannot_be_archived_costs_no_other_of_those_it_was_merged_with(
+async def test_an_event_that_cannot_be_archived_affects_no_event_merged_with_it(
     home: Home,
 ) -> None:
     await policies(home)
@@ -430,7 +430,7 @@ async def test_the_bound_of_the_buffer_releases_the_oldest_events_early(
     assert times_s(home, "json:fields") == times_s(home, "raw:samples") == [100, 101, 102, 103, 104]
 
 
-async def test_samples_that_come_out_of_order_are_warned_of(home: Home) -> None:
+async def test_samples_out_of_order_cause_a_warning(home: Home) -> None:
     await policies(home, reorder_s=0)
     async with home.working():
         await work(home, [Sent(0, (10, 11)), Sent(1, (12,)), Sent(2, (9,)), Sent(3, (13,))])

@@ -143,7 +143,7 @@ async def test_a_running_worker_hands_the_stream_over_and_takes_it_back(
     assert home.store.array("t:spectrum").shape == (1 + (20_000 - 32) // 16, 17)
 
 
-async def test_a_stream_that_was_worked_on_since_is_not_let_go_without_a_commit(
+async def test_a_stream_with_new_chunks_is_not_released_without_a_commit(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For example, the bus accepts published rows late: a checkpoint takes longer than the stream is
@@ -224,7 +224,7 @@ async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints:
             again.put_in_place(lambda: None)
 
 
-async def test_chunks_that_no_checkpoint_covers_are_made_once(
+async def test_chunks_after_the_last_checkpoint_are_reprocessed_once(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
@@ -333,7 +333,7 @@ async def test_the_new_outputs_are_on_the_disk_before_the_commit_and_the_swap_be
 FIELDS: dict[str, Any] = {"format": "json", "pipeline": [{"operation": "fields"}]}
 
 
-async def test_records_that_json_cannot_say_give_the_same_rows_again(
+async def test_records_without_a_json_form_give_the_same_rows_when_reprocessed(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     await home.policy("p", tags=["t"], **FIELDS)
@@ -397,7 +397,7 @@ async def test_rows_that_would_be_lost_are_reported_and_the_old_outputs_stay(
     assert home.store.array("t:fields~1")[:, 0].tolist() == [1, 2, 3, 4, 5]
 
 
-async def test_numbers_that_an_older_archive_has_lost_are_a_loss_too(
+async def test_numbers_lost_by_an_older_archive_are_reported_as_lost(
     home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("windvane.processors.worker.pipeline.archive.is_plain", lambda record: True)
@@ -513,7 +513,7 @@ async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_re
     assert sorted(each.name for each in folder.iterdir()) == ["samples", reference.removeprefix("t:")]
 
 
-async def test_what_another_layout_replaced_is_not_taken_for_an_older_one(
+async def test_an_output_replaced_by_another_layout_is_not_an_older_output(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     """A worker sets all rows aside when the policy changes; a reprocessing replaces only the rows since."""
@@ -536,7 +536,7 @@ async def test_what_another_layout_replaced_is_not_taken_for_an_older_one(
     assert contents(home, next(name for name, by in causes.items() if by == "layout")) == old
 
 
-async def test_a_step_that_cannot_be_made_stops_the_reprocessing_before_it_begins(
+async def test_a_step_that_cannot_be_created_fails_the_reprocessing_at_its_start(
     home: Home, checkpoints: CheckpointStore
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])

@@ -9,7 +9,7 @@ def told(failures: StepFailures) -> list[tuple[str, str, str, int, bool]]:
     ]
 
 
-def test_a_step_has_one_entry_and_fails_until_it_works() -> None:
+def test_a_step_has_one_entry_and_is_failing_until_it_succeeds() -> None:
     failures = StepFailures(10)
     failures.add("a", "model", "first")
     failures.add("b", "model", "other")

@@ -218,7 +218,7 @@ async def test_a_step_that_fails_stops_neither_the_others_nor_the_stream(home: H
     assert "Traceback" in home.letters.get(letters[0].id).detail
 
 
-async def test_records_without_the_bytes_that_a_step_wants_stop_neither_the_others_nor_the_stream(
+async def test_records_without_the_bytes_of_a_step_stop_neither_other_steps_nor_the_stream(
     home: Home,
 ) -> None:
     await home.policy("p", tags=["t"], format="json", pipeline=[PCM, {"operation": "fields"}])
@@ -232,7 +232,7 @@ async def test_records_without_the_bytes_that_a_step_wants_stop_neither_the_othe
     assert [letter.code for letter in home.letters.list()] == ["step-failed"]
 
 
-async def test_a_chunk_that_its_format_cannot_take_goes_to_the_dead_letters_whole(home: Home) -> None:
+async def test_a_chunk_that_its_format_rejects_becomes_one_dead_letter(home: Home) -> None:
     await home.policy("p", tags=["t"], format="raw")
     await home.publish("p", {"no": "message"})
     await home.publish("p", "fine")
@@ -273,7 +273,7 @@ UNREAD |= {"timestamp of 3 bytes"}
         ("json", [{"operation": "fields", "fields": ["message"]}]),
     ],
 )
-async def test_an_event_that_cannot_be_decoded_costs_itself_alone(
+async def test_an_event_that_cannot_be_decoded_affects_no_other_event(
     home: Home, format_: str, pipeline: list[dict[str, Any]]
 ) -> None:
     """The bus may have chunks that passed no gateway, or one of an older version."""
@@ -299,7 +299,7 @@ async def test_an_event_that_cannot_be_decoded_costs_itself_alone(
         assert len(home.store.array("t:fields")) == good
 
 
-async def test_a_record_without_the_field_of_a_raw_policy_costs_itself_alone(home: Home) -> None:
+async def test_a_record_without_the_field_of_a_raw_policy_affects_no_other_record(home: Home) -> None:
     await home.policy("p", tags=["*"], format="raw", field="samples")
     await home.publish("p", {"samples": "a"}, {"message": "b"}, "c", {"samples": 4}, {"samples": b"e"})
     async with home.working():
@@ -325,7 +325,7 @@ async def test_values_without_a_json_form_are_stored(home: Home, payload: bytes)
     assert home.letters.list() == []
 
 
-async def test_a_time_in_a_record_is_written_as_one(home: Home) -> None:
+async def test_a_time_in_a_record_is_stored_as_a_time(home: Home) -> None:
     await home.policy("p", tags=["t"], format="json")
     await home.publish("p", {"at": msgpack.ExtType(0, struct.pack(">II", 0, 5))})
     async with home.working():

@@ -89,7 +89,7 @@ async def test_an_edited_operation_is_loaded_and_the_stream_keeps_its_state(home
     assert np.all(np.diff(np.diff(sums)) >= 0), "the new one never gives way to the old one"
 
 
-async def test_a_broken_edit_changes_nothing_and_is_said(home: Home) -> None:
+async def test_a_broken_edit_changes_nothing_and_is_reported(home: Home) -> None:
     file = home.path / "operations" / "total.py"
     write(file, "FACTOR = 1\n" + SUM)
     await home.policy("p", **POLICY)
@@ -104,7 +104,7 @@ async def test_a_broken_edit_changes_nothing_and_is_said(home: Home) -> None:
     assert home.store.array("t:total")[:, 0].tolist() == [1, 2]
 
 
-async def test_what_it_raises_goes_to_the_dead_letters_with_the_traceback(home: Home) -> None:
+async def test_exceptions_of_an_operation_become_dead_letters_with_the_traceback(home: Home) -> None:
     write(home.path / "operations" / "total.py", SUM)  # without FACTOR
     await home.policy("p", **POLICY)
     await home.publish("p", samples(5))
@@ -128,7 +128,7 @@ def fragile(block):
 """
 
 
-async def test_a_step_fails_until_it_works_on_a_chunk_or_is_no_more_in_the_policy(home: Home) -> None:
+async def test_a_step_is_failing_until_it_processes_a_chunk_or_is_removed(home: Home) -> None:
     def failing() -> list[tuple[str, int]]:
         told = home.telemetry.status().failures
         return [(one.step, one.times) for one in told if one.recovered_ns is None]

@@ -129,7 +129,7 @@ async def test_records_go_out_in_the_schema_of_the_policy(home: Home) -> None:
     assert {m["archive"] for m in found} == {home.store.stream("t").uid}
 
 
-async def test_a_record_that_no_longer_fits_costs_its_chunk_the_publishing_alone(home: Home) -> None:
+async def test_a_chunk_with_a_record_that_no_longer_fits_is_stored_but_not_published(home: Home) -> None:
     await home.policy("p", tags=["t"], schema=POWER, encoding="avro")
     await home.publish("p", {"kw": 1.0})
     await home.publish("p", {"kw": "much"}, {"kw": 2.0})
