@@ -86,13 +86,16 @@ class Rows:
 
     def __getitem__(self, key: Any) -> Any:
         while True:
+            epoch, kept_from = self._file.epoch, self._file.start
             start, length = self._bounds()
             try:
                 return self._select(key, start, length)
-            except RangeGone:
-                if self._bounds()[0] == start:
+            except IndexError:
+                # The epoch is read first and last: in one epoch, `start` only rises.
+                if self._file.start == kept_from and self._file.epoch == epoch:
                     raise
-                # Dropped just now: an open slice begins later then, and other errors name rows, not bytes.
+                # Rows were dropped, or the file restarted at 0, just now. With the bounds of now, an open
+                # slice gives what there is, and errors name rows, not bytes.
 
     def __iter__(self) -> Iterator[Any]:
         try:

@@ -30,7 +30,8 @@ class SegmentedFile:
 
     **Order.** A writer writes bytes into the segment first and `length` last; a reader of `length` sees
     all bytes below it. Dropping the beginning moves `start` first, on the disk too, and unlinks segments
-    then.
+    then. So a segment that a reader does not find was lost only if `start` and `epoch` have not changed
+    since the reader read the length.
 
     **What a crash can do.** Killing the writer leaves `length` as it was before or after an append, never
     between; bytes past it may have been written. A power failure takes back, in any order, whatever was not
@@ -69,6 +70,11 @@ class SegmentedFile:
         return self._head.length
 
     @property
+    def epoch(self) -> int:
+        """How often the file restarted at 0 after its beginning was dropped: the length may be lower then."""
+        return self._head.epoch
+
+    @property
     def replaced(self) -> bool:
         """Whether the directory now holds another file, or none: what is open here will not grow any more."""
         try:
@@ -83,52 +89,56 @@ class SegmentedFile:
         """
         if offset < 0 or size < 0:
             raise ValueError(f"cannot read {size} bytes from offset {offset}: neither may be negative")
-        self._require_kept(offset)
-        stop = min(offset + size, self.length)
-        pieces: list[bytes] = []
-        while offset < stop:
-            segment = offset - offset % self.segment_bytes
-            piece = self._read_segment(
-                segment, offset - segment, min(stop, segment + self.segment_bytes) - offset
-            )
-            if not piece:
-                self._require_kept(offset)
-                if offset < self.length:
-                    raise StreamDamaged(
-                        f"{segment_path(self._path, segment)} is missing or short: byte {offset} of "
-                        f"{self.length} is not there. `windvane verify` shows what is missing"
-                    )
-                break
-            pieces.append(piece)
-            offset += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        while True:
+            start, epoch, length = self._bounds()
+            self._require_kept(offset, start)
+            stop = min(offset + size, length)
+            pieces: list[bytes] = []
+            position = offset
+            while position < stop:
+                segment = position - position % self.segment_bytes
+                end = min(stop, segment + self.segment_bytes)
+                piece = self._read_segment(segment, position - segment, end - position)
+                if not piece:
+                    break
+                pieces.append(piece)
+                position += len(piece)
+            else:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self._has_kept(start, epoch):
+                raise StreamDamaged(
+                    f"{segment_path(self._path, segment)} is missing or short: byte {position} of "
+                    f"{length} is not there. `windvane verify` shows what is missing"
+                )
 
     def view(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Give bytes [start, stop) as a read-only array of shape (stop - start,), not copied, however long.
 
-        `stop` is at most a `length` that was read. Raises RangeGone below `start`, IndexError past the end,
-        StreamDamaged if a segment is missing or short.
+        `stop` is at most a `length` that was read. Raises RangeGone below `start`, StreamDamaged if a segment
+        is missing or short, IndexError past the end: also if the file restarted at 0 since `length` was read,
+        which `epoch` tells, and has not grown to `stop` again.
         """
         if not 0 <= start <= stop:
             raise ValueError(f"cannot view bytes {start} to {stop}: they must be ordered and not negative")
-        head = self._head
         mapping = self._mapping
         if mapping is None:
             mapping = self._mapping = ContiguousMapping(self._path, self.segment_bytes)
-        origin, epoch = head.start, head.epoch
-        if start < origin:
-            self._require_kept(start)
-        try:
-            return mapping.view(start, stop, origin=origin, length=head.length, epoch=epoch)
-        except FileNotFoundError as error:
-            self._require_kept(start)
-            reason = f"{error.filename} is missing"
-        except IndexError as error:
-            reason = str(error)
-        if stop > self.length:
-            raise IndexError(f"{self.directory} has {self.length} bytes, and byte {stop - 1} was requested")
+        while True:
+            origin, epoch, length = self._bounds()
+            if start < min(origin, stop):  # no bytes are never gone
+                self._require_kept(start, origin)
+            try:
+                return mapping.view(start, stop, origin=origin, length=length, epoch=epoch)
+            except FileNotFoundError as error:
+                reason = f"{error.filename} is missing"
+            except IndexError as error:
+                reason = str(error)
+            if self._has_kept(origin, epoch):
+                break
+        if stop > length:
+            raise IndexError(f"{self.directory} has {length} bytes, and byte {stop - 1} was requested")
         raise StreamDamaged(
-            f"{self.directory}: {reason}, below the length of {self.length}. After a power failure the "
+            f"{self.directory}: {reason}, below the length of {length}. After a power failure the "
             "worker cuts back to its checkpoint when the stream resumes; else `windvane verify` shows what "
             "is missing"
         )
@@ -144,8 +154,23 @@ class SegmentedFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _require_kept(self, offset: int) -> None:
-        start = self.start
+    def _bounds(self) -> tuple[int, int, int]:
+        """The start, the epoch and the length, read in this order.
+
+        A writer that restarts at 0 changes the epoch before the start: so a new start is never returned
+        with an old epoch. A decision has to use these values: read again, they may differ.
+        """
+        head = self._head
+        return head.start, head.epoch, head.length
+
+    def _has_kept(self, start: int, epoch: int) -> bool:
+        """Whether the writer has unlinked nothing at or after `start` since `_bounds` returned these values.
+
+        If so, a segment that was missing meanwhile, below the length that was returned, is lost.
+        """
+        return (self._head.start, self._head.epoch) == (start, epoch)
+
+    def _require_kept(self, offset: int, start: int) -> None:
         if offset < start:
             raise RangeGone(
                 f"byte {offset} of {self.directory} was dropped; the first that is kept is byte {start}"
@@ -156,7 +181,6 @@ class SegmentedFile:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._require_kept(segment)
             return b""
         try:
             return os.pread(descriptor, size, position)
