@@ -69,7 +69,8 @@ lint: install-test
 
 # Type checkers do not see the mapping of an editable install: an ordinary one is checked.
 typecheck: install-test
-	rm -rf build/typecheck
+	# pip builds in build/lib, and would install modules that have moved since.
+	rm -rf build/typecheck build/lib
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p windvane
 	MYPYPATH=build/typecheck:. $(BIN)/mypy --explicit-package-bases tests benchmarks examples lint

@@ -156,6 +156,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forward: str = DEFAULT_FORWARD
     web: str = DEFAULT_WEB
     bus: str = "embedded:"
+    # postgresql://…: checkpoints, dead letters and catalog; by default SQLite files in the home. `catalog` is
+    # another database for the catalog alone.
+    database: str | None = None
     catalog: str | None = None
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
@@ -188,7 +191,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def catalog_url(self) -> str:
         """The SQLAlchemy URL of the catalog, by default SQLite in the home directory."""
-        return self.catalog or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
+        return self.catalog or self.database or f"sqlite+aiosqlite:///{self.home / 'catalog.sqlite'}"
 
     @property
     def policy_copy_file(self) -> Path:
@@ -207,8 +210,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def checkpoint_file(self) -> Path:
-        """The SQLite database of the worker's checkpoints."""
+        """The SQLite database of the worker's checkpoints, unless they are in `database`."""
         return self.home / "checkpoints.sqlite"
+
+    @property
+    def checkpoint_place(self) -> Path | str:
+        """Where the worker's checkpoints are: a file, or the URL of a database."""
+        return self.database or self.checkpoint_file
 
     @property
     def forward_security_file(self) -> Path:
@@ -223,8 +231,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def dead_letter_file(self) -> Path:
-        """The SQLite database of rejected input."""
+        """The SQLite database of rejected input, unless it is in `database`."""
         return self.home / "dead-letters.sqlite"
+
+    @property
+    def dead_letter_place(self) -> Path | str:
+        """Where rejected input is: a file, or the URL of a database."""
+        return self.database or self.dead_letter_file
 
 
 def default_home(environment: Mapping[str, str] = os.environ) -> Path:

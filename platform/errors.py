@@ -72,6 +72,10 @@ class DatabaseDamaged(StoreFailed):
     """A database file is damaged or cannot be read. It is unchanged until a command repairs it."""
 
 
+class DatabaseUnavailable(StoreFailed):
+    """A database server cannot be reached, or ended the session; what was committed is there."""
+
+
 class StreamDamaged(WindvaneError, OSError):
     """The files of one stream or array lack committed data, or cannot be read (EIO).
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.local.broker import free_port
+from tests.processes import wait_until
 
 USER = "windvane"
 _numbers = itertools.count(1)
@@ -104,4 +106,7 @@ def _running(data: Path, programs: Path) -> Iterator[PostgreSQL]:
     try:
         yield PostgreSQL(programs, port)
     finally:
-        call(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        # Not with pg_ctl: the session may end within a test that may start no process.
+        pid_file = data / "postmaster.pid"
+        os.kill(int(pid_file.read_text().partition("\n")[0]), signal.SIGQUIT)
+        wait_until(lambda: not pid_file.exists(), "end of the server")

@@ -23,7 +23,7 @@ from .data import format_time, print_table, require_home
 
 if TYPE_CHECKING:
     from ..store.databases.dead_letter import DeadLetterSummary
-    from ..store.databases.dead_letters import DeadLetters
+    from ..store.databases.interfaces import DeadLetters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -354,10 +354,10 @@ def _none_found(settings: Settings, *, code: str | None, tag: str | None) -> str
 
 
 def _open(settings: Settings) -> "DeadLetters":
-    from ..store.databases.dead_letters import DeadLetters
+    from ..store.databases.dead_letters import SqlDeadLetters
 
     require_home(settings)
-    return DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
+    return SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes)
 
 
 def _matching(letters: "DeadLetters", *, code: str | None, tag: str | None) -> Iterator["DeadLetterSummary"]:

@@ -30,7 +30,7 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
       windvane drop turbine.t01.gearbox:spectrum~1
       windvane drop voice:spectrum~1 voice:features~1 --yes
     """
-    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint import SqlCheckpointDatabase
     from ..store.files.replaced_arrays import size_bytes
     from ..store.files.store import REBUILT, Store
     from .common.progress import amount, plural
@@ -38,7 +38,7 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
     require_home(settings)
     store = Store(settings.store_dir)
     sizes: dict[str, int] = {}
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         for reference in arrays:
             store.array(reference).close()
             committed = checkpoints.stream(reference.partition(":")[0])

@@ -37,7 +37,7 @@ def train(settings: Settings, reference: str) -> None:
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()
     models = settings.home / "models"
-    request = request_now(settings.checkpoint_file, settings.store_dir, models, reference)
+    request = request_now(settings.checkpoint_place, settings.store_dir, models, reference)
     report = try_to_train(request)
     if report.error:
         raise OperationFailed(f"{reference} was not trained: {report.error}")

@@ -38,7 +38,7 @@ def recover() -> None:
 
 
 @recover.command("list")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def list_stopped(settings: Settings) -> None:
     """List streams and partitions that have stopped, the reason, and the command that recovers each.
 
@@ -78,7 +78,7 @@ def list_stopped(settings: Settings) -> None:
 
 @recover.command()
 @click.argument("reference", metavar="REF")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def adopt(settings: Settings, reference: str) -> None:
     """Commit the data stream REF and its arrays as they are, and resume after them.
 
@@ -91,7 +91,7 @@ def adopt(settings: Settings, reference: str) -> None:
     Examples:
       windvane recover adopt turbine.t01.gearbox
     """
-    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint import SqlCheckpointDatabase
     from ..store.repair.adoption import adopt_stream
     from .common.home_check import HomeCheck
 
@@ -100,7 +100,7 @@ def adopt(settings: Settings, reference: str) -> None:
     directory = _stream(check, reference)
     _require_checkpoints(check)
     arrays = check.store.array_directories(reference)
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         adopted = adopt_stream(reference, directory, arrays, checkpoints)
     stream = adopted.outputs[reference]
     click.echo(f"adopted {reference}: {stream.length} bytes in {plural(stream.chunks, 'chunk')}")
@@ -120,7 +120,7 @@ def adopt(settings: Settings, reference: str) -> None:
 @recover.command()
 @click.argument("reference", metavar="REF")
 @click.option("--partial", is_flag=True, help="Also if the bus no longer has every chunk.")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     """Rebuild the data stream REF or its arrays, and set aside the existing files.
 
@@ -175,9 +175,8 @@ def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -
 def _rebuild_from_bus(
     settings: Settings, check: "HomeCheck", reference: str, directory: Path, *, partial: bool
 ) -> None:
-    from ..store.databases.stream_order import held_chunk_ids
+    from ..store.databases.checkpoint import SqlCheckpointDatabase
     from ..store.files.data_stream import PART_OF_CHUNK, DataStream
-    from ..store.repair.rewinding import rewind_stream
     from ..store.repair.set_aside import SetAside
     from .common.bus_contents import chunks_on_bus
 
@@ -188,7 +187,8 @@ def _rebuild_from_bus(
     except (FileNotFoundError, StreamDamaged):
         ids = []
     ids = [each for each in ids if each != PART_OF_CHUNK]  # the chunk's last events have its own
-    ids += held_chunk_ids(settings.checkpoint_file, reference)
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
+        ids += checkpoints.held_chunk_ids(reference)
     partitions, on_bus = chunks_on_bus(settings, topic, reference)
     missing = None if on_bus is None or not ids else sum(not each or each not in on_bus for each in ids)
     if missing != 0 and not partial:
@@ -203,7 +203,8 @@ def _rebuild_from_bus(
         )
     aside = SetAside(settings.home)
     moved = aside.move(directory.parent)
-    rewind_stream(settings.checkpoint_file, reference, partitions)
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
+        checkpoints.rewind(reference, partitions)
     click.echo(f"set aside: {moved}")
     if missing:
         click.echo(f"{plural(missing, 'chunk')} of {len(ids)} exist only there")
@@ -230,7 +231,7 @@ def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
 @click.option(
     "--resume-at", type=click.IntRange(min=0), help="The message to resume at.  [default: the next]"
 )
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None:
     """Skip messages that the bus has lost; applies to a running or stopped worker.
 
@@ -241,7 +242,7 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
       windvane recover skip-hole turbine/0
     """
     from ..bus.interface import TopicPartition
-    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint import SqlCheckpointDatabase
     from ..store.databases.checkpoint_records import Hole
     from .common.bus_contents import halted_partitions, partition_extent
     from .common.home_check import HomeCheck
@@ -281,7 +282,7 @@ def skip_hole(settings: Settings, partition: str, resume_at: int | None) -> None
             f"--resume-at {resume_at} is beyond the end of {partition}: its last message is {end - 1}; the "
             f"messages that arrive next would be given up. Choose at most {end}"
         )
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         checkpoints.skip(Hole(log, topic, int(number), position, resume_at))
     click.echo(
         f"{partition}: messages {position} to {resume_at - 1} are skipped; reading resumes at {resume_at}"

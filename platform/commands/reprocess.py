@@ -56,7 +56,7 @@ def reprocess_stream(
     """What `windvane reprocess` does. `store` decides what becomes of the arrays that it would remove."""
     from ..processors.operations.base.user_operations import UserOperations
     from ..processors.worker.reprocessing.reprocess import Reprocessing
-    from ..store.databases.checkpoint import CheckpointStore
+    from ..store.databases.checkpoint import SqlCheckpointDatabase
     from ..store.files.store import Store
     from .common.interrupts import interrupted_between_blocks
     from .common.progress import byte_progress
@@ -67,7 +67,7 @@ def reprocess_stream(
     recorded = store.stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
     with (
-        closing(CheckpointStore(settings.checkpoint_file)) as checkpoints,
+        closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints,
         Reprocessing(store, stream, policy, checkpoints) as again,
     ):
         with (

@@ -61,7 +61,7 @@ _stop_fd = click.option("--stop-fd", type=int, hidden=True)
 
 
 @click.command()
-@tier_options("forward", "web", "bus", "catalog", if_missing="create")
+@tier_options("forward", "web", "bus", "database", "catalog", if_missing="create")
 @_processes("gateway-processes")
 @_ready_file
 @click.option(
@@ -114,7 +114,7 @@ def up(
 
 
 @click.command(short_help="Run the gateway alone.")
-@tier_options("forward", "bus", "catalog", "instance", if_missing="create")
+@tier_options("forward", "bus", "database", "catalog", "instance", if_missing="create")
 @_processes("processes")
 @click.option("--shares-port", is_flag=True, hidden=True)
 @_ready_file
@@ -145,7 +145,7 @@ def gateway(
 
 
 @click.command(short_help="Run the worker alone.")
-@tier_options("bus", "catalog", "instance", if_missing="create")
+@tier_options("bus", "database", "catalog", "instance", if_missing="create")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -176,7 +176,7 @@ process = click.Command(
 
 
 @click.command(short_help="Run the web tier alone.")
-@tier_options("web", "catalog", if_missing="create")
+@tier_options("web", "database", "catalog", if_missing="create")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -203,7 +203,7 @@ def _write_wav(context: click.Context, _option: click.Parameter, file: Path | No
 
 
 @click.command(short_help="Send what a small wind farm would send; or write a recording.")
-@tier_options("forward", "catalog", if_missing="ignore")
+@tier_options("forward", "database", "catalog", if_missing="ignore")
 @click.option(
     "--wav",
     type=click.Path(dir_okay=False, path_type=Path),

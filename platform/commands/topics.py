@@ -36,7 +36,7 @@ def topics() -> None:
 
 
 @topics.command("list")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def list_topics(settings: Settings) -> None:
     """List the topics: name on the bus, what is on it, partitions, and on Kafka replicas and retention.
 
@@ -68,7 +68,7 @@ def list_topics(settings: Settings) -> None:
 
 @topics.command("apply")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def apply_topics(settings: Settings, dry_run: bool) -> None:
     """Set the topics up as the policies want them: partitions, retention, size of messages, replicas.
 
@@ -143,7 +143,7 @@ def take_over(settings: Settings) -> None:
 
 @topics.command()
 @click.argument("topic", metavar="TOPIC")
-@tier_options("bus", "catalog")
+@tier_options("bus", "database", "catalog")
 def schema(settings: Settings, topic: str) -> None:
     """Print the Avro schema of the messages on TOPIC, as JSON.
 

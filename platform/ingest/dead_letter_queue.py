@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..errors import BusUnavailable, ChunkRejected, DiskReserveUsed
 from ..rejections import REJECTIONS, WITHHELD
 from ..store.databases.dead_letter import DeadLetter
-from ..store.databases.dead_letters import DeadLetters
+from ..store.databases.interfaces import DeadLetters
 from .bodies.formats import EVENTS
 from .chunk import IncomingChunk, RejectedEvents, charge
 from .telemetry import GatewayTelemetry

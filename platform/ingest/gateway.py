@@ -20,7 +20,7 @@ from ..errors import BusUnavailable, ChunkRejected, RateExceeded
 from ..records.events import chunk_key, is_identified_by_id
 from ..rejections import REJECTIONS, WITHHELD
 from ..store.catalog.policy import Policy, Signal
-from ..store.databases.dead_letters import DeadLetters
+from ..store.databases.interfaces import DeadLetters
 from .admission import admit, find_rules, no_policy
 from .chunk import IncomingChunk, RejectedEvents, charge, check_tag, halves
 from .chunk_check import CheckedChunk, ChunkCheck

@@ -16,7 +16,7 @@ from ..runtime.disk_space import DiskWatch, look_at_disk, wait_for_room, watch_d
 from ..runtime.process_memory import collect_garbage_rarely, keep_freed_memory
 from ..runtime.telemetry import add_status_routes, serve_on_socket
 from ..store.catalog.catalog import Catalog
-from ..store.databases.dead_letters import DeadLetters
+from ..store.databases.dead_letters import SqlDeadLetters
 from .forward.listeners import ForwardServer
 from .gateway import Gateway
 from .guarded_producer import GuardedProducer
@@ -70,7 +70,7 @@ async def serve(
             producer = GuardedProducer(producer, disk)
         _start(cleanup, watch_disk(disk, telemetry.health))
         _start(cleanup, watch_bus(bus.topics, telemetry.health))
-        dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
+        dead_letters = SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes)
         gateway = Gateway(
             producer=producer,
             policies=policies,

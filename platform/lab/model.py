@@ -66,7 +66,7 @@ class Model:
         )
 
 
-def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
+def open_model(home: Path, checkpoints: Path | str, reference: str) -> Model:
     """The model of `stream:step` as the last checkpoint has it.
 
     Raises:
@@ -74,7 +74,7 @@ def open_model(home: Path, checkpoint_file: Path, reference: str) -> Model:
         ModelRejected: another user can write the database of checkpoints.
     """
     stream, _, step_name = reference.rpartition(":")
-    committed, policy = committed_stream(checkpoint_file, stream)
+    committed, policy = committed_stream(checkpoints, stream)
     models = [step for step in policy.pipeline if step.operation == "model"]
     step = next((step for step in models if step.name == step_name), None)
     if step is None:

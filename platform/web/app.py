@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler
 from ..runtime.disk_space import DiskWatch
 from ..store.catalog.catalog import Catalog
 from ..store.catalog.policy import Policy
-from ..store.databases.dead_letters import DeadLetters
+from ..store.databases.database import Place
+from ..store.databases.interfaces import DeadLetters
 from ..store.files.store import Store
 from .api.alarms import AlarmRoutes
 from .api.arrays import ArrayRoutes
@@ -76,9 +77,9 @@ def create_app(
     open_on_loopback: bool = False,
     live_limits: LiveLimits | None = None,
     telemetry: WebTelemetry | None = None,
-    checkpoint_file: Path | None = None,
+    checkpoints: Place | None = None,
 ) -> web.Application:
-    """The web tier over one store and one catalog; `checkpoint_file` is the worker's, if it can be read here.
+    """The web tier over one store and one catalog; `checkpoints` is the worker's, if it can be read here.
 
     `check_policy` raises PolicyInvalid for a pipeline that cannot run. `ui` is the folder of the built
     interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
@@ -109,7 +110,7 @@ def create_app(
     for resource in (
         platform,
         PolicyRoutes(catalog, check_policy, f"{API}/policies"),
-        StreamRoutes(store, telemetry, listings, delays, alarms, checkpoint_file=checkpoint_file),
+        StreamRoutes(store, telemetry, listings, delays, alarms, checkpoints=checkpoints),
         ArrayRoutes(store, telemetry, listings),
         SearchRoutes(catalog),
         AlarmRoutes(catalog),

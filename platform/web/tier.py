@@ -15,7 +15,7 @@ from ..runtime.disk_space import DiskWatch
 from ..runtime.http_connections import ConnectionGuard
 from ..store.catalog.catalog import Catalog
 from ..store.catalog.policy import Policy
-from ..store.databases.dead_letters import DeadLetters
+from ..store.databases.dead_letters import SqlDeadLetters
 from ..store.files.store import Store
 from .app import create_app
 from .telemetry import WebTelemetry
@@ -42,7 +42,7 @@ async def serve(
         make_run_dir(settings)
         catalog = await Catalog.open(settings.catalog_url, copy=settings.policy_copy_file)
         cleanup.push_async_callback(catalog.close)
-        dead_letters = DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes)
+        dead_letters = SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes)
         cleanup.callback(dead_letters.close)
         telemetry = WebTelemetry()
         guard = ConnectionGuard(settings.http, limits_addresses=True)
@@ -58,7 +58,7 @@ async def serve(
             ui=Path(__file__).parent / "ui" / "dist",
             open_on_loopback=is_loopback(host),
             telemetry=telemetry,
-            checkpoint_file=settings.checkpoint_file,
+            checkpoints=settings.checkpoint_place,
         )
         # No access log: addresses may hold the token, and the metrics count requests.
         # Bodies stay compressed: the gateway bounds what they may become.

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgpack
 import pytest
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running, windvane
@@ -37,7 +38,7 @@ STEP_FAILED = replace(
 
 @pytest.fixture
 def letters(home: Path) -> Iterator[DeadLetters]:
-    letters = DeadLetters(home / "dead-letters.sqlite")
+    letters = SqlDeadLetters(home / "dead-letters.sqlite")
     yield letters
     letters.close()
 
@@ -66,7 +67,7 @@ def test_what_a_sender_wrote_cannot_break_a_line_or_reach_the_terminal(
 
 
 def test_letters_that_were_evicted_are_reported(run: Run, home: Path) -> None:
-    letters = DeadLetters(home / "dead-letters.sqlite", max_bytes=2000)
+    letters = SqlDeadLetters(home / "dead-letters.sqlite", max_bytes=2000)
     for number in range(6):
         letters.add(replace(LETTER, payload=b"%d" % number * 500))
     letters.close()

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from windvane.commands.diagnosis.kafka import Cluster, TopicReplicas, check_cluster
 from windvane.commands.diagnosis.machine import check_files, check_mappings, check_year
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.store import Store
 
 from tests.cli.conftest import Run
@@ -110,7 +110,7 @@ def test_checkpoints_that_are_missing_next_to_streams_are_a_failure(run: Run, ho
     assert found["state"] == "failure"
     assert "is missing, and the store has 1 stream:" in found["message"]
     assert "restore the latest copy first" in found["fix"]
-    CheckpointStore(home / "checkpoints.sqlite").close()
+    SqlCheckpointDatabase(home / "checkpoints.sqlite").close()
     assert findings(run)["database checkpoints.sqlite"]["state"] == "ok"
 
 

@@ -12,10 +12,10 @@ from windvane.bus.interface import TopicPartition
 from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
 from windvane.commands.common.home_check import HomeCheck
 from windvane.config import Settings
-from windvane.store.databases.checkpoint import CheckpointStore
-from windvane.store.databases.checkpoint_records import StreamCheckpoint, StreamPosition
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
+from windvane.store.databases.checkpoint_records import StreamCheckpoint
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.store import Store
-from windvane.store.repair.rewinding import rewind_stream
 
 from tests.store.repair.damaging import flip
 
@@ -38,7 +38,7 @@ class Filled:
                 log.append([(b"t", encode_chunk(chunk))])
         with (
             Store(home / "store") as store,
-            closing(CheckpointStore(home / "checkpoints.sqlite")) as checkpoints,
+            closing(SqlCheckpointDatabase(home / "checkpoints.sqlite")) as checkpoints,
             store.stream_writer("t", attrs={"tag": "t", "policy": "p"}) as writer,
         ):
             writer.resume(None, database_id=checkpoints.database_id)
@@ -57,8 +57,8 @@ class Filled:
     def segment(self) -> Path:
         return self.home / "store" / "t" / "stream" / "bytes" / f"{0:020d}.seg"
 
-    def checkpoints(self) -> CheckpointStore:
-        return CheckpointStore(self.home / "checkpoints.sqlite")
+    def checkpoints(self) -> CheckpointDatabase:
+        return SqlCheckpointDatabase(self.home / "checkpoints.sqlite")
 
 
 @pytest.fixture
@@ -143,32 +143,6 @@ def test_a_stream_is_rebuilt_from_the_bus_only_if_the_bus_has_all_of_it(run: Run
         assert checkpoints.stream("t") is None
         assert checkpoints.positions() == {}  # so it is read from the beginning
         assert checkpoints.chunk_keys("p", 0) == [b"key2"]
-
-
-def test_rewinding_one_stream_leaves_the_others_where_they_were(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoints.sqlite"
-    with closing(CheckpointStore(path)) as checkpoints:
-        own = (StreamPosition("", "p", 0, 40),)
-        checkpoints.commit(
-            positions={("p", 0): 30, ("q", 0): 5},
-            streams={
-                "t": StreamCheckpoint(),
-                "ahead": StreamCheckpoint(positions=own),
-                "plain": StreamCheckpoint(states={"s": b"1"}),
-            },
-            chunk_keys={},
-            window=0,
-        )
-    rewind_stream(path, "t", [("p", 0)])
-    with closing(CheckpointStore(path)) as checkpoints:
-        assert checkpoints.positions() == {("q", 0): 5}  # p is read from the beginning
-        ahead, plain = checkpoints.stream("ahead"), checkpoints.stream("plain")
-        assert ahead is not None
-        assert plain is not None
-        assert ahead.positions == own
-        assert plain.positions == (StreamPosition("", "p", 0, 30),)
-        assert plain.states == {"s": b"1"}
-        assert checkpoints.stream("t") is None
 
 
 def test_a_hole_is_skipped_by_a_decision_in_the_checkpoints(run: Run, filled: Filled) -> None:

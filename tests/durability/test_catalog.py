@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from windvane.processors.alarms.relay import AlarmRelay
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
 
 from tests.durability.power_cut import PowerCut
@@ -38,7 +38,7 @@ def _url(home: Path) -> str:
 async def alarms_at(home: Path) -> tuple[int, int]:
     """How many wait in the outbox, and how many are in the catalog."""
     catalog = await Catalog.open(_url(home))
-    with closing(CheckpointStore(home / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home / "checkpoints.sqlite")) as checkpoints:
         found = len(checkpoints.outbox()), len(await catalog.list("alarm", limit=10))
     await catalog.close()
     return found
@@ -61,7 +61,7 @@ async def test_a_document_that_was_put_survives_a_power_cut(
 async def test_an_alarm_leaves_the_outbox_when_it_is_durable_in_the_catalog(
     tmp_path: Path, disk: RecordingDisk, recorded: Catalog
 ) -> None:
-    with closing(CheckpointStore(disk.root / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(disk.root / "checkpoints.sqlite")) as checkpoints:
         raised = msgspec.msgpack.encode(event(3, "raised", 1))
         checkpoints.commit(
             positions={}, streams={"t": StreamCheckpoint(alarms=(raised,))}, chunk_keys={}, window=0

@@ -8,7 +8,7 @@ import pytest
 from windvane.config import Settings
 from windvane.directories import make_directory
 from windvane.home import make_home
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 
 from tests.durability.power_cut import PowerCut
@@ -64,5 +64,5 @@ def test_a_home_its_store_and_its_databases_are_there_after_a_power_cut(disk: Re
     with disk.recording():
         make_home(settings)
         Store(settings.store_dir).close()
-        DeadLetters(settings.dead_letter_file).close()
+        SqlDeadLetters(settings.dead_letter_file).close()
     assert {"somewhere", "somewhere/home", "somewhere/home/store"} <= left(disk).keys()

@@ -150,7 +150,7 @@ async def _until_failed(disk: RecordingDisk) -> None:
 async def test_a_rejected_chunk_is_not_acked_where_the_dead_letters_cannot_be_written(
     disk: RecordingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from windvane.store.databases.dead_letters import DeadLetters
+    from windvane.store.databases.interfaces import DeadLetters
 
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ import pytest
 from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.store import Store
 
 from tests.durability.file_tree import Step
@@ -41,7 +41,7 @@ def rows_of(path: Path, output: str) -> tuple[bytes, bytes]:
 def reprocess(path: Path, disk: RecordingDisk | None = None) -> None:
     policy = policy_from_mapping({"reference": "p", "tags": ["t"], "format": "raw", "pipeline": AFTER})
     with (
-        closing(CheckpointStore(path / "checkpoints.sqlite")) as checkpoints,
+        closing(SqlCheckpointDatabase(path / "checkpoints.sqlite")) as checkpoints,
         Store(path / "store", segment_bytes=4096) as store,
         Reprocessing(store, "t", policy, checkpoints) as again,
     ):

@@ -17,7 +17,7 @@ from windvane.config import Settings
 from windvane.errors import WindvaneError
 from windvane.processors.worker.progress.former_buses import former_buses
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.store import Store
 
 from tests.durability.file_tree import Step
@@ -178,7 +178,7 @@ async def test_all_that_a_checkpoint_names_is_there_though_everything_unsynced_i
         home_path = tmp_path / f"after-{at}"
         PowerCut(disk.steps).tree(at + 1, lambda i, p: False).write_to(home_path)
         with (
-            closing(CheckpointStore(home_path / "checkpoints.sqlite")) as checkpoints,
+            closing(SqlCheckpointDatabase(home_path / "checkpoints.sqlite")) as checkpoints,
             Store(home_path / "store") as store,
         ):
             committed = checkpoints.stream("t")
@@ -209,7 +209,7 @@ async def test_a_position_is_committed_to_the_bus_only_after_its_checkpoint(
             told = (
                 msgspec.json.decode((tmp_path / str(at) / step.target).read_bytes()).get("p", {}).get("0", 0)
             )
-            with closing(CheckpointStore(tmp_path / str(at) / "checkpoints.sqlite")) as checkpoints:
+            with closing(SqlCheckpointDatabase(tmp_path / str(at) / "checkpoints.sqlite")) as checkpoints:
                 assert told <= checkpoints.positions().get(("p", 0), 0)
             highest = max(highest, told)
     assert highest == CHUNKS
@@ -228,7 +228,7 @@ async def test_an_output_is_marked_as_committed_only_behind_its_checkpoint(
             power_cut.tree(at + 1, lambda i, p: True).write_to(home)
             marked = int.from_bytes((home / path).read_bytes()[COMMITTED_WORD:][:8], "little")
             if marked:
-                with closing(CheckpointStore(home / "checkpoints.sqlite")) as checkpoints:
+                with closing(SqlCheckpointDatabase(home / "checkpoints.sqlite")) as checkpoints:
                     committed = checkpoints.stream("t")
                     assert committed is not None
                     assert marked <= committed.outputs["t"].length
@@ -389,7 +389,7 @@ async def test_a_checkpoint_of_another_archive_is_not_applied_to_this_one(
 
 def test_a_checkpoint_is_one_durable_step(disk: RecordingDisk) -> None:
     with disk.recording():
-        checkpoints = CheckpointStore(disk.root / "checkpoints.sqlite")
+        checkpoints = SqlCheckpointDatabase(disk.root / "checkpoints.sqlite")
         checkpoints.commit(positions={("p", 0): 7}, streams={}, chunk_keys={}, window=9)
         checkpoints.close()
     assert [(step.kind, step.succeeded) for step in disk.steps] == [("commit", True)] * 2

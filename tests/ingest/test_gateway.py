@@ -23,7 +23,8 @@ from windvane.ingest import tier
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.dead_letter import KeptDeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 
 EVENT = msgpack.packb([msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 7)), {"message": b"hello"}])
 
@@ -76,7 +77,7 @@ class Site:
         return found
 
     def letters(self) -> DeadLetters:
-        return DeadLetters(self.settings.dead_letter_file)
+        return SqlDeadLetters(self.settings.dead_letter_file)
 
     async def kept_letter(self) -> KeptDeadLetter:
         """The one dead letter, once it is written: a connection is closed before its bytes are on disk."""

@@ -27,9 +27,9 @@ from windvane.processors.worker.progress.ownership import repetition_key
 from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.dead_letter import KeptDeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -53,7 +53,7 @@ class House:
         self.catalog = catalog
         self.clock = MovedClock()
         self.books: list[PolicyBook] = []
-        self.letters = DeadLetters(home / "dead-letters.sqlite")
+        self.letters = SqlDeadLetters(home / "dead-letters.sqlite")
 
     async def policy(self, reference: str, **settings: Any) -> None:
         body = policy_to_mapping(policy_from_mapping({"reference": reference, **settings}))
@@ -414,7 +414,7 @@ class Work:
     def __init__(self, house: House) -> None:
         self.house = house
         self.telemetry = WorkerTelemetry()
-        self._checkpoints = CheckpointStore(house.home / "checkpoints.sqlite")
+        self._checkpoints = SqlCheckpointDatabase(house.home / "checkpoints.sqlite")
         self._bus = open_bus("embedded:", house.home)
         link = CatalogLink(house.catalog)
         self.worker = Worker(

@@ -27,7 +27,7 @@ from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.records.events import EventTime
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 
 from tests.ingest.test_policies import House
 from tests.processors.worker.test_worker import Home
@@ -240,7 +240,7 @@ async def test_every_value_by_every_entry_in_every_format(tmp_path: Path) -> Non
         found[case] = why(rejected[tag].reason) if tag in rejected else archived(home, tag, case[2])
     stored = [tag for tag in sent if tag not in rejected]
     before = {tag: rows(home, tag) for tag in stored}
-    with closing(CheckpointStore(tmp_path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(tmp_path / "checkpoints.sqlite")) as checkpoints:
         for tag in stored:
             format = sent[tag][2]
             policy = policy_from_mapping({"reference": format, "format": format, **FORMATS[format]})

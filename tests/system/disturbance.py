@@ -123,7 +123,7 @@ def results(home: Path) -> dict[str, bytes]:
 
 def make_policy(home: Path, *, partitions: int) -> None:
     """The policy of all streams here."""
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     (home / "park.toml").write_text(POLICY.format(partitions=partitions))
     applied = windvane(home, "apply", str(home / "park.toml"))
     assert applied.returncode == 0, applied.stderr.decode()

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.processes import Running, wait_until, windvane
 
@@ -151,7 +151,7 @@ def test_a_new_installation_shows_the_first_steps(site: Running, page: Page) -> 
 
 def test_dead_letters_are_shown_decoded_replayed_and_discarded(site: Running, page: Page) -> None:
     event = bytes(msgpack.packb([1_790_000_000, {"message": "let me in"}]))
-    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as letters:
+    with closing(SqlDeadLetters(site.home / "dead-letters.sqlite")) as letters:
         for tag in ("late.comer", "never.mind"):
             letters.add(DeadLetter("no-policy", f"no policy allows {tag}", tag, "10.0.0.7", None, event, 1))
     made = windvane(site.home, "policy", "create", "late", "--tag", "late.*", "--preset", "logs")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running
@@ -59,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 np.sin(np.arange(count, dtype="<f4") / 500)[:, None], LONG_AGO_NS + np.arange(count) * 10**9
             )
             rows.close()
-    with closing(DeadLetters(home / "dead-letters.sqlite")) as letters:
+    with closing(SqlDeadLetters(home / "dead-letters.sqlite")) as letters:
         for code in ("no-policy", "step-failed"):
             letters.add(DeadLetter(code, f"the reason of {code}", "machine.a", "10.0.0.7", None, b"\xc0", 1))
     with Running("web", home) as running, StatusServer(home, STATUS) as server:

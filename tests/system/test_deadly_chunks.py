@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running, wait_until, windvane
@@ -131,7 +131,7 @@ def stored(site: Running, stream: str) -> bytes:
 
 
 def letters(site: Running, code: str) -> list[str]:
-    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as dead:
+    with closing(SqlDeadLetters(site.home / "dead-letters.sqlite")) as dead:
         return [letter.reason for letter in dead.list(limit=100) if letter.code == code]
 
 
@@ -158,7 +158,7 @@ def test_a_chunk_that_was_held_back_is_set_aside_and_not_the_one_that_lets_it_go
     wait_until(lambda: stored(site, "s.a") == b"\1\0", "the next one is stored", timeout_s=120)
     [reason] = letters(site, "ended-worker")
     assert "Segmentation fault" in reason
-    with closing(DeadLetters(site.home / "dead-letters.sqlite")) as dead:
+    with closing(SqlDeadLetters(site.home / "dead-letters.sqlite")) as dead:
         [letter] = dead.list()
         assert b"\x42\0" in dead.get(letter.id).payload
 

@@ -14,7 +14,7 @@ from contextlib import closing
 
 import msgpack
 import pytest
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.processes import Running, windvane
 from tests.system.hostile_peers import EVENT
@@ -138,7 +138,7 @@ async def test_slow_chunks_are_bounded_and_a_neighbour_is_acked_meanwhile(
         f"(bound {MAX_CPU_S:g})"
     )
     assert max(taken_s) < MAX_CPU_S
-    with closing(DeadLetters(gateway.home / "dead-letters.sqlite")) as letters:
+    with closing(SqlDeadLetters(gateway.home / "dead-letters.sqlite")) as letters:
         found = {letter.code for letter in letters.list() if letter.tag != "neighbour"}
         assert code is None or code in found
         assert "malformed" not in found

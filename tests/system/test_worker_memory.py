@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 
 from tests.processes import Running, wait_until, windvane
@@ -121,7 +121,7 @@ async def test_the_worst_chunks_take_no_more_than_the_docs_say(gateway: Running,
 
 
 def dead(home: Path) -> list:  # type: ignore[type-arg]
-    with closing(DeadLetters(home / "dead-letters.sqlite")) as letters:
+    with closing(SqlDeadLetters(home / "dead-letters.sqlite")) as letters:
         return letters.list(limit=1000)
 
 

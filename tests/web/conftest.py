@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from windvane.processors.operations.base.steps import check_pipeline
 from windvane.runtime.disk_space import DiskWatch
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 from windvane.web.app import create_app
 from windvane.web.live.subscriptions import LiveLimits
@@ -26,7 +26,7 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
         store = opened.enter_context(Store(tmp_path / "store", segment_bytes=64 * 1024))
         catalog = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'catalog.sqlite'}")
         opened.push_async_callback(catalog.close)
-        dead_letters = DeadLetters(tmp_path / "dead-letters.sqlite")
+        dead_letters = SqlDeadLetters(tmp_path / "dead-letters.sqlite")
         opened.callback(dead_letters.close)
         yield Home(tmp_path, store, catalog, dead_letters, opened)
 

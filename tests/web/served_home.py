@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 from numpy.typing import NDArray
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 from windvane.store.files.data_array import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store

@@ -17,7 +17,7 @@ from windvane.config import Settings
 from windvane.store.catalog.alarm_book import AlarmBook
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.files.store import Store
 from windvane.web.app import api_description
 
@@ -78,7 +78,7 @@ async def fill(path: Path) -> None:
         store = opened.enter_context(Store(settings.store_dir, segment_bytes=64 * 1024))
         catalog = await Catalog.open(settings.catalog_url)
         opened.push_async_callback(catalog.close)
-        letters = DeadLetters(settings.dead_letter_file)
+        letters = SqlDeadLetters(settings.dead_letter_file)
         opened.callback(letters.close)
         home = Home(path, store, catalog, letters, opened)
         home.stream("voice", b"abc" * 1000, b"def", attrs={"tag": "voice", "policy": "voice"})

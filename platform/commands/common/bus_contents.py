@@ -10,7 +10,7 @@ from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import decode_chunk
 from ...config import Settings
 from ...errors import ConfigInvalid, EnvelopeInvalid, PartitionHalted
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.checkpoint import SqlCheckpointDatabase
 from ...store.files.data_stream import CHUNK_ID_BYTES
 
 READ_BYTES = 4 * 1024 * 1024
@@ -80,7 +80,7 @@ async def partition_extent(settings: Settings, partition: TopicPartition) -> tup
                 )
     finally:
         await bus.close()
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         logs = checkpoints.logs()
     positions = logs.get(log, logs.get("", {}))
     return log, positions.get((partition.topic, partition.partition), 0), end
@@ -88,11 +88,12 @@ async def partition_extent(settings: Settings, partition: TopicPartition) -> tup
 
 async def halted_partitions(settings: Settings) -> dict[TopicPartition, PartitionHalted]:
     """The partitions of the embedded log that cannot be read from their committed positions to their ends."""
-    if not settings.bus.startswith("embedded:") or not settings.checkpoint_file.exists():
+    has_checkpoints = settings.database is not None or settings.checkpoint_file.exists()
+    if not settings.bus.startswith("embedded:") or not has_checkpoints:
         return {}
     bus = BusDirectory(settings.home / "bus")
     found = {}
-    with closing(CheckpointStore(settings.checkpoint_file)) as checkpoints:
+    with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         logs = checkpoints.logs()
         for partition in bus.partitions(bus.topics()):
             log = await _log_id(settings, partition.topic)

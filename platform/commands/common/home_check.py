@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,16 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import sqlalchemy as sa
 
 from ...config import Settings
-from ...errors import StreamNotFound
-from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint
+from ...errors import DatabaseUnavailable, StoreFailed, StreamNotFound
+from ...store.databases import checkpoint_schema as tables
+from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint, decode_checkpoint
+from ...store.databases.database import Place, open_reader
 from ...store.files.store import Store
 from ...store.repair.salvage import check_database
 from ...store.repair.scrub import Committed, Damage, StreamScrub, scrub_array
 from ...store.repair.stream_repair import known_damages
-
-_decode = msgspec.msgpack.Decoder(StreamCheckpoint).decode
 
 
 @dataclass(slots=True)
@@ -40,28 +40,33 @@ class Checkpoints:
         return Committed(length, self.database_id, self.is_known)
 
 
-def read_checkpoints(path: Path, stream: str | None = None) -> Checkpoints:
+def read_checkpoints(place: Place, stream: str | None = None) -> Checkpoints:
     """Read the database, or of its checkpoints that of one stream alone.
 
     A damaged database gives what could be read, and is not `is_known`.
     """
-    wanted = ("", ()) if stream is None else (" WHERE reference = ?", (stream,))
     found = Checkpoints()
-    if not path.exists():
+    if isinstance(place, Path) and not place.exists():
         return found
+    wanted = sa.select(tables.streams.c.reference, tables.streams.c.checkpoint)
+    if stream is not None:
+        wanted = wanted.where(tables.streams.c.reference == stream)
+    topic, partition = tables.positions.c.topic, tables.positions.c.partition
+    highest = sa.select(topic, partition, sa.func.max(tables.positions.c.next_offset))
     try:
-        with closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True, timeout=5.0)) as database:
-            for reference, row in database.execute(
-                f"SELECT reference, checkpoint FROM streams{wanted[0]}", wanted[1]
-            ):
-                found.streams[reference] = _decode(row)
-            for topic, partition, offset in database.execute(
-                "SELECT topic, partition, max(next_offset) FROM positions GROUP BY topic, partition"
-            ):
-                found.positions[topic, partition] = offset or 0
-            if database.execute("PRAGMA user_version").fetchone()[0] >= 4:
-                (found.database_id,) = database.execute("SELECT database_id FROM identity").fetchone()
-    except (sqlite3.Error, msgspec.DecodeError, TypeError, ValueError) as error:
+        with (
+            closing(open_reader(place, tables.SCHEMA)) as database,
+            database.reading("read the checkpoints") as connection,
+        ):
+            for reference, row in connection.execute(wanted):
+                found.streams[reference] = decode_checkpoint(row)
+            for row in connection.execute(highest.group_by(topic, partition)):
+                found.positions[row[0], row[1]] = row[2] or 0
+            if sa.inspect(connection).has_table("identity"):
+                found.database_id = connection.execute(sa.select(tables.identity.c.database_id)).scalar_one()
+    except DatabaseUnavailable:
+        raise
+    except (StoreFailed, msgspec.DecodeError, TypeError, ValueError) as error:
         found.is_known, found.problem = False, str(error)
     return found
 
@@ -104,7 +109,7 @@ class HomeCheck:
         """Raises StreamNotFound for a reference that is not there."""
         self.settings = settings
         self.store = Store(settings.store_dir)
-        self.checkpoints = read_checkpoints(settings.checkpoint_file)
+        self.checkpoints = read_checkpoints(settings.checkpoint_place)
         self.is_whole = not references
         directories = self.store.stream_directories()
         wanted = {reference.partition(":")[0] for reference in references}
@@ -118,7 +123,9 @@ class HomeCheck:
             for reference, directory in directories.items()
             if (self.is_whole or reference in wanted) and directory.exists()
         }
-        self.has_lost_checkpoints = bool(directories) and not settings.checkpoint_file.exists()
+        self.has_lost_checkpoints = (
+            bool(directories) and settings.database is None and not settings.checkpoint_file.exists()
+        )
         """Whether the checkpoint database is missing, and streams are there that it should cover."""
         self._arrays = {reference for reference in references if ":" in reference}
         self.counts = {"streams": 0, "arrays": 0, "databases": 0, "bytes": 0}
@@ -140,9 +147,11 @@ class HomeCheck:
 
     def databases(self) -> list[Path]:
         """The databases of this home, those that should be there too."""
-        found = {*self.settings.home.glob("*.sqlite"), self.settings.checkpoint_file}
-        if self.settings.catalog is None:
-            found.add(self.settings.home / "catalog.sqlite")
+        found = set(self.settings.home.glob("*.sqlite"))
+        if self.settings.database is None:
+            found.add(self.settings.checkpoint_file)
+            if self.settings.catalog is None:
+                found.add(self.settings.home / "catalog.sqlite")
         return sorted(found)
 
     def damages(self, done: Callable[[int], object] = lambda _: None) -> Iterator[Checked]:
@@ -162,7 +171,7 @@ class HomeCheck:
         """The current checkpoint of a data stream or data array."""
         if not self.checkpoints.is_known:
             return self.checkpoints.committed(reference)
-        now = read_checkpoints(self.settings.checkpoint_file, reference.partition(":")[0])
+        now = read_checkpoints(self.settings.checkpoint_place, reference.partition(":")[0])
         return (now if now.is_known else self.checkpoints).committed(reference)
 
     def stream(

@@ -37,7 +37,11 @@ _FLAGS = {
         "NAME",
         "Tells several gateways, or several workers, over one home apart; each has its own.  [default: none]",
     ),
-    "catalog": ("URL", "SQLAlchemy URL.  [default: SQLite in the home directory]"),
+    "database": (
+        "URL",
+        "postgresql://… for checkpoints, dead letters and catalog.  [default: SQLite in the home directory]",
+    ),
+    "catalog": ("URL", "SQLAlchemy URL of the catalog alone.  [default: that of --database]"),
 }
 
 

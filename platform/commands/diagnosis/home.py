@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from ...config import Settings
@@ -108,11 +109,28 @@ def check_owners(settings: Settings) -> Finding:
 
 def check_databases(settings: Settings) -> Iterator[Finding]:
     """Each database: it can be opened, its pages are whole, its version is known."""
-    yield from check_checkpoints_exist(settings)
+    if settings.database is None:
+        yield from check_checkpoints_exist(settings)
+    else:
+        yield check_server(settings.database)
     for path in sorted(settings.home.glob("*.sqlite")):
         yield check_database(path, known_version(path.name))
-    if settings.catalog is not None:
+    if settings.catalog is not None or settings.database is not None:
         yield check_catalog(settings)
+
+
+def check_server(url: str) -> Finding:
+    """The database server: it answers, and its tables have a known version."""
+    from ...store.databases.checkpoint import SqlCheckpointDatabase
+    from ...store.databases.dead_letters import SqlDeadLetters
+
+    try:
+        with closing(SqlCheckpointDatabase(url)) as checkpoints, closing(SqlDeadLetters(url)) as letters:
+            streams, kept = len(checkpoints.streams()), letters.statistics().count
+    except WindvaneError as error:
+        remedy = "check that it runs and that the URL of --database is right"
+        return failure("database server", str(error), remedy)
+    return ok("database server", f"answers; {plural(streams, 'checkpoint')}, {plural(kept, 'dead letter')}")
 
 
 def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
@@ -133,11 +151,13 @@ def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
 
 def known_version(name: str) -> int | None:
     """The `user_version` that this Windvane writes into the database of that name; None: it has none."""
-    from ...store.databases import checkpoint_schema, dead_letters
+    from ...store.databases import checkpoint_schema, dead_letter_schema
 
-    return {"checkpoints.sqlite": checkpoint_schema.VERSION, "dead-letters.sqlite": dead_letters.VERSION}.get(
-        name
-    )
+    versions = {
+        "checkpoints.sqlite": checkpoint_schema.VERSION,
+        "dead-letters.sqlite": dead_letter_schema.VERSION,
+    }
+    return versions.get(name)
 
 
 def check_database(path: Path, version: int | None = None) -> Finding:

@@ -21,7 +21,7 @@ from ...errors import BusUnavailable, ChunkRejected, DeadLetterNotFound, StoreFa
 from ...records.events import ID_ONLY_PREFIX
 from ...rejections import REJECTIONS
 from ...store.databases.dead_letter import KeptDeadLetter
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.interfaces import DeadLetters
 from ..bodies.formats import BodyFormat
 from ..chunk import IncomingChunk, Outcome, PostedBody
 from ..gateway import Gateway

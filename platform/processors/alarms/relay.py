@@ -17,7 +17,7 @@ from ...runtime.instrumentation import EventLog
 from ...store.catalog.alarm_book import AlarmBook
 from ...store.catalog.alarms import AlarmEvent
 from ...store.catalog.catalog import Catalog
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.interfaces import CheckpointDatabase
 from .instrumentation import AlarmNotRecorded, AlarmsDelayed
 
 POLL_S = 0.25
@@ -34,7 +34,7 @@ class AlarmRelay:
     While the catalog is unavailable, messages wait on disk (about 2 kB each). 100 are read at a time.
     """
 
-    def __init__(self, checkpoints: CheckpointStore, catalog: Catalog) -> None:
+    def __init__(self, checkpoints: CheckpointDatabase, catalog: Catalog) -> None:
         self._checkpoints = checkpoints
         self._book = AlarmBook(catalog)
         self._log = EventLog(logging.getLogger("windvane.worker"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...bus.interface import TopicPartition
 from ...config import WorkerSettings
 from ...errors import PartitionLost
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.interfaces import CheckpointDatabase
 from ...store.files.store import Store
 from .open_streams import OpenStreams
 from .pipeline.results_publisher import ResultsPublisher
@@ -50,7 +50,7 @@ class Checkpointing:
         self,
         *,
         store: Store,
-        checkpoints: CheckpointStore,
+        checkpoints: CheckpointDatabase,
         settings: WorkerSettings,
         owned: Ownership,
         streams: OpenStreams,

@@ -7,7 +7,7 @@ from ...bus.messages.flush import flushed_until_ns
 from ...errors import WindvaneError
 from ...rejections import REJECTIONS, RejectionCode
 from ...store.databases.dead_letter import DeadLetter
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.interfaces import DeadLetters
 from .instrumentation import ChunkDeadLettered, DeadLetterNotWritten
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.telemetry import WorkerTelemetry

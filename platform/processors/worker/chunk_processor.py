@@ -8,9 +8,8 @@ from ...bus.interface import TopicPartition
 from ...bus.messages.flush import flushed_until_ns
 from ...config import WorkerSettings
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import CheckpointStore
 from ...store.databases.checkpoint_records import Hole, StreamCheckpoint
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.interfaces import CheckpointDatabase, DeadLetters
 from ...store.files.store import Store
 from .chunk_dead_letters import ChunkDeadLetters
 from .health_codes import health_code
@@ -50,7 +49,7 @@ class ChunkProcessor:
         self,
         *,
         store: Store,
-        checkpoints: CheckpointStore,
+        checkpoints: CheckpointDatabase,
         dead_letters: DeadLetters,
         settings: WorkerSettings,
         owned: Ownership,

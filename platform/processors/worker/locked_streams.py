@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.interfaces import CheckpointDatabase
 from .pipeline.telemetry import WorkerTelemetry
 from .pipeline_opening import StreamLocked
 from .progress.ownership import OwnedPartition, Ownership
@@ -22,7 +22,7 @@ class LockedStreams:
 
     def __init__(
         self,
-        checkpoints: CheckpointStore,
+        checkpoints: CheckpointDatabase,
         owned: Ownership,
         telemetry: WorkerTelemetry,
         *,

@@ -10,7 +10,7 @@ from ...bus.messages.chunks import ChunkMessage, decode_chunk
 from ...bus.topic_names import is_chunk_topic
 from ...config import WorkerSettings
 from ...errors import BusUnavailable, EnvelopeInvalid, LogReplaced, PartitionHalted, WindvaneError
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.interfaces import CheckpointDatabase
 from .checkpointing import Checkpointing
 from .chunk_dead_letters import ChunkDeadLetters
 from .instrumentation import DeadLetterNotWritten
@@ -45,7 +45,7 @@ class PartitionReader:
         *,
         bus: Bus,
         consumer: Consumer,
-        checkpoints: CheckpointStore,
+        checkpoints: CheckpointDatabase,
         owned: Ownership,
         streams: OpenStreams,
         checkpointing: Checkpointing,

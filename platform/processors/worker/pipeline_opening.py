@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from ...bus.interface import TopicPartition
 from ...errors import StoreLocked
 from ...store.catalog.policy import Policy
-from ...store.databases.checkpoint import CheckpointStore
 from ...store.databases.checkpoint_records import StreamCheckpoint
+from ...store.databases.interfaces import CheckpointDatabase
 from .open_streams import CommitNeeded, OpenStreams
 from .pipeline.pipeline import StreamPipeline
 from .pipeline.steps import last_policy
@@ -36,7 +36,7 @@ class StreamLocked(Exception):
 class PipelineOpener:
     """Opens pipelines for the chunks of a stream. Only the thread that has claimed the stream calls it."""
 
-    def __init__(self, streams: OpenStreams, checkpoints: CheckpointStore, make: MakePipeline) -> None:
+    def __init__(self, streams: OpenStreams, checkpoints: CheckpointDatabase, make: MakePipeline) -> None:
         self._streams = streams
         self._checkpoints = checkpoints
         self._make = make

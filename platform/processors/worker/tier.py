@@ -14,16 +14,17 @@ from ...bus import open_bus, takes_many_gateways
 from ...bus.interface import Bus
 from ...config import Settings
 from ...directories import make_directory
-from ...errors import DatabaseDamaged, WindvaneError
+from ...errors import DatabaseDamaged, DatabaseUnavailable, WindvaneError
 from ...runtime.bus_probe import watch_bus
 from ...runtime.disk_space import DiskWatch, wait_for_room, watch_disk
 from ...runtime.health_conditions import HealthConditions
 from ...runtime.process_memory import share_arenas
 from ...runtime.telemetry import add_status_routes, serve_on_socket
 from ...store.catalog.catalog import Catalog
-from ...store.databases.checkpoint import CheckpointStore
+from ...store.databases.checkpoint import SqlCheckpointDatabase
 from ...store.databases.checkpoint_records import Partition
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.dead_letters import SqlDeadLetters
+from ...store.databases.interfaces import CheckpointDatabase
 from ...store.files.model_files import ModelFiles
 from ...store.files.store import Store
 from ..alarms.relay import AlarmRelay
@@ -59,7 +60,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         checkpoints = await _open_checkpoints(settings, telemetry, stop, waiting=lambda: ready({}))
         if checkpoints is None:
             return
-        states_come_from(settings.checkpoint_file)
+        states_come_from(settings.checkpoint_place)
         cleanup.callback(checkpoints.close)
         make_directory(settings.store_dir)  # the lab and the web tier expect it
         name = settings.tier_name("worker")
@@ -75,7 +76,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
                 bus=bus,
                 store=Store(settings.store_dir),
                 checkpoints=checkpoints,
-                dead_letters=DeadLetters(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes),
+                dead_letters=SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes),
                 settings=settings.worker,
                 catalog=link,
                 telemetry=telemetry,
@@ -119,7 +120,9 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
 
 
 def _is_suspected(
-    position: MessagePosition, checkpoints: CheckpointStore, committed: Mapping[str, Mapping[Partition, int]]
+    position: MessagePosition,
+    checkpoints: CheckpointDatabase,
+    committed: Mapping[str, Mapping[Partition, int]],
 ) -> bool:
     """Whether uncommitted messages of this partition have crashed a worker before."""
     key = (position.topic, position.partition)
@@ -130,7 +133,7 @@ def _is_suspected(
 
 
 def _watch_over_chunks(
-    settings: Settings, checkpoints: CheckpointStore, telemetry: WorkerTelemetry
+    settings: Settings, checkpoints: CheckpointDatabase, telemetry: WorkerTelemetry
 ) -> InFlight:
     """Records the chunks that may have crashed the previous worker, and starts recording those of this
     one.
@@ -183,15 +186,15 @@ class Workers:
 
 async def _open_checkpoints(
     settings: Settings, telemetry: WorkerTelemetry, stop: asyncio.Event, *, waiting: Callable[[], None]
-) -> CheckpointStore | None:
-    """Opens the database; a damaged database stops this tier only.
+) -> CheckpointDatabase | None:
+    """Opens the database; one that is damaged or away stops this tier only.
 
     It is not replaced. The worker reports what to do, calls `waiting`, and serves its socket until `stop` is
-    set, or the database was repaired or restored. Returns None if `stop` was set.
+    set, or the database was repaired or restored, or answers. Returns None if `stop` was set.
     """
     try:
-        return CheckpointStore(settings.checkpoint_file)
-    except DatabaseDamaged as error:
+        return SqlCheckpointDatabase(settings.checkpoint_place)
+    except (DatabaseDamaged, DatabaseUnavailable) as error:
         telemetry.health.report(
             "checkpoints", "io-error", f"the worker waits until this is repaired: {error}"
         )
@@ -206,9 +209,10 @@ async def _open_checkpoints(
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), REOPEN_S)
             # A missing file is not recreated here: the streams would have no checkpoint.
-            if not stop.is_set() and settings.checkpoint_file.exists():
-                with suppress(DatabaseDamaged):
-                    opened = CheckpointStore(settings.checkpoint_file)
+            is_there = settings.database is not None or settings.checkpoint_file.exists()
+            if not stop.is_set() and is_there:
+                with suppress(DatabaseDamaged, DatabaseUnavailable):
+                    opened = SqlCheckpointDatabase(settings.checkpoint_place)
                     telemetry.health.clear("checkpoints")
                     return opened
         return None

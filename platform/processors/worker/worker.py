@@ -39,8 +39,7 @@ from typing import Any, TypeVar
 from ...bus.interface import WORKER_GROUP, Bus, Consumer, TopicPartition
 from ...config import WorkerSettings
 from ...errors import TierFailed, WindvaneError
-from ...store.databases.checkpoint import CheckpointStore
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.interfaces import CheckpointDatabase, DeadLetters
 from ...store.files.model_files import ModelFiles
 from ...store.files.store import Store
 from ..operations.base.user_operations import UserOperations
@@ -98,7 +97,7 @@ class Worker:
         *,
         bus: Bus,
         store: Store,
-        checkpoints: CheckpointStore,
+        checkpoints: CheckpointDatabase,
         dead_letters: DeadLetters,
         settings: WorkerSettings,
         catalog: CatalogLink,

@@ -53,7 +53,7 @@ async def _create_engine(url: str) -> AsyncEngine:
         raise ConfigInvalid(
             f"catalog {sa.make_url(url)!r}: its driver is missing: pip install {error.name}"
         ) from error
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, ValueError) as error:  # ValueError: the port
         raise ConfigInvalid(
             f"the URL of the catalog cannot be used ({error}); it looks like "
             "sqlite:////home/me/catalog.sqlite or postgresql://user:password@host/database"

@@ -84,7 +84,7 @@ class Taken:
     `chunk_keys` those of the chunks last seen, oldest first; `epoch` is what the owner's commits must name;
     `before` the name of the owner before. `other_logs` are the logs of this partition's former positions. If
     the partition was added to a topic that was read before, `added_to` has the numbers of the partitions that
-    come first, until `CheckpointStore.open_added`.
+    come first, until `CheckpointDatabase.open_added`.
     """
 
     position: int | None

@@ -1,78 +1,133 @@
-"""The tables of the checkpoint database, and how a file of an earlier version gets them."""
+"""The tables of the checkpoint database."""
 
-from .stream_order import TABLES as _ORDER
+import sqlalchemy as sa
+
+from .checkpoint_upgrades import UPGRADES
+from .columns import AUTO_ID, blob, integer, text
+from .database import Schema
 
 VERSION = 5
 
-_OWNERS = """
-CREATE TABLE owners (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, epoch INTEGER NOT NULL, owner TEXT NOT NULL,
-    PRIMARY KEY (topic, partition)
-) WITHOUT ROWID
-"""
-
-# A number is never reused, so that a process removes only messages that it has read.
-_OUTBOX = "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL)"
+_metadata = sa.MetaData()
 
 # next_offset is NULL for a partition that was added to its topic and waits for the others; -1 for one that
 # may be read, and of which nothing was committed yet.
-_POSITIONS = """
-CREATE TABLE positions (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, next_offset INTEGER,
-    taken INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition, log)
-) WITHOUT ROWID
-"""
+positions = sa.Table(
+    "positions",
+    _metadata,
+    text("topic", primary_key=True),
+    integer("partition", primary_key=True),
+    text("log", primary_key=True),
+    integer("next_offset", nullable=True),
+    integer("taken"),
+    sqlite_with_rowid=False,
+)
+
+streams = sa.Table("streams", _metadata, text("reference", primary_key=True), blob("checkpoint"))
 
 # A queue per partition: `sequence` rises by one, the window is a range at its end. Without row ids the keys
 # of a partition lie side by side, so adding and dropping touch the two ends alone. `reference` finds the keys
 # of a stream whose tag has moved to another partition.
-_CHUNK_KEYS = """
-CREATE TABLE chunk_keys (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, key BLOB NOT NULL,
-    reference TEXT NOT NULL,
-    PRIMARY KEY (topic, partition, sequence)
-) WITHOUT ROWID;
-CREATE INDEX chunk_keys_by_stream ON chunk_keys (reference)
-"""
+chunk_keys = sa.Table(
+    "chunk_keys",
+    _metadata,
+    text("topic", primary_key=True),
+    integer("partition", primary_key=True),
+    integer("sequence", primary_key=True),
+    blob("key"),
+    text("reference"),
+    sa.Index("chunk_keys_by_stream", "reference"),
+    sqlite_with_rowid=False,
+)
 
-_IDENTITY = """
-CREATE TABLE identity (database_id BLOB NOT NULL, upgraded_s REAL NOT NULL);
-INSERT INTO identity VALUES (randomblob(16), unixepoch());
--- Where an operator chose to resume after missing messages: [first, resume_at).
-CREATE TABLE decisions (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, resume_at INTEGER NOT NULL,
-    first INTEGER NOT NULL, PRIMARY KEY (topic, partition, log, resume_at)
-) WITHOUT ROWID;
-CREATE TABLE suspects (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, log TEXT NOT NULL, message INTEGER NOT NULL,
-    deaths INTEGER NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (topic, partition, log, message)
-) WITHOUT ROWID
-"""
+owners = sa.Table(
+    "owners",
+    _metadata,
+    text("topic", primary_key=True),
+    integer("partition", primary_key=True),
+    integer("epoch"),
+    text("owner"),
+    sqlite_with_rowid=False,
+)
 
-SCHEMA = f"""
-{_POSITIONS};
-CREATE TABLE streams (reference TEXT PRIMARY KEY, checkpoint BLOB NOT NULL);
-{_CHUNK_KEYS};
-{_OWNERS};
-{_OUTBOX};
-{_IDENTITY};
-{_ORDER}
-"""
-UPGRADES = {
-    1: _OWNERS,
-    2: _OUTBOX,
-    3: f"""
-ALTER TABLE positions RENAME TO positions_3;
-{_POSITIONS};
-INSERT INTO positions SELECT topic, partition, '', next_offset, 0 FROM positions_3;
-DROP TABLE positions_3;
-ALTER TABLE chunk_keys RENAME TO chunk_keys_3;
-{_CHUNK_KEYS};
-INSERT INTO chunk_keys SELECT topic, partition, sequence, key, '' FROM chunk_keys_3;
-DROP TABLE chunk_keys_3;
-{_IDENTITY}
-""",
-    4: _ORDER,
-}
+# A number is never reused, so that a process removes only messages that it has read.
+outbox = sa.Table(
+    "outbox",
+    _metadata,
+    sa.Column("number", AUTO_ID, primary_key=True),
+    blob("message"),
+    sqlite_autoincrement=True,
+)
+
+identity = sa.Table(
+    "identity", _metadata, blob("database_id"), sa.Column("upgraded_s", sa.Double, nullable=False)
+)
+
+# Where an operator chose to resume after missing messages: [first, resume_at).
+decisions = sa.Table(
+    "decisions",
+    _metadata,
+    text("topic", primary_key=True),
+    integer("partition", primary_key=True),
+    text("log", primary_key=True),
+    integer("resume_at", primary_key=True),
+    integer("first"),
+    sqlite_with_rowid=False,
+)
+
+suspects = sa.Table(
+    "suspects",
+    _metadata,
+    text("topic", primary_key=True),
+    integer("partition", primary_key=True),
+    text("log", primary_key=True),
+    integer("message", primary_key=True),
+    integer("deaths"),
+    text("reason"),
+    sqlite_with_rowid=False,
+)
+
+# A chunk that is held back to be put in order is part of its stream (`stream_order.py`).
+held_chunks = sa.Table(
+    "held_chunks",
+    _metadata,
+    text("reference", primary_key=True),
+    integer("sequence", primary_key=True),
+    text("log"),
+    text("topic"),
+    integer("partition"),
+    integer("message"),
+    text("sender"),
+    blob("chunk_id", nullable=True),
+    integer("received_ns"),
+    integer("events"),
+    blob("payload"),
+)
+
+# The figures of each stream, for readers that need no more than them.
+stream_orders = sa.Table(
+    "stream_orders",
+    _metadata,
+    text("reference", primary_key=True),
+    text("policy"),
+    integer("partition"),
+    integer("held_chunks"),
+    integer("latest_ns", nullable=True),
+    integer("late_events"),
+    integer("early_events"),
+    integer("inversions"),
+    integer("inverted_ns"),
+    integer("is_sorting"),
+    sqlite_with_rowid=False,
+)
+
+SCHEMA = Schema(
+    name="windvane_checkpoints",
+    version=VERSION,
+    metadata=_metadata,
+    setup={
+        "sqlite": "INSERT INTO identity VALUES (randomblob(16), unixepoch())",
+        "postgresql": "INSERT INTO identity VALUES (uuid_send(gen_random_uuid()), extract(epoch FROM now()))",
+    },
+    sqlite_upgrades=UPGRADES,
+)

@@ -5,17 +5,19 @@ Input that is resent is kept once, and counted.
 """
 
 import hashlib
-import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from ...errors import DatabaseDamaged, DeadLetterNotFound
+import sqlalchemy as sa
+
+from ...errors import DatabaseDamaged, DatabaseUnavailable, DeadLetterNotFound, StoreFailed
+from .database import Database, Place, open_database
 from .dead_letter import DeadLetter, DeadLetterStatistics, DeadLetterSummary, KeptDeadLetter, Summaries
+from .dead_letter_schema import SCHEMA, contents, letters, totals
 from .dead_letter_shares import DeadLetterShares
-from .sqlite_file import SqliteFile
+from .interfaces import DeadLetters
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
@@ -28,62 +30,47 @@ LETTER_OVERHEAD_BYTES = 256
 """The cost of a letter in addition to payload and texts, so that empty letters are bounded too."""
 
 
-VERSION = 3
-
-# Long values have a table of their own: SQLite rewrites a whole row to change a count in it. The
-# transactions that change the letters update the totals too; a sum over the table would take longer with
-# each letter.
-_SCHEMA = """
-CREATE TABLE letters (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, cost_bytes INTEGER NOT NULL,
-    code TEXT NOT NULL, reason TEXT NOT NULL, tag TEXT NOT NULL, sender TEXT NOT NULL, policy TEXT,
-    size INTEGER NOT NULL, time_ns INTEGER NOT NULL, last_time_ns INTEGER NOT NULL, times INTEGER NOT NULL,
-    chunk_id BLOB, compression TEXT NOT NULL DEFAULT 'text', signal INTEGER NOT NULL DEFAULT 0,
-    format TEXT NOT NULL DEFAULT '', identity TEXT
-);
-CREATE TABLE contents (id INTEGER PRIMARY KEY, detail TEXT NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE totals (letters INTEGER NOT NULL, cost_bytes INTEGER NOT NULL, evicted INTEGER NOT NULL);
-INSERT INTO totals VALUES (0, 0, 0);
-"""
-
-# Triggers keep the totals, so that a process of the former version, which lacks this table, updates them too.
-_COST_BY_CODE = """
-CREATE TABLE code_totals (code TEXT PRIMARY KEY, cost_bytes INTEGER NOT NULL);
-INSERT INTO code_totals SELECT code, sum(cost_bytes) FROM letters GROUP BY code;
-CREATE INDEX letters_by_code ON letters (code, id);
-CREATE TRIGGER letter_came AFTER INSERT ON letters BEGIN
-    INSERT INTO code_totals VALUES (new.code, new.cost_bytes)
-    ON CONFLICT (code) DO UPDATE SET cost_bytes = cost_bytes + excluded.cost_bytes;
-END;
-CREATE TRIGGER letter_went AFTER DELETE ON letters BEGIN
-    UPDATE code_totals SET cost_bytes = cost_bytes - old.cost_bytes WHERE code = old.code;
-END
-"""
-
-# A process of the former version may have the file open: its statements must still work.
-_UPGRADES = {
-    1: """
-ALTER TABLE letters ADD COLUMN chunk_id BLOB;
-ALTER TABLE letters ADD COLUMN compression TEXT NOT NULL DEFAULT 'text';
-ALTER TABLE letters ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE letters ADD COLUMN format TEXT NOT NULL DEFAULT '';
-ALTER TABLE letters ADD COLUMN identity TEXT
-""",
-    2: _COST_BY_CODE,
-}
-
-_AFTER_ALL = 2**63 - 1
-# SQLite has the length of a payload in the head of its row, and does not read the payload for it.
+# Both databases know the length of a payload without reading it.
 _SUMMARY = (
-    "id, code, reason, tag, sender, policy, size, time_ns, last_time_ns, times, length(payload), chunk_id,"
-    " signal"
+    *(letters.c[name] for name in ("id", "code", "reason", "tag", "sender", "policy", "size", "time_ns")),
+    *(letters.c[name] for name in ("last_time_ns", "times")),
+    sa.func.length(contents.c.payload),
+    *(letters.c[name] for name in ("chunk_id", "signal")),
 )
-_WHOLE = f"{_SUMMARY}, detail, compression, format, identity, payload"
+_WHOLE = (
+    *_SUMMARY,
+    contents.c.detail,
+    *(letters.c[name] for name in ("compression", "format", "identity")),
+    contents.c.payload,
+)
+_JOINED = letters.join(contents, letters.c.id == contents.c.id)
+_COUNT_AGAIN = (
+    sa.update(letters)
+    .where(letters.c.fingerprint == sa.bindparam("of"))
+    .values(
+        times=letters.c.times + 1,
+        last_time_ns=sa.case(
+            (letters.c.last_time_ns < sa.bindparam("now_ns"), sa.bindparam("now_ns")),
+            else_=letters.c.last_time_ns,
+        ),
+    )
+    .returning(letters.c.id)
+)
+_INSERT_LETTER = sa.insert(letters).returning(letters.c.id)
+_INSERT_CONTENT = sa.insert(contents)
+_DELETE_LETTER = sa.delete(letters).where(letters.c.id == sa.bindparam("of")).returning(letters.c.cost_bytes)
+_DELETE_CONTENT = sa.delete(contents).where(contents.c.id == sa.bindparam("of"))
+_CHANGE_TOTALS = sa.update(totals).values(
+    letters=totals.c.letters + sa.bindparam("more"),
+    cost_bytes=totals.c.cost_bytes + sa.bindparam("more_bytes"),
+)
 
 
 def _text(value: str) -> str:
-    # A tag that is not UTF-8 may have lone surrogates, which SQLite does not store: they are escaped.
-    return value.encode("utf-8", "backslashreplace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
+    # Neither database stores the lone surrogates of a tag that is not UTF-8, nor PostgreSQL a NUL: they are
+    # escaped.
+    encoded = value.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+    return encoded[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
 def _fingerprint(letter: DeadLetter) -> bytes:
@@ -104,83 +91,67 @@ def _fingerprint(letter: DeadLetter) -> bytes:
     return digest.digest()
 
 
-class DeadLetters:
-    """The file of dead letters; several processes may add at once, and any thread may call every method.
+class SqlDeadLetters(DeadLetters):
+    """Dead letters in SQLite or PostgreSQL."""
 
-    What is kept never costs more than `max_bytes` (payloads, texts and LETTER_OVERHEAD_BYTES a letter); the
-    file is a little larger. Each code has a share of that (`DeadLetterShares`), so that letters of one code
-    never evict those that others are guaranteed. A payload that has no room in its share is kept cut.
+    def __init__(self, place: Place, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        """Open or create the database. Raises StoreFailed, but not for one that is damaged or away.
 
-    A letter is durable when `add` returns: one short transaction and one fdatasync, so on an event loop call
-    it from a worker thread. If many letters arrive at once, pass them to `add_all` together.
-    """
-
-    def __init__(self, path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        """Open or create the file. Raises StoreFailed, but not for a damaged one.
-
-        A tier runs without its dead letters: for a damaged file every method raises DatabaseDamaged, and
-        retries after `REOPEN_S`, so that a repaired file works without a restart.
+        A tier runs without its dead letters: for a damaged file every method raises DatabaseDamaged, for a
+        server DatabaseUnavailable, and retries after `REOPEN_S`, so that no restart is needed.
         """
         if max_bytes <= 0:
             raise ValueError(f"max_bytes must be at least 1 (got {max_bytes})")
-        self._path = path
+        self._place = place
         self._max_bytes = max_bytes
         self._shares = DeadLetterShares(max_bytes)
         self._opening = threading.Lock()
-        self._opened: SqliteFile | None = None
-        self._broken: DatabaseDamaged | None = None
+        self._opened: Database | None = None
+        self._broken: StoreFailed | None = None
         self._look_again_s = float("-inf")
-        with suppress(DatabaseDamaged):
-            self._file  # noqa: B018  (opens it)
+        with suppress(DatabaseDamaged, DatabaseUnavailable):
+            self._database  # noqa: B018  (opens it)
 
     @property
-    def _file(self) -> SqliteFile:
+    def _database(self) -> Database:
         with self._opening:
             if self._opened is None:
                 if self._broken is not None and time.monotonic() < self._look_again_s:
                     raise self._broken
                 self._look_again_s = time.monotonic() + REOPEN_S
                 try:
-                    self._opened = SqliteFile(
-                        self._path, version=VERSION, schema=_SCHEMA + _COST_BY_CODE, upgrades=_UPGRADES
-                    )
-                except DatabaseDamaged as error:
+                    self._opened = open_database(self._place, SCHEMA)
+                except (DatabaseDamaged, DatabaseUnavailable) as error:
                     self._broken = error
                     raise
             return self._opened
 
     def add(self, letter: DeadLetter) -> int:
-        """Keep a letter and return its ID; a letter that is kept already is only counted. StoreFailed.
-
-        Letters are the same if code, tag, sender, payload, chunk ID and occurrence are equal: then `times`
-        and `last_time_ns` change, and the rest stays as it was the first time.
-        """
+        """See `DeadLetters`."""
         return self.add_all((letter,))[0]
 
     def add_all(self, letters: Sequence[DeadLetter]) -> Sequence[int]:
-        """Keep several letters in one transaction; returns their IDs, in order. StoreFailed."""
+        """See `DeadLetters`."""
         if not letters:
             return ()
         # Hashed before the transaction begins: other processes wait only while this one writes.
         fingerprinted = [(letter, _fingerprint(letter)) for letter in letters]
-        with self._file.transaction("keep dead letters") as database:
+        with self._changing("keep dead letters") as connection:
             return [
-                self._count_again(database, letter, fingerprint)
-                or self._insert(database, letter, fingerprint)
+                connection.scalar(_COUNT_AGAIN, {"of": fingerprint, "now_ns": letter.time_ns})
+                or self._insert(connection, letter, fingerprint)
                 for letter, fingerprint in fingerprinted
             ]
 
-    def _count_again(
-        self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes
-    ) -> int | None:
-        row = database.execute(
-            "UPDATE letters SET times = times + 1, last_time_ns = max(last_time_ns, ?)"
-            " WHERE fingerprint = ? RETURNING id",
-            (letter.time_ns, fingerprint),
-        ).fetchone()
-        return None if row is None else int(row[0])
+    @contextmanager
+    def _changing(self, purpose: str) -> Iterator[sa.Connection]:
+        """A transaction that changes the letters; those of all processes follow each other."""
+        database = self._database
+        with database.transaction(purpose) as connection:
+            database.lock(connection)
+            yield connection
 
-    def _insert(self, database: sqlite3.Connection, letter: DeadLetter, fingerprint: bytes) -> int:
+    def _insert(self, connection: sa.Connection, letter: DeadLetter, fingerprint: bytes) -> int:
         texts = [_text(text) for text in (letter.code, letter.reason, letter.tag, letter.sender)]
         policy, identity = (
             None if text is None else _text(text) for text in (letter.policy, letter.identity)
@@ -192,64 +163,61 @@ class DeadLetters:
         cost_bytes = LETTER_OVERHEAD_BYTES + len(chunk_id or b"")
         for text in (*texts, policy or "", identity or "", detail, format):
             cost_bytes += len(text.encode())
-        room_bytes = self._shares.room_bytes(database, texts[0]) - cost_bytes
+        room_bytes = self._shares.room_bytes(connection, texts[0]) - cost_bytes
         kept_bytes = min(len(letter.payload), MAX_PAYLOAD_BYTES, max(0, room_bytes))
         cost_bytes += kept_bytes
         # A slice of the whole is the payload itself, not a copy.
         payload = letter.payload[:kept_bytes]
-        moments = (letter.time_ns, letter.time_ns)
-        cursor = database.execute(
-            "INSERT INTO letters (fingerprint, cost_bytes, code, reason, tag, sender, policy, size,"
-            " time_ns, last_time_ns, times, chunk_id, compression, signal, format, identity)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
-            (
-                *(fingerprint, cost_bytes, *texts, policy, letter.size or len(letter.payload), *moments),
-                *(chunk_id, compression, letter.signal, format, identity),
-            ),
-        )
-        assert cursor.lastrowid is not None
-        database.execute("INSERT INTO contents VALUES (?, ?, ?)", (cursor.lastrowid, detail, payload))
-        database.execute(
-            "UPDATE totals SET letters = letters + 1, cost_bytes = cost_bytes + ?", (cost_bytes,)
-        )
-        self._shares.evict(database, texts[0], newest=cursor.lastrowid)
-        return cursor.lastrowid
+        code, reason, tag, sender = texts
+        row = {
+            "fingerprint": fingerprint,
+            "cost_bytes": cost_bytes,
+            "code": code,
+            "reason": reason,
+            "tag": tag,
+            "sender": sender,
+            "policy": policy,
+            "size": letter.size or len(letter.payload),
+            "time_ns": letter.time_ns,
+            "last_time_ns": letter.time_ns,
+            "times": 1,
+            "chunk_id": chunk_id,
+            "compression": compression,
+            "signal": letter.signal,
+            "format": format,
+            "identity": identity,
+        }
+        id: int = connection.execute(_INSERT_LETTER, row).scalar_one()
+        connection.execute(_INSERT_CONTENT, {"id": id, "detail": detail, "payload": payload})
+        connection.execute(_CHANGE_TOTALS, {"more": 1, "more_bytes": cost_bytes})
+        self._shares.evict(connection, code, newest=id)
+        return id
 
     def get(self, id: int) -> KeptDeadLetter:
-        """One letter with its payload. Raises DeadLetterNotFound."""
-        with self._file.reading(f"read dead letter {id}") as database:
-            row = database.execute(
-                f"SELECT {_WHOLE} FROM letters JOIN contents USING (id) WHERE id = ?",
-                (id,),
-            ).fetchone()
+        """See `DeadLetters`."""
+        with self._database.reading(f"read dead letter {id}") as connection:
+            row = connection.execute(
+                sa.select(*_WHOLE).select_from(_JOINED).where(letters.c.id == id)
+            ).first()
         if row is None:
             raise self._not_found(id)
         return KeptDeadLetter(*row)
 
     def drop(self, id: int) -> None:
-        """Remove one letter permanently; it does not count as evicted. Raises DeadLetterNotFound."""
-        with self._file.transaction(f"drop dead letter {id}") as database:
-            row = database.execute("DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)).fetchone()
-            if row is None:
-                raise self._not_found(id)
-            database.execute("DELETE FROM contents WHERE id = ?", (id,))
-            database.execute("UPDATE totals SET letters = letters - 1, cost_bytes = cost_bytes - ?", row)
+        """See `DeadLetters`."""
+        if not self.drop_all([id]):
+            raise self._not_found(id)
 
     def drop_all(self, ids: Sequence[int]) -> int:
-        """Remove the letters that are still kept, in one transaction; returns how many there were."""
-        with self._file.transaction("drop dead letters") as database:
+        """See `DeadLetters`."""
+        with self._changing("drop dead letters") as connection:
             costs = []
             for id in ids:
-                row = database.execute(
-                    "DELETE FROM letters WHERE id = ? RETURNING cost_bytes", (id,)
-                ).fetchone()
-                if row is not None:
-                    costs.append(row[0])
-                    database.execute("DELETE FROM contents WHERE id = ?", (id,))
-            database.execute(
-                "UPDATE totals SET letters = letters - ?, cost_bytes = cost_bytes - ?",
-                (len(costs), sum(costs)),
-            )
+                cost_bytes = connection.scalar(_DELETE_LETTER, {"of": id})
+                if cost_bytes is not None:
+                    costs.append(cost_bytes)
+                    connection.execute(_DELETE_CONTENT, {"of": id})
+            connection.execute(_CHANGE_TOTALS, {"more": -len(costs), "more_bytes": -sum(costs)})
         return len(costs)
 
     def _not_found(self, id: int) -> DeadLetterNotFound:
@@ -259,28 +227,24 @@ class DeadLetters:
         )
 
     def statistics(self) -> DeadLetterStatistics:
-        """How many letters are kept, their cost in bytes, and how many were evicted since the file exists."""
-        with self._file.reading("count the dead letters") as database:
-            count, size, evicted = database.execute(
-                "SELECT letters, cost_bytes, evicted FROM totals"
-            ).fetchone()
+        """See `DeadLetters`."""
+        with self._database.reading("count the dead letters") as connection:
+            count, size, evicted = connection.execute(sa.select(totals)).one()
         return DeadLetterStatistics(count, size, evicted, self._max_bytes)
 
     def close(self) -> None:
-        """Close the file; closing twice is allowed."""
+        """See `DeadLetters`."""
         with self._opening:
             if self._opened is not None:
                 self._opened.close()
 
     def list(self, *, limit: int = 100, before: int | None = None, code: str | None = None) -> Summaries:
-        """The newest first, at most `limit`; `before` is the last ID of the previous page.
-
-        With `code`, only letters of this code.
-        """
-        with self._file.reading("list the dead letters") as database:
-            rows = database.execute(
-                f"SELECT {_SUMMARY} FROM letters JOIN contents USING (id)"
-                " WHERE id < ? AND (? IS NULL OR code = ?) ORDER BY id DESC LIMIT ?",
-                (_AFTER_ALL if before is None else before, code, code, max(0, limit)),
-            ).fetchall()
+        """See `DeadLetters`."""
+        page = sa.select(*_SUMMARY).select_from(_JOINED).order_by(letters.c.id.desc()).limit(max(0, limit))
+        if before is not None:
+            page = page.where(letters.c.id < before)
+        if code is not None:
+            page = page.where(letters.c.code == code)
+        with self._database.reading("list the dead letters") as connection:
+            rows = connection.execute(page).all()
         return [DeadLetterSummary(*row) for row in rows]

@@ -15,11 +15,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+import sqlalchemy as sa
+
 from ...directories import make_directory
 from ...errors import DatabaseDamaged, DiskFull, StoreFailed
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for that of another process before it gives up with StoreFailed."""
+
+READ_TIMEOUT_S = 5.0
+"""How long a process that only reads waits for the file."""
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 """What a write-ahead log is cut back to after a large transaction."""
@@ -55,11 +60,13 @@ def _explained(path: Path, purpose: str) -> Iterator[None]:
         yield
     except StoreFailed:
         raise
+    except sa.exc.DBAPIError as error:
+        raise database_failure(path, purpose, error.orig or error) from error
     except (sqlite3.Error, OSError) as error:
         raise database_failure(path, purpose, error) from error
 
 
-def database_failure(path: Path, purpose: str, error: Exception) -> StoreFailed:
+def database_failure(path: Path, purpose: str, error: BaseException) -> StoreFailed:
     """The error of Windvane for an error of SQLite or the system at `path`, with what to do.
 
     DatabaseDamaged if the file's content is wrong, DiskFull if there is no room, StoreFailed for the rest.
@@ -105,6 +112,39 @@ def make_wal_database(path: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
+
+
+class ReadOnlySqliteFile:
+    """A database file that another process writes; nothing of it is changed. `version` is its format."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises StoreFailed; DatabaseDamaged for another kind of file."""
+        self.path = path
+        self._lock = threading.Lock()
+        with _explained(path, "read it"):
+            self.connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                timeout=READ_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self.version: int = self.connection.execute("PRAGMA user_version").fetchone()[0]
+            except BaseException:
+                self.connection.close()
+                raise
+
+    @contextmanager
+    def reading(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        """Read what is committed; fetch within the block. StoreFailed."""
+        with self._lock, _explained(self.path, purpose):
+            yield self.connection
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        with self._lock:
+            self.connection.close()
 
 
 class SqliteFile:
@@ -160,6 +200,11 @@ class SqliteFile:
                 f"{self.path}: has format {found}, this Windvane knows format {version}. "
                 "Use the Windvane that wrote it"
             )
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for statements within `transaction` and `reading`."""
+        return self._connection
 
     @contextmanager
     def transaction(self, purpose: str) -> Iterator[sqlite3.Connection]:

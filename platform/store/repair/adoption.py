@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...errors import StreamDamaged
-from ..databases.checkpoint import CheckpointStore
 from ..databases.checkpoint_records import OutputLength, StreamCheckpoint
+from ..databases.interfaces import CheckpointDatabase
 from ..files.data_stream import ARRIVAL, CHUNK_ID_BYTES
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes
@@ -42,7 +42,7 @@ class Adopted(NamedTuple):
 
 
 def adopt_stream(
-    reference: str, directory: Path, arrays: Mapping[str, Path], checkpoints: CheckpointStore
+    reference: str, directory: Path, arrays: Mapping[str, Path], checkpoints: CheckpointDatabase
 ) -> Adopted:
     """Commit a checkpoint of the existing data.
 

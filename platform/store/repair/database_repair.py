@@ -11,9 +11,9 @@ import msgspec
 
 from ..catalog.catalog import Catalog
 from ..catalog.policy_copy import read_policy_copy
-from ..databases.checkpoint import CheckpointStore
+from ..databases.checkpoint import SqlCheckpointDatabase
 from ..databases.checkpoint_records import StreamCheckpoint
-from ..databases.dead_letters import DeadLetters
+from ..databases.dead_letters import SqlDeadLetters
 from .salvage import Saved, salvage
 from .set_aside import SetAside
 
@@ -31,7 +31,7 @@ def repair_checkpoints(path: Path, aside: SetAside) -> list[str]:
     saved = salvage(
         path,
         aside,
-        lambda new: CheckpointStore(new).close(),
+        lambda new: SqlCheckpointDatabase(new).close(),
         tables=(
             "positions",
             "streams",
@@ -66,7 +66,7 @@ def repair_checkpoints(path: Path, aside: SetAside) -> list[str]:
 
 def repair_dead_letters(path: Path, aside: SetAside) -> list[str]:
     """Save the dead letters that can be read whole."""
-    saved = salvage(path, aside, lambda new: DeadLetters(new).close(), tables=("contents", "letters"))
+    saved = salvage(path, aside, lambda new: SqlDeadLetters(new).close(), tables=("contents", "letters"))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("DELETE FROM letters WHERE id NOT IN (SELECT id FROM contents)")
         database.execute("DELETE FROM contents WHERE id NOT IN (SELECT id FROM letters)")

@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 
 from ...store.catalog.catalog import Catalog
 from ...store.databases.dead_letter import DeadLetterSummary
-from ...store.databases.dead_letters import DeadLetters
 from ...store.databases.excerpt import excerpt_of
+from ...store.databases.interfaces import DeadLetters
 from ..answers import DeadLetterDetail, DeadLetterInfo, DocumentInfo, document_info
 from ..pages import PageQuery, RevisionPageQuery, json_page, json_response, next_page
 from ..parameters import LARGEST_INTEGER

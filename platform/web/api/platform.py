@@ -10,7 +10,7 @@ from aiohttp import web
 from ...runtime.announcements import forward_addresses
 from ...runtime.disk_space import DiskWatch, disk_space, watch_disk
 from ...runtime.statuses import GatewayStatus, WorkerStatus
-from ...store.databases.dead_letters import DeadLetters
+from ...store.databases.interfaces import DeadLetters
 from ..answers import DeadLetterTotals, DiskStatus, Health, Installation, Status
 from ..pages import json_response
 from ..reported_status import ReportedStatus, read_status

@@ -5,14 +5,15 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from ...errors import StreamNotFound, WindvaneError
-from ...store.databases.stream_order import OrderFigures, committed_figures
+from ...store.databases.database import Place
+from ...store.databases.stream_order import OrderFigures
+from ...store.databases.stream_order_rows import committed_figures
 from ...store.files.data_stream import DataStream
 from ...store.files.listing import Page
 from ...store.files.store import Store
@@ -74,11 +75,11 @@ class StreamRoutes:
         delays: WorkerDelays,
         alarms: OpenAlarms,
         *,
-        checkpoint_file: Path | None,
+        checkpoints: Place | None,
     ) -> None:
-        """`checkpoint_file` has the figures of the order of streams; the worker writes it."""
+        """`checkpoints` has the figures of the order of streams; the worker writes it."""
         self._store = store
-        self._checkpoint_file = checkpoint_file
+        self._checkpoints = checkpoints
         self._telemetry = telemetry
         self._listings = listings
         self._delays = delays
@@ -235,7 +236,7 @@ class StreamRoutes:
         return found
 
     def _orders(self, references: Sequence[str]) -> Mapping[str, OrderFigures] | None:
-        return None if self._checkpoint_file is None else committed_figures(self._checkpoint_file, references)
+        return None if self._checkpoints is None else committed_figures(self._checkpoints, references)
 
     def _describe_one(self, reference: str, delays: Delays) -> StreamInfo:
         return self._describe(reference, delays, self._orders([reference]))

@@ -25,7 +25,7 @@ from windvane.ingest.submission import Submission
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.waiting import until
 
@@ -166,7 +166,7 @@ async def forward_site(
     gateway = RecordingGateway(
         producer=bus.producer(),
         policies=policies,
-        dead_letters=DeadLetters(at.dead_letter_file),
+        dead_letters=SqlDeadLetters(at.dead_letter_file),
         telemetry=telemetry,
         settings=at.gateway,
     )

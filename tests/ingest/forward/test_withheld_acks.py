@@ -13,7 +13,7 @@ from windvane.ingest.forward.client import ForwardClient
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.dead_letter import DeadLetterSummary
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.ingest.forward.forward_site import (
     EVENT,
@@ -51,7 +51,7 @@ async def policy(site: ForwardSite, reference: str, **settings: Any) -> None:
 
 
 def letters(site: ForwardSite) -> list[DeadLetterSummary]:
-    return DeadLetters(Settings(home=site.home).dead_letter_file).list()
+    return SqlDeadLetters(Settings(home=site.home).dead_letter_file).list()
 
 
 class Outcome:

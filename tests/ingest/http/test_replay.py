@@ -15,7 +15,7 @@ from windvane.errors import StoreFailed
 from windvane.records.events import iterate_events
 from windvane.rejections import REJECTIONS, RejectionCode
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 
 from tests.ingest.test_gateway import EVENT, Site, packed, running
 

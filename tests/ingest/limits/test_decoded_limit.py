@@ -11,7 +11,7 @@ import pytest
 from windvane.errors import ChunkRejected
 from windvane.ingest.bodies.formats import BodyFormat
 from windvane.ingest.chunk import IncomingChunk, PostedBody
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.ingest.forward.forward_site import forward_site, packed
 from tests.ingest.test_gateway import EVENT
@@ -83,7 +83,7 @@ async def test_a_sender_gets_its_ack_for_what_is_in_the_dead_letters(tmp_path: P
     async with forward_site(tmp_path) as site, site.connected() as peer:
         await peer.send(packed("t", gzip.compress(HUGE), compressed="gzip", chunk="huge"))
         assert await peer.value() == {b"ack": b"huge"}
-    with closing(DeadLetters(next(tmp_path.rglob("dead-letters.sqlite")))) as letters:
+    with closing(SqlDeadLetters(next(tmp_path.rglob("dead-letters.sqlite")))) as letters:
         [letter] = letters.list()
         assert letter.code == "too-large-decoded"
 

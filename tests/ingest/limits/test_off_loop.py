@@ -14,7 +14,7 @@ from windvane.ingest.limits.off_loop import OffLoop, Turns, begin, give_way
 from windvane.ingest.telemetry import GatewayTelemetry
 from windvane.rejections import RejectionCode
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.ingest.forward.forward_site import forward_site, packed
 from tests.ingest.test_gateway import EVENT
@@ -140,7 +140,7 @@ async def test_what_cannot_be_published_after_its_wait_does_not_hold_up_the_line
 
 
 async def test_a_flood_of_letters_that_senders_keep_leaves_room_for_the_others(tmp_path: Path) -> None:
-    letters, telemetry = DeadLetters(tmp_path / "letters.sqlite"), GatewayTelemetry()
+    letters, telemetry = SqlDeadLetters(tmp_path / "letters.sqlite"), GatewayTelemetry()
     queue = DeadLetterQueue(letters, telemetry, limit_bytes=100_000)
 
     def letter(code: RejectionCode, i: int) -> DeadLetter:

@@ -15,7 +15,8 @@ from windvane.bus.messages.chunks import decode_chunk
 from windvane.config import Settings
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 
 from tests.ingest.forward.forward_site import EVENT, ForwardSite, Peer, forward_site, packed
 from tests.ingest.wire.notation import Fixture, Outcome, Stored
@@ -120,6 +121,6 @@ async def wire_site(home: Path, *, security: str | None = None, **settings: Any)
         await gateway._policies.refresh()
         assert isinstance(gateway._producer, DiscardProducer)
         gateway._producer = keeping = KeepingProducer(gateway._producer._next_offsets)
-        letters = DeadLetters(at.dead_letter_file)
+        letters = SqlDeadLetters(at.dead_letter_file)
         yield WireSite(forward, letters, keeping.stored)
         letters.close()

@@ -1,7 +1,9 @@
 """Alarms on their whole way through a worker: rows, evidence, the bus, the outbox, documents."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from windvane.store.catalog.alarm_book import AlarmBook, alarm_of
 from windvane.store.catalog.alarms import Alarm
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 
 from tests.processors.alarms.alarming import (
     CONDITION,
@@ -64,7 +66,7 @@ async def work_on(
 
 async def recorded(home: Home) -> list[Alarm]:
     """The alarms in the catalog, once the outbox is empty, oldest change first."""
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     await AlarmRelay(checkpoints, home.catalog).empty()
     assert checkpoints.outbox() == []
     checkpoints.close()
@@ -158,7 +160,7 @@ async def test_records_reprocessed_after_a_crash_raise_the_same_alarm(home: Home
 async def test_alarms_wait_while_the_catalog_is_unavailable_and_are_recorded_once(home: Home) -> None:
     await home.policy("p", **POLICY)
     await work_on(home, COURSE)
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     away = await Catalog.open(f"sqlite+aiosqlite:///{home.path / 'other.sqlite'}")
     async with away.database._engine.begin() as connection:
         await connection.exec_driver_sql("DROP TABLE documents")
@@ -169,9 +171,9 @@ async def test_alarms_wait_while_the_catalog_is_unavailable_and_are_recorded_onc
     assert len(kept) == 4
     await AlarmRelay(checkpoints, home.catalog).empty()
     # As after a crash before the messages were deleted.
-    with checkpoints._file.transaction("restore the outbox") as database:
-        database.executemany("INSERT INTO outbox VALUES (?, ?)", kept)
     checkpoints.close()
+    with closing(sqlite3.connect(home.path / "checkpoints.sqlite")) as database, database:
+        database.executemany("INSERT INTO outbox VALUES (?, ?)", kept)
     [alarm] = await recorded(home)
     assert len(alarm.history) == 4
 

@@ -43,7 +43,7 @@ from windvane.processors.operations.base.steps import check_pipeline
 from windvane.processors.worker.pipeline.steps import FINGERPRINT_BYTES
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import Step, policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -443,7 +443,7 @@ async def test_a_model_is_swapped_in_between_two_chunks_without_a_row_lost(home:
 
 
 def forest_state(home: Home) -> TrainedState:
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     committed = checkpoints.stream("t")
     checkpoints.close()
     assert committed is not None

@@ -36,7 +36,7 @@ from windvane.processors.worker.pipeline.state_losses import state_losses
 from windvane.processors.worker.pipeline.steps import FINGERPRINT_BYTES, RunningSteps
 from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 from windvane.store.catalog.policy import Policy, Step
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 
 from tests.processors.pipelines import CHUNKS, chunks, given_by, policies
 from tests.processors.streams import SECOND_NS, Cut, one, op
@@ -386,7 +386,7 @@ def _sklearn() -> Iterator[str]:
 def checkpoints(tmp_path: Path) -> Iterator[Path]:
     """A database of checkpoints that this process takes pickles from."""
     path = tmp_path / "home" / "checkpoints.sqlite"
-    CheckpointStore(path).close()
+    SqlCheckpointDatabase(path).close()
     path.parent.chmod(0o700)
     states_come_from(path)
     yield path

@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 from windvane.processors.worker.order_watch import BusFlusher
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamPosition
 from windvane.store.repair.adoption import Adopted, adopt_stream
 
@@ -33,7 +33,7 @@ from tests.processors.worker.test_worker import Home
 
 def adopt(home: Home, stream: str) -> Adopted:  # noqa: F811
     directory = home.store.stream_directories()[stream]
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         return adopt_stream(stream, directory, home.store.array_directories(stream), checkpoints)
 
 
@@ -108,7 +108,7 @@ async def test_a_chunk_that_is_set_aside_survives_an_edit_before_any_other_chunk
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,))])
     held = committed(home, "json").held[1]
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         for _ in range(2):
             checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
         marked = replace(committed(home, "json"), positions=(StreamPosition(held.log, "json", 0, 2),))
@@ -159,7 +159,7 @@ async def test_a_redelivered_chunk_releases_no_chunks_of_another_policy(home: Ho
             await send(policy, number)
             await home.until_stored(number + 1)
     known = committed(home, "t")
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         logs = {topic: log for log, of_log in checkpoints.logs().items() for topic, _ in of_log}
         position = StreamPosition(logs["b"], "b", 0, 1)
         marked = replace(known, positions=(*known.positions, position))
@@ -180,7 +180,7 @@ async def test_a_buffered_chunk_that_ended_one_worker_delays_only_its_own_stream
     async with home.working():
         await work(home, [Sent(0, (10,))])
     [held] = committed(home, "json").held
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
     async with home.working():  # without an automatic checkpoint
         for number in range(1, 4):

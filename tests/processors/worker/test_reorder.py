@@ -22,9 +22,10 @@ from windvane.processors.worker.progress import ownership
 from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
-from windvane.store.databases.stream_order import OrderFigures, committed_figures
+from windvane.store.databases.stream_order import OrderFigures
+from windvane.store.databases.stream_order_rows import committed_figures
 
 from tests.processors.worker.test_worker import Home
 from tests.processors.worker.test_worker_group import Group, until
@@ -104,7 +105,7 @@ async def until_offset(home: Home, offset: int) -> None:
     async with asyncio.timeout(30):
         while True:
             await home.worker.checkpoint()
-            with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+            with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
                 positions = checkpoints.positions()
             if all(positions.get((policy, 0), 0) >= offset for policy in POLICIES):
                 return
@@ -130,7 +131,7 @@ def results(home: Home) -> dict[str, Any]:
 
 
 def committed(home: Home, stream: str) -> StreamCheckpoint:
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         found = checkpoints.stream(stream)
     assert found is not None
     return found
@@ -371,7 +372,7 @@ async def test_a_buffered_chunk_is_deduplicated_after_positions_and_ids_are_lost
     await policies(home)
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,))])
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         for policy in POLICIES:
             forgotten = replace(committed(home, policy), positions=())
             checkpoints.commit(positions={}, streams={policy: forgotten}, chunk_keys={}, window=0)
@@ -406,7 +407,7 @@ async def test_reprocessing_gives_the_same_rows_and_keeps_buffered_chunks(home: 
     async with home.working():
         await work(home, MESSAGES)
     before = results(home)
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         for name, settings in POLICIES.items():
             policy = policy_from_mapping({"reference": name, "tags": [name], "reorder_s": 5, **settings})
             with Reprocessing(home.store, name, policy, checkpoints) as again:
@@ -457,7 +458,7 @@ async def test_a_buffered_chunk_that_ended_two_workers_is_set_aside_and_the_othe
     async with home.working():
         await work(home, [Sent(0, (10,)), Sent(1, (9,)), Sent(2, (11,))])
     held = committed(home, "json").held[1]
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         for _ in range(2):
             checkpoints.blame(held.log, ("json", 0), [held.offset], "a fault")
         assert checkpoints.held_suspects(held.log, ("json", 0)) == {held.offset: "json"}

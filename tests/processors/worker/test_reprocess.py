@@ -15,7 +15,8 @@ from windvane.processors.worker.pipeline.archive import json_lines
 from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.store import Store
 
 from tests.processors.worker.test_worker import PCM, SPECTRUM, Home
@@ -34,8 +35,8 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 
 
 @pytest.fixture
-def checkpoints(home: Home) -> Iterator[CheckpointStore]:
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+def checkpoints(home: Home) -> Iterator[CheckpointDatabase]:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         yield checkpoints
 
 
@@ -64,7 +65,7 @@ def contents(home: Home, reference: str) -> tuple[bytes, list[int]]:
     ],
 )
 async def test_the_same_policy_makes_the_same_outputs_with_the_same_times(
-    home: Home, checkpoints: CheckpointStore, settings: dict[str, Any], records: list[Any]
+    home: Home, checkpoints: CheckpointDatabase, settings: dict[str, Any], records: list[Any]
 ) -> None:
     await home.policy("p", tags=["t"], **settings)
     for record in records:
@@ -81,7 +82,7 @@ async def test_the_same_policy_makes_the_same_outputs_with_the_same_times(
 
 
 async def test_a_changed_policy_s_outputs_take_the_place_of_the_old_ones_and_grow_on(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=PIPELINE)
     await home.publish("p", noise(1000))
@@ -109,7 +110,7 @@ async def test_a_changed_policy_s_outputs_take_the_place_of_the_old_ones_and_gro
 
 
 async def test_a_running_worker_hands_the_stream_over_and_takes_it_back(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     changed = [PCM, {**SPECTRUM, "length": 32}]
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
@@ -171,7 +172,7 @@ async def test_a_stream_with_new_chunks_is_not_released_without_a_commit(
 
 
 async def test_killed_between_the_commit_and_the_renaming_the_new_outputs_take_their_place(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
     await home.publish("p", noise(1000))
@@ -200,7 +201,7 @@ def _killed(*_: object, **__: object) -> None:
 
 
 async def test_outputs_that_cannot_be_recomputed_are_reported(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[])
     await home.publish("p", b"x")
@@ -215,7 +216,7 @@ async def test_outputs_that_cannot_be_recomputed_are_reported(
         again.run()
 
 
-async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints: CheckpointStore) -> None:
+async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints: CheckpointDatabase) -> None:
     with resumed(home.store.stream_writer("t", attrs={})) as writer:
         writer.append(noise(10), arrived_ns=1, chunk_id=None, events=1)
     with Reprocessing(home.store, "t", policy(pipeline=[PCM]), checkpoints) as again:
@@ -225,7 +226,7 @@ async def test_without_a_checkpoint_nothing_is_replaced(home: Home, checkpoints:
 
 
 async def test_chunks_after_the_last_checkpoint_are_reprocessed_once(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
@@ -245,7 +246,7 @@ async def test_chunks_after_the_last_checkpoint_are_reprocessed_once(
 
 
 async def test_another_run_after_one_that_was_killed_behind_its_commit_loses_nothing(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
@@ -273,7 +274,7 @@ async def test_another_run_after_one_that_was_killed_behind_its_commit_loses_not
 
 
 async def test_two_at_once_do_not_touch_each_other_s_outputs(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one starts at the worst moment: the first one has committed and closed its outputs."""
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
@@ -299,7 +300,7 @@ async def test_two_at_once_do_not_touch_each_other_s_outputs(
 
 
 async def test_the_new_outputs_are_on_the_disk_before_the_commit_and_the_swap_before_older_ones_go(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(100, 0))
@@ -334,7 +335,7 @@ FIELDS: dict[str, Any] = {"format": "json", "pipeline": [{"operation": "fields"}
 
 
 async def test_records_without_a_json_form_give_the_same_rows_when_reprocessed(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], **FIELDS)
     records = [
@@ -372,7 +373,7 @@ async def archived_with_damage(home: Home, monkeypatch: pytest.MonkeyPatch, *chu
 
 
 async def test_rows_that_would_be_lost_are_reported_and_the_old_outputs_stay(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await archived_with_damage(home, monkeypatch, ({"v": 1},), ({"v": 2, "s": "bad"}, {"v": 3}), ({"v": 4},))
     before = contents(home, "t:fields")
@@ -398,7 +399,7 @@ async def test_rows_that_would_be_lost_are_reported_and_the_old_outputs_stay(
 
 
 async def test_numbers_lost_by_an_older_archive_are_reported_as_lost(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("windvane.processors.worker.pipeline.archive.is_plain", lambda record: True)
     await archived_with_damage(home, monkeypatch, ({"v": 2}, {"v": math.inf}, {"v": math.nan}))
@@ -409,7 +410,7 @@ async def test_numbers_lost_by_an_older_archive_are_reported_as_lost(
     assert home.store.array("t:fields")[:, 0].tolist()[:2] == [2, math.inf]
 
 
-async def test_another_window_may_give_fewer_rows(home: Home, checkpoints: CheckpointStore) -> None:
+async def test_another_window_may_give_fewer_rows(home: Home, checkpoints: CheckpointDatabase) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
     await home.publish("p", noise(1000))
     async with home.working():
@@ -422,7 +423,7 @@ async def test_another_window_may_give_fewer_rows(home: Home, checkpoints: Check
 
 
 async def test_reprocessing_starts_at_the_first_complete_chunk_after_dropped_data(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     store = Store(home.path / "store", segment_bytes=4096)
     chunks = [noise(500, n) for n in range(10)]
@@ -438,7 +439,7 @@ async def test_reprocessing_starts_at_the_first_complete_chunk_after_dropped_dat
 
 
 async def test_the_latest_array_replaced_by_reprocessing_is_kept(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=PIPELINE)
     await home.publish("p", noise(1000))
@@ -468,7 +469,7 @@ async def test_the_latest_array_replaced_by_reprocessing_is_kept(
     "killed_in", ["before the commit", "put_rebuilt_in_place", "sync", "drop_superseded", "rmtree"]
 )
 async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_removes_what_was_left(
-    home: Home, checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch, killed_in: str
+    home: Home, checkpoints: CheckpointDatabase, monkeypatch: pytest.MonkeyPatch, killed_in: str
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(1000))
@@ -514,7 +515,7 @@ async def test_killed_at_any_step_one_older_output_is_there_and_the_next_time_re
 
 
 async def test_an_output_replaced_by_another_layout_is_not_an_older_output(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     """A worker sets all rows aside when the policy changes; a reprocessing replaces only the rows since."""
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, SPECTRUM])
@@ -537,7 +538,7 @@ async def test_an_output_replaced_by_another_layout_is_not_an_older_output(
 
 
 async def test_a_step_that_cannot_be_created_fails_the_reprocessing_at_its_start(
-    home: Home, checkpoints: CheckpointStore
+    home: Home, checkpoints: CheckpointDatabase
 ) -> None:
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM])
     await home.publish("p", noise(1000))

@@ -23,9 +23,10 @@ from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -48,7 +49,7 @@ class Home:
         self.producer = producer
         self.catalog = catalog
         self.store = Store(path / "store")
-        self.letters = DeadLetters(path / "dead-letters.sqlite")
+        self.letters = SqlDeadLetters(path / "dead-letters.sqlite")
         self.telemetry = WorkerTelemetry()
         self.worker: Worker
 
@@ -91,7 +92,7 @@ class Home:
         """Runs a worker until all messages on the bus are processed; one that dies makes no last
         checkpoint.
         """
-        checkpoints = CheckpointStore(self.path / "checkpoints.sqlite")
+        checkpoints = SqlCheckpointDatabase(self.path / "checkpoints.sqlite")
         bus = open_bus("embedded:", self.path)
         self.telemetry = WorkerTelemetry()
         link = CatalogLink(self.catalog)
@@ -366,7 +367,7 @@ async def test_a_step_whose_state_cannot_be_read_starts_over(home: Home) -> None
     await home.publish("p", b"\0\0")
     async with home.working():
         await home.until_stored(1)
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     saved = checkpoints.stream("t")
     assert saved is not None
     broken = {name: state[:16] + b"no pickle" if name else state for name, state in saved.states.items()}
@@ -477,7 +478,7 @@ async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_kno
     await home.policy("p", tags=["t"], format="raw")
     await home.publish("p", b"a")
     began, may_end = threading.Event(), threading.Event()
-    commit = CheckpointStore.commit
+    commit = CheckpointDatabase.commit
 
     def late_commit(*given: Any, **named: Any) -> None:
         began.set()
@@ -493,7 +494,7 @@ async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_kno
     async def fail_while_committing() -> None:
         async with home.working():
             await home.until_stored(1)
-            monkeypatch.setattr(CheckpointStore, "commit", late_commit)
+            monkeypatch.setattr(CheckpointDatabase, "commit", late_commit)
             committing = asyncio.ensure_future(home.worker.checkpoint())
             assert await asyncio.to_thread(began.wait, 30)
             home.worker._checkpointing.fail(StoreFailed("a full disk"))

@@ -18,8 +18,9 @@ from windvane.processors.worker.pipeline.telemetry import WorkerTelemetry
 from windvane.processors.worker.progress import ownership
 from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.checkpoint import CheckpointStore
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -37,7 +38,7 @@ class Group:
     def __init__(self, home: Home, logs: Logs) -> None:
         self.home = home
         self.logs = logs
-        self.checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+        self.checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
 
     @asynccontextmanager
     async def member(self, name: str, **settings: float) -> AsyncIterator["Member"]:
@@ -58,10 +59,10 @@ class Member:
     def __init__(self, group: Group, name: str, settings: dict[str, float]) -> None:
         path = group.home.path
         self.telemetry = WorkerTelemetry()
-        self.letters = DeadLetters(path / "dead-letters.sqlite")
+        self.letters = SqlDeadLetters(path / "dead-letters.sqlite")
         self._bus = TurbulentBus(group.logs)
         self._link = CatalogLink(group.home.catalog)
-        self._checkpoints = CheckpointStore(path / "checkpoints.sqlite")
+        self._checkpoints = SqlCheckpointDatabase(path / "checkpoints.sqlite")
         self.worker = Worker(
             bus=self._bus,
             store=Store(path / "store"),
@@ -263,7 +264,7 @@ async def test_a_checkpoint_that_fails_in_a_hand_over_ends_the_worker_and_commit
             raise StoreFailed("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(CheckpointStore, "commit", no_room)
+            broken.setattr(CheckpointDatabase, "commit", no_room)
             with pytest.raises(StoreFailed):
                 await a.consumer.take_away(P0)
         with pytest.raises(StoreFailed, match="the disk is full"):

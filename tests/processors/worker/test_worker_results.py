@@ -19,7 +19,7 @@ from windvane.bus.messages.results import ROWS_SCHEMA, records_schema
 from windvane.bus.topic_names import records_topic, rows_topic
 from windvane.processors.worker import worker
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.testing.bus import Assignments
 
 from tests.processors.worker.test_worker import PCM, SPECTRUM, Home
@@ -168,7 +168,7 @@ async def test_a_checkpoint_waits_for_the_results(home: Home) -> None:
     other = open_bus("embedded:", home.path)
     await other.producer().publish(topic, b"other", b"x")  # and writes it until it closes
     await home.publish("p", samples(100).tobytes())
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     async with home.working(checkpoint_interval_s=0.05):
         await home.until_stored(1)
         await asyncio.sleep(0.3)  # six times as long as a failure takes
@@ -195,7 +195,7 @@ async def test_a_worker_that_stops_while_the_bus_is_unavailable_ends_without_a_c
     await home.publish("p", sent.tobytes())
     async with home.working():
         await home.until_stored(1)
-    with closing(CheckpointStore(home.path / "checkpoints.sqlite")) as checkpoints:
+    with closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints:
         assert checkpoints.stream("t") is None
     await other.close()
     async with home.working():

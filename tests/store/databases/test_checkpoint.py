@@ -1,4 +1,4 @@
-"""Checkpoints: one transaction, whatever happens to the process."""
+"""Checkpoints in SQLite: one transaction, whatever happens to the process; files of earlier versions."""
 
 import signal
 import sqlite3
@@ -10,12 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from windvane.errors import DatabaseDamaged, StoreFailed
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.databases.stream_order import HeldChunk, StreamOrder
+from windvane.testing.checkpoints import CheckpointConformance, OpenCheckpoints
 
 from tests.processes import started
 
@@ -25,8 +25,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "home" / "checkpoints.sqlite"
 
 
+class TestSqlite(CheckpointConformance):
+    @pytest.fixture
+    def open_checkpoints(self, path: Path) -> OpenCheckpoints:
+        return lambda: SqlCheckpointDatabase(path)
+
+
 def commit(
-    store: CheckpointStore,
+    store: CheckpointDatabase,
     *,
     positions: dict[tuple[str, int], int] | None = None,
     streams: dict[str, StreamCheckpoint] | None = None,
@@ -51,82 +57,14 @@ def of_generation(n: int) -> StreamCheckpoint:
     )
 
 
-def test_a_new_file_is_empty(path: Path) -> None:
-    store = CheckpointStore(path)
-    assert store.positions() == {}
-    assert store.streams() == []
-    assert store.stream("t1") is None
-    assert store.chunk_keys("wind", 0) == []
-
-
-def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -> None:
-    store = CheckpointStore(path)
-    commit(
-        store,
-        positions={("wind", 0): 7, ("wind", 1): 2**40},
-        streams={"t1": of_generation(3), "größe.東京": of_generation(4)},
-        chunk_keys={("wind", 0): [b"\x00key", b"another"]},
-    )
-    store.close()
-    again = CheckpointStore(path)
-    assert again.positions() == {("wind", 0): 7, ("wind", 1): 2**40}
-    assert again.streams() == ["größe.東京", "t1"]
-    assert again.stream("t1") == of_generation(3)
-    assert again.stream("größe.東京") == of_generation(4)
-    assert again.chunk_keys("wind", 0) == [b"\x00key", b"another"]
-    assert again.chunk_keys("wind", 1) == []
-
-
-def test_a_commit_leaves_alone_what_it_does_not_name(path: Path) -> None:
-    store = CheckpointStore(path)
-    commit(
-        store, positions={("a", 0): 1, ("b", 0): 1}, streams={"t1": of_generation(1), "t2": of_generation(1)}
-    )
-    commit(store, positions={("b", 0): 2}, streams={"t2": of_generation(2)})
-    assert store.positions() == {("a", 0): 1, ("b", 0): 2}
-    assert store.stream("t1") == of_generation(1)
-    assert store.stream("t2") == of_generation(2)
-
-
-def test_a_stream_is_replaced_whole(path: Path) -> None:
-    store = CheckpointStore(path)
-    commit(store, streams={"t1": of_generation(1)})
-    shrunk = StreamCheckpoint(states={"model": b"new"}, outputs={})
-    commit(store, streams={"t1": shrunk})
-    assert store.stream("t1") == shrunk
-
-
 def test_any_mapping_will_do(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     commit(store, streams={"t1": StreamCheckpoint(states=MappingProxyType({"a": b"1"}))})
     assert store.stream("t1") == StreamCheckpoint(states={"a": b"1"})
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    batches=st.lists(st.lists(st.binary(max_size=6), max_size=12), max_size=8),
-    window=st.integers(min_value=0, max_value=10),
-)
-def test_the_keys_kept_are_the_last_of_all_that_came(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], window: int
-) -> None:
-    store = CheckpointStore(tmp_path_factory.mktemp("keys") / "checkpoints.sqlite")
-    everything: list[bytes] = []
-    for batch in batches:
-        commit(store, chunk_keys={("wind", 3): batch, ("other", 3): [b"x"]}, window=window)
-        everything += batch
-        assert store.chunk_keys("wind", 3) == (everything[-window:] if window else [])
-    assert store.chunk_keys("other", 3) == [b"x"] * min(len(batches), window)
-    store.close()
-
-
-def test_a_negative_window_is_rejected(path: Path) -> None:
-    with pytest.raises(ValueError, match="-1"):
-        commit(CheckpointStore(path), window=-1)
-
-
 def test_ten_thousand_streams_go_in_one_transaction(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     streams = {f"turbine.{i:05}": of_generation(i) for i in range(10_000)}
     commit(store, positions={("wind", 0): 1}, streams=streams)
     assert store.streams() == sorted(streams)
@@ -136,7 +74,7 @@ def test_ten_thousand_streams_go_in_one_transaction(path: Path) -> None:
 
 
 def test_a_commit_that_fails_half_way_changes_nothing(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     commit(
         store, positions={("wind", 0): 1}, streams={"t1": of_generation(1)}, chunk_keys={("wind", 0): [b"1"]}
     )
@@ -178,10 +116,11 @@ def traced(*arguments, **options):
 
 sqlite3.connect = traced
 
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
+from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 
-store = CheckpointStore(Path(sys.argv[1]))
+store = SqlCheckpointDatabase(Path(sys.argv[1]))
 
 def commit(generation):
     checkpoint = StreamCheckpoint(
@@ -210,7 +149,7 @@ else:
 
 def generations(path: Path) -> set[int]:
     """The commit that each recorded value belongs to."""
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     found = {*store.positions().values(), *(int(key) for key in store.chunk_keys("wind", 0))}
     for reference in store.streams():
         checkpoint = store.stream(reference)
@@ -262,20 +201,20 @@ def test_a_file_that_is_not_a_database_is_named_with_what_to_do(path: Path) -> N
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is not a database, and it is long enough to look at" * 20)
     with pytest.raises(DatabaseDamaged, match=r"checkpoints\.sqlite.*not a database.*verify --repair"):
-        CheckpointStore(path)
+        SqlCheckpointDatabase(path)
 
 
 def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
-    CheckpointStore(path).close()
+    SqlCheckpointDatabase(path).close()
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(StoreFailed, match="format 99"):
-        CheckpointStore(path)
+        SqlCheckpointDatabase(path)
 
 
 def test_closing_twice_is_allowed_and_using_it_then_says_so(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     store.close()
     store.close()
     with pytest.raises(StoreFailed, match="closed"):
@@ -283,10 +222,10 @@ def test_closing_twice_is_allowed_and_using_it_then_says_so(path: Path) -> None:
 
 
 def test_a_file_of_before_chunks_were_held_gets_the_tables_for_them(path: Path) -> None:
-    CheckpointStore(path).close()
+    SqlCheckpointDatabase(path).close()
     with closing(sqlite3.connect(path)) as database, database:
         database.executescript("DROP TABLE held_chunks; DROP TABLE stream_orders; PRAGMA user_version = 4")
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     chunk = HeldChunk(0, "log", "p", 0, 7, "s", None, 1, 1, b"payload")
     checkpoint = StreamCheckpoint(partition=("p", 0), order=StreamOrder(next_sequence=1), held=(chunk,))
     commit(store, streams={"t": checkpoint})

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.rejections import ONLY_COPY, OTHER_VERSIONS, REJECTIONS, RejectionCode
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
+from windvane.store.databases.interfaces import DeadLetters
 
 BOUND_BYTES = 640_000
 LETTER = DeadLetter("malformed", "why", "machine.a", "10.0.0.7", None, b"", time_ns=1)
@@ -36,7 +37,7 @@ def test_a_flood_of_a_code_leaves_the_letters_of_every_other_code(
     tmp_path: Path, flooding: RejectionCode
 ) -> None:
     path = tmp_path / "dead-letters.sqlite"
-    letters = DeadLetters(path, max_bytes=BOUND_BYTES)
+    letters = SqlDeadLetters(path, max_bytes=BOUND_BYTES)
     others = {
         code: list(letters.add_all([replace(LETTER, code=code, payload=b"%d" % i * 2_000) for i in range(4)]))
         for code in CODES
@@ -59,7 +60,7 @@ def test_a_flood_of_a_code_leaves_the_letters_of_every_other_code(
 
 def test_free_room_is_lent_and_given_back(tmp_path: Path) -> None:
     path = tmp_path / "dead-letters.sqlite"
-    letters = DeadLetters(path, max_bytes=BOUND_BYTES)
+    letters = SqlDeadLetters(path, max_bytes=BOUND_BYTES)
     for i in range(100):
         letters.add(replace(LETTER, code="schema", payload=b"%07d" % i * 1_000))
     assert costs(path)["schema"] > 0.98 * BOUND_BYTES
@@ -76,7 +77,7 @@ def test_floods_of_many_codes_leave_a_larger_guarantee_alone_and_trim_unknown_co
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "dead-letters.sqlite"
-    letters = DeadLetters(path, max_bytes=BOUND_BYTES)
+    letters = SqlDeadLetters(path, max_bytes=BOUND_BYTES)
     only_copies = [code for code in CODES if REJECTIONS[code].share is ONLY_COPY]
     for code in only_copies:
         letters.add_all([replace(LETTER, code=code, payload=b"%d" % i * 9_000) for i in range(4)])
@@ -96,7 +97,7 @@ def test_floods_of_many_codes_leave_a_larger_guarantee_alone_and_trim_unknown_co
 
 
 def test_a_large_letter_is_cut_to_what_the_others_leave(tmp_path: Path) -> None:
-    letters = DeadLetters(tmp_path / "dead-letters.sqlite", max_bytes=BOUND_BYTES)
+    letters = SqlDeadLetters(tmp_path / "dead-letters.sqlite", max_bytes=BOUND_BYTES)
     for code in CODES:
         letters.add_all([replace(LETTER, code=code, payload=b"%d" % i * 9_000) for i in range(4)])
     before = kept(letters)
@@ -119,7 +120,7 @@ def test_each_letter_evicts_only_what_is_beyond_a_guarantee(
 ) -> None:
     path = tmp_path_factory.mktemp("shares") / "dead-letters.sqlite"
     bound_bytes = 64_000
-    letters = DeadLetters(path, max_bytes=bound_bytes)
+    letters = SqlDeadLetters(path, max_bytes=bound_bytes)
     number = 0
     for code, size, times in adding:
         for _ in range(times):
@@ -145,11 +146,11 @@ def test_letters_of_codes_of_other_versions_are_listed_and_counted_and_share_one
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "dead-letters.sqlite"
-    DeadLetters(path, max_bytes=BOUND_BYTES).close()
+    SqlDeadLetters(path, max_bytes=BOUND_BYTES).close()
     with closing(sqlite3.connect(path)) as database, database:
         for i in range(60):
             add_foreign(database, f"of-others-{i % 2}", cost_bytes=1_000)
-    letters = DeadLetters(path, max_bytes=BOUND_BYTES)
+    letters = SqlDeadLetters(path, max_bytes=BOUND_BYTES)
     assert len(letters.list(limit=100, code="of-others-1")) == 30
     assert letters.get(1).code == "of-others-0"
     assert letters.get(1).obstacle is None

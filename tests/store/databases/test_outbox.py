@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from windvane.errors import PartitionLost
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
+from windvane.store.databases.interfaces import CheckpointDatabase
 
 
 def commit(
-    store: CheckpointStore, *messages: bytes, epochs: dict[tuple[str, int], int] | None = None
+    store: CheckpointDatabase, *messages: bytes, epochs: dict[tuple[str, int], int] | None = None
 ) -> None:
     store.commit(
         positions={},
@@ -23,7 +24,7 @@ def commit(
 
 
 def test_messages_leave_in_order_and_those_that_were_taken_out_are_gone(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c.sqlite")
+    store = SqlCheckpointDatabase(tmp_path / "c.sqlite")
     commit(store, b"one", b"two")
     commit(store, b"three")
     assert [message for _, message in store.outbox(limit=2)] == [b"one", b"two"]
@@ -39,14 +40,14 @@ def test_messages_leave_in_order_and_those_that_were_taken_out_are_gone(tmp_path
 
 
 def test_what_is_read_back_of_a_stream_has_no_messages_that_would_leave_again(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c.sqlite")
+    store = SqlCheckpointDatabase(tmp_path / "c.sqlite")
     commit(store, b"one")
     assert store.stream("t") == StreamCheckpoint(states={"s": b"1"}, alarm_state=b"a")
     store.close()
 
 
 def test_a_rejected_commit_leaves_the_outbox_empty(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c.sqlite")
+    store = SqlCheckpointDatabase(tmp_path / "c.sqlite")
     with pytest.raises(PartitionLost):
         commit(store, b"one", epochs={("p", 0): 7})
     assert store.outbox() == []
@@ -75,7 +76,7 @@ PRAGMA user_version = 2
 def test_a_file_of_before_there_was_an_outbox_is_brought_up_to_date(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "c.sqlite")) as database:
         database.executescript(VERSION_2)
-    store = CheckpointStore(tmp_path / "c.sqlite")
+    store = SqlCheckpointDatabase(tmp_path / "c.sqlite")
     assert store.chunk_keys("p", 0) == [b"\x07"]
     commit(store, b"one")
     assert [message for _, message in store.outbox()] == [b"one"]

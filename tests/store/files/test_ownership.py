@@ -6,8 +6,9 @@ from pathlib import Path
 import msgpack
 import pytest
 from windvane.errors import PartitionLost
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
+from windvane.store.databases.interfaces import CheckpointDatabase
 
 VERSION_1 = """
 CREATE TABLE positions (
@@ -31,12 +32,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_new_partition_has_no_position_and_is_taken_for_the_first_time(path: Path) -> None:
-    taken = CheckpointStore(path).take([("wind", 0)], owner="a")[("wind", 0)]
+    taken = SqlCheckpointDatabase(path).take([("wind", 0)], owner="a")[("wind", 0)]
     assert (taken.position, list(taken.chunk_keys), taken.epoch) == (None, [], 1)
 
 
 def test_the_next_owner_finds_what_the_one_before_has_committed(path: Path) -> None:
-    here, there = CheckpointStore(path), CheckpointStore(path)
+    here, there = SqlCheckpointDatabase(path), SqlCheckpointDatabase(path)
     epoch = here.take([("wind", 0)], owner="a")[("wind", 0)].epoch
     here.commit(
         positions={("wind", 0): 4},
@@ -55,7 +56,7 @@ def test_the_next_owner_finds_what_the_one_before_has_committed(path: Path) -> N
 
 
 def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
-    here, there = CheckpointStore(path), CheckpointStore(path)
+    here, there = SqlCheckpointDatabase(path), SqlCheckpointDatabase(path)
     epochs = {p: t.epoch for p, t in here.take([("a", 0), ("b", 0)], owner="first").items()}
     there.take([("b", 0)], owner="second")
     with pytest.raises(PartitionLost, match=r"b/0 \(second\)") as rejected:
@@ -74,7 +75,7 @@ def test_who_has_lost_a_partition_commits_nothing_of_any(path: Path) -> None:
 
 def test_a_partition_that_was_never_taken_cannot_be_committed_under_an_epoch(path: Path) -> None:
     with pytest.raises(PartitionLost, match="no worker"):
-        CheckpointStore(path).commit(
+        SqlCheckpointDatabase(path).commit(
             positions={("a", 0): 9}, streams={}, chunk_keys={}, window=10, epochs={("a", 0): 1}
         )
 
@@ -89,7 +90,7 @@ def test_a_file_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(path:
         database.execute("INSERT INTO streams VALUES ('t', ?)", (checkpoint,))
     database.close()
     for epoch in (1, 2):
-        store = CheckpointStore(path)
+        store = SqlCheckpointDatabase(path)
         taken = store.take([("wind", 0)], owner="a")[("wind", 0)]
         assert (taken.position, list(taken.chunk_keys), taken.epoch) == (7, [b"\0"], epoch)
         assert store.stream("t") == StreamCheckpoint({"model": b"s"}, {"t": OutputLength(b"u", 5, 1)})
@@ -99,7 +100,7 @@ def test_a_file_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(path:
 LOG_A, LOG_B = "embedded:a", "kafka:c:b"
 
 
-def commit_at(store: CheckpointStore, log: str, offset: int, *, epoch: int) -> None:
+def commit_at(store: CheckpointDatabase, log: str, offset: int, *, epoch: int) -> None:
     at = ("wind", 0)
     store.commit(
         positions={at: offset}, streams={}, chunk_keys={}, window=10, epochs={at: epoch}, logs={at: log}
@@ -107,7 +108,7 @@ def commit_at(store: CheckpointStore, log: str, offset: int, *, epoch: int) -> N
 
 
 def test_a_position_counts_for_its_own_log_alone(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     at = ("wind", 0)
     commit_at(store, LOG_A, 7, epoch=store.take([at], owner="w", logs={"wind": LOG_A})[at].epoch)
     new = store.take([at], owner="w", logs={"wind": LOG_B})[at]
@@ -120,7 +121,7 @@ def test_a_position_counts_for_its_own_log_alone(path: Path) -> None:
 
 
 def test_a_position_from_before_logs_had_identities_is_that_of_the_log_that_is_read_first(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     at = ("wind", 0)
     commit_at(store, "", 7, epoch=store.take([at], owner="w")[at].epoch)
     assert store.take([at], owner="w", logs={"wind": LOG_A})[at].position == 7
@@ -128,7 +129,7 @@ def test_a_position_from_before_logs_had_identities_is_that_of_the_log_that_is_r
 
 
 def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     logs = {"wind": LOG_A}
     first = store.take([("wind", 0), ("wind", 1)], owner="w", logs=logs)
     assert [each.added_to for each in first.values()] == [frozenset(), frozenset()]
@@ -140,7 +141,7 @@ def test_a_partition_is_new_if_others_of_its_topic_were_read_before(path: Path) 
 
 
 def test_the_keys_of_a_stream_are_found_on_the_partitions_that_it_came_from(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     for partition, keys in enumerate([[("t", b"1"), ("u", b"2")], [("t", b"3")]]):
         store.commit(positions={}, streams={}, chunk_keys={("wind", partition): keys}, window=10)
     assert store.keys_elsewhere("t", ("wind", 1)) == [b"1"]
@@ -148,7 +149,7 @@ def test_the_keys_of_a_stream_are_found_on_the_partitions_that_it_came_from(path
 
 
 def test_deaths_are_counted_for_each_message(path: Path) -> None:
-    store = CheckpointStore(path)
+    store = SqlCheckpointDatabase(path)
     store.blame(LOG_A, ("wind", 0), [3, 4], "SIGSEGV")
     store.blame(LOG_A, ("wind", 0), [3], "SIGBUS")
     assert store.suspects(LOG_A, ("wind", 0)) == {3: (2, "SIGBUS"), 4: (1, "SIGSEGV")}

@@ -9,7 +9,7 @@ from windvane.errors import CatalogUnavailable, DatabaseDamaged, DiskFull, Store
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy_copy import read_policy_copy, write_policy_copy
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.databases.sqlite_file import SqliteFile, database_failure
 
 LETTER = DeadLetter(code="framing", reason="r", tag="t", sender="s", policy=None, payload=b"x", time_ns=1)
@@ -46,7 +46,7 @@ def test_damaged_dead_letters_are_out_of_order_until_they_are_repaired(
 ) -> None:
     path = tmp_path / "dead-letters.sqlite"
     path.write_bytes(b"no database, " * 1000)
-    letters = DeadLetters(path)
+    letters = SqlDeadLetters(path)
     for action in (lambda: letters.add(LETTER), letters.list, letters.statistics):
         with pytest.raises(DatabaseDamaged, match="verify --repair"):
             action()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from windvane.store.catalog.policy_copy import write_policy_copy
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.repair.database_repair import repair_catalog, repair_checkpoints, repair_dead_letters
 from windvane.store.repair.salvage import check_database
 from windvane.store.repair.set_aside import SetAside
@@ -21,7 +21,7 @@ STREAMS = 400
 
 def checkpoints_of(path: Path) -> bytes:
     """A database of many streams in many pages; its identity."""
-    with closing(CheckpointStore(path)) as store:
+    with closing(SqlCheckpointDatabase(path)) as store:
         streams = {
             f"t{number:03}": StreamCheckpoint(
                 states={"s": bytes(500)},
@@ -63,7 +63,7 @@ def test_every_checkpoint_outside_a_damaged_page_is_saved(tmp_path: Path) -> Non
     lines = repair_checkpoints(path, aside)
     assert aside.folder / "checkpoints.sqlite" in aside.paths
     assert (aside.folder / "checkpoints.sqlite").read_bytes() == damaged
-    with closing(CheckpointStore(path)) as store:
+    with closing(SqlCheckpointDatabase(path)) as store:
         saved = store.streams()
         assert STREAMS - 10 <= len(saved) < STREAMS, lines
         checkpoint = store.stream("t000")
@@ -86,7 +86,7 @@ def test_a_damaged_header_costs_no_row(tmp_path: Path, kind: str) -> None:
     checkpoints_of(path)
     KINDS[kind](path, 0)
     repair_checkpoints(path, SetAside(tmp_path))
-    with closing(CheckpointStore(path)) as store:
+    with closing(SqlCheckpointDatabase(path)) as store:
         assert len(store.streams()) == STREAMS
 
 
@@ -97,13 +97,13 @@ def test_an_unreadable_database_is_set_aside_and_recreated(tmp_path: Path) -> No
     aside = SetAside(tmp_path)
     repair_checkpoints(path, aside)
     assert (aside.folder / "checkpoints.sqlite").read_bytes() == damaged
-    with closing(CheckpointStore(path)) as store:
+    with closing(SqlCheckpointDatabase(path)) as store:
         assert store.streams() == []
 
 
 def test_dead_letters_are_saved_with_their_totals(tmp_path: Path) -> None:
     path = tmp_path / "dead-letters.sqlite"
-    with closing(DeadLetters(path)) as letters:
+    with closing(SqlDeadLetters(path)) as letters:
         for number in range(200):
             letters.add(
                 DeadLetter(
@@ -118,7 +118,7 @@ def test_dead_letters_are_saved_with_their_totals(tmp_path: Path) -> None:
             )
     truncate(path, path.stat().st_size - 8192)
     repair_dead_letters(path, SetAside(tmp_path))
-    with closing(DeadLetters(path)) as letters:
+    with closing(SqlDeadLetters(path)) as letters:
         kept = letters.list(limit=1000)
         assert 100 < len(kept) <= 200
         assert letters.statistics().count == len(kept)

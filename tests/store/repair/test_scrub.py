@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from windvane.errors import StoreLocked, StreamDamaged
-from windvane.store.databases.checkpoint import CheckpointStore
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from windvane.store.files.data_stream import ARRIVAL
 from windvane.store.files.data_stream_writer import DataStreamWriter
@@ -187,7 +187,7 @@ def test_an_adopted_stream_continues_and_knows_its_chunks(home: Home) -> None:
     with home.writer() as writer:
         writer.resume(home.length, database_id=DATABASE_ID)
         writer._bytes.append(b"of a chunk that was never whole")
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     adopted = adopt_stream("t", home.directory, {}, checkpoints)
     assert adopted.cut_bytes == 31
     checkpoint = checkpoints.stream("t")
@@ -203,14 +203,14 @@ def test_an_adopted_stream_continues_and_knows_its_chunks(home: Home) -> None:
 
 def test_a_damaged_stream_is_repaired_before_it_is_adopted(home: Home) -> None:
     (home.directory / "bytes" / f"{8192:020d}.seg").unlink()
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     with pytest.raises(StreamDamaged, match="First run `windvane verify --repair t`"):
         adopt_stream("t", home.directory, {}, checkpoints)
     assert checkpoints.stream("t") is None
 
 
 def test_an_adoption_keeps_what_the_checkpoint_knew_of_positions(home: Home) -> None:
-    checkpoints = CheckpointStore(home.path / "checkpoints.sqlite")
+    checkpoints = SqlCheckpointDatabase(home.path / "checkpoints.sqlite")
     before = StreamCheckpoint(states={"s": b"1"}, partition=("p", 3), alarm_state=b"a")
     checkpoints.commit(positions={}, streams={"t": before}, chunk_keys={}, window=0)
     adopt_stream("t", home.directory, {}, checkpoints)

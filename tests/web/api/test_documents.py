@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.dead_letters import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.web.served_home import Client, Home, following, problem
 
@@ -116,7 +116,7 @@ async def test_a_page_of_another_origin_can_neither_drop_nor_replay(client: Clie
 
 
 async def test_what_had_to_leave_is_in_the_status_and_the_metrics(client: Client, home: Home) -> None:
-    small = DeadLetters(home.path / "dead-letters.sqlite", max_bytes=2000)
+    small = SqlDeadLetters(home.path / "dead-letters.sqlite", max_bytes=2000)
     for number in range(6):
         small.add(letter(number, b"%d" % number * 500))
     kept = small.statistics()

@@ -73,10 +73,13 @@ _NONE = ModuleType("none")
 _checkpoints: Path | None = None
 
 
-def states_come_from(checkpoints: Path | None) -> None:
-    """Sets the database of checkpoints that this process reads pickles from; None for the process itself."""
+def states_come_from(checkpoints: Path | str | None) -> None:
+    """Sets the database of checkpoints that this process reads pickles from; None for the process itself.
+
+    The owner of a file is checked. At a URL, the server decides who may write.
+    """
     global _checkpoints
-    _checkpoints = checkpoints
+    _checkpoints = checkpoints if isinstance(checkpoints, Path) else None
 
 
 def check_source() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ....bus.interface import TopicPartition
-from ....store.databases.checkpoint import CheckpointStore
+from ....store.databases.interfaces import CheckpointDatabase
 from .in_flight import MessagePosition
 from .ownership import OwnedPartition, Ownership
 
@@ -14,7 +14,7 @@ MAX_CRASHES = 2
 class Suspects:
     """How many worker processes a message has crashed; also of messages that are buffered."""
 
-    def __init__(self, owned: Ownership, checkpoints: CheckpointStore) -> None:
+    def __init__(self, owned: Ownership, checkpoints: CheckpointDatabase) -> None:
         self._owned = owned
         self._checkpoints = checkpoints
 

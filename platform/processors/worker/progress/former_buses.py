@@ -23,7 +23,7 @@ from ....config import KafkaSettings, Settings
 from ....directories import sync_directory
 from ....errors import OperationFailed, WindvaneError
 from ....runtime.instrumentation import EventLog
-from ....store.databases.checkpoint import CheckpointStore
+from ....store.databases.interfaces import CheckpointDatabase
 from .instrumentation import FormerBusFound, FormerBusUnreadable
 
 REACH_TIMEOUT_S = 15.0
@@ -73,7 +73,7 @@ def _remember(path: Path, known: list[dict[str, str]]) -> None:
 
 
 async def finish_former_buses(
-    settings: Settings, checkpoints: CheckpointStore, run_worker: RunWorker, *, stop: asyncio.Event
+    settings: Settings, checkpoints: CheckpointDatabase, run_worker: RunWorker, *, stop: asyncio.Event
 ) -> dict[str, str]:
     """Reads every former bus to its end; returns those that could not be read, with the reason."""
     unread: dict[str, str] = {}
@@ -92,7 +92,7 @@ async def finish_former_buses(
 async def _finish(
     former: Mapping[str, str],
     settings: Settings,
-    checkpoints: CheckpointStore,
+    checkpoints: CheckpointDatabase,
     run_worker: RunWorker,
     stop: asyncio.Event,
 ) -> None:
@@ -131,7 +131,7 @@ async def _finish(
         await bus.close()
 
 
-async def _left(bus: Bus, checkpoints: CheckpointStore) -> dict[TopicPartition, int]:
+async def _left(bus: Bus, checkpoints: CheckpointDatabase) -> dict[TopicPartition, int]:
     """Returns the number of messages of each partition that no checkpoint covers."""
     topics = [topic for topic in await bus.topics() if is_chunk_topic(topic)]
     logs = await bus.log_ids(topics)

@@ -1,6 +1,6 @@
 """The partitions that this worker owns, and the state of each between checkpoints.
 
-A partition is owned from the moment when its epoch was taken (`CheckpointStore.take`) until it is dropped
+A partition is owned from the moment when its epoch was taken (`CheckpointDatabase.take`) until it is dropped
 here: because the bus has revoked it, or because a commit has shown that another worker took it since.
 """
 
@@ -14,8 +14,8 @@ from ....bus.interface import TopicPartition
 from ....bus.messages.chunks import ChunkMessage
 from ....key_table import KEY_BYTES, KeyTable
 from ....records.events import chunk_key, content_key, is_identified_by_id
-from ....store.databases.checkpoint import CheckpointStore
 from ....store.databases.checkpoint_records import Hole, Taken
+from ....store.databases.interfaces import CheckpointDatabase
 
 RETAKE_AFTER_S = 10.0
 """A partition that another worker took, and that the bus has not revoked after this time, is retaken.
@@ -83,7 +83,7 @@ def repetition_key(chunk: ChunkMessage, *, by_content: bool) -> bytes | None:
 class Ownership:
     """The partitions of one worker, changed only on the event loop, and the keys of its recent chunks."""
 
-    def __init__(self, checkpoints: CheckpointStore, name: str, *, remembered_keys: int) -> None:
+    def __init__(self, checkpoints: CheckpointDatabase, name: str, *, remembered_keys: int) -> None:
         """`remembered_keys`: how many chunk keys are known in memory, over all partitions."""
         self._checkpoints = checkpoints
         self._name = name

@@ -23,8 +23,8 @@ from ....errors import (
     WindvaneError,
 )
 from ....store.catalog.policy import Policy
-from ....store.databases.checkpoint import CheckpointStore
 from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
+from ....store.databases.interfaces import CheckpointDatabase
 from ....store.files.data_array import DataArrayWriter
 from ....store.files.data_stream_writer import DataStreamWriter
 from ....store.files.store import REBUILT, Store
@@ -45,7 +45,7 @@ class Reprocessing:
     if another reprocessing of the stream runs.
     """
 
-    def __init__(self, store: Store, reference: str, policy: Policy, checkpoints: CheckpointStore) -> None:
+    def __init__(self, store: Store, reference: str, policy: Policy, checkpoints: CheckpointDatabase) -> None:
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints

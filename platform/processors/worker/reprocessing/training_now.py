@@ -13,7 +13,7 @@ from .committed_state import committed_stream
 OPERATION = "trained_model"
 
 
-def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str) -> TrainingRequest:
+def request_now(checkpoints: Path | str, store: Path, models: Path, reference: str) -> TrainingRequest:
     """The training of `stream:step`, from all rows that the last checkpoint covers.
 
     Raises:
@@ -22,7 +22,7 @@ def request_now(checkpoint_file: Path, store: Path, models: Path, reference: str
         PolicyInvalid: an operation of the pipeline was removed.
     """
     stream, _, name = reference.rpartition(":")
-    committed, policy = committed_stream(checkpoint_file, stream)
+    committed, policy = committed_stream(checkpoints, stream)
     sources = dict(zip((step.name for step in policy.pipeline), resolve_inputs(policy.pipeline), strict=True))
     steps = {step.name: step for step in policy.pipeline if step.operation == OPERATION}
     if name not in steps:
