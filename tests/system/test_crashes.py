@@ -49,7 +49,7 @@ async def test_twenty_kills_change_nothing(tmp_path: Path, seed: int) -> None:
             victim.kill()
         for victim in victims:
             await asyncio.to_thread(victim.start)
-    # Some are sent after the last kill: a stream that nothing is appended to shows the length before the kill.
+    # Some are sent after the last kill: without an append a stream shows the length before the kill.
     await release.allow(CHUNKS)
     await asyncio.gather(*sending)
     await asyncio.to_thread(wait_until_stored, [worker], disturbed, sizes_of(chunks))

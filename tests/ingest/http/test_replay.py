@@ -15,7 +15,7 @@ from windvane.errors import StoreFailed
 from windvane.records.events import iterate_events
 from windvane.rejections import REJECTIONS, RejectionCode
 from windvane.store.databases.dead_letter import DeadLetter
-from windvane.store.databases.interfaces import DeadLetters
+from windvane.store.databases.dead_letters import SqlDeadLetters
 
 from tests.ingest.test_gateway import EVENT, Site, packed, running
 
@@ -246,7 +246,7 @@ async def test_equal_events_that_were_not_resent_are_all_replayed(
     await site.policy("late", tags=["late.**"])
     for letter in letters:
         with monkeypatch.context() as dying:  # between storing it and dropping the letter
-            dying.setattr(DeadLetters, "drop", failing)
+            dying.setattr(SqlDeadLetters, "drop", failing)
             async with asyncio.timeout(30):
                 while (await replay(site, letter.id))[0] == 422:  # the policy is not in force yet
                     await asyncio.sleep(0.01)

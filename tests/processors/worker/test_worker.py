@@ -26,7 +26,6 @@ from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
 from windvane.store.databases.dead_letters import SqlDeadLetters
-from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -478,7 +477,7 @@ async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_kno
     await home.policy("p", tags=["t"], format="raw")
     await home.publish("p", b"a")
     began, may_end = threading.Event(), threading.Event()
-    commit = CheckpointDatabase.commit
+    commit = SqlCheckpointDatabase.commit
 
     def late_commit(*given: Any, **named: Any) -> None:
         began.set()
@@ -494,7 +493,7 @@ async def test_a_worker_that_ends_keeps_its_streams_until_what_it_commits_is_kno
     async def fail_while_committing() -> None:
         async with home.working():
             await home.until_stored(1)
-            monkeypatch.setattr(CheckpointDatabase, "commit", late_commit)
+            monkeypatch.setattr(SqlCheckpointDatabase, "commit", late_commit)
             committing = asyncio.ensure_future(home.worker.checkpoint())
             assert await asyncio.to_thread(began.wait, 30)
             home.worker._checkpointing.fail(StoreFailed("a full disk"))

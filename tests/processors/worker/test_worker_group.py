@@ -20,7 +20,6 @@ from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.dead_letters import SqlDeadLetters
-from windvane.store.databases.interfaces import CheckpointDatabase
 from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
 
@@ -264,7 +263,7 @@ async def test_a_checkpoint_that_fails_in_a_hand_over_ends_the_worker_and_commit
             raise StoreFailed("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(CheckpointDatabase, "commit", no_room)
+            broken.setattr(SqlCheckpointDatabase, "commit", no_room)
             with pytest.raises(StoreFailed):
                 await a.consumer.take_away(P0)
         with pytest.raises(StoreFailed, match="the disk is full"):
