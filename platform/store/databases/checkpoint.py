@@ -28,7 +28,6 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from ...errors import PartitionLost
 from . import checkpoint_schema as tables
 from .checkpoint_records import (
     AT_BEGINNING,
@@ -40,8 +39,10 @@ from .checkpoint_records import (
     decode_checkpoint,
     encode_checkpoint,
 )
+from .chunk_key_rows import add_chunk_keys, chunk_keys_of, of_partition
 from .database import Place, open_database
 from .interfaces import CheckpointDatabase
+from .partition_rows import check_epochs, owner_of, take_partition
 from .rewinding import rewind_stream
 from .stream_order import HeldChunk, OrderFigures, StreamOrder, figures_of
 from .stream_order_rows import (
@@ -55,6 +56,13 @@ from .stream_order_rows import (
 
 FORMER_KEYS_S = 86_400.0
 """How long chunk keys without a stream, from before version 4, are kept after the upgrade."""
+
+
+_CHECKPOINT = sa.select(tables.streams.c.checkpoint).where(
+    tables.streams.c.reference == sa.bindparam("stream")
+)
+_PUT_OUT = sa.insert(tables.outbox)
+_TAKE_OUT = sa.delete(tables.outbox).where(tables.outbox.c.number == sa.bindparam("at"))
 
 
 class SqlCheckpointDatabase(CheckpointDatabase):
@@ -149,11 +157,11 @@ class SqlCheckpointDatabase(CheckpointDatabase):
     def chunk_keys(self, topic: str, partition: int) -> list[bytes]:
         """See `CheckpointDatabase`."""
         with self._database.reading(f"read the chunk keys of {topic}/{partition}") as connection:
-            return _chunk_keys(connection, (topic, partition))
+            return chunk_keys_of(connection, (topic, partition))
 
     def keys_elsewhere(self, reference: str, partition: Partition) -> list[bytes]:
         """See `CheckpointDatabase`."""
-        by_this_partition = sa.and_(*_of(tables.chunk_keys, partition))
+        by_this_partition = sa.and_(*of_partition(tables.chunk_keys, partition))
         keys = sa.select(tables.chunk_keys.c.key).where(
             tables.chunk_keys.c.reference == reference, ~by_this_partition
         )
@@ -171,7 +179,8 @@ class SqlCheckpointDatabase(CheckpointDatabase):
             )
             if is_old:
                 connection.execute(sa.delete(tables.chunk_keys).where(tables.chunk_keys.c.reference == ""))
-            wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in partitions]
+            # In the order in which commits lock them: neither waits for the other.
+            wanted = [(partition, logs.get(partition[0], UNKNOWN_LOG)) for partition in sorted(partitions)]
             # Before any is taken: all partitions of a topic that was never read are new together.
             read_before = {
                 topic: frozenset(
@@ -186,63 +195,11 @@ class SqlCheckpointDatabase(CheckpointDatabase):
                 for (topic, _), log in wanted
             }
             return {
-                partition: self._take(connection, partition, owner, log, read_before[partition[0]])
+                partition: take_partition(
+                    self._database, connection, partition, owner, log, read_before[partition[0]]
+                )
                 for partition, log in wanted
             }
-
-    def _take(
-        self,
-        connection: sa.Connection,
-        partition: Partition,
-        owner: str,
-        log: str,
-        read_before: frozenset[int],
-    ) -> Taken:
-        before = _owner(connection, partition)
-        topic, number = partition
-        taking = self._database.insert(tables.owners).values(
-            topic=topic, partition=number, epoch=1, owner=owner
-        )
-        epoch = connection.execute(
-            taking.on_conflict_do_update(
-                index_elements=["topic", "partition"],
-                set_={"epoch": tables.owners.c.epoch + 1, "owner": taking.excluded.owner},
-            ).returning(tables.owners.c.epoch)
-        ).scalar_one()
-        logs = sa.select(tables.positions.c.log, tables.positions.c.next_offset).where(
-            *_of(tables.positions, partition)
-        )
-        rows = dict(connection.execute(logs.order_by(tables.positions.c.taken)).all())
-        if UNKNOWN_LOG in rows and log not in rows:
-            # Committed before logs had identities: what is read first since is taken for the same log.
-            connection.execute(
-                sa.update(tables.positions)
-                .where(*_of(tables.positions, partition), tables.positions.c.log == UNKNOWN_LOG)
-                .values(log=log)
-            )
-            rows[log] = rows.pop(UNKNOWN_LOG)
-        position = rows.get(log)
-        added_to = read_before - {number} if position is None else frozenset()
-        first = self._database.insert(tables.positions).values(
-            topic=topic,
-            partition=number,
-            log=log,
-            next_offset=None if added_to else AT_BEGINNING,
-            taken=epoch,
-        )
-        connection.execute(
-            first.on_conflict_do_update(
-                index_elements=["topic", "partition", "log"], set_={"taken": first.excluded.taken}
-            )
-        )
-        return Taken(
-            position=None if position == AT_BEGINNING else position,
-            chunk_keys=_chunk_keys(connection, partition),
-            epoch=epoch,
-            before=before,
-            other_logs=[other for other, at in rows.items() if other != log and (at or 0) > 0],
-            added_to=added_to,
-        )
 
     def open_added(self, log: str, partition: Partition) -> None:
         """See `CheckpointDatabase`."""
@@ -250,14 +207,14 @@ class SqlCheckpointDatabase(CheckpointDatabase):
         with self._database.transaction("open an added partition") as connection:
             connection.execute(
                 sa.update(tables.positions)
-                .where(*_of(tables.positions, partition), *waiting)
+                .where(*of_partition(tables.positions, partition), *waiting)
                 .values(next_offset=AT_BEGINNING)
             )
 
     def owner(self, partition: Partition) -> str | None:
         """See `CheckpointDatabase`."""
         with self._database.reading("read who has a partition") as connection:
-            return _owner(connection, partition)
+            return owner_of(connection, partition)
 
     def commit(
         self,
@@ -292,7 +249,7 @@ class SqlCheckpointDatabase(CheckpointDatabase):
             for partition, next_offset in positions.items()
         ]
         with self._database.transaction("commit a checkpoint") as connection:
-            _check_epochs(connection, epochs)
+            check_epochs(connection, epochs)
             if position_rows:
                 connection.execute(self._put_position, position_rows)
             if stream_rows:
@@ -305,12 +262,12 @@ class SqlCheckpointDatabase(CheckpointDatabase):
             if outgoing:
                 connection.execute(_PUT_OUT, outgoing)
             for partition, keys in chunk_keys.items():
-                _add_keys(connection, partition, keys, window)
+                add_chunk_keys(connection, partition, keys, window)
 
     def holes(self, log: str, partition: Partition) -> list[Hole]:
         """See `CheckpointDatabase`."""
         chosen = sa.select(tables.decisions.c.first, tables.decisions.c.resume_at).where(
-            *_of(tables.decisions, partition), tables.decisions.c.log == log
+            *of_partition(tables.decisions, partition), tables.decisions.c.log == log
         )
         with self._database.reading("read which messages were given up") as connection:
             rows = connection.execute(chosen.order_by(tables.decisions.c.resume_at)).all()
@@ -342,7 +299,7 @@ class SqlCheckpointDatabase(CheckpointDatabase):
         """See `CheckpointDatabase`."""
         suspects = tables.suspects
         found = sa.select(suspects.c.message, suspects.c.deaths, suspects.c.reason).where(
-            *_of(suspects, partition), suspects.c.log == log
+            *of_partition(suspects, partition), suspects.c.log == log
         )
         with self._database.reading("read which messages ended workers") as connection:
             rows = connection.execute(found).all()
@@ -379,72 +336,3 @@ def _of_held(held: Sequence[HeldChunk]) -> StreamCheckpoint:
         order=StreamOrder(next_sequence=last.sequence + 1),
         held=tuple(held),
     )
-
-
-def _of(table: sa.Table, partition: Partition) -> tuple[sa.ColumnElement[bool], ...]:
-    return (table.c.topic == partition[0], table.c.partition == partition[1])
-
-
-_CHECKPOINT = sa.select(tables.streams.c.checkpoint).where(
-    tables.streams.c.reference == sa.bindparam("stream")
-)
-_PUT_OUT = sa.insert(tables.outbox)
-_TAKE_OUT = sa.delete(tables.outbox).where(tables.outbox.c.number == sa.bindparam("at"))
-_PUT_KEYS = sa.insert(tables.chunk_keys)
-_LAST_KEY = sa.select(sa.func.coalesce(sa.func.max(tables.chunk_keys.c.sequence), 0)).where(
-    tables.chunk_keys.c.topic == sa.bindparam("topic"),
-    tables.chunk_keys.c.partition == sa.bindparam("partition"),
-)
-_DROP_KEYS = sa.delete(tables.chunk_keys).where(
-    tables.chunk_keys.c.topic == sa.bindparam("of_topic"),
-    tables.chunk_keys.c.partition == sa.bindparam("of_partition"),
-    tables.chunk_keys.c.sequence <= sa.bindparam("last"),
-)
-
-
-def _add_keys(
-    connection: sa.Connection, partition: Partition, keys: Sequence[tuple[str, bytes]], window: int
-) -> None:
-    topic, number = partition
-    last = connection.execute(_LAST_KEY, {"topic": topic, "partition": number}).scalar_one()
-    newest = last + len(keys)
-    kept = keys[max(0, len(keys) - window) :]
-    if kept:
-        connection.execute(
-            _PUT_KEYS,
-            [
-                {"topic": topic, "partition": number, "sequence": at, "key": key, "reference": reference}
-                for at, (reference, key) in enumerate(kept, newest - len(kept) + 1)
-            ],
-        )
-    connection.execute(_DROP_KEYS, {"of_topic": topic, "of_partition": number, "last": newest - window})
-
-
-def _chunk_keys(connection: sa.Connection, partition: Partition) -> list[bytes]:
-    keys = sa.select(tables.chunk_keys.c.key).where(*_of(tables.chunk_keys, partition))
-    return list(connection.scalars(keys.order_by(tables.chunk_keys.c.sequence)))
-
-
-def _owner(connection: sa.Connection, partition: Partition) -> str | None:
-    return connection.scalar(sa.select(tables.owners.c.owner).where(*_of(tables.owners, partition)))
-
-
-_OWNER = (
-    sa.select(tables.owners.c.epoch, tables.owners.c.owner)
-    .where(
-        tables.owners.c.topic == sa.bindparam("topic"), tables.owners.c.partition == sa.bindparam("partition")
-    )
-    # Until this transaction has ended no worker takes the partition. SQLite has one writer and needs no lock.
-    .with_for_update()
-)
-
-
-def _check_epochs(connection: sa.Connection, epochs: Mapping[Partition, int]) -> None:
-    lost: dict[Partition, str] = {}
-    # In one order, so that two commits that meet on PostgreSQL cannot wait for each other.
-    for partition, epoch in sorted(epochs.items()):
-        row = connection.execute(_OWNER, {"topic": partition[0], "partition": partition[1]}).first()
-        if row is None or row.epoch != epoch:
-            lost[partition] = "no worker" if row is None else row.owner
-    if lost:
-        raise PartitionLost(lost)
