@@ -1,4 +1,4 @@
-"""The rows of partitions: who owns them, since which epoch, and where reading resumes."""
+"""The rows of partitions: their owners, their epochs, and the positions at which reading resumes."""
 
 from collections.abc import Mapping
 
