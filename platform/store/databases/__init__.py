@@ -1,4 +1,5 @@
-"""The SQLite databases of a home: checkpoints and dead letters.
+"""Checkpoints and dead letters, in SQLite files of the home or in PostgreSQL.
 
-Open `sqlite_file.py` first: threads and processes share a database through it.
+Open `interfaces.py` first: it says what both promise. `database.py` is the one layer over both databases,
+`sqlite_file.py` how threads and processes share a file.
 """
