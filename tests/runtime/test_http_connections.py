@@ -257,7 +257,8 @@ async def test_a_long_download_continues(listen: Listen, path: str) -> None:
             size += len(piece)
             await asyncio.sleep(0.03)
     assert size >= 24 * 1024 * 1024
-    assert not listener.guard.timeouts_by_kind
+    # Once the rest is in the buffers of the socket the connection is idle, while the client still reads.
+    assert listener.guard.timeouts_by_kind.keys() <= {"idle"}
 
 
 async def test_a_download_that_no_client_reads_ends(listen: Listen) -> None:
