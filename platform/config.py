@@ -20,7 +20,7 @@ from .toml_lines import explain_toml_error
 MIB = 1024 * 1024
 CONFIG_NAME = "windvane.toml"
 ENVIRONMENT_PREFIX = "WINDVANE_"
-_SECRET = ("kafka.password", "alarms.webhook_url")
+_SECRET = ("kafka.password", "alarms.webhook_url", "database", "catalog")
 
 LogFormat = Literal["console", "json"]
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
@@ -158,7 +158,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus: str = "embedded:"
     # postgresql://…: checkpoints, dead letters and catalog; by default SQLite files in the home. `catalog` is
     # another database for the catalog alone.
-    database: str | None = None
+    database: Annotated[str, msgspec.Meta(pattern="^(postgresql://.+)?$")] | None = None
     catalog: str | None = None
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
@@ -173,6 +173,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The most that the permissions of the home may allow, in octal; by default 0700. With a value of its own
     # the home may belong to another user, as one that is shared within a group does.
     home_mode: Annotated[str, msgspec.Meta(pattern="^0?7[0-7]{2}$")] | None = None
+
+    def __post_init__(self) -> None:
+        # An empty variable of the environment stands for the default.
+        for name in ("database", "catalog"):
+            if getattr(self, name) == "":
+                msgspec.structs.force_setattr(self, name, None)
+
+    @property
+    def has_catalog_elsewhere(self) -> bool:
+        """Whether the catalog is not a file of the home."""
+        return self.catalog is not None or self.database is not None
 
     @property
     def store_dir(self) -> Path:
@@ -238,6 +249,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def dead_letter_place(self) -> Path | str:
         """Where rejected input is: a file, or the URL of a database."""
         return self.database or self.dead_letter_file
+
+
+def urls_in_environment(settings: Settings) -> dict[str, str]:
+    """The variables that give the URLs of these settings to a child process."""
+    urls = {"BUS": settings.bus, "CATALOG": settings.catalog, "DATABASE": settings.database}
+    return {f"{ENVIRONMENT_PREFIX}{name}": url or "" for name, url in urls.items()}
 
 
 def default_home(environment: Mapping[str, str] = os.environ) -> Path:

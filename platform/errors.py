@@ -72,7 +72,7 @@ class DatabaseDamaged(StoreFailed):
     """A database file is damaged or cannot be read. It is unchanged until a command repairs it."""
 
 
-class DatabaseUnavailable(StoreFailed):
+class DatabaseUnavailable(StoreFailed, ConnectionError):
     """A database server cannot be reached, or ended the session; what was committed is there."""
 
 

@@ -234,7 +234,7 @@ def _act(
 def _none_found(settings: Settings, state: str, stream: str | None) -> str:
     which = "" if state == "all" else f"{state} "
     of = "" if stream is None else f" of {stream}"
-    where = settings.home if settings.catalog is None else "the catalog"
+    where = settings.home if not settings.has_catalog_elsewhere else "the catalog"
     more = "" if state == "all" else "; --state all lists all of them"
     return f"no {which}alarms{of} in {where}{more}"
 

@@ -228,7 +228,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | int]], *,
 
 def _where(settings: Settings) -> str:
     """Where its policies are, without the secrets of a URL."""
-    return str(settings.home) if settings.catalog is None else "the catalog"
+    return str(settings.home) if not settings.has_catalog_elsewhere else "the catalog"
 
 
 def format_time(time_ns: int) -> str:
@@ -246,13 +246,14 @@ def _open_store(settings: Settings) -> "Store":
 
 def require_home(settings: Settings, *, what: str = "data") -> None:
     """Looking must not make a home: a mistyped --home would show an empty one. Raises `HomeNotFound`."""
-    if what == "policies" and settings.catalog is not None:
+    if what == "policies" and settings.has_catalog_elsewhere:
         return  # they are not kept in the home
     if not settings.home.is_dir():
         raise HomeNotFound(
             f"there is no home directory {settings.home}; `windvane up` makes it, --home names another"
         )
-    if not any((settings.home / name).exists() for name in ("store", "catalog.sqlite")):
+    is_home = any((settings.home / name).exists() for name in ("store", "catalog.sqlite"))
+    if not is_home and not settings.has_catalog_elsewhere:
         raise HomeNotFound(
             f"{settings.home} is not a Windvane home: it has neither store/ nor catalog.sqlite; name another "
             "with --home, or create one with `windvane up` or `windvane policy create`"

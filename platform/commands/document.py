@@ -277,7 +277,7 @@ def _with_documents(
 
     if not makes_home:
         require_home(settings, what="policies")
-    elif settings.catalog is None:
+    elif not settings.has_catalog_elsewhere:
         make_home(settings)
 
     async def run() -> Result:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..addresses import format_address, parse_address
-from ..config import Settings
+from ..config import Settings, urls_in_environment
 from ..errors import ConfigInvalid
 from ..runtime.supervisor import ChildPlan, Supervisor
 
@@ -30,7 +30,7 @@ async def serve_gateways(
     links to those of the first. Raises `ConfigInvalid` if the address cannot be bound.
     """
     # Passed in the environment: these URLs can contain passwords, and every user can read the arguments.
-    os.environ.update({"WINDVANE_BUS": settings.bus, "WINDVANE_CATALOG": settings.catalog or ""})
+    os.environ.update(urls_in_environment(settings))
     with _held_port(settings.forward) as forward:
         instances = [_instance(settings, number) for number in range(1, count + 1)]
         plans = [_plan(instance, forward, arguments) for instance in instances]

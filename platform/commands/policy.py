@@ -255,7 +255,7 @@ def _with_catalog(settings: Settings, use: Callable[["Catalog"], Awaitable[Resul
         finally:
             await catalog.close()
 
-    if settings.catalog is None:
+    if not settings.has_catalog_elsewhere:
         make_home(settings)
     return asyncio.run(run())
 

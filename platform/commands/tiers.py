@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from ..config import Settings
+from ..config import Settings, urls_in_environment
 from ..home import ensure_token, make_home, make_run_dir
 from ..ingest.security.settings import require_guarded_port
 from ..runtime.announcements import announce
@@ -92,7 +92,7 @@ def up(
     make_run_dir(settings)
     token = ensure_token(settings)
     # Passed in the environment: these URLs can contain passwords, and every user can read the arguments.
-    os.environ.update({"WINDVANE_BUS": settings.bus, "WINDVANE_CATALOG": settings.catalog or ""})
+    os.environ.update(urls_in_environment(settings))
     stages = [[_tier_plan(name, settings, context) for name in ("gateway", "worker", "web")]]
     if demo:
         stages.append([_tier_plan("simulate", settings, context)])

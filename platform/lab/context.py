@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..config import default_home
+from ..config import default_home, load_settings
 from ..errors import ArrayNotFound, ConfigInvalid, StreamNotFound
 from ..store.files.store import Store
 from .array import Array
@@ -129,7 +129,7 @@ class Context:
         """
         from .model import open_model  # operations, and the estimators' libraries, take seconds to import
 
-        return open_model(self.home, self.home / "checkpoints.sqlite", reference)
+        return open_model(self.home, load_settings(home=self.home).checkpoint_place, reference)
 
     def __repr__(self) -> str:
         return f"Windvane home {self.home}\n{self.streams!r}\n{self.arrays!r}"

@@ -134,7 +134,7 @@ def test_a_json_line_has_the_code_and_the_fields_of_the_event() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "cannot connect to postgresql+asyncpg://wind:s3cret@db/catalog",
+        "cannot connect to postgresql+psycopg://wind:s3cret@db/catalog",
         "GET http://127.0.0.1:8080/live?token=s3cret&x=1",
         "headers: {'Authorization': 'Bearer s3cret'}",
     ],

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ...config import Settings
-from ...errors import DatabaseUnavailable, StoreFailed, StreamNotFound
+from ...errors import StoreFailed, StreamNotFound
 from ...store.databases import checkpoint_schema as tables
 from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint, decode_checkpoint
 from ...store.databases.database import Place, open_reader
@@ -63,10 +63,12 @@ def read_checkpoints(place: Place, stream: str | None = None) -> Checkpoints:
             for row in connection.execute(highest.group_by(topic, partition)):
                 found.positions[row[0], row[1]] = row[2] or 0
             if sa.inspect(connection).has_table("identity"):
-                found.database_id = connection.execute(sa.select(tables.identity.c.database_id)).scalar_one()
-    except DatabaseUnavailable:
-        raise
-    except (StoreFailed, msgspec.DecodeError, TypeError, ValueError) as error:
+                found.database_id = connection.execute(sa.select(tables.identity.c.database_id)).one()[0]
+    except StoreFailed as error:
+        if not isinstance(place, Path):
+            raise
+        found.is_known, found.problem = False, str(error)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
         found.is_known, found.problem = False, str(error)
     return found
 

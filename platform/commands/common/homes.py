@@ -51,7 +51,7 @@ def settings_for(
     if len(running) == 1:
         say(f"working on {running[0]}, over which Windvane runs; the default home {default} does not exist")
         return load_settings(home=running[0], config=config, flags=flags)
-    if if_missing == "fail" and settings.catalog is None and settings.database is None:
+    if if_missing == "fail" and not settings.has_catalog_elsewhere:
         require_default_home(settings)
     return settings
 

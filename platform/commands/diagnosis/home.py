@@ -115,7 +115,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
         yield check_server(settings.database)
     for path in sorted(settings.home.glob("*.sqlite")):
         yield check_database(path, known_version(path.name))
-    if settings.catalog is not None or settings.database is not None:
+    if settings.has_catalog_elsewhere:
         yield check_catalog(settings)
 
 
@@ -201,8 +201,7 @@ def check_catalog(settings: Settings) -> Finding:
 
     from ...store.catalog.catalog import Catalog
 
-    assert settings.catalog is not None
-    where = sa.make_url(settings.catalog).render_as_string(hide_password=True)
+    where = sa.make_url(settings.catalog_url).render_as_string(hide_password=True)
 
     async def ask() -> int:
         catalog = await Catalog.open(settings.catalog_url)

@@ -21,7 +21,7 @@ from .tables import is_prepared, prepare
 REOPEN_S = 5.0
 """How often opening a damaged database is retried."""
 
-_ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 _Result = TypeVar("_Result")
 

@@ -23,6 +23,8 @@ POOL_CONNECTIONS = 4
 """Connections of one process to PostgreSQL for each schema; a thread that finds all in use waits."""
 
 CONNECT_TIMEOUT_S = 10
+KEEPALIVE_S = 10
+"""A network that is lost without a word ends a connection after about four times that."""
 
 Place: TypeAlias = Path | str
 """Where a database is: the path of a SQLite file, or `postgresql://user:password@host/database`."""
@@ -31,6 +33,7 @@ _EXAMPLE = "postgresql://user:password@host/database"
 _DISK_FULL = "53100"  # SQLSTATE disk_full
 # SQLSTATE classes: connection exception, invalid authorization, operator intervention, too many connections.
 _CONNECTION_ENDED = ("08", "28", "57", "53300", "25P03")
+_SCHEMA_VERSION = sa.table("schema_version", sa.column("version", sa.Integer))
 _NEWER = "has format {found}, this Windvane knows format {version}. Use the Windvane that wrote it"
 
 
@@ -99,7 +102,7 @@ def open_reader(place: Place, schema: Schema) -> Database:
     """
     if isinstance(place, Path):
         return SqliteReader(place, schema)
-    return PostgresqlDatabase(place, schema)
+    return PostgresqlDatabase(place, schema, prepares=False)
 
 
 class SqliteDatabase(Database):
@@ -183,14 +186,25 @@ class PostgresqlDatabase(Database):
 
     insert = staticmethod(postgresql.insert)
 
-    def __init__(self, url: str, schema: Schema) -> None:
-        """Connect, and make the tables if they do not exist. Raises StoreFailed, and ConfigInvalid."""
+    def __init__(self, url: str, schema: Schema, *, prepares: bool = True) -> None:
+        """Connect, and make the tables if they do not exist. Raises StoreFailed, and ConfigInvalid.
+
+        Without `prepares` tables that are missing are an error.
+        """
         self._engine = _postgresql_engine(url, schema.name)
         self._lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(schema.name)))
-        with self.transaction("open it") as connection:
-            # Two processes that start together: the later one finds what the earlier has made.
-            self.lock(connection)
-            _prepare_postgresql(connection, schema)
+        try:
+            with self.transaction("open it") as connection:
+                if prepares and _version(connection, schema) is None:
+                    # Two processes that start together: the later one finds what the earlier has made.
+                    self.lock(connection)
+                    if _version(connection, schema) is None:
+                        _prepare_postgresql(connection, schema)
+                if (found := _version(connection, schema)) != schema.version:
+                    raise StoreFailed(f"{self._shown}: {_wrong_version(found, schema)}")
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     @contextmanager
     def transaction(self, purpose: str) -> Iterator[sa.Connection]:
@@ -204,13 +218,17 @@ class PostgresqlDatabase(Database):
         with self._explained(purpose), self._engine.connect() as connection:
             yield connection
 
+    @property
+    def _shown(self) -> str:
+        url = self._engine.url.set(drivername="postgresql", query={})
+        return url.render_as_string(hide_password=True)
+
     @contextmanager
     def _explained(self, purpose: str) -> Iterator[None]:
         try:
             yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             cause = getattr(error, "orig", None) or error
-            shown = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
             first_line = str(cause).strip().partition("\n")[0]
             kind: type[StoreFailed] = StoreFailed
             advice = "The log of the server says more"
@@ -219,7 +237,7 @@ class PostgresqlDatabase(Database):
                 kind, advice = DiskFull, "Make room on the disk of the server"
             elif state is None or state.startswith(_CONNECTION_ENDED):
                 kind, advice = DatabaseUnavailable, "Check that the server runs and can be reached"
-            raise kind(f"{shown}: cannot {purpose}: {first_line}. {advice}") from error
+            raise kind(f"{self._shown}: cannot {purpose}: {first_line}. {advice}") from error
 
     def lock(self, connection: sa.Connection) -> None:
         """See `Database`."""
@@ -252,9 +270,15 @@ def _postgresql_engine(url: str, schema: str) -> sa.Engine:
             max_overflow=0,
             pool_timeout=BUSY_TIMEOUT_S,
             pool_pre_ping=True,
+            # Not the server's default: a commit waits for the rows of its partitions, and then reads them.
+            isolation_level="READ COMMITTED",
             connect_args={
                 "options": options,
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                "keepalives_idle": KEEPALIVE_S,
+                "keepalives_interval": KEEPALIVE_S,
+                "keepalives_count": 3,
+                "tcp_user_timeout": int(BUSY_TIMEOUT_S * 1000),
                 "application_name": f"windvane {schema}",
             },
         )
@@ -268,18 +292,24 @@ def _postgresql_engine(url: str, schema: str) -> sa.Engine:
         ) from error
 
 
+def _version(connection: sa.Connection, schema: Schema) -> int | None:
+    """The version of the tables; None if they do not exist."""
+    # From the catalog's rows: to_regclass may answer from before the lock was acquired.
+    if not sa.inspect(connection).has_table(_SCHEMA_VERSION.name, schema=schema.name):
+        return None
+    return connection.scalar(sa.select(_SCHEMA_VERSION.c.version))
+
+
 def _prepare_postgresql(connection: sa.Connection, schema: Schema) -> None:
-    """Make the schema in the transaction of `connection`, unless it exists."""
-    version_of = sa.table("schema_version", sa.column("version", sa.Integer))
-    if connection.scalar(sa.select(sa.func.to_regclass(f"{schema.name}.schema_version"))) is None:
-        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {schema.name}")
-        connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-        for statement in schema.statements(connection.dialect):
-            connection.exec_driver_sql(statement)
-        connection.execute(sa.insert(version_of).values(version=schema.version))
-        return
-    found = connection.scalar(sa.select(version_of.c.version))
-    if found != schema.version:
-        raise StoreFailed(
-            f"the schema {schema.name} of the database {_NEWER.format(found=found, version=schema.version)}"
-        )
+    if not sa.inspect(connection).has_schema(schema.name):
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema.name}")
+    connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+    for statement in schema.statements(connection.dialect):
+        connection.exec_driver_sql(statement)
+    connection.execute(sa.insert(_SCHEMA_VERSION).values(version=schema.version))
+
+
+def _wrong_version(found: int | None, schema: Schema) -> str:
+    if found is None:
+        return f"the tables of {schema.name} do not exist yet; `windvane up` makes them"
+    return f"the schema {schema.name} {_NEWER.format(found=found, version=schema.version)}"

@@ -60,8 +60,8 @@ def _explained(path: Path, purpose: str) -> Iterator[None]:
         yield
     except StoreFailed:
         raise
-    except sa.exc.DBAPIError as error:
-        raise database_failure(path, purpose, error.orig or error) from error
+    except sa.exc.SQLAlchemyError as error:
+        raise database_failure(path, purpose, getattr(error, "orig", None) or error) from error
     except (sqlite3.Error, OSError) as error:
         raise database_failure(path, purpose, error) from error
 
