@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 if full_only.kwargs.get("sample") is False:
                     item.add_marker(pytest.mark.skip(reason="full counts only: run with --proof"))
         _set_timeout(item)
+    _require_unique_ids(items)
+
+
+def _require_unique_ids(items: list[pytest.Item]) -> None:
+    """pytest-xdist runs one of several tests that share an ID, and does not report the others."""
+    ids = Counter(item.nodeid for item in items if item.get_closest_marker("alone") is None)
+    if shared := [id for id, count in ids.items() if count > 1]:
+        raise pytest.UsageError(f"several tests share an ID, mark them `alone`: {', '.join(shared[:5])}")
 
 
 def _set_timeout(item: pytest.Item) -> None:

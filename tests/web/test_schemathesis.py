@@ -25,7 +25,8 @@ from tests.processes import Running
 from tests.store.catalog.test_alarms import REFERENCE, event
 from tests.web.served_home import Home
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+# Its tests share one ID each, of which pytest-xdist would run one.
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.alone]
 
 REQUEST_TIMEOUT_S = 20.0
 # Violations of rules that a schema cannot express have these statuses. The schemas of chunks and WebSockets
