@@ -1,8 +1,9 @@
 """Chunks that are sent until they are acked under every disturbance, and their expected results."""
 
 import asyncio
+import random
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,45 @@ def wait_until_stored(workers: Sequence[Running], home: Path, sizes: Mapping[str
         return all(worker.status()["lag_messages"] == 0 for worker in workers)
 
     wait_until(lambda: all_stored() and nothing_left(), "all that was acked is stored", timeout_s=120)
+
+
+async def kill_while_sending(
+    gateway: Running,
+    worker: Running,
+    chunks: Mapping[str, list[Chunk]],
+    *,
+    rounds: int,
+    seed: int,
+    disturb: Callable[[int], None] = lambda turn: None,
+) -> None:
+    """Starts both and sends all chunks, each until it is acked; kills one or both in each round.
+
+    `disturb` is called with the number of the round, from 1, before its kill. Returns when all is stored and
+    both have ended.
+    """
+    gateway.start()
+    worker.start()
+    count = max(map(len, chunks.values()))
+    release = Release(0)
+    sending = [
+        asyncio.ensure_future(send_until_acked(gateway, of_tag, release)) for of_tag in chunks.values()
+    ]
+    chance = random.Random(seed)
+    for turn in range(1, rounds + 1):
+        await release.allow(count * turn // (rounds + 1))
+        await asyncio.sleep(chance.uniform(0.0, 0.4))
+        await asyncio.to_thread(disturb, turn)
+        victims = chance.choice([[gateway], [worker], [gateway, worker]])
+        for victim in victims:
+            victim.kill()
+        for victim in victims:
+            await asyncio.to_thread(victim.start)
+    # Some are sent after the last kill: without an append a stream shows the length before the kill.
+    await release.allow(count)
+    await asyncio.gather(*sending)
+    await asyncio.to_thread(wait_until_stored, [worker], worker.home, sizes_of(chunks))
+    assert gateway.stop() == 0
+    assert worker.stop() == 0
 
 
 async def undisturbed_results(home: Path, chunks: Mapping[str, list[Chunk]]) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """SIGKILL at random moments: acked chunks are stored once, and results equal those of an undisturbed run."""
 
 import asyncio
-import random
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.system.disturbance import (
     FAST_CHECKPOINTS,
     Release,
     chunks_of,
+    kill_while_sending,
     make_policy,
     results,
     send_until_acked,
@@ -34,27 +34,7 @@ async def test_twenty_kills_change_nothing(tmp_path: Path, seed: int) -> None:
     make_policy(disturbed, partitions=2)
     gateway = Running("gateway", disturbed)
     worker = Running("worker", disturbed, environ=FAST_CHECKPOINTS)
-    gateway.start()
-    worker.start()
-    release = Release(0)
-    sending = [
-        asyncio.ensure_future(send_until_acked(gateway, of_tag, release)) for of_tag in chunks.values()
-    ]
-    chance = random.Random(seed)
-    for turn in range(1, ROUNDS + 1):
-        await release.allow(CHUNKS * turn // (ROUNDS + 1))
-        await asyncio.sleep(chance.uniform(0.0, 0.4))
-        victims = chance.choice([[gateway], [worker], [gateway, worker]])
-        for victim in victims:
-            victim.kill()
-        for victim in victims:
-            await asyncio.to_thread(victim.start)
-    # Some are sent after the last kill: without an append a stream shows the length before the kill.
-    await release.allow(CHUNKS)
-    await asyncio.gather(*sending)
-    await asyncio.to_thread(wait_until_stored, [worker], disturbed, sizes_of(chunks))
-    assert gateway.stop() == 0
-    assert worker.stop() == 0
+    await kill_while_sending(gateway, worker, chunks, rounds=ROUNDS, seed=seed)
     found = results(disturbed)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []

@@ -1,8 +1,6 @@
 """Checkpoints, dead letters and catalog on PostgreSQL: kills and lost sessions change no result."""
 
-import asyncio
 import json
-import random
 import socket
 from pathlib import Path
 from urllib.request import urlopen
@@ -13,14 +11,11 @@ from tests.postgresql_server import PostgreSQL
 from tests.processes import Running, windvane
 from tests.system.disturbance import (
     FAST_CHECKPOINTS,
-    Release,
     chunks_of,
+    kill_while_sending,
     make_policy,
     results,
-    send_until_acked,
-    sizes_of,
     undisturbed_results,
-    wait_until_stored,
 )
 
 ROUNDS = 8
@@ -42,29 +37,12 @@ async def test_kills_and_lost_sessions_change_nothing(tmp_path: Path, postgresql
     make_policy(disturbed, partitions=2)
     gateway = Running("gateway", disturbed)
     worker = Running("worker", disturbed, environ=FAST_CHECKPOINTS)
-    gateway.start()
-    worker.start()
-    release = Release(0)
-    sending = [
-        asyncio.ensure_future(send_until_acked(gateway, of_tag, release)) for of_tag in chunks.values()
-    ]
-    chance = random.Random(7)
-    for turn in range(1, ROUNDS + 1):
-        await release.allow(CHUNKS * turn // (ROUNDS + 1))
-        await asyncio.sleep(chance.uniform(0.0, 0.4))
+
+    def end_all_sessions(turn: int) -> None:
         if turn % 4 == 0:
-            await asyncio.to_thread(postgresql.run, END_ALL_SESSIONS)
-        victims = chance.choice([[gateway], [worker], [gateway, worker]])
-        for victim in victims:
-            victim.kill()
-        for victim in victims:
-            await asyncio.to_thread(victim.start)
-    # Some are sent after the last kill: without an append a stream shows the length before the kill.
-    await release.allow(CHUNKS)
-    await asyncio.gather(*sending)
-    await asyncio.to_thread(wait_until_stored, [worker], disturbed, sizes_of(chunks))
-    assert gateway.stop() == 0
-    assert worker.stop() == 0
+            postgresql.run(END_ALL_SESSIONS)
+
+    await kill_while_sending(gateway, worker, chunks, rounds=ROUNDS, seed=7, disturb=end_all_sessions)
     found = results(disturbed)
     assert [name for name in expected if found.get(name) != expected[name]] == []
     assert not list(disturbed.glob("*.sqlite"))

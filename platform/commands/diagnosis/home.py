@@ -121,16 +121,23 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
 
 def check_server(url: str) -> Finding:
     """The database server: it answers, and its tables have a known version."""
-    from ...store.databases.checkpoint import SqlCheckpointDatabase
-    from ...store.databases.dead_letters import SqlDeadLetters
+    import sqlalchemy as sa
 
+    from ...store.databases import checkpoint_schema, dead_letter_schema
+    from ...store.databases.database import open_reader
+
+    streams = sa.select(sa.func.count()).select_from(checkpoint_schema.streams)
+    kept = sa.select(dead_letter_schema.totals.c.letters)
+    counts = []
     try:
-        with closing(SqlCheckpointDatabase(url)) as checkpoints, closing(SqlDeadLetters(url)) as letters:
-            streams, kept = len(checkpoints.streams()), letters.statistics().count
+        for schema, count in ((checkpoint_schema.SCHEMA, streams), (dead_letter_schema.SCHEMA, kept)):
+            with closing(open_reader(url, schema)) as database, database.reading("count") as connection:
+                counts.append(connection.execute(count).scalar_one())
     except WindvaneError as error:
         remedy = "check that it runs and that the URL of --database is right"
         return failure("database server", str(error), remedy)
-    return ok("database server", f"answers; {plural(streams, 'checkpoint')}, {plural(kept, 'dead letter')}")
+    found = f"{plural(counts[0], 'checkpoint')}, {plural(counts[1], 'dead letter')}"
+    return ok("database server", f"answers; {found}")
 
 
 def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
@@ -200,8 +207,9 @@ def check_catalog(settings: Settings) -> Finding:
     import sqlalchemy as sa
 
     from ...store.catalog.catalog import Catalog
+    from ...store.databases.database import shown_url
 
-    where = sa.make_url(settings.catalog_url).render_as_string(hide_password=True)
+    where = shown_url(sa.make_url(settings.catalog_url))
 
     async def ask() -> int:
         catalog = await Catalog.open(settings.catalog_url)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ...errors import CatalogUnavailable, ConfigInvalid, DatabaseDamaged, DocumentInvalid
+from ..databases.database import shown_url
 from ..databases.sqlite_file import BUSY_TIMEOUT_S, DAMAGED_ADVICE, database_failure, make_wal_database
 from .policy_copy import read_policy_copy, write_policy_copy
 from .tables import is_prepared, prepare
@@ -51,7 +52,7 @@ async def _create_engine(url: str) -> AsyncEngine:
         engine = create_async_engine(parsed, json_serializer=partial(json.dumps, allow_nan=False), **options)
     except ModuleNotFoundError as error:
         raise ConfigInvalid(
-            f"catalog {sa.make_url(url)!r}: its driver is missing: pip install {error.name}"
+            f"catalog {shown_url(sa.make_url(url))}: its driver is missing: pip install {error.name}"
         ) from error
     except (sa.exc.SQLAlchemyError, ValueError) as error:  # ValueError: the port
         raise ConfigInvalid(
@@ -180,7 +181,7 @@ class CatalogDatabase:
                 failure = database_failure(Path(engine.url.database), "use the catalog", cause)
                 raise CatalogUnavailable(str(failure)) from failure
             raise CatalogUnavailable(
-                f"the catalog at {self._engine.url!r} cannot be used: {cause}; "
+                f"the catalog at {shown_url(self._engine.url)} cannot be used: {cause}; "
                 "see that its database runs and can be reached, then try again"
             ) from error
         except sa.exc.StatementError as error:

@@ -102,7 +102,7 @@ def open_reader(place: Place, schema: Schema) -> Database:
     """
     if isinstance(place, Path):
         return SqliteReader(place, schema)
-    return PostgresqlDatabase(place, schema, prepares=False)
+    return PostgresqlDatabase(place, schema, read_only=True)
 
 
 class SqliteDatabase(Database):
@@ -186,22 +186,22 @@ class PostgresqlDatabase(Database):
 
     insert = staticmethod(postgresql.insert)
 
-    def __init__(self, url: str, schema: Schema, *, prepares: bool = True) -> None:
+    def __init__(self, url: str, schema: Schema, *, read_only: bool = False) -> None:
         """Connect, and make the tables if they do not exist. Raises StoreFailed, and ConfigInvalid.
 
-        Without `prepares` tables that are missing are an error.
+        With `read_only` the server rejects writes, and tables that are missing are an error.
         """
-        self._engine = _postgresql_engine(url, schema.name)
+        self._engine = _postgresql_engine(url, schema.name, read_only=read_only)
         self._lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(schema.name)))
         try:
             with self.transaction("open it") as connection:
-                if prepares and _version(connection, schema) is None:
+                if not read_only and _version(connection, schema) is None:
                     # Two processes that start together: the later one finds what the earlier has made.
                     self.lock(connection)
                     if _version(connection, schema) is None:
                         _prepare_postgresql(connection, schema)
                 if (found := _version(connection, schema)) != schema.version:
-                    raise StoreFailed(f"{self._shown}: {_wrong_version(found, schema)}")
+                    raise StoreFailed(f"{shown_url(self._engine.url)}: {_wrong_version(found, schema)}")
         except BaseException:
             self._engine.dispose()
             raise
@@ -218,11 +218,6 @@ class PostgresqlDatabase(Database):
         with self._explained(purpose), self._engine.connect() as connection:
             yield connection
 
-    @property
-    def _shown(self) -> str:
-        url = self._engine.url.set(drivername="postgresql", query={})
-        return url.render_as_string(hide_password=True)
-
     @contextmanager
     def _explained(self, purpose: str) -> Iterator[None]:
         try:
@@ -237,7 +232,8 @@ class PostgresqlDatabase(Database):
                 kind, advice = DiskFull, "Make room on the disk of the server"
             elif state is None or state.startswith(_CONNECTION_ENDED):
                 kind, advice = DatabaseUnavailable, "Check that the server runs and can be reached"
-            raise kind(f"{self._shown}: cannot {purpose}: {first_line}. {advice}") from error
+            place = shown_url(self._engine.url)
+            raise kind(f"{place}: cannot {purpose}: {first_line}. {advice}") from error
 
     def lock(self, connection: sa.Connection) -> None:
         """See `Database`."""
@@ -248,24 +244,24 @@ class PostgresqlDatabase(Database):
         self._engine.dispose()
 
 
-def _postgresql_engine(url: str, schema: str) -> sa.Engine:
+def shown_url(url: sa.URL) -> str:
+    """The URL for messages: without its password, and without its query, which may have one too."""
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+
+
+def _postgresql_engine(url: str, schema: str, *, read_only: bool) -> sa.Engine:
     # A session that is stopped in a transaction must not keep others from taking its partitions.
     bound_ms = int(BUSY_TIMEOUT_S * 1000)
     values = {
         "search_path": schema,
         "lock_timeout": bound_ms,
         "idle_in_transaction_session_timeout": bound_ms,
+        "default_transaction_read_only": "on" if read_only else "off",
     }
     options = " ".join(f"-c {name}={value}" for name, value in values.items())
     try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() != "postgresql":
-            raise ConfigInvalid(
-                f"database: {parsed.get_backend_name()!r} is not supported; it can be {_EXAMPLE}, or nothing"
-                " for SQLite files in the home"
-            )
         return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
+            sa.make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=POOL_CONNECTIONS,
             max_overflow=0,
             pool_timeout=BUSY_TIMEOUT_S,

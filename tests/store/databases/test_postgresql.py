@@ -9,6 +9,8 @@ import pytest
 import sqlalchemy as sa
 from windvane.errors import ConfigInvalid, DatabaseUnavailable, StoreFailed
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
+from windvane.store.databases.checkpoint_schema import SCHEMA, streams
+from windvane.store.databases.database import open_reader
 from windvane.store.databases.dead_letters import SqlDeadLetters
 from windvane.store.databases.interfaces import CheckpointDatabase, DeadLetters
 from windvane.testing.checkpoints import CheckpointConformance, OpenCheckpoints
@@ -87,7 +89,29 @@ def test_a_server_that_cannot_be_reached_is_an_error_without_the_password() -> N
         letters.add(LETTER)
 
 
-@pytest.mark.parametrize("url", ["mysql://host/database", "postgresql", "postgresql://host:port/database"])
+def test_a_reader_makes_no_tables_and_writes_nothing(postgresql: PostgreSQL) -> None:
+    with pytest.raises(StoreFailed, match="do not exist yet"):
+        open_reader(postgresql.url, SCHEMA)
+    SqlCheckpointDatabase(postgresql.url).close()
+    reader = open_reader(postgresql.url, SCHEMA)
+
+    def write() -> None:
+        with reader.transaction("write") as connection:
+            connection.execute(sa.delete(streams))
+
+    with pytest.raises(StoreFailed, match="read-only"):
+        write()
+    reader.close()
+
+
+def test_secrets_in_the_query_of_a_url_are_not_shown() -> None:
+    url = f"postgresql://127.0.0.1:{free_port()}/windvane?user=wind&password=s3cret"
+    with pytest.raises(DatabaseUnavailable) as away:
+        SqlCheckpointDatabase(url)
+    assert "s3cret" not in str(away.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql", "postgresql://host:port/database"])
 def test_a_url_that_is_not_valid_is_an_error_with_an_example(url: str) -> None:
     with pytest.raises(ConfigInvalid, match="postgresql://user:password@host/database"):
         SqlCheckpointDatabase(url)
