@@ -156,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forward: str = DEFAULT_FORWARD
     web: str = DEFAULT_WEB
     bus: str = "embedded:"
+    store: str = "local:"
     # postgresql://…: checkpoints, dead letters and catalog; by default SQLite files in the home. `catalog` is
     # another database for the catalog alone.
     database: Annotated[str, msgspec.Meta(pattern="^(postgresql://.+)?$")] | None = None
@@ -253,7 +254,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def urls_in_environment(settings: Settings) -> dict[str, str]:
     """The variables that give the URLs of these settings to a child process."""
-    urls = {"BUS": settings.bus, "CATALOG": settings.catalog, "DATABASE": settings.database}
+    urls = {
+        "BUS": settings.bus,
+        "CATALOG": settings.catalog,
+        "DATABASE": settings.database,
+        "STORE": settings.store,
+    }
     return {f"{ENVIRONMENT_PREFIX}{name}": url or "" for name, url in urls.items()}
 
 

@@ -1,4 +1,4 @@
-"""Extension points: bus engines, operations, stores and document types that installed packages register.
+"""Extension points: what installed packages add, such as bus engines, store engines and operations.
 
 Any package can add one by an entry point, without a change here:
 
@@ -108,6 +108,16 @@ class ExtensionPoint:
             raise ExtensionInvalid(self._failures[name]) from error
         return self._loaded.setdefault(name, loaded)
 
+    def load_class(self, name: str, base: type) -> type[Any]:
+        """The class that the entry point of this name refers to, a subclass of `base`. Raises as `load`."""
+        loaded = self.load(name)
+        if not (isinstance(loaded, type) and issubclass(loaded, base)):
+            extension = self.extensions[name]
+            raise ExtensionInvalid(
+                extension.unusable(f"{extension.target} is not a subclass of {base.__name__}")
+            )
+        return loaded
+
     def forget(self) -> None:
         """Look installed packages up again the next time; modules that were imported stay as they are."""
         with self._forgetting:
@@ -167,8 +177,8 @@ BUSES = ExtensionPoint("windvane.buses", "bus engine")
 OPERATIONS = ExtensionPoint("windvane.operations", "operation")
 """By the name in policies; each is a class or a function that `windvane.operations.operation` decorates."""
 
-STORES = ExtensionPoint("windvane.stores", "store")
-"""By the scheme of the store's URL."""
+STORES = ExtensionPoint("windvane.stores", "store engine")
+"""By the scheme of the store's URL; each is a `windvane.store.interface.StoreEngine`."""
 
 DOCUMENT_TYPES = ExtensionPoint("windvane.document_types", "document type")
 """By the name in routes and commands; each is a document type of the catalog."""

@@ -81,7 +81,7 @@ def test_a_package_that_cannot_be_loaded_is_named_with_the_cause_and_costs_no_ot
     installed_packages.install("broken", {STORES.group: {"bad": "wv_broken:Store"}}, wv_broken=text)
     installed_packages.install("sound", {STORES.group: {"good": "wv_sound:Store"}}, wv_sound="Store = 1\n")
     for _ in range(2):
-        with pytest.raises(ExtensionInvalid, match="the store 'bad' of the package broken") as got:
+        with pytest.raises(ExtensionInvalid, match="the store engine 'bad' of the package broken") as got:
             STORES.load("bad")
         assert cause in str(got.value)
     assert STORES.load("good") == 1

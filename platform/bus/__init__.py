@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..config import KafkaSettings
-from ..errors import ConfigInvalid, ExtensionInvalid
+from ..errors import ConfigInvalid
 from ..extensions import BUSES
 from .engine import BusAddress, BusEngine
 from .interface import (
@@ -79,11 +79,8 @@ def engine_of(url: str) -> BusEngine:
     """The engine of the URL's scheme. Raises as `open_bus`."""
     scheme = urlsplit(url).scheme
     try:
-        engine = BUSES.load(scheme)
+        engine: type[BusEngine] = BUSES.load_class(scheme, BusEngine)
     except LookupError:
         known = ", ".join(f"{name}:" for name in BUSES.extensions)
         raise ConfigInvalid(f"{url!r} is not a valid bus URL; it must begin with one of {known}") from None
-    if not (isinstance(engine, type) and issubclass(engine, BusEngine)):
-        extension = BUSES.extensions[scheme]
-        raise ExtensionInvalid(extension.unusable(f"{extension.target} is not a subclass of BusEngine"))
     return engine()

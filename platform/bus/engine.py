@@ -7,45 +7,20 @@ A package registers its engine under the scheme of its URLs, as Windvane does fo
 """
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import ClassVar
-from urllib.parse import parse_qsl, urlsplit
-
-import msgspec
 
 from ..config import KafkaSettings
-from ..errors import ConfigInvalid
+from ..engine_addresses import EngineAddress
 from .interface import Bus
 from .topic_setup import TopicAdmin, TopicsWithoutSettings
 
 
-class BusAddress(msgspec.Struct, frozen=True):
+class BusAddress(EngineAddress, frozen=True):
     """The address of a bus: its URL, the home directory of the installation, the settings of `[kafka]`."""
 
-    url: str
-    home: Path
+    kind: ClassVar[str] = "bus"
+
     kafka: KafkaSettings
-
-    @property
-    def scheme(self) -> str:
-        """The part before the colon: the name of the engine."""
-        return urlsplit(self.url).scheme
-
-    @property
-    def place(self) -> str:
-        """The part between the scheme and the options, without leading and trailing slashes."""
-        parts = urlsplit(self.url)
-        return f"{parts.netloc}{parts.path}".strip("/")
-
-    def options(self, *allowed: str) -> dict[str, str]:
-        """The part after the question mark: `name=value&name=value`. Raises ConfigInvalid for other names."""
-        options = dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
-        for name in options:
-            if name not in allowed:
-                raise ConfigInvalid(
-                    f"the bus {self.url!r} has no option {name!r}; it takes {', '.join(allowed) or 'none'}"
-                )
-        return options
 
 
 class BusEngine(ABC):

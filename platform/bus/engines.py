@@ -17,7 +17,7 @@ class EmbeddedEngine(BusEngine):
         """See `BusEngine.open_bus`."""
         from .embedded.bus import EmbeddedBus
 
-        _require_no_place(address)
+        address.require_no_place()
         sizes = address.options("segment_bytes", "retention_bytes")
         for name, value in sizes.items():
             if not value.isdecimal() or int(value) < _MIN_SEGMENT_BYTES:
@@ -51,11 +51,6 @@ class DiscardEngine(BusEngine):
         """See `BusEngine.open_bus`."""
         from .discard import DiscardBus
 
-        _require_no_place(address)
+        address.require_no_place()
         address.options()
         return DiscardBus()
-
-
-def _require_no_place(address: BusAddress) -> None:
-    if address.place:
-        raise ConfigInvalid(f"{address.url!r} is not a valid bus URL; write {address.scheme}:")

@@ -14,7 +14,7 @@ from ..errors import ConfigInvalid, HomeNotFound
 from .common.options import home_options
 
 if TYPE_CHECKING:
-    from ..store.files.store import Store
+    from ..store.interface import StoreEngine
 
 MIB = 1024 * 1024
 NS_PER_S = 1_000_000_000
@@ -189,9 +189,10 @@ def _print_arrays(settings: Settings) -> None:
 
 
 def _print_replaced(settings: Settings) -> None:
+    store = _open_store(settings)
     rows = [
-        (reference, each.size_bytes, format_time(each.replaced_ns), each.by or "")
-        for reference, each in _open_store(settings).replaced().items()
+        (reference, store.array_bytes(reference), format_time(each.replaced_ns), each.by or "")
+        for reference, each in store.replaced().items()
     ]
     print_table(
         ("array", "bytes on disk", "replaced", "by"),
@@ -237,11 +238,12 @@ def format_time(time_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000:03d}Z"
 
 
-def _open_store(settings: Settings) -> "Store":
-    from ..store.files.store import Store
+def _open_store(settings: Settings) -> "StoreEngine":
+
+    from ..store.interface import open_store
 
     require_home(settings)
-    return Store(settings.store_dir)
+    return open_store(settings.store, settings.home)
 
 
 def require_home(settings: Settings, *, what: str = "data") -> None:

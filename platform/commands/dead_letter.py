@@ -335,10 +335,10 @@ class _Gateway:
 
 
 def _arrived_since(settings: Settings, letters: "Sequence[DeadLetterSummary]") -> Mapping[int, int]:
-    from ..store.files.store import Store
+    from ..store.interface import open_store
     from ..store.repair.arrived_chunks import arrived_since
 
-    return arrived_since(Store(settings.store_dir), letters) if letters else {}
+    return arrived_since(open_store(settings.store, settings.home), letters) if letters else {}
 
 
 def _reason(letter: "DeadLetterSummary", arrived_ns: int | None) -> str:

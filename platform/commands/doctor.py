@@ -18,7 +18,7 @@ _STATE_COLUMNS = max(map(len, _MARKS))
 
 @click.command(short_help="Check an installation; say how to fix what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of {check, state, message, fix}.")
-@tier_options("forward", "web", "bus", "database", "catalog", if_missing="ignore")
+@tier_options("forward", "web", "bus", "store", "database", "catalog", if_missing="ignore")
 @click.pass_context
 def doctor(context: click.Context, settings: Settings, as_json: bool) -> None:
     """Check disk space, limits, clock, ports, certificates, Kafka, databases, file modes and

@@ -31,12 +31,11 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
       windvane drop voice:spectrum~1 voice:features~1 --yes
     """
     from ..store.databases.checkpoint import SqlCheckpointDatabase
-    from ..store.files.replaced_arrays import size_bytes
-    from ..store.files.store import REBUILT, Store
+    from ..store.interface import REBUILT, open_store
     from .common.progress import amount, plural
 
     require_home(settings)
-    store = Store(settings.store_dir)
+    store = open_store(settings.store, settings.home)
     sizes: dict[str, int] = {}
     with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
         for reference in arrays:
@@ -51,7 +50,7 @@ def drop(settings: Settings, arrays: Sequence[str], yes: bool) -> None:
                     f"{reference} is not removed: it is the current output {in_use_as or reference}. "
                     "`windvane ls --replaced` lists what can be removed"
                 )
-            sizes[reference] = size_bytes(store.array_directory(reference))
+            sizes[reference] = store.array_bytes(reference)
         what = f"{plural(len(sizes), 'array')}, {amount(sum(sizes.values()))} on the disk"
         if not yes:
             if not sys.stdin.isatty():

@@ -33,11 +33,14 @@ def train(settings: Settings, reference: str) -> None:
     from ..processors.learning.training import try_to_train
     from ..processors.operations.base.user_operations import UserOperations
     from ..processors.worker.reprocessing.training_now import request_now
+    from ..store.interface import StoreAddress
 
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()
     models = settings.home / "models"
-    request = request_now(settings.checkpoint_place, settings.store_dir, models, reference)
+    request = request_now(
+        settings.checkpoint_place, StoreAddress(settings.store, settings.home), models, reference
+    )
     report = try_to_train(request)
     if report.error:
         raise OperationFailed(f"{reference} was not trained: {report.error}")

@@ -208,11 +208,11 @@ def check(settings: Settings, name: str, stream: str | None, given: Sequence[str
         click.echo(f"{name} can be loaded and made; name a stream to run it on (`windvane ls`)")
         return
     from ..processors.worker.reprocessing.trial import try_operation
-    from ..store.files.store import Store
+    from ..store.interface import open_store
     from .common.interrupts import interrupted_between_blocks
 
     require_home(settings)
-    recorded = Store(settings.store_dir).stream(stream)
+    recorded = open_store(settings.store, settings.home).stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
     with interrupted_between_blocks() as check_interrupt:
         trial = try_operation(

@@ -38,7 +38,7 @@ def recover() -> None:
 
 
 @recover.command("list")
-@tier_options("bus", "database", "catalog")
+@tier_options("bus", "store", "database", "catalog")
 def list_stopped(settings: Settings) -> None:
     """List streams and partitions that have stopped, the reason, and the command that recovers each.
 
@@ -78,7 +78,7 @@ def list_stopped(settings: Settings) -> None:
 
 @recover.command()
 @click.argument("reference", metavar="REF")
-@tier_options("bus", "database", "catalog")
+@tier_options("bus", "store", "database", "catalog")
 def adopt(settings: Settings, reference: str) -> None:
     """Commit the data stream REF and its arrays as they are, and resume after them.
 
@@ -120,7 +120,7 @@ def adopt(settings: Settings, reference: str) -> None:
 @recover.command()
 @click.argument("reference", metavar="REF")
 @click.option("--partial", is_flag=True, help="Also if the bus no longer has every chunk.")
-@tier_options("bus", "database", "catalog")
+@tier_options("bus", "store", "database", "catalog")
 def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     """Rebuild the data stream REF or its arrays, and set aside the existing files.
 
@@ -142,13 +142,13 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
     own = [each for each in check.stream(reference, directory) if each.damage.reference == reference]
     length = check.checkpoints.committed(reference).length
     if not own and length is not None:
+        from ..store.repair.archiving_store import ArchivingStore
         from ..store.repair.set_aside import SetAside
-        from .common.archiving_store import ArchivingStore
         from .reprocess import reprocess_stream
 
         aside = SetAside(settings.home)
         # The replaced arrays, which may be the damaged ones, are kept in HOME/set-aside.
-        reprocess_stream(settings, reference, force=True, store=ArchivingStore(settings.store_dir, aside))
+        reprocess_stream(settings, reference, force=True, store=ArchivingStore(check.store.root, aside))
         for path in aside.paths:
             click.echo(f"set aside: {path}")
         _set_damaged_aside(settings, check, reference)
@@ -176,15 +176,15 @@ def _rebuild_from_bus(
     settings: Settings, check: "HomeCheck", reference: str, directory: Path, *, partial: bool
 ) -> None:
     from ..store.databases.checkpoint import SqlCheckpointDatabase
-    from ..store.files.data_stream import PART_OF_CHUNK, DataStream
+    from ..store.interface import PART_OF_CHUNK
     from ..store.repair.set_aside import SetAside
     from .common.bus_contents import chunks_on_bus
 
     topic = _topic(check, reference, directory)
     try:
-        with DataStream(directory, reference) as stream:
+        with check.store.stream(reference) as stream:
             ids = [bytes(each["chunk_id"])[: int(each["chunk_id_size"])] for each in stream.arrivals]
-    except (FileNotFoundError, StreamDamaged):
+    except (StreamNotFound, StreamDamaged):
         ids = []
     ids = [each for each in ids if each != PART_OF_CHUNK]  # the chunk's last events have its own
     with closing(SqlCheckpointDatabase(settings.checkpoint_place)) as checkpoints:
@@ -212,12 +212,12 @@ def _rebuild_from_bus(
 
 
 def _topic(check: "HomeCheck", reference: str, directory: Path) -> str:
-    from ..store.files.description import read_description
+    from ..store.repair.local_store import stored_attrs
 
     checkpoint = check.checkpoints.streams.get(reference)
     if checkpoint is not None and checkpoint.partition is not None:
         return checkpoint.partition[0]
-    policy = ((read_description(directory) or {}).get("attrs") or {}).get("policy")
+    policy = stored_attrs(directory).get("policy")
     if not isinstance(policy, str):
         raise ConfigInvalid(
             f"the policy of {reference} is unknown: neither a checkpoint nor its description names it; run "

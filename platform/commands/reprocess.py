@@ -17,7 +17,7 @@ from .data import require_home
 from .operation import policy_of_stream, summary_of_rows
 
 if TYPE_CHECKING:
-    from ..store.files.store import Store
+    from ..store.interface import StoreEngine
 
 HOLD_S = 60.0
 
@@ -51,19 +51,19 @@ def reprocess_stream(
     *,
     side_by_side: bool = False,
     force: bool = False,
-    store: "Store | None" = None,
+    store: "StoreEngine | None" = None,
 ) -> None:
     """What `windvane reprocess` does. `store` decides what becomes of the arrays that it would remove."""
     from ..processors.operations.base.user_operations import UserOperations
     from ..processors.worker.reprocessing.reprocess import Reprocessing
     from ..store.databases.checkpoint import SqlCheckpointDatabase
-    from ..store.files.store import Store
+    from ..store.interface import open_store
     from .common.interrupts import interrupted_between_blocks
     from .common.progress import byte_progress
 
     require_home(settings)
     UserOperations(settings.operations_dir).refresh()
-    store = store or Store(settings.store_dir)
+    store = store or open_store(settings.store, settings.home)
     recorded = store.stream(stream)
     policy = policy_of_stream(settings, str(recorded.attrs.get("policy")))
     with (

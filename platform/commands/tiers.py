@@ -61,7 +61,7 @@ _stop_fd = click.option("--stop-fd", type=int, hidden=True)
 
 
 @click.command()
-@tier_options("forward", "web", "bus", "database", "catalog", if_missing="create")
+@tier_options("forward", "web", "bus", "store", "database", "catalog", if_missing="create")
 @_processes("gateway-processes")
 @_ready_file
 @click.option(
@@ -145,7 +145,7 @@ def gateway(
 
 
 @click.command(short_help="Run the worker alone.")
-@tier_options("bus", "database", "catalog", "instance", if_missing="create")
+@tier_options("bus", "store", "database", "catalog", "instance", if_missing="create")
 @_ready_file
 @_stop_fd
 @click.pass_context
@@ -176,7 +176,7 @@ process = click.Command(
 
 
 @click.command(short_help="Run the web tier alone.")
-@tier_options("web", "database", "catalog", if_missing="create")
+@tier_options("web", "store", "database", "catalog", if_missing="create")
 @_ready_file
 @_stop_fd
 @click.pass_context

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("references", metavar="[REF]...", nargs=-1)
 @click.option("--repair", is_flag=True, help="Repair what can be repaired; what it replaces is set aside.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
-@tier_options("bus", "database", "catalog")
+@tier_options("bus", "store", "database", "catalog")
 def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_json: bool) -> None:
     """Read everything, or the data streams and data arrays REF, and name what is damaged or missing.
 
@@ -83,7 +83,7 @@ def _show(found: Sequence["Checked"], check: "HomeCheck") -> None:
 
 
 def _repair(settings: Settings, found: Sequence["Checked"]) -> tuple[list[str], list[Path]]:
-    from ..store.files.store import Store
+    from ..store.repair.local_store import open_local_store
     from ..store.repair.set_aside import SetAside
     from ..store.repair.stream_repair import note_damages, repair_stream
     from .common.home_check import HomeCheck, read_checkpoints
@@ -96,7 +96,7 @@ def _repair(settings: Settings, found: Sequence["Checked"]) -> tuple[list[str], 
     for name in dict.fromkeys(damage.reference for damage in damages if damage.code == "log"):
         done += _repair_log(settings, name, aside)
     checkpoints = read_checkpoints(settings.checkpoint_place)
-    directories = Store(settings.store_dir).stream_directories()
+    directories = open_local_store(settings.store, settings.home).stream_directories()
     mendable = ("head", "segment", "arrivals", "events", "description", "bytes")
     for reference in dict.fromkeys(damage.reference for damage in damages if damage.code in mendable):
         directory = directories.get(reference)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..store.files.data_array import DataArray
+from ..store.interface import ArrayReader
 from .describe import readable_bytes
 
 
@@ -18,7 +18,7 @@ class Array:
     now.
     """
 
-    def __init__(self, source: DataArray) -> None:
+    def __init__(self, source: ArrayReader) -> None:
         self._source = source
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config import default_home, load_settings
 from ..errors import ArrayNotFound, ConfigInvalid, StreamNotFound
-from ..store.files.store import Store
+from ..store.interface import StoreEngine, open_store
 from .array import Array
 from .describe import table
 from .stream import Stream
@@ -32,7 +32,7 @@ class Catalogue(Mapping[str, Entry]):
 
     kind: str
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreEngine) -> None:
         self._store = store
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Arrays(Catalogue[Array]):
 
     kind = "arrays"
 
-    def __init__(self, store: Store, *, stream: str | None = None) -> None:
+    def __init__(self, store: StoreEngine, *, stream: str | None = None) -> None:
         super().__init__(store)
         self._stream = stream
 
@@ -116,7 +116,7 @@ class Arrays(Catalogue[Array]):
 class Context:
     """A home, opened for reading: `streams` and `arrays`. The platform may write to it meanwhile."""
 
-    def __init__(self, home: Path, store: Store) -> None:
+    def __init__(self, home: Path, store: StoreEngine) -> None:
         self.home = home
         self.streams = Streams(store)
         self.arrays = Arrays(store)
@@ -151,4 +151,4 @@ def connect(home: str | os.PathLike[str] | None = None) -> Context:
             f"{path} is not a Windvane home: it has no folder named store. Give connect() the folder that "
             "'windvane up --home' was given, or start the platform there first."
         )
-    return Context(path, Store(path / "store"))
+    return Context(path, open_store(load_settings(home=path).store, path))

@@ -10,7 +10,7 @@ from ..processors.operations.base.state_codec import decode_state, encode_state
 from ..processors.operations.base.steps import make_operation
 from ..processors.worker.pipeline.steps import FINGERPRINT_BYTES
 from ..processors.worker.reprocessing.committed_state import committed_stream
-from ..store.files.model_files import ModelFiles
+from ..store.model_files import ModelFiles
 
 
 class Model:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..store.files.data_stream import DataStream
+from ..store.interface import StreamReader
 from .describe import readable_bytes
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Stream:
     outputs, by name (`spectrum`) or reference.
     """
 
-    def __init__(self, source: DataStream, arrays: "Mapping[str, Array]") -> None:
+    def __init__(self, source: StreamReader, arrays: "Mapping[str, Array]") -> None:
         self._source = source
         self.arrays = arrays
 
@@ -130,7 +130,7 @@ class Stream:
 class _StreamFile(io.RawIOBase):
     """The bytes of a stream from `start` to the `size` at the time of opening, as a file that can seek."""
 
-    def __init__(self, source: DataStream) -> None:
+    def __init__(self, source: StreamReader) -> None:
         self._source = source
         self._start = source.start
         self._size = source.size - source.start

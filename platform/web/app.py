@@ -15,7 +15,7 @@ from ..store.catalog.catalog import Catalog
 from ..store.catalog.policy import Policy
 from ..store.databases.database import Place
 from ..store.databases.interfaces import DeadLetters
-from ..store.files.store import Store
+from ..store.interface import StoreEngine
 from .api.alarms import AlarmRoutes
 from .api.arrays import ArrayRoutes
 from .api.document_routes import DocumentRoutes
@@ -65,7 +65,7 @@ def api_description() -> dict[str, Any]:
 
 
 def create_app(
-    store: Store,
+    store: StoreEngine,
     catalog: Catalog,
     *,
     check_policy: Callable[[Policy], None],

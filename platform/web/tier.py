@@ -16,7 +16,7 @@ from ..runtime.http_connections import ConnectionGuard
 from ..store.catalog.catalog import Catalog
 from ..store.catalog.policy import Policy
 from ..store.databases.dead_letters import SqlDeadLetters
-from ..store.files.store import Store
+from ..store.interface import open_store
 from .app import create_app
 from .telemetry import WebTelemetry
 from .tier_client import TierClient
@@ -48,7 +48,7 @@ async def serve(
         guard = ConnectionGuard(settings.http, limits_addresses=True)
         telemetry.registry.register(guard)
         app = create_app(
-            Store(settings.store_dir),
+            open_store(settings.store, settings.home),
             catalog,
             check_policy=check_policy,
             dead_letters=dead_letters,

@@ -12,10 +12,10 @@ from windvane.errors import RangeGone, StreamNotFound
 from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
-from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter
 from windvane.store.files.store import Store
+from windvane.store.model_files import ModelFiles
 
 from tests.durability.file_tree import Kind, Step
 from tests.durability.power_cut import Cut, PowerCut

@@ -31,8 +31,8 @@ from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.dead_letter import KeptDeadLetter
 from windvane.store.databases.dead_letters import SqlDeadLetters
-from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
+from windvane.store.model_files import ModelFiles
 
 from tests.ingest.limits.test_rate_limit import MovedClock
 from tests.ingest.test_gateway import EVENT, FromTheBeginning, packed, read_ack, running

@@ -14,7 +14,7 @@ from windvane.bus import open_bus
 from windvane.errors import ModelNotFound, ModelRejected
 from windvane.lab import connect
 from windvane.store.catalog.catalog import Catalog
-from windvane.store.files.model_files import ModelFiles
+from windvane.store.model_files import ModelFiles
 
 from tests.processors.worker.test_worker import Home
 

@@ -11,7 +11,7 @@ from ...bus.messages.chunks import decode_chunk
 from ...config import Settings
 from ...errors import ConfigInvalid, EnvelopeInvalid, PartitionHalted
 from ...store.databases.checkpoint import SqlCheckpointDatabase
-from ...store.files.data_stream import CHUNK_ID_BYTES
+from ...store.interface import CHUNK_ID_BYTES
 
 READ_BYTES = 4 * 1024 * 1024
 

@@ -17,7 +17,7 @@ from ...errors import StoreFailed, StreamNotFound
 from ...store.databases import checkpoint_schema as tables
 from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint, decode_checkpoint
 from ...store.databases.database import Place, open_reader
-from ...store.files.store import Store
+from ...store.repair.local_store import open_local_store
 from ...store.repair.salvage import check_database
 from ...store.repair.scrub import Committed, Damage, StreamScrub, scrub_array
 from ...store.repair.stream_repair import known_damages
@@ -110,7 +110,7 @@ class HomeCheck:
     def __init__(self, settings: Settings, references: Sequence[str] = ()) -> None:
         """Raises StreamNotFound for a reference that is not there."""
         self.settings = settings
-        self.store = Store(settings.store_dir)
+        self.store = open_local_store(settings.store, settings.home)
         self.checkpoints = read_checkpoints(settings.checkpoint_place)
         self.is_whole = not references
         directories = self.store.stream_directories()

@@ -33,6 +33,7 @@ _FLAGS = {
     "forward": ("HOST:PORT", f"Forward port.  [default: {DEFAULT_FORWARD}]"),
     "web": ("HOST:PORT", f"Web port.  [default: {DEFAULT_WEB}]"),
     "bus": ("URL", "The log between the tiers.  [default: embedded:]"),
+    "store": ("URL", "Where data streams and data arrays are kept.  [default: local:, in the home]"),
     "instance": (
         "NAME",
         "Tells several gateways, or several workers, over one home apart; each has its own.  [default: none]",

@@ -142,12 +142,12 @@ def check_server(url: str) -> Finding:
 
 def check_checkpoints_exist(settings: Settings) -> Iterator[Finding]:
     """A store with streams needs its checkpoints: without them no stream resumes."""
-    from ...store.files.store import Store
+    from ...store.interface import open_store
 
     path = settings.checkpoint_file
     if path.exists() or not settings.store_dir.is_dir():
         return
-    if streams := len(Store(settings.store_dir).stream_directories()):
+    if streams := len(open_store(settings.store, settings.home).streams()):
         yield failure(
             f"database {path.name}",
             f"{path} is missing, and the store has {plural(streams, 'stream')}: none resumes",

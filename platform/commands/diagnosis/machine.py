@@ -89,9 +89,10 @@ def count_outputs(settings: Settings) -> int:
     """The data streams and data arrays in the store."""
     if not settings.store_dir.is_dir():
         return 0
-    from ...store.files.store import Store
 
-    with Store(settings.store_dir) as store:
+    from ...store.interface import open_store
+
+    with open_store(settings.store, settings.home) as store:
         return len(store.streams()) + len(store.arrays())
 
 

@@ -6,7 +6,14 @@ from typing import Any
 from ...bus import engine_of
 from ...config import Settings
 from ...errors import ExtensionInvalid
-from ...extensions import BUSES, DOCUMENT_TYPES, EXTENSION_POINTS, OPERATIONS, ExtensionPoint
+from ...extensions import (
+    BUSES,
+    DOCUMENT_TYPES,
+    EXTENSION_POINTS,
+    OPERATIONS,
+    STORES,
+    ExtensionPoint,
+)
 from .finding import Finding, failure, ok, skipped
 
 _CHECK = "packages"
@@ -45,4 +52,8 @@ def _load(point: ExtensionPoint, name: str) -> Any:
         from ...store.catalog.document_type import load_document_type
 
         return load_document_type(name)
+    if point is STORES:
+        from ...store.interface import StoreEngine
+
+        return STORES.load_class(name, StoreEngine)
     return point.load(name)

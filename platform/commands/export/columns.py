@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import ExportFailed
 
 if TYPE_CHECKING:
-    from ...store.files.data_array import DataArray
+    from ...store.interface import ArrayReader
 
 UNNAMED = "unnamed"
 """The name of a column whose own is empty: readers of CSV invent one each."""
@@ -41,7 +41,7 @@ class Column(NamedTuple):
         return np.ascontiguousarray(found, dtype=self.dtype.newbyteorder("=")).reshape(len(rows), *self.shape)
 
 
-def columns_of(source: "DataArray") -> list[Column]:
+def columns_of(source: "ArrayReader") -> list[Column]:
     """The columns of an array: its fields, nested ones by dotted names, or its named numbers.
 
     Rows without names are one column, `value`, or `values` if a row is not a single number. Raises

@@ -17,16 +17,16 @@ from .columns import Column, columns_of, distinct_names, element_names
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ...store.files.data_array import DataArray
+    from ...store.interface import ArrayReader
 
 PIECE_BYTES = 1024 * 1024
 CSV_TIME, PARQUET_TIME = "time_ns", "time"
 """The column with the time of the row."""
 
-Writer = Callable[["DataArray", BinaryIO, range], Iterator[int]]
+Writer = Callable[["ArrayReader", BinaryIO, range], Iterator[int]]
 
 
-def export_array(source: "DataArray", file: Path, *, first: int, stop: int) -> Iterator[int]:
+def export_array(source: "ArrayReader", file: Path, *, first: int, stop: int) -> Iterator[int]:
     """Write rows `first` to `stop` of `source` to `file`; yields, piece by piece, how many rows were written.
 
     The file appears under its name when it is whole. Raises `ExportFailed`.
@@ -54,7 +54,7 @@ def export_array(source: "DataArray", file: Path, *, first: int, stop: int) -> I
             part.unlink()
 
 
-def renamed_columns(source: "DataArray", file: Path) -> Mapping[str, str]:
+def renamed_columns(source: "ArrayReader", file: Path) -> Mapping[str, str]:
     """The columns that have another name in `file`: that name, and the array's own."""
     columns = columns_of(source) if file.suffix.lower() != ".npy" else []
     if file.suffix.lower() == ".csv":
@@ -64,7 +64,7 @@ def renamed_columns(source: "DataArray", file: Path) -> Mapping[str, str]:
     return {name: before for before, name in zip(own, names, strict=True) if name != before}
 
 
-def _pieces(source: "DataArray", rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+def _pieces(source: "ArrayReader", rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
     row_bytes = source.dtype.itemsize * int(np.prod(source.row_shape, dtype=np.int64))
     step = max(1, PIECE_BYTES // max(1, row_bytes))
     for at in range(rows.start, rows.stop, step):
@@ -72,7 +72,7 @@ def _pieces(source: "DataArray", rows: range) -> Iterator[tuple[NDArray[Any], ND
         yield source[part], np.asarray(source.times_ns[part], dtype=np.int64)
 
 
-def _write_npy(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[int]:
+def _write_npy(source: "ArrayReader", output: BinaryIO, rows: range) -> Iterator[int]:
     """NumPy's own format, version 1.0 or 2.0: numpy.lib.format."""
     header = {
         "descr": np.lib.format.dtype_to_descr(source.dtype),
@@ -89,7 +89,7 @@ def _write_npy(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[i
         yield len(piece)
 
 
-def _write_csv(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[int]:
+def _write_csv(source: "ArrayReader", output: BinaryIO, rows: range) -> Iterator[int]:
     """RFC 4180, times as nanoseconds since 1970; every number reads back as the same number."""
     columns = columns_of(source)
     texts_of = [_csv_texts(column) for column in columns]
@@ -134,7 +134,7 @@ def _csv_cell(text: str) -> str:
     return text
 
 
-def _write_parquet(source: "DataArray", output: BinaryIO, rows: range) -> Iterator[int]:
+def _write_parquet(source: "ArrayReader", output: BinaryIO, rows: range) -> Iterator[int]:
     """A column `time`, and one for each column of the array; what is more than a number is a fixed-size list.
 
     The array's attributes stand as JSON in the schema's metadata, under `windvane`.

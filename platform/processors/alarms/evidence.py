@@ -14,8 +14,7 @@ from ...store.catalog.alarm_rules import CONDITION
 from ...store.catalog.alarms import Contribution, RowRange
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint_records import OutputLength
-from ...store.files.data_array import DataArray, DataArrayWriter
-from ...store.files.store import Store
+from ...store.interface import ArrayReader, ArrayWriter, StoreEngine
 from ..operations.base.steps import resolve_inputs
 
 MAX_ARRAYS = 32
@@ -45,7 +44,7 @@ class EvidenceSource:
     """
 
     def __init__(
-        self, stream: str, policy: Policy, store: Store, committed: Mapping[str, OutputLength]
+        self, stream: str, policy: Policy, store: StoreEngine, committed: Mapping[str, OutputLength]
     ) -> None:
         self._stream = stream
         self._store = store
@@ -61,7 +60,7 @@ class EvidenceSource:
                 if step.operation == CONDITION:
                     self._judged[step.name] = source
 
-    def grown(self, step: str, array: DataArrayWriter, length: int) -> None:
+    def grown(self, step: str, array: ArrayWriter, length: int) -> None:
         """Records the length of a step's array, in rows."""
         self._known[step] = (array.uid, length)
 
@@ -94,7 +93,7 @@ class EvidenceSource:
         return Evidence(tuple(ranges), values, contributions)
 
 
-def _compared(array: DataArray, first: int, stop: int) -> tuple[dict[str, float], tuple[Contribution, ...]]:
+def _compared(array: ArrayReader, first: int, stop: int) -> tuple[dict[str, float], tuple[Contribution, ...]]:
     """Returns the row before `stop` by column, and its largest deviations from the rows before `first`."""
     columns = [str(name)[:MAX_NAME] for name in array.attrs.get("columns", ())][:MAX_COLUMNS]
     if len(array.row_shape) != 1 or not columns:

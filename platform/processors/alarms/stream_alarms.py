@@ -25,8 +25,7 @@ from ...store.catalog.alarm_rules import AlarmRule
 from ...store.catalog.alarms import AlarmEvent, Transition, alarm_reference
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint_records import StreamCheckpoint
-from ...store.files.data_array import DataArrayWriter
-from ...store.files.store import Store
+from ...store.interface import ArrayWriter, StoreEngine
 from ..operations.base.block import Block
 from .evidence import Evidence, EvidenceSource
 from .instrumentation import EvidenceNotRead, RuleNotApplicable
@@ -117,7 +116,7 @@ class StreamAlarms:
         self,
         stream: str,
         policy: Policy,
-        store: Store,
+        store: StoreEngine,
         publisher: AlarmPublisher,
         committed: StreamCheckpoint | None,
     ) -> None:
@@ -158,7 +157,7 @@ class StreamAlarms:
                     )
                 )
 
-    def rows(self, step: str, block: Block, array: DataArrayWriter, *, first_row: int) -> None:
+    def rows(self, step: str, block: Block, array: ArrayWriter, *, first_row: int) -> None:
         """Takes the output of a step that was appended to `array`, as its rows from `first_row`."""
         self._evidence.grown(step, array, first_row + len(block.rows))
         if step in self._conditions:
@@ -192,7 +191,7 @@ class StreamAlarms:
         new, self._new = self._new, []
         return new
 
-    def _watch_condition(self, step: str, block: Block, array: DataArrayWriter, first_row: int) -> None:
+    def _watch_condition(self, step: str, block: Block, array: ArrayWriter, first_row: int) -> None:
         columns = {name: block.rows[:, index] for index, name in enumerate(block.columns)}
         grades = columns["grade"]
 
@@ -217,7 +216,7 @@ class StreamAlarms:
         levels = _Levels(block.attrs["warning"])
         self._follow(step, state, changes, scores, levels, block, array, first_row, judged)
 
-    def _watch_rule(self, rule: AlarmRule, block: Block, array: DataArrayWriter, first_row: int) -> None:
+    def _watch_rule(self, rule: AlarmRule, block: Block, array: ArrayWriter, first_row: int) -> None:
         found = [
             index
             for index, name in enumerate(block.columns)
@@ -265,7 +264,7 @@ class StreamAlarms:
         values: NDArray[np.float64],
         levels: _Levels,
         block: Block,
-        array: DataArrayWriter,
+        array: ArrayWriter,
         first_row: int,
         judged: Callable[[int], _Judged],
     ) -> None:

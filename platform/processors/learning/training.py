@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from ...errors import OperationFailed, RangeGone, WindvaneError
 from ...store.catalog.policy import Step
-from ...store.files.data_array import DataArray
-from ...store.files.model_files import ModelFiles
-from ...store.files.store import Store
+from ...store.interface import ArrayReader, open_store
+from ...store.model_files import ModelFiles
 from ..operations.base.failures import as_failure
 from ..operations.base.state_codec import encode_state
 from ..operations.base.steps import make_operation
@@ -51,7 +50,8 @@ class TrainingRequest(msgspec.Struct, frozen=True):
         columns: of the rows.
         step: the policy's step.
         fingerprint: of the step's configuration, in hexadecimal.
-        store: the folder of the store.
+        store: the URL of the store.
+        home: the home directory of the installation.
         models: the folder of pending models.
     """
 
@@ -63,6 +63,7 @@ class TrainingRequest(msgspec.Struct, frozen=True):
     step: Step
     fingerprint: str
     store: str
+    home: str
     models: str
 
 
@@ -87,7 +88,7 @@ def train(request: TrainingRequest) -> int:
     assert isinstance(operation, TrainedModel)
     learner = operation.new_learner()
     learner.begin(request.columns)
-    with Store(Path(request.store)) as store, store.array(request.source) as array:
+    with open_store(request.store, Path(request.home)) as store, store.array(request.source) as array:
         start = _first_row(array, request.stop, operation.history_s)
         if learner.in_passes:
             count = sum(len(rows) for rows in _blocks(array, start, request.stop))
@@ -116,7 +117,7 @@ def train(request: TrainingRequest) -> int:
     return count
 
 
-def drawn_rows(array: DataArray, start: int, stop: int, *, max_rows: int, seed: int) -> _Rows:
+def drawn_rows(array: ArrayReader, start: int, stop: int, *, max_rows: int, seed: int) -> _Rows:
     """At most `max_rows` rows of `start` to `stop`, drawn with equal probability, in their order.
 
     The same rows for the same seed, start and stop. Of those that are drawn, the ones with NaN or infinity
@@ -138,7 +139,7 @@ def drawn_rows(array: DataArray, start: int, stop: int, *, max_rows: int, seed: 
     return _finite(drawn)
 
 
-def _blocks(array: DataArray, start: int, stop: int) -> Iterator[_Rows]:
+def _blocks(array: ArrayReader, start: int, stop: int) -> Iterator[_Rows]:
     for first in range(start, stop, BLOCK_ROWS):
         rows = _finite(np.array(array[first : min(first + BLOCK_ROWS, stop)], dtype=np.float64))
         if len(rows):
@@ -150,7 +151,7 @@ def _finite(rows: _Rows) -> _Rows:
     return rows if finite.all() else rows[finite]
 
 
-def _first_row(array: DataArray, stop: int, history_s: float | None) -> int:
+def _first_row(array: ArrayReader, stop: int, history_s: float | None) -> int:
     if len(array) < stop:
         raise OperationFailed(
             f"{array.reference} has {len(array)} rows and not {stop}: it was recreated meanwhile; the next "

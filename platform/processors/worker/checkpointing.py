@@ -9,7 +9,7 @@ from ...bus.interface import TopicPartition
 from ...config import WorkerSettings
 from ...errors import PartitionLost
 from ...store.databases.interfaces import CheckpointDatabase
-from ...store.files.store import Store
+from ...store.interface import StoreEngine
 from .open_streams import OpenStreams
 from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
@@ -49,7 +49,7 @@ class Checkpointing:
     def __init__(
         self,
         *,
-        store: Store,
+        store: StoreEngine,
         checkpoints: CheckpointDatabase,
         settings: WorkerSettings,
         owned: Ownership,

@@ -10,7 +10,7 @@ from ...config import WorkerSettings
 from ...store.catalog.policy import Policy
 from ...store.databases.checkpoint_records import Hole, StreamCheckpoint
 from ...store.databases.interfaces import CheckpointDatabase, DeadLetters
-from ...store.files.store import Store
+from ...store.interface import StoreEngine
 from .chunk_dead_letters import ChunkDeadLetters
 from .health_codes import health_code
 from .instrumentation import StreamFailedUnexpectedly, StreamStopped
@@ -48,7 +48,7 @@ class ChunkProcessor:
     def __init__(
         self,
         *,
-        store: Store,
+        store: StoreEngine,
         checkpoints: CheckpointDatabase,
         dead_letters: DeadLetters,
         settings: WorkerSettings,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ...errors import ModelRejected
 from ...runtime.instrumentation import EventLog
-from ...store.files.model_files import Identity, ModelFiles
+from ...store.model_files import Identity, ModelFiles
 from .instrumentation import ModelNotRestored, ModelRestored
 from .pipeline.pipeline import StreamPipeline
 

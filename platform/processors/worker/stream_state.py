@@ -23,7 +23,7 @@ from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
 from ...runtime.health_conditions import HealthCode
 from ...store.databases.checkpoint_records import Hole, StreamCheckpoint, StreamPosition
-from ...store.files.model_files import Identity
+from ...store.model_files import Identity
 
 if TYPE_CHECKING:
     from .pipeline.pipeline import StreamPipeline

@@ -25,8 +25,8 @@ from ...store.databases.checkpoint import SqlCheckpointDatabase
 from ...store.databases.checkpoint_records import Partition
 from ...store.databases.dead_letters import SqlDeadLetters
 from ...store.databases.interfaces import CheckpointDatabase
-from ...store.files.model_files import ModelFiles
-from ...store.files.store import Store
+from ...store.interface import open_store
+from ...store.model_files import ModelFiles
 from ..alarms.relay import AlarmRelay
 from ..alarms.webhook import AlarmWebhook
 from ..operations.base.unpickling import states_come_from
@@ -74,7 +74,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         workers = Workers(
             lambda bus: Worker(
                 bus=bus,
-                store=Store(settings.store_dir),
+                store=open_store(settings.store, settings.home),
                 checkpoints=checkpoints,
                 dead_letters=SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes),
                 settings=settings.worker,

@@ -40,8 +40,8 @@ from ...bus.interface import WORKER_GROUP, Bus, Consumer, TopicPartition
 from ...config import WorkerSettings
 from ...errors import TierFailed, WindvaneError
 from ...store.databases.interfaces import CheckpointDatabase, DeadLetters
-from ...store.files.model_files import ModelFiles
-from ...store.files.store import Store
+from ...store.interface import StoreEngine
+from ...store.model_files import ModelFiles
 from ..operations.base.user_operations import UserOperations
 from .checkpointing import Checkpointing
 from .chunk_processor import ChunkProcessor
@@ -96,7 +96,7 @@ class Worker:
         self,
         *,
         bus: Bus,
-        store: Store,
+        store: StoreEngine,
         checkpoints: CheckpointDatabase,
         dead_letters: DeadLetters,
         settings: WorkerSettings,

@@ -10,6 +10,8 @@ import numpy as np
 
 from ...errors import StreamDamaged
 from ..databases.checkpoint_records import OutputLength
+from ..interface.readers import ArrayReader
+from ..interface.writers import ArrayWriter
 from .description import (
     as_json,
     dtype_from_json,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 _TIME = np.dtype(np.int64)
 
 
-class DataArray(Rows):
+class DataArray(Rows, ArrayReader):
     """A data array, for reading: `array[...]` gives read-only NumPy views of any range, without a copy.
 
     **Format.** A directory with
@@ -89,7 +91,7 @@ class DataArray(Rows):
         return f"<DataArray {self.reference} {self.dtype} {self.shape}>"
 
 
-class DataArrayWriter:
+class DataArrayWriter(ArrayWriter):
     """The one writer of a data array (the format is described at `DataArray`).
 
     Opening changes nothing. `resume` passes how many rows are committed and cuts off later rows; then rows

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .description import read_description
+from ..interface.arrivals import ARRIVAL, EVENT
+from ..interface.readers import StreamReader
+from .description import changed_at, read_description
 from .rows import Rows
 from .segmented_file import SegmentedFile
 
@@ -17,25 +20,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK_ID_BYTES = 32
-ARRIVAL = np.dtype(
-    [
-        ("offset", "<u8"),  # of the chunk's first byte in the stream
-        ("size", "<u8"),  # bytes it appended, which may be none
-        ("arrived_ns", "<i8"),  # ns since the epoch, UTC
-        ("events_total", "<u8"),  # events of the stream, this chunk included
-        ("crc32c", "<u4"),  # of the bytes it appended
-        ("chunk_id_size", "<u4"),  # bytes of the chunk's ID, 0 if it had none
-        ("chunk_id", f"V{CHUNK_ID_BYTES}"),  # its first 32 bytes, padded with zeros
-    ]
-)
-PART_OF_CHUNK = b"windvane:part"
-"""The id of an arrival that has some events of a chunk; the one with the last of them has the chunk's id."""
-EVENT = np.dtype([("end", "<i8"), ("time_ns", "<i8")])
-"""One event: the offset past its last byte in the stream, and its time in ns since the epoch, UTC."""
+_SETTLED_NS = 2_000_000_000
+"""A file may change again within the tick of the clock that its time of change shows."""
 
 
-class DataStream:
+class DataStream(StreamReader):
     """A data stream, for reading, by byte offset, while it grows.
 
     **Format.** A directory with
@@ -57,6 +46,8 @@ class DataStream:
     """
 
     def __init__(self, directory: Path, reference: str) -> None:
+        self._opened_ns = time.time_ns()
+        self._described_at = changed_at(directory)
         description = read_description(directory)
         if description is None:
             raise FileNotFoundError(f"{directory} holds no data stream")
@@ -127,6 +118,14 @@ class DataStream:
     def replaced(self) -> bool:
         """Whether another stream has replaced this one, so that it no longer grows."""
         return self._bytes.replaced
+
+    @property
+    def outdated(self) -> bool:
+        """Whether opening the stream again may give another one, or other attributes; costs two stat(2)."""
+        mark = changed_at(self.directory)
+        if mark is None or mark != self._described_at or self._opened_ns - mark[0] < _SETTLED_NS:
+            return True
+        return self.replaced
 
     def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`; fewer at the end. Raises RangeGone below `start`."""

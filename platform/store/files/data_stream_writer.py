@@ -12,7 +12,8 @@ import numpy as np
 
 from ...errors import StreamDamaged
 from ..databases.checkpoint_records import OutputLength
-from .data_stream import ARRIVAL, EVENT
+from ..interface.arrivals import ARRIVAL, EVENT
+from ..interface.writers import StreamWriter
 from .description import as_json, read_description, sync_description, write_description
 from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows
@@ -31,7 +32,7 @@ _EVENTS_A_READ = 4096
 _log = logging.getLogger(__name__)
 
 
-class DataStreamWriter:
+class DataStreamWriter(StreamWriter):
     """The one writer of a data stream (the format is described at `DataStream`).
 
     Opening changes nothing. `resume` passes what is committed and cuts off later bytes; then chunks can be

@@ -46,6 +46,15 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     return description if isinstance(description, dict) else None
 
 
+def changed_at(directory: Path) -> tuple[int, int] | None:
+    """When the description was last written, in ns since the epoch, and its inode; None if there is none."""
+    try:
+        status = os.stat(directory / _NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
 def write_description(directory: Path, description: Mapping[str, Any]) -> None:
     """Write the description in one step: readers see the former one, or none, or all of the new one."""
     draft = directory / f"{_NAME}.new"

@@ -7,9 +7,9 @@ import threading
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..interface.listing import Listing, Page
 from .names import directory_name, is_made, quote, reference_of, unquote
 
 if TYPE_CHECKING:
@@ -23,16 +23,7 @@ _SETTLED_NS = 2_000_000_000
 """A directory may change again within the tick of the clock that its time of change shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """References in their order; `more`: others follow. `matching` counts all, those in the making too."""
-
-    references: list[str]
-    more: bool
-    matching: int
-
-
-class StoreListing:
+class StoreListing(Listing):
     """The names in a store, read again only when the time of change of their directory differs.
 
     A page costs one stat(2) for the store, and one for each of its entries. References of hashed names are

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import AddressSpaceUsed, RangeGone
+from ..interface.rows import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import EllipsisType
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from .segmented_file import SegmentedFile
 
@@ -32,7 +33,7 @@ def row_bytes(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
     return dtype.itemsize * math.prod(row_shape)
 
 
-class Rows:
+class Rows(RowReader):
     """A read-only view on rows that are being appended, perhaps by another process.
 
     `len` is the count of rows ever appended, and an index is the number of a row in that count. Basic
@@ -67,16 +68,6 @@ class Rows:
         """Number of the first row kept."""
         return self._bounds()[0]
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows ever appended, *row_shape), now."""
-        return (len(self), *self.row_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Dimensions, rows being the first."""
-        return 1 + len(self.row_shape)
-
     def __len__(self) -> int:
         length = self._file.length // self._row_bytes
         if self._beside is not None:
@@ -102,9 +93,6 @@ class Rows:
             return iter(self[:])
         except AddressSpaceUsed:
             return (self[number] for number in range(self.start, len(self)))
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self[:], dtype=dtype, copy=copy)
 
     def _bounds(self) -> tuple[int, int]:
         """The first whole row kept, and the count of rows, as the files have them now."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ...directories import make_directory
 from ...errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from ...records.tag_names import stream_name
+from ..interface.engine import REBUILT, StoreAddress, StoreEngine
 from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream
 from .data_stream_writer import DataStreamWriter
 from .description import read_description
+from .listing import StoreListing
 from .names import (
     HASHED,
     HASHED_REFERENCE,
@@ -24,7 +26,7 @@ from .names import (
     reference_of,
     unquote,
 )
-from .replaced_arrays import Replaced, drop, replaced, set_aside, superseded
+from .replaced_arrays import Replaced, drop, replaced, set_aside, size_bytes, superseded
 from .segmented_writer import DEFAULT_SEGMENT_BYTES
 
 if TYPE_CHECKING:
@@ -36,12 +38,9 @@ if TYPE_CHECKING:
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 
-REBUILT = "~rebuilt"
-"""Ends the reference of an array that is being recomputed next to the one without this suffix."""
 
-
-class Store:
-    """Data streams and data arrays by reference, below one directory.
+class Store(StoreEngine):
+    """The engine `local:`: data streams and data arrays by reference, below the directory HOME/store.
 
     A stream's reference is any text without `:`; an array's is `stream:output`. Directories:
 
@@ -55,6 +54,8 @@ class Store:
 
     Several processes may read and write a store at once; a single stream or array has one writer at a time.
     """
+
+    mappable: ClassVar[bool] = True
 
     def __init__(self, root: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
         """Open the store at `root`, made if absent; `segment_bytes` is for the streams and arrays made
@@ -74,6 +75,22 @@ class Store:
             raise StoreFailed(
                 f"the store {root} cannot be opened: {error.strerror}; check its path"
             ) from error
+
+    @classmethod
+    def open(cls, address: StoreAddress) -> Self:
+        """Open HOME/store, or make it. Raises ConfigInvalid, and as the constructor."""
+        address.require_no_place()
+        address.options()
+        return cls(address.home / "store")
+
+    @property
+    def address(self) -> StoreAddress:
+        """Opens the same store in another process."""
+        return StoreAddress("local:", self.root.parent)
+
+    def listing(self) -> StoreListing:
+        """The references by pages."""
+        return StoreListing(self.root)
 
     def streams(self) -> list[str]:
         """Give the references of all data streams, sorted."""
@@ -205,6 +222,10 @@ class Store:
         """The uid of an array, None if there is none of that reference."""
         found = read_description(self.array_directory(reference))
         return None if found is None else bytes.fromhex(found["uid"])
+
+    def array_bytes(self, reference: str) -> int:
+        """The size of an array on disk."""
+        return size_bytes(self.array_directory(reference))
 
     def sync(self) -> None:
         """Make all that was appended, cut or made below `root` durable: one syncfs(2) of its file system.

@@ -17,9 +17,9 @@ import numpy as np
 from ...errors import StreamDamaged
 from ..databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ..databases.interfaces import CheckpointDatabase
-from ..files.data_stream import ARRIVAL, CHUNK_ID_BYTES
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes
+from ..interface.arrivals import ARRIVAL, CHUNK_ID_BYTES
 from .scrub import Committed, StreamScrub
 from .stored_segments import StoredSegments
 from .stream_repair import locked_output

@@ -7,16 +7,14 @@ import numpy as np
 
 from ...errors import StreamNotFound
 from ..databases.dead_letter import DeadLetterSummary
-from ..files.data_stream import CHUNK_ID_BYTES
-from ..files.rows import Rows
-from ..files.store import Store
+from ..interface import CHUNK_ID_BYTES, RowReader, StoreEngine
 
 SEARCHED_ARRIVALS = 1_000_000
 """How many of the last arrivals of a stream are searched: 72 MB, mapped."""
 _BLOCK = 65_536
 
 
-def arrived_since(store: Store, letters: Iterable[DeadLetterSummary]) -> Mapping[int, int]:
+def arrived_since(store: StoreEngine, letters: Iterable[DeadLetterSummary]) -> Mapping[int, int]:
     """When the chunk of a letter arrived after it had been rejected, by the letter's ID: ns since the epoch.
 
     Letters without a chunk ID, and those whose chunk has not arrived, are not in it. A chunk that was too
@@ -35,7 +33,7 @@ def arrived_since(store: Store, letters: Iterable[DeadLetterSummary]) -> Mapping
     return found
 
 
-def _search(arrivals: Rows, wanted: Mapping[int, tuple[bytes, int]], found: dict[int, int]) -> None:
+def _search(arrivals: RowReader, wanted: Mapping[int, tuple[bytes, int]], found: dict[int, int]) -> None:
     earliest_ns = min(time_ns for _, time_ns in wanted.values())
     first = max(arrivals.start, len(arrivals) - SEARCHED_ARRIVALS)
     for stop in range(len(arrivals), first, -_BLOCK):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files.data_stream import ARRIVAL, EVENT
 from ..files.description import dtype_from_json, read_description
 from ..files.rows import row_bytes
+from ..interface.arrivals import ARRIVAL, EVENT
 from .stored_segments import StoredSegments
 
 if TYPE_CHECKING:

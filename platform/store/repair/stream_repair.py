@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import StoreLocked
-from ..files.data_stream import ARRIVAL, EVENT
 from ..files.description import read_description, write_description
+from ..interface.arrivals import ARRIVAL, EVENT
 from .scrub import Committed, Damage, StreamScrub
 from .stored_segments import HEAD_LAYOUT, StoredSegments
 

@@ -15,11 +15,7 @@ from msgspec import Meta, Struct
 from numpy.lib import format as npy_format
 
 from ...errors import ArrayNotFound, RangeGone, WindvaneError
-from ...store.files.data_array import DataArray
-from ...store.files.listing import Page
-from ...store.files.rows import Rows
-from ...store.files.rows import row_bytes as bytes_per_row
-from ...store.files.store import Store
+from ...store.interface import ArrayReader, Page, RowReader, StoreEngine
 from ..answers import ArrayInfo
 from ..chunked_bodies import Piece, send_pieces
 from ..instrumentation import OutputNotListed
@@ -117,7 +113,7 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 class ArrayRoutes:
     """`GET arrays`, `GET arrays/{ref}`, `GET arrays/{ref}/data`, `GET arrays/{ref}/times`."""
 
-    def __init__(self, store: Store, telemetry: WebTelemetry, listings: Listings) -> None:
+    def __init__(self, store: StoreEngine, telemetry: WebTelemetry, listings: Listings) -> None:
         self._store = store
         self._telemetry = telemetry
         self._listings = listings
@@ -152,13 +148,13 @@ class ArrayRoutes:
         return await self._send(request, query, array, array.times_ns)
 
     async def _send(
-        self, request: web.Request, query: SliceQuery, array: DataArray, source: Rows
+        self, request: web.Request, query: SliceQuery, array: ArrayReader, source: RowReader
     ) -> web.StreamResponse:
         if query.step == 0:
             raise RequestRejected(HTTPStatus.BAD_REQUEST, "step=0 is not valid; it may be negative.")
         key = slice(query.start, query.stop, query.step)
         rows = selected_rows(key, kept_from=array.start, length=len(array))
-        row_bytes = bytes_per_row(source.dtype, source.row_shape)
+        row_bytes = source.row_bytes
         shape = (len(rows), *source.row_shape)
         headers = {
             "Windvane-Dtype": json_bytes(npy_format.dtype_to_descr(source.dtype)).decode().strip('"'),
@@ -210,16 +206,16 @@ def _rows_in(size_bytes: int, row_bytes: int) -> int:
     return min(PIECE_ROWS, max(1, size_bytes // max(1, row_bytes)))
 
 
-def _raw_pieces(source: Rows, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
+def _raw_pieces(source: RowReader, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
     for piece in pieces(rows, rows_per_piece=rows_per_piece):
         yield partial(_raw, source, piece)
 
 
-def _raw(source: Rows, piece: slice) -> bytes:
+def _raw(source: RowReader, piece: slice) -> bytes:
     return bytes(source[piece].tobytes())
 
 
-def _json_pieces(source: Rows, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
+def _json_pieces(source: RowReader, rows: range, *, rows_per_piece: int) -> Iterator[Piece]:
     opening = b"["
     for piece in pieces(rows, rows_per_piece=rows_per_piece):
         yield partial(_json, source, piece, opening)
@@ -227,7 +223,7 @@ def _json_pieces(source: Rows, rows: range, *, rows_per_piece: int) -> Iterator[
     yield partial(bytes, b"]" if opening == b"," else b"[]")
 
 
-def _json(source: Rows, piece: slice, opening: bytes) -> bytes:
+def _json(source: RowReader, piece: slice, opening: bytes) -> bytes:
     return opening + json_bytes(source[piece].tolist())[1:-1]
 
 

@@ -14,9 +14,7 @@ from ...errors import StreamNotFound, WindvaneError
 from ...store.databases.database import Place
 from ...store.databases.stream_order import OrderFigures
 from ...store.databases.stream_order_rows import committed_figures
-from ...store.files.data_stream import DataStream
-from ...store.files.listing import Page
-from ...store.files.store import Store
+from ...store.interface import Page, StoreEngine, StreamReader
 from ..answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from ..chunked_bodies import Piece, send_pieces
 from ..instrumentation import OutputNotListed
@@ -69,7 +67,7 @@ class StreamRoutes:
 
     def __init__(
         self,
-        store: Store,
+        store: StoreEngine,
         telemetry: WebTelemetry,
         listings: Listings,
         delays: WorkerDelays,
@@ -170,7 +168,7 @@ class StreamRoutes:
         )
 
     async def _whole(
-        self, request: web.Request, stream: DataStream, kept: ByteRange, headers: dict[str, str]
+        self, request: web.Request, stream: StreamReader, kept: ByteRange, headers: dict[str, str]
     ) -> web.StreamResponse:
         if kept.start > 0 and request.method != "HEAD":
             raise RequestRejected(
@@ -191,7 +189,7 @@ class StreamRoutes:
     async def _several(
         self,
         request: web.Request,
-        stream: DataStream,
+        stream: StreamReader,
         wanted: Sequence[ByteRange],
         headers: dict[str, str],
         length: int,
@@ -300,6 +298,6 @@ def _damaged(reference: str, reason: str, alarm: StreamAlarm | None) -> StreamIn
     )
 
 
-def _pieces(stream: DataStream, part: ByteRange) -> Iterator[Piece]:
+def _pieces(stream: StreamReader, part: ByteRange) -> Iterator[Piece]:
     for offset in range(part.start, part.stop, PIECE_BYTES):
         yield partial(stream.read, offset, min(PIECE_BYTES, part.stop - offset))

@@ -1,7 +1,7 @@
 """Finds the arrays that live subscriptions name: shared looks, in a thread, bounded by the second.
 
 However many connections wait for an array, it is looked for once a round. Most looks end at the names of
-directories (`StoreListing`); an array is opened when its directory is there.
+directories (`Listing`); an array is opened when its directory is there.
 """
 
 import asyncio
@@ -13,9 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from ...errors import ArrayNotFound, WindvaneError
-from ...store.files.data_array import DataArray
-from ...store.files.listing import StoreListing
-from ...store.files.store import Store
+from ...store.interface import ArrayReader, StoreEngine
 from ..instrumentation import LiveArrayNotOpened, LiveLookupFailed
 from ..telemetry import WebTelemetry
 
@@ -33,7 +31,7 @@ class WatchedArray:
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
-        self.array: DataArray | None = None
+        self.array: ArrayReader | None = None
 
 
 class ArrayFinder:
@@ -45,7 +43,7 @@ class ArrayFinder:
 
     def __init__(
         self,
-        store: Store,
+        store: StoreEngine,
         telemetry: WebTelemetry,
         *,
         round_s: float,
@@ -54,7 +52,7 @@ class ArrayFinder:
     ) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._listing = StoreListing(store.root)
+        self._listing = store.listing()
         self._round_s = round_s
         self._watched = watched
         self._found = found
@@ -141,10 +139,10 @@ class ArrayFinder:
                 self._found(watched)
 
     def _open_all(
-        self, batch: Sequence[tuple[WatchedArray, DataArray | None]], as_of_s: float
-    ) -> list[tuple[WatchedArray, DataArray]]:
+        self, batch: Sequence[tuple[WatchedArray, ArrayReader | None]], as_of_s: float
+    ) -> list[tuple[WatchedArray, ArrayReader]]:
         """In the thread: the arrays that are there, of those that are missing or were replaced."""
-        found: list[tuple[WatchedArray, DataArray]] = []
+        found: list[tuple[WatchedArray, ArrayReader]] = []
         opened = 0
         before = self._listing.directories_read_total
         for watched, array in batch:

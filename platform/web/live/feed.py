@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from ...errors import RangeGone
-from ...store.files.store import Store
+from ...store.interface import StoreEngine
 from ..instrumentation import LivePollFailed, RowsSent
 from ..json_input import NestedTooDeeply, decode_json
 from ..pages import json_bytes
@@ -46,7 +46,7 @@ _MESSAGES = Messages(
 class LiveFeed:
     """All live connections of one web tier, and the one poller that wakes them."""
 
-    def __init__(self, store: Store, telemetry: WebTelemetry, limits: LiveLimits) -> None:
+    def __init__(self, store: StoreEngine, telemetry: WebTelemetry, limits: LiveLimits) -> None:
         self.telemetry = telemetry
         self.limits = limits
         self._watched: dict[str, Watched] = {}

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib import format as npy_format
 
-from ...store.files.data_array import DataArray
-from ...store.files.rows import row_bytes
+from ...store.interface import ArrayReader
 from . import frames
 from .array_lookup import WatchedArray
 
@@ -53,18 +52,18 @@ class Subscription:
     def __init__(self, asked: frames.Subscribe, wake: Callable[[int], None]) -> None:
         self.asked = asked
         self.wake = wake
-        self.announced: DataArray | None = None
+        self.announced: ArrayReader | None = None
         self.pace: frames.Pace | None = None
         self.told_waiting = False
         self.next_row: int | None = None
 
-    def begin_in(self, array: DataArray) -> None:
+    def begin_in(self, array: ArrayReader) -> None:
         """The array existed when the client subscribed: its `from` counts from that moment."""
         length, asked = len(array), self.asked.from_row
         first = length if asked is None else asked if asked >= 0 else length + asked
         self.next_row = max(first, array.start)
 
-    def announce(self, array: DataArray, limits: LiveLimits) -> frames.Subscribed:
+    def announce(self, array: ArrayReader, limits: LiveLimits) -> frames.Subscribed:
         """From now on the rows are those of `array`."""
         if self.announced is not None:
             self.next_row = 0
@@ -89,7 +88,7 @@ class Subscription:
         )
 
 
-def read_frame(subscription: int, array: DataArray, selected: range, length: int) -> tuple[bytes, int]:
+def read_frame(subscription: int, array: ArrayReader, selected: range, length: int) -> tuple[bytes, int]:
     """The frame and its number of rows: fewer than selected if the array was just cut back."""
     key = slice(selected.start, selected[-1] + 1, selected.step)
     times_ns = np.asarray(array.times_ns[key])
@@ -101,6 +100,6 @@ def read_frame(subscription: int, array: DataArray, selected: range, length: int
     return frame, count
 
 
-def row_size_bytes(array: DataArray) -> int:
+def row_size_bytes(array: ArrayReader) -> int:
     """Bytes of a row with its time."""
-    return row_bytes(array.dtype, array.row_shape) + 8
+    return array.row_bytes + array.times_ns.row_bytes

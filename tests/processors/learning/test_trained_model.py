@@ -44,8 +44,8 @@ from windvane.processors.worker.pipeline.steps import FINGERPRINT_BYTES
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import Step, policy_from_mapping
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
-from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
+from windvane.store.model_files import ModelFiles
 
 from tests.processes import Running, started, windvane
 from tests.processors.streams import Cut, one, op, run, whole
@@ -82,7 +82,8 @@ def trained(path: Path, stop: int, **parameters: Any) -> TrainedModel:
         columns=COLUMNS,
         step=Step("trained_model", parameters=parameters),
         fingerprint=FINGERPRINT.hex(),
-        store=str(path / "store"),
+        store="local:",
+        home=str(path),
         models=str(path / "models"),
     )
     train(request)
@@ -363,7 +364,8 @@ def test_whatever_an_estimator_raises_is_a_failed_training(
         columns=COLUMNS,
         step=Step("trained_model"),
         fingerprint=FINGERPRINT.hex(),
-        store=str(tmp_path / "store"),
+        store="local:",
+        home=str(tmp_path),
         models=str(tmp_path / "models"),
     )
     said = {SystemExit: "exit(3)", MemoryError: "not enough memory"}.get(type(error), type(error).__name__)

@@ -20,7 +20,7 @@ from windvane.processors.worker.pipeline.buffered_events import (
 from windvane.processors.worker.pipeline.event_times import timed_events
 from windvane.processors.worker.pipeline.reorder_buffer import ReorderBuffer
 from windvane.processors.worker.progress.in_flight import MessagePosition
-from windvane.store.files.data_stream import PART_OF_CHUNK
+from windvane.store.interface import PART_OF_CHUNK
 
 REORDER_S = 5
 Event = tuple[int, Any]

@@ -26,8 +26,8 @@ from windvane.store.catalog.policy import policy_from_mapping, policy_to_mapping
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import StreamCheckpoint
 from windvane.store.databases.dead_letters import SqlDeadLetters
-from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
+from windvane.store.model_files import ModelFiles
 
 from tests.store.files.resumed import resumed
 

@@ -20,8 +20,8 @@ from windvane.processors.worker.worker import Worker
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.dead_letters import SqlDeadLetters
-from windvane.store.files.model_files import ModelFiles
 from windvane.store.files.store import Store
+from windvane.store.model_files import ModelFiles
 
 from tests import waiting
 from tests.processors.worker.test_worker import PCM, SPECTRUM, Home

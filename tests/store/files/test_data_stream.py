@@ -11,11 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreFailed, StoreLocked, StreamDamaged
 from windvane.store.databases.checkpoint_records import OutputLength
-from windvane.store.files.data_stream import ARRIVAL, EVENT, DataStream
+from windvane.store.files.data_stream import DataStream
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter
 from windvane.store.files.store import Store
+from windvane.store.interface import ARRIVAL, EVENT
 
 from tests.store.files.resumed import DATABASE_ID, resumed
 

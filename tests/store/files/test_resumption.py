@@ -10,9 +10,10 @@ import pytest
 from windvane.errors import CheckpointMissing, StreamDamaged
 from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array import DataArrayWriter
-from windvane.store.files.data_stream import ARRIVAL, DataStream
+from windvane.store.files.data_stream import DataStream
 from windvane.store.files.description import read_description
 from windvane.store.files.store import Store
+from windvane.store.interface import ARRIVAL
 
 from tests.store.files.resumed import resumed
 

@@ -9,9 +9,9 @@ import pytest
 from windvane.errors import StoreLocked, StreamDamaged
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.databases.checkpoint_records import OutputLength, StreamCheckpoint
-from windvane.store.files.data_stream import ARRIVAL
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
+from windvane.store.interface import ARRIVAL
 from windvane.store.repair.adoption import adopt_stream
 from windvane.store.repair.scrub import Committed, Damage, StreamScrub, scrub_array
 from windvane.store.repair.set_aside import SetAside

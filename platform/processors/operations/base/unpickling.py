@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import StateInvalid
-from ....store.files.file_owner import check_own_database
+from ....store.file_owner import check_own_database
 from .former_modules import FORMER_MODULES
 from .registry import loaded_foreign_operations
 

@@ -19,7 +19,7 @@ from ....errors import FileUntrusted, OperationFileInvalid, PolicyInvalid
 from ....extensions import OPERATIONS
 from ....store.catalog.policy import Policy
 from ....store.catalog.policy_wording import NAME
-from ....store.files.file_owner import check_own
+from ....store.file_owner import check_own
 from .failures import error_text
 from .operation import Operation, check_class, collected_operations
 from .registry import is_built_in, set_user_operations

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....bus.messages.chunks import ChunkMessage
-from ....store.files.data_stream import PART_OF_CHUNK
+from ....store.interface import PART_OF_CHUNK
 from ..progress.in_flight import MessagePosition
 from .event_times import TimedEvents
 

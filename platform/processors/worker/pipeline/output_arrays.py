@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 
 from ....errors import StoreLocked
 from ....store.databases.checkpoint_records import OutputLength
-from ....store.files.data_array import DataArrayWriter
-from ....store.files.store import Store
+from ....store.interface import ArrayWriter, StoreEngine
 from ...operations.base.block import Block
 from .catalog_link import NewOutput
 
@@ -20,7 +19,7 @@ class OutputArrays:
     def __init__(
         self,
         stream: str,
-        store: Store,
+        store: StoreEngine,
         committed: Mapping[str, OutputLength],
         *,
         database_id: bytes,
@@ -31,7 +30,7 @@ class OutputArrays:
         self._store = store
         self._database_id = database_id
         self._new_output = new_output
-        self._writers: dict[str, DataArrayWriter] = {}
+        self._writers: dict[str, ArrayWriter] = {}
         self._lengths = {output: length for output, length in committed.items() if output != stream}
         for output, length in self._lengths.items():  # a reprocessing was killed after its commit
             store.put_rebuilt_in_place(output, length.uid)
@@ -40,11 +39,11 @@ class OutputArrays:
         """The number of open arrays."""
         return len(self._writers)
 
-    def get(self, step: str) -> DataArrayWriter | None:
+    def get(self, step: str) -> ArrayWriter | None:
         """The open array of the step; None after a restart, until the step has rows again."""
         return self._writers.get(step)
 
-    def writer_for(self, step: str, block: Block) -> DataArrayWriter:
+    def writer_for(self, step: str, block: Block) -> ArrayWriter:
         """Returns the array of the step; another one if rows of the block do not fit the current one."""
         writer = self._writers.get(step)
         if writer is None or not _fits(writer, block):
@@ -53,7 +52,7 @@ class OutputArrays:
             writer = self._open(step, block)
         return writer
 
-    def _open(self, step: str, block: Block) -> DataArrayWriter:
+    def _open(self, step: str, block: Block) -> ArrayWriter:
         reference = f"{self._stream}:{step}"
         writer = self._locked_writer(reference, block)
         try:
@@ -70,7 +69,7 @@ class OutputArrays:
         self._new_output(NewOutput("array", reference, described))
         return writer
 
-    def _locked_writer(self, reference: str, block: Block) -> DataArrayWriter:
+    def _locked_writer(self, reference: str, block: Block) -> ArrayWriter:
         """Opens the array; the locks of a killed writer may be released after that of the archive."""
         give_up_at_s = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
@@ -105,5 +104,5 @@ class OutputArrays:
             writer.close()
 
 
-def _fits(writer: DataArrayWriter, block: Block) -> bool:
+def _fits(writer: ArrayWriter, block: Block) -> bool:
     return writer.dtype == block.rows.dtype and writer.row_shape == block.rows.shape[1:]

@@ -17,8 +17,7 @@ from ....store.databases.checkpoint_records import (
     StreamCheckpoint,
     StreamPosition,
 )
-from ....store.files.data_stream_writer import DataStreamWriter
-from ....store.files.store import Store
+from ....store.interface import StoreEngine, StreamWriter
 from ...alarms.stream_alarms import StreamAlarms
 from ...learning.training import TrainingRequest
 from ...operations.base.block import Block, Events
@@ -54,7 +53,7 @@ class StreamPipeline:
         self,
         reference: str,
         policy: Policy,
-        store: Store,
+        store: StoreEngine,
         read_committed: Callable[[], StreamCheckpoint | None],
         *,
         publisher: ResultsPublisher,
@@ -76,7 +75,7 @@ class StreamPipeline:
         self._failed: set[str] = set()
         self._worked: set[str] = set()
         self._publication = Publication(reference, policy, publisher)
-        self._archive: DataStreamWriter = store.stream_writer(
+        self._archive: StreamWriter = store.stream_writer(
             reference, attrs={"tag": reference, "policy": policy.reference, "format": policy.format}
         )
         try:
@@ -294,7 +293,8 @@ class StreamPipeline:
                 columns=training.columns,
                 step=training.step,
                 fingerprint=training.fingerprint.hex(),
-                store=str(self._store.root),
+                store=self._store.address.url,
+                home=str(self._store.address.home),
                 models=str(models),
             )
 

@@ -6,8 +6,7 @@ from functools import lru_cache
 from ....bus.messages.results import rows_head, rows_parts
 from ....bus.topic_names import rows_topic
 from ....store.catalog.policy import Policy
-from ....store.files.data_array import DataArrayWriter
-from ....store.files.data_stream_writer import DataStreamWriter
+from ....store.interface import ArrayWriter, StreamWriter
 from ...operations.base.block import Block
 from .avro_records import AvroRecords
 from .results_publisher import ResultsPublisher
@@ -28,7 +27,7 @@ class Publication:
         if policy.encoding == "avro":
             self._records = _avro_records(policy.reference, policy.partitions, json.dumps(policy.schema))
 
-    def records(self, payload: bytes, archive: DataStreamWriter, *, first_event: int) -> None:
+    def records(self, payload: bytes, archive: StreamWriter, *, first_event: int) -> None:
         """Publishes the events of a chunk, the first of which has the number `first_event` in the archive.
 
         Raises OperationFailed or ChunkRejected if they cannot be published, ResultsNotPublished if nothing
@@ -45,7 +44,7 @@ class Publication:
             )
             self._publisher.put(parts)
 
-    def rows(self, step: str, block: Block, array: DataArrayWriter, *, first_row: int) -> None:
+    def rows(self, step: str, block: Block, array: ArrayWriter, *, first_row: int) -> None:
         """Publishes the output of a step that was appended to `array`, as its rows from `first_row`.
 
         Raises ValueError if it cannot be published, ResultsNotPublished if nothing can.
@@ -66,7 +65,7 @@ class Publication:
         ):
             self._publisher.put([part])
 
-    def _head(self, step: str, block: Block, array: DataArrayWriter) -> bytes:
+    def _head(self, step: str, block: Block, array: ArrayWriter) -> bytes:
         described = (array.uid, block.columns)
         kept = self._heads.get(step)
         if kept is None or kept[0] != described:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from ....bus.messages.chunks import ChunkMessage
 from ....store.databases.stream_order import HeldChunk, OrderFigures, StreamOrder
-from ....store.files.data_stream import PART_OF_CHUNK
+from ....store.interface import PART_OF_CHUNK
 from ..progress.in_flight import MessagePosition
 from .buffered_events import BufferedEvents, Released, group_overlapping, merge
 from .event_times import TimedEvents, timed_events

@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 
-from ....store.files.data_stream import CHUNK_ID_BYTES, DataStream
+from ....store.interface import CHUNK_ID_BYTES, StreamReader
 
 
 class AdoptedChunks:
@@ -13,7 +13,7 @@ class AdoptedChunks:
     Memory: 16 bytes a chunk; the arrival records stay in the file, which is mapped.
     """
 
-    def __init__(self, stream: DataStream, count: int) -> None:
+    def __init__(self, stream: StreamReader, count: int) -> None:
         self._stream = stream
         arrivals = stream.arrivals[stream.arrivals.start : count]
         times_ns = np.array(arrivals["arrived_ns"])

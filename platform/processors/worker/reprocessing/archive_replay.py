@@ -7,7 +7,7 @@ import numpy as np
 from ....errors import ChunkRejected, PolicyInvalid, WindvaneError
 from ....records.event_separation import separate_decodable
 from ....store.catalog.policy import Policy
-from ....store.files.data_stream import DataStream
+from ....store.interface import StreamReader
 from ...operations.base.block import Block, Events, EventTimes
 from ..pipeline.archive import decode_events, parse_json_lines
 from ..pipeline.chunk_events import ChunkEvents
@@ -15,7 +15,7 @@ from ..pipeline.steps import FailedStep, in_passes
 
 
 def recorded_inputs(
-    stream: DataStream,
+    stream: StreamReader,
     policy: Policy,
     sources: Collection[str],
     *,
@@ -64,7 +64,7 @@ def _decoded(data: bytes, failed: FailedStep) -> ChunkEvents:
         return decode_events(sifted.valid)
 
 
-def _bytes(stream: DataStream, data: bytes, offset: int, arrived_ns: int) -> Block:
+def _bytes(stream: StreamReader, data: bytes, offset: int, arrived_ns: int) -> Block:
     stop = offset + len(data)
     events = stream.event_times(offset, stop)
     ends, times_ns = events["end"], events["time_ns"]

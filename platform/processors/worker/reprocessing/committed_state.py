@@ -7,7 +7,7 @@ from ....errors import ModelNotFound
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint import SqlCheckpointDatabase
 from ....store.databases.checkpoint_records import StreamCheckpoint
-from ....store.files.file_owner import check_own_database
+from ....store.file_owner import check_own_database
 from ..pipeline.steps import last_policy
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ....errors import ArrayNotFound, StreamDamaged
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
-from ....store.files.store import REBUILT, Store
+from ....store.interface import REBUILT, StoreEngine
 from ...operations.base.registry import is_built_in
 from ...operations.base.steps import resolve_inputs
 from ..pipeline.steps import FINGERPRINT_BYTES
@@ -31,7 +31,7 @@ class LostRows(NamedTuple):
 
 
 def lost_rows(
-    store: Store,
+    store: StoreEngine,
     reference: str,
     policy: Policy,
     *,
@@ -74,7 +74,7 @@ def _is_same(before: bytes | None, after: bytes | None) -> bool:
     return (before or b"")[:FINGERPRINT_BYTES] == (after or b"")[:FINGERPRINT_BYTES]
 
 
-def _dropped(store: Store, output: str, length: OutputLength) -> int:
+def _dropped(store: StoreEngine, output: str, length: OutputLength) -> int:
     """How many of its rows retention has dropped."""
     if store.array_uid(output) != length.uid:
         return 0
@@ -85,7 +85,7 @@ def _dropped(store: Store, output: str, length: OutputLength) -> int:
         return 0
 
 
-def _rows_with_new_nan(store: Store, output: str) -> int:
+def _rows_with_new_nan(store: StoreEngine, output: str) -> int:
     worse = 0
     try:
         with store.array(output) as before, store.array(output + REBUILT) as after:

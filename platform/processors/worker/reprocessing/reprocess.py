@@ -25,9 +25,7 @@ from ....errors import (
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
 from ....store.databases.interfaces import CheckpointDatabase
-from ....store.files.data_array import DataArrayWriter
-from ....store.files.data_stream_writer import DataStreamWriter
-from ....store.files.store import REBUILT, Store
+from ....store.interface import REBUILT, ArrayWriter, StoreEngine, StreamWriter
 from ...operations.base.block import Block
 from ..pipeline.steps import RunningSteps
 from .archive_replay import recorded_inputs
@@ -45,7 +43,9 @@ class Reprocessing:
     if another reprocessing of the stream runs.
     """
 
-    def __init__(self, store: Store, reference: str, policy: Policy, checkpoints: CheckpointDatabase) -> None:
+    def __init__(
+        self, store: StoreEngine, reference: str, policy: Policy, checkpoints: CheckpointDatabase
+    ) -> None:
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints
@@ -59,7 +59,7 @@ class Reprocessing:
             raise error
         if not policy.pipeline:
             raise PolicyInvalid(f"policy {policy.reference!r} has no pipeline, so there is nothing to make")
-        self._writers: dict[str, DataArrayWriter] = {}
+        self._writers: dict[str, ArrayWriter] = {}
         arrivals = self._stream.arrivals
         self._next_chunk = arrivals.start
         # Records of a dropped beginning can outlast their bytes.
@@ -206,7 +206,7 @@ class Reprocessing:
     def _committed(self) -> StreamCheckpoint:
         return self._checkpoints.stream(self._stream.reference) or StreamCheckpoint()
 
-    def _locked_stream(self, take_from_worker: Callable[[], object]) -> DataStreamWriter:
+    def _locked_stream(self, take_from_worker: Callable[[], object]) -> StreamWriter:
         give_up_at_s = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             take_from_worker()

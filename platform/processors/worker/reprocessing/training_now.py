@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ....errors import ModelNotFound
+from ....store.interface import StoreAddress
 from ...learning.trained_model import TrainedModel, TrainedState
 from ...learning.training import TrainingRequest
 from ...operations.base.state_codec import decode_state
@@ -13,7 +14,9 @@ from .committed_state import committed_stream
 OPERATION = "trained_model"
 
 
-def request_now(checkpoints: Path | str, store: Path, models: Path, reference: str) -> TrainingRequest:
+def request_now(
+    checkpoints: Path | str, store: StoreAddress, models: Path, reference: str
+) -> TrainingRequest:
     """The training of `stream:step`, from all rows that the last checkpoint covers.
 
     Raises:
@@ -42,6 +45,7 @@ def request_now(checkpoints: Path | str, store: Path, models: Path, reference: s
         columns=state.columns,
         step=steps[name],
         fingerprint=saved[:FINGERPRINT_BYTES].hex(),
-        store=str(store),
+        store=store.url,
+        home=str(store.home),
         models=str(models),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....store.catalog.policy import Policy, Step
-from ....store.files.data_stream import DataStream
+from ....store.interface import StreamReader
 from ...operations.base.block import Block, Events, blocks_of
 from ...operations.base.failures import as_failure
 from ...operations.base.operation import Operation
@@ -38,7 +38,7 @@ class Trial:
 
 
 def try_operation(
-    stream: DataStream,
+    stream: StreamReader,
     policy: Policy,
     operation: str,
     parameters: Mapping[str, Any],

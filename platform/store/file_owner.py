@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from ...errors import FileUntrusted
+from ..errors import FileUntrusted
 
 _BESIDE_DATABASE = ("-wal", "-shm")
 """Files that SQLite reads together with a database."""

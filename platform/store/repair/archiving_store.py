@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ...store.files.replaced_arrays import superseded
-from ...store.files.store import Store
-from ...store.repair.set_aside import SetAside
+from ..files.replaced_arrays import superseded
+from ..files.store import Store
+from .set_aside import SetAside
 
 
 class ArchivingStore(Store):
@@ -15,7 +15,7 @@ class ArchivingStore(Store):
         self._aside = aside
 
     def drop_superseded(self, reference: str) -> list[str]:
-        """See `Store.drop_superseded`; nothing is dropped, so no reference is given."""
+        """See `StoreEngine.drop_superseded`; nothing is dropped, so no reference is given."""
         directory = self.array_directory(reference)
         for each in superseded(directory.parent, directory.name):
             self._aside.move(each.directory)

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ...directories import make_directory, sync_directory
+from ..directories import make_directory, sync_directory
 from .file_owner import check_own
 
 _SUFFIX = ".model"
