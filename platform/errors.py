@@ -49,6 +49,14 @@ class RangeGone(WindvaneError, IndexError):
     """Retention has dropped the requested bytes or rows."""
 
 
+class SelectionInvalid(WindvaneError, ValueError):
+    """A bound of a range is neither a number nor a time."""
+
+
+class ColumnNotFound(WindvaneError, LookupError):
+    """An array has no column of that name, or its rows have no columns at all."""
+
+
 class StoreLocked(WindvaneError, RuntimeError):
     """Another writer has the file: there is one writer at a time."""
 

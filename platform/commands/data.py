@@ -11,9 +11,11 @@ import click
 
 from ..config import Settings
 from ..errors import ConfigInvalid, HomeNotFound
+from .common.bounds import BOUND
 from .common.options import home_options
 
 if TYPE_CHECKING:
+    from ..records.bounds import Bound
     from ..store.interface import StoreEngine
 
 MIB = 1024 * 1024
@@ -53,44 +55,77 @@ def ls(settings: Settings, what: str, replaced: bool) -> None:
 @click.command(short_help="Write the bytes of a data stream.")
 @click.argument("stream", metavar="STREAM")
 @click.option(
+    "--start",
     "--offset",
-    type=int,
-    metavar="BYTES",
-    help="First byte; negative counts from the end.  [default: the first kept]",
+    "start",
+    type=BOUND,
+    metavar="BYTES|TIME",
+    help="First byte; negative counts from the end. With a time: the first chunk that arrived then or "
+    "later.  [default: the first kept]",
+)
+@click.option(
+    "--stop",
+    type=BOUND,
+    metavar="BYTES|TIME",
+    help="The byte after the last; with a time: chunks that arrived before.  [default: the end]",
 )
 @click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="How many.  [default: all]")
 @home_options
-def cat(settings: Settings, stream: str, offset: int | None, length: int | None) -> None:
+def cat(
+    settings: Settings, stream: str, start: "Bound | None", stop: "Bound | None", length: int | None
+) -> None:
     """Write the bytes of a data stream to standard output, as many as there are now.
+
+    A TIME is RFC 3339, in which seconds and offset (UTC) are optional, or ns since 1970.
 
     \b
     Examples:
       windvane cat voice > voice.wav
       windvane cat app.log --offset -4096
+      windvane cat app.log --start 2026-11-01T00:00Z --stop 2026-11-01T06:00Z
       windvane cat turbine.t01.gearbox --offset 0 --length 12800 | od -t d2
     """
+    from ..store.selection.time_ranges import byte_range
     from .common.progress import plural
 
+    if stop is not None and length is not None:
+        raise ConfigInvalid("--stop and --length exclude each other; give one of them")
     recorded = _open_store(settings).stream(stream)
     end = recorded.size
-    if offset is not None and offset > end:
+    if isinstance(start, int) and start > end:
         raise ConfigInvalid(
-            f"--offset {offset}: {stream} has {plural(end, 'byte')}; give at most {end}, or a negative "
+            f"--offset {start}: {stream} has {plural(end, 'byte')}; give at most {end}, or a negative "
             "offset, which counts from the end"
         )
-    first = recorded.start if offset is None else offset if offset >= 0 else max(end + offset, recorded.start)
-    stop = end if length is None else min(first + length, end)
+    if isinstance(start, int) and start < 0:
+        start = max(end + start, recorded.start)
+    offsets = byte_range(recorded, start, stop)
+    if length is not None:
+        offsets = offsets[:length]
     output = sys.stdout.buffer
-    for position in range(first, stop, MIB):
-        output.write(recorded.read(position, min(MIB, stop - position)))
+    for position in range(offsets.start, offsets.stop, MIB):
+        output.write(recorded.read(position, min(MIB, offsets.stop - position)))
     output.flush()
 
 
 @click.command(short_help="Write a data array to a file.")
 @click.argument("array", metavar="ARRAY")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--start",
+    type=BOUND,
+    metavar="ROW|TIME",
+    help="First row; negative counts from the end. With a time: the first row of that time or later.  "
+    "[default: the first kept]",
+)
+@click.option(
+    "--stop",
+    type=BOUND,
+    metavar="ROW|TIME",
+    help="The row after the last; with a time: rows before that time.  [default: the end]",
+)
 @home_options
-def export(settings: Settings, array: str, file: Path) -> None:
+def export(settings: Settings, array: str, file: Path, start: "Bound | None", stop: "Bound | None") -> None:
     """Write a data array to FILE, in the format of its suffix: .npy, .csv or .parquet.
 
     .csv and .parquet also have the time of each row (time_ns: nanoseconds since 1970; time: a timestamp).
@@ -101,21 +136,20 @@ def export(settings: Settings, array: str, file: Path) -> None:
     Examples:
       windvane export voice:spectrum voice.npy
       windvane export turbine.t02.gearbox:features features.parquet
+      windvane export voice:spectrum hour.npy --start 2026-11-01T00:00Z --stop 2026-11-01T01:00Z
     """
+    from ..store.export.formats import export_array, renamed_columns
+    from ..store.selection.time_ranges import rows_between
     from .common.progress import byte_progress, plural
-    from .export.formats import export_array, renamed_columns
 
     source = _open_store(settings).array(array)
-    first, stop = source.start, len(source)
-    row_bytes = source.dtype.itemsize
-    for extent in source.row_shape:
-        row_bytes *= extent
+    rows = rows_between(source, start, stop)
     done = 0
-    with byte_progress(f"{array} → {file.name}", total_bytes=(stop - first) * row_bytes) as progress:
-        for rows in export_array(source, file, first=first, stop=stop):
-            done += rows
-            progress.update(done * row_bytes)
-    click.echo(f"wrote {plural(stop - first, 'row')} of {array} to {file}", err=True)
+    with byte_progress(f"{array} → {file.name}", total_bytes=len(rows) * source.row_bytes) as progress:
+        for written in export_array(source, file, rows):
+            done += written
+            progress.update(done * source.row_bytes)
+    click.echo(f"wrote {plural(len(rows), 'row')} of {array} to {file}", err=True)
     for name, before in renamed_columns(source, file).items():
         if not before:
             click.echo(f"a column has no name; it is {name!r} in the file", err=True)

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..records.bounds import bound_of
 from ..store.interface import ArrayReader
+from ..store.selection.columns import ColumnReader, column_named
+from ..store.selection.time_ranges import row_slice
 from .describe import readable_bytes
 
 
@@ -16,6 +19,10 @@ class Array:
     `array[...]` with any basic index is a read-only view of the files, without a copy, contiguous however
     long; a view keeps its length while the array grows. np.asarray(array) is the view of all rows there are
     now.
+
+    Slices of the rows also take times, as text (RFC 3339), datetime or numpy.datetime64:
+    `array["2026-11-01T00:00Z":"2026-11-01T06:00Z"]`. A column is selected by its name, alone or after the
+    rows: `array["rms"]`, `array["2026-11-01":, "rms"]`.
     """
 
     def __init__(self, source: ArrayReader) -> None:
@@ -70,6 +77,15 @@ class Array:
         return len(self._source)
 
     def __getitem__(self, key: Any) -> Any:
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if isinstance(first, str):
+            first, rest = slice(None), [first, *rest]
+        if isinstance(first, slice):
+            first = row_slice(self._source, bound_of(first.start), bound_of(first.stop), first.step)
+        if rest and isinstance(rest[0], str):
+            return ColumnReader(self._source, column_named(self._source, rest[0]))[(first, *rest[1:])]
+        if isinstance(first, slice):
+            key = (first, *rest) if rest else first
         return self._source[key]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

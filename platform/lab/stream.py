@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..records.bounds import Instant, bound_of
 from ..store.interface import StreamReader
+from ..store.selection.time_ranges import byte_range
 from .describe import readable_bytes
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ class Stream:
     """One data stream: bytes that only grow, addressed by offset from the first ever written.
 
     `stream.read_range(offset, length)` and `stream[a:b]` give bytes, `stream.open()` a file; `arrays` are its
-    outputs, by name (`spectrum`) or reference.
+    outputs, by name (`spectrum`) or reference. `stream["2026-11-01T00:00Z":]` gives the chunks that arrived
+    at that time or later.
     """
 
     def __init__(self, source: StreamReader, arrays: "Mapping[str, Array]") -> None:
@@ -98,8 +101,13 @@ class Stream:
             raise TypeError(
                 f"a stream is cut by slices, not by {key!r}: stream[a:b] gives bytes, stream[0:1] the first"
             )
-        start, stop, step = key.indices(self.size)
-        if step != 1:
+        first, end = bound_of(key.start), bound_of(key.stop)
+        if isinstance(first, Instant) or isinstance(end, Instant):
+            offsets = byte_range(self._source, first, end)
+            start, stop = offsets.start, offsets.stop
+        else:
+            start, stop, _ = slice(first, end).indices(self.size)
+        if key.step not in (None, 1):
             raise ValueError("a stream gives its bytes in order: leave out the step")
         return self._source.read(start, max(0, stop - start))
 

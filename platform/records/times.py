@@ -69,6 +69,11 @@ def parse_time(value: Any) -> int:
     return in_range(ns, value)
 
 
+def parse_date_time(text: str) -> int:
+    """As `parse_time`, of text that has a date, such as RFC 3339: a number is not accepted."""
+    return in_range(None if _NUMBER.fullmatch(text.strip()) else _of_text(text), text)
+
+
 def in_range(ns: int | None, value: object) -> int:
     """`ns`, if an EventTime can hold it; `value` is what it was made of. Raises TimeInvalid."""
     if ns is None or not 0 <= ns < MAX_TIME_S * NS_PER_S:

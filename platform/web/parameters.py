@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct, inspect
 
+from ..errors import SelectionInvalid
+from ..records.bounds import Bound, parse_bound
 from .problems import RequestRejected
 
 LARGEST_INTEGER = 2**63 - 1
@@ -22,6 +24,9 @@ _DIGITS = 20
 INTEGER_BOUNDS: Mapping[str, Any] = {"exclusiveMinimum": -(10.0**_DIGITS), "exclusiveMaximum": 10.0**_DIGITS}
 Integer = Annotated[int, Meta(extra_json_schema=dict(INTEGER_BOUNDS))]
 """An integer of up to 20 digits in a query; beyond 64 bits it counts as the largest, or least."""
+
+BoundText = Annotated[str, Meta(extra_json_schema={"format": "number-or-time"})]
+"""A bound of a range in a query, which `bound` reads."""
 
 Parameters = TypeVar("Parameters", bound=Struct)
 
@@ -48,6 +53,14 @@ def decode_query(kind: type[Parameters], given: Mapping[str, str]) -> Parameters
     """The parameters in a query; an empty one counts as absent. RequestRejected (400) names a mistake."""
     present = {name: given[name] for name in _names(kind) if given.get(name)}
     return _decode(kind, present, status=HTTPStatus.BAD_REQUEST)
+
+
+def bound(name: str, text: str | None) -> Bound | None:
+    """The bound in the parameter `name`; None if it is absent. RequestRejected (400) names a mistake."""
+    try:
+        return None if text is None else parse_bound(text)
+    except SelectionInvalid as error:
+        raise RequestRejected(HTTPStatus.BAD_REQUEST, f"{name}: {error}.") from None
 
 
 def decode_headers(kind: type[Parameters], given: Mapping[str, str]) -> Parameters:

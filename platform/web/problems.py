@@ -19,6 +19,7 @@ from ..errors import (
     PolicyInvalid,
     RangeGone,
     RevisionConflict,
+    SelectionInvalid,
     StoreLocked,
     TransitionRejected,
     WindvaneError,
@@ -33,6 +34,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 _STATUS: Mapping[type[Exception], HTTPStatus] = {
     RangeGone: HTTPStatus.GONE,
+    SelectionInvalid: HTTPStatus.BAD_REQUEST,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     PolicyInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,

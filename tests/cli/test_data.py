@@ -189,3 +189,53 @@ def test_a_tag_that_is_spelt_otherwise_in_its_reference_is_named(
         "has the reference" not in run("export", "j.\\xff:other", str(tmp_path / "o.npy"), exit_code=1).stderr
     )
     assert run("cat", "j.\\x5cxff").stdout_bytes == b"12"
+
+
+NOVEMBER_NS = 1_793_491_200_000_000_000  # 2026-11-01T00:00Z
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--start", "2026-11-01T00:00Z"], slice(2, None)),
+        (["--start", "2026-11-01T00:00:01Z", "--stop", "2026-11-01T00:00:03+00:00"], slice(3, 5)),
+        (["--stop", str(NOVEMBER_NS + 1)], slice(0, 3)),
+        (["--start", "1", "--stop", "-1"], slice(1, -1)),
+        (["--start", "2030-01-01"], slice(6, 6)),
+    ],
+)
+def test_an_export_is_of_the_rows_between_two_times(
+    run: Run, home: Path, tmp_path: Path, options: list[str], expected: slice
+) -> None:
+    rows = np.arange(12, dtype="<i4").reshape(6, 2)
+    put_array(home, "s:x", rows, NOVEMBER_NS + (np.arange(6) - 2) * 10**9)
+    said = run("export", "s:x", str(tmp_path / "x.npy"), *options).stderr
+    assert f"wrote {len(rows[expected])} row" in said
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows[expected], strict=True)
+
+
+def test_a_bound_that_is_not_valid_is_a_mistake_of_usage(run: Run, home: Path, tmp_path: Path) -> None:
+    put_array(home, "s:x", np.zeros(3), TIMES_NS[:3])
+    rejected = run("export", "s:x", str(tmp_path / "x.npy"), "--start", "yesterday", exit_code=2)
+    assert "Invalid value for '--start': 'yesterday' is neither a whole number nor a time" in rejected.stderr
+    assert not (tmp_path / "x.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--start", "1970-01-01T00:00:02Z"], b"56789"),
+        (["--stop", "1970-01-01T00:00:02Z"], b"01234"),
+        (["--start", "1970-01-01T00:00:02Z", "--length", "2"], b"56"),
+        (["--start", "3", "--stop", "1970-01-01T00:00:02Z"], b"34"),
+        (["--start", "2026-11-01"], b""),
+    ],
+)
+def test_cat_selects_by_time_of_arrival(run: Run, home: Path, options: list[str], expected: bytes) -> None:
+    put_stream(home, "digits", b"01234", b"56789")
+    assert run("cat", "digits", *options).stdout_bytes == expected
+
+
+def test_cat_takes_an_end_or_a_length(run: Run, home: Path) -> None:
+    put_stream(home, "digits", b"0123456789")
+    assert "exclude each other" in run("cat", "digits", "--stop", "3", "--length", "3", exit_code=1).stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from windvane.commands.export.columns import distinct_names
+from windvane.store.export.column_names import distinct_names
 
 from .conftest import Run
 from .test_data import TIMES_NS, put_array

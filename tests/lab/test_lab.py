@@ -4,12 +4,20 @@ import socket
 import warnings
 import wave
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from windvane.errors import ArrayNotFound, ConfigInvalid, RangeGone, StreamNotFound
+from windvane.errors import (
+    ArrayNotFound,
+    ColumnNotFound,
+    ConfigInvalid,
+    RangeGone,
+    SelectionInvalid,
+    StreamNotFound,
+)
 from windvane.lab import Context, connect
 from windvane.store.files.data_array import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
@@ -278,3 +286,50 @@ def test_a_stream_says_that_it_is_cut_by_slices(context: Context) -> None:
 def test_an_address_is_not_a_home() -> None:
     with pytest.raises(ConfigInvalid, match="takes a folder, not the address http://localhost:8080"):
         connect("http://localhost:8080")
+
+
+def test_rows_are_selected_by_time(context: Context) -> None:
+    array = context.arrays["voice:spectrum"]
+    for start, stop in (
+        ("1970-01-01T00:00:01Z", "1970-01-01T00:00:03Z"),
+        (np.datetime64(1, "s"), np.datetime64(3, "s")),
+        (datetime(1970, 1, 1, 0, 0, 0, 1), datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC)),
+    ):
+        found = array[start:stop]
+        assert np.shares_memory(found, array[:])
+        np.testing.assert_array_equal(found, array[1:3])
+        np.testing.assert_array_equal(array[start:stop, 1:], array[1:3, 1:])
+    with pytest.raises(SelectionInvalid, match="RFC 3339"):
+        array["noon":]
+
+
+def test_columns_are_selected_by_name(filled: Filled, context: Context) -> None:
+    filled.array("voice:pairs", np.arange(8, dtype="<f4").reshape(4, 2))
+    array = context.arrays["voice:pairs"]
+    np.testing.assert_array_equal(array["b"], array[:, 1])
+    np.testing.assert_array_equal(array["1970-01-01T00:00:02Z":, "a"], array[2:, 0])
+    assert array[-1, "b"] == 7
+    assert np.shares_memory(array["b"], array[:])
+    with pytest.raises(ColumnNotFound, match=r"voice:pairs has no column 'c'; it has a, b"):
+        array["c"]
+
+
+def test_fields_of_records_are_columns_also_after_retention(filled: Filled, context: Context) -> None:
+    dtype = np.dtype([("n", "<i8"), ("at", [("x", "<f4"), ("y", "<f4", 2)])])
+    rows = np.zeros(4 * SEGMENT_BYTES // dtype.itemsize, dtype)
+    rows["n"] = np.arange(len(rows))
+    writer = resumed(filled.store.array_writer("voice:records", dtype=dtype, row_shape=(), attrs={}))
+    writer.append(rows, np.arange(len(rows)))
+    writer.drop_before(len(rows) // 2)
+    array = context.arrays["voice:records"]
+    assert array.start > 0
+    np.testing.assert_array_equal(array["n"], rows["n"][array.start :])
+    np.testing.assert_array_equal(array[-5:, "at.y"], rows["at"]["y"][-5:])
+    assert array[-5:, "at.y", 1].shape == (5,)
+
+
+def test_bytes_are_selected_by_time_of_arrival(context: Context) -> None:
+    stream = context.streams["voice"]
+    assert stream["1970-01-01T00:00:02Z":] == b"world"
+    assert stream[: np.datetime64(2, "s")] == b"hello "
+    assert stream[2:"1970-01-01T00:00:02Z"] == b"llo "

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -50,6 +51,10 @@ CONFIGURATION = schemathesis.Config.from_dict(
     }
 )
 SCHEMA = schemathesis.openapi.from_dict(api_description(), config=CONFIGURATION)
+BOUNDS = st.integers(-(10**19), 10**19) | st.datetimes(datetime(1970, 1, 1), datetime(2106, 1, 1)).map(
+    lambda moment: f"{moment.isoformat()}Z"
+)
+schemathesis.openapi.format("number-or-time", BOUNDS.map(str))
 KNOWN: dict[str, list[Any]] = {
     "policies": ["voice"],
     "streams": ["voice", "quiet"],

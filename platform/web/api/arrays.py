@@ -14,13 +14,15 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from numpy.lib import format as npy_format
 
-from ...errors import ArrayNotFound, RangeGone, WindvaneError
+from ...errors import ArrayNotFound, WindvaneError
 from ...store.interface import ArrayReader, Page, RowReader, StoreEngine
+from ...store.selection.columns import ColumnReader, column_named
+from ...store.selection.time_ranges import rows_between
 from ..answers import ArrayInfo
 from ..chunked_bodies import Piece, send_pieces
 from ..instrumentation import OutputNotListed
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
-from ..parameters import Integer, ReferencePath
+from ..parameters import BoundText, Integer, ReferencePath, bound
 from ..problems import RequestRejected
 from ..route import API, BINARY, BYTES, JSON, REF, Answer, json_answer, page_of, route
 from ..telemetry import WebTelemetry
@@ -50,13 +52,24 @@ _ROWS = Answer(
 _DROPPED = {HTTPStatus.GONE: "Retention has dropped rows of the slice; the detail names the first row kept."}
 
 
-class SliceQuery(Struct, frozen=True, kw_only=True):
+class TimesQuery(Struct, frozen=True, kw_only=True):
     """Which rows, and in which form."""
 
     start: Annotated[
-        Integer | None, Meta(description="As in Python's a[start:stop:step]; negative counts from the end.")
+        BoundText | None,
+        Meta(
+            description="The first row, as in Python's a[start:stop:step]: negative counts from the end. Or "
+            "a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first row whose "
+            "time is that or later."
+        ),
     ] = None
-    stop: Annotated[Integer | None, Meta(description="As in Python's slices.")] = None
+    stop: Annotated[
+        BoundText | None,
+        Meta(
+            description="The row after the last, as in Python's slices. Or a time: then the last row is the "
+            "one before the first whose time is that or later."
+        ),
+    ] = None
     step: Annotated[
         Integer | None,
         Meta(description="As in Python's slices; not 0.", extra_json_schema={"not": {"const": 0}}),
@@ -70,24 +83,13 @@ class SliceQuery(Struct, frozen=True, kw_only=True):
     ] = "raw"
 
 
-def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
-    """The rows that `array[key]` gives, of an array with `length` rows that keeps those from `kept_from`.
+class RowsQuery(TimesQuery, frozen=True, kw_only=True):
+    """Which rows, which column of them, and in which form."""
 
-    An open lower end of the key is `kept_from`. Raises ValueError for a step of 0, RangeGone if the rows
-    reach below `kept_from`.
-    """
-    start, stop = key.start, key.stop
-    if kept_from and key.step is not None and key.step < 0:
-        stop = kept_from - 1 if stop is None else stop
-    elif kept_from:
-        start = kept_from if start is None else start
-    rows = range(*slice(start, stop, key.step).indices(length))
-    if rows and min(rows[0], rows[-1]) < kept_from:
-        raise RangeGone(
-            f"Row {min(rows[0], rows[-1])} was dropped; the first that is kept is row {kept_from}. "
-            f"Ask from start={kept_from} on."
-        )
-    return rows
+    column: Annotated[
+        str | None,
+        Meta(description="Only this column: a name of the attribute `columns`, or a field of the records."),
+    ] = None
 
 
 def pieces(rows: range, *, rows_per_piece: int) -> Iterator[slice]:
@@ -136,24 +138,27 @@ class ArrayRoutes:
         return json_response(await asyncio.to_thread(self._describe, path.ref))
 
     @route("GET", f"{API}/arrays/{REF}/data", tag=TAG, answers=[_ROWS], problems=_DROPPED)
-    async def data(self, request: web.Request, path: ReferencePath, query: SliceQuery) -> web.StreamResponse:
-        """Get a slice of the rows."""
+    async def data(self, request: web.Request, path: ReferencePath, query: RowsQuery) -> web.StreamResponse:
+        """Get a slice of the rows, or of one column of them."""
         array = await asyncio.to_thread(self._store.array, path.ref)
-        return await self._send(request, query, array, array)
+        if query.column is None:
+            return await self._send(request, query, array, array)
+        column = ColumnReader(array, column_named(array, query.column))
+        return await self._send(request, query, array, column)
 
     @route("GET", f"{API}/arrays/{REF}/times", tag=TAG, answers=[_ROWS], problems=_DROPPED)
-    async def times(self, request: web.Request, path: ReferencePath, query: SliceQuery) -> web.StreamResponse:
+    async def times(self, request: web.Request, path: ReferencePath, query: TimesQuery) -> web.StreamResponse:
         """Get the event times of a slice of the rows: int64, ns since the epoch, UTC."""
         array = await asyncio.to_thread(self._store.array, path.ref)
         return await self._send(request, query, array, array.times_ns)
 
     async def _send(
-        self, request: web.Request, query: SliceQuery, array: ArrayReader, source: RowReader
+        self, request: web.Request, query: TimesQuery, array: ArrayReader, source: RowReader
     ) -> web.StreamResponse:
         if query.step == 0:
             raise RequestRejected(HTTPStatus.BAD_REQUEST, "step=0 is not valid; it may be negative.")
-        key = slice(query.start, query.stop, query.step)
-        rows = selected_rows(key, kept_from=array.start, length=len(array))
+        bounds = bound("start", query.start), bound("stop", query.stop)
+        rows = await asyncio.to_thread(rows_between, array, *bounds, query.step)
         row_bytes = source.row_bytes
         shape = (len(rows), *source.row_shape)
         headers = {

@@ -15,12 +15,13 @@ from ...store.databases.database import Place
 from ...store.databases.stream_order import OrderFigures
 from ...store.databases.stream_order_rows import committed_figures
 from ...store.interface import Page, StoreEngine, StreamReader
+from ...store.selection.time_ranges import byte_range
 from ..answers import Behind, StreamAlarm, StreamInfo, rfc3339
 from ..chunked_bodies import Piece, send_pieces
 from ..instrumentation import OutputNotListed
 from ..open_alarms import OpenAlarms
 from ..pages import PageQuery, json_bytes, json_bytes_response, json_response, next_page
-from ..parameters import ReferencePath
+from ..parameters import BoundText, ReferencePath, bound
 from ..problems import RequestRejected
 from ..ranges import ByteRange, NotSatisfiable, etag_listed, growing_etag, may_continue, parse_range
 from ..route import API, BINARY, BYTES, NOT_MODIFIED, REF, Answer, json_answer, page_of, route
@@ -37,6 +38,8 @@ MAX_WORDS = 16
 MATCHING_HEADER = "Windvane-Matching"
 """How many streams there are on all pages together."""
 
+SELECTED_HEADER = "Windvane-Bytes"
+
 TAG = "streams"
 
 _ETAG = {"ETag": "Which stream it is, and how long it was.", "Accept-Ranges": "bytes"}
@@ -46,6 +49,25 @@ class StreamListQuery(PageQuery, frozen=True, kw_only=True):
     """A page of streams."""
 
     q: Annotated[str, Meta(description="Words that a reference must contain, in any case.")] = ""
+
+
+class BytesQuery(Struct, frozen=True, kw_only=True):
+    """Which bytes of a stream, by offset or by time of arrival."""
+
+    start: Annotated[
+        BoundText | None,
+        Meta(
+            description="The first byte; negative counts from the end. Or a time: RFC 3339 (seconds "
+            "optional), or ns since 1970, from 10^17 on; then the first chunk that arrived then or later."
+        ),
+    ] = None
+    stop: Annotated[
+        BoundText | None,
+        Meta(
+            description="The byte after the last. Or a time: then the last chunk is the one before the first "
+            "that arrived then or later."
+        ),
+    ] = None
 
 
 class RangeHeaders(Struct, frozen=True):
@@ -115,7 +137,12 @@ class StreamRoutes:
         f"{API}/streams/{REF}/data",
         tag=TAG,
         answers=[
-            Answer(HTTPStatus.OK, "All bytes.", {BYTES: BINARY}, _ETAG),
+            Answer(
+                HTTPStatus.OK,
+                "All bytes, or those from start to stop.",
+                {BYTES: BINARY},
+                {**_ETAG, SELECTED_HEADER: "Which bytes start and stop select, as first:end."},
+            ),
             Answer(
                 HTTPStatus.PARTIAL_CONTENT,
                 "The ranges asked for.",
@@ -130,13 +157,16 @@ class StreamRoutes:
         },
     )
     async def data(
-        self, request: web.Request, path: ReferencePath, headers: RangeHeaders
+        self, request: web.Request, path: ReferencePath, query: BytesQuery, headers: RangeHeaders
     ) -> web.StreamResponse:
         """Get the bytes of a data stream: all, one range, or several.
 
-        What arrives meanwhile is not part of the answer.
+        What arrives meanwhile is not part of the answer. With start or stop, the headers Range, If-Range and
+        If-None-Match are ignored.
         """
         stream = await asyncio.to_thread(self._store.stream, path.ref)
+        if query.start is not None or query.stop is not None:
+            return await self._selected(request, stream, query)
         length, start = stream.size, stream.start
         etag = growing_etag(stream.uid, length)
         given = {"ETag": etag, "Accept-Ranges": "bytes"}
@@ -165,6 +195,23 @@ class StreamRoutes:
             size_bytes=wanted[0].size,
             status=HTTPStatus.PARTIAL_CONTENT,
             headers=given,
+        )
+
+    async def _selected(
+        self, request: web.Request, stream: StreamReader, query: BytesQuery
+    ) -> web.StreamResponse:
+        bounds = bound("start", query.start), bound("stop", query.stop)
+        offsets = await asyncio.to_thread(byte_range, stream, *bounds)
+        return await send_pieces(
+            request,
+            _pieces(stream, ByteRange(offsets.start, offsets.stop)),
+            telemetry=self._telemetry,
+            size_bytes=len(offsets),
+            headers={
+                "Content-Type": BYTES,
+                "Accept-Ranges": "none",
+                SELECTED_HEADER: f"{offsets.start}:{offsets.stop}",
+            },
         )
 
     async def _whole(

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from windvane.web.api.arrays import PIECE_BYTES, npy_header, pieces, selected_rows
+from windvane.store.selection.time_ranges import selected_rows
+from windvane.web.api.arrays import PIECE_BYTES, npy_header, pieces
 
-from tests.web.served_home import Client, Home, append, problem
+from tests.web.served_home import Client, Home, append, problem, quoted
 
 bounds = st.none() | st.integers(-40, 40)
 steps = st.none() | st.integers(-9, 9).filter(bool)
@@ -197,7 +198,70 @@ async def test_rows_that_retention_dropped_are_gone(client: Client, home: Home) 
     assert await answer.read() == rows[kept_from:].tobytes()
 
 
-@pytest.mark.parametrize("query", ["step=0", "start=a", "stop=1.5", "format=csv", "start=" + "9" * 30])
+DAY_NS = 86_400_000_000_000
+NOVEMBER_NS = 1_793_491_200_000_000_000  # 2026-11-01T00:00Z
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("start=2026-11-01T00:00Z", slice(3, None)),
+        ("start=2026-11-01T00:00:00.000000001Z", slice(4, None)),
+        ("start=2026-11-01T01:00%2B01:00&stop=2026-11-03", slice(3, 5)),
+        (f"start={NOVEMBER_NS}&stop={NOVEMBER_NS + DAY_NS + 1}", slice(3, 5)),
+        ("start=2026-11-01T00:00Z&stop=-1&step=2", slice(3, -1, 2)),
+        ("start=2026-11-02&stop=2026-10-30&step=-1", slice(4, 1, -1)),
+        ("stop=1999-01-01", slice(0, 0)),
+        ("start=2105-01-01", slice(0, 0)),
+    ],
+)
+async def test_rows_and_times_are_selected_by_time(
+    client: Client, home: Home, query: str, expected: slice
+) -> None:
+    rows = spectra(8)
+    writer = home.array("voice:spectrum", rows[:0])
+    times_ns = NOVEMBER_NS + (np.arange(8) - 3) * DAY_NS
+    writer.append(rows, times_ns)
+    answer = await client.get(f"/api/v1/arrays/voice:spectrum/data?{query}")
+    assert await answer.read() == rows[expected].tobytes()
+    answer = await client.get(f"/api/v1/arrays/voice:spectrum/times?format=json&{query}")
+    assert await answer.json() == times_ns[expected].tolist()
+
+
+async def test_a_column_is_selected_by_its_name(client: Client, home: Home) -> None:
+    rows = spectra(4)
+    home.array("s:features", rows, attrs={"columns": ["rms", "peak", "a b", "rms", ""]})
+    records = np.array(
+        [(1, (2.5, [3, 4])), (5, (6.5, [7, 8]))], [("n", "<i4"), ("v", [("x", ">f8"), ("y", "i2", 2)])]
+    )
+    home.array("s:records", records)
+    home.array("s:plain", rows)
+    for reference, column, expected in (
+        ("s:features", "rms", rows[:, 0]),
+        ("s:features", "a b", rows[:, 2]),
+        ("s:records", "n", records["n"]),
+        ("s:records", "v.x", records["v"]["x"]),
+        ("s:records", "v.y", records["v"]["y"]),
+        ("s:plain", "values", rows),
+    ):
+        url = f"/api/v1/arrays/{reference}/data?column={quoted(column)}"
+        loaded = np.load(io.BytesIO(await (await client.get(f"{url}&format=npy&start=1")).read()))
+        np.testing.assert_array_equal(loaded, expected[1:], strict=True)
+        answer = await client.get(url)
+        assert answer.headers["Windvane-Shape"] == ",".join(map(str, expected.shape))
+        assert await answer.read() == expected.tobytes()
+    members = await problem(await client.get("/api/v1/arrays/s:features/data?column=crest"), 404)
+    assert members["title"] == "Column not found"
+    assert members["detail"] == "s:features has no column 'crest'; it has rms, peak, a b, rms, "
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("step=0", "start=a", "stop=1.5", "format=csv", "start=" + "9" * 30),
+        *("start=2026-02-30", "stop=2026-11-01T00:00+01:00", "start=1969-12-31T00:00Z"),
+    ],
+)
 async def test_an_invalid_slice_is_a_problem_that_names_the_parameter(
     client: Client, home: Home, query: str
 ) -> None:

@@ -204,3 +204,37 @@ async def test_the_list_comes_in_pages_that_lead_on(client: Client, home: Home) 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=many", "limit=1e3"])
 async def test_an_empty_page_is_rejected(client: Client, query: str) -> None:
     assert "limit" in (await problem(await client.get(f"/api/v1/streams?{query}"), 400))["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "stop"),
+    [
+        ("start=1970-01-01T00:00:02Z", 100, 1024),
+        ("start=1970-01-01T00:00:01.5Z&stop=1970-01-01T00:00:03Z", 100, 300),
+        ("stop=1970-01-01T00:00:02Z", 0, 100),
+        ("start=2026-11-01T00:00Z", 1024, 1024),
+        ("start=1793491200000000000", 1024, 1024),
+        ("start=-24", 1000, 1024),
+        ("start=5&stop=1970-01-01T00:00:03Z", 5, 300),
+        ("start=9&stop=3", 9, 9),
+    ],
+)
+async def test_bytes_are_selected_by_time_of_arrival_or_by_offset(
+    client: Client, home: Home, query: str, first: int, stop: int
+) -> None:
+    home.stream("hub.one", WHOLE[:100], WHOLE[100:300], WHOLE[300:])
+    answer = await client.get(f"/api/v1/streams/hub.one/data?{query}", headers={"Range": "bytes=0-1"})
+    assert answer.status == 200
+    assert answer.headers["Windvane-Bytes"] == f"{first}:{stop}"
+    assert answer.content_length == stop - first
+    assert await answer.read() == WHOLE[first:stop]
+
+
+@pytest.mark.parametrize("query", ["start=yesterday", "stop=1.5"])
+async def test_bounds_that_are_not_valid_are_a_problem_that_names_them(
+    client: Client, home: Home, query: str
+) -> None:
+    home.stream("hub.one", WHOLE)
+    members = await problem(await client.get(f"/api/v1/streams/hub.one/data?{query}"), 400)
+    assert members["detail"].startswith(f"{query.partition('=')[0]}: ")
+    assert "RFC 3339" in members["detail"]

@@ -167,7 +167,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get a slice of the rows */
+        /** Get a slice of the rows, or of one column of them */
         get: operations["arrays_data"];
         put?: never;
         post?: never;
@@ -847,7 +847,8 @@ export interface paths {
         };
         /**
          * Get the bytes of a data stream: all, one range, or several
-         * @description What arrives meanwhile is not part of the answer.
+         * @description What arrives meanwhile is not part of the answer. With start or stop, the headers Range, If-Range and
+         *     If-None-Match are ignored.
          */
         get: operations["streams_data"];
         put?: never;
@@ -2916,14 +2917,16 @@ export interface operations {
     arrays_data: {
         parameters: {
             query?: {
+                /** @description Only this column: a name of the attribute `columns`, or a field of the records. */
+                column?: string;
                 /** @description raw: the bytes of the rows, in C order; npy: a NumPy file; json: nested arrays, null for NaN. */
                 format?: "json" | "npy" | "raw";
-                /** @description As in Python's a[start:stop:step]; negative counts from the end. */
-                start?: number;
+                /** @description The first row, as in Python's a[start:stop:step]: negative counts from the end. Or a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first row whose time is that or later. */
+                start?: string;
                 /** @description As in Python's slices; not 0. */
                 step?: number;
-                /** @description As in Python's slices. */
-                stop?: number;
+                /** @description The row after the last, as in Python's slices. Or a time: then the last row is the one before the first whose time is that or later. */
+                stop?: string;
             };
             header?: never;
             path: {
@@ -2988,12 +2991,12 @@ export interface operations {
             query?: {
                 /** @description raw: the bytes of the rows, in C order; npy: a NumPy file; json: nested arrays, null for NaN. */
                 format?: "json" | "npy" | "raw";
-                /** @description As in Python's a[start:stop:step]; negative counts from the end. */
-                start?: number;
+                /** @description The first row, as in Python's a[start:stop:step]: negative counts from the end. Or a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first row whose time is that or later. */
+                start?: string;
                 /** @description As in Python's slices; not 0. */
                 step?: number;
-                /** @description As in Python's slices. */
-                stop?: number;
+                /** @description The row after the last, as in Python's slices. Or a time: then the last row is the one before the first whose time is that or later. */
+                stop?: string;
             };
             header?: never;
             path: {
@@ -6136,7 +6139,12 @@ export interface operations {
     };
     streams_data: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The first byte; negative counts from the end. Or a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first chunk that arrived then or later. */
+                start?: string;
+                /** @description The byte after the last. Or a time: then the last chunk is the one before the first that arrived then or later. */
+                stop?: string;
+            };
             header?: {
                 /** @description ETags that the client has. */
                 "If-None-Match"?: string;
@@ -6153,13 +6161,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All bytes. */
+            /** @description All bytes, or those from start to stop. */
             200: {
                 headers: {
                     /** @description bytes */
                     "Accept-Ranges"?: string;
                     /** @description Which stream it is, and how long it was. */
                     ETag?: string;
+                    /** @description Which bytes start and stop select, as first:end. */
+                    "Windvane-Bytes"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6188,6 +6198,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description A parameter is not valid. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ExportFailed, WindvaneError
-from .columns import Column, columns_of, distinct_names, element_names
+from ...errors import ColumnNotFound, ExportFailed, WindvaneError
+from ..selection.columns import Column, columns_of
+from .column_names import distinct_names, element_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ...store.interface import ArrayReader
+    from ..interface import ArrayReader
 
 PIECE_BYTES = 1024 * 1024
 CSV_TIME, PARQUET_TIME = "time_ns", "time"
@@ -26,8 +27,8 @@ CSV_TIME, PARQUET_TIME = "time_ns", "time"
 Writer = Callable[["ArrayReader", BinaryIO, range], Iterator[int]]
 
 
-def export_array(source: "ArrayReader", file: Path, *, first: int, stop: int) -> Iterator[int]:
-    """Write rows `first` to `stop` of `source` to `file`; yields, piece by piece, how many rows were written.
+def export_array(source: "ArrayReader", file: Path, rows: range) -> Iterator[int]:
+    """Write `rows` of `source` to `file`; yields, piece by piece, how many rows were written.
 
     The file appears under its name when it is whole. Raises `ExportFailed`.
     """
@@ -40,7 +41,7 @@ def export_array(source: "ArrayReader", file: Path, *, first: int, stop: int) ->
     part = file.with_name(f"{file.name}.part")
     try:
         with part.open("wb") as output:
-            yield from write(source, output, range(first, stop))
+            yield from write(source, output, rows)
         part.replace(file)
     except WindvaneError:
         raise
@@ -56,12 +57,19 @@ def export_array(source: "ArrayReader", file: Path, *, first: int, stop: int) ->
 
 def renamed_columns(source: "ArrayReader", file: Path) -> Mapping[str, str]:
     """The columns that have another name in `file`: that name, and the array's own."""
-    columns = columns_of(source) if file.suffix.lower() != ".npy" else []
+    columns = _columns(source) if file.suffix.lower() != ".npy" else []
     if file.suffix.lower() == ".csv":
         own, names = [name for column in columns for name in element_names(column)], csv_names(columns)
     else:
         own, names = [column.name for column in columns], parquet_names(columns)
     return {name: before for before, name in zip(own, names, strict=True) if name != before}
+
+
+def _columns(source: "ArrayReader") -> list[Column]:
+    try:
+        return columns_of(source)
+    except ColumnNotFound as error:
+        raise ExportFailed(f"{error}, and only .npy can hold them; export it as .npy") from None
 
 
 def _pieces(source: "ArrayReader", rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
@@ -91,7 +99,7 @@ def _write_npy(source: "ArrayReader", output: BinaryIO, rows: range) -> Iterator
 
 def _write_csv(source: "ArrayReader", output: BinaryIO, rows: range) -> Iterator[int]:
     """RFC 4180, times as nanoseconds since 1970; every number reads back as the same number."""
-    columns = columns_of(source)
+    columns = _columns(source)
     texts_of = [_csv_texts(column) for column in columns]
     text = io.TextIOWrapper(output, encoding="utf-8", newline="")
     text.write(",".join(map(_csv_cell, [CSV_TIME, *csv_names(columns)])) + "\r\n")
@@ -148,7 +156,7 @@ def _write_parquet(source: "ArrayReader", output: BinaryIO, rows: range) -> Iter
         ) from None
     described = {"reference": source.reference, "row_shape": source.row_shape, "attrs": dict(source.attrs)}
     metadata = {b"windvane": json.dumps(described, ensure_ascii=False).encode()}
-    columns = columns_of(source)
+    columns = _columns(source)
     time = pa.field(PARQUET_TIME, pa.timestamp("ns", tz="UTC"))
     types = [_parquet_type(column) for column in columns]
     schema = pa.schema([time, *map(pa.field, parquet_names(columns), types)], metadata=metadata)

@@ -1,0 +1,112 @@
+"""Finds the rows of an array, and the bytes of a stream, that lie in a range of time.
+
+The search is binary: it reads at most 64 times, whatever the length, and takes them as ascending. They may
+not be: a sender that resends, or whose clock is set back, makes rows whose times are earlier than those
+before. The search then still ends at a row whose time is the requested one or later, after a row whose time
+is earlier. There can be several such rows, so a row out of order can be outside of the range although its
+time is inside, or the reverse. A reader that needs every row of such an array selects a wider range, and
+compares the times.
+"""
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from ...errors import RangeGone
+from ...records.bounds import Bound, Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..interface import ArrayReader, RowReader, StreamReader
+
+
+def row_at(array: "ArrayReader", time_ns: int) -> int:
+    """The first kept row whose time is `time_ns` or later; the length of the array if there is none.
+
+    Whatever the order of the times, the row has such a time, or is the length, and the kept row before it has
+    an earlier one.
+    """
+    times = array.times_ns
+    return _first(times, time_ns, lambda number: int(times[number]))
+
+
+def row_slice(
+    array: "ArrayReader", start: Bound | None, stop: Bound | None, step: int | None = None
+) -> slice:
+    """The slice of rows from `start` up to, without, `stop`; a time stands for its `row_at`."""
+    first, end = (
+        row_at(array, bound.time_ns) if isinstance(bound, Instant) else bound for bound in (start, stop)
+    )
+    return slice(first, end, step)
+
+
+def rows_between(
+    array: "ArrayReader", start: Bound | None, stop: Bound | None, step: int | None = None
+) -> range:
+    """The rows that `row_slice` selects, of those that are kept. Raises RangeGone."""
+    key = row_slice(array, start, stop, step)
+    return selected_rows(key, kept_from=array.start, length=len(array))
+
+
+def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
+    """The rows that `array[key]` gives, of an array with `length` rows that keeps those from `kept_from`.
+
+    An open lower end of the key is `kept_from`. Raises ValueError for a step of 0, RangeGone if the rows
+    reach below `kept_from`.
+    """
+    start, stop = key.start, key.stop
+    if kept_from and key.step is not None and key.step < 0:
+        stop = kept_from - 1 if stop is None else stop
+    elif kept_from:
+        start = kept_from if start is None else start
+    rows = range(*slice(start, stop, key.step).indices(length))
+    if rows and min(rows[0], rows[-1]) < kept_from:
+        raise RangeGone(
+            f"Row {min(rows[0], rows[-1])} was dropped; the first that is kept is row {kept_from}. "
+            f"Ask from start={kept_from} on."
+        )
+    return rows
+
+
+def offset_at(stream: "StreamReader", time_ns: int) -> int:
+    """The offset of the first kept chunk that arrived at `time_ns` or later, else the end of the last.
+
+    The times of streams are those of arrival: the bytes of a chunk belong to the time at which it arrived.
+    """
+    arrivals = stream.arrivals
+    number = _first(arrivals, time_ns, lambda number: int(arrivals[number]["arrived_ns"]))
+    if number < len(arrivals):
+        return max(int(arrivals[number]["offset"]), stream.start)
+    last = arrivals[-1:]
+    return int(last[0]["offset"] + last[0]["size"]) if len(last) else stream.start
+
+
+def byte_range(stream: "StreamReader", start: Bound | None, stop: Bound | None) -> range:
+    """The offsets from `start` up to, without, `stop`, as in a slice of the bytes that are kept.
+
+    Raises RangeGone if `start` is an offset whose byte was dropped.
+    """
+    first, end = (
+        offset_at(stream, bound.time_ns) if isinstance(bound, Instant) else bound for bound in (start, stop)
+    )
+    kept_from = stream.start
+    first = kept_from if first is None else first
+    begin, last, _ = slice(first, end).indices(stream.size)
+    offsets = range(begin, max(begin, last))
+    if offsets and offsets.start < kept_from:
+        raise RangeGone(
+            f"byte {offsets.start} of {stream.reference} was dropped; the first that is kept is byte "
+            f"{kept_from}"
+        )
+    return offsets
+
+
+def _first(rows: "RowReader", time_ns: int, time_of: "Callable[[int], int]") -> int:
+    while True:
+        start = rows.start
+        try:
+            return bisect_left(range(len(rows)), time_ns, lo=start, key=time_of)
+        except RangeGone:
+            if rows.start == start:
+                raise
+            # Retention dropped rows during the search.
