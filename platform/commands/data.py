@@ -23,14 +23,19 @@ NS_PER_S = 1_000_000_000
 
 
 @click.command(short_help="List data streams, data arrays or policies.")
-@click.argument("what", type=click.Choice(["streams", "arrays", "policies"]), default="streams")
+@click.argument("what", type=click.Choice(["streams", "arrays", "policies"]), required=False)
 @click.option("--replaced", is_flag=True, help="Only arrays that were replaced, with their size and time.")
+@click.option("--usage", is_flag=True, help="Bytes of each policy, stream or array; what is dropped next.")
 @home_options
-def ls(settings: Settings, what: str, replaced: bool) -> None:
-    """List data streams, data arrays or policies.
+def ls(settings: Settings, what: str | None, replaced: bool, usage: bool) -> None:
+    """List data streams, data arrays or policies; by default streams.
 
     With --replaced: the arrays that `windvane reprocess`, or a change of a pipeline, has set aside, with
     their bytes on the disk, when they were replaced, and by what. `windvane drop` removes them.
+
+    With --usage: how many bytes the streams and arrays of each policy take, and which segment its retention
+    drops next; `ls streams --usage` and `ls arrays --usage` show each stream or array. Only full segments are
+    dropped, so a new stream has none.
 
     A table on a terminal; elsewhere one line each, without a heading, columns between tabs, sizes in bytes,
     times in UTC.
@@ -41,8 +46,14 @@ def ls(settings: Settings, what: str, replaced: bool) -> None:
       windvane ls arrays
       windvane ls streams | cut -f 1
       windvane ls --replaced
+      windvane ls --usage
+      windvane ls arrays --usage
     """
-    if replaced:
+    if usage:
+        from .usage import print_usage
+
+        print_usage(settings, _open_store(settings), what)
+    elif replaced:
         _print_replaced(settings)
     elif what == "policies":
         print_policies(settings)

@@ -154,7 +154,8 @@ def check_command(words: list[str], *, complete: bool = True) -> None:
     if isinstance(command, click.Group) and not words:
         assert not complete or command.invoke_without_command, "names no command"
         return
-    if not complete and words and words[-1].startswith("-"):
+    flags = {name for each in command.params if getattr(each, "is_flag", False) for name in each.opts}
+    if not complete and words and words[-1].startswith("-") and words[-1] not in flags:
         words = [*words, "VALUE"]  # the text names an option without its value
     values, _, _ = command.make_parser(context).parse_args(list(words))
     for parameter in command.params:

@@ -28,6 +28,7 @@ from .progress.fatal_chunks import MAX_CRASHES, Suspects, crash_reason
 from .progress.in_flight import InFlight, MessagePosition, SuspectWaits
 from .progress.ownership import OwnedPartition, Ownership, repetition_key
 from .restored_models import RestoredModels
+from .retention.drops import StreamDrops
 from .stream_executor import SLICE_S, StreamExecutor
 from .stream_state import QueuedChunk, StreamSnapshot, StreamState
 from .trainings import Trainings
@@ -76,6 +77,7 @@ class ChunkProcessor:
         self._in_flight = in_flight
         self._quarantined_at = telemetry.checkpoints_total
         """The number of checkpoints when the last chunk of a suspected partition started."""
+        self._drops = StreamDrops(store, checkpoints, owned, telemetry)
         self._locked_streams = LockedStreams(checkpoints, owned, telemetry, give_up_s=settings.stream_wait_s)
         self.executor = StreamExecutor(self._process_slice)
         self.streams = OpenStreams(self.executor, rolled_back=self._forget_uncommitted)
@@ -96,6 +98,8 @@ class ChunkProcessor:
             while True:
                 if stream.snapshot_requested:
                     self._take_snapshot(stream)
+                if stream.drops:
+                    self._drop(stream)
                 with self.executor.lock:
                     queued = self._next_chunk(stream)
                     if queued is None:
@@ -120,6 +124,16 @@ class ChunkProcessor:
             self._stop(stream, error)
         if stream.abandoned:
             self.streams.close(stream)
+
+    def _drop(self, stream: StreamState) -> None:
+        """Drops what retention has requested; called between two chunks."""
+        with self.executor.lock:
+            if stream.abandoned or not stream.can_drop:
+                return
+        try:
+            self._drops.carry_out(stream, stream.drops)
+        finally:
+            stream.drops = {}
 
     def _next_chunk(self, stream: StreamState) -> QueuedChunk | None:
         """Under the lock: returns the next chunk of the stream, None if it has to wait."""

@@ -180,6 +180,42 @@ class StreamHeldByAnother(Event, frozen=True):
     writer: str
 
 
+class RetentionDropped(Event, frozen=True):
+    """Retention dropped the beginnings of some outputs of a stream."""
+
+    counts = (
+        Count(
+            "retention_dropped_bytes_total",
+            "windvane_worker_retention_dropped_bytes",
+            "Bytes of streams and arrays that retention dropped",
+            amount="size_bytes",
+        ),
+    )
+
+    stream: str
+    size_bytes: int
+
+
+class RetentionFailed(Event, frozen=True):
+    """Retention could not drop anything of a stream; the stream is as it was."""
+
+    line = LogLine(
+        logging.WARNING,
+        "retention cannot drop the beginning of {stream!r}, and retries: {reason}",
+        key=("stream",),
+    )
+    counts = (
+        Count(
+            "retention_failed_total",
+            "windvane_worker_retention_failures",
+            "Streams whose beginning could not be dropped",
+        ),
+    )
+
+    stream: str
+    reason: str
+
+
 COUNTED_EVENTS: tuple[type[Event], ...] = (
     ChunkProcessed,
     ChunkRepeated,
@@ -192,5 +228,7 @@ COUNTED_EVENTS: tuple[type[Event], ...] = (
     StreamStopped,
     PartitionsLost,
     ResultsPublished,
+    RetentionDropped,
+    RetentionFailed,
 )
 """Those whose totals are in the worker's telemetry."""

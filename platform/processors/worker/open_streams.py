@@ -7,7 +7,7 @@ waits for the next commit, which is requested at once.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ...bus.interface import TopicPartition
 from ...bus.messages.chunks import ChunkMessage
@@ -153,6 +153,7 @@ class OpenStreams:
         if (
             stream.pipeline is None
             and not (stream.claimed or stream.queue or stream.is_dirty or stream.is_rolled_back)
+            and not stream.drops
             and self._streams.get(stream.reference) is stream
         ):
             self._executor.mark_fast(stream)
@@ -169,6 +170,12 @@ class OpenStreams:
         with self._executor.lock:
             stream = self._streams.get(reference)
             return stream is not None and (bool(stream.queue) or stream.is_rolled_back)
+
+    def is_open(self, reference: str) -> bool:
+        """Whether the files of the stream are open."""
+        with self._executor.lock:
+            stream = self._streams.get(reference)
+            return stream is not None and stream.pipeline is not None
 
     def full_partitions(self, bound_bytes: int, *, resume_share: float) -> set[OwnedPartition]:
         """Returns the partitions of streams with more than `bound_bytes` queued; for a paused partition, more
@@ -302,6 +309,21 @@ class OpenStreams:
         """Pauses the stream for this time, while another process writes it."""
         with self._executor.lock:
             self.pauses.reserve(reference, seconds, self._streams.get(reference))
+
+    def request_drops(self, reference: str, policy: str, drops: Mapping[str, int]) -> StreamState:
+        """Requests that the thread that processes the stream next drops the beginnings of these outputs.
+
+        The stream may be closed, and stays so. Its `drops` are empty once it is done.
+        """
+        with self._executor.lock:
+            stream = self._streams.get(reference)
+            if stream is None:
+                stream = self._streams[reference] = StreamState(reference, policy)
+                stream.covered_s = time.monotonic()
+                self.pauses.apply_reservation(stream)
+            stream.drops = drops
+            self._executor.schedule([stream])
+            return stream
 
     def close_one(self, reference: str) -> None:
         """Closes the stream if it is idle and committed; called right after a commit of all streams."""

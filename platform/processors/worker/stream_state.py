@@ -109,6 +109,8 @@ class StreamState:
     rolled_back_in_commit: bool = False
     """It was rolled back to its checkpoint while a commit was recording `committing`."""
     snapshot_requested: bool = False
+    drops: Mapping[str, int] = field(default_factory=dict)
+    """What retention is to drop, by output: all before this row, or byte of the archive."""
     reread_from: dict[OwnedPartition, int] = field(default_factory=dict)
 
     claimed: bool = False
@@ -152,11 +154,18 @@ class StreamState:
                 found.update(snapshot.uncommitted)
         return found
 
+    @property
+    def can_drop(self) -> bool:
+        """Whether retention can drop something now: a closed stream may not be in the middle of a commit."""
+        return bool(self.drops) and (self.pipeline is not None or self.committing is None)
+
     def has_work(self, now_s: float) -> bool:
         """Whether a thread can process it now (monotonic time)."""
         if self.abandoned:
             return self.pipeline is not None  # to be closed
         if self.snapshot_requested and self.snapshot is None and self.committing is None:
+            return True
+        if self.can_drop:
             return True
         waits = self.waits_for_commit or now_s < self.paused_until_s
         return bool(self.queue) and not waits and not self.is_rolled_back

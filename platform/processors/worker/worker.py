@@ -32,7 +32,7 @@ partition was taken. If the log was replaced, the partition is retaken (`Partiti
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -54,6 +54,7 @@ from .pipeline.telemetry import WorkerTelemetry
 from .progress.in_flight import InFlight
 from .progress.ownership import Ownership
 from .restored_models import RestoredModels
+from .retention.sweep import PASS_INTERVAL_S, RetentionSweep
 from .stopped_streams import StoppedStreams
 from .stream_status import report_stream_health, streams_behind
 from .trainings import Trainings
@@ -107,9 +108,10 @@ class Worker:
         in_flight: InFlight | None = None,
         flusher: Flusher | None = None,
         name: str = "worker",
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`name` identifies this worker to the others. `flusher` publishes the flush messages of streams with
-        reordering.
+        reordering. Retention compares `clock_ns` with the times of rows and chunks.
         """
         self._settings = settings
         self._catalog = catalog
@@ -170,6 +172,16 @@ class Worker:
             telemetry=telemetry,
         )
         self._stopped = StoppedStreams(self._streams, self._executor, self._processor.probe)
+        self._retention = RetentionSweep(
+            store=store,
+            checkpoints=checkpoints,
+            owned=self._owned,
+            streams=self._streams,
+            executor=self._executor,
+            policies=lambda: catalog.policies,
+            telemetry=telemetry,
+            clock_ns=clock_ns,
+        )
         self._publisher.broken = self._checkpointing.fail
         self._commit_requested = asyncio.Event()
         self._stopping = False
@@ -259,6 +271,7 @@ class Worker:
                 self._make_checkpoints(),
                 self._monitor_streams(),
                 self._reload_operations(),
+                self._drop_expired(),
                 self._orders.run(),
             )
         ]
@@ -328,6 +341,11 @@ class Worker:
             self._streams.reopen_naming(concerned)
             self._catalog.read_again()
             self._telemetry.operations_loaded(concerned, broken=self._operations.broken)
+
+    async def _drop_expired(self) -> None:
+        while True:
+            await asyncio.sleep(PASS_INTERVAL_S)
+            await self._run_to_completion(asyncio.to_thread(self._retention.run_pass))
 
     def _poll_models(self) -> None:
         self._trainings.poll()

@@ -2,8 +2,9 @@
 
 A policy enters as a mapping (TOML, JSON, a document of the catalog) through `policy_from_mapping`, which
 checks everything that does not depend on the operations; `policy_to_mapping` is its inverse. Related modules:
-`policy_rules` (who may send), `alarm_rules` (what raises an alarm), `policy_schema` (the schema of records),
-`policy_table` (which policy a tag belongs to), `policy_wording` (the messages of errors).
+`policy_rules` (who may send), `alarm_rules` (what raises an alarm), `retention_rules` (how long data stays),
+`policy_schema` (the schema of records), `policy_table` (which policy a tag belongs to), `policy_wording` (the
+messages of errors).
 docs/policies.md has every setting with an example.
 """
 
@@ -32,6 +33,7 @@ from .policy_wording import (
     kind_of,
     plain_value,
 )
+from .retention_rules import Retention, check_retention, retention_to_mapping
 from .tag_pattern import TagPattern as TagPattern
 
 Format = Literal["raw", "msgpack", "json"]
@@ -133,7 +135,7 @@ class Policy(Struct, frozen=True):
     in order; 0 stores them in order of arrival.
 
     `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
-    is how long the bus keeps what is on its topics.
+    is how long the bus keeps what is on its topics, `retention` how long the store keeps what it has.
     """
 
     reference: Annotated[str, Meta(pattern=REFERENCE)]
@@ -152,6 +154,7 @@ class Policy(Struct, frozen=True):
     reorder_s: Annotated[float, Meta(ge=0, le=MAX_REORDER_S)] = 0.0
     encoding: Encoding = "msgpack"
     topic: Topic = Topic()
+    retention: Retention = Retention()
     pipeline: tuple[Step, ...] = ()
     alarm: tuple[AlarmRule, ...] = ()
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
@@ -195,12 +198,10 @@ def _policy(data: Mapping[str, Any]) -> Policy:
     if "reference" not in data:
         raise PolicyInvalid("reference: is missing; it names the policy and its topic on the bus")
     plain = dict(data)
-    if "limits" in data and isinstance(data["limits"], Mapping):
-        check_keys(data["limits"], "limits", Limits.__struct_fields__)
-        plain["limits"] = dict(data["limits"])
-    if "topic" in data and isinstance(data["topic"], Mapping):
-        check_keys(data["topic"], "topic", Topic.__struct_fields__)
-        plain["topic"] = dict(data["topic"])
+    for name, kind in (("limits", Limits), ("topic", Topic), ("retention", Retention)):
+        if isinstance(table := data.get(name), Mapping):
+            check_keys(table, name, kind.__struct_fields__)
+            plain[name] = dict(table)
     if "allow" in data:
         plain["allow"] = _allow(data["allow"])
     if data.get("schema") is not None:
@@ -235,6 +236,7 @@ def _policy(data: Mapping[str, Any]) -> Policy:
         conditions=[step.name for step in policy.conditions],
     )
     check_rules(policy.allow)
+    check_retention(policy.retention)
     return policy
 
 
@@ -356,6 +358,8 @@ def policy_to_mapping(policy: Policy) -> dict[str, Any]:
         "reorder_s": policy.reorder_s,
         "encoding": policy.encoding,
         "topic": {k: v for k, v in msgspec.structs.asdict(policy.topic).items() if v is not None},
+        # As with signals.
+        **({} if policy.retention == Retention() else {"retention": retention_to_mapping(policy.retention)}),
         "partitions": policy.partitions,
         "pipeline": [
             {

@@ -70,6 +70,16 @@ class DataStream(StreamReader):
         """Bytes ever appended, now: the offset past the last byte."""
         return self._bytes.length
 
+    def segment_stop(self, position: int) -> int:
+        """The first byte past the segment of byte `position`."""
+        segment_bytes: int = self._bytes.segment_bytes
+        return position - position % segment_bytes + segment_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """From the first kept byte of each file to its end; without the event times."""
+        return self._bytes.length - self._bytes.start + self._arrivals.kept_bytes
+
     @property
     def chunks(self) -> int:
         """Chunks ever appended."""

@@ -207,7 +207,10 @@ class DataStreamWriter(StreamWriter):
 
     def drop_before(self, offset: int) -> None:
         """Drop bytes before `offset`, as far as they fill whole segments, and their arrival records."""
+        start = self._bytes.start
         self._bytes.drop_before(offset)
+        if self._bytes.start == start:
+            return
         with SegmentedFile(self._arrivals.directory) as file:
             arrivals = Rows(file, ARRIVAL)[:]
         gone = int(np.searchsorted(arrivals["offset"], self._bytes.start, side="right")) - 1

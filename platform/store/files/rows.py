@@ -68,6 +68,18 @@ class Rows(RowReader):
         """Number of the first row kept."""
         return self._bounds()[0]
 
+    def segment_stop(self, position: int) -> int:
+        """The first row past the segment that has this row."""
+        segment_bytes: int = self._file.segment_bytes
+        end = position * self._row_bytes // segment_bytes * segment_bytes + segment_bytes
+        return -(-end // self._row_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """From the first kept byte of each file to its end."""
+        files = [self._file, *([] if self._beside is None else [self._beside[0]])]
+        return sum(file.length - file.start for file in files)
+
     def __len__(self) -> int:
         length = self._file.length // self._row_bytes
         if self._beside is not None:

@@ -31,6 +31,18 @@ class _Reader(ABC):
     def replaced(self) -> bool:
         """Whether another output has this reference now, or none: this one no longer grows."""
 
+    @property
+    @abstractmethod
+    def kept_bytes(self) -> int:
+        """The bytes of storage of what is kept, about, now."""
+
+    @abstractmethod
+    def segment_stop(self, position: int) -> int:
+        """The end of the segment that has this row of an array, or byte of a stream; it may lie past the end.
+
+        `drop_before` drops whole segments: one ends here, whatever its beginning was.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release what the reader holds; arrays that it returned stay valid. Closing twice is allowed."""

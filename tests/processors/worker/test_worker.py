@@ -3,7 +3,8 @@
 import asyncio
 import struct
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Home:
         self.store = Store(path / "store")
         self.letters = SqlDeadLetters(path / "dead-letters.sqlite")
         self.telemetry = WorkerTelemetry()
+        self.clock_ns: Callable[[], int] = time.time_ns
         self.worker: Worker
 
     async def policy(self, reference: str, **settings: Any) -> None:
@@ -108,6 +110,7 @@ class Home:
             operations=operations,
             models=ModelFiles(self.path / "models"),
             flusher=flusher,
+            clock_ns=self.clock_ns,
         )
         stop = asyncio.Event()
         running = asyncio.ensure_future(self.worker.run(stop))

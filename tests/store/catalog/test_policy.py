@@ -1,6 +1,7 @@
 """Policies: the allowed settings, the error messages for others, and which policy a tag belongs to."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,22 @@ def steps(draw: st.DrawFn, name: str) -> dict[str, Any]:
     return step
 
 
+def retentions() -> st.SearchStrategy[dict[str, Any]]:
+    hours = st.floats(min_value=0.001, max_value=1e5)
+    return st.fixed_dictionaries(
+        {}, optional={"stream_hours": hours, "array_hours": hours, "bytes": st.integers(2**20, 2**50)}
+    ).flatmap(
+        lambda rows: (
+            st.just(rows)
+            if "array_hours" not in rows
+            else st.builds(
+                lambda factor: {**rows, "pyramid_hours": rows["array_hours"] * factor},
+                st.floats(min_value=1, max_value=10),
+            )
+        )
+    )
+
+
 @st.composite
 def mappings(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(NAMES, unique=True, max_size=3))
@@ -205,6 +222,7 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
                 "retention_bytes": st.integers(min_value=2**20, max_value=2**40),
             },
         ),
+        "retention": retentions(),
         "pipeline": st.tuples(*(steps(name) for name in names)).map(list),
         "partitions": st.integers(min_value=1, max_value=1000),
     }
@@ -229,6 +247,8 @@ def test_to_mapping_and_from_mapping_are_inverse(mapping: dict[str, Any]) -> Non
             for given_step, step in zip(value, spelt_out["pipeline"], strict=True):
                 kept = {k: v for k, v in given_step.items() if (k, v) != ("input", None)}
                 assert {k: step[k] for k in kept} == kept
+        elif key == "retention":
+            assert spelt_out.get("retention", {}) == value
         elif key == "limits":
             assert {k: spelt_out["limits"][k] for k in value} == value
         else:
@@ -275,6 +295,20 @@ def with_step(**step: Any) -> dict[str, Any]:
         ({"encoding": "avro"}, 'encoding: "avro" needs a `schema`, in which the records go out'),
         ({"topic": {"retention_h": 1}}, 'topic.retention_h: is not known; did you mean "retention_hours"?'),
         ({"topic": {"retention_bytes": 10}}, "topic.retention_bytes: is 10, must be an integer >= 1048576"),
+        ({"retention": {"hours": 1}}, "retention.hours: is not known;"),
+        ({"retention": {"array_hours": 0}}, "retention.array_hours: is 0, must be a number > 0.0"),
+        ({"retention": {"stream_hours": -1.5}}, "retention.stream_hours: is -1.5, must be a number > 0.0"),
+        ({"retention": {"stream_hours": math.nan}}, "retention.stream_hours: is nan, must be a number > 0.0"),
+        ({"retention": {"bytes": 4096}}, "retention.bytes: is 4096, must be an integer >= 1048576"),
+        ({"retention": {"bytes": 1e9}}, "retention.bytes: is a number (1000000000.0), must be an integer"),
+        (
+            {"retention": {"pyramid_hours": 8}},
+            "retention.pyramid_hours: needs array_hours, since the overview",
+        ),
+        (
+            {"retention": {"array_hours": 9, "pyramid_hours": 8.5}},
+            "retention.pyramid_hours: is 8.5, must be at least array_hours (9)",
+        ),
         ({"additional_fields": "drop"}, "additional_fields: 'drop' is not known; Allowed: refuse, allow"),
         ({"invalid_records": True}, "invalid_records: is true or false (True), must be text"),
         ({"limits": {"events_per_s": 0}}, "limits.events_per_s: is 0, must be a number > 0"),

@@ -98,6 +98,21 @@ class OutputArrays:
             if step and (writer := self._writers.get(step)) is not None:
                 writer.mark_committed(length)
 
+    def drop_before(self, reference: str, row: int, *, uid: bytes) -> None:
+        """Drops rows of the array of this uid; one that is not open, such as of a former step, is opened."""
+        writer = self._writers.get(reference.partition(":")[2])
+        if writer is not None:
+            if writer.uid == uid:
+                writer.drop_before(row)
+            return
+        length = self._lengths.get(reference)
+        if length is None or length.uid != uid or self._store.array_uid(reference) != uid:
+            return
+        with self._store.array(reference) as array:
+            dtype, row_shape, attrs = array.dtype, array.row_shape, array.attrs
+        with self._store.array_writer(reference, dtype=dtype, row_shape=row_shape, attrs=attrs) as closed:
+            closed.resume(length, database_id=self._database_id).drop_before(row)
+
     def close(self) -> None:
         """Releases the locks of the arrays."""
         for writer in self._writers.values():

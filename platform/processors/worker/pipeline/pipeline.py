@@ -3,7 +3,7 @@
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +100,7 @@ class StreamPipeline:
             self._archive.close()
             raise
         new_output(NewOutput("stream", reference, {"tag": reference, "policy": policy.reference}))
+        self._committed: Mapping[str, OutputLength] = {}
         self.fatal_events: list[Released] = []
         """Buffered events that crashed the worker, for the dead letters."""
         self._counted = Counter[str]()
@@ -251,6 +252,27 @@ class StreamPipeline:
                 return
             self._archive.mark_committed(committed.outputs[self.reference])
             self._arrays.mark_committed(committed.outputs)
+            self._committed = committed.outputs
+
+    def drop_before(self, output: str, stop: int) -> None:
+        """Drops what is before row `stop` of an array, or before byte `stop` of the archive.
+
+        Only as far as a commit since the stream was opened covers it: a later open must be able to truncate
+        to the last commit.
+        """
+        length = self._committed.get(output)
+        if length is None:
+            return
+        stop = min(stop, length.length)
+        if output != self.reference:
+            self._arrays.drop_before(output, stop, uid=length.uid)
+        elif length.uid == self._archive.uid:
+            self._archive.drop_before(stop)
+
+    def awaits_adopted(self, count: int) -> bool:
+        """Whether the bus may still redeliver some of the first `count` chunks, which are adopted."""
+        length = self._committed.get(self.reference)
+        return bool(count) and (length is None or length.chunks <= count)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

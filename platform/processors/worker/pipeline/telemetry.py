@@ -98,6 +98,7 @@ class WorkerTelemetry(Telemetry):
     stopped_total: int
     checkpoints_total: int
     step_failures_total: int
+    retention_dropped_bytes_total: int
     dead_lettered_by_code: Counter[str]
     counted_by_name: Counter[str]
 
