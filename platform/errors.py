@@ -229,6 +229,10 @@ class HomeNotFound(WindvaneError, LookupError):
     """The home directory does not exist."""
 
 
+class OverviewImpossible(WindvaneError, ValueError):
+    """A data array has no overview of the requested kind or size."""
+
+
 class ExportFailed(WindvaneError, ValueError):
     """A data array cannot be exported in the requested format."""
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from ..records.bounds import bound_of
 from ..store.interface import ArrayReader
+from ..store.pyramid.overview import Overview, Overview2D, overview, overview2d
 from ..store.selection.columns import ColumnReader, column_named
-from ..store.selection.time_ranges import row_slice
+from ..store.selection.time_ranges import row_slice, view_range
 from .describe import readable_bytes
 
 
@@ -90,6 +91,29 @@ class Array:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self._source[self.start :], dtype=dtype, copy=copy)
+
+    def overview(
+        self, start: Any = None, stop: Any = None, *, pixels: int = 1000, column: str | int | None = None
+    ) -> Overview:
+        """Minimum, maximum and mean of a range of any length in at most `pixels` pixels.
+
+        Takes milliseconds, since it reads the pyramid of the array. `start` and `stop` are rows or times, as
+        in slices; `stop` may be past the end. The edges of the pixels snap outward to a power of 64 rows:
+        see `Overview.rows`. `column` selects one value of a row, by name or index. Raises ColumnNotFound,
+        and OverviewImpossible for rows without numbers or more than a million of them.
+        """
+        rows = view_range(self._source, bound_of(start), bound_of(stop))
+        return overview(self._source, *rows, pixels=pixels, column=column)
+
+    def overview2d(
+        self, start: Any = None, stop: Any = None, *, pixels: int = 1000, bins: int = 256
+    ) -> Overview2D:
+        """The maxima of a range of spectra in at most `pixels` × `bins` cells of time × frequency.
+
+        `start` and `stop` as in `overview`. Raises OverviewImpossible for rows of another shape.
+        """
+        rows = view_range(self._source, bound_of(start), bound_of(stop))
+        return overview2d(self._source, *rows, pixels=pixels, bins=bins)
 
     def row_of_table(self) -> tuple[str, ...]:
         """Its row in the list of arrays."""

@@ -187,6 +187,34 @@ class ArrayInfo(msgspec.Struct):
     attrs: dict[str, Any]
 
 
+class OverviewInfo(msgspec.Struct):
+    """A range of an array in pixels: pixel i has the rows from `rows[i]` to `rows[i + 1]`, without the last.
+
+    `times_ns` are the event times of `rows` (ns since the epoch, UTC), that of the last row for an edge at
+    the end of the array, null if there is no row. A pixel of `min`, `max` and `mean` is a number, or
+    nested lists if a row has several values; null for a gap: no rows, or only NaN. Other NaN are ignored.
+    """
+
+    rows: list[int]
+    times_ns: list[int | None]
+    min: list[Any]
+    max: list[Any]
+    mean: list[Any]
+
+
+class Overview2DInfo(msgspec.Struct):
+    """A range of spectra in cells: `max[i][j]` is the largest value of the rows from `rows[i]` to
+    `rows[i + 1]` and the bins from `bins[j]` to `bins[j + 1]`, without the last ones; NaN is ignored.
+
+    `times_ns` as in an overview. A pixel without rows is null.
+    """
+
+    rows: list[int]
+    times_ns: list[int | None]
+    bins: list[int]
+    max: list[list[float | None] | None]
+
+
 class DocumentInfo(msgspec.Struct):
     """A document of the catalog. Times are RFC 3339."""
 

@@ -23,6 +23,7 @@ from .api.document_type_routes import document_type_routes
 from .api.documents import DeadLetterRoutes, SearchRoutes
 from .api.ingest import IngestRoutes
 from .api.listings import Listings
+from .api.overviews import OverviewRoutes
 from .api.platform import PlatformRoutes
 from .api.policies import PolicyRoutes
 from .api.streams import StreamRoutes
@@ -46,6 +47,7 @@ RESOURCES: tuple[type, ...] = (
     PolicyRoutes,
     StreamRoutes,
     ArrayRoutes,
+    OverviewRoutes,
     SearchRoutes,
     DocumentRoutes,
     AlarmRoutes,
@@ -98,12 +100,11 @@ def create_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.extend([mark_answering, set_security_headers])
-    live = LiveFeed(store, telemetry, live_limits or LiveLimits())
+    live, listings = LiveFeed(store, telemetry, live_limits or LiveLimits()), Listings(store, telemetry)
     app.on_shutdown.append(live.close)
     platform = PlatformRoutes(
         telemetry, tiers, dead_letters, disk, version=version("windvane"), describe=api_description
     )
-    listings = Listings(store, telemetry)
     app.cleanup_ctx.extend([live.running, tiers.closing, platform.watching, listings.closing])
     delays, alarms = WorkerDelays(tiers), OpenAlarms(catalog)
     documents = DocumentRoutes(catalog, check_policy)
@@ -112,6 +113,7 @@ def create_app(
         PolicyRoutes(catalog, check_policy, f"{API}/policies"),
         StreamRoutes(store, telemetry, listings, delays, alarms, checkpoints=checkpoints),
         ArrayRoutes(store, telemetry, listings),
+        OverviewRoutes(store),
         SearchRoutes(catalog),
         AlarmRoutes(catalog),
         DeadLetterRoutes(dead_letters, tiers),

@@ -16,6 +16,7 @@ from ..errors import (
     BodyTooSlow,
     ChunkRejected,
     DocumentInvalid,
+    OverviewImpossible,
     PolicyInvalid,
     RangeGone,
     RevisionConflict,
@@ -35,6 +36,7 @@ PROBLEM_TYPE = "application/problem+json"
 _STATUS: Mapping[type[Exception], HTTPStatus] = {
     RangeGone: HTTPStatus.GONE,
     SelectionInvalid: HTTPStatus.BAD_REQUEST,
+    OverviewImpossible: HTTPStatus.UNPROCESSABLE_ENTITY,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     PolicyInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     DocumentInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -333,3 +333,16 @@ def test_bytes_are_selected_by_time_of_arrival(context: Context) -> None:
     assert stream["1970-01-01T00:00:02Z":] == b"world"
     assert stream[: np.datetime64(2, "s")] == b"hello "
     assert stream[2:"1970-01-01T00:00:02Z"] == b"llo "
+
+
+def test_an_overview_is_of_rows_or_of_times_and_of_a_column(filled: Filled, context: Context) -> None:
+    rows = np.random.default_rng(2).normal(size=(900, 4)).astype(np.float32)
+    filled.array("voice:wide", rows)
+    array = context.arrays["voice:wide"]
+    found = array.overview(128, 900, pixels=3, column=2)
+    assert found.rows.tolist() == [128, 384, 640, 900]
+    assert np.array_equal(found.max, [rows[128:384, 2].max(), rows[384:640, 2].max(), rows[640:, 2].max()])
+    since = array.times[450]
+    assert array.overview(since, pixels=450).rows.tolist() == list(range(450, 901))
+    cells = array.overview2d(0, 900, pixels=1, bins=2)
+    assert cells.max.tolist() == [[rows[:, :2].max(), rows[:, 2:].max()]]

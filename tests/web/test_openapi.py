@@ -99,6 +99,7 @@ ANSWERED = [
         .replace("documents/array/{ref}", "documents/array/voice:spectrum")
         .replace("documents/alarm/{ref}", f"documents/alarm/{REFERENCE}")
         .replace("streams/{ref}", "streams/voice")
+        .replace("arrays/{ref}/overview", "arrays/voice:spectrum/overview")
         .replace("arrays/{ref}", "arrays/voice:records")
         .replace("alarms/{ref}", f"alarms/{REFERENCE}")
     ]

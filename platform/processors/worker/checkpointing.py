@@ -15,6 +15,7 @@ from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.instrumentation import PartitionsLost
 from .progress.ownership import OwnedPartition, Ownership
+from .pyramids import Pyramids
 from .restored_models import RestoredModels
 from .stream_executor import StreamExecutor
 from .stream_state import StreamSnapshot, StreamState
@@ -57,6 +58,7 @@ class Checkpointing:
         executor: StreamExecutor,
         publisher: ResultsPublisher,
         models: RestoredModels,
+        pyramids: Pyramids,
         telemetry: WorkerTelemetry,
     ) -> None:
         self._store = store
@@ -67,6 +69,7 @@ class Checkpointing:
         self._executor = executor
         self._publisher = publisher
         self._models = models
+        self._pyramids = pyramids
         self._telemetry = telemetry
         self.lock = asyncio.Lock()
         self.failure: BaseException | None = None
@@ -216,6 +219,10 @@ class Checkpointing:
                     not stream.is_rolled_back and not stream.is_dirty and not stream.queue
                 ) or stream in commit.streams:
                     stream.covered_s = began_s
+        if commit.streams:
+            self._pyramids.committed(
+                [each.checkpoint.outputs for each in commit.streams.values()], began_s=began_s
+            )
 
     async def release(self, partitions: Collection[OwnedPartition]) -> None:
         """Releases the partitions: stops processing them, and closes their streams without a commit."""

@@ -60,6 +60,19 @@ class FlushFailed(Event, frozen=True):
     reason: str
 
 
+class PyramidNotExtended(Event, frozen=True):
+    """The pyramid of an array was not extended; overviews of it read more rows."""
+
+    line = LogLine(
+        logging.WARNING,
+        "the pyramid of {reference} could not be extended: {reason}; it is retried after a checkpoint",
+        key=("reference",),
+    )
+
+    reference: str
+    reason: str
+
+
 class TrainingSucceeded(Event, frozen=True):
     """A training of a step made a model."""
 

@@ -45,7 +45,7 @@ from ...store.model_files import ModelFiles
 from ..operations.base.user_operations import UserOperations
 from .checkpointing import Checkpointing
 from .chunk_processor import ChunkProcessor
-from .instrumentation import FlushFailed, StreamSlow
+from .instrumentation import FlushFailed, PyramidNotExtended, StreamSlow
 from .order_watch import Flusher, OrderWatch
 from .partition_reader import PartitionReader
 from .pipeline.catalog_link import CatalogLink
@@ -53,6 +53,7 @@ from .pipeline.results_publisher import ResultsPublisher
 from .pipeline.telemetry import WorkerTelemetry
 from .progress.in_flight import InFlight
 from .progress.ownership import Ownership
+from .pyramids import Pyramids
 from .restored_models import RestoredModels
 from .retention.sweep import PASS_INTERVAL_S, RetentionSweep
 from .stopped_streams import StoppedStreams
@@ -147,6 +148,12 @@ class Worker:
         self._executor = self._processor.executor
         self._streams = self._processor.streams
         self._orders.is_behind = self._streams.is_behind
+        self.pyramids = Pyramids(
+            store,
+            failed=lambda reference, error: telemetry.emit(
+                PyramidNotExtended(reference, str(error) or repr(error))
+            ),
+        )
         self._checkpointing = Checkpointing(
             store=store,
             checkpoints=checkpoints,
@@ -156,6 +163,7 @@ class Worker:
             executor=self._executor,
             publisher=self._publisher,
             models=self._models,
+            pyramids=self.pyramids,
             telemetry=telemetry,
         )
         self._reader = PartitionReader(
@@ -256,12 +264,14 @@ class Worker:
             # A commit in progress ends first: the next owner of a stream reads its last commit.
             async with self._checkpointing.lock:
                 await asyncio.to_thread(self._streams.close_all)
+            await asyncio.to_thread(self.pyramids.close)
             await self._publisher.close()
             self._telemetry.streams_behind = lambda _: {}
             self._telemetry.orders = dict
 
     async def _run(self, stop: asyncio.Event) -> None:
         self._stopped.start()
+        self.pyramids.start()
         tasks = [
             asyncio.ensure_future(work)
             for work in (

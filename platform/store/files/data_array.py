@@ -12,6 +12,7 @@ from ...errors import StreamDamaged
 from ..databases.checkpoint_records import OutputLength
 from ..interface.readers import ArrayReader
 from ..interface.writers import ArrayWriter
+from ..pyramid.cells import CellLayout
 from .description import (
     as_json,
     dtype_from_json,
@@ -20,6 +21,7 @@ from .description import (
     sync_description,
     write_description,
 )
+from .pyramid_levels import Level, open_levels
 from .replaced_arrays import set_aside
 from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows, row_bytes
@@ -27,7 +29,7 @@ from .segmented_file import SegmentedFile
 from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,6 +77,11 @@ class DataArray(Rows, ArrayReader):
     def replaced(self) -> bool:
         """Whether another array has replaced this one, so that it no longer grows."""
         return self._rows_file.replaced
+
+    def levels(self) -> Sequence[Level]:
+        """The levels of the pyramid, level 1 first."""
+        layout = CellLayout.of(self.dtype, self.row_shape)
+        return () if layout is None else open_levels(self.directory, self.uid, layout)
 
     def close(self) -> None:
         """Close the files; views that exist stay valid."""

@@ -70,6 +70,11 @@ class SegmentedFile:
         return self._head.length
 
     @property
+    def committed(self) -> int:
+        """Bytes that are known to be durable, 0 if none is known; never more than that (`Head`)."""
+        return self._head.committed
+
+    @property
     def epoch(self) -> int:
         """How often the file restarted at 0 after its beginning was dropped: the length may be lower then."""
         return self._head.epoch

@@ -11,6 +11,7 @@ from ...directories import make_directory
 from ...errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from ...records.tag_names import stream_name
 from ..interface.engine import REBUILT, StoreAddress, StoreEngine
+from ..pyramid.cells import CellLayout
 from .data_array import DataArray, DataArrayWriter
 from .data_stream import DataStream
 from .data_stream_writer import DataStreamWriter
@@ -26,14 +27,18 @@ from .names import (
     reference_of,
     unquote,
 )
+from .pyramid_writer import LocalPyramidWriter
 from .replaced_arrays import Replaced, drop, replaced, set_aside, size_bytes, superseded
 from .segmented_writer import DEFAULT_SEGMENT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
+
+    from ..interface.pyramids import PyramidWriter
+    from ..interface.readers import ArrayReader
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = (ctypes.c_int,)
@@ -174,6 +179,16 @@ class Store(StoreEngine):
             attrs=attrs,
             segment_bytes=self._segment_bytes,
         )
+
+    def pyramid_writer(
+        self, array: ArrayReader, *, committed_rows: int, complete: Sequence[int] = ()
+    ) -> PyramidWriter | None:
+        """Open the pyramid of an array, or create it; None if its rows have no numbers."""
+        self._require_working()
+        layout = CellLayout.of(array.dtype, array.row_shape)
+        if layout is None or not isinstance(array, DataArray):
+            return None
+        return LocalPyramidWriter(array, layout, committed_rows=committed_rows, complete=complete)
 
     def put_rebuilt_in_place(self, reference: str, uid: bytes) -> None:
         """Rename the array `reference~rebuilt` to `reference` if it has this uid.

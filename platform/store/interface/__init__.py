@@ -19,6 +19,7 @@ from ...extensions import STORES
 from .arrivals import ARRIVAL, CHUNK_ID_BYTES, EVENT, PART_OF_CHUNK
 from .engine import REBUILT, ReplacedArray, StoreAddress, StoreEngine
 from .listing import Listing, Page
+from .pyramids import PyramidLevel, PyramidWriter
 from .readers import ArrayReader, StreamReader
 from .rows import RowReader
 from .writers import ArrayWriter, StreamWriter
@@ -33,6 +34,8 @@ __all__ = [
     "ArrayWriter",
     "Listing",
     "Page",
+    "PyramidLevel",
+    "PyramidWriter",
     "ReplacedArray",
     "RowReader",
     "StoreAddress",

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from ...engine_addresses import EngineAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
     from .listing import Listing
+    from .pyramids import PyramidWriter
     from .readers import ArrayReader, StreamReader
     from .writers import ArrayWriter, StreamWriter
 
@@ -105,6 +106,18 @@ class StoreEngine(ABC):
         Raises as `stream_writer`, and ValueError for a dtype with Python objects, without a fixed size or
         with a shape of its own, and for a row shape with extents below 1.
         """
+
+    def pyramid_writer(
+        self, array: ArrayReader, *, committed_rows: int, complete: Sequence[int] = ()
+    ) -> PyramidWriter | None:
+        """Open the pyramid of an array of this store, or create it; None if the array cannot have one.
+
+        `committed_rows` of the array are covered by a checkpoint. `complete` has the `lengths` of an earlier
+        writer of this process: cells that are kept though they are not known to be durable.
+
+        Raises StoreLocked while another writer has it.
+        """
+        return None
 
     @abstractmethod
     def sync(self) -> None:

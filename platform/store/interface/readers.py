@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 from .rows import RowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from .pyramids import PyramidLevel
 
 
 class _Reader(ABC):
@@ -64,6 +66,10 @@ class ArrayReader(RowReader, _Reader):
     @abstractmethod
     def times_ns(self) -> RowReader:
         """The event time of each row, int64 ns since the epoch, UTC: indexed like the array itself."""
+
+    def levels(self) -> Sequence[PyramidLevel]:
+        """The levels of the array's pyramid, level 1 first; none if it has no pyramid (yet)."""
+        return ()
 
 
 class StreamReader(_Reader):

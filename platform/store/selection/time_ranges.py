@@ -11,13 +11,17 @@ compares the times.
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from ...errors import RangeGone
+from ...errors import RangeGone, SelectionInvalid
 from ...records.bounds import Bound, Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..interface import ArrayReader, RowReader, StreamReader
+
+
+_MOST_ROWS = 2**60
+"""A row of a view beyond it counts as this one, so that the edges of pixels are numbers of 64 bits."""
 
 
 def row_at(array: "ArrayReader", time_ns: int) -> int:
@@ -38,6 +42,20 @@ def row_slice(
         row_at(array, bound.time_ns) if isinstance(bound, Instant) else bound for bound in (start, stop)
     )
     return slice(first, end, step)
+
+
+def view_range(array: "ArrayReader", start: Bound | None, stop: Bound | None) -> tuple[int, int]:
+    """The first row and the row after the last of a view, which may reach past the rows that there are.
+
+    By default from the first row kept to the end; an empty range if `stop` is before `start`. Raises
+    SelectionInvalid for negative rows.
+    """
+    key = row_slice(array, start, stop)
+    for row in (key.start, key.stop):
+        if row is not None and row < 0:
+            raise SelectionInvalid(f"the row {row} is negative; the rows of a view are counted from 0 on")
+    first = min(array.start if key.start is None else key.start, _MOST_ROWS)
+    return first, max(first, min(len(array) if key.stop is None else key.stop, _MOST_ROWS))
 
 
 def rows_between(

@@ -177,6 +177,44 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/arrays/{ref}/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the minimum, maximum and mean of a range of rows in so many pixels
+         * @description The edges of the pixels snap outward to a power of 64 rows, and are returned as `rows`; the values are
+         *     exact for these edges.
+         */
+        get: operations["arrays_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/arrays/{ref}/overview2d": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get the maxima of a range of spectra in so many cells of time × frequency */
+        get: operations["arrays_overview2d"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/arrays/{ref}/times": {
         parameters: {
             query?: never;
@@ -1474,6 +1512,34 @@ export interface components {
             log: string;
         };
         /**
+         * Overview2DInfo
+         * @description A range of spectra in cells: `max[i][j]` is the largest value of the rows from `rows[i]` to
+         *     `rows[i + 1]` and the bins from `bins[j]` to `bins[j + 1]`, without the last ones; NaN is ignored.
+         *
+         *     `times_ns` as in an overview. A pixel without rows is null.
+         */
+        Overview2DInfo: {
+            bins: number[];
+            max: ((number | null)[] | null)[];
+            rows: number[];
+            times_ns: (number | null)[];
+        };
+        /**
+         * OverviewInfo
+         * @description A range of an array in pixels: pixel i has the rows from `rows[i]` to `rows[i + 1]`, without the last.
+         *
+         *     `times_ns` are the event times of `rows` (ns since the epoch, UTC), that of the last row for an edge at
+         *     the end of the array, null if there is no row. A pixel of `min`, `max` and `mean` is a number, or
+         *     nested lists if a row has several values; null for a gap: no rows, or only NaN. Other NaN are ignored.
+         */
+        OverviewInfo: {
+            max: unknown[];
+            mean: unknown[];
+            min: unknown[];
+            rows: number[];
+            times_ns: (number | null)[];
+        };
+        /**
          * Policy
          * @description An ingestion policy. Built by hand it is not checked; `policy_from_mapping` does that.
          *
@@ -1491,7 +1557,7 @@ export interface components {
          *     in order; 0 stores them in order of arrival.
          *
          *     `encoding` "avro" lets the records go out, too, on a topic of their own, in the policy's schema; `topic`
-         *     is how long the bus keeps what is on its topics.
+         *     is how long the bus keeps what is on its topics, `retention` how long the store keeps what it has.
          */
         Policy: {
             /**
@@ -1545,6 +1611,15 @@ export interface components {
             reference: string;
             /** @default 0 */
             reorder_s?: number;
+            /**
+             * @default {
+             *       "stream_hours": null,
+             *       "array_hours": null,
+             *       "pyramid_hours": null,
+             *       "bytes": null
+             *     }
+             */
+            retention?: components["schemas"]["Retention"];
             /** @default null */
             schema?: {
                 [key: string]: unknown;
@@ -1664,6 +1739,15 @@ export interface components {
             reference?: string;
             /** @default 0 */
             reorder_s?: number;
+            /**
+             * @default {
+             *       "stream_hours": null,
+             *       "array_hours": null,
+             *       "pyramid_hours": null,
+             *       "bytes": null
+             *     }
+             */
+            retention?: components["schemas"]["Retention"];
             /** @default null */
             schema?: {
                 [key: string]: unknown;
@@ -1728,6 +1812,25 @@ export interface components {
             reason: string;
             rejected_events: number;
             stored_events: number;
+        };
+        /**
+         * Retention
+         * @description How long data is kept, and how much; None keeps it all.
+         *
+         *     A chunk of a data stream is kept for `stream_hours` after its arrival, a row of a data array for
+         *     `array_hours` after its event time, and the overview of a row (its pyramid) for `pyramid_hours`, by
+         *     default as long as the row. `bytes` bounds what all streams and arrays of the policy take together: the
+         *     oldest is dropped first, whichever stream it is of. Whole segments are dropped, so a little more stays.
+         */
+        Retention: {
+            /** @default null */
+            array_hours?: number | null;
+            /** @default null */
+            bytes?: number | null;
+            /** @default null */
+            pyramid_hours?: number | null;
+            /** @default null */
+            stream_hours?: number | null;
         };
         /**
          * Retitling
@@ -2157,6 +2260,8 @@ export type Installation = components['schemas']['Installation'];
 export type LastExit = components['schemas']['LastExit'];
 export type Limits = components['schemas']['Limits'];
 export type NewLog = components['schemas']['NewLog'];
+export type Overview2DInfo = components['schemas']['Overview2DInfo'];
+export type OverviewInfo = components['schemas']['OverviewInfo'];
 export type Policy = components['schemas']['Policy'];
 export type PolicyDocument = components['schemas']['PolicyDocument'];
 export type PolicyDraft = components['schemas']['PolicyDraft'];
@@ -2166,6 +2271,7 @@ export type Problem = components['schemas']['Problem'];
 export type Reason = components['schemas']['Reason'];
 export type Rejected = components['schemas']['Rejected'];
 export type Replayed = components['schemas']['Replayed'];
+export type Retention = components['schemas']['Retention'];
 export type Retitling = components['schemas']['Retitling'];
 export type RevisionEntry = components['schemas']['RevisionEntry'];
 export type RowRange = components['schemas']['RowRange'];
@@ -2975,6 +3081,148 @@ export interface operations {
             };
             /** @description Retention has dropped rows of the slice; the detail names the first row kept. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    arrays_overview: {
+        parameters: {
+            query?: {
+                /** @description Only this value of a row: a name of the attribute `columns`, a field of the records, or an index along the last axis. */
+                column?: string;
+                /** @description The first row, from 0 on, or a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first row whose time is that or later. By default the first row that is kept. */
+                from?: string;
+                /** @description How many pixels there are at most; 10,000 if it is more. */
+                pixels?: number;
+                /** @description The row after the last; it may be past the end of the array. Or a time. By default the end of the array. */
+                to?: string;
+            };
+            header?: {
+                /** @description application/octet-stream asks for the binary form; JSON is the default. */
+                Accept?: string;
+            };
+            path: {
+                /** @description The reference, percent-encoded where a path requires it. */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The overview. The binary form has no gaps between its parts, all little-endian: `rows` and `times_ns` as int64, pixels + 1 of each (-2^63: no time); `count` as int64, how many values that are not NaN a pixel has (0: a gap); `min` and `max` in the dtype of the array; `mean` as float64. */
+            200: {
+                headers: {
+                    /** @description Of `min` and `max` in the binary form, as in .npy files. */
+                    "Windvane-Dtype"?: string;
+                    /** @description Of `max` in the binary form, with commas: pixels, and values of a pixel if several. */
+                    "Windvane-Shape"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OverviewInfo"];
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A parameter is not valid. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no such array, or it has no such column. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The array has no overview of this kind, or it would be too large. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    arrays_overview2d: {
+        parameters: {
+            query?: {
+                /** @description How many cells a pixel has at most. */
+                bins?: number;
+                /** @description The first row, from 0 on, or a time: RFC 3339 (seconds optional), or ns since 1970, from 10^17 on; then the first row whose time is that or later. By default the first row that is kept. */
+                from?: string;
+                /** @description How many pixels there are at most; 10,000 if it is more. */
+                pixels?: number;
+                /** @description The row after the last; it may be past the end of the array. Or a time. By default the end of the array. */
+                to?: string;
+            };
+            header?: {
+                /** @description application/octet-stream asks for the binary form; JSON is the default. */
+                Accept?: string;
+            };
+            path: {
+                /** @description The reference, percent-encoded where a path requires it. */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The overview. The binary form has no gaps between its parts, all little-endian: `rows` and `times_ns` as int64, pixels + 1 of each (-2^63: no time); `bins` as int64, one more than a pixel has cells; `count` as int64, how many rows a pixel has (0: a gap); `max` in the dtype of the array. */
+            200: {
+                headers: {
+                    /** @description Of `min` and `max` in the binary form, as in .npy files. */
+                    "Windvane-Dtype"?: string;
+                    /** @description Of `max` in the binary form, with commas: pixels, and values of a pixel if several. */
+                    "Windvane-Shape"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview2DInfo"];
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A parameter is not valid. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no such array, or it has no such column. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The array has no overview of this kind, or it would be too large. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
