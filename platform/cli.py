@@ -11,6 +11,7 @@ import click
 
 from .commands import (
     alarm,
+    backup,
     data,
     dead_letter,
     doctor,
@@ -117,6 +118,8 @@ for _command in (
     reprocess.reprocess,
     verify.verify,
     recover.recover,
+    backup.backup,
+    backup.restore,
     topics.topics,
     doctor.doctor,
     tiers.gateway,

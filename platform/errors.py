@@ -233,6 +233,14 @@ class OverviewImpossible(WindvaneError, ValueError):
     """A data array has no overview of the requested kind or size."""
 
 
+class BackupInvalid(WindvaneError, ValueError):
+    """A folder is not a whole backup, or files of it are damaged."""
+
+
+class BackupFailed(WindvaneError, RuntimeError):
+    """A home could not be copied as one state; the former backup in the folder is unchanged."""
+
+
 class ExportFailed(WindvaneError, ValueError):
     """A data array cannot be exported in the requested format."""
 

@@ -8,6 +8,18 @@ from .config import Settings
 from .directories import make_directory
 from .errors import ConfigInvalid
 
+UNFINISHED_RESTORE = "restore-unfinished"
+"""Exists in a home from before the first file of a restore until after the last one is durable."""
+
+
+def require_whole_home(home: Path) -> None:
+    """Raise `ConfigInvalid` if a restore of this home did not finish."""
+    if (home / UNFINISHED_RESTORE).exists():
+        raise ConfigInvalid(
+            f"{home} has part of a backup: `windvane restore` was interrupted. Wait if it still runs; "
+            "otherwise remove everything in this directory, then restore into it"
+        )
+
 
 def ensure_token(settings: Settings) -> str:
     """The web tier's access token, created by the first call; readable by this user alone."""
@@ -33,9 +45,10 @@ def make_home(settings: Settings) -> Path:
     """Create the home directory if it does not exist, for this user alone.
 
     Its databases have the received data. The tiers restrict the permissions of an existing home
-    (`home_modes.secure_home`). Raises `ConfigInvalid`.
+    (`home_modes.secure_home`). Raises `ConfigInvalid`, also for a home that is not whole.
     """
     home = settings.home
+    require_whole_home(home)
     try:
         make_directory(home, mode=int(settings.home_mode or "700", 8))
     except OSError as error:

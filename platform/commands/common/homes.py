@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from ...config import Settings, default_home, load_settings
 from ...errors import HomeNotFound
+from ...home import require_whole_home
 from ...runtime.installations import is_same_home, listener_uid, running_homes
 from .logs import say, say_in
 
@@ -29,6 +30,7 @@ def settings_for(
 ) -> Settings:
     """The settings of the home that is meant. Raises `ConfigInvalid` and `HomeNotFound`."""
     settings = load_settings(home=home, config=config, flags=flags)
+    require_whole_home(settings.home)
     if "log_format" in flags:
         say_in(settings.log_format)
     default = default_home().absolute()

@@ -29,6 +29,11 @@ class ByteProgress:
         if self._progress is not None:
             self._progress.update(self._task, completed=done_bytes)
 
+    def advance(self, more_bytes: int) -> None:
+        """Show that `more_bytes` more are done."""
+        if self._progress is not None:
+            self._progress.advance(self._task, more_bytes)
+
     def say(self, message: str) -> None:
         """One line on standard error, above the bar."""
         if self._progress is not None:

@@ -114,6 +114,30 @@ def make_wal_database(path: Path) -> None:
             connection.close()
 
 
+def copy_database(path: Path, target: Path) -> None:
+    """Copy a database that other processes may be writing, as of one moment, into the new file `target`.
+
+    Pages are read in one transaction (SQLite's online backup): writers do not wait for it. The copy is a
+    single file. Raises StoreFailed; DatabaseDamaged if the copy fails SQLite's check.
+    """
+    target.unlink(missing_ok=True)
+    with _explained(path, "copy it"):
+        live = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=READ_TIMEOUT_S)
+        try:
+            copy = sqlite3.connect(target, isolation_level=None)
+            try:
+                live.backup(copy)
+                # The copied header says write-ahead log: readers of the copy would make its files.
+                copy.execute("PRAGMA journal_mode = DELETE")
+                problem = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            finally:
+                copy.close()
+        finally:
+            live.close()
+    if problem != "ok":
+        raise DatabaseDamaged(f"{path}: cannot copy it: {problem}. {DAMAGED_ADVICE}")
+
+
 class ReadOnlySqliteFile:
     """A database file that another process writes; nothing of it is changed. `version` is its format."""
 

@@ -192,6 +192,14 @@ class DataArrayWriter(ArrayWriter):
         self._describe(found, database_id)
         return self
 
+    def roll_back(self, committed: OutputLength, *, database_id: bytes) -> Self:
+        """As `DataStreamWriter.roll_back`."""
+        for file in (self._rows, self._times):
+            file.mark_committed(0)
+        self.resume(committed, database_id=database_id)
+        self.mark_committed(committed)
+        return self
+
     def start_over(self, *, database_id: bytes) -> Self:
         """Set aside the present array, if there is one, and continue with an empty array."""
         if any(file.length or file.lacks_head for file in (self._rows, self._times)):

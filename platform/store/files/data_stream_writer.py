@@ -122,6 +122,17 @@ class DataStreamWriter(StreamWriter):
             write_description(self.directory, description)
         return self
 
+    def roll_back(self, committed: OutputLength, *, database_id: bytes) -> Self:
+        """Resume at `committed`, although later lengths are marked as committed: for a restored copy.
+
+        The copied heads can be later than the copied checkpoint. `committed` must be of this `uid`.
+        """
+        for file in self._files():
+            file.mark_committed(0)
+        self.resume(committed, database_id=database_id)
+        self.mark_committed(committed)
+        return self
+
     @property
     def found(self) -> OutputLength:
         """The present length of the stream; before `resume`, the length that was found."""

@@ -16,7 +16,7 @@ def open_local_store(url: str, home: Path) -> Store:
         store.close()
         raise ConfigInvalid(
             f"the files of the store {url!r} are not in {home}, and only those of the store local: can be "
-            "verified and repaired by this command; use the tools of that engine"
+            "verified, repaired and copied by these commands; use the tools of that engine"
         )
     return store
 
