@@ -1,11 +1,14 @@
-"""Conformance suites for packages that bring an operation or a bus engine; needs the extra `testing`.
+"""Conformance suites for packages that bring an operation, a bus engine or a store engine.
 
-Subclass `operations.OperationConformance` or `bus.BusConformance` in a test module. Nothing else in Windvane
-imports pytest or Hypothesis.
+Subclass `operations.OperationConformance`, `bus.BusConformance` or `store.StoreConformance` in a test module.
+They need the extra `testing`: nothing else in Windvane imports pytest or Hypothesis.
 """
 
 import pytest
 
 pytest.register_assert_rewrite(
-    "windvane.testing.bus", "windvane.testing.operations", "windvane.testing.streams"
+    "windvane.testing.bus",
+    "windvane.testing.operations",
+    "windvane.testing.store",
+    "windvane.testing.streams",
 )

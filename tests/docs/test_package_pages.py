@@ -9,6 +9,7 @@ from tests.docs.snippets import ROOT, SNIPPETS, Snippet
 PACKAGE_PAGES = {
     "write-an-operation.md": "windvane-difference",
     "write-a-bus-engine.md": "windvane-memory-bus",
+    "write-a-store-engine.md": "windvane-memory-store",
     "write-a-document-type.md": "windvane-inspection",
 }
 SHOWN = [each for each in SNIPPETS if each.page in PACKAGE_PAGES and each.language in ("python", "toml")]

@@ -99,6 +99,7 @@ def test_an_installed_operation_is_listed_and_a_broken_package_is_reported(
     for kind, name, package, state in (
         ("operation", "difference", "windvane-difference", "ok"),
         ("bus engine", "memory", "windvane-memory-bus", "ok"),
+        ("store engine", "memory", "windvane-memory-store", "ok"),
         ("document type", "inspection", "windvane-inspection", "ok"),
         ("operation", "broken", BROKEN, "failure"),
     ):

@@ -21,7 +21,7 @@ from .engine import REBUILT, ReplacedArray, StoreAddress, StoreEngine
 from .listing import Listing, Page
 from .pyramids import PyramidLevel, PyramidWriter
 from .readers import ArrayReader, StreamReader
-from .rows import RowReader
+from .rows import IndexedRows, RowReader
 from .writers import ArrayWriter, StreamWriter
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "REBUILT",
     "ArrayReader",
     "ArrayWriter",
+    "IndexedRows",
     "Listing",
     "Page",
     "PyramidLevel",

@@ -31,7 +31,10 @@ class _Reader(ABC):
     @property
     @abstractmethod
     def replaced(self) -> bool:
-        """Whether another output has this reference now, or none: this one no longer grows."""
+        """Whether another output has this reference now, or none.
+
+        This one no longer grows, and what was not read yet may be gone: StreamDamaged.
+        """
 
     @property
     @abstractmethod

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ...errors import RangeGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +66,81 @@ class RowReader(ABC):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype=dtype, copy=copy)
+
+
+class IndexedRows(RowReader):
+    """Rows that an engine reads by range: subclasses give `bounds` and `read_rows`, this the indexing."""
+
+    @abstractmethod
+    def bounds(self) -> tuple[int, int]:
+        """The number of the first row kept, and the count of rows ever appended, of one moment."""
+
+    @abstractmethod
+    def read_rows(self, low: int, high: int) -> NDArray[Any]:
+        """Rows `low` to `high`, read-only, shape (high - low, *row_shape); `low` may equal `high`.
+
+        They were kept when `bounds` was called. Raises RangeGone if they have been dropped since, IndexError
+        if they have been cut off.
+        """
+
+    @property
+    def start(self) -> int:
+        """Number of the first row kept, now."""
+        return self.bounds()[0]
+
+    def __len__(self) -> int:
+        return self.bounds()[1]
+
+    def __getitem__(self, key: Any) -> Any:
+        while True:
+            bounds = self.bounds()
+            try:
+                return self._select(key, *bounds)
+            except (IndexError, RangeGone):
+                if self.bounds() == bounds:
+                    raise
+                # Rows were dropped or cut off just now: with the bounds of now, an open slice is valid.
+
+    def _select(self, key: Any, start: int, length: int) -> Any:
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if isinstance(first, tuple) or first is None or first is Ellipsis:
+            return self.read_rows(start, length)[key]
+        if isinstance(first, slice):
+            return self._slice(first, start, length)[(slice(None), *rest)]
+        try:
+            number = operator.index(first)
+        except TypeError:
+            return self._pick(key, start, length)
+        if number < 0:
+            number += length
+        if not 0 <= number < length:
+            raise IndexError(f"there is no row {operator.index(first)}: there are {length}")
+        _require_kept(number, start)
+        return self.read_rows(number, number + 1)[(0, *rest)]
+
+    def _slice(self, key: slice, start: int, length: int) -> NDArray[Any]:
+        if start:
+            downward = key.step is not None and key.step < 0
+            if key.start is None and not downward:
+                key = slice(start, key.stop, key.step)
+            elif key.stop is None and downward:
+                key = slice(key.start, start - 1, key.step)
+        numbers = range(*key.indices(length))
+        if not numbers:
+            return self.read_rows(start, start)
+        low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]) + 1
+        _require_kept(low, start)
+        return self.read_rows(low, high)[:: numbers.step]
+
+    def _pick(self, key: Any, start: int, length: int) -> Any:
+        if start:
+            raise IndexError(
+                f"rows before {start} were dropped, so only integers and slices select rows here; "
+                f"take a slice first, `rows[{start}:]`, and index that"
+            )
+        return self.read_rows(0, length)[key]
+
+
+def _require_kept(number: int, start: int) -> None:
+    if number < start:
+        raise RangeGone(f"row {number} was dropped; the first that is kept is row {start}")

@@ -121,7 +121,10 @@ class StreamWriter(_Writer):
 
     @abstractmethod
     def drop_before(self, offset: int) -> None:
-        """Drop bytes before `offset`, as far as the engine frees space by it, and their arrival records."""
+        """Drop bytes before `offset`, as far as the engine frees space by it, and their arrival records.
+
+        The last record stays in any case. `offset` is at most what is committed.
+        """
 
 
 class ArrayWriter(_Writer):
@@ -163,4 +166,4 @@ class ArrayWriter(_Writer):
 
     @abstractmethod
     def drop_before(self, row: int) -> None:
-        """Drop rows before `row`, as far as the engine frees space by it."""
+        """Drop rows before `row`, as far as the engine frees space by it; at most what is committed."""
