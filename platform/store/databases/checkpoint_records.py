@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from .stream_history import StreamHistory
 from .stream_order import HeldChunk, StreamOrder
 
 Partition: TypeAlias = tuple[str, int]
@@ -61,7 +62,7 @@ class StreamCheckpoint:
     `alarm_state` is the state of the stream's alarms. `alarms` are messages that are sent with this
     checkpoint: a commit puts them into the outbox, not into the row of the stream, so what is read back has
     none. `held` are the chunks that wait to be put in order, and `order` is what is known of that: None for a
-    stream that was never looked at for it.
+    stream that was never looked at for it. `history` has its senders and pipelines.
     """
 
     states: Mapping[str, bytes] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class StreamCheckpoint:
     holes: tuple[Hole, ...] = ()
     order: StreamOrder | None = None
     held: tuple[HeldChunk, ...] = ()
+    history: StreamHistory = field(default_factory=StreamHistory)
 
 
 @dataclass(frozen=True, slots=True)

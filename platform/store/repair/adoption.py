@@ -71,6 +71,7 @@ def adopt_stream(
             holes=before.holes,
             order=before.order,
             held=_not_archived(before.held, scrub, chunks),
+            history=before.history,
         )
         checkpoints.commit(positions={}, streams={reference: adopted}, chunk_keys={}, window=0)
     return Adopted(outputs, scrub.bytes.length - size)

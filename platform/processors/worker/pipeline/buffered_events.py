@@ -22,6 +22,7 @@ class Arrival(NamedTuple):
 
     chunk_id: bytes | None
     received_ns: int
+    sender: str
 
 
 class Released(NamedTuple):
@@ -93,7 +94,8 @@ class EventRange(NamedTuple):
     @property
     def arrival(self) -> Arrival:
         """Of their chunk."""
-        return Arrival(self.buffered.message.chunk_id, self.buffered.message.received_ns)
+        message = self.buffered.message
+        return Arrival(message.chunk_id, message.received_ns, message.sender)
 
     @property
     def first_byte(self) -> int:
@@ -119,7 +121,7 @@ def merge(ranges: list[EventRange]) -> Released:
         payload, events = _merged(ranges), sum(each.end - each.begin for each in ranges)
     message = ChunkMessage(
         tag=first.message.tag,
-        sender=first.message.sender,
+        sender=whole[-1].sender if whole else first.message.sender,
         chunk_id=whole[-1].chunk_id if whole else PART_OF_CHUNK,
         received_ns=whole[-1].received_ns if whole else first.message.received_ns,
         events=events,

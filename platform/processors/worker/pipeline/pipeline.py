@@ -26,6 +26,7 @@ from .buffered_events import Released
 from .catalog_link import NewOutput
 from .chunk_inputs import ChunkInputs, decode_chunk_inputs
 from .output_arrays import OutputArrays
+from .pipeline_changes import history_at_opening
 from .publication import Publication
 from .reorder_buffer import ReorderBuffer
 from .results_publisher import ResultsPublisher
@@ -85,6 +86,7 @@ class StreamPipeline:
             # Truncate to the committed length: the bus delivers the rest again.
             self._archive.resume(outputs.get(reference), database_id=database_id)
             self._alarms = StreamAlarms(reference, policy, store, publisher, committed)
+            self._history = history_at_opening(policy, self._archive, committed)
             self._arrays = OutputArrays(
                 reference, store, outputs, database_id=database_id, new_output=new_output
             )
@@ -118,8 +120,10 @@ class StreamPipeline:
             return
         chunk = inputs.chunk
         for other in released.others:
+            self._history = self._history.with_sender(self._archive.chunks, other.sender)
             self._archive.append(b"", arrived_ns=other.received_ns, chunk_id=other.chunk_id, events=0)
         first_event = self._archive.events
+        self._history = self._history.with_sender(self._archive.chunks, chunk.sender)
         self._archive.append(
             inputs.archived,
             arrived_ns=chunk.received_ns,
@@ -243,6 +247,7 @@ class StreamPipeline:
             holes=holes,
             order=self.reorder.order,
             held=self.reorder.held,
+            history=self._history,
         )
 
     def mark_committed(self, committed: StreamCheckpoint) -> None:

@@ -27,6 +27,7 @@ from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoin
 from ....store.databases.interfaces import CheckpointDatabase
 from ....store.interface import REBUILT, ArrayWriter, StoreEngine, StreamWriter
 from ...operations.base.block import Block
+from ..pipeline.pipeline_changes import pipeline_change
 from ..pipeline.steps import RunningSteps
 from .archive_replay import recorded_inputs
 from .lost_rows import lost_rows
@@ -65,7 +66,8 @@ class Reprocessing:
         # Records of a dropped beginning can outlast their bytes.
         while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
             self._next_chunk += 1
-        self._is_partial = self._next_chunk > 0
+        self._first_chunk = self._next_chunk
+        self._is_partial = self._first_chunk > 0
         self.failed: dict[str, str] = {}
         """The last error of each step that raised; of "events" if those of a chunk cannot be decoded."""
         self.set_aside: list[str] = []
@@ -144,11 +146,7 @@ class Reprocessing:
             self._store.sync()  # a commit must not name directories that a power failure can remove
             self._checkpoints.commit(
                 positions={},
-                streams={
-                    reference: replace(
-                        committed, states=self.steps.states(), outputs={**committed.outputs, **made}
-                    )
-                },
+                streams={reference: self._checkpoint(committed, made, archive.uid)},
                 chunk_keys={},
                 window=0,
             )
@@ -163,6 +161,17 @@ class Reprocessing:
                         self.dropped += self._store.drop_superseded(each)
             for writer in self._writers.values():
                 writer.close()
+
+    def _checkpoint(
+        self, committed: StreamCheckpoint, made: Mapping[str, OutputLength], archive: bytes
+    ) -> StreamCheckpoint:
+        change = pipeline_change(self._policy, chunk=self._first_chunk)
+        return replace(
+            committed,
+            states=self.steps.states(),
+            outputs={**committed.outputs, **made},
+            history=committed.history.of_stream(archive).reprocessed(change),
+        )
 
     def _require_no_loss(self, committed: StreamCheckpoint, made: Mapping[str, OutputLength]) -> None:
         losses = lost_rows(
