@@ -7,6 +7,7 @@ HOME/operations (docs/own-operations.md), or by an entry point of its package (d
 from .errors import OperationFailed, PolicyInvalid
 from .processors.operations.base.block import Block, Events, EventTimes, Given, blocks_of
 from .processors.operations.base.operation import Operation, PartlyRejected, operation
+from .processors.operations.base.reach import Reach
 from .processors.operations.base.state_codec import Integer
 from .processors.operations.base.steps import check_pipeline, make_operation, resolve_inputs
 
@@ -20,6 +21,7 @@ __all__ = [
     "OperationFailed",
     "PartlyRejected",
     "PolicyInvalid",
+    "Reach",
     "blocks_of",
     "check_pipeline",
     "make_operation",

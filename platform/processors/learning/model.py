@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed
 from ..operations.base.block import Block
 from ..operations.base.operation import Operation, operation
+from ..operations.base.reach import Reach
 from ..operations.base.unpickling import unpickle
 from .estimators import MAX_BATCH_ROWS, Learner, Scaler, make_learner
 from .scores import columns_of, score_attrs, score_block
@@ -129,6 +131,10 @@ class Model(Operation):
             ) from failure
         self._given += len(rows)
         return score_block(block, scores, self._outputs, self._attrs)
+
+    def depends_on(self) -> Reach:
+        """The row, and all that the model has learned."""
+        return Reach(1, Fraction(1), "all")
 
     def state(self) -> ModelState:
         """The estimator with everything learned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from ..operations.base.block import Block
 from ..operations.base.operation import Operation, operation
+from ..operations.base.reach import Reach
 from ..operations.base.unpickling import unpickle
 from .batch_learner import FRAME_ROWS, BatchLearner, make_batch_learner
 from .estimators import Scaler
@@ -216,6 +218,10 @@ class TrainedModel(Operation):
     def counts(self) -> Mapping[str, int]:
         """Trainings that produced a model, and failed trainings."""
         return {"trainings": self._state.trainings, "failed_trainings": self._state.failures}
+
+    def depends_on(self) -> Reach:
+        """The row, and all that the model has learned."""
+        return Reach(1, Fraction(1), "all")
 
     def state(self) -> TrainedState:
         """The model, and the position in the schedule."""

@@ -18,6 +18,7 @@ from scipy.signal import get_window
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import ROW_BY_ROW, Reach
 from .spectrum import linear_power, to_decibels
 
 # R10 preferred numbers: the names of the bands.
@@ -135,6 +136,10 @@ class Bands(Operation):
                 **({"level": "dB", "reference": self._reference} if self._level == "dB" else {}),
             },
         )
+
+    def depends_on(self) -> Reach:
+        """The spectrum."""
+        return ROW_BY_ROW
 
     def _lay_out(self, block: Block) -> tuple[list[Band], list[_Lines]]:
         step_hz, half_hz = block.attrs["frequency_step_hz"], block.attrs["rate_hz"] / 2

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach
 from .envelope import Envelope
 from .framing import Carry, Framing
 
@@ -182,6 +183,10 @@ class Bearing(Operation):
                 "unit": block.attrs.get("unit", ""),
             },
         )
+
+    def depends_on(self) -> Reach:
+        """As `envelope`."""
+        return self._envelope.depends_on()
 
     def state(self) -> BearingState:
         """The samples that the next frames share."""

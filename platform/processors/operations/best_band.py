@@ -10,6 +10,7 @@ from msgspec import Meta
 from ...errors import OperationFailed
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import ROW_BY_ROW, Reach
 
 MEASURES = ("low_hz", "high_hz", "kurtosis")
 
@@ -67,3 +68,7 @@ class BestBand(Operation):
             columns=columns,
             attrs={"kind": self.output, "columns": list(columns), "channels": channels, "unit": ""},
         )
+
+    def depends_on(self) -> Reach:
+        """The kurtosis."""
+        return ROW_BY_ROW

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry, Framing
 
 
@@ -103,6 +104,10 @@ class Envelope(Operation):
         result = self._rows(framing, block, self._band) if framing.count else None
         self._carry = framing.carry
         return result
+
+    def depends_on(self) -> Reach:
+        """The frame, and the samples around it that the filter needs."""
+        return window(self.length + self.reach, self.hop)
 
     def state(self) -> Carry | None:
         """The samples that the next frames share."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry, Framing, Scratch, channel_names
 
 MAX_WINDOW = 1_048_576
@@ -132,6 +133,13 @@ class Features(Operation):
             )
         self._carry = framing.carry
         return result
+
+    def depends_on(self) -> Reach:
+        """The window."""
+        layout = self._layout
+        if layout is None:
+            return Reach()
+        return window(layout.length, layout.length)
 
     def state(self) -> Carry | None:
         """The samples of the window that is not full yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from msgspec import Meta
 from ...errors import PolicyInvalid
 from .base.block import Block, Events, EventTimes, Given
 from .base.operation import Operation, operation
-from .timeline import MAX_GAP_S, START, Timeline, TimelineState, Tolerance
+from .base.reach import Reach
+from .timeline import BY_TIME, MAX_GAP_S, START, Timeline, TimelineState, Tolerance
 
 MAX_FIELDS = 1024
 """Maximum columns that are found automatically; records with more fields need `fields`."""
@@ -124,6 +126,14 @@ class Fields(Operation):
     def counts(self) -> Mapping[str, int]:
         """Gaps, missing rows, and dropped rows; all 0 without a rate."""
         return Timeline.counts(self._state.timeline)
+
+    def depends_on(self) -> Reach:
+        """The event; times, and the first record with a number, can decide more."""
+        step = Fraction(1) if self._timeline is None else None
+        note = "" if self._timeline is None else BY_TIME
+        if self._given is None:
+            note = "; ".join(filter(None, (note, "the first record that has a number names the columns")))
+        return Reach(1, step, "nothing", note)
 
     def state(self) -> FieldsState:
         """The columns, and the number of rows so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach
 
 Design = Literal["butter", "bessel", "cheby1", "cheby2", "ellip"]
 Response = Literal["lowpass", "highpass", "bandpass", "bandstop"]
@@ -122,6 +124,10 @@ class Filter(Operation):
             columns=block.columns,
             attrs={**block.attrs, "kind": self.output, "filter": self._attrs()},
         )
+
+    def depends_on(self) -> Reach:
+        """The sample, and the delays of the filter, which hold all samples since the last gap."""
+        return Reach(1, Fraction(1), "since gap")
 
     def state(self) -> FilterState | None:
         """The delays of the filter."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry
 from .spectrum import Spectrum
 
@@ -120,6 +121,12 @@ class Kurtosis(Operation):
                 **{key: spectra.attrs[key] for key in kept},
             },
         )
+
+    def depends_on(self) -> Reach:
+        """The frames of the group."""
+        frame = self._spectrum.depends_on()
+        length, hop = frame.rows or 0, int(frame.step or 0)
+        return window((self._frames - 1) * hop + length, self._frames * hop)
 
     def state(self) -> KurtosisState:
         """The samples of the next frame, and the sums of the group."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block, Given
 from .base.operation import Operation, operation
+from .base.reach import Reach
 
 _MARGIN = 3
 """Samples required after a position before it is processed: Keys' kernel takes two on each side."""
@@ -156,6 +157,10 @@ class Order(Operation):
             state = follow(state, stop, block, given)
         self._state = state
         return tuple(given)
+
+    def depends_on(self) -> Reach:
+        """Everything: how many rows came before depends on all speeds until now."""
+        return Reach()
 
     def state(self) -> OrderState | None:
         """The samples since the last known revolution."""

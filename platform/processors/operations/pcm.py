@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block, EventTimes, Given
 from .base.operation import Operation, operation
-from .timeline import MAX_GAP_S, START, EventTimeMeaning, Timeline, TimelineState, Tolerance
+from .base.reach import Reach, window
+from .timeline import BY_TIME, MAX_GAP_S, START, EventTimeMeaning, Timeline, TimelineState, Tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,13 @@ class Pcm(Operation):
     def counts(self) -> Mapping[str, int]:
         """Gaps, missing rows, and dropped rows; all 0 if event times are ignored."""
         return Timeline.counts(self._state.timeline if self._state is not None else START)
+
+    def depends_on(self) -> Reach:
+        """The bytes of the frame; times decide where samples are missing."""
+        frame_bytes = self._format.frame_bytes
+        if self._timeline is None:
+            return window(frame_bytes, frame_bytes)
+        return Reach(frame_bytes, None, "nothing", BY_TIME)
 
     def state(self) -> PcmState | None:
         """The bytes of the incomplete frame."""

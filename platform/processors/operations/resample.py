@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 
 MAX_FACTOR = 1000
 
@@ -145,6 +146,14 @@ class Resample(Operation):
             block.rate_hz,
         )
         return result
+
+    def depends_on(self) -> Reach:
+        """The support of the filter, which is centered at the row."""
+        if self._state is None:
+            return Reach()
+        up, down = self._factors(self._state.rate_hz)
+        half = 10 * max(up, down)
+        return window(2 * half // up + 1, Fraction(down, up))
 
     def state(self) -> ResampleState | None:
         """The samples that the next rows depend on."""

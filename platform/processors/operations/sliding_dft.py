@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry, Framing, channel_names
 
 MAX_PARTS = 256
@@ -133,6 +134,10 @@ class SlidingDft(Operation):
                 "unit": block.attrs.get("unit", ""),
             },
         )
+
+    def depends_on(self) -> Reach:
+        """The window."""
+        return window(self._length, self._hop)
 
     def state(self) -> SlidingDftState:
         """The transforms of the last hops."""

@@ -12,6 +12,7 @@ from scipy.signal import get_window
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry, Framing, Scratch
 
 _transforms = Scratch()
@@ -94,6 +95,10 @@ class Spectrum(Operation):
         result = self._rows(framing, block) if framing.count else None
         self._carry = framing.carry
         return result
+
+    def depends_on(self) -> Reach:
+        """The frame."""
+        return window(self._length, self._hop)
 
     def state(self) -> Carry | None:
         """The samples that the next frames share."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block, EventTimes
 from .base.operation import Operation, operation
+from .base.reach import Reach
 from .framing import channel_names
 from .moments import Measure, Moments
 
@@ -154,6 +155,10 @@ class Statistics(Operation):
     def counts(self) -> Mapping[str, int]:
         """Rows that arrived too `late` for their period."""
         return {"late": self._state.late}
+
+    def depends_on(self) -> Reach:
+        """The rows of the period, and the first one after it, which ends it."""
+        return Reach(None, None, "nothing")
 
     def state(self) -> StatisticsState:
         """The open period."""

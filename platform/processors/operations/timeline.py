@@ -31,6 +31,9 @@ SET_BACK_S, SET_BACK_EVENTS = 60.0, 8
 MAX_MISSING = 2**48
 """Maximum rows that one gap can skip: clocks can have any value, and an index must stay within int64."""
 
+BY_TIME = "event times decide where rows are missing, late or repeated"
+"""The note of a `Reach` over rows that were cut at gaps in time."""
+
 _NS_PER_S = 1_000_000_000
 # Years 1824 to 2116: the difference of any two times is within int64.
 _MAX_NS = 2**62

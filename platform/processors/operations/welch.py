@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import OperationFailed, PolicyInvalid
 from .base.block import Block
 from .base.operation import Operation, operation
+from .base.reach import Reach, window
 from .framing import Carry
 from .spectrum import Spectrum, to_decibels
 
@@ -148,6 +149,13 @@ class Welch(Operation):
             rate_hz=spectra.rate_hz / step,
             attrs=self._attrs(spectra, segments, step),
         )
+
+    def depends_on(self) -> Reach:
+        """The frames of the mean."""
+        if self._state.carry is None:
+            return Reach()
+        segments, step = self._grouping(self._state.carry.rate_hz)
+        return window((segments - 1) * self._hop + self._length, step * self._hop)
 
     def state(self) -> WelchState:
         """The samples of the next frames, and the sums of the means in progress."""

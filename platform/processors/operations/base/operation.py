@@ -27,6 +27,7 @@ import numpy as np
 
 from ....errors import OperationFailed
 from .block import Block, Given
+from .reach import Reach
 
 
 class PartlyRejected(OperationFailed):
@@ -92,6 +93,13 @@ class Operation(ABC):
     def restore(self, state: Any) -> None:  # noqa: B027
         """Resumes from a `state()` of an operation with the same parameters; None starts over."""
 
+    def depends_on(self) -> Reach:
+        """Which input rows the rows that it gives depend on; called after `process`.
+
+        By default a row may depend on everything that came before it.
+        """
+        return Reach()
+
     def restore_model(self, state: Any) -> None:
         """Continue with a model that was changed elsewhere; OperationFailed if that is not possible."""
         former = getattr(self, "take_up", None)  # the name of this method in version 0.1
@@ -113,6 +121,10 @@ class FunctionOperation(Operation):
 
     def __init__(self, **parameters: Any) -> None:
         self._parameters = parameters
+
+    def depends_on(self) -> Reach:
+        """Nothing is kept between blocks, and cutting them changes no row: a row depends on one row."""
+        return Reach(earlier="nothing")
 
     def process(self, block: Any) -> Given:
         """The result of the function; OperationFailed if it is neither blocks nor as many rows."""

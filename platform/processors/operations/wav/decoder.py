@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ....errors import OperationFailed
 from ..base.block import Block, Given
 from ..base.operation import Operation, PartlyRejected, operation
+from ..base.reach import Reach
 from ..timeline import MAX_GAP_S, EventTimeMeaning, Timeline, Tolerance
 from .reading import Reading
 from .state import WavState, complete
@@ -105,6 +106,11 @@ class Wav(Operation):
         in the header of their file.
         """
         return {**Timeline.counts(self._state.timeline), "beyond_size": self._state.beyond_size}
+
+    def depends_on(self) -> Reach:
+        """The frame, and all before it: headers have its format and the end of a file."""
+        layout = self._state.layout
+        return Reach(1 if layout is None else layout[0].frame_bytes)
 
     def state(self) -> WavState:
         """The position of the stream in a file."""

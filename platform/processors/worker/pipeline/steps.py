@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,6 +30,19 @@ class Result(NamedTuple):
     step: str
     keep: bool
     block: Block
+
+
+class StepObserver:
+    """Learns of each input of each step, and of what it gave. This one does nothing."""
+
+    def before(self, step: str, operation: Operation, data: Block | Events) -> None:
+        """The operation is about to process `data`."""
+
+    def after(self, step: str, operation: Operation, blocks: Sequence[Block]) -> None:
+        """It has; `blocks` are what it gave, if it failed those for the rest."""
+
+
+_NO_OBSERVER = StepObserver()
 
 
 class DueTraining(NamedTuple):
@@ -116,6 +129,11 @@ class RunningSteps:
         return {step.name: step.unusable for step in self._steps if step.unusable is not None}
 
     @property
+    def source_of(self) -> dict[str, str]:
+        """The input of each step, by name: "bytes", "events", or another step."""
+        return {step.name: step.source for step in self._steps}
+
+    @property
     def sources(self) -> frozenset[str]:
         """The inputs that the steps use: "bytes", "events", and names of steps."""
         return frozenset(step.source for step in self._steps)
@@ -127,6 +145,7 @@ class RunningSteps:
         failed: FailedStep,
         worked: Callable[[str], None] = lambda _: None,
         before_step: Callable[[], None] = lambda: None,
+        observer: StepObserver = _NO_OBSERVER,
     ) -> Iterator[Result]:
         """Returns the output of each step, in their order, for these bytes or events.
 
@@ -141,16 +160,20 @@ class RunningSteps:
             # A source gives several blocks if there is a gap between their rows.
             for data in results.get(step.source, ()):
                 before_step()
+                observer.before(step.name, step.operation, data)
+                given: tuple[Block, ...] = ()
                 self.running_step = step.name, time.monotonic()
                 try:
-                    made += step.without_inherited_resolution(blocks_of(step.operation.process(data)))
+                    given = step.without_inherited_resolution(blocks_of(step.operation.process(data)))
                 except BaseException as error:
-                    made += partial_output(error)
+                    given = partial_output(error)
                     failed(step.name, as_failure(error))
                 else:
                     worked(step.name)
                 finally:
                     self._note_time()
+                observer.after(step.name, step.operation, given)
+                made += given
             results[step.name] = tuple(made)
             for block in made:
                 yield Result(step.name, step.keep, block)
