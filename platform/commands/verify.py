@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import Settings
-from ..errors import StoreLocked
+from ..errors import ConfigInvalid, StoreLocked
 from .common.options import tier_options
 from .common.progress import amount, byte_progress, plural
 from .data import require_home
@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 @click.command(short_help="Check all data for damage; repair what can be repaired.")
 @click.argument("references", metavar="[REF]...", nargs=-1)
 @click.option("--repair", is_flag=True, help="Repair what can be repaired; what it replaces is set aside.")
+@click.option("--recompute", is_flag=True, help="Compute rows again from the archive, and compare them.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="With --recompute: N rows of each array."
+)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @tier_options("bus", "store", "database", "catalog")
-def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_json: bool) -> None:
+def verify(
+    settings: Settings,
+    references: tuple[str, ...],
+    repair: bool,
+    recompute: bool,
+    sample: int | None,
+    is_json: bool,
+) -> None:
     """Read everything, or the data streams and data arrays REF, and name what is damaged or missing.
 
     Checks streams against the checksums of their chunks, arrays and heads against the checkpoints, the
@@ -31,12 +42,25 @@ def verify(settings: Settings, references: tuple[str, ...], repair: bool, is_jso
     --repair needs the worker stopped for streams, and Windvane stopped for databases. It copies or moves
     whatever it replaces to HOME/set-aside, and deletes nothing.
 
+    --recompute replays the streams by the policies that they were processed by, and compares rows and times
+    bit by bit. It shows where the first row that differs came from. Exit code 1 means that rows differ, 3
+    that none does, but that some could not be computed again: the output says why. With --sample the replay
+    ends with the last of the rows that were chosen.
+
     \b
     Examples:
       windvane verify
       windvane verify turbine.t01.gearbox --json
       windvane verify --repair
+      windvane verify --recompute turbine.t01.gearbox:spectrum --sample 1000
     """
+    if recompute or sample is not None:
+        if repair or not recompute:
+            raise ConfigInvalid("--sample needs --recompute, and --repair excludes it")
+        from .recompute import verify_by_recomputing
+
+        verify_by_recomputing(settings, references, sample=sample, is_json=is_json)
+        return
     from .common.home_check import HomeCheck, as_json
 
     require_home(settings)

@@ -11,6 +11,7 @@ Open `context.py` first; `stream.py` and `array.py` are what it gives.
 
 from .array import Array
 from .context import Context, connect
+from .snapshot import Snapshot
 from .stream import Stream
 
-__all__ = ["Array", "Context", "Stream", "connect"]
+__all__ = ["Array", "Context", "Snapshot", "Stream", "connect"]

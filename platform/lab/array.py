@@ -72,7 +72,7 @@ class Array:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """Event time of each row kept: shape (rows - start,), datetime64[ns], UTC; a view, no copy."""
-        return np.asarray(self._source.times_ns[self.start :]).view("datetime64[ns]")
+        return np.asarray(self._source.times_ns[self.start : len(self)]).view("datetime64[ns]")
 
     def __len__(self) -> int:
         return len(self._source)

@@ -12,6 +12,7 @@ from ..errors import ArrayNotFound, ConfigInvalid, StreamNotFound
 from ..store.interface import StoreEngine, open_store
 from .array import Array
 from .describe import table
+from .snapshot import Snapshot, open_snapshot
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -118,8 +119,16 @@ class Context:
 
     def __init__(self, home: Path, store: StoreEngine) -> None:
         self.home = home
+        self._store = store
         self.streams = Streams(store)
         self.arrays = Arrays(store)
+
+    def snapshot(self, stream: str) -> Snapshot:
+        """The stream and all its arrays as they were at its last checkpoint, a few seconds ago at most.
+
+        The lengths belong together, and stay as they are while the platform appends. Raises StreamNotFound.
+        """
+        return open_snapshot(self._store, load_settings(home=self.home).checkpoint_place, stream)
 
     def model(self, reference: str) -> "Model":
         """The model of a step, `stream:step`, at the last checkpoint: to inspect, change and `put`.

@@ -26,6 +26,7 @@ from .api.listings import Listings
 from .api.overviews import OverviewRoutes
 from .api.platform import PlatformRoutes
 from .api.policies import PolicyRoutes
+from .api.provenance import ProvenanceRoutes
 from .api.streams import StreamRoutes
 from .auth import AccessRule, access_middleware
 from .live.feed import LiveFeed
@@ -34,6 +35,7 @@ from .open_alarms import OpenAlarms
 from .openapi import describe_api
 from .problems import RequestRejected, mark_answering, problem_middleware
 from .route import API, Access, access_of, declared_routes, route_definitions
+from .row_origins import RowOrigins
 from .static import UiRoutes, set_security_headers
 from .telemetry import WebTelemetry, counting_middleware
 from .tier_client import TierClient
@@ -48,6 +50,7 @@ RESOURCES: tuple[type, ...] = (
     StreamRoutes,
     ArrayRoutes,
     OverviewRoutes,
+    ProvenanceRoutes,
     SearchRoutes,
     DocumentRoutes,
     AlarmRoutes,
@@ -80,8 +83,10 @@ def create_app(
     live_limits: LiveLimits | None = None,
     telemetry: WebTelemetry | None = None,
     checkpoints: Place | None = None,
+    origins: RowOrigins | None = None,
 ) -> web.Application:
-    """The web tier over one store and one catalog; `checkpoints` is the worker's, if it can be read here.
+    """The web tier over one store and one catalog; `checkpoints` is the worker's, if it can be read here;
+    then `origins` finds where rows came from.
 
     `check_policy` raises PolicyInvalid for a pipeline that cannot run. `ui` is the folder of the built
     interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
@@ -114,6 +119,7 @@ def create_app(
         StreamRoutes(store, telemetry, listings, delays, alarms, checkpoints=checkpoints),
         ArrayRoutes(store, telemetry, listings),
         OverviewRoutes(store),
+        ProvenanceRoutes(store, origins, checkpoints=checkpoints),
         SearchRoutes(catalog),
         AlarmRoutes(catalog),
         DeadLetterRoutes(dead_letters, tiers),

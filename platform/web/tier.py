@@ -18,6 +18,7 @@ from ..store.catalog.policy import Policy
 from ..store.databases.dead_letters import SqlDeadLetters
 from ..store.interface import open_store
 from .app import create_app
+from .row_origins import RowOrigins
 from .telemetry import WebTelemetry
 from .tier_client import TierClient
 
@@ -59,6 +60,7 @@ async def serve(
             open_on_loopback=is_loopback(host),
             telemetry=telemetry,
             checkpoints=settings.checkpoint_place,
+            origins=RowOrigins.of(settings),
         )
         # No access log: addresses may hold the token, and the metrics count requests.
         # Bodies stay compressed: the gateway bounds what they may become.

@@ -67,13 +67,15 @@ class Home:
         chunk_id: bytes | None = None,
         payload: bytes | None = None,
         events: int | None = None,
+        sender: str = "s",
+        at_s: int = 1_790_000_000,
     ) -> None:
-        time = msgpack.ExtType(0, struct.pack(">II", 1_790_000_000, 0))
+        time = msgpack.ExtType(0, struct.pack(">II", at_s, 0))
         if payload is None:
             payload = b"".join(msgpack.packb([time, record]) for record in records)
         chunk = ChunkMessage(
             tag=tag,
-            sender="s",
+            sender=sender,
             chunk_id=chunk_id,
             received_ns=1,
             events=len(records) if events is None else events,

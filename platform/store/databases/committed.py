@@ -1,0 +1,23 @@
+"""Reads the last checkpoint of a stream, for a process that does not write it."""
+
+from contextlib import closing
+
+import sqlalchemy as sa
+
+from .checkpoint_records import StreamCheckpoint, decode_checkpoint
+from .checkpoint_schema import SCHEMA, streams
+from .database import Place, open_reader
+
+
+def committed_checkpoint(place: Place, reference: str) -> StreamCheckpoint | None:
+    """The checkpoint of the stream without its held chunks; None if it has none. Changes nothing.
+
+    Raises StoreFailed if the database does not exist, or cannot be read.
+    """
+    chosen = sa.select(streams.c.checkpoint).where(streams.c.reference == reference)
+    with (
+        closing(open_reader(place, SCHEMA)) as database,
+        database.reading(f"read the checkpoint of {reference}") as connection,
+    ):
+        row = connection.scalar(chosen)
+    return None if row is None else decode_checkpoint(row)
