@@ -32,10 +32,10 @@ class ChunkOrigin(Struct, frozen=True):
 
 
 class PolicyOrigin(Struct, frozen=True):
-    """The policy by which the row was computed; `revision` is null if the catalog no longer keeps it.
+    """The policy by which the row was computed.
 
-    `digest` identifies the body of the policy, in hexadecimal. `since_chunk` is the first chunk that was
-    processed by it.
+    `revision` is the first one that has this format and this pipeline; null if the catalog no longer keeps
+    it. `digest` identifies them, in hexadecimal. `since_chunk` is the first chunk that was processed by it.
     """
 
     reference: str

@@ -85,12 +85,10 @@ def create_app(
     checkpoints: Place | None = None,
     origins: RowOrigins | None = None,
 ) -> web.Application:
-    """The web tier over one store and one catalog; `checkpoints` is the worker's, if it can be read here;
-    then `origins` finds where rows came from.
+    """The web tier over one store and one catalog; `checkpoints` and `origins` are the worker's, if known.
 
-    `check_policy` raises PolicyInvalid for a pipeline that cannot run. `ui` is the folder of the built
-    interface; it need not exist. Without `open_on_loopback`, which is for servers bound to loopback alone,
-    every request needs `token`.
+    `check_policy` raises PolicyInvalid for a pipeline that cannot run; the folder `ui` need not exist.
+    Without `open_on_loopback`, which is for servers bound to loopback alone, every request needs `token`.
     """
     telemetry = telemetry or WebTelemetry()
     rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
@@ -112,7 +110,6 @@ def create_app(
     )
     app.cleanup_ctx.extend([live.running, tiers.closing, platform.watching, listings.closing])
     delays, alarms = WorkerDelays(tiers), OpenAlarms(catalog)
-    documents = DocumentRoutes(catalog, check_policy)
     for resource in (
         platform,
         PolicyRoutes(catalog, check_policy, f"{API}/policies"),
@@ -128,7 +125,7 @@ def create_app(
     ):
         assert type(resource) in RESOURCES
         app.add_routes(route_definitions(resource))
-    app.add_routes(documents.definitions())
+    app.add_routes(DocumentRoutes(catalog, check_policy).definitions())
     # What is not found below these is a problem, not a page.
     app.router.add_get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", interface.get)
     return app

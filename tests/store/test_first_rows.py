@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windvane.store.interface import open_store
+from windvane.store.files.store import Store
 from windvane.store.selection.first_rows import FirstRowsOfArray
 
 from tests.store.files.resumed import resumed
@@ -16,7 +16,7 @@ bounds = st.none() | st.integers(-9, 9)
 
 @pytest.fixture(scope="module")
 def array(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    store = open_store("local:", tmp_path_factory.mktemp("home"))
+    store = Store(tmp_path_factory.mktemp("home") / "store")
     writer = resumed(store.array_writer("s:a", dtype=np.dtype("<i4"), row_shape=(2,), attrs={"x": 1}))
     writer.append(np.arange(14, dtype="<i4").reshape(7, 2), np.arange(7) * 10)
     return store.array("s:a")

@@ -26,7 +26,8 @@ class SenderChange(NamedTuple):
 class PipelineChange(NamedTuple):
     """The chunks from this one on were processed by the pipeline of that policy.
 
-    `digest` identifies the policy's body. `versions` has the version of each step's operation, by step.
+    `digest` identifies its format and its pipeline. `versions` has the version of each step's operation, by
+    step.
     """
 
     chunk: int

@@ -55,6 +55,15 @@ class FirstRowsOfArray(FirstRows, ArrayReader):
         """Whether another array has this reference now, or none."""
         return self._array.replaced
 
+    @property
+    def kept_bytes(self) -> int:
+        """Those of the array."""
+        return self._array.kept_bytes
+
+    def segment_stop(self, position: int) -> int:
+        """That of the array."""
+        return self._array.segment_stop(position)
+
     def close(self) -> None:
         """Close the array."""
         self._array.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ....errors import ExtensionInvalid
-from ....store.catalog.policy import Policy, policy_to_mapping
+from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import StreamCheckpoint
 from ....store.databases.stream_history import Begins, PipelineChange, StreamHistory
 from ....store.interface import StreamWriter
@@ -19,8 +19,12 @@ DIGEST_BYTES = 16
 
 
 def policy_digest(policy: Policy) -> bytes:
-    """Identifies the policy's body: 16 bytes of BLAKE2b."""
-    body = msgspec.json.encode(policy_to_mapping(policy), order="sorted")
+    """Identifies what of the policy decides on rows: 16 bytes of BLAKE2b.
+
+    Settings that a later version adds to policies must not change it.
+    """
+    steps = [[step.operation, step.name, step.input, step.keep, step.parameters] for step in policy.pipeline]
+    body = msgspec.json.encode([policy.format, policy.field, steps], order="sorted")
     return hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 

@@ -151,7 +151,7 @@ def _compare_part(replay: RowReplay, comparison: _Comparison, rows: ReplayedRows
 
 
 def _note_missing(replay: RowReplay, comparisons: Mapping[str, _Comparison]) -> None:
-    """Adds to each result the reason why rows were not compared, or why rows that differ are no damage."""
+    """Adds to each result the reason why rows were not compared, or why some that differ are not counted."""
     for step, comparison in comparisons.items():
         result = comparison.result
         wanted = result.rows_total if comparison.rows is None else len(comparison.rows)

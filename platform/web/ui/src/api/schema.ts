@@ -215,6 +215,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/arrays/{ref}/rows/{row}/origin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the bytes that a row came from
+         * @description As `windvane explain`: the chunks with their IDs, senders and times of arrival, the revision of the
+         *     policy, and the operations with their versions. The stream is replayed from its beginning to the row.
+         */
+        get: operations["arrays_origin"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/arrays/{ref}/times": {
         parameters: {
             query?: never;
@@ -897,6 +918,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/streams/{ref}/snapshot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the lengths of a stream and its arrays at its last checkpoint
+         * @description They belong together: the rows below these lengths were computed from the bytes below the stream's.
+         */
+        get: operations["streams_snapshot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/erp5/portal_ingestion_policies/{policy}/ingest": {
         parameters: {
             query?: never;
@@ -1227,6 +1268,15 @@ export interface components {
             uid: string;
         };
         /**
+         * ArrayLength
+         * @description The rows of a data array; `uid` tells two arrays apart that had the same reference.
+         */
+        ArrayLength: {
+            reference: string;
+            rows: number;
+            uid: string;
+        };
+        /**
          * Behind
          * @description Why a stream is behind: the step of its pipeline that is late (or ""), and the reason.
          */
@@ -1241,6 +1291,33 @@ export interface components {
         BehindReason: {
             reason: string;
             step: string | null;
+        };
+        /**
+         * ByteSpan
+         * @description Bytes `start` to, not including, `stop` of the data stream.
+         */
+        ByteSpan: {
+            start: number;
+            stop: number;
+        };
+        /**
+         * ChunkOrigin
+         * @description A chunk as it arrived.
+         *
+         *     `number` counts the chunks of the stream from 0. `id` is the chunk ID that the sender gave, or null;
+         *     `is_part` says that the events are a part of a chunk, of which a later entry has the ID. `arrived` is
+         *     RFC 3339. `sender` is null if it is not known: see `sender_note` of the answer. `is_intact` says whether
+         *     the bytes have the checksum that was stored when they arrived.
+         */
+        ChunkOrigin: {
+            arrived: string;
+            id: string | null;
+            is_intact: boolean;
+            is_part: boolean;
+            number: number;
+            offset: number;
+            sender: string | null;
+            size: number;
         };
         /**
          * Cloning
@@ -1675,6 +1752,19 @@ export interface components {
             title?: string;
         };
         /**
+         * PolicyOrigin
+         * @description The policy by which the row was computed.
+         *
+         *     `revision` is the first one that has this format and this pipeline; null if the catalog no longer keeps
+         *     it. `digest` identifies them, in hexadecimal. `since_chunk` is the first chunk that was processed by it.
+         */
+        PolicyOrigin: {
+            digest: string;
+            reference: string;
+            revision: number | null;
+            since_chunk: number;
+        };
+        /**
          * PolicyReplacement
          * @description What is to replace body and title; without a title it stays.
          */
@@ -1851,6 +1941,41 @@ export interface components {
             title: string;
         };
         /**
+         * RowOrigin
+         * @description Where a row came from.
+         *
+         *     `time` is its event time (RFC 3339), `time_ns` the same in ns since the epoch. `direct` are the bytes that
+         *     it was computed from; `bytes` are all bytes that it depends on, which is more if a step keeps what it has
+         *     seen: `because` says which steps do. A change of any byte outside of `bytes` does not change the row.
+         *     `notes` has what else has an influence, by step. `chunks` are those of `direct`, at most the last 100 of
+         *     `chunks_total`.
+         *
+         *     The row was computed again from these bytes; `is_equal` says whether that gave the stored row, bit by bit.
+         *     If not, `difference` says how it differs, and what could be the cause.
+         */
+        RowOrigin: {
+            array: string;
+            because: {
+                [key: string]: string;
+            };
+            bytes: components["schemas"]["ByteSpan"];
+            chunks: components["schemas"]["ChunkOrigin"][];
+            chunks_total: number;
+            difference: string | null;
+            direct: components["schemas"]["ByteSpan"];
+            is_equal: boolean;
+            notes: {
+                [key: string]: string;
+            };
+            policy: components["schemas"]["PolicyOrigin"];
+            row: number;
+            sender_note: string | null;
+            steps: components["schemas"]["StepOrigin"][];
+            stream: string;
+            time: string;
+            time_ns: number;
+        };
+        /**
          * RowRange
          * @description Rows `first` to `first + count` of a data array, which tell what was at the time of an alarm.
          */
@@ -1858,6 +1983,17 @@ export interface components {
             array: string;
             count: number;
             first: number;
+        };
+        /**
+         * SnapshotLengths
+         * @description One state of a stream: `size` in bytes, its chunks, and its arrays in the order of their references.
+         */
+        SnapshotLengths: {
+            arrays: components["schemas"]["ArrayLength"][];
+            chunks: number;
+            reference: string;
+            size: number;
+            uid: string;
         };
         /**
          * SourceWithoutTimes
@@ -1932,6 +2068,22 @@ export interface components {
             stream: string;
             time_ns: number;
             times: number;
+        };
+        /**
+         * StepOrigin
+         * @description A step that the row came through.
+         *
+         *     `version` is that of the operation: of Windvane, or the hash of its file; null if the row was computed
+         *     before versions were recorded. `depends_on` says how far back it looks.
+         */
+        StepOrigin: {
+            depends_on: string;
+            name: string;
+            operation: string;
+            parameters: {
+                [key: string]: unknown;
+            };
+            version: string | null;
         };
         /**
          * StreamAlarm
@@ -2240,8 +2392,11 @@ export type Allow = components['schemas']['Allow'];
 export type ArrayBody = components['schemas']['ArrayBody'];
 export type ArrayDocument = components['schemas']['ArrayDocument'];
 export type ArrayInfo = components['schemas']['ArrayInfo'];
+export type ArrayLength = components['schemas']['ArrayLength'];
 export type Behind = components['schemas']['Behind'];
 export type BehindReason = components['schemas']['BehindReason'];
+export type ByteSpan = components['schemas']['ByteSpan'];
+export type ChunkOrigin = components['schemas']['ChunkOrigin'];
 export type Cloning = components['schemas']['Cloning'];
 export type Contribution = components['schemas']['Contribution'];
 export type DeadLetterDetail = components['schemas']['DeadLetterDetail'];
@@ -2265,6 +2420,7 @@ export type OverviewInfo = components['schemas']['OverviewInfo'];
 export type Policy = components['schemas']['Policy'];
 export type PolicyDocument = components['schemas']['PolicyDocument'];
 export type PolicyDraft = components['schemas']['PolicyDraft'];
+export type PolicyOrigin = components['schemas']['PolicyOrigin'];
 export type PolicyReplacement = components['schemas']['PolicyReplacement'];
 export type PolicySettings = components['schemas']['PolicySettings'];
 export type Problem = components['schemas']['Problem'];
@@ -2274,11 +2430,14 @@ export type Replayed = components['schemas']['Replayed'];
 export type Retention = components['schemas']['Retention'];
 export type Retitling = components['schemas']['Retitling'];
 export type RevisionEntry = components['schemas']['RevisionEntry'];
+export type RowOrigin = components['schemas']['RowOrigin'];
 export type RowRange = components['schemas']['RowRange'];
+export type SnapshotLengths = components['schemas']['SnapshotLengths'];
 export type SourceWithoutTimes = components['schemas']['SourceWithoutTimes'];
 export type Status = components['schemas']['Status'];
 export type Step = components['schemas']['Step'];
 export type StepFailure = components['schemas']['StepFailure'];
+export type StepOrigin = components['schemas']['StepOrigin'];
 export type StreamAlarm = components['schemas']['StreamAlarm'];
 export type StreamBehind = components['schemas']['StreamBehind'];
 export type StreamBody = components['schemas']['StreamBody'];
@@ -3232,6 +3391,70 @@ export interface operations {
             };
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    arrays_origin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The reference of the array. */
+                ref: string;
+                /** @description The number of the row, from 0. */
+                row: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The origin of the row. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RowOrigin"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no such array, or no such row. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The row is in no checkpoint yet, or cannot be computed again. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Retention has dropped the row. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["InternalServerError"];
+            /** @description The stream is too long to be replayed within a minute. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     arrays_times: {
@@ -6487,6 +6710,50 @@ export interface operations {
             };
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    streams_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The reference, percent-encoded where a path requires it. */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lengths. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotLengths"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description No such resource. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["InternalServerError"];
+            /** @description The checkpoints cannot be read. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     ingest_ingest_as_wendelin: {
