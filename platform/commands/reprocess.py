@@ -13,7 +13,7 @@ import click
 from ..config import Settings
 from ..runtime.announcements import tier_sockets
 from .common.options import home_options
-from .data import require_home
+from .data import format_time, require_home
 from .operation import policy_of_stream, summary_of_rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def reprocess(settings: Settings, stream: str, side_by_side: bool, force: bool) 
     earlier reprocessing set aside are removed: `windvane ls --replaced` lists them.
 
     If a step would have fewer rows than before, or NaN for numbers, nothing is replaced: the command reports
-    how many rows of which array, and why. --force replaces them anyway.
+    how many rows of which array, and why. --force replaces them anyway. Rows whose bytes retention has
+    dropped cannot be recomputed; those that the policy still keeps count as lost.
 
     \b
     Examples:
@@ -89,6 +90,12 @@ def reprocess_stream(
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
         where = "next to the old ones, as …~rebuilt" if side_by_side else "in place"
         click.echo(f"rows made: {summary_of_rows(again.rows)} ({where})")
+        if again.archive_begins_ns is not None:
+            click.echo(
+                f"retention has dropped the beginning of {stream}: rows from before "
+                f"{format_time(again.archive_begins_ns)} are not recomputed",
+                err=True,
+            )
         if again.set_aside:
             click.echo(f"the old ones: {', '.join(again.set_aside)}")
         if again.dropped:

@@ -2,7 +2,8 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import pytest
 from windvane.bus import open_bus
 from windvane.bus.interface import TopicPartition
 from windvane.bus.messages.chunks import ChunkMessage, encode_chunk
-from windvane.errors import RangeGone
+from windvane.errors import RangeGone, RowsWouldBeLost
 from windvane.processors.worker import worker
+from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.processors.worker.retention import sweep as sweeping
 from windvane.processors.worker.retention.sweep import RetentionSweep
 from windvane.store.catalog.catalog import Catalog
+from windvane.store.catalog.policy import Policy, policy_from_mapping
+from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.store import Store
 
 from tests.processors.worker.test_worker import PCM, Home
@@ -24,6 +28,7 @@ from tests.processors.worker.test_worker import PCM, Home
 SEGMENT_BYTES = 4096
 HOUR_NS = 3_600_000_000_000
 START_NS = 1_790_000_000_000_000_000
+FEATURES = {"operation": "features", "window": 512, "bands": 2}
 SAMPLES = 512
 """Of a chunk, which is sent each hour: segments of the stream and of the array have four of them."""
 
@@ -103,9 +108,9 @@ def starts(home: Home, tag: str = "t") -> tuple[int, int]:
         return stream.start // (2 * SAMPLES), array.start // SAMPLES
 
 
-async def recorded(home: Home, *, hours: int, **policy: Any) -> None:
+async def recorded(home: Home, *, hours: int, pipeline: Sequence[Any] = (PCM,), **policy: Any) -> None:
     """Chunks of so many hours under a policy, all stored and committed."""
-    await home.policy("p", tags=["t", "u"], format="raw", pipeline=[PCM], partitions=1, **policy)
+    await home.policy("p", tags=["t", "u"], format="raw", pipeline=pipeline, partitions=1, **policy)
     for hour in range(hours):
         await send(home, hour=hour)
     async with home.working():
@@ -261,3 +266,61 @@ async def test_a_worker_leaves_the_streams_of_other_workers_to_them(home: Home, 
         home.worker._owned.drop([TopicPartition("p", 0)])
         await retain(home)
         assert starts(home, "t") == starts(home, "u") == (0, 0)
+
+
+def changed_policy(**retention: float) -> Policy:
+    pipeline = [PCM, {**FEATURES, "window": 32}]
+    return policy_from_mapping(
+        {"reference": "p", "tags": ["t"], "format": "raw", "pipeline": pipeline, "retention": retention}
+    )
+
+
+async def reprocessed(home: Home, policy: Policy, *, force: bool = False) -> Reprocessing:
+    with (
+        closing(SqlCheckpointDatabase(home.path / "checkpoints.sqlite")) as checkpoints,
+        Reprocessing(home.store, "t", policy, checkpoints, clock_ns=home.clock_ns) as again,
+    ):
+        again.run()
+        again.put_in_place(lambda: None, force=force)
+        return again
+
+
+async def test_reprocessing_does_not_shorten_an_array_that_has_rows_from_before_the_archive(
+    home: Home, clock: Clock
+) -> None:
+    retention = {"stream_hours": 4, "array_hours": 14}
+    await recorded(home, hours=16, pipeline=[PCM, FEATURES], retention=retention)
+    clock.now_ns += 16 * HOUR_NS
+    async with home.working():
+        await send(home, hour=16)
+        await home.until_stored(1)
+        await retain(home)
+        assert starts(home) == (12, 0)
+    before = home.store.array("t:samples")[:].tobytes()
+    with pytest.raises(RowsWouldBeLost) as raised:
+        await reprocessed(home, changed_policy(**retention))
+    assert "5,120 of 8,704 rows of t:samples (from before the archive begins)" in str(raised.value)
+    # 16 times as many rows of the rest do not make up for it.
+    assert "10 of 17 rows of t:features (from before the archive begins)" in str(raised.value)
+    assert "retention has dropped the bytes of t before byte 12288" in str(raised.value)
+    assert home.store.array("t:samples")[:].tobytes() == before
+    assert home.store.array("t:samples~rebuilt")[:].tobytes() == before[12 * 2 * SAMPLES :]
+
+    again = await reprocessed(home, changed_policy(**retention), force=True)
+    assert again.set_aside == ["t:features~1", "t:samples~1"]
+    assert again.archive_begins_ns == START_NS + 12 * HOUR_NS
+    assert home.store.array("t:samples~1")[:].tobytes() == before
+
+
+async def test_reprocessing_may_lack_rows_that_are_not_kept_any_more(home: Home, clock: Clock) -> None:
+    await recorded(home, hours=16, retention={"stream_hours": 6})
+    clock.now_ns += 16 * HOUR_NS
+    async with home.working():
+        await send(home, hour=16)
+        await home.until_stored(1)
+        await retain(home)
+        assert starts(home) == (8, 0)
+    before = home.store.array("t:samples")[:].tobytes()
+    again = await reprocessed(home, changed_policy(stream_hours=6, array_hours=6))
+    assert again.set_aside == ["t:samples~1"]
+    assert home.store.array("t:samples")[:].tobytes() == before[8 * 2 * SAMPLES :]

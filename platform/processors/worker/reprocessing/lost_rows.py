@@ -1,14 +1,16 @@
 """Finds rows that a reprocessing would lose: the current outputs have them, the new ones do not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....errors import ArrayNotFound, StreamDamaged
 from ....store.catalog.policy import Policy
 from ....store.databases.checkpoint_records import OutputLength, StreamCheckpoint
-from ....store.interface import REBUILT, StoreEngine
+from ....store.interface import REBUILT, ArrayReader, StoreEngine
 from ...operations.base.registry import is_built_in
 from ...operations.base.steps import resolve_inputs
 from ..pipeline.steps import FINGERPRINT_BYTES
@@ -38,14 +40,18 @@ def lost_rows(
     committed: StreamCheckpoint,
     made: Mapping[str, OutputLength],
     states: Mapping[str, bytes],
-    is_partial: bool,
+    has_failures: bool,
+    kept_from_ns: int | None,
 ) -> list[LostRows]:
     """The losses by output, if those of `made` replaced the ones that are committed.
 
-    Fewer rows are a loss if the step is the same as before, or if the archive could not be processed as a
-    whole (`is_partial`); another window, say, may give fewer. A step's own code can have changed too. Numbers
+    Fewer rows are a loss if the step is the same as before, or if steps have failed on some of the archive
+    (`has_failures`); another window, say, may give fewer. A step's own code can have changed too. Numbers
     that became NaN are searched in outputs of the same step that depend only on events and bytes: other steps
     may have learned since. Memory: `_COMPARED_BYTES` of both.
+
+    `kept_from_ns` is set if retention has dropped the beginning of the archive: rows from this time on that
+    are older than the first new row are lost, since they cannot be recomputed.
     """
     losses = []
     for step, source in zip(policy.pipeline, resolve_inputs(policy.pipeline), strict=True):
@@ -58,7 +64,13 @@ def lost_rows(
         same = is_built_in(step.operation) and _is_same(
             committed.states.get(step.name), states.get(step.name)
         )
-        if rows < kept and (same or is_partial):
+        if kept_from_ns is not None and _has_uid(store, output, before):
+            early, rest = _rows_around_first(store, output, kept_from_ns=kept_from_ns)
+            if early:
+                losses.append(LostRows(output, early, kept, "from before the archive begins"))
+            elif rest > 0 and (same or has_failures):
+                losses.append(LostRows(output, rest, kept, "gone"))
+        elif rows < kept and (same or has_failures):
             losses.append(LostRows(output, kept - rows, kept, "gone"))
         elif (
             same
@@ -74,9 +86,38 @@ def _is_same(before: bytes | None, after: bytes | None) -> bool:
     return (before or b"")[:FINGERPRINT_BYTES] == (after or b"")[:FINGERPRINT_BYTES]
 
 
+def _has_uid(store: StoreEngine, output: str, length: OutputLength) -> bool:
+    return store.array_uid(output) == length.uid
+
+
+def _rows_around_first(store: StoreEngine, output: str, *, kept_from_ns: int) -> tuple[int, int]:
+    """Compares the rows of the output before and after the time of the first new row.
+
+    Returns how many rows from `kept_from_ns` on are older than it, and how many rows the current output has
+    after it more than the new one. Rows of the first event are left out: a window may have begun before it.
+    """
+    first_ns, new = np.iinfo(np.int64).max, 0
+    with suppress(ArrayNotFound), store.array(output + REBUILT) as made:
+        if len(made) > made.start:
+            first_ns = int(made.times_ns[made.start])
+            new = sum(int(np.count_nonzero(times > first_ns)) for times in _times(made))
+    early = old = 0
+    with store.array(output) as current:
+        for times in _times(current):
+            early += int(np.count_nonzero((times >= kept_from_ns) & (times < first_ns)))
+            old += int(np.count_nonzero(times > first_ns))
+    return early, old - new
+
+
+def _times(array: ArrayReader) -> Iterator[NDArray[np.int64]]:
+    step = _COMPARED_BYTES // 8
+    for start in range(array.start, len(array), step):
+        yield np.asarray(array.times_ns[start : start + step])
+
+
 def _dropped(store: StoreEngine, output: str, length: OutputLength) -> int:
     """How many of its rows retention has dropped."""
-    if store.array_uid(output) != length.uid:
+    if not _has_uid(store, output, length):
         return 0
     try:
         with store.array(output) as array:

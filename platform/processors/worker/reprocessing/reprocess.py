@@ -18,6 +18,7 @@ from ....errors import (
     CheckpointMissing,
     OperationFailed,
     PolicyInvalid,
+    RangeGone,
     RowsWouldBeLost,
     StoreLocked,
     WindvaneError,
@@ -34,6 +35,8 @@ from .lost_rows import lost_rows
 
 LOCK_TIMEOUT_S = 30.0
 _LOCK_AGAIN_S = 0.02
+_NS_PER_HOUR = 3_600_000_000_000
+_FIRST_NS = -(2**63)
 _CATCH_UPS = 3  # each has less to process than the one before; the rest is processed with the stream locked
 
 
@@ -45,8 +48,16 @@ class Reprocessing:
     """
 
     def __init__(
-        self, store: StoreEngine, reference: str, policy: Policy, checkpoints: CheckpointDatabase
+        self,
+        store: StoreEngine,
+        reference: str,
+        policy: Policy,
+        checkpoints: CheckpointDatabase,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """Retention compares `clock_ns` with the times of rows."""
+        self._clock_ns = clock_ns
         self._store = store
         self._policy = policy
         self._checkpoints = checkpoints
@@ -67,7 +78,11 @@ class Reprocessing:
         while self._next_chunk < len(arrivals) and arrivals[self._next_chunk]["offset"] < self._stream.start:
             self._next_chunk += 1
         self._first_chunk = self._next_chunk
-        self._is_partial = self._first_chunk > 0
+        self.archive_begins_ns: int | None = None
+        """If retention has dropped the first chunks: when the first arrived that is recomputed."""
+        if self._first_chunk:
+            first = min(self._first_chunk, len(arrivals) - 1)
+            self.archive_begins_ns = int(arrivals[first]["arrived_ns"])
         self.failed: dict[str, str] = {}
         """The last error of each step that raised; of "events" if those of a chunk cannot be decoded."""
         self.set_aside: list[str] = []
@@ -106,11 +121,18 @@ class Reprocessing:
             stop_chunk=stop,
             failed=self._failed,
         )
-        for chunk, given in inputs:
-            for step, keep, block in self.steps.run(given, failed=self._failed):
-                if keep:
-                    self._keep(step, block)
-            done(int(self._stream.arrivals[chunk]["offset"]) + int(self._stream.arrivals[chunk]["size"]))
+        try:
+            for chunk, given in inputs:
+                for step, keep, block in self.steps.run(given, failed=self._failed):
+                    if keep:
+                        self._keep(step, block)
+                arrival = self._stream.arrivals[chunk]
+                done(int(arrival["offset"]) + int(arrival["size"]))
+        except RangeGone as error:
+            raise OperationFailed(
+                f"retention dropped bytes of {self._stream.reference!r} while they were read; nothing was "
+                "changed, retry"
+            ) from error
         self._next_chunk = max(self._next_chunk, stop)
 
     def put_in_place(self, take_from_worker: Callable[[], object], *, force: bool = False) -> None:
@@ -181,7 +203,8 @@ class Reprocessing:
             committed=committed,
             made=made,
             states=self.steps.states(),
-            is_partial=self._is_partial or bool(self.failed),
+            has_failures=bool(self.failed),
+            kept_from_ns=None if self.archive_begins_ns is None else self._kept_from_ns(),
         )
         if not losses:
             return
@@ -189,12 +212,20 @@ class Reprocessing:
         cause = ""
         if self.failed:
             cause = "".join(f"; step {step!r} failed: {error}" for step, error in self.failed.items())
-        elif self._is_partial:
-            cause = f"; {reference} is kept from byte {self._stream.start} on"
+        elif self.archive_begins_ns is not None:
+            cause = (
+                f"; retention has dropped the bytes of {reference} before byte {self._stream.start}, from "
+                "which they would be recomputed"
+            )
         raise RowsWouldBeLost(
             f"reprocessing {reference} would lose {', '.join(map(str, losses))}{cause}. The old outputs "
             f"stay; the new ones are next to them, as …{REBUILT}. --force replaces the old ones anyway"
         )
+
+    def _kept_from_ns(self) -> int:
+        """The time from which on the retention of the policy keeps rows."""
+        hours = self._policy.retention.array_hours
+        return _FIRST_NS if hours is None else self._clock_ns() - int(hours * _NS_PER_HOUR)
 
     def _put_in_place(self, outputs: Mapping[str, OutputLength]) -> None:
         for output, length in outputs.items():

@@ -9,6 +9,7 @@ import { formatCount, formatQuantity } from "../display/format";
 import { base, page, panel } from "../display/styles";
 import { formatRoute } from "../router";
 import { api } from "../services";
+import { retentionEntries } from "./retention";
 
 const INTERVAL_MS = 5000;
 const FORMATS: Readonly<Record<NonNullable<Policy["format"]>, string>> = {
@@ -221,6 +222,8 @@ export class PolicyPage extends LitElement {
             : html`<dt>Partitions</dt>
                 <dd>${policy.partitions}</dd>`
         }
+        <dt>Retention</dt>
+        <dd>${retentionEntries(policy).join(", ") || html`<span class="muted">everything is kept</span>`}</dd>
       </dl>
       <h3>Pipeline</h3>
       ${
