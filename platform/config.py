@@ -121,11 +121,13 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The webhook that receives alarms, in addition to the catalog and the bus; see docs/alarms.md.
+    """How long alarms are kept, and the webhook that receives them too; see docs/alarms.md.
 
     Its representation omits the address: services put secrets into it.
     """
 
+    # A cleared alarm is deleted so long after its last change; by default never.
+    retention_hours: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     webhook_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/ ]+[^ ]*$")] | None = None
     # A path relative to the home; without it requests are not signed.
     webhook_secret_file: Path | None = None

@@ -23,18 +23,26 @@ from .instrumentation import AlarmNotRecorded, AlarmsDelayed
 POLL_S = 0.25
 UNSHELVE_INTERVAL_S = 2.0
 """How often the relay looks for shelved alarms that are due."""
+EXPIRY_INTERVAL_S = 60.0
+"""How often the relay deletes cleared alarms that have expired."""
 BATCH = 100
+_NS_PER_HOUR = 3_600_000_000_000
 
 _decode = msgspec.msgpack.Decoder(AlarmEvent).decode
 
 
 class AlarmRelay:
-    """Records the alarms of a worker, and unshelves alarms that are due.
+    """Records the alarms of a worker, unshelves alarms that are due, and deletes old ones.
 
-    While the catalog is unavailable, messages wait on disk (about 2 kB each). 100 are read at a time.
+    While the catalog is unavailable, messages wait on disk (about 2 kB each). 100 are read at a time. With
+    `retention_hours`, cleared alarms are deleted so long after their last change.
     """
 
-    def __init__(self, checkpoints: CheckpointDatabase, catalog: Catalog) -> None:
+    def __init__(
+        self, checkpoints: CheckpointDatabase, catalog: Catalog, *, retention_hours: float | None = None
+    ) -> None:
+        self._retention_hours = retention_hours
+        self._expiry_at_s = 0.0
         self._checkpoints = checkpoints
         self._book = AlarmBook(catalog)
         self._log = EventLog(logging.getLogger("windvane.worker"))
@@ -48,6 +56,11 @@ class AlarmRelay:
                 if time.monotonic() >= self._shelf_at_s:
                     self._shelf_at_s = time.monotonic() + UNSHELVE_INTERVAL_S
                     await self._book.unshelve_due(time.time_ns())
+                if self._retention_hours is not None and time.monotonic() >= self._expiry_at_s:
+                    self._expiry_at_s = time.monotonic() + EXPIRY_INTERVAL_S
+                    await self._book.delete_cleared(
+                        before_ns=time.time_ns() - int(self._retention_hours * _NS_PER_HOUR)
+                    )
             except (WindvaneError, msgspec.ValidationError) as error:
                 self._log.emit(AlarmsDelayed(str(error)))
             await asyncio.sleep(POLL_S)

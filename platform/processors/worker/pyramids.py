@@ -14,6 +14,7 @@ from ...errors import ArrayNotFound, RangeGone, StoreLocked
 from ...store.databases.checkpoint_records import OutputLength
 from ...store.interface import ArrayReader, PyramidWriter, StoreEngine
 from ...store.pyramid.cells import FACTOR
+from ...store.pyramid.dropped_rows import first_row_since
 
 WORTHWHILE_ROWS = 4096
 WORTHWHILE_BYTES = 1024 * 1024
@@ -59,9 +60,19 @@ class Pyramids:
     Memory: blocks of 4 MiB, and `_Progress` of MOST_KNOWN_ARRAYS.
     """
 
-    def __init__(self, store: StoreEngine, failed: Callable[[str, Exception], None]) -> None:
-        """`failed` is called with the reference of an array and an error, in this thread."""
+    def __init__(
+        self,
+        store: StoreEngine,
+        failed: Callable[[str, Exception], None],
+        *,
+        kept_since_ns: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
+        """`failed` is called with the reference of an array and an error, in this thread.
+
+        `kept_since_ns` gives the time from which on cells are kept, though rows were dropped; None: none are.
+        """
         self._store = store
+        self._kept_since_ns = kept_since_ns
         self._failed = failed
         self._condition = threading.Condition()
         self._waiting: dict[str, OutputLength] = {}
@@ -146,7 +157,7 @@ class Pyramids:
                 return
             with writer as pyramid:
                 self._mark(reference, known, pyramid, synced_s)
-                pyramid.drop_before(array.start)
+                pyramid.drop_before(self._first_row(array))
                 at_once = max(FACTOR, AT_ONCE_BYTES // array.row_bytes)
                 stop = min(length.length, pyramid.covered_rows + at_once)
                 pyramid.extend(stop)
@@ -157,6 +168,13 @@ class Pyramids:
         if stop < length.length:
             with self._condition:
                 self._waiting.setdefault(reference, length)
+
+    def _first_row(self, array: ArrayReader) -> int:
+        """The first row of which cells are kept."""
+        if not array.start:
+            return 0
+        since_ns = self._kept_since_ns(array.reference)
+        return array.start if since_ns is None else first_row_since(array, since_ns)
 
     def _mark(self, reference: str, known: _Progress, pyramid: PyramidWriter, synced_s: float) -> None:
         """Mark what the sync that began at `synced_s` has made durable."""

@@ -98,7 +98,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         cleanup.push_async_callback(runner.cleanup)
         following = asyncio.get_running_loop().create_task(link.follow())
         cleanup.push_async_callback(_cancel, following)
-        relay = AlarmRelay(checkpoints, catalog)
+        relay = AlarmRelay(checkpoints, catalog, retention_hours=settings.alarms.retention_hours)
         if settings.alarms.webhook_url is not None:
             webhook = AlarmWebhook(settings.alarms, settings.home, catalog)
             cleanup.callback(webhook.close)

@@ -148,11 +148,22 @@ class Worker:
         self._executor = self._processor.executor
         self._streams = self._processor.streams
         self._orders.is_behind = self._streams.is_behind
+        self._retention = RetentionSweep(
+            store=store,
+            checkpoints=checkpoints,
+            owned=self._owned,
+            streams=self._streams,
+            executor=self._executor,
+            policies=lambda: catalog.policies,
+            telemetry=telemetry,
+            clock_ns=clock_ns,
+        )
         self.pyramids = Pyramids(
             store,
             failed=lambda reference, error: telemetry.emit(
                 PyramidNotExtended(reference, str(error) or repr(error))
             ),
+            kept_since_ns=self._retention.overview_since_ns,
         )
         self._checkpointing = Checkpointing(
             store=store,
@@ -180,16 +191,6 @@ class Worker:
             telemetry=telemetry,
         )
         self._stopped = StoppedStreams(self._streams, self._executor, self._processor.probe)
-        self._retention = RetentionSweep(
-            store=store,
-            checkpoints=checkpoints,
-            owned=self._owned,
-            streams=self._streams,
-            executor=self._executor,
-            policies=lambda: catalog.policies,
-            telemetry=telemetry,
-            clock_ns=clock_ns,
-        )
         self._publisher.broken = self._checkpointing.fail
         self._commit_requested = asyncio.Event()
         self._stopping = False

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from ...errors import DocumentNotFound, RevisionConflict
 from .alarms import STATES, WORKER, Alarm, AlarmEvent, apply_event, from_body, to_body, unshelve
 from .catalog import Catalog, Document, not_found
 from .document_type import Content
@@ -85,6 +87,22 @@ class AlarmBook:
             return unshelve(alarm, by=WORKER, text="its time is up", now_ns=now_ns)
 
         return sum([await self._change(reference, unshelve_if_due) is not None for reference in due])
+
+    async def delete_cleared(self, *, before_ns: int) -> int:
+        """Delete cleared alarms whose last change was before this time; returns how many, at most 500.
+
+        Several processes may do so at once. An alarm that is changed meanwhile stays.
+        """
+        deleted = 0
+        for document in await self._catalog.by_change(
+            ALARM, states=("cleared",), after_revision=0, limit=_PAGE
+        ):
+            if document.modified_ns >= before_ns:
+                break
+            with suppress(DocumentNotFound, RevisionConflict):
+                await self._catalog.delete(ALARM, document.reference, if_revision=document.revision)
+                deleted += 1
+        return deleted
 
     async def _change(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ColumnNotFound, OverviewImpossible, RangeGone, StreamDamaged
 from .cells import NOT_A_TIME, CellLayout, Values, rows_per_cell, weighted
+from .dropped_rows import first_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,12 +173,13 @@ class _View:
             )
         self.layout = layout
         self._array = array
-        self._start, self._length = array.start, len(array)
+        self._rows_start, self._length = array.start, len(array)
         self._levels = levels
         level = 0
         while rows_per_cell(level + 1) * pixels <= stop - first:
             level += 1
         self._level = level
+        self._start = first_row(array, levels) if level else self._rows_start
         size = rows_per_cell(level)
         low, high = first - first % size, -(-stop // size) * size
         low = max(low, min(first, self._start))
@@ -245,7 +247,7 @@ class _View:
                 cells = level.cells(int(found[0]), int(found[-1]) + level.rows_per_cell)
                 times_ns[in_cells] = cells["time"][(found - found[0]) // level.rows_per_cell]
                 wanted &= ~in_cells
-        rest = np.flatnonzero(wanted)
+        rest = np.flatnonzero(wanted & (numbers >= self._rows_start))
         if len(rest) <= _FEW_TIMES:
             for index in rest:
                 times_ns[index] = self._array.times_ns[int(numbers[index])]

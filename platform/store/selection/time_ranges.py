@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import RangeGone, SelectionInvalid
 from ...records.bounds import Bound, Instant
+from ..pyramid.dropped_rows import first_row, row_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,15 +48,23 @@ def row_slice(
 def view_range(array: "ArrayReader", start: Bound | None, stop: Bound | None) -> tuple[int, int]:
     """The first row and the row after the last of a view, which may reach past the rows that there are.
 
-    By default from the first row kept to the end; an empty range if `stop` is before `start`. Raises
-    SelectionInvalid for negative rows.
+    By default from the first row kept, or the first one of which the pyramid has cells, to the end; an empty
+    range if `stop` is before `start`. Times of rows that were dropped are known for every 4,096th row, and
+    widen the view to one of these. Raises SelectionInvalid for negative rows.
     """
-    key = row_slice(array, start, stop)
-    for row in (key.start, key.stop):
+    begin, end = _view_row(array, start, is_begin=True), _view_row(array, stop, is_begin=False)
+    for row in (begin, end):
         if row is not None and row < 0:
             raise SelectionInvalid(f"the row {row} is negative; the rows of a view are counted from 0 on")
-    first = min(array.start if key.start is None else key.start, _MOST_ROWS)
-    return first, max(first, min(len(array) if key.stop is None else key.stop, _MOST_ROWS))
+    first = min(first_row(array, array.levels()) if begin is None else begin, _MOST_ROWS)
+    return first, max(first, min(len(array) if end is None else end, _MOST_ROWS))
+
+
+def _view_row(array: "ArrayReader", bound: Bound | None, *, is_begin: bool) -> int | None:
+    if not isinstance(bound, Instant):
+        return bound
+    dropped = row_around(array, bound.time_ns, before=is_begin)
+    return row_at(array, bound.time_ns) if dropped is None else dropped
 
 
 def rows_between(

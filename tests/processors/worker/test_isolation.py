@@ -11,6 +11,8 @@ import pytest
 from windvane.bus import open_bus
 from windvane.processors.operations.base.registry import set_user_operations
 from windvane.store.catalog.catalog import Catalog
+from windvane.store.files.data_stream_writer import DataStreamWriter
+from windvane.store.files.store import Store
 
 from tests.processors.operations.test_user_operations import write
 from tests.processors.worker.test_worker import PCM, Home
@@ -267,3 +269,28 @@ async def test_a_damaged_stream_stops_alone_and_resumes_when_it_is_restored(
     assert home.stream("t.a") == home.stream("t.b") == bytes(200) + b"\1" * 200
     figure(f"a damaged stream: {neighbour.age}")
     assert neighbour.worst_age_s < LATE_S
+
+
+async def test_a_disk_that_is_slow_to_drop_data_delays_no_neighbour(
+    home: Home, figure: Figure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All chunks here arrive in 1970: retention drops as soon as there is a segment."""
+    home.store = Store(home.path / "store", segment_bytes=4096)
+    drop_before, drops = DataStreamWriter.drop_before, []
+
+    def drop_slowly(writer: DataStreamWriter, offset: int) -> None:
+        time.sleep(2)
+        drops.append(writer.reference)
+        drop_before(writer, offset)
+
+    monkeypatch.setattr(DataStreamWriter, "drop_before", drop_slowly)
+    retention = {"stream_hours": 1.0}
+    await home.policy("kept", tags=["k.*"], format="raw", partitions=2, retention=retention)
+    neighbour = await calm(home)
+    async with home.working(checkpoint_interval_s=INTERVAL_S):
+        for stream in range(20):
+            await home.publish("kept", bytes(9000), tag=f"k.{stream}")
+        await neighbour.continues(checkpoints=4, until=lambda: len(drops) >= 4)
+    figure(f"dropping takes 2 s a stream: {neighbour.age}")
+    assert neighbour.worst_age_s < LATE_S
+    assert home.store.stream("n").chunks >= neighbour.sent

@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from windvane.processors.worker import worker
 from windvane.processors.worker.reprocessing.reprocess import Reprocessing
 from windvane.processors.worker.retention import sweep as sweeping
 from windvane.processors.worker.retention.sweep import RetentionSweep
+from windvane.records.bounds import Instant
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.catalog.policy import Policy, policy_from_mapping
 from windvane.store.databases.checkpoint import SqlCheckpointDatabase
 from windvane.store.files.store import Store
+from windvane.store.pyramid.dropped_rows import first_row_since
+from windvane.store.pyramid.overview import overview
+from windvane.store.selection.time_ranges import view_range
 
 from tests.processors.worker.test_worker import PCM, Home
 
@@ -324,3 +329,40 @@ async def test_reprocessing_may_lack_rows_that_are_not_kept_any_more(home: Home,
     again = await reprocessed(home, changed_policy(stream_hours=6, array_hours=6))
     assert again.set_aside == ["t:samples~1"]
     assert home.store.array("t:samples")[:].tobytes() == before[8 * 2 * SAMPLES :]
+
+
+async def test_an_overview_goes_back_further_than_the_rows_if_the_policy_keeps_it(
+    home: Home, clock: Clock
+) -> None:
+    retention = {"array_hours": 10, "pyramid_hours": 100}
+    await recorded(home, hours=0, retention=retention)
+    clock.now_ns += 40 * HOUR_NS
+    async with home.working():
+        for hour in range(40):
+            await send(home, hour=hour)
+        await home.until_stored(40)
+        await home.worker.checkpoint()
+        await until(lambda: home.worker.pyramids.covered_rows("t:samples") == 40 * SAMPLES)
+        await retain(home)
+        assert starts(home) == (0, 0)  # no reader can use the cells yet
+        for hour in range(40, 50):
+            await send(home, hour=hour)
+        await home.until_stored(50)
+        await home.worker.checkpoint()
+        await until(lambda: home.worker.pyramids.covered_rows("t:samples") == 50 * SAMPLES)
+        await retain(home)
+        assert starts(home) == (0, 28)
+    whole = np.frombuffer(b"".join(map(samples_of, range(50))), "<i2")
+    with home.store.array("t:samples") as array:
+        assert view_range(array, None, None) == (0, 50 * SAMPLES)
+        found = overview(array, 0, 50 * SAMPLES, pixels=40)
+        for pixel, (first, stop) in enumerate(pairwise(found.rows.tolist())):
+            values = whole[first:stop]
+            assert (found.min[pixel], found.max[pixel]) == (values.min(), values.max())
+            assert found.count[pixel] == stop - first
+        # Of rows that were dropped the time of every 4,096th, which is every eighth hour, is known.
+        times = Instant(START_NS + 12 * HOUR_NS), Instant(START_NS + 20 * HOUR_NS)
+        assert view_range(array, *times) == (8 * SAMPLES, 24 * SAMPLES)
+        assert view_range(array, None, Instant(START_NS + 30 * HOUR_NS)) == (0, 30 * SAMPLES)
+        assert first_row_since(array, START_NS + 17 * HOUR_NS) == 16 * SAMPLES
+        assert first_row_since(array, START_NS + 49 * HOUR_NS) == array.start

@@ -83,3 +83,22 @@ async def test_shelves_are_emptied_when_their_time_is_up_and_once(catalogs: list
     alarm = alarm_of(await books[0].get(REFERENCE))
     assert [entry.action for entry in alarm.history] == ["raised", "shelved", "unshelved"]
     assert alarm.state == "raised"
+
+
+async def test_cleared_alarms_are_deleted_once_they_have_expired(catalogs: list[Catalog]) -> None:
+    books = [AlarmBook(catalog) for catalog in catalogs]
+    for row in range(4):
+        reference = f"t:condition:01234567:{row}"
+        await books[0].record(event(2 * row, "raised", 1, alarm=reference, row=row))
+        if row != 1:
+            await books[0].record(event(2 * row + 1, "cleared", 0, alarm=reference, row=row))
+    cleared_ns = (await books[0].get("t:condition:01234567:2")).modified_ns
+    assert await books[0].delete_cleared(before_ns=0) == 0
+    deleted = await asyncio.gather(*(book.delete_cleared(before_ns=cleared_ns) for book in books))
+    assert sum(deleted) == 1
+    assert [alarm_of(document).row for document in await books[0].latest()] == [3, 2, 1]
+    await books[0].change("t:condition:01234567:2", partial(comment, by="ada", text="x", now_ns=9))
+    await books[0].delete_cleared(before_ns=cleared_ns + 1)
+    assert [alarm_of(document).row for document in await books[0].latest()] == [2, 3, 1]
+    await books[0].delete_cleared(before_ns=2**62)
+    assert [alarm_of(document).row for document in await books[0].latest()] == [1]  # it is open

@@ -24,7 +24,7 @@ from ....errors import WindvaneError
 from ....store.catalog.policy import Policy
 from ....store.catalog.retention_rules import Retention
 from ....store.databases.interfaces import CheckpointDatabase
-from ....store.interface import StoreEngine, StreamReader
+from ....store.interface import ArrayReader, StoreEngine, StreamReader
 from ....store.oldest_segment import (
     OldestSegment,
     Output,
@@ -32,6 +32,7 @@ from ....store.oldest_segment import (
     expired_until,
     oldest_segment,
 )
+from ....store.pyramid.cells import CellLayout
 from ..instrumentation import RetentionDropped
 from ..open_streams import OpenStreams
 from ..pipeline.telemetry import WorkerTelemetry
@@ -120,6 +121,16 @@ class RetentionSweep:
                 with suppress(WindvaneError, OSError):
                     self._keep_to_bytes(policy, retention.bytes, ends_s)
 
+    def overview_since_ns(self, array: str) -> int | None:
+        """The time from which on the overview of an array is kept longer than its rows; None if it is not.
+
+        Thread-safe. Raises StreamNotFound.
+        """
+        with self._store.stream(array.partition(":")[0]) as stream:
+            policy = self._policies().get(str(stream.attrs.get("policy")))
+        hours = None if policy is None else policy.retention.pyramid_hours
+        return None if hours is None else self._clock_ns() - int(hours * _NS_PER_HOUR)
+
     def _follow_policies(self) -> None:
         retentions = {
             reference: policy.retention
@@ -195,6 +206,8 @@ class RetentionSweep:
                     now_ns=now_ns,
                     max_segments=MAX_SEGMENTS,
                 )
+                if retention.pyramid_hours is not None and not isinstance(output, StreamReader):
+                    stop = min(stop, _overview_stop(output))
                 if stop > output.start:
                     stops[output.reference] = stop
                 expires_ns = (now_ns if oldest is None else oldest.last_ns) + hours * _NS_PER_HOUR
@@ -246,3 +259,11 @@ class RetentionSweep:
                     outputs = self._outputs_of(stream, closing)
                     self._drop(policy, outputs, of_stream)
                     self._note_kept(policy, self._retentions[policy], outputs)
+
+
+def _overview_stop(array: ArrayReader) -> int:
+    """Rows before it are in the pyramid, which would start over without them; all if there cannot be one."""
+    if CellLayout.of(array.dtype, array.row_shape) is None:
+        return len(array)
+    levels = array.levels()
+    return levels[0].stop_row if levels else 0
