@@ -23,9 +23,11 @@ from .commands import (
     policy,
     recover,
     reprocess,
+    seal,
     send,
     tiers,
     topics,
+    upgrade,
     verify,
 )
 from .commands.common.logs import say, says_json
@@ -112,6 +114,7 @@ for _command in (
     data.export,
     explain.explain,
     drop.drop,
+    seal.seal,
     alarm.alarm,
     document.document,
     dead_letter.dead_letter,
@@ -119,6 +122,7 @@ for _command in (
     model.model,
     reprocess.reprocess,
     verify.verify,
+    upgrade.upgrade,
     recover.recover,
     backup.backup,
     backup.restore,

@@ -24,6 +24,7 @@ _SECRET = ("kafka.password", "alarms.webhook_url", "database", "catalog")
 
 LogFormat = Literal["console", "json"]
 Bytes = Annotated[int, msgspec.Meta(gt=0)]
+SegmentBytes = Annotated[int, msgspec.Meta(ge=4096)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -62,6 +63,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_wait_s: Seconds = 60.0
     # Of results that the bus has not taken yet; over it the pipelines wait.
     results_pending_bytes: Bytes = 32 * MIB
+    # Of the segments of new streams and arrays. Without it those of streams have 64 MiB, and those of arrays
+    # about an hour's rows.
+    segment_bytes: SegmentBytes | None = None
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

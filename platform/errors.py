@@ -45,6 +45,10 @@ class ArrayNotFound(WindvaneError, LookupError):
     """The store has no data array of that reference."""
 
 
+class ArrayNotSealable(WindvaneError, ValueError):
+    """The rows of the array cannot be shown to other programs as a Zarr array."""
+
+
 class RangeGone(WindvaneError, IndexError):
     """Retention has dropped the requested bytes or rows."""
 

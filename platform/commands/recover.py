@@ -163,12 +163,12 @@ def rebuild(settings: Settings, reference: str, partial: bool) -> None:
 
 def _set_damaged_aside(settings: Settings, check: "HomeCheck", reference: str) -> None:
     """Replaced arrays are named `~1`; a damaged one is of no use to readers."""
-    from ..store.repair.scrub import scrub_array
+    from ..store.repair.array_scrub import ArrayScrub
     from ..store.repair.set_aside import SetAside
 
     aside = SetAside(settings.home)
     for array, folder in check.store.array_directories(reference).items():
-        if "~" in array and any(scrub_array(folder, array, check.checkpoints.committed(array))):
+        if "~" in array and any(ArrayScrub(folder, array, check.checkpoints.committed(array)).damages()):
             click.echo(f"set aside: {aside.move(folder)}")
 
 

@@ -1,25 +1,18 @@
 """`windvane reprocess`: recomputes the outputs of a stream from its archive."""
 
-import contextlib
-import http.client
-import json
-import socket
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..config import Settings
-from ..runtime.announcements import tier_sockets
 from .common.options import home_options
+from .common.worker_release import HOLD_S, release_stream
 from .data import format_time, require_home
 from .operation import policy_of_stream, summary_of_rows
 
 if TYPE_CHECKING:
     from ..store.interface import StoreEngine
-
-HOLD_S = 60.0
 
 
 @click.command(short_help="Make the outputs of a stream again, by its policy as it is now.")
@@ -83,9 +76,9 @@ def reprocess_stream(
             again.run(done)
         if not side_by_side:
             try:
-                again.put_in_place(lambda: _release(settings, stream, seconds=HOLD_S), force=force)
+                again.put_in_place(lambda: release_stream(settings, stream, seconds=HOLD_S), force=force)
             finally:
-                _release(settings, stream, seconds=0.0)
+                release_stream(settings, stream, seconds=0.0)
         for step, reason in again.failed.items():
             click.echo(f"step {step!r} failed on some of it: {reason}", err=True)
         where = "next to the old ones, as …~rebuilt" if side_by_side else "in place"
@@ -100,27 +93,3 @@ def reprocess_stream(
             click.echo(f"the old ones: {', '.join(again.set_aside)}")
         if again.dropped:
             click.echo(f"removed, of earlier reprocessings: {', '.join(again.dropped)}")
-
-
-def _release(settings: Settings, stream: str, *, seconds: float) -> None:
-    """Asks all workers that run to leave the stream alone for so long."""
-    body = json.dumps({"reference": stream, "seconds": seconds})
-    for path in tier_sockets(settings.run_dir, "worker").values():
-        with contextlib.suppress(OSError, http.client.HTTPException):  # it does not run
-            connection = _UnixConnection(path)
-            try:
-                connection.request("POST", "/streams/release", body)
-                connection.getresponse().read()
-            finally:
-                connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=60.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

@@ -175,7 +175,8 @@ class StreamInfo(msgspec.Struct):
 class ArrayInfo(msgspec.Struct):
     """A data array: `dtype` as in .npy files, `start` the first row kept.
 
-    `uid` tells two arrays apart that had the same reference, one after the other.
+    `uid` tells two arrays apart that had the same reference, one after the other. `zarr` is the path at which
+    `zarr.open_array` finds the sealed rows; null while no rows are sealed.
     """
 
     reference: str
@@ -185,6 +186,7 @@ class ArrayInfo(msgspec.Struct):
     shape: list[int]
     start: int
     attrs: dict[str, Any]
+    zarr: str | None
 
 
 class OverviewInfo(msgspec.Struct):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from windvane.errors import RangeGone, StreamNotFound
 from windvane.store.databases.checkpoint_records import OutputLength
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter

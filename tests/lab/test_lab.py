@@ -19,7 +19,7 @@ from windvane.errors import (
     StreamNotFound,
 )
 from windvane.lab import Context, connect
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
 

@@ -14,7 +14,7 @@ from aiohttp.web import Application, Request
 from numpy.typing import NDArray
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.interfaces import DeadLetters
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
 from yarl import URL

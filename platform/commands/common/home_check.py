@@ -17,9 +17,10 @@ from ...errors import StoreFailed, StreamNotFound
 from ...store.databases import checkpoint_schema as tables
 from ...store.databases.checkpoint_records import OutputLength, StreamCheckpoint, decode_checkpoint
 from ...store.databases.database import Place, open_reader
+from ...store.repair.array_scrub import ArrayScrub
 from ...store.repair.local_store import open_local_store
 from ...store.repair.salvage import check_database
-from ...store.repair.scrub import Committed, Damage, StreamScrub, scrub_array
+from ...store.repair.scrub import Committed, Damage, StreamScrub
 from ...store.repair.stream_repair import known_damages
 
 
@@ -163,9 +164,7 @@ class HomeCheck:
                 yield from (Checked(damage, False) for damage in self._database(path))
                 done(self.counts["bytes"])
         for reference, directory in self.streams.items():
-            before = self.counts["bytes"]
-            yield from self.stream(reference, directory, partial(_add, done, before))
-            self.counts["bytes"] = before + _size(directory)
+            yield from self.stream(reference, directory, done)
         if self.is_whole and self.is_embedded:
             yield from self._log(done)
 
@@ -185,15 +184,18 @@ class HomeCheck:
         if not self._arrays or reference in {array.partition(":")[0] for array in self._arrays}:
             self.counts["streams"] += 1
             scrub = self._scrub(reference, directory)
-            for damage in scrub.damages(done):
+            for damage in scrub.damages(partial(_add, done, self.counts["bytes"])):
                 place = (damage.code, _below(damage.file, directory), damage.offset)
                 yield Checked(damage, place in notes)
+            self.counts["bytes"] += scrub.total_bytes
         for array, folder in self.store.array_directories(reference).items():
             if self._arrays and array not in self._arrays:
                 continue
             self.counts["arrays"] += 1
-            for damage in self._scrub_array(array, folder):
+            rows = self._scrub_array(array, folder)
+            for damage in rows.damages(partial(_add, done, self.counts["bytes"])):
                 yield Checked(damage, False)
+            self.counts["bytes"] += rows.total_bytes
 
     def stops(self, reference: str, directory: Path) -> Iterator[Checked]:
         """The damage that stops the stream or its arrays; reads only heads and sizes."""
@@ -201,8 +203,8 @@ class HomeCheck:
         for damage in scrub.stops():
             yield Checked(damage, False)
         for array, folder in self.store.array_directories(reference).items():
-            for damage in self._scrub_array(array, folder):
-                if damage.code != "times" and "~" not in array:
+            if "~" not in array:
+                for damage in self._scrub_array(array, folder).stops():
                     yield Checked(damage, False)
 
     def _scrub(self, reference: str, directory: Path) -> StreamScrub:
@@ -210,8 +212,8 @@ class HomeCheck:
             directory, reference, self.committed(reference), partial(self.committed, reference)
         )
 
-    def _scrub_array(self, array: str, folder: Path) -> Iterator[Damage]:
-        return scrub_array(folder, array, self.committed(array), partial(self.committed, array))
+    def _scrub_array(self, array: str, folder: Path) -> ArrayScrub:
+        return ArrayScrub(folder, array, self.committed(array), partial(self.committed, array))
 
     def _database(self, path: Path) -> Iterator[Damage]:
         self.counts["databases"] += 1
@@ -272,7 +274,10 @@ def _add(done: Callable[[int], object], before: int, read: int) -> None:
 
 
 def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in (directory / "bytes").glob("*.seg"))
+    """About the bytes of a stream and of its arrays that are read; without what is allocated in advance."""
+    folders = (directory / "bytes", *(directory.parent / "arrays").glob("*/*/"))
+    statuses = [path.stat() for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return sum(min(status.st_size, status.st_blocks * 512) for status in statuses)
 
 
 def _below(path: Path, directory: Path) -> str:

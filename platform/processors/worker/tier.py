@@ -74,7 +74,7 @@ async def serve(settings: Settings, *, ready: Callable[[dict[str, str]], None], 
         workers = Workers(
             lambda bus: Worker(
                 bus=bus,
-                store=open_store(settings.store, settings.home),
+                store=open_store(settings.store, settings.home, segment_bytes=settings.worker.segment_bytes),
                 checkpoints=checkpoints,
                 dead_letters=SqlDeadLetters(settings.dead_letter_place, max_bytes=settings.dead_letter_bytes),
                 settings=settings.worker,

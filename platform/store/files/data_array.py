@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import glob
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ...errors import StreamDamaged
-from ..databases.checkpoint_records import OutputLength
+from ...errors import ArrayNotSealable
 from ..interface.readers import ArrayReader
-from ..interface.writers import ArrayWriter
 from ..pyramid.cells import CellLayout
-from .description import (
-    as_json,
-    dtype_from_json,
-    dtype_to_json,
-    read_description,
-    sync_description,
-    write_description,
-)
+from .description import dtype_from_json, read_description
+from .mapping import PAGE_BYTES
 from .pyramid_levels import Level, open_levels
-from .replaced_arrays import set_aside
-from .resumption import no_checkpoint, older_checkpoint
 from .rows import Rows, row_bytes
+from .sealing import Sealing
 from .segmented_file import SegmentedFile
-from .segmented_writer import DEFAULT_SEGMENT_BYTES, SegmentedWriter
+from .zarr_metadata import NAME as ZARR_NAME
+from .zarr_metadata import can_describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-_TIME = np.dtype(np.int64)
+TIME = np.dtype(np.int64)
 
 
 class DataArray(Rows, ArrayReader):
@@ -46,6 +35,13 @@ class DataArray(Rows, ArrayReader):
     - `times/`: a segmented file of one int64 a row: its event time, ns since the epoch, UTC;
     - `meta.json`: `dtype` as `numpy.lib.format` describes it, `row_shape`, `attrs`, and the `uid` of `rows/`
       in hexadecimal. It is written last when an array is created: without it there is no array yet.
+
+    Format 2 has more, and is written for each new array:
+
+    - segments of `rows/` and `times/` have whole rows (`rows_per_segment`), and are chunks of a Zarr array;
+    - `zarr.json`, `rows/zarr.json`, `times/zarr.json`: the description for other programs, made with the
+      first sealed segment (`zarr_metadata`);
+    - `checksums`: CRC32C of extents of rows and times (`ChecksumWriter`).
 
     Times are appended before rows, and the array is as long as the shorter of the two: a crash between leaves
     times without rows, which no reader sees and the next `resume` cuts off.
@@ -65,8 +61,8 @@ class DataArray(Rows, ArrayReader):
         self._times_file = SegmentedFile(directory / "times")
         self.uid = self._rows_file.uid
         dtype, row_shape = dtype_from_json(description["dtype"]), tuple(description["row_shape"])
-        super().__init__(self._rows_file, dtype, row_shape, beside=(self._times_file, _TIME.itemsize))
-        self._times = Rows(self._times_file, _TIME, beside=(self._rows_file, row_bytes(dtype, row_shape)))
+        super().__init__(self._rows_file, dtype, row_shape, beside=(self._times_file, TIME.itemsize))
+        self._times = Rows(self._times_file, TIME, beside=(self._rows_file, row_bytes(dtype, row_shape)))
 
     @property
     def times_ns(self) -> Rows:
@@ -83,6 +79,58 @@ class DataArray(Rows, ArrayReader):
         layout = CellLayout.of(self.dtype, self.row_shape)
         return () if layout is None else open_levels(self.directory, self.uid, layout)
 
+    @property
+    def format(self) -> int:
+        """The version of the format of its files, 1 or 2."""
+        return self._rows_file.version
+
+    @property
+    def zarr_path(self) -> Path | None:
+        """As `ArrayReader.zarr_path`."""
+        path = self.directory / "rows"
+        return path if (path / ZARR_NAME).exists() else None
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether a range of rows is one view, however long; else one that crosses segments is a copy."""
+        return self._rows_file.segment_bytes % PAGE_BYTES == 0
+
+    @property
+    def committed(self) -> int:
+        """Rows that a checkpoint is known to cover; 0 if none is known."""
+        times = self._times_file.committed // TIME.itemsize
+        return min(self._rows_file.committed // self._row_bytes, times)
+
+    def seal(self, *, zarr_root: Path) -> int:
+        """Seal the committed rows, also those of an incomplete segment; return how many are sealed.
+
+        The worker may be writing the array. Directories up to `zarr_root` become Zarr groups. Raises
+        ArrayNotSealable for an array that Zarr cannot read, or of which nothing is committed; StoreFailed.
+        """
+        if self.format == 1:
+            raise ArrayNotSealable(
+                f"{self.reference} has format 1, which Zarr cannot read. Run `windvane upgrade` first"
+            )
+        if not can_describe(self.dtype):
+            raise ArrayNotSealable(
+                f"{self.reference} has rows of {self.dtype}, for which Zarr has no data type. Use "
+                f"`windvane export {self.reference}`"
+            )
+        if not (rows := self.committed):
+            raise ArrayNotSealable(
+                f"{self.reference} has no committed rows. Seal it after the worker's next checkpoint"
+            )
+        sealing = Sealing(
+            self.directory,
+            (self._rows_file, self._times_file),
+            root=zarr_root,
+            dtype=self.dtype,
+            row_shape=self.row_shape,
+            attrs=self.attrs,
+            row_bytes=self._row_bytes,
+        )
+        return sealing.seal_tail(rows)
+
     def close(self) -> None:
         """Close the files; views that exist stay valid."""
         self._rows_file.close()
@@ -96,215 +144,3 @@ class DataArray(Rows, ArrayReader):
 
     def __repr__(self) -> str:
         return f"<DataArray {self.reference} {self.dtype} {self.shape}>"
-
-
-class DataArrayWriter(ArrayWriter):
-    """The one writer of a data array (the format is described at `DataArray`).
-
-    Opening changes nothing. `resume` passes how many rows are committed and cuts off later rows; then rows
-    can be appended. An array's dtype, row shape and attrs never change: if the directory holds one that
-    differs, `resume` sets it aside, renamed to `…~1` (`~2`, …), still readable as such, and a new one with
-    a new uid begins.
-
-    Errors and threads as with `SegmentedWriter`.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        reference: str,
-        *,
-        dtype: np.dtype[Any],
-        row_shape: tuple[int, ...],
-        attrs: Mapping[str, Any],
-        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
-    ) -> None:
-        """Open the array, or make it. Raises StoreLocked while another writer has it, StreamDamaged if its
-        files contradict each other, ValueError for a dtype, a row shape or attrs that cannot be stored.
-        """
-        self.reference = reference
-        self.directory = directory
-        self.dtype = np.dtype(dtype)
-        self.row_shape = tuple(row_shape)
-        self._row_bytes = row_bytes(self.dtype, self.row_shape)
-        self._segment_bytes = segment_bytes
-        self._wanted = as_json(
-            {"dtype": dtype_to_json(self.dtype), "row_shape": self.row_shape, "attrs": dict(attrs)}
-        )
-        self.attrs: Mapping[str, Any] = MappingProxyType(self._wanted["attrs"])
-        self._closed = False
-        self._open()
-
-    def _open(self) -> None:
-        self._rows = SegmentedWriter(self.directory / "rows", segment_bytes=self._segment_bytes)
-        try:
-            self._times = SegmentedWriter(self.directory / "times", segment_bytes=self._segment_bytes)
-        except BaseException:
-            self._rows.close()
-            raise
-        self.uid = self._rows.uid
-
-    def resume(self, committed: OutputLength | None, *, database_id: bytes) -> Self:
-        """Resume at the committed end of the array; later rows are recomputed.
-
-        As `DataStreamWriter.resume`. An array with another dtype, row shape or attrs is set aside first, so
-        `uid` may change. Raises StreamDamaged, and CheckpointMissing; then the files are as they were.
-        """
-        found = read_description(self.directory)
-        files = (self._rows, self._times)
-        for file in files:
-            if file.lacks_head and committed is not None and not self._is_set_aside(committed.uid):
-                file.require_head()
-        is_torn = any(file.lacks_head for file in files)
-        is_empty = not is_torn and not any(file.length for file in files)
-        is_marked = any(file.committed for file in files)
-        if found is None and not is_empty:
-            if committed is not None and committed.uid == self.uid:
-                raise StreamDamaged(
-                    f"{self.directory}/meta.json is missing or unreadable, and {committed.length} rows were "
-                    "committed. Nothing was changed; put it back from a copy, or make the array again with "
-                    f"`windvane recover rebuild {self.reference.partition(':')[0]}`"
-                )
-            if is_marked:
-                raise no_checkpoint(
-                    self.reference, f"{self.length} rows without a meta.json", other=committed is not None
-                )
-        is_ours = found is None or found.get("database_id") == database_id.hex()
-        if is_torn and (is_marked or not is_ours):
-            raise no_checkpoint(self.reference, "rows in a file without a head", other=committed is not None)
-        if is_torn or (not _describes(found, self._wanted) and (found is not None or not is_empty)):
-            self._begin_another()
-            found = None
-        elif committed is not None and committed.uid == self.uid:
-            self._resume_at(committed.length)
-            self._describe(found, database_id)
-            return self
-        elif not is_empty:
-            if is_marked or not is_ours:
-                raise no_checkpoint(self.reference, f"{self.length} rows", other=committed is not None)
-        elif committed is not None and committed.length and not self._is_set_aside(committed.uid):
-            raise StreamDamaged(
-                f"{self.reference}: {committed.length} rows were committed, and {self.directory} holds none "
-                "of them (it was removed, or moved?). Put it back, or make the array again from the stream "
-                f"with `windvane recover rebuild {self.reference.partition(':')[0]}`"
-            )
-        self._resume_at(0)
-        self._describe(found, database_id)
-        return self
-
-    def roll_back(self, committed: OutputLength, *, database_id: bytes) -> Self:
-        """As `DataStreamWriter.roll_back`."""
-        for file in (self._rows, self._times):
-            file.mark_committed(0)
-        self.resume(committed, database_id=database_id)
-        self.mark_committed(committed)
-        return self
-
-    def start_over(self, *, database_id: bytes) -> Self:
-        """Set aside the present array, if there is one, and continue with an empty array."""
-        if any(file.length or file.lacks_head for file in (self._rows, self._times)):
-            self._begin_another()
-        return self.resume(None, database_id=database_id)
-
-    @property
-    def found(self) -> OutputLength:
-        """How many rows the array has now; before `resume`, how many were found."""
-        return OutputLength(
-            self.uid, min(self._rows.length // self._row_bytes, self._times.length // _TIME.itemsize)
-        )
-
-    def mark_committed(self, length: OutputLength) -> None:
-        """Remember, after the commit of `length`, that a checkpoint covers it; see `DataStreamWriter`."""
-        if length.uid == self.uid and not self._closed:
-            self._rows.mark_committed(length.length * self._row_bytes)
-            self._times.mark_committed(length.length * _TIME.itemsize)
-
-    def _resume_at(self, rows: int) -> None:
-        marked = self._rows.committed // self._row_bytes
-        if rows < marked:
-            raise older_checkpoint(self.reference, f"it covers {rows} rows, and {marked} rows were committed")
-        self._rows.check_held(rows * self._row_bytes)
-        self._times.check_held(rows * _TIME.itemsize)
-        self._rows.resume(rows * self._row_bytes)
-        self._times.resume(rows * _TIME.itemsize)
-
-    def _describe(self, found: Mapping[str, Any] | None, database_id: bytes) -> None:
-        description = {**self._wanted, "uid": self.uid.hex(), "database_id": database_id.hex()}
-        if found != description:
-            write_description(self.directory, description)
-
-    def _begin_another(self) -> None:
-        # Renamed while it is locked, so that no other writer can have it open.
-        set_aside(self.directory, by="layout")
-        self._rows.close()
-        self._times.close()
-        self._open()
-
-    def _is_set_aside(self, uid: bytes) -> bool:
-        """Whether the array of this uid is next to this one, renamed."""
-        for other in self.directory.parent.glob(f"{glob.escape(self.directory.name)}~*"):
-            found = read_description(other)
-            if found is not None and found.get("uid") == uid.hex():
-                return True
-        return False
-
-    @property
-    def length(self) -> int:
-        """Count of rows ever appended: the number of the next row."""
-        return self._rows.length // self._row_bytes
-
-    def append(self, rows: NDArray[Any], times_ns: NDArray[np.int64]) -> int:
-        """Append rows, shape (n, *row_shape), with their event times, shape (n,); give the first one's
-        number.
-
-        Readers see all of them on return. Raises ValueError if dtype or shape differ from the array's.
-        """
-        if rows.dtype != self.dtype or rows.shape[1:] != self.row_shape or rows.ndim == 0:
-            raise ValueError(
-                f"{self.reference} takes rows of {self.dtype} {self.row_shape}, "
-                f"not of {rows.dtype} {rows.shape[1:]}"
-            )
-        if times_ns.dtype != _TIME or times_ns.shape != rows.shape[:1]:
-            raise ValueError(
-                f"{self.reference}: {len(rows)} rows need times of int64 ({len(rows)},), "
-                f"not {times_ns.dtype} {times_ns.shape}"
-            )
-        first = self.length
-        self._times.append(np.ascontiguousarray(times_ns).data)
-        # As bytes, since NumPy gives no buffer of dates.
-        self._rows.append(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-        return first
-
-    def cut(self, rows: int) -> None:
-        """Make the array end after `rows` rows; the next append begins there. Raises as
-        `SegmentedWriter.cut`.
-        """
-        self._rows.cut(rows * self._row_bytes)
-        self._times.cut(rows * _TIME.itemsize)
-
-    def drop_before(self, row: int) -> None:
-        """Drop rows before `row`, as far as they fill whole segments, and free their space."""
-        self._rows.drop_before(row * self._row_bytes)
-        self._times.drop_before(row * _TIME.itemsize)
-
-    def flush(self) -> None:
-        """Make all rows durable; `Store.sync` does it for a whole store at once."""
-        sync_description(self.directory)
-        self._times.flush()
-        self._rows.flush()
-
-    def close(self) -> None:
-        """Close the files and release their locks. Does not sync."""
-        self._closed = True
-        self._rows.close()
-        self._times.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _describes(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    return found is not None and {name: found.get(name) for name in wanted} == dict(wanted)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from ..interface.listing import Listing, Page
-from .names import directory_name, is_made, quote, reference_of, unquote
+from .names import directory_name, is_made, names_in, quote, reference_of, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class StoreListing(Listing):
             begin -= 1
         for stream in streams[begin:]:
             directory = self._root / directory_name(stream) / "arrays"
-            for name in sorted(_listed(directory), key=unquote):
+            for name in sorted(names_in(directory), key=unquote):
                 reference = f"{stream}:{unquote(name)}"
                 if reference > after and is_made(directory / name):
                     if len(page) == limit:
@@ -127,7 +127,7 @@ class StoreListing(Listing):
         if known.settled and changed_ns == known.changed_ns:
             return False
         now_ns = time.time_ns()
-        names = frozenset(_listed(directory))
+        names = frozenset(names_in(directory))
         self.directories_read_total += 1
         differs = names != known.names
         known.names, known.changed_ns = names, changed_ns
@@ -147,10 +147,3 @@ class _Known:
 
 def _array_prefix(stream: str) -> str:
     return f"{stream}:"
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -26,14 +26,14 @@ class LockedHead:
     in memory until `write`.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int) -> None:
-        """Creates the directory if it is missing; `segment_bytes` is used for a new head.
+    def __init__(self, directory: Path, new_head: bytes) -> None:
+        """Creates the directory if it is missing; `new_head` is the content of a head that is missing.
 
         Raises StoreLocked while another writer has it, in this process or in another; StreamDamaged if the
         head is damaged; StoreFailed if it cannot be created.
         """
         self._path = directory / "head"
-        self._segment_bytes = segment_bytes
+        self._new_head = new_head
         self.new_directories: set[Path] = set()
         """Directories whose entries are not synced: `directory`, and those that were created for it."""
         self._unwritten: int | None = None
@@ -56,7 +56,7 @@ class LockedHead:
     def write(self) -> Head:
         """Writes a head that is missing, and returns the head. Raises OSError."""
         if self._unwritten is not None:
-            Head.write_new(self._unwritten, self._segment_bytes, self.head.uid)
+            os.pwrite(self._unwritten, self._new_head, 0)
             head = Head(self._unwritten, self._path, writeable=True)
             self.head.close()
             self.head = head
@@ -94,7 +94,7 @@ class LockedHead:
                     return Head(descriptor, self._path, writeable=True)
                 except FileNotFoundError:
                     self._unwritten, self._is_new_file = os.dup(descriptor), is_new
-                    return _head_in_memory(self._path, self._segment_bytes)
+                    return _head_in_memory(self._path, self._new_head)
             except BlockingIOError:
                 raise StoreLocked(
                     f"{self._path.parent} is being written by another process, or by another writer of this: "
@@ -112,11 +112,11 @@ class LockedHead:
         directory.mkdir(parents=True, exist_ok=True)
 
 
-def _head_in_memory(path: Path, segment_bytes: int) -> Head:
+def _head_in_memory(path: Path, content: bytes) -> Head:
     """The content of the head of a new file."""
     descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
     try:
-        Head.write_new(descriptor, segment_bytes, os.urandom(16))
+        os.pwrite(descriptor, content, 0)
         return Head(descriptor, path, writeable=True)
     finally:
         os.close(descriptor)

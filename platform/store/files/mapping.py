@@ -28,6 +28,8 @@ from ...errors import AddressSpaceUsed, StoreFailed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .segment_names import SegmentNames
+
 PAGE_BYTES = mmap.PAGESIZE
 # A reservation is aligned to what a huge page covers, so that the kernel may map large folios of the page
 # cache.
@@ -54,11 +56,6 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _NOTHING: NDArray[np.uint8] = np.frombuffer(b"", np.uint8)  # read-only, as all views
 _MAP_FAILED = ctypes.c_void_p(-1).value
-
-
-def segment_path(directory: str, segment: int) -> str:
-    """Give the path of the segment that begins at offset `segment` of the file in `directory`."""
-    return f"{directory}/{segment:020d}.seg"
 
 
 def round_up(size: int, unit: int) -> int:
@@ -184,9 +181,11 @@ class ContiguousMapping:
     A range of addresses is reserved (twice what is needed, at least 1 GiB: addresses, no memory), and
     segments are mapped into it, read-only, when a view first needs them. As the file grows it is mapped in
     place; when it outgrows the reservation, or when retention has moved its beginning, a new reservation is
-    made. Views keep the reservation that they were made from alive, and with it the segments mapped there,
-    even ones that have been unlinked since. Nothing is mapped past the committed length, and no segment past
-    the page that holds its end of file, so no view can fault on a page that the file does not have.
+    made. Segments that are not whole pages cannot lie side by side: each begins at a page then, and a range
+    of several is a copy. Views keep the reservation that they were made from alive, and with it the segments
+    mapped there, even ones that have been unlinked since. Nothing is mapped past the committed length, and no
+    segment past the page that holds its end of file, so no view can fault on a page that the file does not
+    have.
 
     Under a limit of the address space (RLIMIT_AS, `ulimit -v`) a reservation takes at most half of what is
     left. If the whole file does not fit, each view gets a mapping of its own: the requested bytes,
@@ -197,14 +196,11 @@ class ContiguousMapping:
     cache's. Safe to use from several threads.
     """
 
-    def __init__(self, directory: str, segment_bytes: int) -> None:
-        if segment_bytes % PAGE_BYTES:
-            raise StoreFailed(
-                f"segments of {segment_bytes} bytes cannot be mapped on this machine, whose pages have "
-                f"{PAGE_BYTES} bytes; copy the data into a store made here"
-            )
+    def __init__(self, directory: str, segment_bytes: int, names: SegmentNames) -> None:
         self._segment_bytes = segment_bytes
+        self._stride = round_up(segment_bytes, PAGE_BYTES)
         self._directory = directory
+        self._names = names
         self._space: _Space | None = None
         self._window: _Space | None = None
         self._lock = threading.Lock()
@@ -219,6 +215,25 @@ class ContiguousMapping:
         """
         if start == stop:
             return _NOTHING
+        if self._stride == self._segment_bytes:
+            return self._view(start, stop, origin, length, epoch)
+        pieces = []
+        for segment in range(start - start % self._segment_bytes, stop, self._segment_bytes):
+            # As offsets of a file whose segments are whole pages.
+            shift = segment // self._segment_bytes * self._stride - segment
+            first, end = max(start, segment), min(stop, segment + self._segment_bytes)
+            placed = self._placed(origin), self._placed(length)
+            pieces.append(self._view(first + shift, end + shift, *placed, epoch))
+        if len(pieces) == 1:
+            return pieces[0]
+        joined = np.concatenate(pieces)
+        joined.flags.writeable = False
+        return joined
+
+    def _placed(self, offset: int) -> int:
+        return offset // self._segment_bytes * self._stride + offset % self._segment_bytes
+
+    def _view(self, start: int, stop: int, origin: int, length: int, epoch: int) -> NDArray[np.uint8]:
         with self._lock:
             space = self._space
             if (
@@ -241,8 +256,8 @@ class ContiguousMapping:
 
     def _make_space(self, origin: int, epoch: int, needed_bytes: int) -> _Space | None:
         """A reservation for the whole file; None if there is no room for it."""
-        needed_bytes = round_up(needed_bytes, self._segment_bytes)
-        roomy_bytes = max(2 * needed_bytes, round_up(_SMALLEST_RESERVATION_BYTES, self._segment_bytes))
+        needed_bytes = round_up(needed_bytes, self._stride)
+        roomy_bytes = max(2 * needed_bytes, round_up(_SMALLEST_RESERVATION_BYTES, self._stride))
         for size in (roomy_bytes, needed_bytes):
             if _may_reserve(size):
                 with suppress(AddressSpaceUsed):
@@ -266,20 +281,20 @@ class ContiguousMapping:
         low = start - start % round_to
         high = min(round_up(stop, round_to), round_up(length, PAGE_BYTES))
         # Rounding must not include segments that were not requested: they may be missing, or dropped.
-        low = max(low, start - start % self._segment_bytes)
-        high = min(high, round_up(stop, self._segment_bytes))
+        low = max(low, start - start % self._stride)
+        high = min(high, round_up(stop, self._stride))
         region = _reserve(high - low, alignment=PAGE_BYTES)
         window = _Space(region, region.bytes(), low, epoch, low=low)
-        for segment in range(low - low % self._segment_bytes, high, self._segment_bytes):
-            first, end = max(low, segment), min(high, segment + self._segment_bytes)
-            needed_end = min(stop, segment + self._segment_bytes)
+        for segment in range(low - low % self._stride, high, self._stride):
+            first, end = max(low, segment), min(high, segment + self._stride)
+            needed_end = min(stop, segment + self._stride)
             window.high = self._map_segment(window, segment, needed_end, length, first=first, end=end)
         return window
 
     def _map(self, space: _Space, start: int, stop: int, length: int) -> None:
-        first = start - start % self._segment_bytes
-        for segment in range(first, stop, self._segment_bytes):
-            needed_end = min(stop, segment + self._segment_bytes)
+        first = start - start % self._stride
+        for segment in range(first, stop, self._stride):
+            needed_end = min(stop, segment + self._stride)
             if space.mapped_ends.get(segment, 0) < needed_end:
                 space.mapped_ends[segment] = self._map_segment(space, segment, needed_end, length)
         last_end = space.mapped_ends[segment]
@@ -304,9 +319,10 @@ class ContiguousMapping:
         The kernel exchanges the two in one step, and both show the same pages: views into it notice nothing.
         """
         first = segment if first is None else first
-        descriptor = os.open(segment_path(self._directory, segment), os.O_RDONLY | os.O_CLOEXEC)
+        name = self._names.name(segment // self._stride * self._segment_bytes)
+        descriptor = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            held = min(os.fstat(descriptor).st_size, self._segment_bytes, length - segment)
+            held = min(os.fstat(descriptor).st_size, self._stride, length - segment)
             size = round_up(held, PAGE_BYTES)
             if segment + size < needed_end:
                 raise IndexError(f"segment {segment} ends at {segment + held}, before {needed_end}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import urllib.parse
 from typing import TYPE_CHECKING
@@ -19,14 +20,34 @@ HASHED_REFERENCE = "reference"
 """The file in such a directory that holds the reference."""
 
 
+_RESERVED = ("zarr.json", "zarr.json.new")
+"""Files of the metadata for other programs, in the same directories as streams and arrays."""
+
+
 def quote(name: str) -> str:
-    """`name` as the name of a file: `%`, `/`, control characters and a leading dot as `%` and two digits."""
-    return re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
+    """`name` as the name of a file: `%`, `/`, control characters and a leading dot as `%` and two digits.
+
+    Names of metadata files become others in the same way.
+    """
+    quoted = re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
+    return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted in _RESERVED else quoted
 
 
 def unquote(name: str) -> str:
     """The inverse of `quote`."""
     return urllib.parse.unquote(name)
+
+
+def names_in(directory: Path) -> list[str]:
+    """The names of streams or arrays in a directory, in no order; none if there is no such directory.
+
+    Others begin with a dot (remains, and copies in the making), or are metadata.
+    """
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in names if not name.startswith(".") and name not in _RESERVED]
 
 
 def directory_name(stream: str) -> str:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .file_errors import unreadable
-from .mapping import segment_path
+
+if TYPE_CHECKING:
+    from .segment_names import SegmentNames
 
 
-def has_bytes(directory: str) -> bool:
+def has_bytes(directory: str, names: SegmentNames) -> bool:
     """Whether a segment is not empty."""
-    return any(entry.stat().st_size for entry in _segments(directory))
+    return any(segments(directory, names).values())
 
 
-def stored_length(directory: str, *, start: int, length: int, segment_bytes: int) -> int:
+def stored_length(directory: str, names: SegmentNames, *, start: int, length: int, segment_bytes: int) -> int:
     """The offset up to which the bytes from `start` are there without a gap, at most `length`.
 
     Looks at sizes and reads nothing. Raises StreamDamaged if the disk cannot return them.
     """
     for segment in range(start, length, segment_bytes):
-        path = segment_path(directory, segment)
+        path = f"{directory}/{names.name(segment)}"
         try:
             stored = os.stat(path).st_size
         except FileNotFoundError:
@@ -31,16 +34,18 @@ def stored_length(directory: str, *, start: int, length: int, segment_bytes: int
     return length
 
 
-def remove_segments(directory: str, start: int, stop: int) -> None:
+def remove_segments(directory: str, names: SegmentNames, start: int, stop: int) -> None:
     """Removes the segments that begin in [start, stop)."""
-    for entry in _segments(directory):
-        if start <= int(entry.name.partition(".")[0]) < stop:
-            os.unlink(entry.path)
+    for segment in segments(directory, names):
+        if start <= segment < stop:
+            os.unlink(f"{directory}/{names.name(segment)}")
 
 
-def _segments(directory: str) -> list[os.DirEntry[str]]:
+def segments(directory: str, names: SegmentNames) -> dict[int, int]:
+    """The size of each segment in bytes, by the offset of its first byte."""
     try:
         entries = list(os.scandir(directory))
-    except FileNotFoundError:
-        return []
-    return [entry for entry in entries if entry.name.endswith(".seg") and entry.name[:-4].isdigit()]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    found = ((names.offset(entry.name), entry) for entry in entries)
+    return {offset: entry.stat().st_size for offset, entry in found if offset is not None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from ...errors import RangeGone, StreamDamaged
 from .head import Head
-from .mapping import ContiguousMapping, segment_path
+from .mapping import ContiguousMapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +21,11 @@ class SegmentedFile:
 
     **Format.** A directory with
 
-    - `head`: 64 bytes, see `Head`: segment size, first kept byte, committed length, uid;
-    - `00000000000000000000.seg`, …: the segments, named by the offset of their first byte in 20 digits. Byte
-      n of the file is byte `n % segment_bytes` of the segment that begins at `n - n % segment_bytes`.
-      Segments grow to `segment_bytes` (a multiple of the page size) and are never truncated: cutting the file
+    - `head`: see `Head`: segment size, first kept byte, committed length, uid;
+    - the segments. In format 1 they are named by the offset of their first byte in 20 digits and `.seg`, in
+      format 2 by their number, as chunks of a Zarr array (`ChunkNames`). Byte n of the file is byte
+      `n % segment_bytes` of the segment that begins at `n - n % segment_bytes`. Segments grow to
+      `segment_bytes` (in format 1 a multiple of the page size) and are never truncated: cutting the file
       back lowers `length` alone, and what is appended then overwrites. So a process that has mapped a
       segment never gets a SIGBUS. Bytes past `length`, old or half-written, have no meaning.
 
@@ -56,6 +57,8 @@ class SegmentedFile:
             os.close(descriptor)
         self.uid = self._head.uid
         self.segment_bytes = self._head.segment_bytes
+        self.names = self._head.names
+        self.version = self._head.version
         self._path = str(directory)
         self._mapping: ContiguousMapping | None = None
 
@@ -78,6 +81,11 @@ class SegmentedFile:
     def epoch(self) -> int:
         """How often the file restarted at 0 after its beginning was dropped: the length may be lower then."""
         return self._head.epoch
+
+    @property
+    def tail(self) -> int:
+        """The word `tail` of the head, of a file of format 2."""
+        return self._head.tail
 
     @property
     def replaced(self) -> bool:
@@ -112,12 +120,14 @@ class SegmentedFile:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if self._has_kept(start, epoch):
                 raise StreamDamaged(
-                    f"{segment_path(self._path, segment)} is missing or short: byte {position} of "
+                    f"{self._path}/{self.names.name(segment)} is missing or short: byte {position} of "
                     f"{length} is not there. `windvane verify` shows what is missing"
                 )
 
     def view(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Give bytes [start, stop) as a read-only array of shape (stop - start,), not copied, however long.
+        """Give bytes [start, stop) as a read-only array of shape (stop - start,).
+
+        Not copied, however long it is, unless it has bytes of several segments that are not whole pages.
 
         `stop` is at most a `length` that was read. Raises RangeGone below `start`, StreamDamaged if a segment
         is missing or short, IndexError past the end: also if the file restarted at 0 since `length` was read,
@@ -127,7 +137,7 @@ class SegmentedFile:
             raise ValueError(f"cannot view bytes {start} to {stop}: they must be ordered and not negative")
         mapping = self._mapping
         if mapping is None:
-            mapping = self._mapping = ContiguousMapping(self._path, self.segment_bytes)
+            mapping = self._mapping = ContiguousMapping(self._path, self.segment_bytes, self.names)
         while True:
             origin, epoch, length = self._bounds()
             if start < min(origin, stop):  # no bytes are never gone
@@ -182,7 +192,7 @@ class SegmentedFile:
             )
 
     def _read_segment(self, segment: int, position: int, size: int) -> bytes:
-        path = segment_path(self._path, segment)
+        path = f"{self._path}/{self.names.name(segment)}"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from ...errors import DiskFull, RangeGone, StoreFailed, StreamDamaged
 from .file_errors import NO_SPACE, UNTOUCHED
+from .head import new_head
 from .locked_head import LockedHead
-from .mapping import PAGE_BYTES, segment_path
+from .mapping import PAGE_BYTES
 from .open_segments import open_segments
 from .segment_files import has_bytes, remove_segments, stored_length
 
@@ -45,13 +46,21 @@ class SegmentedWriter:
     One thread at a time may call a writer; different writers may be used by different threads at once.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
-        """Open the file in `directory`, or make it; `segment_bytes` matters to a new one only.
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        dimensions: int | None = None,
+        uid: bytes | None = None,
+    ) -> None:
+        """Open the file in `directory`, or make it; the other arguments are for a new one.
 
-        Raises StoreLocked while another writer has it, in this process or in another; StreamDamaged if its
-        head is damaged; StoreFailed if it cannot be made.
+        With `dimensions` a new file has format 2: its segments are the chunks of a Zarr array of so many
+        dimensions. Raises StoreLocked while another writer has it, in this process or in another;
+        StreamDamaged if its head is damaged; StoreFailed if it cannot be made.
         """
-        if segment_bytes <= 0 or segment_bytes % PAGE_BYTES:
+        if segment_bytes <= 0 or (dimensions is None and segment_bytes % PAGE_BYTES):
             raise ValueError(
                 f"segment_bytes must be a positive multiple of {PAGE_BYTES}, not {segment_bytes}"
             )
@@ -59,11 +68,15 @@ class SegmentedWriter:
         self._path = str(directory)
         self._failure: str | None = _NOT_RESUMED
         self._failure_kind: type[StoreFailed] = StoreFailed
-        self._locked = LockedHead(directory, segment_bytes=segment_bytes)
+        self._locked = LockedHead(
+            directory, new_head(segment_bytes, uid or os.urandom(16), dimensions=dimensions)
+        )
         self._unsynced_directories: set[Path] = set(self._locked.new_directories)
         self._head = self._locked.head
         self.uid = self._head.uid
         self.segment_bytes = self._head.segment_bytes
+        self.version = self._head.version
+        self.names = self._head.names
         self._start = self._head.start
         # A writer that was killed while it cut a file to 0 leaves a start past the length.
         self._length = self._head.length or self._start
@@ -96,7 +109,7 @@ class SegmentedWriter:
 
         Set the bytes aside only if you know that nothing was committed.
         """
-        return self._locked.is_missing and has_bytes(self._path)
+        return self._locked.is_missing and has_bytes(self._path, self.names)
 
     def require_head(self) -> None:
         """Raise StreamDamaged if the head of a file with bytes is missing or empty."""
@@ -123,7 +136,7 @@ class SegmentedWriter:
         held = self._held(length)
         if held < length:
             raise StreamDamaged(
-                f"{segment_path(self._path, held - held % self.segment_bytes)} is missing or short: bytes "
+                f"{self._segment_path(held - held % self.segment_bytes)} is missing or short: bytes "
                 f"{held} to {length} were committed and are not there. " + UNTOUCHED
             )
 
@@ -133,7 +146,9 @@ class SegmentedWriter:
         return self._held(self._length)
 
     def _held(self, length: int) -> int:
-        return stored_length(self._path, start=self._start, length=length, segment_bytes=self.segment_bytes)
+        return stored_length(
+            self._path, self.names, start=self._start, length=length, segment_bytes=self.segment_bytes
+        )
 
     @property
     def committed(self) -> int:
@@ -143,6 +158,15 @@ class SegmentedWriter:
     def mark_committed(self, length: int) -> None:
         """Remember that a checkpoint covers `length` bytes; after its commit."""
         self._head.committed = length
+
+    @property
+    def tail(self) -> int:
+        """The word `tail` of the head, of a file of format 2."""
+        return self._head.tail
+
+    @tail.setter
+    def tail(self, word: int) -> None:
+        self._head.tail = word
 
     @property
     def start(self) -> int:
@@ -219,7 +243,7 @@ class SegmentedWriter:
         # On the disk first: a start below the segments that are left would make the next writer see none.
         self._sync(f"{self._path}/head")
         try:
-            remove_segments(self._path, 0, start)
+            remove_segments(self._path, self.names, 0, start)
         except OSError as error:
             self._fail("dropping its beginning", error)
         self._sync_directory(self._path)
@@ -229,7 +253,7 @@ class SegmentedWriter:
         self.check()
         first = self._unsynced_from - self._unsynced_from % self.segment_bytes
         for segment in range(first, self._length, self.segment_bytes):
-            self._sync(segment_path(self._path, segment))
+            self._sync(self._segment_path(segment))
         self._sync(f"{self._path}/head")
         for directory in self._unsynced_directories:
             self._sync_directory(directory)
@@ -263,6 +287,9 @@ class SegmentedWriter:
         if hasattr(self, "_locked"):
             self.close()
 
+    def _segment_path(self, segment: int) -> str:
+        return f"{self._path}/{self.names.name(segment)}"
+
     def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
         """Write `total` > 0 bytes that fit into the segment of `offset`."""
         position = offset % self.segment_bytes
@@ -293,15 +320,15 @@ class SegmentedWriter:
                 offset += piece.nbytes
                 rest = rest[piece.nbytes :]
 
-    def _open_segment(self, segment: int) -> int:
-        path = segment_path(self._path, segment)
+    def _open_segment(self, segment: int, mode: int = os.O_WRONLY) -> int:
+        path = self._segment_path(segment)
         try:
             try:
-                return _open(path, os.O_WRONLY)
+                return _open(path, mode)
             except FileNotFoundError:
                 if segment < self._length:
                     raise
-            descriptor = _open(path, os.O_WRONLY | os.O_CREAT)
+            descriptor = _open(path, mode | os.O_CREAT)
         except FileNotFoundError:
             self._failure = f"{path} is missing, and bytes of it were committed. {UNTOUCHED}"
             raise StreamDamaged(self._failure) from None

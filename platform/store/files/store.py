@@ -12,17 +12,20 @@ from ...errors import ArrayNotFound, DiskFull, StoreFailed, StreamNotFound
 from ...records.tag_names import stream_name
 from ..interface.engine import REBUILT, StoreAddress, StoreEngine
 from ..pyramid.cells import CellLayout
-from .data_array import DataArray, DataArrayWriter
+from .data_array import DataArray
+from .data_array_writer import DataArrayWriter
 from .data_stream import DataStream
 from .data_stream_writer import DataStreamWriter
 from .description import read_description
 from .listing import StoreListing
+from .mapping import PAGE_BYTES, round_up
 from .names import (
     HASHED,
     HASHED_REFERENCE,
     LONGEST_NAME_BYTES,
     directory_name,
     is_made,
+    names_in,
     quote,
     reference_of,
     unquote,
@@ -62,9 +65,9 @@ class Store(StoreEngine):
 
     mappable: ClassVar[bool] = True
 
-    def __init__(self, root: Path, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> None:
+    def __init__(self, root: Path, *, segment_bytes: int | None = None) -> None:
         """Open the store at `root`, made if absent; `segment_bytes` is for the streams and arrays made
-        through it.
+        through it: None for `DEFAULT_SEGMENT_BYTES` in streams and `rows_per_segment` in arrays.
 
         Raises StoreFailed if the directory cannot be created or opened.
         """
@@ -86,12 +89,12 @@ class Store(StoreEngine):
         """Open HOME/store, or make it. Raises ConfigInvalid, and as the constructor."""
         address.require_no_place()
         address.options()
-        return cls(address.home / "store")
+        return cls(address.home / "store", segment_bytes=address.segment_bytes)
 
     @property
     def address(self) -> StoreAddress:
         """Opens the same store in another process."""
-        return StoreAddress("local:", self.root.parent)
+        return StoreAddress("local:", self.root.parent, self._segment_bytes)
 
     def listing(self) -> StoreListing:
         """The references by pages."""
@@ -109,8 +112,8 @@ class Store(StoreEngine):
         return sorted(
             f"{reference}:{unquote(name)}"
             for reference, directory in directories
-            for name in _listing(directory / "arrays")
-            if not name.startswith(".") and is_made(directory / "arrays" / name)
+            for name in names_in(directory / "arrays")
+            if is_made(directory / "arrays" / name)
         )
 
     def stream_directories(self) -> dict[str, Path]:
@@ -120,7 +123,7 @@ class Store(StoreEngine):
     def array_directories(self, stream: str) -> dict[str, Path]:
         """The path of each data array of a stream, also of damaged ones, by reference."""
         arrays = self._stream_directory(stream) / "arrays"
-        return {f"{stream}:{unquote(name)}": arrays / name for name in sorted(_listing(arrays))}
+        return {f"{stream}:{unquote(name)}": arrays / name for name in sorted(names_in(arrays))}
 
     def stream(self, reference: str) -> DataStream:
         """Open a data stream for reading. Raises StreamNotFound."""
@@ -161,13 +164,25 @@ class Store(StoreEngine):
         directory = self._stream_directory(reference)
         self._keep_hashed_reference(directory, reference)
         return DataStreamWriter(
-            directory / "stream", reference, attrs=attrs, segment_bytes=self._segment_bytes
+            directory / "stream",
+            reference,
+            attrs=attrs,
+            segment_bytes=round_up(self._segment_bytes or DEFAULT_SEGMENT_BYTES, PAGE_BYTES),
         )
 
     def array_writer(
-        self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
+        self,
+        reference: str,
+        *,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+        attrs: Mapping[str, Any],
+        rate_hz: float = 0.0,
     ) -> DataArrayWriter:
-        """Open a data array for appending, or make it; resume it before use (`DataArrayWriter`)."""
+        """Open a data array for appending, or make it; resume it before use (`DataArrayWriter`).
+
+        `rate_hz` is the expected number of rows per second, 0.0 if it is unknown.
+        """
         self._require_working()
         directory = self.array_directory(reference)
         self._keep_hashed_reference(directory.parent.parent, reference.partition(":")[0])
@@ -177,7 +192,9 @@ class Store(StoreEngine):
             dtype=dtype,
             row_shape=row_shape,
             attrs=attrs,
+            rate_hz=rate_hz,
             segment_bytes=self._segment_bytes,
+            zarr_root=self.root,
         )
 
     def pyramid_writer(
@@ -261,6 +278,11 @@ class Store(StoreEngine):
             self._failure = f"{cause}. {advice}"
             raise self._failure_kind(self._failure)
 
+    def seal(self, reference: str) -> int:
+        """As `StoreEngine.seal`."""
+        with self.array(reference) as array:
+            return array.seal(zarr_root=self.root)
+
     def close(self) -> None:
         """Close the directory; streams and arrays that were opened stay open."""
         if self._descriptor >= 0:
@@ -282,7 +304,7 @@ class Store(StoreEngine):
             raise self._failure_kind(self._failure)
 
     def _directories(self) -> list[tuple[str, Path]]:
-        found = ((reference_of(self.root / name), self.root / name) for name in _listing(self.root))
+        found = ((reference_of(self.root / name), self.root / name) for name in names_in(self.root))
         return [(reference, directory) for reference, directory in found if reference is not None]
 
     def _stream_directory(self, reference: str) -> Path:
@@ -312,10 +334,3 @@ class Store(StoreEngine):
             draft = directory / f"{HASHED_REFERENCE}.new"
             draft.write_text(reference, encoding="utf-8")
             os.replace(draft, directory / HASHED_REFERENCE)
-
-
-def _listing(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

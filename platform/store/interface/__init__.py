@@ -47,17 +47,17 @@ __all__ = [
 ]
 
 
-def open_store(url: str, home: Path) -> StoreEngine:
+def open_store(url: str, home: Path, *, segment_bytes: int | None = None) -> StoreEngine:
     """Open the store of this URL, or make it; an installed package may register its scheme.
 
-    `local:` is the directory `home/store`.
+    `local:` is the directory `home/store`. `segment_bytes` is as in `StoreAddress`.
 
     Raises:
         ConfigInvalid: the URL is not valid, or no package registers its scheme.
         ExtensionInvalid: the package that registers its scheme cannot be used.
         StoreFailed: it cannot be opened.
     """
-    return _engine_of(url).open(StoreAddress(url, home))
+    return _engine_of(url).open(StoreAddress(url, home, segment_bytes))
 
 
 def _engine_of(url: str) -> type[StoreEngine]:

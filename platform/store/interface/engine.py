@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ...engine_addresses import EngineAddress
+from ...errors import ArrayNotSealable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +29,14 @@ REBUILT = "~rebuilt"
 
 
 class StoreAddress(EngineAddress, frozen=True):
-    """The address of a store: its URL, and the home directory of the installation."""
+    """The address of a store: its URL, and the home directory of the installation.
+
+    `segment_bytes` is the wanted size of the segments of new outputs; None lets the engine choose.
+    """
 
     kind: ClassVar[str] = "store"
+
+    segment_bytes: int | None = None
 
 
 class ReplacedArray(Protocol):
@@ -99,12 +105,19 @@ class StoreEngine(ABC):
 
     @abstractmethod
     def array_writer(
-        self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
+        self,
+        reference: str,
+        *,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+        attrs: Mapping[str, Any],
+        rate_hz: float = 0.0,
     ) -> ArrayWriter:
         """Open a data array for appending, or make it; resume it before use.
 
-        Raises as `stream_writer`, and ValueError for a dtype with Python objects, without a fixed size or
-        with a shape of its own, and for a row shape with extents below 1.
+        `rate_hz` is the expected number of rows per second, 0.0 if it is unknown; it has no effect on the
+        content. Raises as `stream_writer`, and ValueError for a dtype with Python objects, without a fixed
+        size or with a shape of its own, and for a row shape with extents below 1.
         """
 
     def pyramid_writer(
@@ -160,6 +173,14 @@ class StoreEngine(ABC):
     @abstractmethod
     def drop_array(self, reference: str) -> None:
         """Drop an array, its rows and times. Raises ArrayNotFound, StoreLocked while it is being written."""
+
+    def seal(self, reference: str) -> int:
+        """Show all committed rows of an array to other programs, at `zarr_path`; return their number.
+
+        The worker may be writing the array. Raises ArrayNotFound, and ArrayNotSealable for an array that
+        other programs cannot read, or of which nothing is committed.
+        """
+        raise ArrayNotSealable(f"the store of {reference} has no files that other programs can read")
 
     @abstractmethod
     def close(self) -> None:

@@ -9,6 +9,7 @@ from .rows import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -73,6 +74,11 @@ class ArrayReader(RowReader, _Reader):
     def levels(self) -> Sequence[PyramidLevel]:
         """The levels of the array's pyramid, level 1 first; none if it has no pyramid (yet)."""
         return ()
+
+    @property
+    def zarr_path(self) -> Path | None:
+        """The directory that Zarr opens as the array of the sealed rows; None without sealed rows."""
+        return None
 
 
 class StreamReader(_Reader):

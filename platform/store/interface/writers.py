@@ -146,6 +146,10 @@ class ArrayWriter(_Writer):
         """Count of rows ever appended: the number of the next row."""
 
     @abstractmethod
+    def snapshot(self) -> OutputLength:
+        """The present length, for a checkpoint; `mark_committed` gets it after the commit."""
+
+    @abstractmethod
     def start_over(self, *, database_id: bytes) -> Self:
         """Set the present array aside, if it has rows, and continue with an empty one."""
 

@@ -1,8 +1,9 @@
-"""Scrubbing: finds damaged or missing parts of a data stream or data array by reading all of it.
+"""Scrubbing: finds damaged or missing parts of a data stream by reading all of it.
 
 Only reads; a worker may be running. A data stream's bytes are checked against the CRC32C of their arrival
-records, and these against each other. Rows, event times and the other words of an arrival record have no
-checksum: their lengths are checked, and impossible values (decreasing times, records of zeros).
+records, and these against each other. Event times and the other words of an arrival record have no checksum:
+their lengths are checked, and impossible values (decreasing times, records of zeros). `array_scrub` does the
+same for data arrays.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files.description import dtype_from_json, read_description
-from ..files.rows import row_bytes
+from ..files.description import read_description
 from ..interface.arrivals import ARRIVAL, EVENT
 from .stored_segments import StoredSegments
 
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
     from ..databases.checkpoint_records import OutputLength
 
 RECORDS_A_READ = 65_536
-_TIME_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
     """One damaged or missing part.
 
-    `code` is its kind: head, segment, bytes, arrivals, events, description, times, no-checkpoint, database,
-    log. `offset` counts bytes in `file`; `missing` is what is lost or unreliable, `remedy` the
+    `code` is its kind: head, segment, bytes, arrivals, events, description, rows, times, no-checkpoint,
+    database, log. `offset` counts bytes in `file`; `missing` is what is lost or unreliable, `remedy` the
     command that repairs it.
     """
 
@@ -54,6 +53,14 @@ class Committed:
     length: OutputLength | None
     database_id: bytes
     is_known: bool = True
+
+
+def latest_checkpoint(committed: Committed, reread: Callable[[], Committed] | None) -> Committed:
+    """The current checkpoint; the previous one if it cannot be read now."""
+    if reread is None or not committed.is_known:
+        return committed
+    later = reread()
+    return later if later.is_known else committed
 
 
 class StreamScrub:
@@ -79,7 +86,7 @@ class StreamScrub:
         self.events = StoredSegments(directory / "events") if (directory / "events").exists() else None
         self.arrivals = StoredSegments(directory / "arrivals")
         self.bytes = StoredSegments(directory / "bytes")
-        self.later = _reread(committed, reread)
+        self.later = latest_checkpoint(committed, reread)
         length = committed.length
         self.is_covered = self._covers(committed)
         if length is not None and self.is_covered:
@@ -318,78 +325,3 @@ class StreamScrub:
 
     def _damage(self, code: str, file: Path, offset: int, missing: str, remedy: str) -> Damage:
         return Damage(code, file, offset, self.reference, missing, remedy)
-
-
-def _reread(committed: Committed, reread: Callable[[], Committed] | None) -> Committed:
-    """The current checkpoint; the previous one if it cannot be read now."""
-    if reread is None or not committed.is_known:
-        return committed
-    later = reread()
-    return later if later.is_known else committed
-
-
-def scrub_array(
-    directory: Path, reference: str, committed: Committed, reread: Callable[[], Committed] | None = None
-) -> Iterator[Damage]:
-    """Check one data array: heads, description, lengths of rows and times against the checkpoint.
-
-    `committed` and `reread` are as for `StreamScrub`.
-    """
-    stream = reference.partition(":")[0]
-    rebuild = f"windvane recover rebuild {stream}"
-    description = read_description(directory)
-    times, rows = StoredSegments(directory / "times"), StoredSegments(directory / "rows")
-    length, later = committed.length, _reread(committed, reread).length
-    for file in (rows, times):
-        if file.problem is not None:
-            yield Damage("head", file.directory / "head", 0, reference, file.problem, rebuild)
-    try:
-        if description is None:
-            raise ValueError("it is missing or unreadable")
-        width = row_bytes(dtype_from_json(description["dtype"]), tuple(description["row_shape"]))
-    except (KeyError, TypeError, ValueError) as error:
-        missing = f"the description cannot be used ({error}): readers do not find the array"
-        yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
-        return
-    if rows.problem is None and description.get("uid") != rows.uid.hex():
-        missing = f"the description is of {description.get('uid')}, the head of {rows.uid.hex()}"
-        yield Damage("description", directory / "meta.json", 0, reference, missing, rebuild)
-    is_covered = length is not None and rows.uid == length.uid
-    if not is_covered and later is not None and rows.uid == later.uid:
-        return  # its first commit was after the heads were read
-    count = length.length if length is not None and is_covered else rows.length // width
-    if not is_covered:
-        count = min(count, times.length // _TIME_BYTES)
-    if committed.is_known and not is_covered and "~" not in reference and rows.length and rows.committed:
-        missing = f"no checkpoint covers its {count} rows: the stream stops"
-        yield Damage(
-            "no-checkpoint",
-            directory / "rows" / "head",
-            0,
-            reference,
-            missing,
-            f"windvane recover adopt {stream}",
-        )
-    for file, item, what in ((rows, width, "rows"), (times, _TIME_BYTES, "times")):
-        if file.problem is None and file.length < count * item:
-            missing = f"the head says {file.length // item} {what}, and {count} were committed"
-            yield Damage("head", file.directory / "head", 24, reference, missing, rebuild)
-        for hole in file.holes(count * item):
-            first, last = hole.start // item, -(-hole.stop // item) - 1
-            missing = f"{hole.reason}: {what} {first} to {last} are missing"
-            yield Damage("segment", hole.path, hole.at, reference, missing, rebuild)
-    yield from _zero_times(times, count, reference, rebuild)
-
-
-def _zero_times(times: StoredSegments, count: int, reference: str, remedy: str) -> Iterator[Damage]:
-    """Rows whose time is 0 between others: zeros left by a power failure or a disk."""
-    first = -(-times.start // _TIME_BYTES)
-    for start in range(first, count, RECORDS_A_READ):
-        raw = times.read(start * _TIME_BYTES, min(RECORDS_A_READ, count - start) * _TIME_BYTES)
-        values = np.frombuffer(raw, np.int64, len(raw) // _TIME_BYTES)
-        zeros = np.flatnonzero(values == 0)
-        if (len(zeros) and (values != 0).any()) or len(zeros) > 1:
-            row = start + int(zeros[0])
-            file, at = times.place(row * _TIME_BYTES)
-            missing = f"{len(zeros)} rows from row {row} on have the time 0"
-            yield Damage("times", file, at, reference, missing, remedy)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 
-from ..files.head import HEAD_BYTES
-from ..files.mapping import PAGE_BYTES, segment_path
+from ..files.head import HeadFields
+from ..files.mapping import PAGE_BYTES
+from ..files.segment_files import segments
+from ..files.segment_names import OFFSET_NAMES, SegmentNames
 from ..files.segmented_writer import DEFAULT_SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HEAD_LAYOUT = struct.Struct("<4sIQQQ16sQQ")
 _READ_BYTES = 4 * 1024 * 1024
 
 
@@ -40,7 +40,10 @@ class StoredSegments:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.segments = _segments(directory)
+        self.segments: dict[int, int] = {}
+        self.names: SegmentNames = OFFSET_NAMES
+        self.version = 1
+        self.tail = 0
         self.problem: str | None = None
         self.uid = b""
         self.committed = 0
@@ -56,23 +59,28 @@ class StoredSegments:
         if self.problem is None:
             self._read(raw)
         if self.problem is not None:
+            self.segments = segments(str(directory), OFFSET_NAMES)
             bases = sorted(self.segments)
             self.segment_bytes = _inferred_segment_bytes(self.segments)
             self.start = bases[0] if bases else 0
             self.length = bases[-1] + self.segments[bases[-1]] if bases else 0
 
     def _read(self, raw: bytes) -> None:
-        if len(raw) < HEAD_BYTES or not any(raw):
-            self.problem = "the head is empty"
+        try:
+            fields = HeadFields.parse(raw)
+        except ValueError as error:
+            self.problem = str(error)
             return
-        magic, version, self.segment_bytes, self.start, self.length, self.uid, self.epoch, self.committed = (
-            HEAD_LAYOUT.unpack_from(raw)
+        self.version, self.segment_bytes, self.start, self.length = (
+            fields.version,
+            fields.segment_bytes,
+            fields.start,
+            fields.length,
         )
-        if magic != b"WVSF" or version != 1:
-            self.problem = f"the head begins with {raw[:8].hex(' ')}"
-        elif not 0 < self.segment_bytes < 1 << 40 or self.segment_bytes % PAGE_BYTES:
-            self.problem = f"the head says segments of {self.segment_bytes} bytes"
-        elif self.start % self.segment_bytes or 0 < self.length < self.start:
+        self.uid, self.epoch, self.committed = fields.uid, fields.epoch, fields.committed
+        self.names, self.tail = fields.names, fields.tail
+        self.segments = segments(str(self.directory), self.names)
+        if self.start % self.segment_bytes or 0 < self.length < self.start:
             self.problem = f"the head says that bytes {self.start} to {self.length} are kept"
         elif self.committed > self.length:
             self.problem = f"the head says {self.committed} committed bytes of {self.length}"
@@ -100,7 +108,7 @@ class StoredSegments:
     def path(self, offset: int) -> Path:
         """The segment with this byte."""
         base = offset - offset % self.segment_bytes
-        return self.directory / os.path.basename(segment_path("", base))
+        return self.directory / self.names.name(base)
 
     def place(self, offset: int) -> tuple[Path, int]:
         """The segment with this byte, and the position in it."""
@@ -136,18 +144,6 @@ class StoredSegments:
             checksum = google_crc32c.extend(checksum, piece)
             held += len(piece)
         return checksum if held == size else None
-
-
-def _segments(directory: Path) -> dict[int, int]:
-    try:
-        entries = list(os.scandir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {
-        int(entry.name[:-4]): entry.stat().st_size
-        for entry in entries
-        if entry.name.endswith(".seg") and entry.name[:-4].isdigit()
-    }
 
 
 def _inferred_segment_bytes(segments: dict[int, int]) -> int:

@@ -17,9 +17,10 @@ import numpy as np
 
 from ...errors import StoreLocked
 from ..files.description import read_description, write_description
+from ..files.head import new_head
 from ..interface.arrivals import ARRIVAL, EVENT
 from .scrub import Committed, Damage, StreamScrub
-from .stored_segments import HEAD_LAYOUT, StoredSegments
+from .stored_segments import StoredSegments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,7 +130,7 @@ class _Repair:
         self._aside.copy(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         start = file.start if file.problem is None else min(file.segments, default=0)
-        words = HEAD_LAYOUT.pack(b"WVSF", 1, file.segment_bytes, start, length, uid, file.epoch, 0)
+        words = new_head(file.segment_bytes, uid, start=start, length=length, epoch=file.epoch)
         # In place: the lock belongs to the file.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:

@@ -204,6 +204,7 @@ class ArrayRoutes:
             shape=list(array.shape),
             start=array.start,
             attrs=dict(array.attrs),
+            zarr=None if (path := array.zarr_path) is None else str(path.absolute()),
         )
 
 

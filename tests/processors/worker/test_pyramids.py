@@ -17,7 +17,7 @@ from windvane.processors.worker import pyramids as pyramids_module
 from windvane.processors.worker.pyramids import Pyramids
 from windvane.store.catalog.catalog import Catalog
 from windvane.store.databases.checkpoint_records import OutputLength
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.store import Store
 from windvane.store.pyramid.overview import overview
 

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream_writer import DataStreamWriter
 
 Writer = TypeVar("Writer", DataStreamWriter, DataArrayWriter)

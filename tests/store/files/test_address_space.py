@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from windvane.errors import AddressSpaceUsed
 from windvane.lab.array import Array
-from windvane.store.files.data_array import DataArray, DataArrayWriter
-from windvane.store.files.mapping import ContiguousMapping, segment_path
+from windvane.store.files.data_array import DataArray
+from windvane.store.files.data_array_writer import DataArrayWriter
+from windvane.store.files.mapping import ContiguousMapping
+from windvane.store.files.segment_names import OFFSET_NAMES
 
 from .resumed import resumed
 
@@ -117,11 +119,11 @@ def test_a_reservation_leaves_room_for_the_rest_of_the_process(written: Path) ->
 def test_segments_of_any_size_are_mapped_in_part(tmp_path: Path, segment_bytes: int) -> None:
     count = 6
     for number in range(count):
-        path = Path(segment_path(str(tmp_path), number * segment_bytes))
+        path = tmp_path / OFFSET_NAMES.name(number * segment_bytes)
         path.touch()
         os.truncate(path, segment_bytes)
     length = count * segment_bytes
-    mapping = ContiguousMapping(str(tmp_path), segment_bytes)
+    mapping = ContiguousMapping(str(tmp_path), segment_bytes, OFFSET_NAMES)
     with address_space_left(GIB // 2 if segment_bytes == GIB else 5 * PAGE):
         for start in (0, length // 2 - 10, length - 20):
             assert mapping.view(start, start + 20, origin=0, length=length, epoch=0).tolist() == [0] * 20

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 from numpy.typing import NDArray
 from windvane.errors import RangeGone, StoreLocked, StreamDamaged
-from windvane.store.files.data_array import DataArray, DataArrayWriter
+from windvane.store.files.data_array import DataArray
+from windvane.store.files.data_array_writer import DataArrayWriter
 
 from tests.store.files.resumed import resumed
 
@@ -231,7 +232,7 @@ def test_rows_whose_description_is_lost_are_set_aside_not_overwritten(tmp_path: 
     again = DataArrayWriter(tmp_path / "a", "s:o", dtype=rows.dtype, row_shape=(3,), attrs={})
     again.resume(None, database_id=b"").close()
     assert len(DataArray(tmp_path / "a", "s:o")) == 0
-    assert (tmp_path / f"a~1/rows/{0:020d}.seg").read_bytes() == rows.tobytes()
+    assert (tmp_path / "a~1/rows/c.0.0").read_bytes() == rows.tobytes()
 
 
 def test_an_array_that_is_being_written_is_not_set_aside(tmp_path: Path) -> None:

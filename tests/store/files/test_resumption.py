@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from windvane.errors import CheckpointMissing, StreamDamaged
 from windvane.store.databases.checkpoint_records import OutputLength
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream import DataStream
 from windvane.store.files.description import read_description
 from windvane.store.files.store import Store
@@ -203,7 +203,7 @@ def test_uncommitted_rows_are_recomputed(tmp_path: Path) -> None:
 def test_an_array_that_lacks_committed_rows_or_times_is_rejected(tmp_path: Path, part: str) -> None:
     store = Store(tmp_path)
     committed = array_of(store, 10, committed=6)
-    os.truncate(store.array("t:x").directory / part / f"{0:020d}.seg", 47)
+    os.truncate(store.array("t:x").directory / part / {"rows": "c.0.0", "times": "c.0"}[part], 47)
     assert_array_rejected(store, committed, "missing or short")
 
 

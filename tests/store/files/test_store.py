@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from windvane.errors import ArrayNotFound, StoreFailed, StoreLocked, StreamNotFound
-from windvane.store.files.data_array import DataArrayWriter
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.store import Store
 
 from tests.store.files.resumed import resumed

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from windvane.store.files.data_array import DataArray, DataArrayWriter
+from windvane.store.files.data_array import DataArray
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.pyramid_writer import LocalPyramidWriter
 from windvane.store.pyramid.cells import CellLayout
 from windvane.store.pyramid.overview import Overview

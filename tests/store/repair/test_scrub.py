@@ -13,7 +13,8 @@ from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.store import Store
 from windvane.store.interface import ARRIVAL
 from windvane.store.repair.adoption import adopt_stream
-from windvane.store.repair.scrub import Committed, Damage, StreamScrub, scrub_array
+from windvane.store.repair.array_scrub import ArrayScrub
+from windvane.store.repair.scrub import Committed, Damage, StreamScrub
 from windvane.store.repair.set_aside import SetAside
 from windvane.store.repair.stream_repair import known_damages, repair_stream
 
@@ -220,11 +221,15 @@ def test_an_adoption_keeps_what_the_checkpoint_knew_of_positions(home: Home) -> 
 
 
 ARRAY_DAMAGE = {
-    ("rows", "truncate"): (f"rows/{SEGMENT}", 100),
-    ("rows", "delete"): (f"rows/{SEGMENT}", 0),
-    ("times", "truncate"): (f"times/{SEGMENT}", 100),
-    ("times", "delete"): (f"times/{SEGMENT}", 0),
-    ("times", "zero"): (f"times/{SEGMENT}", 256),
+    ("rows", "truncate"): ("rows/c.0.0", 100),
+    ("rows", "delete"): ("rows/c.0.0", 0),
+    ("times", "truncate"): ("times/c.0", 100),
+    ("times", "delete"): ("times/c.0", 0),
+    ("times", "zero"): ("times/c.0", 256),
+    ("rows in an extent", "flip"): ("rows/c.8.0", 100),
+    ("rows after the last extent", "flip"): ("rows/c.16.0", 400),
+    ("times in an extent", "flip"): ("times/c.0", 8_000),
+    ("times after the last extent", "flip"): ("times/c.8", 100),
     ("head", "flip"): ("rows/head", 0),
     ("head", "zero"): ("times/head", 0),
     ("description", "flip"): ("meta.json", 0),
@@ -234,15 +239,17 @@ ARRAY_DAMAGE = {
 
 @pytest.mark.parametrize("damage", ARRAY_DAMAGE, ids=" ".join)
 def test_damage_to_an_array_is_named(home: Home, damage: tuple[str, str]) -> None:
-    rows = np.ones((100, 4), "<f4")
-    array = home.store.array_writer("t:x", dtype=rows.dtype, row_shape=(4,), attrs={})
+    array = home.store.array_writer("t:x", dtype=np.dtype("<f4"), row_shape=(4,), attrs={})
     with array.resume(None, database_id=DATABASE_ID) as writer:
-        writer.append(rows, np.arange(1, 101))
-        committed = Committed(writer.found, DATABASE_ID)
+        for first, count in ((0, 4096), (4096, 4104), (8200, 100)):
+            writer.append(np.ones((count, 4), "<f4"), np.arange(first + 1, first + 1 + count))
+            committed = Committed(writer.snapshot(), DATABASE_ID)
+            assert committed.length is not None
+            writer.mark_committed(committed.length)
     directory = home.store.array_directories("t")["t:x"]
-    assert list(scrub_array(directory, "t:x", committed)) == []
+    assert list(ArrayScrub(directory, "t:x", committed).damages()) == []
     name, at = ARRAY_DAMAGE[damage]
     KINDS[damage[1]](directory / name, at)
-    damages = list(scrub_array(directory, "t:x", committed))
+    damages = list(ArrayScrub(directory, "t:x", committed).damages())
     assert str(directory / name) in {str(each.file) for each in damages}
     assert {each.remedy for each in damages} == {"windvane recover rebuild t"}

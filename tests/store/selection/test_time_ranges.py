@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from windvane.errors import RangeGone
 from windvane.records.bounds import Instant
-from windvane.store.files.data_array import DataArray, DataArrayWriter
+from windvane.store.files.data_array import DataArray
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.data_stream import DataStream
 from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.rows import Rows

@@ -175,6 +175,7 @@ async def test_an_array_is_described(client: Client, home: Home) -> None:
         "shape": [12, 5],
         "start": 0,
         "attrs": {"rate_hz": 48_000.0, "columns": ["a"]},
+        "zarr": None,
     }
     assert await (await client.get("/api/v1/arrays/voice:spectrum")).json() == expected
     assert await (await client.get("/api/v1/arrays")).json() == [expected]

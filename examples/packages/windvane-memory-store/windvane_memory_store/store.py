@@ -78,9 +78,15 @@ class MemoryStore(StoreEngine):
             return MemoryStreamWriter(self._shelf, output, plain)
 
     def array_writer(
-        self, reference: str, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], attrs: Mapping[str, Any]
+        self,
+        reference: str,
+        *,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+        attrs: Mapping[str, Any],
+        rate_hz: float = 0.0,
     ) -> MemoryArrayWriter:
-        """Open an array for appending."""
+        """Open an array for appending; the rate would decide how rows are grouped in files."""
         _check(reference, is_array=True)
         dtype, row_shape, plain = np.dtype(dtype), tuple(row_shape), _as_json(attrs)
         has_size = dtype.itemsize and dtype.subdtype is None and not dtype.hasobject

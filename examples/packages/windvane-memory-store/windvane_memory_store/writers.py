@@ -128,6 +128,10 @@ class MemoryArrayWriter(_MemoryWriter, ArrayWriter):
             self._cut(length)
         return self
 
+    def snapshot(self) -> OutputLength:
+        """The present length."""
+        return self.found
+
     def start_over(self, *, database_id: bytes) -> Self:
         """Continue with an empty array."""
         with self._shelf.lock:

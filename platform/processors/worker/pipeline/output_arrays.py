@@ -79,6 +79,7 @@ class OutputArrays:
                     dtype=block.rows.dtype,
                     row_shape=block.rows.shape[1:],
                     attrs={"stream": self._stream, **block.attrs},
+                    rate_hz=block.rate_hz,
                 )
             except StoreLocked:
                 if time.monotonic() > give_up_at_s:
@@ -88,7 +89,7 @@ class OutputArrays:
     def lengths(self) -> Mapping[str, OutputLength]:
         """For a checkpoint: the current length of each array by reference, whether it is open or not."""
         for step, writer in self._writers.items():
-            self._lengths[f"{self._stream}:{step}"] = OutputLength(writer.uid, writer.length)
+            self._lengths[f"{self._stream}:{step}"] = writer.snapshot()
         return self._lengths
 
     def mark_committed(self, committed: Mapping[str, OutputLength]) -> None:

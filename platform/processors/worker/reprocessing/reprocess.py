@@ -159,10 +159,7 @@ class Reprocessing:
                 raise OperationFailed(f"{reference!r} was recreated or truncated meanwhile; retry")
             archive.resume(length, database_id=self._database_id)
             self.run()
-            made = {
-                f"{reference}:{name}": OutputLength(writer.uid, writer.length)
-                for name, writer in self._writers.items()
-            }
+            made = {f"{reference}:{name}": writer.snapshot() for name, writer in self._writers.items()}
             if not force:
                 self._require_no_loss(committed, made)
             self._store.sync()  # a commit must not name directories that a power failure can remove
@@ -172,6 +169,8 @@ class Reprocessing:
                 chunk_keys={},
                 window=0,
             )
+            for name, writer in self._writers.items():
+                writer.mark_committed(made[f"{reference}:{name}"])
             # While they are locked, so that no other process uses them.
             earlier = self._store.replaced(reference)
             self._put_in_place(made)
@@ -275,6 +274,7 @@ class Reprocessing:
                 dtype=block.rows.dtype,
                 row_shape=block.rows.shape[1:],
                 attrs={"stream": self._stream.reference, **block.attrs},
+                rate_hz=block.rate_hz,
             )
             committed = self._committed().outputs.get(f"{self._stream.reference}:{step}")
             if committed is not None and committed.uid == writer.uid:

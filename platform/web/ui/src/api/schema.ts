@@ -1254,7 +1254,8 @@ export interface components {
          * ArrayInfo
          * @description A data array: `dtype` as in .npy files, `start` the first row kept.
          *
-         *     `uid` tells two arrays apart that had the same reference, one after the other.
+         *     `uid` tells two arrays apart that had the same reference, one after the other. `zarr` is the path at which
+         *     `zarr.open_array` finds the sealed rows; null while no rows are sealed.
          */
         ArrayInfo: {
             attrs: {
@@ -1266,6 +1267,7 @@ export interface components {
             start: number;
             stream: string;
             uid: string;
+            zarr: string | null;
         };
         /**
          * ArrayLength
