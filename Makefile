@@ -129,7 +129,8 @@ picture: install-test ui browser
 
 # Fails if a ratio is below its floor in benchmarks/floors.json.
 bench: install-test kafka
-	for b in array spectrum schema ingest fairness kafka; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,benchmark]'
+	for b in array store spectrum schema ingest fairness kafka; do $(BIN)/python benchmarks/$$b.py --json build/$$b.json || exit 1; done
 	$(BIN)/python benchmarks/floors.py build
 
 # A minute of fuzzing the forward port, FUZZ_S=600 for ten. atheris has wheels for some Pythons only.
