@@ -196,7 +196,7 @@ class Pcm(Operation):
         frame_bytes = self._format.frame_bytes
         if self._timeline is None:
             return window(frame_bytes, frame_bytes)
-        return Reach(frame_bytes, None, "nothing", BY_TIME)
+        return Reach(frame_bytes, None, "nothing", BY_TIME, whole_events=True)
 
     def state(self) -> PcmState | None:
         """The bytes of the incomplete frame."""

@@ -14,7 +14,7 @@ from windvane.processors.operations.base.steps import make_operation
 from windvane.processors.worker.pipeline.steps import RunningSteps
 from windvane.processors.worker.reprocessing.row_replay import with_steps
 from windvane.processors.worker.reprocessing.row_trace import RowTrace, Traced
-from windvane.store.catalog.policy import Policy
+from windvane.store.catalog.policy import Policy, Step
 
 from tests.processors.pipelines import chunks, policies
 
@@ -111,6 +111,40 @@ def test_a_change_outside_leaves_the_row_alone_and_one_inside_changes_rows(name:
     # Gaps say where bytes are missing, not what they are; the trees of the model need more rows to differ.
     if step not in ("gaps", "model"):
         assert changes
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters"),
+    [
+        ("pcm", {}),
+        ("features", {"window": 7, "bands": 0, "measures": ["rms"]}),
+        ("sliding_dft", {"frequencies_hz": [50.0], "length": 12, "hop": 4, "window": "boxcar"}),
+        ("statistics", {"period_s": 0.001, "measures": ["rms"]}),
+    ],
+)
+def test_the_first_and_the_last_sample_change_the_row_and_their_neighbours_do_not(
+    operation: str, parameters: dict[str, object]
+) -> None:
+    samples = Step(
+        operation="pcm", name="samples", parameters={"dtype": "int16", "channels": 3, "rate_hz": 1e3}
+    )
+    step = Step(operation=operation, name="step", input="samples", parameters=parameters)
+    pipeline = (samples,) if operation == "pcm" else (samples, step)
+    policy = Policy(reference="p", format="raw", pipeline=pipeline)
+    name, given = pipeline[-1].name, list(chunks("pieces"))
+    count = len(rows_of(policy, name, given))
+    for number in {1, count // 2, count - 1}:
+        row = rows_of(policy, name, given, numbers=[number])[number]
+        start, stop = row.traced.all
+        assert row.traced.direct == (start, stop)
+        for at, changes in [
+            (start - 1, False),
+            (start, True),
+            (stop - 2, operation != "statistics"),
+            (stop, False),
+        ]:
+            after = rows_of(policy, name, changed(given, at))[number] if at < size_of(given) else row
+            assert (after.content != row.content) == changes, (number, at, row.traced)
 
 
 def test_every_built_in_operation_says_what_its_rows_depend_on() -> None:

@@ -21,12 +21,15 @@ class Reach:
         earlier: what it depends on besides: nothing; all earlier rows behind the last gap ("since gap"), as
             what a recursive filter gives; or all earlier rows ("all"), as what a model gives.
         note: what else has an influence, for users; "" for nothing.
+        whole_events: whether a cut within an event can change rows, as if an operation looks at the times of
+            events. Rows are then followed back to whole events.
     """
 
     rows: int | None = 1
     step: Fraction | None = None
     earlier: Literal["nothing", "since gap", "all"] = "all"
     note: str = ""
+    whole_events: bool = False
 
 
 def window(rows: int, step: int | Fraction) -> Reach:

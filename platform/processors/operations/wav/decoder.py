@@ -110,7 +110,8 @@ class Wav(Operation):
     def depends_on(self) -> Reach:
         """The frame, and all before it: headers have its format and the end of a file."""
         layout = self._state.layout
-        return Reach(1 if layout is None else layout[0].frame_bytes)
+        frame_bytes = 1 if layout is None else layout[0].frame_bytes
+        return Reach(frame_bytes, whole_events=self._times is not None)
 
     def state(self) -> WavState:
         """The position of the stream in a file."""

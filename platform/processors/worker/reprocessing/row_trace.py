@@ -239,7 +239,7 @@ class RowTrace(StepObserver):
         if is_row_by_row and len(blocks[0].rows) == done.size:
             at = done.start + row - blocks[0].first
             return at, at
-        exact = self._bisect(step, done, row, None)
+        exact = None if reach.whole_events else self._bisect(step, done, row, None)
         if exact is None and isinstance(done.data, Block):
             ends = done.data.times.ends - done.start
             exact = self._bisect(step, done, row, ends[(ends > 0) & (ends <= done.size)])
