@@ -249,6 +249,10 @@ class ExportFailed(WindvaneError, ValueError):
     """A data array cannot be exported in the requested format."""
 
 
+class ExportUnavailable(ExportFailed):
+    """A format of exports needs a package that is not installed."""
+
+
 class InputInvalid(WindvaneError, ValueError):
     """A file to send is not valid in its format; `send` stops at that place."""
 

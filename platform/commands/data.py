@@ -1,10 +1,9 @@
-"""The commands that look at what is kept and take it out: `ls`, `cat` and `export`."""
+"""The commands that look at what is stored: `ls` and `cat`."""
 
 import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -52,7 +51,7 @@ def ls(settings: Settings, what: str | None, replaced: bool, usage: bool) -> Non
     if usage:
         from .usage import print_usage
 
-        print_usage(settings, _open_store(settings), what)
+        print_usage(settings, open_store_of(settings), what)
     elif replaced:
         _print_replaced(settings)
     elif what == "policies":
@@ -101,7 +100,7 @@ def cat(
 
     if stop is not None and length is not None:
         raise ConfigInvalid("--stop and --length exclude each other; give one of them")
-    recorded = _open_store(settings).stream(stream)
+    recorded = open_store_of(settings).stream(stream)
     end = recorded.size
     if isinstance(start, int) and start > end:
         raise ConfigInvalid(
@@ -117,55 +116,6 @@ def cat(
     for position in range(offsets.start, offsets.stop, MIB):
         output.write(recorded.read(position, min(MIB, offsets.stop - position)))
     output.flush()
-
-
-@click.command(short_help="Write a data array to a file.")
-@click.argument("array", metavar="ARRAY")
-@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--start",
-    type=BOUND,
-    metavar="ROW|TIME",
-    help="First row; negative counts from the end. With a time: the first row of that time or later.  "
-    "[default: the first kept]",
-)
-@click.option(
-    "--stop",
-    type=BOUND,
-    metavar="ROW|TIME",
-    help="The row after the last; with a time: rows before that time.  [default: the end]",
-)
-@home_options
-def export(settings: Settings, array: str, file: Path, start: "Bound | None", stop: "Bound | None") -> None:
-    """Write a data array to FILE, in the format of its suffix: .npy, .csv or .parquet.
-
-    .csv and .parquet also have the time of each row (time_ns: nanoseconds since 1970; time: a timestamp).
-    A field of the records with that name, or one that occurs twice, gets a number: time_2. Nested fields are
-    columns with dotted names. Parquet needs pyarrow.
-
-    \b
-    Examples:
-      windvane export voice:spectrum voice.npy
-      windvane export turbine.t02.gearbox:features features.parquet
-      windvane export voice:spectrum hour.npy --start 2026-11-01T00:00Z --stop 2026-11-01T01:00Z
-    """
-    from ..store.export.formats import export_array, renamed_columns
-    from ..store.selection.time_ranges import rows_between
-    from .common.progress import byte_progress, plural
-
-    source = _open_store(settings).array(array)
-    rows = rows_between(source, start, stop)
-    done = 0
-    with byte_progress(f"{array} → {file.name}", total_bytes=len(rows) * source.row_bytes) as progress:
-        for written in export_array(source, file, rows):
-            done += written
-            progress.update(done * source.row_bytes)
-    click.echo(f"wrote {plural(len(rows), 'row')} of {array} to {file}", err=True)
-    for name, before in renamed_columns(source, file).items():
-        if not before:
-            click.echo(f"a column has no name; it is {name!r} in the file", err=True)
-            continue
-        click.echo(f"the column {before!r} is {name!r} in the file, where that name is taken", err=True)
 
 
 def print_policies(settings: Settings) -> None:
@@ -197,7 +147,7 @@ def print_policies(settings: Settings) -> None:
 
 
 def _print_streams(settings: Settings) -> None:
-    store = _open_store(settings)
+    store = open_store_of(settings)
     rows = []
     for reference in store.streams():
         stream = store.stream(reference)
@@ -218,7 +168,7 @@ def _what_is_to_come(settings: Settings) -> str:
 
 
 def _print_arrays(settings: Settings) -> None:
-    store = _open_store(settings)
+    store = open_store_of(settings)
     rows = []
     for reference in store.arrays():
         array = store.array(reference)
@@ -234,7 +184,7 @@ def _print_arrays(settings: Settings) -> None:
 
 
 def _print_replaced(settings: Settings) -> None:
-    store = _open_store(settings)
+    store = open_store_of(settings)
     rows = [
         (reference, store.array_bytes(reference), format_time(each.replaced_ns), each.by or "")
         for reference, each in store.replaced().items()
@@ -283,8 +233,8 @@ def format_time(time_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000:03d}Z"
 
 
-def _open_store(settings: Settings) -> "StoreEngine":
-
+def open_store_of(settings: Settings) -> "StoreEngine":
+    """The store of a home that exists. Raises HomeNotFound."""
     from ..store.interface import open_store
 
     require_home(settings)

@@ -21,6 +21,7 @@ from .api.arrays import ArrayRoutes
 from .api.document_routes import DocumentRoutes
 from .api.document_type_routes import document_type_routes
 from .api.documents import DeadLetterRoutes, SearchRoutes
+from .api.exports import ExportRoutes
 from .api.ingest import IngestRoutes
 from .api.listings import Listings
 from .api.overviews import OverviewRoutes
@@ -51,6 +52,7 @@ RESOURCES: tuple[type, ...] = (
     ArrayRoutes,
     OverviewRoutes,
     ProvenanceRoutes,
+    ExportRoutes,
     SearchRoutes,
     DocumentRoutes,
     AlarmRoutes,
@@ -93,16 +95,7 @@ def create_app(
     telemetry = telemetry or WebTelemetry()
     rule = AccessRule(token=token, open_on_loopback=open_on_loopback)
     interface = UiRoutes(ui)
-    app = web.Application(
-        middlewares=[
-            counting_middleware(telemetry),
-            problem_middleware,
-            _reject_compressed_bodies,
-            access_middleware(rule, interface.get_unauthenticated, judges_itself=_admits_senders),
-        ],
-        client_max_size=MAX_BODY_BYTES,
-    )
-    app.on_response_prepare.extend([mark_answering, set_security_headers])
+    app = _without_routes(telemetry, rule, interface)
     live, listings = LiveFeed(store, telemetry, live_limits or LiveLimits()), Listings(store, telemetry)
     app.on_shutdown.append(live.close)
     platform = PlatformRoutes(
@@ -117,6 +110,7 @@ def create_app(
         ArrayRoutes(store, telemetry, listings),
         OverviewRoutes(store),
         ProvenanceRoutes(store, origins, checkpoints=checkpoints),
+        ExportRoutes(store, telemetry),
         SearchRoutes(catalog),
         AlarmRoutes(catalog),
         DeadLetterRoutes(dead_letters, tiers),
@@ -128,6 +122,20 @@ def create_app(
     app.add_routes(DocumentRoutes(catalog, check_policy).definitions())
     # What is not found below these is a problem, not a page.
     app.router.add_get("/{path:(?!(?:api|ingest|erp5)(?:/|$)).*}", interface.get)
+    return app
+
+
+def _without_routes(telemetry: WebTelemetry, rule: AccessRule, interface: UiRoutes) -> web.Application:
+    app = web.Application(
+        middlewares=[
+            counting_middleware(telemetry),
+            problem_middleware,
+            _reject_compressed_bodies,
+            access_middleware(rule, interface.get_unauthenticated, judges_itself=_admits_senders),
+        ],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.extend([mark_answering, set_security_headers])
     return app
 
 

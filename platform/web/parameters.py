@@ -1,7 +1,8 @@
 """Parameters of a request as structs: decoded from its path, query and headers, and described for openapi.py.
 
-A struct has one field for each parameter, `str`, `int` or a `Literal`, optional if it may be None. The
-field's `msgspec.Meta` has the description and the bounds.
+A struct has one field for each parameter, `str`, `int` or a `Literal`, optional if it may be None; in a query
+also `tuple[str, ...]`, of a parameter that may be repeated. The field's `msgspec.Meta` has the description
+and the bounds.
 """
 
 import re
@@ -12,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, inspect
+from msgspec.structs import replace
+from multidict import MultiMapping
 
 from ..errors import SelectionInvalid
 from ..records.bounds import Bound, parse_bound
@@ -49,10 +52,16 @@ def decode_path(kind: type[Parameters], given: Mapping[str, str]) -> Parameters:
     return decoded
 
 
-def decode_query(kind: type[Parameters], given: Mapping[str, str]) -> Parameters:
+def decode_query(kind: type[Parameters], given: MultiMapping[str]) -> Parameters:
     """The parameters in a query; an empty one counts as absent. RequestRejected (400) names a mistake."""
     present = {name: given[name] for name in _names(kind) if given.get(name)}
-    return _decode(kind, present, status=HTTPStatus.BAD_REQUEST)
+    decoded = _decode(kind, present, status=HTTPStatus.BAD_REQUEST)
+    repeated = {
+        field.attribute: tuple(filter(None, given.getall(field.name, ())))
+        for field in _fields(kind)
+        if field.is_repeated
+    }
+    return replace(decoded, **repeated) if repeated else decoded
 
 
 def bound(name: str, text: str | None) -> Bound | None:
@@ -109,6 +118,7 @@ class _Field(NamedTuple):
     attribute: str
     name: str
     required: bool
+    is_repeated: bool
     read: Callable[[str], Any]
     """Raises ValueError, which says what is wrong with the text."""
 
@@ -118,7 +128,7 @@ def _fields(kind: type[Struct]) -> tuple[_Field, ...]:
     described = inspect.type_info(kind)
     assert isinstance(described, inspect.StructType)
     return tuple(
-        _Field(field.name, field.encode_name, field.required, _reader(field.type))
+        _Field(field.name, field.encode_name, field.required, _is_repeated(field.type), _reader(field.type))
         for field in described.fields
     )
 
@@ -143,6 +153,10 @@ def _decode(kind: type[Parameters], given: Mapping[str, str], *, status: HTTPSta
     return kind(**values)
 
 
+def _is_repeated(kind: inspect.Type) -> bool:
+    return isinstance(kind.type if isinstance(kind, inspect.Metadata) else kind, inspect.VarTupleType)
+
+
 def _reader(kind: inspect.Type) -> Callable[[str], Any]:
     if isinstance(kind, inspect.Metadata):
         return _reader(kind.type)
@@ -153,7 +167,7 @@ def _reader(kind: inspect.Type) -> Callable[[str], Any]:
         return partial(_integer, least=kind.ge)
     if isinstance(kind, inspect.LiteralType):
         return partial(_choice, allowed=[str(value) for value in kind.values])
-    assert isinstance(kind, inspect.StrType), kind
+    assert isinstance(kind, inspect.StrType | inspect.VarTupleType), kind
     return str
 
 

@@ -1,20 +1,19 @@
 """Data arrays over HTTP: any slice of the rows, or of their times, as raw bytes, .npy or JSON."""
 
 import asyncio
-import io
 from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
-import numpy as np
 from aiohttp import web
 from msgspec import Meta, Struct
 from numpy.lib import format as npy_format
 
 from ...errors import ArrayNotFound, WindvaneError
+from ...store.export.npy import npy_header
 from ...store.interface import ArrayReader, Page, RowReader, StoreEngine
 from ...store.selection.columns import ColumnReader, column_named
 from ...store.selection.time_ranges import rows_between
@@ -98,18 +97,6 @@ def pieces(rows: range, *, rows_per_piece: int) -> Iterator[slice]:
         piece = rows[begin : begin + rows_per_piece]
         # A piece that counts down to row 0 ends at -1, which a slice would read as "the last one".
         yield slice(piece.start, piece.stop if piece.stop >= 0 else None, piece.step)
-
-
-def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """The bytes before the data of an .npy file (NEP 1) of C-ordered data."""
-    header = io.BytesIO()
-    fields = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    try:
-        npy_format.write_array_header_1_0(header, fields)
-    except ValueError:
-        header = io.BytesIO()
-        npy_format.write_array_header_2_0(header, fields)
-    return header.getvalue()
 
 
 class ArrayRoutes:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from windvane.store.export.npy import npy_header
 from windvane.store.selection.time_ranges import selected_rows
-from windvane.web.api.arrays import PIECE_BYTES, npy_header, pieces
+from windvane.web.api.arrays import PIECE_BYTES, pieces
 
 from tests.web.served_home import Client, Home, append, problem, quoted
 

@@ -177,6 +177,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/arrays/{ref}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export rows of an array to a file
+         * @description `windvane export` writes the same bytes. Appended rows are not part of the answer.
+         */
+        get: operations["arrays_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/arrays/{ref}/overview": {
         parameters: {
             query?: never;
@@ -3250,6 +3270,96 @@ export interface operations {
                 };
             };
             500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    arrays_export: {
+        parameters: {
+            query?: {
+                /** @description Only these columns; repeat the parameter for several. */
+                column?: string[];
+                /** @description arrow: an Arrow IPC file; zarr: a Zarr v3 group in a zip file; wav: of samples; mdf: MDF4. npy and wav have no times. */
+                format?: "arrow" | "csv" | "mdf" | "npy" | "parquet" | "wav" | "zarr";
+                /** @description The first row or a time, as of `data`. */
+                start?: string;
+                /** @description The row after the last, or a time, as of `data`. */
+                stop?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The reference, percent-encoded where a path requires it. */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file; if it is cut off, the connection ends without the last chunk. */
+            200: {
+                headers: {
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which rows, as start:stop. */
+                    "Windvane-Rows"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                    "application/vnd.apache.arrow.file": string;
+                    "application/vnd.apache.parquet": string;
+                    "application/zip": string;
+                    "audio/wav": string;
+                    "text/csv": string;
+                };
+            };
+            /** @description A parameter is not valid. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description No such resource. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Retention has dropped rows of the range; the detail names the first row kept. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The format cannot hold these rows. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["InternalServerError"];
+            /** @description The server lacks the package for this format. */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             503: components["responses"]["ServiceUnavailable"];
         };
     };
