@@ -229,6 +229,21 @@ def test_a_file_that_changed_within_the_tick_of_the_clock_is_copied(
     assert back_up(filled.home, folder, copied=lambda path: None).files["large"].folder == "0002"
 
 
+def test_the_last_segment_is_copied_although_its_time_of_change_is_old(
+    filled: Filled, run: Run, folder: Path
+) -> None:
+    """It may be written through a mapping; one that is followed by another is not copied again."""
+    segments = [filled.home / "store" / "t" / "arrays" / "rows" / f"c.{number}" for number in (9, 10)]
+    segments[0].parent.mkdir(parents=True)
+    for segment in segments:
+        segment.write_bytes(bytes(200_000))
+        os.utime(segment, ns=(OLD_NS, OLD_NS))
+    run("backup", str(folder))
+    files = back_up(filled.home, folder, copied=lambda path: None).files
+    assert files["store/t/arrays/rows/c.9"].folder == "0001"
+    assert files["store/t/arrays/rows/c.10"].folder == "0002"
+
+
 def test_an_interrupted_backup_leaves_the_former_one_whole(filled: Filled, run: Run, folder: Path) -> None:
     run("backup", str(folder))
     before = files_of(folder)

@@ -22,6 +22,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from pathlib import Path
 
 from ...config import Settings
 from ...errors import BackupFailed, ConfigInvalid
@@ -66,6 +67,7 @@ class HomeBackup:
         if folder.before is not None:
             self._known = {path: (each, folder.before.taken_ns) for path, each in folder.before.files.items()}
         self._files: dict[str, Copied] = {}
+        self._last_segments: dict[Path, int] = {}
         self._taken = Checkpoints()
         self._positions: list[Position] = []
         self._taken_ns = 0
@@ -86,7 +88,7 @@ class HomeBackup:
 
     def _round(self) -> tuple[Findings, list[str]]:
         self._known.update({path: (each, self._taken_ns) for path, each in self._files.items()})
-        self._files = {}
+        self._files, self._last_segments = {}, {}
         self._taken_ns = time.time_ns()
         self._copy_all(home_files.files_before_checkpoints(self._home))
         segments = home_files.log_segments(self._home)
@@ -144,7 +146,8 @@ class HomeBackup:
         if not stat.S_ISREG(status.st_mode):
             return
         _require_text(path)
-        if (known := self._unchanged(path, status)) is not None:
+        is_sealed = self._is_sealed(path, source)
+        if is_sealed and (known := self._unchanged(path, status)) is not None:
             self._files[path] = known
             self._done(known.size)
             return
@@ -153,7 +156,15 @@ class HomeBackup:
         mode = stat.S_IMODE(status.st_mode)
         size, crc = copy_file(source, target, mode=mode & 0o700 | stat.S_IRUSR, done=self._done)
         # The time is that of before the copy: what was written meanwhile makes the next backup copy it.
-        self._add(path, Copied(self._folder.name, size, crc, mode, status.st_mtime_ns))
+        self._add(path, Copied(self._folder.name, size, crc, mode, status.st_mtime_ns, is_sealed))
+
+    def _is_sealed(self, path: str, source: Path) -> bool:
+        """Whether every change of a file shows in its time of change; before the file is read."""
+        if not path.startswith(f"{home_files.STORE}/"):
+            return True
+        if source.parent not in self._last_segments:
+            self._last_segments[source.parent] = home_files.last_segment(source.parent)
+        return -1 < home_files.segment_number(source.name) < self._last_segments[source.parent]
 
     def _add(self, path: str, copied: Copied) -> None:
         self._files[path] = copied
@@ -163,7 +174,7 @@ class HomeBackup:
     def _unchanged(self, path: str, status: os.stat_result) -> Copied | None:
         """The copy that a former backup, or a former round, has of a file that has not changed since."""
         known, taken_ns = self._known.get(path, (None, 0))
-        if known is None or status.st_size <= _SMALL_BYTES or home_files.is_head(path):
+        if known is None or not known.is_sealed or status.st_size <= _SMALL_BYTES or home_files.is_head(path):
             return None
         is_settled = known.modified_ns < taken_ns - _SETTLED_NS
         if not is_settled or known.identity != (status.st_size, status.st_mtime_ns):

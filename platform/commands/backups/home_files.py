@@ -7,6 +7,8 @@ What is relied on of a running home:
 
 - Below `store/` and `bus/`, bytes that a checkpoint covers, or that were acked, never change. Files grow, or
   are replaced by a rename. A file that is changed in place is small or is a head (`is_head`).
+- The last segment of a directory of the store may be written through a mapping, so that its time of change
+  is not that of its last change (`last_segment`).
 - Bytes are written before the length in a head covers them. Retention moves the start in a head before it
   removes the segments below it, so a head that is read after a segment has disappeared tells of it.
 - The partition of a log stores its end in the page `committed` after the bytes below that end. A segment is
@@ -14,6 +16,7 @@ What is relied on of a running home:
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +28,7 @@ MODELS = "models"
 _DATABASE = ".sqlite"
 _DATABASE_SIDES = ("-wal", "-shm", "-journal")
 _LOG_SEGMENT = ".log"
+_NUMBER = re.compile("[0-9]+")
 _FIRST_DATABASES = ("checkpoints.sqlite", "catalog.sqlite")
 
 
@@ -32,6 +36,17 @@ def is_head(path: str) -> bool:
     """Whether a file of the store is a head: it changes in place, and says what readers may see."""
     folder, _, name = path.rpartition("/")
     return name == "head" or folder.rpartition("/")[2] == "heads"
+
+
+def segment_number(name: str) -> int:
+    """The first number in the name of a segment, by which those of a directory are ordered; -1 if none."""
+    found = _NUMBER.search(name)
+    return -1 if found is None else int(found[0])
+
+
+def last_segment(folder: Path) -> int:
+    """The number of the last segment in a directory of the store."""
+    return max(map(segment_number, os.listdir(folder)), default=-1)
 
 
 def files_before_checkpoints(home: Path) -> Iterator[str]:

@@ -24,7 +24,8 @@ class Copied(msgspec.Struct, frozen=True):
     """One file of the home.
 
     `folder` is the folder of the backup that has the copy, below which it has its path of the home. `mode`
-    and `modified_ns` are those of the file in the home; `crc32c` is the CRC32C of its content.
+    and `modified_ns` are those of the file in the home; `crc32c` is the CRC32C of its content. If it
+    `is_sealed`, every later change of it has another time of change.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class Copied(msgspec.Struct, frozen=True):
     crc32c: int
     mode: int
     modified_ns: int
+    is_sealed: bool = False
 
     @property
     def identity(self) -> Identity:
