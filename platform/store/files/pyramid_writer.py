@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .data_array import DataArray
 
 BLOCK_BYTES = 4 * 1024 * 1024
-"""Rows are read in blocks of about this size, at least 64 rows; temporary arrays need up to four times it."""
+"""Rows are read in blocks of about this size, at least 64 rows; they are views, not copied."""
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """Of the files of the levels: what retention frees at once."""

@@ -17,6 +17,8 @@ _FACTOR_BITS = FACTOR.bit_length() - 1
 NOT_A_TIME = -(2**63)
 """A time that is not known, as in numpy.datetime64."""
 
+_TILE_BYTES = 256 * 1024
+"""Rows are reduced in pieces that fit a cache, so that temporary arrays are as small."""
 _LARGEST_ITEM_BYTES = 8
 _SMALL_ITEM_BYTES = 4
 
@@ -110,10 +112,15 @@ class CellLayout:
     def of_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
         """The cells of level 1 of rows, shape (64 * n, *row_shape)."""
         cells = np.empty(len(rows) // FACTOR, self.dtype(1))
-        for each in self.values:
-            groups = each.of(rows).reshape(-1, FACTOR, *self.row_shape)
-            with np.errstate(all="ignore"):
-                _summarize_rows(each, groups, cells)
+        at_once = max(1, _TILE_BYTES // (rows.itemsize * math.prod(self.row_shape) * FACTOR))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(cells), at_once):
+                tile = rows[first * FACTOR : (first + at_once) * FACTOR]
+                for each in self.values:
+                    groups = each.of(tile).reshape(-1, FACTOR, *self.row_shape)
+                    # Reductions along the first axis take whole vectors: 2 to 10 times as fast.
+                    turned = np.ascontiguousarray(groups.swapaxes(0, 1), each.dtype.newbyteorder("="))
+                    _summarize_rows(each, turned, cells[first : first + at_once])
         return cells
 
     def of_cells(self, below: NDArray[Any], level: int, times_ns: NDArray[np.int64]) -> NDArray[Any]:
@@ -127,22 +134,22 @@ class CellLayout:
 
 
 def _summarize_rows(values: Values, groups: NDArray[Any], cells: NDArray[Any]) -> None:
-    """Fill the cells of level 1 of `groups`, shape (cells, 64, *row_shape)."""
-    low = np.minimum.reduce(groups, axis=1)
-    high = np.maximum.reduce(groups, axis=1)
-    total = np.add.reduce(groups, axis=1, dtype=_sum_dtype(values.dtype))
+    """Fill the cells of level 1 of `groups`, shape (64, cells, *row_shape)."""
+    low = np.minimum.reduce(groups, axis=0)
+    high = np.maximum.reduce(groups, axis=0)
+    total = np.add.reduce(groups, axis=0, dtype=_sum_dtype(values.dtype))
     mean = total / FACTOR
     if values.has_nan:
         count = np.full(low.shape, FACTOR, np.uint8)
         # `minimum` gives NaN if a value is NaN: only these cells are looked at once more.
         spoiled = np.flatnonzero(np.isnan(low).reshape(len(low), -1).any(axis=1))
         if len(spoiled):
-            some = groups[spoiled]
+            some = groups[:, spoiled]
             valid = ~np.isnan(some)
-            count[spoiled] = valid.sum(axis=1)
-            low[spoiled] = np.fmin.reduce(some, axis=1)
-            high[spoiled] = np.fmax.reduce(some, axis=1)
-            total = np.add.reduce(np.where(valid, some, 0), axis=1, dtype=np.float64)
+            count[spoiled] = valid.sum(axis=0)
+            low[spoiled] = np.fmin.reduce(some, axis=0)
+            high[spoiled] = np.fmax.reduce(some, axis=0)
+            total = np.add.reduce(np.where(valid, some, 0), axis=0, dtype=np.float64)
             mean[spoiled] = total / count[spoiled]
         values.of(cells["count"])[...] = count
     values.of(cells["min"])[...] = low
@@ -171,8 +178,10 @@ def weighted(means: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> type[Any]:
-    """Integers of up to four bytes are added exactly."""
-    return np.int64 if dtype.kind in "iu" and dtype.itemsize <= _SMALL_ITEM_BYTES else np.float64
+    """Integers of up to four bytes are added exactly; 32 bits are enough for 64 of two bytes."""
+    if dtype.kind == "f" or dtype.itemsize > _SMALL_ITEM_BYTES:
+        return np.float64
+    return np.int32 if dtype.itemsize < _SMALL_ITEM_BYTES else np.int64
 
 
 def _count_dtype(level: int) -> np.dtype[Any]:

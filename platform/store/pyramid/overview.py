@@ -24,7 +24,6 @@ MOST_NUMBERS = 1_000_000
 """Pixels times values of each: what an overview may have, about 32 MB."""
 
 _NUMBERS_AT_ONCE = 1 << 20
-_FEW_TIMES = 16
 _INDEX_DIGITS = 19
 _TRIES = 3
 
@@ -175,6 +174,8 @@ class _View:
         self._array = array
         self._rows_start, self._length = array.start, len(array)
         self._levels = levels
+        self._timed: list[tuple[int, int, NDArray[Any]]] = []
+        """The cells that have times: the first row, rows of a cell, and cells."""
         level = 0
         while rows_per_cell(level + 1) * pixels <= stop - first:
             level += 1
@@ -226,34 +227,30 @@ class _View:
             cells: NDArray[Any] = self._array[first:stop] if level is None else level.cells(first, stop)
             if len(cells) * size != stop - first:
                 raise RangeGone(f"{self._array.reference} was cut back while it was read; try again")
+            if level is not None and level.number > 1:
+                self._timed.append((first, size, cells))
             pixel, last = np.searchsorted(self.edges, [first, stop - 1], side="right") - 1
             inner = self.edges[pixel + 1 : last + 1]
             begins = (np.concatenate(([first], inner)) - first) // size
             yield _Piece(0 if level is None else level.number, cells, slice(pixel, last + 1), begins)
 
     def times_ns(self) -> NDArray[np.int64]:
-        """The event times of the edges."""
+        """The event times of the edges; after `pieces`."""
         times_ns = np.full(len(self.edges), NOT_A_TIME, np.int64)
-        if self._length == self._start:
-            return times_ns
         numbers = np.where(self.edges == self._length, self._length - 1, self.edges)
         wanted = (numbers >= self._start) & (numbers < self._length)
-        if 2 <= self._level <= len(self._levels):
-            level = self._levels[self._level - 1]
-            low, high = max(level.first_row, self._start), level.stop_row
-            in_cells = wanted & (numbers % level.rows_per_cell == 0) & (numbers >= low) & (numbers < high)
-            if in_cells.any():
-                found = numbers[in_cells]
-                cells = level.cells(int(found[0]), int(found[-1]) + level.rows_per_cell)
-                times_ns[in_cells] = cells["time"][(found - found[0]) // level.rows_per_cell]
-                wanted &= ~in_cells
+        for first, size, cells in self._timed:
+            index = (numbers - first) // size
+            there = wanted & (numbers % size == 0) & (index >= 0) & (index < len(cells))
+            times_ns[there] = cells["time"][index[there]]
+            wanted &= ~there
         rest = np.flatnonzero(wanted & (numbers >= self._rows_start))
-        if len(rest) <= _FEW_TIMES:
-            for index in rest:
-                times_ns[index] = self._array.times_ns[int(numbers[index])]
-        else:
+        if self._level == 0 and len(rest):
             begin = int(numbers[rest[0]])
             times_ns[rest] = self._array.times_ns[begin : int(numbers[rest[-1]]) + 1][numbers[rest] - begin]
+        else:
+            for edge in rest:
+                times_ns[edge] = self._array.times_ns[int(numbers[edge])]
         return times_ns
 
 

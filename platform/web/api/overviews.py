@@ -133,7 +133,7 @@ class OverviewRoutes:
             rows = view_range(array, *bounds)
             return overview(array, *rows, pixels=min(query.pixels, MOST_PIXELS), column=query.column)
 
-        return await self._respond(path.ref, read, headers, _overview_json, _overview_bytes)
+        return await self._respond(path.ref, read, headers, overview_info, _overview_bytes)
 
     @route(
         "GET",
@@ -159,7 +159,7 @@ class OverviewRoutes:
             rows = view_range(array, *bounds)
             return overview2d(array, *rows, pixels=min(query.pixels, MOST_PIXELS), bins=query.bins)
 
-        return await self._respond(path.ref, read, headers, _overview2d_json, _overview2d_bytes)
+        return await self._respond(path.ref, read, headers, overview2d_info, _overview2d_bytes)
 
     async def _respond(
         self,
@@ -193,7 +193,8 @@ def _bounds(query: RangeQuery) -> tuple[Bound | None, Bound | None]:
     return bound("from", query.from_), bound("to", query.to)
 
 
-def _overview_json(found: Overview) -> OverviewInfo:
+def overview_info(found: Overview) -> OverviewInfo:
+    """An overview as JSON has it."""
     filled = found.count > 0
     return OverviewInfo(
         rows=found.rows.tolist(),
@@ -204,7 +205,8 @@ def _overview_json(found: Overview) -> OverviewInfo:
     )
 
 
-def _overview2d_json(found: Overview2D) -> Overview2DInfo:
+def overview2d_info(found: Overview2D) -> Overview2DInfo:
+    """An overview of time and bins as JSON has it."""
     return Overview2DInfo(
         rows=found.rows.tolist(),
         times_ns=_times(found.times_ns),
