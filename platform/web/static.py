@@ -5,6 +5,7 @@ import html
 from http import HTTPStatus
 from pathlib import Path
 
+import aiofiles
 from aiohttp import web
 
 from .auth import Verdict, challenge, wants_page
@@ -96,8 +97,10 @@ class UiRoutes:
             return await self.get(request) if verdict is Verdict.CREDENTIALS_MISSING else None
         if not wants_page(request):
             return None
+        async with aiofiles.open(found, "rb") as file:
+            page = await file.read()
         return web.Response(
-            body=await asyncio.to_thread(found.read_bytes),
+            body=page,
             status=HTTPStatus.UNAUTHORIZED,
             content_type="text/html",
             charset="utf-8",
