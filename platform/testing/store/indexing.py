@@ -99,7 +99,7 @@ class IndexingConformance(StoreFixtures):
             stop = array.segment_stop(0)
             assert stop > 0
             writer.drop_before(min(stop, 15_000) - 1)
-            assert array.start == 0
+            assert array.start < min(stop, 15_000)  # times may have segments of their own
             writer.drop_before(15_000)
             start = array.start
             assert (start >= stop, array.kept_bytes < before) == (stop <= 15_000, start > 0)
