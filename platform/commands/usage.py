@@ -56,20 +56,27 @@ def _order(usage: OutputUsage) -> tuple[bool, int]:
     return usage.expires_ns is None, usage.expires_ns or usage.oldest.last_ns
 
 
-def usages(store: StoreEngine, retentions: Mapping[str, Retention]) -> Iterator[OutputUsage]:
-    """Yields each stream, followed by its arrays. Memory: that of one stream; damaged ones are left out."""
+def usages(
+    store: StoreEngine, retentions: Mapping[str, Retention], *, with_first: bool = True
+) -> Iterator[OutputUsage]:
+    """Yields each stream, followed by its arrays. Memory: that of one stream; damaged ones are left out.
+
+    `with_first`: with the first time that is kept, which is a read of each output's files more.
+    """
     for reference in store.streams():
         try:
             with store.stream(reference) as stream:
                 policy = str(stream.attrs.get("policy") or "")
                 retention = retentions.get(policy, Retention())
-                yield _usage(policy, stream, stream.first_arrival_ns, retention.stream_hours)
+                first_ns = stream.first_arrival_ns if with_first else None
+                yield _usage(policy, stream, first_ns, retention.stream_hours)
         except (WindvaneError, OSError):
             policy, retention = "", Retention()
         for name in store.arrays(reference):
             try:
                 with store.array(name) as array:
-                    first_ns = int(array.times_ns[array.start]) if len(array) > array.start else None
+                    has_first = with_first and len(array) > array.start
+                    first_ns = int(array.times_ns[array.start]) if has_first else None
                     is_current = "~" not in name.partition(":")[2]
                     yield _usage(policy, array, first_ns, retention.array_hours if is_current else None)
             except (WindvaneError, OSError, IndexError):
@@ -88,9 +95,10 @@ def _usage(policy: str, output: Output, first_ns: int | None, hours: float | Non
 def print_usage(settings: Settings, store: StoreEngine, what: str | None) -> None:
     """What `ls --usage` prints: of policies, or of each stream or array."""
     retentions = asyncio.run(_retentions(settings))
-    found = usages(store, retentions)
+    of_each = what in ("streams", "arrays")
+    found = usages(store, retentions, with_first=of_each)
     empty = f"no data streams in {settings.home}"
-    if what in ("streams", "arrays"):
+    if what is not None and of_each:
         headings = (what[:-1], "policy", "bytes", "kept from", "dropped next", "bytes then")
         rows = [_output_row(each) for each in found if each.is_stream == (what == "streams")]
         print_table(headings, rows, empty=empty)
