@@ -1,6 +1,7 @@
 """Retention in worker processes that are killed: what is kept equals the same part of an undisturbed run."""
 
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,33 @@ async def test_what_is_kept_equals_an_undisturbed_run_however_often_the_worker_i
 
     verified = windvane(home, "verify")
     assert verified.returncode == 0, verified.stdout.decode() + verified.stderr.decode()
+
+
+def test_the_disk_use_of_the_demo_stays_bounded(tmp_path: Path) -> None:
+    """The policies of the demo, with seconds instead of an hour and small segments."""
+    home = tmp_path / "demo"
+    home.mkdir()
+    policies = (files("windvane.simulation") / "policies.toml").read_text()
+    assert policies.count("stream_hours = 1, array_hours = 1 }") == policies.count("[[policy]]")
+    (home / "demo.toml").write_text(
+        policies.replace("stream_hours = 1, array_hours = 1 }", "stream_hours = 0.001, array_hours = 0.001 }")
+    )
+    assert windvane(home, "apply", str(home / "demo.toml")).returncode == 0
+    environment = {**FAST_CHECKPOINTS, **small_segments(tmp_path / "site")}
+    with Running("up", home, "--demo", environ=environment):
+        bounded = "turbine.t01.gearbox"
+
+        def kept_and_total() -> tuple[int, int]:
+            found = connect(home)
+            if bounded not in found.streams:
+                return 0, 0
+            stream = found.streams[bounded]
+            return stream.size - stream.start, stream.size
+
+        # 12,800 bytes a second.
+        wait_until(lambda: kept_and_total()[1] >= 400_000, "half a minute is stored", timeout_s=120)
+        wait_until(lambda: kept_and_total()[0] <= 150_000, "what is older is dropped", timeout_s=60)
+        wait_until(lambda: kept_and_total()[1] >= 600_000, "more is stored", timeout_s=120)
+        wait_until(lambda: kept_and_total()[0] <= 150_000, "that is dropped too", timeout_s=60)
+        spectrum = connect(home).arrays[f"{bounded}:spectrum"]
+        assert spectrum.start > 0
