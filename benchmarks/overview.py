@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from windvane.processors.worker.pyramids import Pyramids
-from windvane.store.files.data_array import DataArray, DataArrayWriter
+from windvane.store.files.data_array import DataArray
+from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.store import Store
 from windvane.store.pyramid.overview import overview
@@ -168,7 +169,7 @@ def writing_holes() -> Iterator[None]:
             os.ftruncate(descriptor, offset + size)
         return size
 
-    os.pwritev = grow
+    os.pwritev = grow  # type: ignore[assignment]
     try:
         yield
     finally:
