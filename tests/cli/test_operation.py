@@ -114,11 +114,11 @@ def test_rebuilding_twice_sets_earlier_outputs_aside_and_removes_none(site: Runn
         if line.startswith("t:samples~")
     ]
     earlier = home / "store" / "t" / "arrays" / reference.partition(":")[2]
-    rows = next((earlier / "rows").glob("*.seg")).read_bytes()
+    rows = next((earlier / "rows").glob("c.*")).read_bytes()
     done = ok(home, "recover", "rebuild", "t")
     assert "removed" not in done
     assert not earlier.exists()
-    [kept] = (home / "set-aside").rglob(f"{earlier.name}/rows/*.seg")
+    [kept] = (home / "set-aside").rglob(f"{earlier.name}/rows/c.*")
     assert kept.read_bytes() == rows
 
 
