@@ -77,8 +77,6 @@ def _arrays(export: RowsToExport, entries: dict[str, Any]) -> list[Any]:
             dtype=dtype,
             dimension_names=(TIME_ARRAY, *(f"{name}_axis_{axis}" for axis in range(1, len(shape) + 1))),
             attributes=attributes,
-            # A chunk of zeros is left out otherwise, and negative zeros come back as zeros.
-            config={"write_empty_chunks": True},
         )
 
     of_times = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian", "timezone": "UTC"}

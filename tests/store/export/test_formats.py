@@ -333,3 +333,9 @@ def test_a_file_on_the_disk_is_what_the_pieces_are(arrays: Arrays, tmp_path: Pat
         assert len(target.read_bytes()) == len(written(export, name))
     else:
         assert target.read_bytes() == written(export, name)
+
+
+def test_negative_zeros_alone_in_a_chunk_of_zarr_keep_their_sign(arrays: Arrays, tmp_path: Path) -> None:
+    rows = np.full(100, -0.0)
+    found = read_columns(arrays.put(rows), "zarr", tmp_path)
+    assert bits_of(found["value"]) == bits_of(rows)
