@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+MAX_MAPPED_APPEND_BYTES = 4096
+"""Larger appends are written by a system call: it costs less than the page faults of a mapping."""
 MAX_PREALLOCATED_BYTES = 64 * 1024
 """Space on the disk that is allocated in advance, at most; less for a file that is smaller than this."""
 
 
 class PreallocatedWriter(SegmentedWriter):
-    """A writer that copies what is appended into its mapping of the segment, whose space is allocated before.
+    """A writer that copies small appends into its mapping of the segment, whose space is allocated before.
 
     The space is allocated by posix_fallocate(3), half as much again as is needed and at most
     MAX_PREALLOCATED_BYTES ahead: a store into a page without space on a full disk would end the process
     (SIGBUS). So segments are longer on the disk than what was appended, and a segment that lost its end in a
     power cut looks whole: for records that have a checksum.
 
-    Bound: one mapping more than `SegmentedWriter`, and no open segment.
+    Bound: one mapping more than `SegmentedWriter`.
     """
 
     _region: Region | None = None
@@ -39,6 +41,9 @@ class PreallocatedWriter(SegmentedWriter):
         super().close()
 
     def _write(self, offset: int, buffers: Sequence[Buffer], total: int) -> None:
+        if total > MAX_MAPPED_APPEND_BYTES:
+            super()._write(offset, buffers, total)
+            return
         position = offset % self.segment_bytes
         if self._region is None or self._segment != offset - position:
             self._map(offset - position)
