@@ -242,6 +242,9 @@ def test_the_last_segment_is_copied_although_its_time_of_change_is_old(
     files = back_up(filled.home, folder, copied=lambda path: None).files
     assert files["store/t/arrays/rows/c.9"].folder == "0001"
     assert files["store/t/arrays/rows/c.10"].folder == "0002"
+    segments[1].with_name("c.11").write_bytes(b"next")  # c.10 may have changed since it was copied
+    files = back_up(filled.home, folder, copied=lambda path: None).files
+    assert files["store/t/arrays/rows/c.10"].folder == "0003"
 
 
 def test_an_interrupted_backup_leaves_the_former_one_whole(filled: Filled, run: Run, folder: Path) -> None:
