@@ -33,7 +33,7 @@ def explain(settings: Settings, array: str, row: int, is_json: bool) -> None:
     \b
     Examples:
       windvane explain turbine.t01.gearbox:spectrum 1200
-      windvane explain voice:features -1 --json
+      windvane explain voice:features --json -- -1
     """
     import msgspec
 

@@ -11,7 +11,7 @@ compares the times.
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from ...errors import RangeGone, SelectionInvalid
+from ...errors import RangeGone
 from ...records.bounds import Bound, Instant
 from ..pyramid.dropped_rows import first_row, row_around
 
@@ -50,19 +50,16 @@ def view_range(array: "ArrayReader", start: Bound | None, stop: Bound | None) ->
 
     By default from the first row kept, or the first one of which the pyramid has cells, to the end; an empty
     range if `stop` is before `start`. Times of rows that were dropped are known for every 4,096th row, and
-    widen the view to one of these. Raises SelectionInvalid for negative rows.
+    widen the view to one of these. Negative rows count from the end.
     """
     begin, end = _view_row(array, start, is_begin=True), _view_row(array, stop, is_begin=False)
-    for row in (begin, end):
-        if row is not None and row < 0:
-            raise SelectionInvalid(f"the row {row} is negative; the rows of a view are counted from 0 on")
     first = min(first_row(array, array.levels()) if begin is None else begin, _MOST_ROWS)
     return first, max(first, min(len(array) if end is None else end, _MOST_ROWS))
 
 
 def _view_row(array: "ArrayReader", bound: Bound | None, *, is_begin: bool) -> int | None:
     if not isinstance(bound, Instant):
-        return bound
+        return bound if bound is None or bound >= 0 else max(0, len(array) + bound)
     dropped = row_around(array, bound.time_ns, before=is_begin)
     return row_at(array, bound.time_ns) if dropped is None else dropped
 
