@@ -123,5 +123,5 @@ def test_a_home_of_the_former_version_is_upgraded_while_data_arrives_and_all_is_
     assert verified.returncode == 0, verified.stdout.decode() + verified.stderr.decode()
     sealed = windvane(home, "seal", "park.a:spectrum")
     assert sealed.returncode == 0, sealed.stderr.decode()
-    rows = zarr.open_array(sealed.stdout.decode().strip(), mode="r")[:]
-    assert np.array_equal(rows, expected["park.a:spectrum"][0])
+    opened = zarr.open_array(sealed.stdout.decode().strip(), mode="r")
+    assert np.array_equal(np.asarray(opened[:]), expected["park.a:spectrum"][0])
