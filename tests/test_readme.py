@@ -75,8 +75,9 @@ def test_the_settings_are_settings(tmp_path: Path) -> None:
 
 def test_the_python_compiles() -> None:
     [in_readme] = blocks("python", README)
-    [in_notebooks] = blocks("python", PAGES["notebooks.md"])
-    for text in (in_readme, in_notebooks):
+    pages = [text for name in ("notebooks.md", "zarr.md") for text in blocks("python", PAGES[name])]
+    assert len(pages) >= 4
+    for text in (in_readme, *pages):
         compile(text, "page", "exec")
 
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from windvane.store.export.formats import FORMATS
 from windvane.web.app import api_description
 
 from tests.docs.snippets import ROOT, snippets_of
+from tests.processes import started, wait_until
 
 from .conftest import Run
 from .test_data import TIMES_NS, put_array, put_stream
@@ -142,12 +142,9 @@ def test_ctrl_c_leaves_no_file_and_the_old_one_as_it_was(home: Path, tmp_path: P
     what = ["s", "--format", "csv"] if name == "folder" else ["s:x"]
     command = [sys.executable, "-m", "windvane.cli", "export", *what, str(out / name)]
     environment = {**os.environ, "WINDVANE_HOME": str(home)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not any(".part" in path for path in files_in(out)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with started(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: any(".part" in path for path in files_in(out)), "the draft")
+        process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert files_in(out) == before
     assert [path.name for path in out.iterdir()] == [Path(each).name for each in before]

@@ -11,6 +11,7 @@ Kind: TypeAlias = Literal[
     "create",
     "mkdir",
     "rename",
+    "exchange",
     "link",
     "unlink",
     "rmdir",
@@ -26,7 +27,7 @@ Kind: TypeAlias = Literal[
     "mark",
 ]
 
-NAMES: frozenset[Kind] = frozenset({"create", "mkdir", "rename", "link", "unlink", "rmdir"})
+NAMES: frozenset[Kind] = frozenset({"create", "mkdir", "rename", "exchange", "link", "unlink", "rmdir"})
 """Steps that change a directory."""
 DATA: frozenset[Kind] = frozenset({"write", "store", "truncate"})
 """Steps that change the content of a file; `store` writes through a mapping."""
@@ -37,9 +38,10 @@ class Step:
     """One step, at `path` below the recorded directory.
 
     `node` is the file (or directory) itself, whatever its name. Of a step in NAMES, `parent` is the directory
-    that has the name; of a rename or link, `target` and `target_parent` are where it appears. `data` is the
-    bytes that a write or store puts at `offset`, or the whole database after a commit; `offset` of a truncate
-    is the new size. A sync that failed has not `succeeded`; neither has a commit that waits for no disk.
+    that has the name; of a rename, exchange or link, `target` and `target_parent` are where it appears.
+    `data` is the bytes that a write or store puts at `offset`, or the whole database after a commit; `offset`
+    of a truncate is the new size. A sync that failed has not `succeeded`; neither has a commit that waits for
+    no disk.
     `path` of an ack or a mark is the name that a test gives it.
     """
 
@@ -82,6 +84,11 @@ class FileTree:
             case "rename":
                 if self.directories.get(step.parent, {}).pop(_name(step.path), None) is not None:
                     self._enter(step.target_parent, step.target, step.node)
+            case "exchange":
+                one, other = (self.directories.get(each, {}) for each in (step.parent, step.target_parent))
+                names = _name(step.path), _name(step.target)
+                if names[0] in one and names[1] in other:
+                    one[names[0]], other[names[1]] = other[names[1]], one[names[0]]
             case "link":
                 self._enter(step.target_parent, step.target, step.node)
             case "unlink" | "rmdir":

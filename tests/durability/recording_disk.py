@@ -216,6 +216,18 @@ class RecordingDisk:
                 return -1
             return 0
 
+    def exchanged(self, one: bytes, other: bytes, exchange: Callable[[], int]) -> int:
+        """renameat2(2) with RENAME_EXCHANGE, of two paths below the root."""
+        with self._lock:
+            self._look()
+            known = self._tree.paths()
+            path, target = (str(Path(os.fsdecode(each)).relative_to(self.root)) for each in (one, other))
+            failed = exchange()
+            if not failed:
+                parents = self._parent(path, known), self._parent(target, known)
+                self._note(Step("exchange", path, known[path], parents[0], target, parents[1]))
+            return failed
+
     def _synced(self, kind: Kind, path: str, node: int) -> None:
         try:
             self._fail_if_due(kind, path)
@@ -378,11 +390,18 @@ class _Connection(sqlite3.Connection):
 
 
 class _Library:
-    """The C library as a module of Windvane has loaded it, with a syncfs that is recorded."""
+    """The C library as a module of Windvane has loaded it, with calls that are recorded."""
 
     def __init__(self, real: ctypes.CDLL, disk: RecordingDisk) -> None:
         self._real = real
         self.syncfs = disk.synced_file_system
+        self._disk = disk
+
+    def renameat2(self, one_at: int, one: bytes, other_at: int, other: bytes, flags: int) -> int:
+        """An exchange of two directories."""
+        return self._disk.exchanged(
+            one, other, lambda: self._real.renameat2(one_at, one, other_at, other, flags)
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from windvane.errors import RangeGone, StreamNotFound
 from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array_writer import DataArrayWriter
@@ -15,12 +16,15 @@ from windvane.store.files.data_stream_writer import DataStreamWriter
 from windvane.store.files.segmented_file import SegmentedFile
 from windvane.store.files.segmented_writer import SegmentedWriter
 from windvane.store.files.store import Store
+from windvane.store.files.zarr_metadata import sealed_rows
 from windvane.store.model_files import ModelFiles
+from windvane.store.repair.array_upgrade import ArrayUpgrade
 
 from tests.durability.file_tree import Kind, Step
 from tests.durability.power_cut import Cut, PowerCut
 from tests.durability.proof import IS_PROOF, SEEDS, no_real_syncs, sample
 from tests.durability.recording_disk import RecordingDisk
+from tests.store.files.format_1 import make_array_of_format_1
 from tests.store.files.resumed import DATABASE_ID, resumed
 
 pytestmark = pytest.mark.slow
@@ -130,19 +134,17 @@ def test_flush_syncs_segments_then_the_head_then_new_names(disk: RecordingDisk) 
     }
 
 
-def test_a_second_segment_s_name_is_durable_before_anything_is_in_it(disk: RecordingDisk) -> None:
+def test_no_append_waits_for_the_disk_and_flush_syncs_the_names_of_new_segments(disk: RecordingDisk) -> None:
     with disk.recording(), file_writer(disk.root / "file").resume() as writer:
         writer.append(bytes(SEGMENT_BYTES))
         writer.flush()
         disk.mark("begun")
         writer.append(b"next")
-    assert kinds(disk.steps[kinds(disk.steps).index("mark") :]) == [
-        "mark",
-        "create",
-        "sync directory",
-        "write",
-        "store",
-    ]
+        disk.mark("appended")
+        writer.flush()
+    steps = disk.steps[kinds(disk.steps).index("mark") :]
+    assert kinds(steps)[:5] == ["mark", "create", "write", "store", "mark"]
+    assert ("sync directory", "file") in {(step.kind, step.path) for step in steps[5:]}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -206,7 +208,7 @@ def grow(store: Store, disk: RecordingDisk, *, chunks: int, flush: bool) -> None
     with outputs(store) as (stream, array):
         for number in range(chunks):
             append_chunk(stream, number)
-            rows = np.full((number % 4 + 150, 3), number, "<i4")
+            rows = np.full((number % 4 + 400, 3), number, "<i4")
             array.append(rows, np.full(len(rows), number, np.int64))
             if number % 3 == 2:
                 if flush:
@@ -269,6 +271,10 @@ def test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut(
                 assert found.event_times(0, 1 << 20).tobytes() == expected_events[: chunks * 16]
                 assert np.array_equal(samples[:], expected_rows[:rows])
                 assert np.array_equal(samples.times_ns[:], expected_times[:rows])
+                if (sealed := sealed_rows(samples.directory)) and samples.zarr_path is not None:
+                    assert sealed <= rows
+                    described = zarr.open_array(str(samples.zarr_path), mode="r")
+                    assert np.array_equal(np.asarray(described[:]), expected_rows[:sealed])
                 for number in range(chunks, 7):
                     append_chunk(stream, number)
                 assert store.stream("t").read(0, 1 << 20) == expected_bytes
@@ -276,6 +282,49 @@ def test_a_stream_and_its_array_keep_what_was_synced_through_every_power_cut(
 
     checked = after_every_cut(disk.steps, tmp_path, check)
     print(f"{checked} states after a power cut in {len(disk.steps)} steps: stream and array as undisturbed")
+
+
+def test_an_upgraded_array_is_whole_through_every_power_cut(tmp_path: Path, disk: RecordingDisk) -> None:
+    rows = np.random.default_rng(1).integers(0, 99, (1500, 3), np.int32)
+    times = np.arange(1, 1501)
+
+    def upgrade_of(store: Store) -> ArrayUpgrade:
+        return ArrayUpgrade(store.array_directory("t:x"), "t:x", zarr_root=store.root)
+
+    def assert_whole(store: Store) -> None:
+        with store.array("t:x") as array:
+            assert np.array_equal(array[:], rows)
+            assert np.array_equal(array.times_ns[:], times)
+
+    with Store(disk.root / "store") as store:
+        length = make_array_of_format_1(store, "t:x", rows, times, attrs={})
+        store.sync()
+    disk = RecordingDisk(disk.root)
+    with disk.recording(), Store(disk.root / "store") as store:
+        disk.mark("begun 0")
+        upgrade_of(store).copy()
+        upgrade_of(store).exchange()
+
+    def check(cut: Cut, home: Path) -> None:
+        if not marks(disk.steps[: cut.stop], "begun"):
+            return
+        with Store(home / "store") as store:
+            assert_whole(store)
+            if upgrade_of(store).is_needed:
+                upgrade_of(store).copy()
+                upgrade_of(store).exchange()
+            upgrade_of(store).remove_former()
+            assert_whole(store)
+            writer = store.array_writer("t:x", dtype=rows.dtype, row_shape=(3,), attrs={})
+            with writer.resume(length, database_id=DATABASE_ID), store.array("t:x") as array:
+                assert array.format == 2
+                assert store.arrays() == ["t:x"]
+            assert_whole(store)
+
+    checked = after_every_cut(disk.steps, tmp_path, check)
+    print(
+        f"{checked} states after a power cut in {len(disk.steps)} steps: all rows, in one format or the other"
+    )
 
 
 def test_after_a_killed_process_rows_without_times_are_never_seen(

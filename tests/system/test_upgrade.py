@@ -7,10 +7,10 @@ committed most when it was killed.
 import asyncio
 import random
 import shutil
-import signal
 import subprocess
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from windvane.store.files.store import Store
 
-from tests.processes import COMMAND, Running, environment, wait_until, windvane
+from tests.processes import COMMAND, Running, environment, started, wait_until, windvane
 
 pytestmark = pytest.mark.system
 
@@ -75,11 +75,10 @@ def is_stored(home: Path) -> bool:
 
 
 def killed_on_the_way(command: Sequence[str], home: Path, after_s: float) -> None:
-    with subprocess.Popen(command, env=environment(home), stderr=subprocess.DEVNULL) as process:
-        try:
-            process.wait(after_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+    with started(command, env=environment(home), stderr=subprocess.DEVNULL) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=after_s)
+        process.kill()
 
 
 async def upgrade_and_kill(gateway: Running, worker: Running, home: Path) -> None:

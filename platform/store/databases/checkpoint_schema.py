@@ -2,11 +2,11 @@
 
 import sqlalchemy as sa
 
-from .checkpoint_upgrades import UPGRADES
+from .checkpoint_upgrades import FORMAT_2_6, UPGRADES
 from .columns import AUTO_ID, blob, integer, text
 from .database import Schema
 
-VERSION = 5
+VERSION = 6
 
 _metadata = sa.MetaData()
 
@@ -130,4 +130,5 @@ SCHEMA = Schema(
         "postgresql": "INSERT INTO identity VALUES (uuid_send(gen_random_uuid()), extract(epoch FROM now()))",
     },
     sqlite_upgrades=UPGRADES,
+    postgresql_upgrades={5: FORMAT_2_6},
 )

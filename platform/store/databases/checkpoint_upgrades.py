@@ -55,4 +55,7 @@ CREATE TABLE stream_orders (
 ) WITHOUT ROWID
 """
 
-UPGRADES = {1: _OWNERS_2, 2: _OUTBOX_3, 3: _LOGS_4, 4: _ORDER_5}
+FORMAT_2_6 = "SELECT 1"
+"""The tables stay. The version keeps former programs, which cannot read arrays of format 2, from the home."""
+
+UPGRADES = {1: _OWNERS_2, 2: _OUTBOX_3, 3: _LOGS_4, 4: _ORDER_5, 5: FORMAT_2_6}

@@ -42,7 +42,7 @@ class Schema:
     """The tables of a database.
 
     `name` is the PostgreSQL schema that they are in. `setup` holds, by dialect, the statements for first rows
-    and triggers; `sqlite_upgrades`, by the version of a file, those that make the next version of it.
+    and triggers; the upgrades, by the version that is found, those that make the next version of it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Schema:
     metadata: sa.MetaData
     setup: Mapping[str, str] = field(default_factory=dict)
     sqlite_upgrades: Mapping[int, str] = field(default_factory=dict)
+    postgresql_upgrades: Mapping[int | None, str] = field(default_factory=dict)
 
     def statements(self, dialect: sa.Dialect) -> Iterator[str]:
         """What makes the tables and their first rows, statement by statement."""
@@ -200,7 +201,11 @@ class PostgresqlDatabase(Database):
                     self.lock(connection)
                     if _version(connection, schema) is None:
                         _prepare_postgresql(connection, schema)
-                if (found := _version(connection, schema)) != schema.version:
+                found = _version(connection, schema)
+                if not read_only and found in schema.postgresql_upgrades:
+                    self.lock(connection)
+                    found = _upgrade_postgresql(connection, schema)
+                if found is None or found > schema.version or (found < schema.version and not read_only):
                     raise StoreFailed(f"{shown_url(self._engine.url)}: {_wrong_version(found, schema)}")
         except BaseException:
             self._engine.dispose()
@@ -303,6 +308,14 @@ def _prepare_postgresql(connection: sa.Connection, schema: Schema) -> None:
     for statement in schema.statements(connection.dialect):
         connection.exec_driver_sql(statement)
     connection.execute(sa.insert(_SCHEMA_VERSION).values(version=schema.version))
+
+
+def _upgrade_postgresql(connection: sa.Connection, schema: Schema) -> int | None:
+    """Upgrade the tables of an earlier version; return the version that they have then. Under the lock."""
+    while (found := _version(connection, schema)) in schema.postgresql_upgrades:
+        connection.exec_driver_sql(schema.postgresql_upgrades[found])
+        connection.execute(sa.update(_SCHEMA_VERSION).values(version=_SCHEMA_VERSION.c.version + 1))
+    return found
 
 
 def _wrong_version(found: int | None, schema: Schema) -> str:

@@ -159,6 +159,11 @@ class Head:
     def epoch(self, epoch: int) -> None:
         self._words[_EPOCH] = epoch
 
+    def bounds(self) -> tuple[int, int, int]:
+        """The start, the epoch and the length, read in this order."""
+        words = self._words
+        return words[_START], words[_EPOCH], words[_LENGTH]
+
     @property
     def committed(self) -> int:
         """Bytes that a checkpoint is known to cover; 0 if none is known."""

@@ -249,6 +249,14 @@ class ContiguousMapping:
                 self._map(space, start, stop, max(length, stop))
             return space.bytes[start - origin : stop - origin]
 
+    def mapped(self, *, origin: int, epoch: int) -> tuple[int, int]:
+        """Offsets [low, high) that are mapped side by side now, of this beginning and epoch; else (0, 0)."""
+        space = self._space
+        is_present = space is not None and (space.origin, space.epoch) == (origin, epoch)
+        if space is None or not is_present or self._stride != self._segment_bytes:
+            return 0, 0
+        return space.low, space.high
+
     def close(self) -> None:
         """Release the reservation; views that exist stay valid."""
         with self._lock:

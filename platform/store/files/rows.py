@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,16 @@ def row_bytes(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
     if not all(isinstance(size, int) and size > 0 for size in row_shape):
         raise ValueError(f"row_shape must be a tuple of positive integers, not {row_shape!r}")
     return dtype.itemsize * math.prod(row_shape)
+
+
+class _HeldRows(NamedTuple):
+    """A view of the rows from `first` to `stop`, of a file with this start (in bytes) and epoch."""
+
+    start: int
+    epoch: int
+    first: int
+    stop: int
+    rows: NDArray[Any]
 
 
 class Rows(RowReader):
@@ -62,6 +72,7 @@ class Rows(RowReader):
         self._file = file
         self._row_bytes = row_bytes(dtype, row_shape)
         self._beside = beside
+        self._held: _HeldRows | None = None
 
     @property
     def start(self) -> int:
@@ -88,6 +99,12 @@ class Rows(RowReader):
         return length
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) is int and (held := self._held) is not None:
+            start, epoch, length = self._file.bounds()
+            is_present = start == held.start and epoch == held.epoch and held.first <= key < held.stop
+            # The file may have been cut, so its length counts, not that of the view.
+            if is_present and (key + 1) * self._row_bytes <= length and self._has_time_of(key):
+                return held.rows[key - held.first]
         while True:
             epoch, kept_from = self._file.epoch, self._file.start
             start, length = self._bounds()
@@ -133,7 +150,24 @@ class Rows(RowReader):
         if not 0 <= number < length:
             raise IndexError(f"there is no row {operator.index(first)}: there are {length}")
         self._require_kept(number, start)
-        return self._view(number, number + 1)[(0, *rest)]
+        row = self._view(number, number + 1)[(0, *rest)]
+        self._hold()
+        return row
+
+    def _has_time_of(self, number: int) -> bool:
+        if self._beside is None:
+            return True
+        file, size = self._beside
+        start, _, length = file.bounds()
+        return start <= number * size and (number + 1) * size <= length
+
+    def _hold(self) -> None:
+        """Keep a view of all rows that are mapped: other single rows are then items of it."""
+        start, epoch, length = self._file.bounds()
+        low, high = self._file.mapped(start, epoch)
+        first, stop = -(-low // self._row_bytes), min(high, length) // self._row_bytes
+        if first < stop:
+            self._held = _HeldRows(start, epoch, first, stop, self._view(first, stop))
 
     def _slice(self, key: slice, start: int, length: int) -> NDArray[Any]:
         if start:

@@ -103,7 +103,7 @@ class SegmentedFile:
         if offset < 0 or size < 0:
             raise ValueError(f"cannot read {size} bytes from offset {offset}: neither may be negative")
         while True:
-            start, epoch, length = self._bounds()
+            start, epoch, length = self.bounds()
             self._require_kept(offset, start)
             stop = min(offset + size, length)
             pieces: list[bytes] = []
@@ -139,7 +139,7 @@ class SegmentedFile:
         if mapping is None:
             mapping = self._mapping = ContiguousMapping(self._path, self.segment_bytes, self.names)
         while True:
-            origin, epoch, length = self._bounds()
+            origin, epoch, length = self.bounds()
             if start < min(origin, stop):  # no bytes are never gone
                 self._require_kept(start, origin)
             try:
@@ -169,17 +169,20 @@ class SegmentedFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bounds(self) -> tuple[int, int, int]:
+    def bounds(self) -> tuple[int, int, int]:
         """The start, the epoch and the length, read in this order.
 
         A writer that restarts at 0 changes the epoch before the start: so a new start is never returned
         with an old epoch. A decision has to use these values: read again, they may differ.
         """
-        head = self._head
-        return head.start, head.epoch, head.length
+        return self._head.bounds()
+
+    def mapped(self, start: int, epoch: int) -> tuple[int, int]:
+        """Offsets [low, high) that views have mapped, if `bounds` still returns this start and epoch."""
+        return (0, 0) if self._mapping is None else self._mapping.mapped(origin=start, epoch=epoch)
 
     def _has_kept(self, start: int, epoch: int) -> bool:
-        """Whether the writer has unlinked nothing at or after `start` since `_bounds` returned these values.
+        """Whether the writer has unlinked nothing at or after `start` since `bounds` returned these values.
 
         If so, a segment that was missing meanwhile, below the length that was returned, is lost.
         """

@@ -37,8 +37,7 @@ class SegmentedWriter:
     then nothing can be appended or cut. `resume` also writes a head that is missing or empty, unless the
     segments have bytes: after a power cut it may be that of a new file, else it was lost (`lacks_head`).
 
-    Nothing is synced by `append`, save the directory when a second or later segment is made. `Store.sync`
-    makes the whole store durable at once, `flush` this file.
+    Nothing is synced by `append`. `Store.sync` makes the whole store durable at once, `flush` this file.
 
     After a failed write or sync every call raises StoreFailed, since the kernel reports lost pages only once:
     close it, fix the cause, open a new one, and cut back to a length that is known to be durable.
@@ -334,15 +333,8 @@ class SegmentedWriter:
             raise StreamDamaged(self._failure) from None
         except OSError as error:
             self._fail(f"opening {path}", error)
-        if segment == 0:
-            # As with the file itself: ten thousand new streams must not wait for ten thousand syncs.
-            self._unsynced_directories.add(self.directory)
-        else:
-            try:
-                self._sync_directory(self._path)
-            except StoreFailed:
-                os.close(descriptor)
-                raise
+        # No checkpoint covers the segment before a sync, which syncs its name too: an append does not wait.
+        self._unsynced_directories.add(self.directory)
         return descriptor
 
     def _sync_directory(self, path: Path | str) -> None:

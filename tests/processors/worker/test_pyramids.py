@@ -21,6 +21,7 @@ from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.store import Store
 from windvane.store.pyramid.overview import overview
 
+from tests.processes import started
 from tests.processors.worker.test_worker import PCM, Home
 from tests.store.files.resumed import resumed
 from tests.store.pyramid.brute_force import assert_equals_brute_force
@@ -188,12 +189,11 @@ def test_a_killed_writer_leaves_cells_that_are_exact_and_the_next_one_continues(
     with array_in(store, ROWS):
         store.sync()
     command = [sys.executable, "-c", KILLED, str(store.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(after_lines):
             process.stdout.readline()
         process.kill()
-        process.wait()
     reached = covered(store)
     assert 0 <= reached[0] < len(ROWS)
     with store.array("t:samples") as array:

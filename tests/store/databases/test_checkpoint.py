@@ -213,6 +213,15 @@ def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
         SqlCheckpointDatabase(path)
 
 
+def test_a_file_of_before_format_2_is_upgraded_so_that_former_programs_leave_it_alone(path: Path) -> None:
+    SqlCheckpointDatabase(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA user_version = 5")
+    SqlCheckpointDatabase(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (6,)
+
+
 def test_closing_twice_is_allowed_and_using_it_then_says_so(path: Path) -> None:
     store = SqlCheckpointDatabase(path)
     store.close()

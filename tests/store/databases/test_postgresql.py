@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 import sqlalchemy as sa
@@ -60,6 +60,17 @@ def test_tables_of_a_later_version_are_left_alone(
         postgresql.run(f"UPDATE {schema}.schema_version SET version = 99")
     with pytest.raises(StoreFailed, match=r"format 99.*Use the Windvane that wrote it"):
         make(postgresql.url)
+
+
+def test_the_version_of_before_format_2_is_upgraded(postgresql: PostgreSQL) -> None:
+    SqlCheckpointDatabase(postgresql.url).close()
+    postgresql.run("UPDATE windvane_checkpoints.schema_version SET version = 5")
+    with closing(open_reader(postgresql.url, SCHEMA)):  # a tier that starts before the worker
+        pass
+    SqlCheckpointDatabase(postgresql.url).close()
+    with closing(open_reader(postgresql.url, SCHEMA)) as reader, reader.reading("look") as connection:
+        found = connection.exec_driver_sql("SELECT version FROM windvane_checkpoints.schema_version")
+        assert found.scalar() == 6
 
 
 def test_processes_that_start_together_make_the_tables_once(postgresql: PostgreSQL) -> None:

@@ -1,6 +1,5 @@
 """What other programs read of a data array of format 2, while it is written and after a crash."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from windvane.store.databases.checkpoint_records import OutputLength
 from windvane.store.files.data_array_writer import DataArrayWriter
 from windvane.store.files.store import Store
 
-from tests.processes import wait_until
+from tests.processes import started, wait_until
 from tests.store.files.format_1 import make_array_of_format_1
 from tests.store.files.resumed import DATABASE_ID
 
@@ -139,7 +138,7 @@ while True:
 @pytest.mark.system
 def test_sealed_rows_equal_the_array_while_it_is_written_and_after_a_kill(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITE_AND_BE_KILLED, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()
@@ -155,8 +154,7 @@ def test_sealed_rows_equal_the_array_while_it_is_written_and_after_a_kill(tmp_pa
 
             wait_until(has_grown, "more sealed rows")
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.kill()
     has_grown()
     assert zarr.open_array(str(array.zarr_path), mode="r")[-1, 0] == max(lengths) - 1
 

@@ -142,10 +142,17 @@ async def test_spectra_have_an_overview_of_time_and_frequency(client: Client, ho
     assert await answer.read() == b"".join(part.tobytes() for part in parts)
 
 
+async def test_negative_rows_count_from_the_end(client: Client, home: Home) -> None:
+    home.array("t:samples", samples(900))
+    last = await got(client, f"{OVERVIEW}?from=-5")
+    assert (last["rows"][0], last["rows"][-1]) == (895, 900)
+    assert await got(client, f"{OVERVIEW}?to=-890") == await got(client, f"{OVERVIEW}?to=10")
+    assert await got(client, f"{OVERVIEW}?from=-1000") == await got(client, OVERVIEW)
+
+
 async def test_mistakes_are_named(client: Client, home: Home) -> None:
     home.array("t:samples", samples(900))
     home.array("t:complex", np.zeros(900, "<c16"))
-    assert "counted from 0" in (await problem(await client.get(f"{OVERVIEW}?from=-5"), 400))["detail"]
     assert "to: " in (await problem(await client.get(f"{OVERVIEW}?to=yesterday"), 400))["detail"]
     await problem(await client.get(f"{OVERVIEW}?pixels=0"), 400)
     await problem(await client.get(f"{OVERVIEW}?column=rms"), 404)
