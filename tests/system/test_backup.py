@@ -97,7 +97,8 @@ async def test_a_restored_home_has_all_that_was_acked_and_equals_an_undisturbed_
     gateway.kill()
     await asyncio.to_thread(backed_up, home, tmp_path / "of-killed")
     for name, least in [("of-running", acked), ("of-killed", dict.fromkeys(TAGS, COUNT))]:
-        copy = await asyncio.to_thread(restored, tmp_path / name, tmp_path / name.removeprefix("of-")  # short: the path of a socket is bounded)
+        # A short name: the paths of sockets are bounded.
+        copy = await asyncio.to_thread(restored, tmp_path / name, tmp_path / name.removeprefix("of-"))
         found = await finished(copy, least, chunks)
         assert found.keys() == expected.keys()
         assert [output for output in expected if found[output] != expected[output]] == []
