@@ -16,6 +16,7 @@ from windvane.store.files.store import Store
 
 from tests.processors.operations.test_user_operations import write
 from tests.processors.worker.test_worker import PCM, Home
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -291,6 +292,6 @@ async def test_a_disk_that_is_slow_to_drop_data_delays_no_neighbour(
         for stream in range(20):
             await home.publish("kept", bytes(9000), tag=f"k.{stream}")
         await neighbour.continues(checkpoints=4, until=lambda: len(drops) >= 4)
+        await until(lambda: home.store.stream("n").chunks >= neighbour.sent)
     figure(f"dropping takes 2 s a stream: {neighbour.age}")
     assert neighbour.worst_age_s < LATE_S
-    assert home.store.stream("n").chunks >= neighbour.sent

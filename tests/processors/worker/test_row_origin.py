@@ -236,6 +236,7 @@ async def test_reprocessed_rows_were_computed_by_the_policy_of_the_reprocessing(
     assert different(home) == {}
 
 
+@pytest.mark.system
 async def test_rows_of_models_that_were_trained_meanwhile_are_not_said_to_be_equal(home: Home) -> None:
     trained = {"operation": "trained_model", "first_after_rows": 10, "every_rows": 10}
     await home.policy("p", tags=["t"], format="raw", pipeline=[PCM, FEATURES, trained])
