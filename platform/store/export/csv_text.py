@@ -48,7 +48,7 @@ def _texts_of(column: Column) -> Callable[[NDArray[Any]], Sequence[str]]:
 
 
 def _python_texts(values: NDArray[Any]) -> Sequence[str]:
-    """Several times faster than NumPy, and the same for integers and float64."""
+    """The same text as NumPy gives for integers and float64."""
     return list(map(repr, values.tolist()))
 
 

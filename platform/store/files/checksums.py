@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -12,7 +13,7 @@ from ...errors import DiskFull, StoreFailed
 from .file_errors import NO_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -72,7 +73,8 @@ def tail_extent(first: int, rows_tail: int, times_tail: int) -> Extent | None:
     """
     ends = rows_tail >> 32, times_tail >> 32
     rows = (ends[0] - first) & 0xFFFF_FFFF
-    if ends[0] != ends[1] or not 0 < rows < 1 << 31:
+    # A row with its time has more than one byte, and larger extents are closed.
+    if ends[0] != ends[1] or not 0 < rows < MIN_EXTENT_BYTES:
         return None
     return Extent(first, first + rows, rows_tail & 0xFFFF_FFFF, times_tail & 0xFFFF_FFFF)
 
@@ -115,6 +117,9 @@ class ChecksumWriter:
         tail = tail_extent(self._first, self._files[0].tail, self._files[1].tail)
         if tail is not None and tail.end <= rows:
             self._end, self._rows_crc32c, self._times_crc32c = tail.end, tail.rows_crc32c, tail.times_crc32c
+        else:
+            self._files[0].tail = self._files[1].tail = 0
+        self._truncate()
         step = max(MIN_EXTENT_BYTES // self._row_bytes, 1)
         for first in range(max(self._end, start), rows, step):
             end = min(first + step, rows)
@@ -148,8 +153,15 @@ class ChecksumWriter:
         if tail is not None:
             end = (tail.end & 0xFFFF_FFFF) << 32
             self._files[0].tail, self._files[1].tail = end | tail.rows_crc32c, end | tail.times_crc32c
-        for end in [end for end in self._snapshots if end <= rows]:
+        # A copy, since the thread of the stream may add a snapshot meanwhile.
+        for end in [end for end in list(self._snapshots) if end <= rows]:
             del self._snapshots[end]
+
+    def _truncate(self) -> None:
+        """Remove the records of rows that were cut off: else they count when there are as many rows."""
+        with suppress(FileNotFoundError), self._failing():
+            if os.stat(self._path).st_size > (size := self._written * _RECORD.itemsize):
+                os.truncate(self._path, size)
 
     @property
     def _extent(self) -> Extent:
@@ -164,16 +176,23 @@ class ChecksumWriter:
         record = np.zeros(1, _RECORD)
         record["end"], record["rows_crc32c"], record["times_crc32c"] = extent[1:]
         record["record_crc32c"] = google_crc32c.value(record.tobytes()[:_CHECKED_BYTES])
-        try:
+        with self._failing():
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 os.pwrite(descriptor, record.tobytes(), self._written * _RECORD.itemsize)
             finally:
                 os.close(descriptor)
+        self._written += 1
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
         except OSError as error:
             kind = DiskFull if error.errno in NO_SPACE else StoreFailed
             raise kind(
                 f"writing {self._path} failed ({error.strerror}). Check the disk and the space on it, then "
                 "restart the worker: it continues from its last checkpoint"
             ) from error
-        self._written += 1

@@ -20,17 +20,17 @@ HASHED_REFERENCE = "reference"
 """The file in such a directory that holds the reference."""
 
 
-_RESERVED = ("zarr.json", "zarr.json.new")
-"""Files of the metadata for other programs, in the same directories as streams and arrays."""
+_RESERVED = "zarr.json"
+"""The metadata for other programs, in the same directories as streams and arrays."""
 
 
 def quote(name: str) -> str:
     """`name` as the name of a file: `%`, `/`, control characters and a leading dot as `%` and two digits.
 
-    Names of metadata files become others in the same way.
+    The name of the metadata becomes another one in the same way.
     """
     quoted = re.sub(r"[%/\x00-\x1f\x7f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
-    return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted in _RESERVED else quoted
+    return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted == _RESERVED else quoted
 
 
 def unquote(name: str) -> str:
@@ -47,7 +47,7 @@ def names_in(directory: Path) -> list[str]:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [name for name in names if not name.startswith(".") and name not in _RESERVED]
+    return [name for name in names if not name.startswith(".") and name != _RESERVED]
 
 
 def directory_name(stream: str) -> str:

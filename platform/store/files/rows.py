@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...errors import AddressSpaceUsed, RangeGone
-from ..interface.rows import RowReader
+from ..interface.rows import RowReader, rows_of_slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,13 +170,7 @@ class Rows(RowReader):
             self._held = _HeldRows(start, epoch, first, stop, self._view(first, stop))
 
     def _slice(self, key: slice, start: int, length: int) -> NDArray[Any]:
-        if start:
-            downward = key.step is not None and key.step < 0
-            if key.start is None and not downward:
-                key = slice(start, key.stop, key.step)
-            elif key.stop is None and downward:
-                key = slice(key.start, start - 1, key.step)
-        numbers = range(*key.indices(length))
+        numbers = rows_of_slice(key, kept_from=start, length=length)
         if not numbers:
             return self._view(start, start)
         low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]) + 1

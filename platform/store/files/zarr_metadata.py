@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,7 @@ def _array(
 
 
 def _write(directory: Path, metadata: Mapping[str, Any]) -> None:
-    draft = directory / f"{NAME}.new"
+    # Groups are shared: another array, or another process, may describe the same one at this moment.
+    draft = directory / f".{NAME}.{os.getpid()}.{threading.get_ident()}"
     draft.write_text(json.dumps(metadata, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(draft, directory / NAME)

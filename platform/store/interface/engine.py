@@ -8,11 +8,12 @@ A package registers its engine under the scheme of its URLs, as Windvane does fo
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ...engine_addresses import EngineAddress
 from ...errors import ArrayNotSealable
+from .closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ class ReplacedArray(Protocol):
         """`reprocess`, or `layout` for a change of dtype, shape or attrs; None if that was not recorded."""
 
 
-class StoreEngine(ABC):
+class StoreEngine(Closing):
     """A store: data streams and data arrays by reference. Thread-safe; each writer belongs to one thread.
 
     A stream's reference is any text without `:`; an array's is `stream:output`, with an output of 1 to 240
@@ -185,9 +186,3 @@ class StoreEngine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the store; streams and arrays that were opened stay open. Closing twice is allowed."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from .closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,7 @@ class PyramidLevel(ABC):
         """
 
 
-class PyramidWriter(ABC):
+class PyramidWriter(Closing):
     """The one writer of the pyramid of an array. One thread at a time may call it.
 
     A pyramid is derived: it covers only rows that a checkpoint has committed, which never change while the
@@ -79,9 +81,3 @@ class PyramidWriter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the pyramid for another writer. Does not sync."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
 
+from .closing import Closing
 from .rows import RowReader
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .pyramids import PyramidLevel
 
 
-class _Reader(ABC):
+class _Reader(Closing):
     """What the readers of streams and of arrays have in common."""
 
     reference: str
@@ -52,12 +53,6 @@ class _Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release what the reader holds; arrays that it returned stay valid. Closing twice is allowed."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class ArrayReader(RowReader, _Reader):

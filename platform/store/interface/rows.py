@@ -119,13 +119,7 @@ class IndexedRows(RowReader):
         return self.read_rows(number, number + 1)[(0, *rest)]
 
     def _slice(self, key: slice, start: int, length: int) -> NDArray[Any]:
-        if start:
-            downward = key.step is not None and key.step < 0
-            if key.start is None and not downward:
-                key = slice(start, key.stop, key.step)
-            elif key.stop is None and downward:
-                key = slice(key.start, start - 1, key.step)
-        numbers = range(*key.indices(length))
+        numbers = rows_of_slice(key, kept_from=start, length=length)
         if not numbers:
             return self.read_rows(start, start)
         low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]) + 1
@@ -139,6 +133,20 @@ class IndexedRows(RowReader):
                 f"take a slice first, `rows[{start}:]`, and index that"
             )
         return self.read_rows(0, length)[key]
+
+
+def rows_of_slice(key: slice, *, kept_from: int, length: int) -> range:
+    """The rows that a slice selects of `length` rows; its open lower end is the first row that is kept.
+
+    Raises ValueError for a step of 0. The rows may reach below `kept_from`.
+    """
+    start, stop = key.start, key.stop
+    is_downward = key.step is not None and key.step < 0
+    if kept_from and is_downward and stop is None:
+        stop = kept_from - 1
+    elif kept_from and not is_downward and start is None:
+        start = kept_from
+    return range(*slice(start, stop, key.step).indices(length))
 
 
 def _require_kept(number: int, start: int) -> None:

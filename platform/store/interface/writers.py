@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Self
+
+from .closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from ..databases.checkpoint_records import OutputLength
 
 
-class _Writer(ABC):
+class _Writer(Closing):
     """What the writers of streams and of arrays have in common.
 
     Opening changes nothing. `resume` sets where the output continues; before, and after `close`, all other
@@ -68,12 +70,6 @@ class _Writer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the output for another writer. Does not sync. Closing twice is allowed."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class StreamWriter(_Writer):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import RangeGone
 from ...records.bounds import Bound, Instant
+from ..interface.rows import rows_of_slice
 from ..pyramid.dropped_rows import first_row, row_around
 
 if TYPE_CHECKING:
@@ -78,12 +79,7 @@ def selected_rows(key: slice, *, kept_from: int, length: int) -> range:
     An open lower end of the key is `kept_from`. Raises ValueError for a step of 0, RangeGone if the rows
     reach below `kept_from`.
     """
-    start, stop = key.start, key.stop
-    if kept_from and key.step is not None and key.step < 0:
-        stop = kept_from - 1 if stop is None else stop
-    elif kept_from:
-        start = kept_from if start is None else start
-    rows = range(*slice(start, stop, key.step).indices(length))
+    rows = rows_of_slice(key, kept_from=kept_from, length=length)
     if rows and min(rows[0], rows[-1]) < kept_from:
         raise RangeGone(
             f"Row {min(rows[0], rows[-1])} was dropped; the first that is kept is row {kept_from}. "

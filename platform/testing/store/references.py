@@ -26,7 +26,7 @@ class ReferenceConformance(StoreFixtures):
             assert another.streams() == ["turbine.t07"]
             assert another.arrays() == ["alone:score", "turbine.t07:spectrum"]
             assert another.arrays("turbine.t07") == ["turbine.t07:spectrum"]
-            assert another.arrays("nobody") == []
+            assert another.arrays("unknown") == []
             assert another.stream("turbine.t07").attrs == {"tag": "turbine.t07"}
             assert another.array("turbine.t07:spectrum").reference == "turbine.t07:spectrum"
 

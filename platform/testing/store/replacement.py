@@ -89,7 +89,7 @@ class ReplacementConformance(StoreFixtures):
         store.put_rebuilt_in_place(array, new)  # it has its place already
         (found,) = store.replaced(array.partition(":")[0]).values()
         assert found.by == "reprocess"
-        assert store.replaced("nobody") == {}
+        assert store.replaced("unknown") == {}
 
     def test_the_latest_replaced_array_of_each_cause_stays(self, store: StoreEngine, array: str) -> None:
         store_rows(store, array, 0)

@@ -253,3 +253,21 @@ def test_damage_to_an_array_is_named(home: Home, damage: tuple[str, str]) -> Non
     damages = list(ArrayScrub(directory, "t:x", committed).damages())
     assert str(directory / name) in {str(each.file) for each in damages}
     assert {each.remedy for each in damages} == {"windvane recover rebuild t"}
+
+
+def test_checksums_of_rows_that_were_cut_off_do_not_count_for_those_that_replace_them(home: Home) -> None:
+    """As after the restore of a backup, whose checkpoint can be older than the files."""
+    array = home.store.array_writer("t:x", dtype=np.dtype("<f4"), row_shape=(4,), attrs={})
+    lengths: list[OutputLength] = []
+    with array.resume(None, database_id=DATABASE_ID) as writer:
+        for number in range(4):
+            writer.append(np.full((4096, 4), number, "<f4"), np.arange(1, 4097))
+            lengths.append(writer.snapshot())
+            writer.mark_committed(lengths[-1])
+        writer.roll_back(lengths[0], database_id=DATABASE_ID)
+        for count in (5000, 4000, 4000):
+            writer.mark_committed(writer.snapshot())
+            writer.append(np.ones((count, 4), "<f4"), np.arange(1, count + 1))
+        length = writer.snapshot()  # committed, and the worker was killed before it marked that
+    directory = home.store.array_directories("t")["t:x"]
+    assert list(ArrayScrub(directory, "t:x", Committed(length, DATABASE_ID)).damages()) == []
